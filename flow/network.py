@@ -1,0 +1,121 @@
+"""The network as the flow sees it: array layers and host segments, in the order data takes.
+
+A `Network` is what `importer.cut` makes of an INT8 (QDQ) ONNX model. An `ArrayLayer` runs on the
+accelerator, a `HostSegment` runs in ONNX Runtime. Tensors between steps keep the names they have in the
+ONNX model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+INT8_MIN, INT8_MAX = -128, 127
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """An 8-bit per-tensor quantization: real = scale * (q - zero_point).
+
+    `zero_point` is in the int8 domain: uint8 tensors are shifted by 128 at import, and `unsigned` says so,
+    because the ONNX tensor itself stays uint8.
+    """
+
+    scale: np.float32
+    zero_point: int
+    unsigned: bool
+
+    def to_int8(self, tensor: NDArray[np.uint8] | NDArray[np.int8]) -> NDArray[np.int8]:
+        """The ONNX tensor (uint8 or int8) as int8 codes."""
+        return (tensor ^ np.uint8(0x80)).view(np.int8) if self.unsigned else tensor.view(np.int8)
+
+    def from_int8(self, codes: NDArray[np.int8]) -> NDArray[np.uint8] | NDArray[np.int8]:
+        """Int8 codes as the ONNX tensor's own type."""
+        return codes.view(np.uint8) ^ np.uint8(0x80) if self.unsigned else codes
+
+
+@dataclass(frozen=True)
+class Window:
+    """The geometry of a convolution over `len(kernel)` spatial axes; `None` on a layer means a matrix product.
+
+    `pads` is ONNX's order: the beginnings of all axes, then the ends. `auto_pad` is resolved at import.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ArrayLayer:
+    """One layer for the array: Conv, Gemm or MatMul with constant weights, with the ReLU/Clip that follows.
+
+    Shapes: `weights` int8 [channels, reduction], the reduction in the order kernel row, kernel column,
+    input channel (of the channel's own group); `weight_scales` float32 [channels]; `bias` int32 [channels],
+    in units of input scale x weight scale. Channels of group g are rows g*channels/groups and on.
+    """
+
+    name: str
+    op: str  # "Conv", "Gemm" or "MatMul"
+    input: str  # 8-bit ONNX tensor
+    output: str  # 8-bit ONNX tensor, or a float tensor when output_quantization is None
+    weight_tensor: str  # name of the int8 initializer in the ONNX model
+    weights: NDArray[np.int8]
+    weight_scales: NDArray[np.float32]
+    bias: NDArray[np.int32]
+    input_quantization: Quantization
+    output_quantization: Quantization | None  # None: raw accumulators, scaled on the host
+    clamp: tuple[int, int]  # int8 domain, both ends included: ReLU/Clip and saturation in one
+    input_shape: tuple[int, ...]  # one sample, batch axis 0 left out
+    output_shape: tuple[int, ...]
+    window: Window | None = None
+    groups: int = 1
+
+    @property
+    def channels(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def reduction(self) -> int:
+        """Weights of one output channel."""
+        return int(self.weights.shape[1])
+
+    @property
+    def positions(self) -> int:
+        """Windows of one sample (for a matrix product: rows of one sample)."""
+        return int(np.prod(self.output_shape, dtype=np.int64)) // self.channels
+
+    @property
+    def macs(self) -> int:
+        return self.positions * self.channels * self.reduction
+
+
+@dataclass(frozen=True)
+class HostSegment:
+    """Nodes ONNX Runtime runs between array layers; `model` is a complete ONNX model of its own."""
+
+    name: str
+    model: onnx.ModelProto = field(repr=False)
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """An INT8 network cut into steps, in an order in which every step's inputs are ready."""
+
+    name: str
+    model: onnx.ModelProto = field(repr=False)  # the whole INT8 QDQ network
+    steps: tuple[ArrayLayer | HostSegment, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what import changed or decided, one sentence each, for the user
+
+    @property
+    def layers(self) -> tuple[ArrayLayer, ...]:
+        return tuple(step for step in self.steps if isinstance(step, ArrayLayer))
