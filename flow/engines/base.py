@@ -1,0 +1,164 @@
+"""What every simulation engine takes and gives: the device, its memories, one run and its result.
+
+A device is a synchronous top module with the inputs clk, reset (active high), start, first[16], count[16], the
+outputs busy and done, and memory ports:
+
+    read port    <name>_en, <name>_addr[32] out; <name>_data[W] in
+                 if en is high at a rising edge, data shows mem[addr] after that edge; else it holds its value
+    write port   <name>_valid[D], <name>_addr[D*32], <name>_data[D*W] out, lane 0 lowest
+                 at a rising edge, mem[addr] = data for each lane with its valid bit set; the highest lane wins
+
+One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with reset high;
+one edge with start high (edge 1), then edges with start low until one at which done is high just before the edge.
+Its number is `cycles`, so both ends count. Writes of that last edge are done. Done at edge 1 is not looked at, nor
+are the memory ports during reset. `first` and `count` are steady all along. A read beyond the memory gives 0; a write
+beyond it is a bug of the device and raises RuntimeError.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Memory = NDArray[np.uint8]
+"""[depth, ceil(width / 8)] little endian: bit i of a word is bit i % 8 of its byte i // 8."""
+
+RESET_EDGES = 4
+ADDRESS_BITS = 32
+COMMAND_BITS = 16
+
+
+@dataclass(frozen=True)
+class MemoryPort:
+    """One memory port of a device: words of `width` bits, read if `lanes` is 0, else written by so many lanes."""
+
+    name: str
+    width: int
+    lanes: int = 0
+
+    def __post_init__(self) -> None:
+        # Verilator, VHDL and ctypes all have to spell the name the same way: no double or trailing underscore.
+        assert re.fullmatch(r"[a-z](_?[a-z0-9])*", self.name), f"port name {self.name!r}"
+        assert self.width >= 1 and self.lanes >= 0, self
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one word in a Memory."""
+        return (self.width + 7) // 8
+
+    @property
+    def signals(self) -> dict[str, int]:
+        """Name and width of every signal of this port, in the order of the port list."""
+        if self.lanes:
+            sizes = {"valid": self.lanes, "addr": ADDRESS_BITS * self.lanes, "data": self.width * self.lanes}
+        else:
+            sizes = {"en": 1, "addr": ADDRESS_BITS, "data": self.width}
+        return {f"{self.name}_{part}": size for part, size in sizes.items()}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A top module: sources in compile order, ports, and what makes the MyHDL instance.
+
+    `build(**signals)` gets clk, reset, start, first, count, busy, done and the signals of every port, by name. One
+    bit is a `Signal(bool(0))`, more bits a `Signal(intbv(0)[width:])`; reset is a plain `Signal(bool(0))`.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    vhdl_files: tuple[Path, ...]
+    ports: tuple[MemoryPort, ...]
+    build: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        names = [port.name for port in self.ports]
+        assert len(set(names)) == len(names), f"device {self.name}: two ports of one name in {names}"
+
+    @property
+    def reads(self) -> tuple[MemoryPort, ...]:
+        return tuple(port for port in self.ports if not port.lanes)
+
+    @property
+    def writes(self) -> tuple[MemoryPort, ...]:
+        return tuple(port for port in self.ports if port.lanes)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rising edges from the one with start to the one with done, both counted, and the memories written."""
+
+    cycles: int
+    memories: dict[str, Memory]
+
+
+class Simulator(Protocol):
+    """One device, ready to run. Two simulators may run in two threads at once."""
+
+    def run(
+        self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
+    ) -> Result:
+        """Run from reset until done.
+
+        `memories` has one entry for each read port, `writes` the depth of each write port's memory. RuntimeError if
+        done is not high by edge `limit`, or if the device writes beyond a memory.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """A way to simulate a device."""
+
+    @property
+    def name(self) -> str: ...
+
+    def available(self) -> str | None:
+        """None if the engine can run here, else the reason why not, with the remedy."""
+        ...
+
+    def version(self) -> str:
+        """The simulator and version that runs."""
+        ...
+
+    def open(self, device: Device, cache: Path | None = None) -> Simulator:
+        """Make the device ready to run; `cache` is the folder for compiled models. FlowError if not available."""
+        ...
+
+
+def cache_folder(cache: Path | None) -> Path:
+    """The folder for compiled models: `cache`, else $BBS_CACHE, else ~/.cache/bbs-flow."""
+    return cache or Path(os.environ.get("BBS_CACHE") or Path.home() / ".cache" / "bbs-flow")
+
+
+def check_run(
+    device: Device, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
+) -> dict[str, Memory]:
+    """Assert what `run` expects of its arguments; give the read memories contiguous, in port order."""
+    assert set(memories) == {port.name for port in device.reads}, (device.name, sorted(memories))
+    assert set(writes) == {port.name for port in device.writes}, (device.name, sorted(writes))
+    assert 0 <= first < 1 << COMMAND_BITS and 0 <= count < 1 << COMMAND_BITS, (first, count)
+    assert limit >= 1 and all(depth >= 1 for depth in writes.values()), (limit, writes)
+    for port in device.reads:
+        memory = memories[port.name]
+        assert memory.dtype == np.uint8 and memory.ndim == 2, (port, memory.dtype, memory.shape)
+        assert memory.shape[0] >= 1 and memory.shape[1] == port.bytes, (port, memory.shape)
+    return {port.name: np.ascontiguousarray(memories[port.name]) for port in device.reads}
+
+
+def empty(device: Device, writes: dict[str, int]) -> dict[str, Memory]:
+    """The memories to be written, all zero, in port order."""
+    return {port.name: np.zeros((writes[port.name], port.bytes), np.uint8) for port in device.writes}
+
+
+def not_done(device: Device, engine: str, limit: int) -> RuntimeError:
+    return RuntimeError(f"{device.name}, {engine}: done not high by cycle {limit}, the limit")
+
+
+def beyond(device: Device, engine: str, port: str, address: int, depth: int, cycle: int) -> RuntimeError:
+    return RuntimeError(
+        f"{device.name}, {engine}: write to {port}[{address}] at cycle {cycle}, beyond its {depth} words"
+    )

@@ -1,0 +1,71 @@
+"""Icarus Verilog: the converted Verilog with a generated testbench, one process for each run."""
+
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from flow.engines.base import Device, Memory, Result, check_run
+from flow.engines.testbench import read_outputs, verilog_testbench, write_inputs
+from flow.errors import FlowError
+
+
+class IcarusEngine:
+    """Runs the device's Verilog under Icarus; see `flow.engines.base` for the contract."""
+
+    name = "icarus"
+
+    def available(self) -> str | None:
+        if shutil.which("iverilog") and shutil.which("vvp"):
+            return None
+        return "Icarus Verilog (iverilog, vvp) not found on PATH: apt-get install iverilog"
+
+    def version(self) -> str:
+        return _version()
+
+    def open(self, device: Device, cache: Path | None = None) -> "IcarusSimulator":
+        reason = self.available()
+        if reason:
+            raise FlowError(f"engine icarus: {reason}")
+        return IcarusSimulator(device)
+
+
+@cache
+def _version() -> str:
+    return subprocess.run(["iverilog", "-V"], check=True, capture_output=True, text=True).stdout.splitlines()[
+        0
+    ]
+
+
+class IcarusSimulator:
+    """Compiles and runs in a folder of its own every time, as depths and command are part of the testbench."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def run(
+        self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
+    ) -> Result:
+        read = check_run(self.device, memories, first, count, writes, limit)
+        depths = writes | {name: len(memory) for name, memory in read.items()}
+        bench = verilog_testbench(self.device.name, self.device.ports, depths, first, count, limit)
+        sources = [str(path.resolve()) for path in self.device.files]
+        with tempfile.TemporaryDirectory(prefix="bbs-icarus-") as temporary:
+            folder = Path(temporary)
+            (folder / "bench.v").write_text(bench)
+            write_inputs(folder, read)
+            self._call(
+                ["iverilog", "-g2012", "-s", f"tb_{self.device.name}", "-o", "bench", *sources, "bench.v"],
+                folder,
+            )
+            output = self._call(["vvp", "-n", "bench"], folder)
+            return read_outputs(folder, output, self.device, "icarus", depths, limit)
+
+    def _call(self, command: list[str], folder: Path) -> str:
+        done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(
+                f"{command[0]} on {self.device.name} failed:\n{(done.stdout + done.stderr)[-4000:]}"
+            )
+        return done.stdout

@@ -1,0 +1,139 @@
+"""MyHDL's own simulator, with memories in Python: always there, slow, for leaves and small layers."""
+
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import myhdl
+
+from flow.engines.base import (
+    COMMAND_BITS,
+    RESET_EDGES,
+    Device,
+    Memory,
+    Result,
+    beyond,
+    check_run,
+    empty,
+    not_done,
+)
+
+_ONE_AT_A_TIME = threading.Lock()
+"""MyHDL keeps its event queue and its list of signals in module globals: runs in two threads take turns."""
+
+
+class NativeEngine:
+    """Simulates the device's MyHDL blocks themselves; see `flow.engines.base` for the contract."""
+
+    name = "myhdl"
+
+    def available(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return f"MyHDL {myhdl.__version__}"
+
+    def open(self, device: Device, cache: Path | None = None) -> "NativeSimulator":
+        assert device.build, f"device {device.name} has no MyHDL blocks"
+        return NativeSimulator(device)
+
+
+class NativeSimulator:
+    """Makes a fresh instance for every run."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def run(
+        self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
+    ) -> Result:
+        read = check_run(self.device, memories, first, count, writes, limit)
+        written = empty(self.device, writes)
+        assert self.device.build
+        with _ONE_AT_A_TIME:
+            signals = _signals(self.device)
+            cycles = [0]
+            driver = _drive(self.device, signals, read, written, first, count, limit, cycles)
+            simulation = myhdl.Simulation(self.device.build(**signals), driver)
+            try:
+                simulation.run(None, quiet=1)
+            finally:
+                simulation.quit()
+        return Result(cycles[0], written)
+
+
+def _signals(device: Device) -> dict[str, Any]:
+    sizes = {
+        "clk": 1,
+        "reset": 1,
+        "start": 1,
+        "first": COMMAND_BITS,
+        "count": COMMAND_BITS,
+        "busy": 1,
+        "done": 1,
+    }
+    for port in device.ports:
+        sizes.update(port.signals)
+    return {
+        name: myhdl.Signal(bool(0)) if size == 1 else myhdl.Signal(myhdl.intbv(0)[size:])
+        for name, size in sizes.items()
+    }
+
+
+def _drive(
+    device: Device,
+    signals: dict[str, Any],
+    read: dict[str, Memory],
+    written: dict[str, Memory],
+    first: int,
+    count: int,
+    limit: int,
+    cycles: list[int],
+) -> Generator[Any, None, None]:
+    """The clock, the command and the memories, in the order of harness.cpp; the last cycle ends up in `cycles`."""
+
+    def value(name: str) -> int:
+        return int(signals[name].val)
+
+    signals["reset"].next = 1
+    signals["first"].next = first
+    signals["count"].next = count
+    yield myhdl.delay(1)
+    for _ in range(RESET_EDGES):
+        signals["clk"].next = 1
+        yield myhdl.delay(1)
+        signals["clk"].next = 0
+        yield myhdl.delay(1)
+    signals["reset"].next = 0
+    signals["start"].next = 1
+    yield myhdl.delay(1)
+
+    for cycle in range(1, limit + 1):
+        shown: dict[str, int] = {}
+        for port in device.reads:
+            if value(f"{port.name}_en"):
+                address, memory = value(f"{port.name}_addr"), read[port.name]
+                word = int.from_bytes(memory[address].tobytes(), "little") if address < len(memory) else 0
+                shown[f"{port.name}_data"] = word & ((1 << port.width) - 1)
+        for port in device.writes:
+            valid, memory = value(f"{port.name}_valid"), written[port.name]
+            for lane in range(port.lanes):
+                if valid >> lane & 1:
+                    address = value(f"{port.name}_addr") >> 32 * lane & 0xFFFFFFFF
+                    if address >= len(memory):
+                        raise beyond(device, "myhdl", port.name, address, len(memory), cycle)
+                    word = value(f"{port.name}_data") >> port.width * lane & ((1 << port.width) - 1)
+                    memory[address] = list(word.to_bytes(port.bytes, "little"))
+        ended = cycle > 1 and value("done")
+        signals["clk"].next = 1
+        yield myhdl.delay(1)
+        signals["clk"].next = 0
+        signals["start"].next = 0
+        for name, word in shown.items():
+            signals[name].next = word
+        yield myhdl.delay(1)
+        if ended:
+            cycles[0] = cycle
+            raise myhdl.StopSimulation
+    raise not_done(device, "myhdl", limit)

@@ -1,0 +1,120 @@
+"""The parameters of one accelerator instance and the layout of what it reads: descriptors and parameters.
+
+Everything the RTL, the schedule and the reference must agree on is a field here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from flow.errors import FlowError
+
+PE_KINDS: Final = ("bitvert", "dense")
+SUBGROUP: Final = 8  # activations one sub-group of a PE sees
+MAX_COLUMNS: Final = 8  # bit columns of an unpruned weight
+
+# One descriptor is one channel block: up to `columns` output channels, every position tile. Least significant
+# field first. Counts are in words of the memory they belong to.
+DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
+    ("weight_base", 32),
+    ("weight_count", 32),
+    ("metadata_base", 32),
+    ("metadata_count", 32),
+    ("activation_base", 32),
+    ("activation_count", 32),
+    ("parameter_base", 32),
+    ("parameter_count", 16),
+    ("output_base", 32),
+    ("tile_stride", 24),  # output words from one position tile to the next
+    ("plane_stride", 16),  # output words from one byte plane of a raw result to the next
+    ("tiles", 24),  # position tiles
+    ("steps", 16),  # reduction steps of one tile
+    ("channels", 16),  # channels of this block
+    ("columns", 4),  # stored bit columns, 8 - N
+    ("resident", 1),  # the block's weights stay in the buffer for all tiles
+    ("raw", 1),  # write the 32-bit sums, byte plane by byte plane, instead of requantizing
+    ("zero", 8),  # output zero point + 128
+    ("low", 8),  # clamp, + 128
+    ("high", 8),
+)
+DESCRIPTOR_BITS: Final = 416
+
+# Per output channel, least significant field first.
+PARAMETER: Final[tuple[tuple[str, int], ...]] = (("bias", 32), ("multiplier", 24), ("shift", 8))
+PARAMETER_BITS: Final = 64
+INDEX_BITS: Final = 16
+
+
+def descriptor_slice(name: str) -> tuple[int, int]:
+    """(end, begin) bit positions of a descriptor field, as MyHDL slices want them."""
+    begin = 0
+    for field, width in DESCRIPTOR:
+        if field == name:
+            return begin + width, begin
+        begin += width
+    raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """One accelerator: `rows` windows x `columns` output channels of processing elements.
+
+    Buffer depths are in words of their stream and powers of two: a weight word is one bit column of one step
+    for all array columns, a metadata word one byte per array column, an activation word one step for all rows.
+    """
+
+    rows: int = 16
+    columns: int = 32
+    pe: str = "bitvert"
+    weight_depth: int = 1024
+    metadata_depth: int = 128
+    activation_depth: int = 128
+    accumulator_bits: int = 32
+
+    def __post_init__(self) -> None:
+        if self.pe not in PE_KINDS:
+            raise FlowError(f"unknown PE kind '{self.pe}': choose one of {', '.join(PE_KINDS)}")
+        if not (1 <= self.rows <= 64 and 1 <= self.columns <= 64):
+            raise FlowError(
+                f"array size {self.rows}x{self.columns} cannot be built: rows and columns go from 1 to 64; "
+                "give --array ROWSxCOLUMNS, for example 16x32"
+            )
+        for name in ("weight_depth", "metadata_depth", "activation_depth"):
+            depth = getattr(self, name)
+            if depth < 4 or depth & (depth - 1):
+                raise FlowError(f"{name} is {depth}: buffer depths are powers of two from 4")
+        if not 24 <= self.accumulator_bits <= 32:
+            raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
+
+    @property
+    def step(self) -> int:
+        """Weights of one output channel that one PE takes together: 16 (BitVert) or 8 (dense)."""
+        return 2 * SUBGROUP if self.pe == "bitvert" else SUBGROUP
+
+    @property
+    def lanes(self) -> int:
+        """Output channels that leave the array in one cycle: the whole array drains in at most 8."""
+        return -(-self.columns // 8)
+
+    @property
+    def weight_bits(self) -> int:
+        return self.columns * self.step
+
+    @property
+    def metadata_bits(self) -> int:
+        return self.columns * 8
+
+    @property
+    def activation_bits(self) -> int:
+        """Width of the activation memory port: one sub-group of eight bytes per row."""
+        return self.rows * SUBGROUP * 8
+
+    @property
+    def beats(self) -> int:
+        """Activation memory words that make one step."""
+        return self.step // SUBGROUP
+
+    @property
+    def name(self) -> str:
+        return f"accelerator_{self.pe}_{self.rows}x{self.columns}"

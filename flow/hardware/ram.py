@@ -1,0 +1,24 @@
+"""Simple dual-port memory: one write port, one registered read port."""
+
+from myhdl import Signal, always, intbv
+
+from flow.hardware.hierarchy import block
+
+
+@block
+def ram(clk, write, write_addr, write_data, read, read_addr, read_data, width, depth):
+    """A buffer's storage.
+
+    control: write, read; data: write_addr, write_data[width], read_addr, read_data[width].
+    Latency: read_data shows the word one cycle after read, and keeps it until the next read.
+    """
+    memory = [Signal(intbv(0)[width:]) for _ in range(depth)]
+
+    @always(clk.posedge)
+    def access():
+        if write:
+            memory[write_addr].next = write_data
+        if read:
+            read_data.next = memory[read_addr]
+
+    return access

@@ -1,0 +1,141 @@
+"""Compute controller: issues one bit column a cycle, tile after tile, as the streams have its operands."""
+
+from myhdl import Signal, always_comb, always_seq, intbv
+
+from flow.hardware.hierarchy import block
+
+
+@block
+def sequencer(
+    clk, reset,
+    job, job_ready, tiles, steps, columns, resident,
+    enable,
+    weight_ready, weight_read, weight_rewind, weight_release,
+    metadata_ready, metadata_read, metadata_rewind, metadata_release,
+    activation_ready, activation_read,
+    valid, first, last, load, high_phase, significance,
+    kind,
+):  # fmt: skip
+    """Walks the tiles, steps and bit columns of one channel block.
+
+    job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident: descriptor fields
+    control  enable: the array advances this cycle
+    streams  *_ready in; *_read, *_rewind, *_release out
+    array    valid, first, last (of a tile), load (first column of a step), high_phase, significance[3] = 7 - column,
+             registered so that they arrive with the words read
+    kind     "bitvert" (metadata every second step) or "dense" (no metadata)
+    """
+    running = Signal(bool(0))
+    tiles_left = Signal(intbv(0)[24:])
+    steps_total = Signal(intbv(0)[16:])
+    steps_left = Signal(intbv(0)[16:])
+    columns_total = Signal(intbv(0)[4:])
+    column = Signal(intbv(0)[4:])
+    odd = Signal(bool(0))
+    kept = Signal(bool(0))
+    fresh = Signal(bool(0))  # the next column is the first of a tile
+    issue = Signal(bool(0))
+    step_starts = Signal(bool(0))
+    group_starts = Signal(bool(0))
+    step_ends = Signal(bool(0))
+    tile_ends = Signal(bool(0))
+    block_ends = Signal(bool(0))
+    group_ends_tile = Signal(bool(0))
+    accept = Signal(bool(0))
+
+    @always_comb
+    def where():
+        step_starts.next = column == 0
+        group_starts.next = (column == 0) and (not odd)
+        step_ends.next = column + 1 == columns_total
+
+    @always_comb
+    def ends():
+        tile_ends.next = step_ends and (steps_left == 1)
+        block_ends.next = step_ends and (steps_left == 1) and (tiles_left == 1)
+        group_ends_tile.next = steps_left <= 2
+
+    if kind == "bitvert":
+
+        @always_comb
+        def decide():
+            issue.next = (
+                running
+                and enable
+                and weight_ready
+                and ((not step_starts) or activation_ready)
+                and ((not group_starts) or metadata_ready)
+            )
+
+        @always_comb
+        def metadata_reader():
+            metadata_read.next = issue and group_starts
+            metadata_rewind.next = group_ends_tile and kept and (tiles_left != 1)
+            metadata_release.next = (not kept) or (tiles_left == 1)
+
+    else:
+
+        @always_comb
+        def decide():
+            issue.next = running and enable and weight_ready and ((not step_starts) or activation_ready)
+
+        @always_comb
+        def metadata_reader():
+            metadata_read.next = False
+            metadata_rewind.next = False
+            metadata_release.next = False
+
+    @always_comb
+    def readers():
+        weight_read.next = issue
+        weight_rewind.next = tile_ends and kept and (tiles_left != 1)
+        weight_release.next = (not kept) or (tiles_left == 1)
+        activation_read.next = issue and step_starts
+
+    @always_comb
+    def handshake():
+        job_ready.next = (not running) or (issue and block_ends)
+
+    @always_comb
+    def accepting():
+        accept.next = job and ((not running) or (issue and block_ends))
+
+    @always_seq(clk.posedge, reset=reset)
+    def walk():
+        if accept:
+            running.next = True
+            tiles_left.next = tiles
+            steps_total.next = steps
+            steps_left.next = steps
+            columns_total.next = columns
+            kept.next = resident
+            column.next = 0
+            odd.next = False
+            fresh.next = True
+        elif issue:
+            fresh.next = tile_ends
+            if not step_ends:
+                column.next = column + 1
+            else:
+                column.next = 0
+                if block_ends:
+                    running.next = False
+                elif tile_ends:
+                    tiles_left.next = tiles_left - 1
+                    steps_left.next = steps_total
+                    odd.next = False
+                else:
+                    steps_left.next = steps_left - 1
+                    odd.next = not odd
+
+    @always_seq(clk.posedge, reset=reset)
+    def control():
+        if enable:
+            valid.next = issue
+            first.next = issue and fresh
+            last.next = issue and tile_ends
+            load.next = issue and step_starts
+            high_phase.next = issue and (column == 1)
+            significance.next = 7 - column[3:]
+
+    return where, ends, decide, metadata_reader, readers, handshake, accepting, walk, control

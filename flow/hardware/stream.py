@@ -1,0 +1,134 @@
+"""Address generation and double buffering of one operand stream: memory port in, ring buffer, reader out.
+
+A job (base, count) is fetched word by word from an external memory into a ring as long as there is room, one
+job ahead of the reader. The reader advances a cursor; words stay until it releases them, so a tile that is used
+again is rewound instead of fetched again.
+"""
+
+from myhdl import ConcatSignal, Signal, always_comb, always_seq, intbv, modbv
+
+from flow.hardware.hierarchy import block
+from flow.hardware.ram import ram
+
+
+@block
+def stream(
+    clk, reset,
+    job, job_ready, base, count,
+    memory_en, memory_addr, memory_data,
+    read, rewind, release, ready, word,
+    width, depth, beats,
+):  # fmt: skip
+    """One operand stream.
+
+    job      job, job_ready: handshake; base[32], count: memory words to fetch
+    memory   memory_en, memory_addr[32], memory_data[width / beats], one cycle latency
+    reader   read: take the word under the cursor, shown on word[width] one cycle later; rewind: then go back to
+             the oldest word kept; release: then give up the words read so far; ready: there is a word
+    """
+    bits = (depth - 1).bit_length()
+    wrap = 2 ** (bits + 1)
+    requested = Signal(modbv(0, min=0, max=wrap))
+    head = Signal(modbv(0, min=0, max=wrap))
+    tail = Signal(modbv(0, min=0, max=wrap))
+    cursor = Signal(modbv(0, min=0, max=wrap))
+    following = Signal(modbv(0, min=0, max=wrap))
+    occupied = Signal(modbv(0, min=0, max=wrap))
+    address = Signal(modbv(0, min=0, max=2**32))
+    remaining = Signal(intbv(0)[32:])
+    fetch = Signal(bool(0))
+    arriving = Signal(bool(0))
+    write = Signal(bool(0))
+    write_addr = Signal(intbv(0)[bits:])
+    read_addr = Signal(intbv(0)[bits:])
+    assembled = Signal(intbv(0)[width:])
+
+    @always_comb
+    def occupancy():
+        occupied.next = requested - tail
+
+    @always_comb
+    def reader_view():
+        job_ready.next = remaining == 0
+        ready.next = cursor != head
+        read_addr.next = cursor[bits:]
+        write_addr.next = head[bits:]
+        following.next = cursor + 1
+
+    @always_comb
+    def memory_port():
+        memory_en.next = fetch
+        memory_addr.next = address
+
+    @always_seq(clk.posedge, reset=reset)
+    def reader():
+        if read:
+            if rewind:
+                cursor.next = tail
+            else:
+                cursor.next = following
+            if release:
+                tail.next = following
+
+    if beats == 1:
+
+        @always_comb
+        def request():
+            fetch.next = (remaining != 0) and (occupied < depth)
+
+        @always_seq(clk.posedge, reset=reset)
+        def loader():
+            arriving.next = fetch
+            if fetch:
+                address.next = address + 1
+                remaining.next = remaining - 1
+                requested.next = requested + 1
+            elif job and (remaining == 0):
+                address.next = base
+                remaining.next = count
+            if arriving:
+                head.next = head + 1
+
+        @always_comb
+        def assemble():
+            write.next = arriving
+            assembled.next = memory_data
+
+        processes = (request, loader, assemble)
+    else:
+        half = Signal(bool(0))  # the request under way is the second half of a word
+        arriving_half = Signal(bool(0))
+        low = Signal(intbv(0)[width // 2 :])
+        both = ConcatSignal(memory_data, low)
+
+        @always_comb
+        def request():
+            fetch.next = (remaining != 0) and (half or (occupied < depth))
+
+        @always_seq(clk.posedge, reset=reset)
+        def loader():
+            arriving.next = fetch
+            arriving_half.next = half
+            if fetch:
+                address.next = address + 1
+                remaining.next = remaining - 1
+                half.next = not half
+                if half:
+                    requested.next = requested + 1
+            elif job and (remaining == 0):
+                address.next = base
+                remaining.next = count
+            if arriving:
+                low.next = memory_data
+                if arriving_half:
+                    head.next = head + 1
+
+        @always_comb
+        def assemble():
+            write.next = arriving and arriving_half
+            assembled.next = both
+
+        processes = (request, loader, assemble)
+
+    storage = ram(clk, write, write_addr, assembled, read, read_addr, word, width, depth)
+    return occupancy, reader_view, memory_port, reader, processes, storage

@@ -1,0 +1,79 @@
+"""What runs in ONNX Runtime: host segments, whole networks, the judge of tier 2.
+
+Always graph optimisation level BASIC: above it ONNX Runtime fuses int8 kernels that saturate on CPUs without
+VNNI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnxruntime as ort  # type: ignore[import-untyped]
+
+Tensors = dict[str, NDArray[Any]]
+
+BATCH = 32  # samples per run when the network's batch is free
+
+
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    """An inference session of `model` on the CPU, at graph optimisation level BASIC, with one thread."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+class Sessions:
+    """Sessions created once per model and kept as long as this object lives."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[onnx.ModelProto, ort.InferenceSession]] = {}
+
+    def get(self, model: onnx.ModelProto) -> ort.InferenceSession:
+        """The session of `model`; the model is kept too, so that its id stays its own."""
+        if id(model) not in self._kept:
+            self._kept[id(model)] = (model, session(model))
+        return self._kept[id(model)][1]
+
+
+def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Tensors:
+    """All outputs by name; `feeds` may hold more tensors than the model's inputs."""
+    active = session(model) if isinstance(model, onnx.ModelProto) else model
+    names = [output.name for output in active.get_outputs()]
+    values = active.run(names, {entry.name: feeds[entry.name] for entry in active.get_inputs()})
+    return dict(zip(names, values, strict=True))
+
+
+def batch_size(active: ort.InferenceSession) -> int:
+    """Samples per run: the batch the network's inputs are fixed to, or `BATCH`."""
+    fixed = [entry.shape[0] for entry in active.get_inputs() if entry.shape]
+    return min((size for size in fixed if isinstance(size, int)), default=BATCH)
+
+
+def as_feeds(names: list[str], x: NDArray[Any] | Mapping[str, NDArray[Any]]) -> Tensors:
+    """One array for a network of one input, or arrays by name, as arrays by name."""
+    return {names[0]: x} if isinstance(x, np.ndarray) else dict(x)
+
+
+def predict(
+    model: onnx.ModelProto | ort.InferenceSession, x: NDArray[Any] | Mapping[str, NDArray[Any]]
+) -> NDArray[Any]:
+    """The first output for every sample of `x` ([samples, ...], or a dict of such arrays by input name)."""
+    active = session(model) if isinstance(model, onnx.ModelProto) else model
+    feeds = as_feeds([entry.name for entry in active.get_inputs()], x)
+    first, step = active.get_outputs()[0].name, batch_size(active)
+    samples = len(next(iter(feeds.values())))
+    parts = [
+        run(active, {name: array[start : start + step] for name, array in feeds.items()})[first]
+        for start in range(0, samples, step)
+    ]
+    return np.concatenate(parts)

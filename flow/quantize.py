@@ -1,0 +1,257 @@
+"""Any network in, INT8 network in QDQ form out, with notes on what was changed.
+
+A float network is quantized by ONNX Runtime (static, per-channel symmetric weights, per-tensor activations)
+from the user's calibration samples. A network that is INT8 already is only brought to the form `cut` reads.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from flow import host, importer
+from flow.errors import FlowError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+def load_arrays(path: str | Path) -> Arrays:
+    """The arrays of an .npz file by name: `x` (or the network's input names), and `y` where there are labels.
+
+    FlowError: no such file, not an .npz, empty, or pickled Python objects inside.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FlowError(f"samples must be an .npz file, but there is no file '{file}'; check the path")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise FlowError(f"'{file}' is not an .npz archive; save the samples with numpy.savez(x=...)")
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise FlowError(f"'{file}' cannot be read as .npz: {error}; save it again with numpy.savez") from None
+    except ValueError as error:
+        if isinstance(error, FlowError):
+            raise
+        if "pickle" in str(error):
+            raise FlowError(
+                f"samples must be plain arrays, but '{file}' holds pickled data or is no .npz archive; "
+                "save numeric arrays with numpy.savez"
+            ) from None
+        raise FlowError(f"'{file}' cannot be read as .npz: {error}; save it again with numpy.savez") from None
+    if not arrays:
+        raise FlowError(f"'{file}' holds no arrays; save the samples with numpy.savez(x=...)")
+    return arrays
+
+
+def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str) -> Arrays:
+    """Samples [count, ...] by input name, as the model's inputs want them.
+
+    A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration") names
+    the samples in messages. FlowError: missing input, wrong type or shape, NaN or infinity, no samples.
+    """
+    inputs = importer.graph_inputs(model)
+    given = {"x": samples} if isinstance(samples, np.ndarray) else dict(samples)
+    feeds: Arrays = {}
+    for value in inputs:
+        array = given.get(value.name, given.get("x") if len(inputs) == 1 else None)
+        if array is None:
+            raise FlowError(
+                f"{what} samples must name every input, but '{value.name}' is missing among {sorted(given)}; "
+                "add an array of that name"
+            )
+        _check_array(value, array, what)
+        feeds[value.name] = array
+    counts = {name: len(array) for name, array in feeds.items()}
+    if len(set(counts.values())) > 1:
+        raise FlowError(f"{what} arrays must hold equally many samples, but they hold {counts}; cut them to one length")
+    return feeds
+
+
+def _check_array(value: onnx.ValueInfoProto, array: NDArray[Any], what: str) -> None:
+    tensor = value.type.tensor_type
+    kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if array.dtype != kind:
+        raise FlowError(
+            f"{what} samples for input '{value.name}' must be {kind}, but they are {array.dtype}; "
+            f"convert them with astype('{kind}')"
+        )
+    shape = [dim.dim_value for dim in tensor.shape.dim][1:]
+    if list(array.shape[1:]) != shape or array.ndim != len(tensor.shape.dim):
+        raise FlowError(
+            f"{what} samples for input '{value.name}' must have shape {['samples', *shape]}, but they have "
+            f"{list(array.shape)}; reshape them"
+        )
+    if len(array) == 0:
+        raise FlowError(f"{what} needs at least one sample for input '{value.name}', but there are 0; add samples")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise FlowError(
+            f"{what} samples for input '{value.name}' must be finite, but {np.count_nonzero(~np.isfinite(array))} "
+            "values are NaN or infinite; clean the file"
+        )
+
+
+# ---------------------------------------------------------------------------------------------- quantize
+
+def quantize(
+    model: onnx.ModelProto,
+    calibration: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None,
+    unsigned: bool = False,
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The INT8 (QDQ) network and notes, one sentence each, on what was changed.
+
+    `calibration` is [samples, ...] for the only input, or arrays by input name; it is needed for float networks
+    only. `unsigned` asks for uint8 activations instead of int8. FlowError when the samples do not fit or ONNX
+    Runtime cannot quantize the network.
+    """
+    if importer.is_quantized(model):
+        return quantize_biases(model)
+    if calibration is None:
+        raise FlowError(
+            f"network '{model.graph.name}' is float and needs calibration samples, but there are none; "
+            "pass --calibration FILE.npz"
+        )
+    feeds = check_samples(model, calibration, "calibration")
+    prepared = importer.prepare(model)
+    quantized, notes = quantize_biases(_quantize_static(prepared, feeds, unsigned))
+    count = len(next(iter(feeds.values())))
+    kind = "uint8" if unsigned else "int8"
+    return quantized, [f"Quantized by ONNX Runtime from {count} samples, activations {kind}.", *notes]
+
+
+def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:
+    from onnxruntime.quantization import (  # type: ignore[import-untyped]
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """The samples in the batches the network takes."""
+
+        def __init__(self) -> None:
+            step = host.batch_size(host.session(model))
+            starts = range(0, len(next(iter(feeds.values()))), step)
+            self.batches = iter([{n: a[start : start + step] for n, a in feeds.items()} for start in starts])
+
+        def get_next(self) -> Arrays | None:
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, str(source))
+        try:
+            quantize_static(
+                str(source),
+                str(target),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                reduce_range=False,
+                activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "QuantizeBias": True},
+            )
+        except Exception as error:  # the quantizer raises whatever it meets
+            raise FlowError(
+                f"ONNX Runtime cannot quantize network '{model.graph.name}': {importer.first_line(error)}; "
+                "quantize it yourself and pass the QDQ model"
+            ) from None
+        return onnx.load(str(target))
+
+
+def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """Biases of INT8 layers as int32 in units of input scale x weight scale, where they are float or scaled otherwise.
+
+    Returns the model in the importer's canonical form and a note for every bias that was changed.
+    """
+    copy = importer.canonical(model)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copy.graph.initializer}
+    dequantizers = {node.output[0]: node for node in copy.graph.node if node.op_type == "DequantizeLinear"}
+    nodes: list[onnx.NodeProto] = []
+    notes: list[str] = []
+    for node in copy.graph.node:
+        scales = _bias_scales(node, dequantizers, constants)
+        bias = None if scales is None else _real_bias(node, scales, dequantizers, constants)
+        if scales is not None and bias is not None:
+            nodes.append(_quantize_bias(copy, node, bias, scales))
+            notes.append(f"The bias of {node.op_type} '{node.name}' was quantized to int32.")
+        nodes.append(node)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return importer.canonical(copy), notes
+
+
+def _bias_scales(
+    node: onnx.NodeProto, dequantizers: Mapping[str, onnx.NodeProto], constants: Mapping[str, NDArray[Any]]
+) -> NDArray[np.float32] | None:
+    """s_x * s_w, float32 [1 or channels], of an INT8 layer with a bias; None for every other node."""
+    if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or not node.input[2]:
+        return None
+    data, weight = dequantizers.get(node.input[0]), dequantizers.get(node.input[1])
+    if data is None or weight is None:
+        return None
+    factors = [constants.get(dequantize.input[1]) for dequantize in (data, weight)]
+    if factors[0] is None or factors[1] is None or factors[0].size != 1:
+        return None
+    product = (factors[0].reshape(-1) * factors[1].reshape(-1)).astype(np.float32)
+    return product if bool((product > 0).all()) else None
+
+
+def _real_bias(
+    node: onnx.NodeProto,
+    scales: NDArray[np.float32],
+    dequantizers: Mapping[str, onnx.NodeProto],
+    constants: Mapping[str, NDArray[Any]],
+) -> NDArray[np.float32] | None:
+    """The bias in real numbers when it must be quantized (again); None when it is right or not constant."""
+    name = node.input[2]
+    if name in constants:
+        return constants[name].reshape(-1)
+    source = dequantizers.get(name)
+    if source is None or source.input[0] not in constants or source.input[1] not in constants:
+        return None
+    codes, scale = constants[source.input[0]].reshape(-1), constants[source.input[1]].reshape(-1)
+    zero = constants.get(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
+    if zero is None:
+        return None
+    if codes.dtype == np.int32 and np.allclose(scale, scales, rtol=importer.BIAS_SCALE_TOLERANCE, atol=0):
+        return None
+    real: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
+    return real
+
+
+def _quantize_bias(
+    model: onnx.ModelProto, node: onnx.NodeProto, bias: NDArray[np.float32], scales: NDArray[np.float32]
+) -> onnx.NodeProto:
+    """Gives `node` an int32 bias; returns the DequantizeLinear to put before it. FlowError if it overflows."""
+    size = max(bias.size, scales.size)
+    codes = np.broadcast_to(np.rint(bias.astype(np.float64) / scales), (size,))
+    bad = np.flatnonzero((codes < -(2**31)) | (codes >= 2**31))
+    if bad.size:
+        raise FlowError(
+            f"biases must fit 32 bits in units of s_x*s_w, but channel {int(bad[0])} of '{node.name}' needs "
+            f"{codes[bad[0]]:.0f}; use a larger weight scale"
+        )
+    stem = f"{node.name}_bias_int32"
+    model.graph.initializer.append(numpy_helper.from_array(codes.astype(np.int32), stem))
+    factor = scales if scales.size == size and size > 1 else np.float32(scales[0])
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(factor, np.float32), f"{stem}_scale"))
+    node.input[2] = f"{stem}_dequantized"
+    dequantize = helper.make_node(
+        "DequantizeLinear", [stem, f"{stem}_scale"], [node.input[2]], f"{stem}_dequantize"
+    )
+    if np.ndim(factor):
+        dequantize.attribute.append(helper.make_attribute("axis", 0))
+    return dequantize

@@ -1,0 +1,253 @@
+"""Schedule: an encoded network becomes descriptors, memory images and the order in which the array works.
+
+The array takes one *channel block* at a time (up to `config.columns` output channels of one conv group, all with
+the same number of stored bit columns) over all *position tiles* (`config.rows` windows each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.encoding import BBS
+from flow.errors import FlowError
+from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, SUBGROUP, ArrayConfig
+from flow.network import ArrayLayer
+from flow.prune import PrunedLayer
+from flow.reference import check_accumulator, folded_bias, multipliers
+
+Bytes = NDArray[np.uint8]
+OFFSET = 128  # activations travel as u = x + 128, so the array only ever adds unsigned bytes
+
+
+@dataclass(frozen=True)
+class Block:
+    """One channel block: `channels` int [n] original indices, stored `columns` each, over `tiles` position tiles."""
+
+    group: int
+    channels: NDArray[np.int64]
+    columns: int
+    steps: int
+    tiles: int
+    first_tile: int
+    resident: bool
+
+
+@dataclass(frozen=True)
+class LayerSchedule:
+    """Where a layer's job lies in the memories, and its blocks in order."""
+
+    layer: ArrayLayer
+    first: int  # descriptor number
+    blocks: tuple[Block, ...]
+    tiles: int
+    steps: int
+    planes: int
+
+    @property
+    def ideal_cycles(self) -> int:
+        """Bit columns alone: tiles x steps x stored columns, summed over the blocks."""
+        return sum(block.tiles * block.steps * block.columns for block in self.blocks)
+
+    @property
+    def output_words(self) -> int:
+        return self.tiles * self.planes * self.layer.channels
+
+
+@dataclass(frozen=True)
+class Program:
+    """A scheduled network: memory images uint8 [words, bytes per word], and one schedule per layer."""
+
+    config: ArrayConfig
+    memories: dict[str, Bytes]
+    layers: tuple[LayerSchedule, ...]
+
+
+def pack_fields(values: dict[str, int], fields: Sequence[tuple[str, int]], bits: int, where: str) -> Bytes:
+    """Pack named fields, least significant first, into one little-endian word; refuse what does not fit."""
+    word, begin = 0, 0
+    for name, width in fields:
+        value = values[name]
+        if not 0 <= value < 1 << width:
+            raise FlowError(
+                f"layer '{where}': {name} = {value} needs more than the hardware's {width} bits; "
+                "use a larger array or split the layer"
+            )
+        word |= value << begin
+        begin += width
+    return np.frombuffer(word.to_bytes(bits // 8, "little"), np.uint8)
+
+
+def channel_blocks(layer: ArrayLayer, columns_pruned: NDArray[np.int64], config: ArrayConfig) -> list[Block]:
+    """Reorder the channels so that those of one N stand together, and cut them into blocks (paper fig. 10)."""
+    tiles = -(-layer.positions // config.rows)
+    steps = -(-layer.reduction // config.step)
+    per_group = layer.channels // layer.groups
+    blocks = []
+    for group in range(layer.groups):
+        members = np.arange(group * per_group, (group + 1) * per_group)
+        pruned = columns_pruned[members]
+        for n in np.unique(pruned):
+            same = members[pruned == n]
+            columns = BBS.weight_bits - int(n)
+            resident = steps * columns <= config.weight_depth and -(-steps // 2) <= config.metadata_depth
+            for begin in range(0, len(same), config.columns):
+                chosen = same[begin : begin + config.columns]
+                if resident:
+                    blocks.append(Block(group, chosen, columns, steps, tiles, 0, True))
+                else:  # weights larger than their buffer pass through it once per position tile
+                    blocks += [Block(group, chosen, columns, steps, 1, tile, False) for tile in range(tiles)]
+    return blocks
+
+
+def weight_words(block: Block, layer: ArrayLayer, pruned: PrunedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
+    """Weight and metadata memory words of a block.
+
+    Weight word: array column c at bits c*step and on, weight i of the step at bit i; words in the order step,
+    bit column (most significant first). Metadata word: one byte r (2) . d (6) per array column, one word per
+    group of 32 weights.
+    """
+    count, width = len(block.channels), config.step
+    if config.pe == "bitvert":
+        kept = pruned.kept[block.channels].reshape(count, -1)
+        groups = -(-block.steps // 2)
+        metadata = np.zeros((groups, config.columns), np.uint8)
+        byte = (pruned.redundant[block.channels].astype(np.uint8) << BBS.constant_bits) | (
+            pruned.constant[block.channels].astype(np.int8).view(np.uint8) & (2**BBS.constant_bits - 1)
+        )
+        metadata[:, :count] = byte[:, :groups].T
+    else:
+        kept = layer.weights[block.channels]
+        metadata = np.zeros((0, config.columns), np.uint8)
+    padded = np.zeros((count, block.steps * width), np.int8)
+    padded[:, : min(kept.shape[1], padded.shape[1])] = kept[:, : padded.shape[1]]
+    steps = padded.reshape(count, block.steps, width)
+    shifts = np.arange(block.columns - 1, -1, -1)
+    bits = (steps[:, :, None, :] >> shifts[None, None, :, None]) & 1
+    words = np.zeros((block.steps, block.columns, config.columns, width), np.uint8)
+    words[:, :, :count] = bits.transpose(1, 2, 0, 3)
+    flat = words.reshape(block.steps * block.columns, -1)
+    return np.packbits(flat, axis=1, bitorder="little"), metadata
+
+
+def check_width(layer: ArrayLayer, config: ArrayConfig) -> None:
+    """Prove from the weights that the array's own sums fit; at 32 bits they may wrap, the bias wraps them back."""
+    weights = layer.weights.astype(np.int64)
+    reach = 255 * np.maximum(np.maximum(weights, 0).sum(axis=1), -np.minimum(weights, 0).sum(axis=1)).max()
+    if config.accumulator_bits < 32 and reach >= 2 ** (config.accumulator_bits - 1):
+        raise FlowError(
+            f"layer '{layer.name}': its sums reach {reach}, more than {config.accumulator_bits}-bit accumulators "
+            "hold; build the array with 32 bits"
+        )
+
+
+def parameter_words(block: Block, layer: ArrayLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
+    """Bias/scale and channel-index memory words of a block: `config.lanes` channels a word.
+
+    The bias is b' - 128*sum(w), modulo 2^32, because activations travel as x + 128.
+    """
+    count, lanes = len(block.channels), config.lanes
+    words = -(-count // lanes)
+    bias = folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
+    if layer.output_quantization:
+        multiplier, shift = multipliers(layer)
+    else:
+        multiplier, shift = np.zeros_like(bias), np.ones_like(bias)
+    parameters = np.zeros(words * lanes, np.uint64)
+    parameters[:count] = (
+        (bias[block.channels] & 0xFFFFFFFF).astype(np.uint64)
+        | multiplier[block.channels].astype(np.uint64) << np.uint64(32)
+        | shift[block.channels].astype(np.uint64) << np.uint64(56)
+    )
+    index = np.zeros(words * lanes, np.uint16)
+    index[:count] = block.channels
+    return (
+        parameters.view(np.uint8).reshape(words, lanes * PARAMETER_BITS // 8),
+        index.view(np.uint8).reshape(words, lanes * INDEX_BITS // 8),
+    )
+
+
+def schedule(pruned_layers: Sequence[PrunedLayer], layers: Sequence[ArrayLayer], config: ArrayConfig) -> Program:
+    """Lay all layers out in the memories.
+
+    Raises FlowError when a sum may leave the accumulator or a count does not fit its descriptor field.
+    """
+    images: dict[str, list[Bytes]] = {
+        name: [] for name in ("descriptor", "weight", "metadata", "parameter", "index")
+    }
+    used = dict.fromkeys(images, 0)
+    schedules = []
+    for layer, pruned in zip(layers, pruned_layers, strict=True):
+        check_accumulator(layer)
+        check_width(layer, config)
+        n = pruned.columns_pruned if config.pe == "bitvert" else np.zeros(layer.channels, np.int64)
+        blocks = channel_blocks(layer, n, config)
+        tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
+        quantization = layer.output_quantization
+        planes = 1 if quantization else 4
+        first = used["descriptor"]
+        for block in blocks:
+            weight, metadata = weight_words(block, layer, pruned, config)
+            parameters, index = parameter_words(block, layer, config)
+            beats = steps * config.beats
+            values = {
+                "weight_base": used["weight"],
+                "weight_count": len(weight),
+                "metadata_base": used["metadata"],
+                "metadata_count": len(metadata),
+                "activation_base": (block.group * tiles + block.first_tile) * beats,
+                "activation_count": block.tiles * beats,
+                "parameter_base": used["parameter"],
+                "parameter_count": len(parameters),
+                "output_base": block.first_tile * planes * layer.channels,
+                "tile_stride": planes * layer.channels,
+                "plane_stride": layer.channels,
+                "tiles": block.tiles,
+                "steps": steps,
+                "channels": len(block.channels),
+                "columns": block.columns,
+                "resident": int(block.resident),
+                "raw": int(quantization is None),
+                "zero": quantization.zero_point + OFFSET if quantization else 0,
+                "low": layer.clamp[0] + OFFSET,
+                "high": layer.clamp[1] + OFFSET,
+            }
+            word = pack_fields(values, DESCRIPTOR, DESCRIPTOR_BITS, layer.name)[None]
+            for name, image in zip(images, (word, weight, metadata, parameters, index), strict=True):
+                images[name].append(image)
+                used[name] += len(image)
+        if used["descriptor"] >= 2**16:
+            raise FlowError(
+                f"layer '{layer.name}': the network needs more than 65,535 descriptors on a "
+                f"{config.rows}x{config.columns} array; use a larger array or deeper buffers"
+            )
+        schedules.append(LayerSchedule(layer, first, tuple(blocks), tiles, steps, planes))
+    memories = {name: np.ascontiguousarray(np.concatenate(parts)) for name, parts in images.items()}
+    return Program(config, memories, tuple(schedules))
+
+
+def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config: ArrayConfig) -> Bytes:
+    """Activation memory of one sample: windows int8 [groups, positions, reduction] to uint8 [words, 8 * rows].
+
+    Word order: conv group, position tile, eight reduction positions at a time; in a word row 0 is lowest.
+    Padding of the reduction is the byte 0, so what the weights hold there does not matter.
+    """
+    groups, positions, reduction = windows.shape
+    words = scheduled.steps * config.beats
+    padded = np.zeros((groups, scheduled.tiles * config.rows, words * SUBGROUP), np.uint8)
+    padded[:, :positions, :reduction] = windows.view(np.uint8) ^ 0x80
+    tiled = padded.reshape(groups, scheduled.tiles, config.rows, words, SUBGROUP).transpose(0, 1, 3, 2, 4)
+    return np.ascontiguousarray(tiled).reshape(-1, config.rows * SUBGROUP)
+
+
+def output_rows(scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig) -> NDArray[np.int8] | NDArray[np.int32]:
+    """Read a layer's result back: output memory to int8 codes (or int32 sums when raw) [positions, channels]."""
+    layer = scheduled.layer
+    words = memory.reshape(scheduled.tiles, scheduled.planes, layer.channels, config.rows)
+    rows = words.transpose(0, 3, 2, 1).reshape(-1, layer.channels, scheduled.planes)[: layer.positions]
+    if scheduled.planes == 1:
+        return np.ascontiguousarray(rows[..., 0] ^ np.uint8(0x80)).view(np.int8)
+    return np.ascontiguousarray(rows).view(np.int32)[..., 0]

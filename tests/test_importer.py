@@ -1,0 +1,301 @@
+"""Import: what is refused and why, what becomes an array layer, how the rest is cut into host segments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from flow import host, importer, reference
+from flow.errors import FlowError
+from flow.network import HostSegment, Quantization
+
+
+class Builder:
+    """A small QDQ network, node by node; every method returns the name of the tensor it makes."""
+
+    def __init__(self, seed: int = 0, unsigned: bool = False) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.unsigned = unsigned
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, array: Any) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], f"{op}_{len(self.nodes)}", **attributes))
+        return name
+
+    def quantized(self, tensor: str, scale: float, zero_point: int) -> str:
+        """QuantizeLinear and DequantizeLinear; `zero_point` in the int8 domain."""
+        kind, shift = (np.uint8, 128) if self.unsigned else (np.int8, 0)
+        pair = (self.constant(np.float32(scale)), self.constant(kind(zero_point + shift)))
+        return self.node("DequantizeLinear", self.node("QuantizeLinear", tensor, *pair), *pair)
+
+    def weights(self, shape: tuple[int, ...], axis: int, input_scale: float) -> tuple[str, str]:
+        """Per-channel int8 weights and their int32 bias, both dequantized."""
+        codes = self.rng.integers(-127, 128, shape).astype(np.int8)
+        scales = self.rng.uniform(0.002, 0.01, shape[axis]).astype(np.float32)
+        zero = self.constant(np.zeros(shape[axis], np.int8))
+        weight = self.node("DequantizeLinear", self.constant(codes), self.constant(scales), zero, axis=axis)
+        bias = self.constant(self.rng.integers(-2000, 2000, shape[axis]).astype(np.int32))
+        product = self.constant(np.float32(input_scale) * scales)
+        return weight, self.node("DequantizeLinear", bias, product, axis=0)
+
+    def model(self, inputs: dict[str, list[Any]], output: str, opset: int = 17) -> onnx.ModelProto:
+        values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
+        result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "net", values, [result], self.constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def conv_net(unsigned: bool = False, activation: str = "Relu", **attributes: Any) -> onnx.ModelProto:
+    """input [N,4,9,8] -> Conv (+ activation), quantized on both sides."""
+    b = Builder(1, unsigned)
+    group = attributes.get("group", 1)
+    x = b.quantized("x", 0.05, 3)
+    weight, bias = b.weights((8, 4 // group, 3, 2), 0, 0.05)
+    y = b.node("Conv", x, weight, bias, **attributes)
+    if activation == "Relu":
+        y = b.node("Relu", y)
+    if activation == "Clip":
+        y = b.node("Clip", y, b.constant(np.float32(-0.5)), b.constant(np.float32(2.0)))
+    return b.model({"x": ["N", 4, 9, 8]}, b.quantized(y, 0.1, -20))
+
+
+def residual_net() -> onnx.ModelProto:
+    """Conv+Relu, a depthwise Conv beside it, Add, pool, Flatten, Gemm and a MatMul whose output stays float."""
+    b = Builder(2)
+    x = b.quantized("x", 0.05, -5)
+    w, bias = b.weights((6, 3, 3, 3), 0, 0.05)
+    first = b.quantized(b.node("Relu", b.node("Conv", x, w, bias, pads=[1] * 4)), 0.06, -128)
+    w, bias = b.weights((6, 1, 3, 3), 0, 0.06)
+    second = b.quantized(b.node("Conv", first, w, bias, pads=[1] * 4, group=6), 0.07, 4)
+    added = b.quantized(b.node("Relu", b.node("Add", first, second)), 0.08, -128)
+    pooled = b.quantized(b.node("GlobalAveragePool", added), 0.05, -128)
+    w, bias = b.weights((7, 6), 0, 0.05)
+    gemm = b.quantized(b.node("Gemm", b.node("Flatten", pooled), w, bias, transB=1), 0.04, 9)
+    w, _ = b.weights((7, 5), 1, 0.04)
+    y = b.node("Add", b.node("MatMul", gemm, w), b.constant(np.ones(5, np.float32)))
+    return b.model({"x": ["N", 3, 6, 7]}, y)
+
+
+def samples(model: onnx.ModelProto, count: int = 3, seed: int = 5) -> dict[str, NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
+        for value in importer.graph_inputs(model)
+    }
+    return {name: rng.normal(0, 2, (count, *shape)).astype(np.float32) for name, shape in shapes.items()}
+
+
+def write(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def float_net(op: str = "Relu", shape: tuple[Any, ...] = ("N", 4), opset: int = 17) -> onnx.ModelProto:
+    b = Builder()
+    return b.model({"x": list(shape)}, b.node(op, "x"), opset)
+
+
+# ---------------------------------------------------------------------------------------------- load
+
+def test_load_returns_a_valid_model(tmp_path: Path) -> None:
+    model = residual_net()
+    assert importer.load(write(tmp_path, model)) == model
+
+
+def test_load_refuses_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FlowError, match="no file .*none.onnx"):
+        importer.load(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a network at all", None], ids=["empty", "text", "truncated"])
+def test_load_refuses_what_is_not_onnx(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "net.onnx"
+    whole = residual_net().SerializeToString()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(FlowError, match="net.onnx.*(not an ONNX file|no ONNX graph)"):
+        importer.load(path)
+
+
+def test_load_refuses_missing_external_data(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(residual_net(), str(path), save_as_external_data=True, location="net.data", size_threshold=0)
+    (tmp_path / "net.data").unlink()
+    with pytest.raises(FlowError, match="external data of .*net.onnx"):
+        importer.load(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (float_net(opset=10), "opset 11 or later is needed, but .* has opset 10"),
+        (float_net("NoSuchOperator"), "NoSuchOperator"),
+        (float_net(shape=("N", "width")), "axis 1 of 'x' .* is 'width'"),
+        (float_net(shape=(8, 4)), "has batch 8"),
+    ],
+    ids=["opset", "operator", "dynamic", "batch"],
+)
+def test_load_names_the_rule(tmp_path: Path, model: onnx.ModelProto, message: str) -> None:
+    with pytest.raises(FlowError, match=message) as caught:
+        importer.load(write(tmp_path, model))
+    assert "\n" not in str(caught.value)
+
+
+def test_load_quotes_onnx_runtime_for_a_foreign_operator(tmp_path: Path) -> None:
+    model = float_net()
+    model.graph.node[0].domain = "some.where"
+    model.opset_import.append(helper.make_opsetid("some.where", 1))
+    with pytest.raises(FlowError, match="ONNX Runtime cannot run .*some.where"):
+        importer.load(write(tmp_path, model))
+
+
+# ---------------------------------------------------------------------------------------------- cut
+
+def test_cut_reads_a_layer() -> None:
+    model = conv_net(strides=[2, 1], pads=[1, 0, 2, 1], dilations=[1, 2])
+    network = importer.cut(model, "net")
+    (layer,) = network.layers
+    codes = numpy_helper.to_array(next(t for t in network.model.graph.initializer if t.name == layer.weight_tensor))
+    assert layer.weights.shape == (8, 3 * 2 * 4)
+    assert layer.weights[5, (2 * 2 + 1) * 4 + 3] == codes[5, 3, 2, 1]
+    assert layer.input_quantization == Quantization(np.float32(0.05), 3, False)
+    assert layer.output_quantization == Quantization(np.float32(0.1), -20, False)
+    assert layer.clamp == (-20, 127)
+    assert layer.input_shape == (4, 9, 8)
+    assert layer.output_shape == (8, 5, 7)
+    assert layer.window is not None
+    assert layer.window.pads == (1, 0, 2, 1)
+    assert layer.positions == 35
+    assert network.notes == ()
+
+
+def test_cut_turns_clip_into_codes() -> None:
+    (layer,) = importer.cut(conv_net(activation="Clip"), "net").layers
+    assert layer.clamp == (-25, 0)
+
+
+def test_cut_shifts_uint8_tensors() -> None:
+    (layer,) = importer.cut(conv_net(unsigned=True), "net").layers
+    assert layer.input_quantization == Quantization(np.float32(0.05), 3, True)
+    assert layer.clamp == (-20, 127)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_cut_resolves_auto_pad_as_onnx_runtime_does(mode: str) -> None:
+    model = conv_net(auto_pad=mode, strides=[2, 1])
+    network = importer.cut(model, "net")
+    feeds = samples(model)
+    ours = reference.run_network(network, feeds)[network.outputs[0]]
+    theirs = host.predict(model, feeds)
+    assert np.abs(ours - theirs).max() <= 0.1 * 1.001
+
+
+def test_every_matmul_like_node_of_the_residual_net_is_a_layer() -> None:
+    network = importer.cut(residual_net(), "net")
+    assert [layer.op for layer in network.layers] == ["Conv", "Conv", "Gemm", "MatMul"]
+    assert network.layers[1].groups == 6
+    assert network.layers[3].output_quantization is None
+    assert network.layers[3].clamp == (-128, 127)
+
+
+def test_segments_are_complete_models_and_keep_tensors_8_bits_wide() -> None:
+    network = importer.cut(residual_net(), "net")
+    ready = set(network.inputs)
+    for step in network.steps:
+        if isinstance(step, HostSegment):
+            onnx.checker.check_model(step.model, full_check=True)
+            assert set(step.inputs) <= ready
+            ready.update(step.outputs)
+            assert "Conv" not in step.operators
+        else:
+            assert step.input in ready
+            ready.add(step.output)
+    assert set(network.outputs) <= ready
+    between = [s.model.graph.input for s in network.steps if isinstance(s, HostSegment)][1:-1]
+    assert all(v.type.tensor_type.elem_type == TensorProto.INT8 for values in between for v in values)
+
+
+def test_a_branch_before_the_relu_makes_the_layer_raw() -> None:
+    model = conv_net()
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    model.graph.output.append(helper.make_tensor_value_info(conv.output[0], TensorProto.FLOAT, None))
+    network = importer.cut(model, "net")
+    (layer,) = network.layers
+    assert layer.output == conv.output[0]
+    assert layer.output_quantization is None
+    assert "Relu" in network.steps[-1].operators  # type: ignore[union-attr]
+
+
+def test_asymmetric_weights_stay_on_the_host_with_the_reason() -> None:
+    model = conv_net()
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    weight = next(node for node in model.graph.node if node.output[0] == conv.input[1])
+    zero = next(tensor for tensor in model.graph.initializer if tensor.name == weight.input[2])
+    zero.CopyFrom(numpy_helper.from_array(np.full(8, 3, np.int8), zero.name))
+    network = importer.cut(model, "net")
+    assert network.layers == ()
+    assert network.notes == ("Conv 'Conv_4' stays on the host: its weights are not symmetric (a zero point other than 0).",)
+
+
+def test_layers_that_share_weights_get_their_own() -> None:
+    b = Builder()
+    x = b.quantized("x", 0.05, 0)
+    w, _ = b.weights((4, 4), 1, 0.05)
+    y = b.quantized(b.node("MatMul", x, w), 0.05, 0)
+    network = importer.cut(b.model({"x": ["N", 4]}, b.quantized(b.node("MatMul", y, w), 0.05, 0)), "net")
+    assert len({layer.weight_tensor for layer in network.layers}) == 2
+
+
+def test_canonical_form_is_a_fixed_point() -> None:
+    once = importer.canonical(residual_net())
+    assert importer.canonical(once) == once
+
+
+# ---------------------------------------------------------------------------------------------- weights back
+
+def test_with_weights_is_the_inverse_of_cut() -> None:
+    network = importer.cut(residual_net(), "net")
+    rng = np.random.default_rng(3)
+    weights = {
+        layer.name: rng.integers(-128, 128, layer.weights.shape).astype(np.int8) for layer in network.layers
+    }
+    pruned = importer.cut(importer.with_weights(network.model, weights, network.layers), "net")
+    assert all(np.array_equal(layer.weights, weights[layer.name]) for layer in pruned.layers)
+    same = {layer.name: layer.weights for layer in network.layers}
+    assert importer.with_weights(network.model, same, network.layers) == network.model
+
+
+def test_with_weights_refuses_a_wrong_shape() -> None:
+    network = importer.cut(residual_net(), "net")
+    with pytest.raises(FlowError, match="int8 \\[1, 2\\] for int8 \\[6, 27\\]"):
+        importer.with_weights(network.model, {network.layers[0].name: np.zeros((1, 2), np.int8)}, network.layers)
+
+
+# ---------------------------------------------------------------------------------------------- real networks
+
+@pytest.mark.parametrize("name", ["mlperf_resnet8_cifar10_int8qdq", "mlperf_dscnn_kws_int8qdq"])
+def test_real_int8_networks_run_as_in_onnx_runtime(name: str) -> None:
+    folder = os.environ.get("BBS_DATA")
+    if not folder:
+        pytest.skip("BBS_DATA does not name the folder of real networks")
+    model = importer.load(Path(folder) / "models" / f"{name}.onnx")
+    network = importer.cut(model, name)
+    assert len(network.layers) == sum(node.op_type in importer.ARRAY_OPERATORS for node in model.graph.node)
+    data = "resnet8_cifar10" if "resnet8" in name else "dscnn_kws"
+    x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:64]
+    ours = reference.run_network(network, {network.inputs[0]: x})[network.outputs[0]]
+    assert np.array_equal(ours.argmax(1), host.predict(model, x).argmax(1))

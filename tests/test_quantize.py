@@ -1,0 +1,144 @@
+"""Quantization: samples are checked, float networks become INT8, INT8 networks keep their numbers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from flow import host, importer, quantize, reference
+from flow.errors import FlowError
+from tests.test_importer import Builder, residual_net, samples
+
+
+def float_net(batch: Any = "N") -> onnx.ModelProto:
+    """Conv, BatchNorm, Relu, depthwise Conv, residual Add, pool, Gemm; float."""
+    b = Builder(7)
+    real = lambda *shape: b.constant(b.rng.normal(0, 0.3, shape).astype(np.float32))  # noqa: E731
+    positive = b.constant(b.rng.uniform(0.5, 1.5, 8).astype(np.float32))
+    y = b.node("Conv", "x", real(8, 3, 3, 3), real(8), pads=[1] * 4)
+    y = b.node("Relu", b.node("BatchNormalization", y, positive, real(8), real(8), positive))
+    z = b.node("Conv", y, real(8, 1, 3, 3), real(8), pads=[1] * 4, group=8)
+    z = b.node("Flatten", b.node("GlobalAveragePool", b.node("Relu", b.node("Add", y, z))))
+    return b.model({"x": [batch, 3, 8, 8]}, b.node("Gemm", z, real(5, 8), real(5), transB=1))
+
+
+@pytest.mark.parametrize("unsigned", [False, True], ids=["int8", "uint8"])
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_a_float_network_runs_on_the_array(batch: Any, unsigned: bool) -> None:
+    model = float_net(batch)
+    feeds = samples(model, 40)
+    quantized, notes = quantize.quantize(model, feeds, unsigned)
+    network = importer.cut(quantized, "net")
+    assert [layer.op for layer in network.layers] == ["Conv", "Conv", "Gemm"]
+    assert all(layer.input_quantization.unsigned == unsigned for layer in network.layers)
+    assert "40 samples" in notes[0]
+    expected, got = host.predict(model, feeds), host.predict(quantized, feeds)
+    assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
+
+
+def test_quantizing_twice_gives_the_same_bytes() -> None:
+    model = float_net()
+    feeds = samples(model, 8)
+    first, second = (quantize.quantize(model, feeds)[0].SerializeToString(deterministic=True) for _ in range(2))
+    assert first == second
+
+
+def test_prepare_leaves_no_batch_normalization_and_standard_operators_only() -> None:
+    prepared = importer.prepare(float_net())
+    assert "BatchNormalization" not in {node.op_type for node in prepared.graph.node}
+    assert {node.domain for node in prepared.graph.node} <= {"", "ai.onnx"}
+
+
+def test_an_int8_network_is_left_as_it_is() -> None:
+    model = residual_net()
+    assert importer.is_quantized(model)
+    assert not importer.is_quantized(float_net())
+    quantized, notes = quantize.quantize(model)
+    assert notes == []
+    assert quantized == importer.canonical(model)
+
+
+def test_a_float_bias_of_an_int8_layer_is_quantized_and_noted() -> None:
+    model = residual_net()
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    bias = np.linspace(-1, 1, 6, dtype=np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(bias, "float_bias"))
+    conv.input[2] = "float_bias"
+    quantized, notes = quantize.quantize(model)
+    assert notes == [f"The bias of Conv '{conv.name}' was quantized to int32."]
+    layer = importer.cut(quantized, "net").layers[0]
+    scales = reference.accumulator_scales(layer)
+    assert np.abs(layer.bias * scales - bias).max() <= scales.max() / 2 * 1.001
+
+
+def test_a_float_network_needs_samples() -> None:
+    with pytest.raises(FlowError, match="needs calibration samples"):
+        quantize.quantize(float_net())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"image": np.zeros((2, 3, 8, 8), np.float32), "y": np.zeros(2)}, r"'x' is missing among \['image', 'y'\]"),
+        (np.zeros((2, 8, 8, 3), np.float32), r"shape \['samples', 3, 8, 8\], but they have \[2, 8, 8, 3\]"),
+        (np.zeros((3, 8, 8), np.float32), r"but they have \[3, 8, 8\]"),
+        (np.zeros((2, 3, 8, 8)), "must be float32, but they are float64"),
+        (np.zeros((0, 3, 8, 8), np.float32), "at least one sample"),
+        (np.full((2, 3, 8, 8), np.nan, np.float32), "must be finite, but 384 values"),
+        (np.full((2, 3, 8, 8), np.inf, np.float32), "must be finite"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(given: Any, message: str) -> None:
+    with pytest.raises(FlowError, match=message):
+        quantize.quantize(float_net(), given)
+
+
+def test_load_arrays_reads_samples_and_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.ones(3), y=np.arange(3))
+    assert sorted(quantize.load_arrays(tmp_path / "data.npz")) == ["x", "y"]
+
+
+def test_load_arrays_refuses_what_is_no_npz(tmp_path: Path) -> None:
+    with pytest.raises(FlowError, match="no file"):
+        quantize.load_arrays(tmp_path / "none.npz")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    with pytest.raises(FlowError, match="not an .npz archive"):
+        quantize.load_arrays(tmp_path / "array.npy")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(FlowError, match="no .npz archive"):
+        quantize.load_arrays(tmp_path / "text.npz")
+    np.savez(tmp_path / "objects.npz", x=np.array([{}, None], dtype=object))
+    with pytest.raises(FlowError, match="pickled"):
+        quantize.load_arrays(tmp_path / "objects.npz")
+    np.savez(tmp_path / "whole.npz", x=np.ones(3000))
+    (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:5000])
+    with pytest.raises(FlowError, match="half.npz"):
+        quantize.load_arrays(tmp_path / "half.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("mlperf_resnet8_cifar10", "resnet8_cifar10"),
+        ("mlperf_resnet8_cifar10_bn", "resnet8_cifar10"),
+        ("mlperf_dscnn_kws_bn", "dscnn_kws"),
+        ("resnet20_cifar10", "resnet20_cifar10"),
+    ],
+)
+def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
+    folder = os.environ.get("BBS_DATA")
+    if not folder:
+        pytest.skip("BBS_DATA does not name the folder of real networks")
+    model = importer.load(Path(folder) / "models" / f"{name}.onnx")
+    quantized, _ = quantize.quantize(model, quantize.load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz"))
+    network = importer.cut(quantized, name)
+    assert len(network.layers) == sum(node.op_type in importer.ARRAY_OPERATORS for node in model.graph.node)
+    x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:32]
+    ours = reference.run_network(network, {network.inputs[0]: x})[network.outputs[0]]
+    assert np.array_equal(ours.argmax(1), host.predict(quantized, x).argmax(1))
