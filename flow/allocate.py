@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.encoding import bits_per_weight, check_columns_pruned
+from flow.encoding import BBS, check_columns_pruned
 from flow.errors import FlowError
 from flow.network import ArrayLayer
 
@@ -90,9 +90,16 @@ def _layer_columns(layer: ArrayLayer, whole: int, columns_pruned: int) -> NDArra
 
 
 def average_bits(layers: Sequence[ArrayLayer], allocation: Mapping[str, NDArray[np.int64]]) -> float:
-    """Bits per weight over the given layers, metadata included as `bits_per_weight` counts it.
+    """Bits per weight over the given layers: 8-N for each weight, a metadata byte for each pruned group.
 
-    Weights count, not stored positions: the padding of a channel's last group is left out, as in the paper.
+    A channel whose reduction is no multiple of 32 pays a whole metadata byte for its last group, but not for
+    that group's padding. Where every group is full this is the mean of `bits_per_weight`.
     """
-    bits = sum(layer.reduction * bits_per_weight(int(n)) for layer in layers for n in allocation[layer.name])
+    bits = sum(int(_channel_bits(layer, allocation[layer.name]).sum()) for layer in layers)
     return bits / max(sum(layer.weights.size for layer in layers), 1)
+
+
+def _channel_bits(layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> NDArray[np.int64]:
+    groups = -(-layer.reduction // BBS.group_size)
+    metadata = np.where(columns_pruned > 0, groups * BBS.metadata_bits, 0)
+    return (BBS.weight_bits - columns_pruned) * layer.reduction + metadata

@@ -31,13 +31,14 @@ LAYOUT_OPERATORS = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Tra
 BIAS_SCALE_TOLERANCE = 1e-5
 
 
-# ---------------------------------------------------------------------------------------------- load
+# -------------------------------------------------------------------------------- load
+
 
 def load(path: str | Path) -> onnx.ModelProto:
     """Read an ONNX file, with its external data, and check that the flow and ONNX Runtime can run it.
 
-    FlowError: no such file, not ONNX, external data missing, invalid, too old, operators ONNX Runtime does not
-    have, inputs that are not tensors, or sizes other than the batch (axis 0) left open.
+    FlowError: no such file, not ONNX, external data missing, invalid, too old, operators ONNX Runtime
+    does not have, inputs that are not tensors, or sizes other than the batch (axis 0) left open.
     """
     file = Path(path)
     if not file.is_file():
@@ -68,12 +69,12 @@ def check(model: onnx.ModelProto, place: str) -> None:
         )
     try:
         onnx.checker.check_model(model)
-    except Exception as error:  # the checker raises several unrelated classes
+    except Exception as error:  # noqa: BLE001 - the checker raises several unrelated classes
         raise FlowError(f"'{place}' is not valid ONNX: {first_line(error)}; export it again") from None
     _check_inputs(model, place)
     try:
         host.session(model)
-    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no public base class
         raise FlowError(
             f"ONNX Runtime cannot run '{place}': {first_line(error)}; replace the operator and export again"
         ) from None
@@ -82,18 +83,21 @@ def check(model: onnx.ModelProto, place: str) -> None:
 def _check_inputs(model: onnx.ModelProto, place: str) -> None:
     for value in graph_inputs(model):
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-            raise FlowError(f"inputs must be tensors of known rank, but '{value.name}' of '{place}' is not; export again")
+            raise FlowError(
+                f"inputs must be tensors of known rank, but '{value.name}' of '{place}' is not; export again"
+            )
         dims = value.type.tensor_type.shape.dim
         for axis, dim in enumerate(dims):
             size = dim.dim_value if dim.HasField("dim_value") else None
             if axis > 0 and not size:
                 raise FlowError(
-                    f"only the batch (axis 0) of an input may be open, but axis {axis} of '{value.name}' in '{place}' "
-                    f"is '{dim.dim_param or '?'}'; export with a fixed size"
+                    f"only the batch (axis 0) of an input may be open, but axis {axis} of '{value.name}' in "
+                    f"'{place}' is '{dim.dim_param or '?'}'; export with a fixed size"
                 )
             if axis == 0 and size is not None and size != 1:
                 raise FlowError(
-                    f"the batch must be 1 or open, but '{value.name}' of '{place}' has batch {size}; export again"
+                    f"the batch must be 1 or open, but '{value.name}' of '{place}' has batch {size}; "
+                    "export again"
                 )
 
 
@@ -124,10 +128,11 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     )
 
 
-# ---------------------------------------------------------------------------------------------- prepare
+# -------------------------------------------------------------------------------- prepare
+
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float model as the quantizer wants it: opset 13 or later, BatchNorm and constants folded, shapes inferred.
+    """A float model as the quantizer wants it: opset 13 or later, BatchNorm and constants folded.
 
     Standard ONNX operators only (ONNX Runtime's optimisations of level BASIC). FlowError when ONNX Runtime
     cannot process the model.
@@ -139,10 +144,10 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
             return _pre_process(model, symbolic=True)
     try:
         return _pre_process(model, symbolic=False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the tool raises whatever it meets
         raise FlowError(
-            f"ONNX Runtime cannot prepare network '{model.graph.name}' for quantization: {first_line(error)}; "
-            "simplify the model"
+            f"ONNX Runtime cannot prepare network '{model.graph.name}' for quantization: "
+            f"{first_line(error)}; simplify the model"
         ) from None
 
 
@@ -156,7 +161,8 @@ def _pre_process(model: onnx.ModelProto, symbolic: bool) -> onnx.ModelProto:
         return onnx.load(str(target))
 
 
-# ---------------------------------------------------------------------------------------------- the graph
+# -------------------------------------------------------------------------------- the graph
+
 
 @dataclass(frozen=True)
 class _Graph:
@@ -231,14 +237,15 @@ def _input(node: onnx.NodeProto, index: int) -> str:
     return node.input[index] if len(node.input) > index else ""
 
 
-# ---------------------------------------------------------------------------------------------- canonical form
+# -------------------------------------------------------------------------------- canonical form
+
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same function in the form `cut` reads; running it twice changes nothing.
 
     Constant nodes become initializers, QuantizeLinear of a constant is folded, layout operators between
-    DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of its own,
-    and nodes that no output needs are left out.
+    DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
+    its own, and nodes that no output needs are left out.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -296,7 +303,7 @@ def _fold_constant_quantize(model: onnx.ModelProto) -> None:
 
 
 def _layout_before_dequantize(model: onnx.ModelProto) -> None:
-    """DequantizeLinear -> Flatten -> layer becomes Flatten -> DequantizeLinear -> layer, for that layer only."""
+    """DequantizeLinear -> Flatten -> layer becomes Flatten -> DequantizeLinear -> layer, for that layer."""
     graph = _Graph.of(model)
     nodes: list[onnx.NodeProto] = []
     moved: dict[str, str] = {}
@@ -313,8 +320,8 @@ def _layout_before_dequantize(model: onnx.ModelProto) -> None:
 
 
 def _layout_chain(graph: _Graph, layer: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Layout operators before a layer, nearest the DequantizeLinear first; empty when there is nothing to move."""
-    if not _is_dequantize(graph.producer(layer.input[1])):
+    """Layout operators before a layer, nearest the DequantizeLinear first; empty when none can move."""
+    if not _is_dequantize(graph.producer(_input(layer, 1))):
         return []
     chain: list[onnx.NodeProto] = []
     node = graph.producer(layer.input[0])
@@ -366,7 +373,11 @@ def _weights_of_their_own(model: onnx.ModelProto) -> None:
                 tensor.name = f"{weight}_of_{_name(node)}"
                 own = onnx.NodeProto()
                 own.CopyFrom(dequantize)
-                own.name, own.input[0], own.output[0] = f"{tensor.name}_dequantize", tensor.name, f"{tensor.name}_real"
+                own.name, own.input[0], own.output[0] = (
+                    f"{tensor.name}_dequantize",
+                    tensor.name,
+                    f"{tensor.name}_real",
+                )
                 node.input[1] = own.output[0]
                 nodes.append(own)
             used.add(weight)
@@ -394,7 +405,8 @@ def _model_like(model: onnx.ModelProto, graph: onnx.GraphProto) -> onnx.ModelPro
     return made
 
 
-# ---------------------------------------------------------------------------------------------- shapes
+# -------------------------------------------------------------------------------- shapes
+
 
 @dataclass(frozen=True)
 class _Types:
@@ -452,7 +464,8 @@ def _measure(
             declared[name] = helper.make_tensor_value_info(name, element, None)
 
 
-# ---------------------------------------------------------------------------------------------- array layers
+# -------------------------------------------------------------------------------- array layers
+
 
 class _OnHost(Exception):
     """Why a Conv, Gemm or MatMul cannot run on the array."""
@@ -465,7 +478,9 @@ class _Weights:
     scales: NDArray[np.float32]  # [channels]
 
 
-def _array_layer(graph: _Graph, types: _Types, node: onnx.NodeProto) -> tuple[ArrayLayer, list[onnx.NodeProto]]:
+def _array_layer(
+    graph: _Graph, types: _Types, node: onnx.NodeProto
+) -> tuple[ArrayLayer, list[onnx.NodeProto]]:
     """The layer `node` makes and the nodes it takes over; `_OnHost` with the reason when it cannot."""
     data, input_quantization = _layer_input(graph, types, node)
     weights = _layer_weights(graph, node)
@@ -503,7 +518,7 @@ def _layer_input(graph: _Graph, types: _Types, node: onnx.NodeProto) -> tuple[st
 
 
 def _quantization(graph: _Graph, node: onnx.NodeProto, kind: int) -> Quantization | None:
-    """The 8-bit per-tensor parameters of a QuantizeLinear or DequantizeLinear; None when it is anything else."""
+    """The 8-bit per-tensor parameters of a QuantizeLinear or DequantizeLinear; None for anything else."""
     scale, zero_name = graph.constant(_input(node, 1)), _input(node, 2)
     zero = graph.constant(zero_name) if zero_name else np.zeros(1, np.int64)
     if scale is None or zero is None or scale.dtype != np.float32 or scale.size != 1 or zero.size != 1:
@@ -515,8 +530,10 @@ def _quantization(graph: _Graph, node: onnx.NodeProto, kind: int) -> Quantizatio
 
 
 def _layer_weights(graph: _Graph, node: onnx.NodeProto) -> _Weights:
-    dequantize = graph.producer(node.input[1])
-    codes = graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
+    dequantize = graph.producer(_input(node, 1))
+    codes = (
+        graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
+    )
     if dequantize is None or codes is None:
         raise _OnHost("its weights are not quantized constants")
     if codes.dtype not in (np.int8, np.uint8) or _attribute(dequantize, "block_size", 0):
@@ -531,7 +548,9 @@ def _layer_weights(graph: _Graph, node: onnx.NodeProto) -> _Weights:
     if node.op_type != "Conv" and codes.ndim != 2:
         raise _OnHost(f"its weights have {codes.ndim} axes, not 2")
     if node.op_type == "Gemm" and (
-        _attribute(node, "alpha", 1.0) != 1.0 or _attribute(node, "beta", 1.0) != 1.0 or _attribute(node, "transA", 0)
+        _attribute(node, "alpha", 1.0) != 1.0
+        or _attribute(node, "beta", 1.0) != 1.0
+        or _attribute(node, "transA", 0)
     ):
         raise _OnHost("alpha and beta must be 1 and transA 0")
     channel_axis = _channel_axis(node)
@@ -567,7 +586,9 @@ def _layer_bias(graph: _Graph, node: onnx.NodeProto, scales: NDArray[np.float32]
     if not name or node.op_type == "MatMul":
         return np.zeros(len(scales), np.int32)
     dequantize = graph.producer(name)
-    codes = graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
+    codes = (
+        graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
+    )
     if dequantize is None or codes is None or codes.dtype != np.int32:
         raise _OnHost("its bias is not a quantized int32 constant")
     scale, zero_name = graph.constant(_input(dequantize, 1)), _input(dequantize, 2)
@@ -584,7 +605,7 @@ def _layer_bias(graph: _Graph, node: onnx.NodeProto, scales: NDArray[np.float32]
 def _layer_output(
     graph: _Graph, node: onnx.NodeProto
 ) -> tuple[str, Quantization | None, tuple[int, int], list[onnx.NodeProto]]:
-    """Output tensor, its quantization, the clamp and the nodes taken over; raw when nothing quantizes it alone."""
+    """Output tensor, its quantization, clamp and the nodes taken over; raw if nothing quantizes it alone."""
     raw = (node.output[0], None, (INT8_MIN, INT8_MAX), [node])
     covered = [node]
     after = graph.only_consumer(node.output[0])
@@ -643,7 +664,11 @@ def _window(graph: _Graph, types: _Types, node: onnx.NodeProto, data: str) -> Wi
 
 
 def _resolve_auto_pad(
-    mode: str, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+    mode: str,
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
 ) -> tuple[int, ...]:
     if mode == "VALID":
         return (0,) * (2 * len(kernel))
@@ -656,7 +681,8 @@ def _resolve_auto_pad(
     return (*begins, *ends)
 
 
-# ---------------------------------------------------------------------------------------------- cut
+# -------------------------------------------------------------------------------- cut
+
 
 def cut(model: onnx.ModelProto, name: str) -> Network:
     """Cut an INT8 QDQ model into array layers and host segments, in the order they run.
@@ -667,10 +693,12 @@ def cut(model: onnx.ModelProto, name: str) -> Network:
     """
     whole = canonical(model)
     graph = _Graph.of(whole)
-    wanted = [
-        tensor for node in whole.graph.node if node.op_type in ARRAY_OPERATORS
-        for tensor in (graph.producers.get(node.input[0], node).input[0], node.output[0])
-    ]  # fmt: skip
+    wanted = []
+    for node in whole.graph.node:
+        if node.op_type in ARRAY_OPERATORS:
+            before = graph.producer(node.input[0])
+            wanted.append(node.output[0])
+            wanted += [before.input[0]] if before is not None and _is_dequantize(before) else []
     types = _infer(whole, wanted)
     layers: list[ArrayLayer] = []
     covered: set[str] = set()
@@ -786,14 +814,16 @@ def _declared(types: _Types, tensor: str) -> onnx.ValueInfoProto:
     raise FlowError(f"the type of tensor '{tensor}' cannot be inferred; add it to the model's value_info")
 
 
-# ---------------------------------------------------------------------------------------------- weights back
+# -------------------------------------------------------------------------------- weights back
+
 
 def with_weights(
     model: onnx.ModelProto, weights: Mapping[str, NDArray[np.int8]], layers: Iterable[ArrayLayer]
 ) -> onnx.ModelProto:
-    """A copy of `model` (a network's own, `Network.model`) with int8 weights [channels, reduction] by layer name.
+    """A copy of `model` (a network's own `Network.model`) with other weights, by layer name.
 
-    Layers that `weights` does not name keep theirs. FlowError for a name that is no layer or a wrong shape.
+    `weights` are int8 [channels, reduction]; other layers keep theirs. FlowError for a name
+    that is no layer, or a wrong shape.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -805,8 +835,8 @@ def with_weights(
         if layer is None or rows.shape != layer.weights.shape or rows.dtype != np.int8:
             expected = "no such layer" if layer is None else f"int8 {list(layer.weights.shape)}"
             raise FlowError(
-                f"weights must match their layer, but '{name}' got {rows.dtype} {list(rows.shape)} for {expected}; "
-                "pass the layer's own shape"
+                f"weights must match their layer, but '{name}' got {rows.dtype} {list(rows.shape)} for "
+                f"{expected}; pass the layer's own shape"
             )
         tensor = tensors[layer.weight_tensor]
         unsigned = tensor.data_type == TensorProto.UINT8

@@ -23,7 +23,8 @@ from flow.errors import FlowError
 Arrays = dict[str, NDArray[Any]]
 
 
-# ---------------------------------------------------------------------------------------------- samples
+# -------------------------------------------------------------------------------- samples
+
 
 def load_arrays(path: str | Path) -> Arrays:
     """The arrays of an .npz file by name: `x` (or the network's input names), and `y` where there are labels.
@@ -34,15 +35,14 @@ def load_arrays(path: str | Path) -> Arrays:
     if not file.is_file():
         raise FlowError(f"samples must be an .npz file, but there is no file '{file}'; check the path")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise FlowError(f"'{file}' is not an .npz archive; save the samples with numpy.savez(x=...)")
-            arrays = {name: archive[name] for name in archive.files}
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise FlowError(f"'{file}' is not an .npz archive; save the samples with numpy.savez(x=...)")
+        with archive:
+            arrays: Arrays = {name: archive[name] for name in archive.files}
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise FlowError(f"'{file}' cannot be read as .npz: {error}; save it again with numpy.savez") from None
     except ValueError as error:
-        if isinstance(error, FlowError):
-            raise
         if "pickle" in str(error):
             raise FlowError(
                 f"samples must be plain arrays, but '{file}' holds pickled data or is no .npz archive; "
@@ -54,11 +54,13 @@ def load_arrays(path: str | Path) -> Arrays:
     return arrays
 
 
-def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str) -> Arrays:
+def check_samples(
+    model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str
+) -> Arrays:
     """Samples [count, ...] by input name, as the model's inputs want them.
 
-    A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration") names
-    the samples in messages. FlowError: missing input, wrong type or shape, NaN or infinity, no samples.
+    A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration")
+    names the samples in messages. FlowError: missing input, wrong type or shape, NaN or infinity, no samples.
     """
     inputs = importer.graph_inputs(model)
     given = {"x": samples} if isinstance(samples, np.ndarray) else dict(samples)
@@ -74,7 +76,9 @@ def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, N
         feeds[value.name] = array
     counts = {name: len(array) for name, array in feeds.items()}
     if len(set(counts.values())) > 1:
-        raise FlowError(f"{what} arrays must hold equally many samples, but they hold {counts}; cut them to one length")
+        raise FlowError(
+            f"{what} arrays must hold equally many samples, but they hold {counts}; cut them to one length"
+        )
     return feeds
 
 
@@ -93,15 +97,18 @@ def _check_array(value: onnx.ValueInfoProto, array: NDArray[Any], what: str) -> 
             f"{list(array.shape)}; reshape them"
         )
     if len(array) == 0:
-        raise FlowError(f"{what} needs at least one sample for input '{value.name}', but there are 0; add samples")
+        raise FlowError(
+            f"{what} needs at least one sample for input '{value.name}', but there are 0; add samples"
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise FlowError(
-            f"{what} samples for input '{value.name}' must be finite, but {np.count_nonzero(~np.isfinite(array))} "
-            "values are NaN or infinite; clean the file"
+            f"{what} samples for input '{value.name}' must be finite, but "
+            f"{np.count_nonzero(~np.isfinite(array))} values are NaN or infinite; clean the file"
         )
 
 
-# ---------------------------------------------------------------------------------------------- quantize
+# -------------------------------------------------------------------------------- quantize
+
 
 def quantize(
     model: onnx.ModelProto,
@@ -110,8 +117,8 @@ def quantize(
 ) -> tuple[onnx.ModelProto, list[str]]:
     """The INT8 (QDQ) network and notes, one sentence each, on what was changed.
 
-    `calibration` is [samples, ...] for the only input, or arrays by input name; it is needed for float networks
-    only. `unsigned` asks for uint8 activations instead of int8. FlowError when the samples do not fit or ONNX
+    `calibration` is [samples, ...] for the only input, or arrays by input name; it is needed for float
+    networks only. `unsigned` asks for uint8 activations. FlowError when the samples do not fit or ONNX
     Runtime cannot quantize the network.
     """
     if importer.is_quantized(model):
@@ -163,7 +170,7 @@ def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> o
                 weight_type=QuantType.QInt8,
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "QuantizeBias": True},
             )
-        except Exception as error:  # the quantizer raises whatever it meets
+        except Exception as error:  # noqa: BLE001 - the quantizer raises whatever it meets
             raise FlowError(
                 f"ONNX Runtime cannot quantize network '{model.graph.name}': {importer.first_line(error)}; "
                 "quantize it yourself and pass the QDQ model"
@@ -172,7 +179,7 @@ def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> o
 
 
 def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """Biases of INT8 layers as int32 in units of input scale x weight scale, where they are float or scaled otherwise.
+    """Biases of INT8 layers, float or of another scale, as int32 in units of input scale x weight scale.
 
     Returns the model in the importer's canonical form and a note for every bias that was changed.
     """
@@ -223,7 +230,9 @@ def _real_bias(
     if source is None or source.input[0] not in constants or source.input[1] not in constants:
         return None
     codes, scale = constants[source.input[0]].reshape(-1), constants[source.input[1]].reshape(-1)
-    zero = constants.get(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
+    zero = (
+        constants.get(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
+    )
     if zero is None:
         return None
     if codes.dtype == np.int32 and np.allclose(scale, scales, rtol=importer.BIAS_SCALE_TOLERANCE, atol=0):
@@ -235,7 +244,7 @@ def _real_bias(
 def _quantize_bias(
     model: onnx.ModelProto, node: onnx.NodeProto, bias: NDArray[np.float32], scales: NDArray[np.float32]
 ) -> onnx.NodeProto:
-    """Gives `node` an int32 bias; returns the DequantizeLinear to put before it. FlowError if it overflows."""
+    """Gives `node` an int32 bias; returns the DequantizeLinear for it. FlowError if it overflows."""
     size = max(bias.size, scales.size)
     codes = np.broadcast_to(np.rint(bias.astype(np.float64) / scales), (size,))
     bad = np.flatnonzero((codes < -(2**31)) | (codes >= 2**31))

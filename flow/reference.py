@@ -58,7 +58,7 @@ def _pad(codes: NDArray[np.int8], window: Window, value: int) -> NDArray[np.int8
 
 
 def folded_bias(layer: ArrayLayer, weights: NDArray[np.int8] | None = None) -> NDArray[np.int64]:
-    """b' = b - z_x * sum(w), int64 [channels]; `weights` int8 [channels, reduction] replace the layer's own."""
+    """b' = b - z_x * sum(w), int64 [channels]; `weights` int8 [channels, reduction] replace the layer's."""
     used = layer.weights if weights is None else weights
     sums = used.sum(axis=1, dtype=np.int64)
     folded: NDArray[np.int64] = layer.bias.astype(np.int64) - layer.input_quantization.zero_point * sums
@@ -118,8 +118,8 @@ def multipliers(layer: ArrayLayer) -> tuple[NDArray[np.int64], NDArray[np.int64]
     bad = np.flatnonzero(~np.isfinite(factors) | (factors < 0) | (shifts < 1))
     if bad.size:
         raise FlowError(
-            f"the requantization factor s_x*s_w/s_y must lie in 0…2**23, but it is {factors[bad[0]]} at channel "
-            f"{int(bad[0])} of layer '{layer.name}'; calibrate the network again"
+            f"the requantization factor s_x*s_w/s_y must lie in 0…2**23, but it is {factors[bad[0]]} at "
+            f"channel {int(bad[0])} of layer '{layer.name}'; calibrate the network again"
         )
     vanishes = (factors == 0) | (shifts > MAX_SHIFT)
     scaled = (mantissas * 2**MANTISSA_BITS).astype(np.int64)
@@ -133,7 +133,7 @@ def requantize(
     zero_point: int,
     clamp: tuple[int, int],
 ) -> NDArray[np.int8]:
-    """clamp(rne(acc * M * 2**-S) + z_y): integers [..., channels] -> int8, round half to even, all in int64."""
+    """clamp(rne(acc * M * 2**-S) + z_y): integers [..., channels] -> int8, round half to even, in int64."""
     product = acc.astype(np.int64) * mantissa  # below 2**55
     odd = (product >> shift) & 1
     half = np.int64(1) << (shift - 1)

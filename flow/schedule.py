@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.encoding import BBS
+from flow.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, SUBGROUP, ArrayConfig
 from flow.network import ArrayLayer
-from flow.prune import PrunedLayer
 from flow.reference import check_accumulator, folded_bias, multipliers
 
 Bytes = NDArray[np.uint8]
@@ -103,7 +102,7 @@ def channel_blocks(layer: ArrayLayer, columns_pruned: NDArray[np.int64], config:
     return blocks
 
 
-def weight_words(block: Block, layer: ArrayLayer, pruned: PrunedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
+def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
     """Weight and metadata memory words of a block.
 
     Weight word: array column c at bits c*step and on, weight i of the step at bit i; words in the order step,
@@ -112,13 +111,15 @@ def weight_words(block: Block, layer: ArrayLayer, pruned: PrunedLayer, config: A
     """
     count, width = len(block.channels), config.step
     if config.pe == "bitvert":
-        kept = pruned.kept[block.channels].reshape(count, -1)
-        groups = -(-block.steps // 2)
-        metadata = np.zeros((groups, config.columns), np.uint8)
-        byte = (pruned.redundant[block.channels].astype(np.uint8) << BBS.constant_bits) | (
-            pruned.constant[block.channels].astype(np.int8).view(np.uint8) & (2**BBS.constant_bits - 1)
-        )
-        metadata[:, :count] = byte[:, :groups].T
+        part = next(p for p in encoded.parts if p.groups.columns_pruned == BBS.weight_bits - block.columns)
+        rows = np.searchsorted(part.channels, block.channels)
+        per_channel = encoded.groups_per_channel
+        kept = part.groups.kept.reshape(len(part.channels), -1)[rows]
+        redundant = part.groups.redundant.reshape(-1, per_channel)[rows].astype(np.uint8)
+        constant = part.groups.constant.reshape(-1, per_channel)[rows].view(np.uint8)
+        metadata = np.zeros((per_channel, config.columns), np.uint8)
+        low_bits = np.uint8(2**BBS.constant_bits - 1)
+        metadata[:, :count] = ((redundant << BBS.constant_bits) | (constant & low_bits)).T
     else:
         kept = layer.weights[block.channels]
         metadata = np.zeros((0, config.columns), np.uint8)
@@ -170,7 +171,7 @@ def parameter_words(block: Block, layer: ArrayLayer, config: ArrayConfig) -> tup
     )
 
 
-def schedule(pruned_layers: Sequence[PrunedLayer], layers: Sequence[ArrayLayer], config: ArrayConfig) -> Program:
+def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], config: ArrayConfig) -> Program:
     """Lay all layers out in the memories.
 
     Raises FlowError when a sum may leave the accumulator or a count does not fit its descriptor field.
@@ -180,17 +181,17 @@ def schedule(pruned_layers: Sequence[PrunedLayer], layers: Sequence[ArrayLayer],
     }
     used = dict.fromkeys(images, 0)
     schedules = []
-    for layer, pruned in zip(layers, pruned_layers, strict=True):
+    for layer, stored in zip(layers, encoded, strict=True):
         check_accumulator(layer)
         check_width(layer, config)
-        n = pruned.columns_pruned if config.pe == "bitvert" else np.zeros(layer.channels, np.int64)
+        n = stored.columns_pruned if config.pe == "bitvert" else np.zeros(layer.channels, np.int64)
         blocks = channel_blocks(layer, n, config)
         tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
         quantization = layer.output_quantization
         planes = 1 if quantization else 4
         first = used["descriptor"]
         for block in blocks:
-            weight, metadata = weight_words(block, layer, pruned, config)
+            weight, metadata = weight_words(block, layer, stored, config)
             parameters, index = parameter_words(block, layer, config)
             beats = steps * config.beats
             values = {

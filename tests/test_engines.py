@@ -4,7 +4,6 @@ import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from myhdl import Signal, always_comb, always_seq, block, concat, intbv
 from flow.engines import Device, Engine, Memory, MemoryPort, Result
 from flow.engines.ghdl import GhdlEngine
 from flow.engines.icarus import IcarusEngine
-from flow.engines.native import NativeEngine
+from flow.engines.native import NativeEngine, top_signals
 from flow.engines.testbench import verilog_testbench, vhdl_testbench, write_hex, write_inputs
 from flow.engines.verilator import VerilatorEngine
 
@@ -22,23 +21,19 @@ PORTS = (
     MemoryPort("wide", 200),
     MemoryPort("sum", 43, 2),
     MemoryPort("mixed", 200, 1),
+    MemoryPort("flag", 1),
+    MemoryPort("parity", 1, 1),
 )
 ENGINES: list[Engine] = [VerilatorEngine(), NativeEngine(), IcarusEngine(), GhdlEngine()]
-
-
-def signals() -> dict[str, Any]:
-    sizes = {"clk": 1, "reset": 1, "start": 1, "first": 16, "count": 16, "busy": 1, "done": 1}
-    for port in PORTS:
-        sizes.update(port.signals)
-    return {name: Signal(bool(0)) if size == 1 else Signal(intbv(0)[size:]) for name, size in sizes.items()}
 
 
 @block
 def copier(  # type: ignore
     clk, reset, start, first, count, busy, done, source_en, source_addr, source_data, wide_en, wide_addr, wide_data,
     sum_valid, sum_addr, sum_data, mixed_valid, mixed_addr, mixed_data,
+    flag_en, flag_addr, flag_data, parity_valid, parity_addr, parity_data,
 ):  # fmt: skip
-    """Word i to sum[2i] = source + 1 and sum[2i + 1] = ~source; mixed[i] = wide ^ source, one word in 2 cycles."""
+    """sum[2i] = source + 1, sum[2i + 1] = ~source, mixed[i] = wide ^ source, parity[i] = ~flag: two cycles each."""
     left, index, place = Signal(intbv(0)[16:]), Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
     running, fetched, ended = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
     even, odd = Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
@@ -91,6 +86,8 @@ def copier(  # type: ignore
         source_addr.next = place
         wide_en.next = running and not fetched
         wide_addr.next = place
+        flag_en.next = running and not fetched
+        flag_addr.next = place
         busy.next = running
         done.next = ended
 
@@ -98,12 +95,16 @@ def copier(  # type: ignore
     def write():  # type: ignore
         sum_valid.next = 0
         mixed_valid.next = 0
+        parity_valid.next = 0
         if running and fetched:
             sum_valid.next = 3
             mixed_valid.next = 1
+            parity_valid.next = 1
         sum_addr.next = concat(odd, even)
         sum_data.next = concat(zero, flipped, plus)
         mixed_addr.next = index
+        parity_addr.next = index
+        parity_data.next = ~flag_data
         mixed_data.next = concat(upper, mix)
 
     return control, cut, compute, read, write
@@ -113,8 +114,8 @@ def copier(  # type: ignore
 def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     folder = tmp_path_factory.mktemp("copier")
     options = {"path": str(folder), "no_myhdl_header": True}
-    copier(**signals()).convert(hdl="Verilog", testbench=False, **options)
-    copier(**signals()).convert(hdl="VHDL", **options)
+    copier(**top_signals(PORTS)).convert(hdl="Verilog", testbench=False, **options)
+    copier(**top_signals(PORTS)).convert(hdl="VHDL", **options)
     vhdl = tuple(sorted(folder.glob("pck_myhdl*.vhd"))) + (folder / "copier.vhd",)
     return Device("copier", (folder / "copier.v",), vhdl, PORTS, copier)
 
@@ -140,15 +141,22 @@ def contents(seed: int, depth: int = 23) -> dict[str, Memory]:
     }
 
 
+def depths(count: int) -> dict[str, int]:
+    return {"sum": 2 * count + 3, "mixed": count + 1, "parity": count}
+
+
 def expected(memories: dict[str, Memory], first: int, count: int) -> dict[str, Memory]:
-    made = {"sum": np.zeros((2 * count + 3, 6), np.uint8), "mixed": np.zeros((count + 1, 25), np.uint8)}
+    sizes = {port.name: port.bytes for port in PORTS}
+    made = {name: np.zeros((depth, sizes[name]), np.uint8) for name, depth in depths(count).items()}
     for index in range(count):
         at = first + index
         inside = at < len(memories["source"])
-        source = int.from_bytes(memories["source"][at].tobytes(), "little") if inside else 0
-        wide = int.from_bytes(memories["wide"][at].tobytes(), "little") if inside else 0
+        source, wide, flag = (
+            int.from_bytes(memories[name][at].tobytes(), "little") if inside else 0
+            for name in ("source", "wide", "flag")
+        )
         values = {("sum", 2 * index): source + 1, ("sum", 2 * index + 1): source ^ ((1 << 40) - 1)}
-        values["mixed", index] = wide ^ source
+        values |= {("mixed", index): wide ^ source, ("parity", index): 1 - (flag & 1)}
         for (name, row), value in values.items():
             made[name][row] = np.frombuffer(value.to_bytes(made[name].shape[1], "little"), np.uint8)
     return made
@@ -164,26 +172,24 @@ def test_copier(engine: Engine, device: Device, cache: Path) -> None:
     simulator = engine.open(device, cache)
     for seed, first, count in ((1, 0, 1), (2, 5, 18), (3, 20, 7)):  # the last one reads beyond the memory
         memories = contents(seed)
-        writes = {"sum": 2 * count + 3, "mixed": count + 1}
-        check(simulator.run(memories, first, count, writes, 2 * count + 2), memories, first, count)
+        check(simulator.run(memories, first, count, depths(count), 2 * count + 2), memories, first, count)
 
 
 def test_limit(engine: Engine, device: Device, cache: Path) -> None:
     with pytest.raises(RuntimeError, match=f"copier, {engine.name}: done not high by cycle 11, the limit"):
-        engine.open(device, cache).run(contents(4), 0, 5, {"sum": 13, "mixed": 6}, 11)
+        engine.open(device, cache).run(contents(4), 0, 5, depths(5), 11)
 
 
 def test_write_beyond(engine: Engine, device: Device, cache: Path) -> None:
     with pytest.raises(RuntimeError, match=r"write to mixed\[2\] at cycle 7, beyond its 2 words"):
-        engine.open(device, cache).run(contents(5), 0, 5, {"sum": 13, "mixed": 2}, 100)
+        engine.open(device, cache).run(contents(5), 0, 5, depths(5) | {"mixed": 2}, 100)
 
 
 def test_two_threads(engine: Engine, device: Device, cache: Path) -> None:
     simulators = [engine.open(device, cache) for _ in range(2)]
     memories = [contents(6), contents(7)]
-    writes = {"sum": 23, "mixed": 11}
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(simulators[i].run, memories[i], i, 10, writes, 100) for i in range(2)]
+        runs = [pool.submit(simulators[i].run, memories[i], i, 10, depths(10), 100) for i in range(2)]
     for i in range(2):
         check(runs[i].result(), memories[i], i, 10)
 
@@ -196,14 +202,14 @@ def test_self_checking_testbench(engine: Engine, device: Device, tmp_path: Path,
     """The shipped testbench passes on the right memories and fails, with a status, on any other."""
     memories, first, count = contents(8), 2, 6
     made = expected(memories, first, count)
-    depths = {name: len(memory) for name, memory in (memories | made).items()}
+    words = {name: len(memory) for name, memory in (memories | made).items()}
     made["sum"][5, 5] ^= 4 * (wrong == "memory")
     write_inputs(tmp_path, memories)
     for name, memory in made.items():
         write_hex(tmp_path / f"{name}.expected.hex", memory)
     cycles = 2 * count + 2 + (wrong == "cycles")
     make = verilog_testbench if engine.name == "icarus" else vhdl_testbench
-    (tmp_path / "bench").write_text(make("copier", PORTS, depths, first, count, 100, cycles))
+    (tmp_path / "bench").write_text(make("copier", PORTS, words, first, count, 100, cycles))
     if engine.name == "icarus":
         files = map(str, device.files)
         commands = [["iverilog", "-g2012", "-o", "run", *files, "bench"], ["vvp", "-n", "run"]]

@@ -52,9 +52,11 @@ class Builder:
         product = self.constant(np.float32(input_scale) * scales)
         return weight, self.node("DequantizeLinear", bias, product, axis=0)
 
-    def model(self, inputs: dict[str, list[Any]], output: str, opset: int = 17) -> onnx.ModelProto:
+    def model(
+        self, inputs: dict[str, list[Any]], output: str, rank: int = 2, opset: int = 17
+    ) -> onnx.ModelProto:
         values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
-        result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        result = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * rank)
         graph = helper.make_graph(self.nodes, "net", values, [result], self.constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
@@ -70,11 +72,11 @@ def conv_net(unsigned: bool = False, activation: str = "Relu", **attributes: Any
         y = b.node("Relu", y)
     if activation == "Clip":
         y = b.node("Clip", y, b.constant(np.float32(-0.5)), b.constant(np.float32(2.0)))
-    return b.model({"x": ["N", 4, 9, 8]}, b.quantized(y, 0.1, -20))
+    return b.model({"x": ["N", 4, 9, 8]}, b.quantized(y, 0.1, -20), rank=4)
 
 
 def residual_net() -> onnx.ModelProto:
-    """Conv+Relu, a depthwise Conv beside it, Add, pool, Flatten, Gemm and a MatMul whose output stays float."""
+    """Conv+Relu, a depthwise Conv beside it, Add, pool, Flatten, Gemm, and a MatMul with float output."""
     b = Builder(2)
     x = b.quantized("x", 0.05, -5)
     w, bias = b.weights((6, 3, 3, 3), 0, 0.05)
@@ -107,10 +109,11 @@ def write(folder: Path, model: onnx.ModelProto) -> Path:
 
 def float_net(op: str = "Relu", shape: tuple[Any, ...] = ("N", 4), opset: int = 17) -> onnx.ModelProto:
     b = Builder()
-    return b.model({"x": list(shape)}, b.node(op, "x"), opset)
+    return b.model({"x": list(shape)}, b.node(op, "x"), opset=opset)
 
 
-# ---------------------------------------------------------------------------------------------- load
+# -------------------------------------------------------------------------------- load
+
 
 def test_load_returns_a_valid_model(tmp_path: Path) -> None:
     model = residual_net()
@@ -163,13 +166,16 @@ def test_load_quotes_onnx_runtime_for_a_foreign_operator(tmp_path: Path) -> None
         importer.load(write(tmp_path, model))
 
 
-# ---------------------------------------------------------------------------------------------- cut
+# -------------------------------------------------------------------------------- cut
+
 
 def test_cut_reads_a_layer() -> None:
     model = conv_net(strides=[2, 1], pads=[1, 0, 2, 1], dilations=[1, 2])
     network = importer.cut(model, "net")
     (layer,) = network.layers
-    codes = numpy_helper.to_array(next(t for t in network.model.graph.initializer if t.name == layer.weight_tensor))
+    codes = numpy_helper.to_array(
+        next(t for t in network.model.graph.initializer if t.name == layer.weight_tensor)
+    )
     assert layer.weights.shape == (8, 3 * 2 * 4)
     assert layer.weights[5, (2 * 2 + 1) * 4 + 3] == codes[5, 3, 2, 1]
     assert layer.input_quantization == Quantization(np.float32(0.05), 3, False)
@@ -248,7 +254,9 @@ def test_asymmetric_weights_stay_on_the_host_with_the_reason() -> None:
     zero.CopyFrom(numpy_helper.from_array(np.full(8, 3, np.int8), zero.name))
     network = importer.cut(model, "net")
     assert network.layers == ()
-    assert network.notes == ("Conv 'Conv_4' stays on the host: its weights are not symmetric (a zero point other than 0).",)
+    assert network.notes == (
+        "Conv 'Conv_4' stays on the host: its weights are not symmetric (a zero point other than 0).",
+    )
 
 
 def test_layers_that_share_weights_get_their_own() -> None:
@@ -265,7 +273,8 @@ def test_canonical_form_is_a_fixed_point() -> None:
     assert importer.canonical(once) == once
 
 
-# ---------------------------------------------------------------------------------------------- weights back
+# -------------------------------------------------------------------------------- weights back
+
 
 def test_with_weights_is_the_inverse_of_cut() -> None:
     network = importer.cut(residual_net(), "net")
@@ -282,10 +291,13 @@ def test_with_weights_is_the_inverse_of_cut() -> None:
 def test_with_weights_refuses_a_wrong_shape() -> None:
     network = importer.cut(residual_net(), "net")
     with pytest.raises(FlowError, match="int8 \\[1, 2\\] for int8 \\[6, 27\\]"):
-        importer.with_weights(network.model, {network.layers[0].name: np.zeros((1, 2), np.int8)}, network.layers)
+        importer.with_weights(
+            network.model, {network.layers[0].name: np.zeros((1, 2), np.int8)}, network.layers
+        )
 
 
-# ---------------------------------------------------------------------------------------------- real networks
+# -------------------------------------------------------------------------------- real networks
+
 
 @pytest.mark.parametrize("name", ["mlperf_resnet8_cifar10_int8qdq", "mlperf_dscnn_kws_int8qdq"])
 def test_real_int8_networks_run_as_in_onnx_runtime(name: str) -> None:

@@ -19,7 +19,10 @@ from tests.test_importer import Builder, residual_net, samples
 def float_net(batch: Any = "N") -> onnx.ModelProto:
     """Conv, BatchNorm, Relu, depthwise Conv, residual Add, pool, Gemm; float."""
     b = Builder(7)
-    real = lambda *shape: b.constant(b.rng.normal(0, 0.3, shape).astype(np.float32))  # noqa: E731
+
+    def real(*shape: int) -> str:
+        return b.constant(np.asarray(b.rng.normal(0, 0.3, shape), np.float32))
+
     positive = b.constant(b.rng.uniform(0.5, 1.5, 8).astype(np.float32))
     y = b.node("Conv", "x", real(8, 3, 3, 3), real(8), pads=[1] * 4)
     y = b.node("Relu", b.node("BatchNormalization", y, positive, real(8), real(8), positive))
@@ -45,7 +48,9 @@ def test_a_float_network_runs_on_the_array(batch: Any, unsigned: bool) -> None:
 def test_quantizing_twice_gives_the_same_bytes() -> None:
     model = float_net()
     feeds = samples(model, 8)
-    first, second = (quantize.quantize(model, feeds)[0].SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (
+        quantize.quantize(model, feeds)[0].SerializeToString(deterministic=True) for _ in range(2)
+    )
     assert first == second
 
 
@@ -85,7 +90,10 @@ def test_a_float_network_needs_samples() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"image": np.zeros((2, 3, 8, 8), np.float32), "y": np.zeros(2)}, r"'x' is missing among \['image', 'y'\]"),
+        (
+            {"image": np.zeros((2, 3, 8, 8), np.float32), "y": np.zeros(2)},
+            r"'x' is missing among \['image', 'y'\]",
+        ),
         (np.zeros((2, 8, 8, 3), np.float32), r"shape \['samples', 3, 8, 8\], but they have \[2, 8, 8, 3\]"),
         (np.zeros((3, 8, 8), np.float32), r"but they have \[3, 8, 8\]"),
         (np.zeros((2, 3, 8, 8)), "must be float32, but they are float64"),
@@ -136,7 +144,9 @@ def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
     if not folder:
         pytest.skip("BBS_DATA does not name the folder of real networks")
     model = importer.load(Path(folder) / "models" / f"{name}.onnx")
-    quantized, _ = quantize.quantize(model, quantize.load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz"))
+    quantized, _ = quantize.quantize(
+        model, quantize.load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz")
+    )
     network = importer.cut(quantized, name)
     assert len(network.layers) == sum(node.op_type in importer.ARRAY_OPERATORS for node in model.graph.node)
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:32]

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from flow import host, importer, reference
 from flow.errors import FlowError
 from flow.network import ArrayLayer, Quantization, Window
-from tests.test_importer import Builder, conv_net, residual_net, samples
+from tests.test_importer import conv_net, residual_net, samples
 
 
 def conv_layer(
@@ -28,7 +28,10 @@ def conv_layer(
     reduction = int(np.prod(window.kernel)) * channels[0] // groups
     spans = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
     axes = range(len(sizes))
-    out = [(sizes[a] + window.pads[a] + window.pads[a + len(sizes)] - spans[a]) // window.strides[a] + 1 for a in axes]
+    out = [
+        (sizes[a] + window.pads[a] + window.pads[a + len(sizes)] - spans[a]) // window.strides[a] + 1
+        for a in axes
+    ]
     return ArrayLayer(
         name="conv", op="Conv", input="x", output="y", weight_tensor="w",
         weights=rng.integers(-128, 128, (channels[1], reduction)).astype(np.int8),
@@ -41,7 +44,7 @@ def conv_layer(
 
 
 def conv_integer(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int32]:
-    """ONNX Runtime's accumulators plus the bias, in ONNX layout (uint8 data: the form it has a kernel for)."""
+    """ONNX Runtime's accumulators plus the bias, in ONNX layout (uint8 data: it has a kernel for that)."""
     window = layer.window
     assert window is not None
     weights = layer.weights.reshape(layer.channels, *window.kernel, -1)
@@ -80,7 +83,9 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize("layer", CONVOLUTIONS, ids=["same", "strided", "depthwise", "grouped", "1d", "3d", "long"])
+@pytest.mark.parametrize(
+    "layer", CONVOLUTIONS, ids=["same", "strided", "depthwise", "grouped", "1d", "3d", "long"]
+)
 def test_accumulate_equals_conv_integer(layer: ArrayLayer) -> None:
     codes = np.random.default_rng(4).integers(-128, 128, (2, *layer.input_shape)).astype(np.int8)
     expected = conv_integer(layer, codes)

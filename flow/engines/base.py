@@ -1,18 +1,19 @@
 """What every simulation engine takes and gives: the device, its memories, one run and its result.
 
-A device is a synchronous top module with the inputs clk, reset (active high), start, first[16], count[16], the
-outputs busy and done, and memory ports:
+A device is a synchronous top module with the inputs clk, reset (active high), start, first[16], count[16],
+the outputs busy and done, and memory ports:
 
     read port    <name>_en, <name>_addr[32] out; <name>_data[W] in
                  if en is high at a rising edge, data shows mem[addr] after that edge; else it holds its value
     write port   <name>_valid[D], <name>_addr[D*32], <name>_data[D*W] out, lane 0 lowest
-                 at a rising edge, mem[addr] = data for each lane with its valid bit set; the highest lane wins
+                 at a rising edge, mem[addr] = data for each lane with its valid bit set; the highest lane
+                 wins
 
-One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with reset high;
-one edge with start high (edge 1), then edges with start low until one at which done is high just before the edge.
-Its number is `cycles`, so both ends count. Writes of that last edge are done. Done at edge 1 is not looked at, nor
-are the memory ports during reset. `first` and `count` are steady all along. A read beyond the memory gives 0; a write
-beyond it is a bug of the device and raises RuntimeError.
+One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with
+reset high; one edge with start high (edge 1), then edges with start low until one at which done is high just
+before the edge. Its number is `cycles`, so both ends count. Writes of that last edge are done. Done at edge 1
+is not looked at, nor are the memory ports during reset. `first` and `count` are steady all along. A read
+beyond the memory gives 0; a write beyond it is a bug of the device and raises RuntimeError.
 """
 
 import os
@@ -42,7 +43,8 @@ class MemoryPort:
     lanes: int = 0
 
     def __post_init__(self) -> None:
-        # Verilator, VHDL and ctypes all have to spell the name the same way: no double or trailing underscore.
+        # Verilator, VHDL and ctypes all have to spell the name the same way: no double or trailing
+        # underscore.
         assert re.fullmatch(r"[a-z](_?[a-z0-9])*", self.name), f"port name {self.name!r}"
         assert self.width >= 1 and self.lanes >= 0, self
 
@@ -65,8 +67,9 @@ class MemoryPort:
 class Device:
     """A top module: sources in compile order, ports, and what makes the MyHDL instance.
 
-    `build(**signals)` gets clk, reset, start, first, count, busy, done and the signals of every port, by name. One
-    bit is a `Signal(bool(0))`, more bits a `Signal(intbv(0)[width:])`; reset is a plain `Signal(bool(0))`.
+    `build(**signals)` gets the signals that `flow.engines.native.top_signals` makes: clk, reset, start,
+    first, count, busy, done and those of every port, by name. In the VHDL, too, only clk, reset, start, busy,
+    done and *_en are std_logic, all others unsigned, also where the width is 1.
     """
 
     name: str
@@ -104,8 +107,8 @@ class Simulator(Protocol):
     ) -> Result:
         """Run from reset until done.
 
-        `memories` has one entry for each read port, `writes` the depth of each write port's memory. RuntimeError if
-        done is not high by edge `limit`, or if the device writes beyond a memory.
+        `memories` has one entry for each read port, `writes` the depth of each write port's memory.
+        RuntimeError if done is not high by edge `limit`, or if the device writes beyond a memory.
         """
         ...
 

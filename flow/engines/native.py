@@ -1,7 +1,7 @@
 """MyHDL's own simulator, with memories in Python: always there, slow, for leaves and small layers."""
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from flow.engines.base import (
     RESET_EDGES,
     Device,
     Memory,
+    MemoryPort,
     Result,
     beyond,
     check_run,
@@ -52,7 +53,7 @@ class NativeSimulator:
         written = empty(self.device, writes)
         assert self.device.build
         with _ONE_AT_A_TIME:
-            signals = _signals(self.device)
+            signals = top_signals(self.device.ports)
             cycles = [0]
             driver = _drive(self.device, signals, read, written, first, count, limit, cycles)
             simulation = myhdl.Simulation(self.device.build(**signals), driver)
@@ -63,22 +64,21 @@ class NativeSimulator:
         return Result(cycles[0], written)
 
 
-def _signals(device: Device) -> dict[str, Any]:
-    sizes = {
-        "clk": 1,
-        "reset": 1,
-        "start": 1,
-        "first": COMMAND_BITS,
-        "count": COMMAND_BITS,
-        "busy": 1,
-        "done": 1,
-    }
-    for port in device.ports:
-        sizes.update(port.signals)
-    return {
-        name: myhdl.Signal(bool(0)) if size == 1 else myhdl.Signal(myhdl.intbv(0)[size:])
-        for name, size in sizes.items()
-    }
+def top_signals(ports: Sequence[MemoryPort]) -> dict[str, Any]:
+    """Fresh MyHDL signals for every port of a device's top, by name: what `Device.build` gets, here or for
+    export.
+
+    clk, start, busy, done and <name>_en are a `Signal(bool(0))`, reset is a synchronous active-high `ResetSignal`; all
+    others are a `Signal(intbv(0)[width:])`, also where the width is 1.
+    """
+    made: dict[str, Any] = {name: myhdl.Signal(bool(0)) for name in ("clk", "start", "busy", "done")}
+    made["reset"] = myhdl.ResetSignal(0, active=1, isasync=False)
+    made |= {name: myhdl.Signal(myhdl.intbv(0)[COMMAND_BITS:]) for name in ("first", "count")}
+    for port in ports:
+        for name, size in port.signals.items():
+            bit = name == f"{port.name}_en"
+            made[name] = myhdl.Signal(bool(0)) if bit else myhdl.Signal(myhdl.intbv(0)[size:])
+    return made
 
 
 def _drive(

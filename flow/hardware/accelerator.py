@@ -1,6 +1,6 @@
 """The accelerator's top: streams, array, write-back and their controllers behind one host port."""
 
-from myhdl import Signal, always_comb, intbv
+from myhdl import ResetSignal, Signal, always_comb, intbv
 
 from flow.hardware.array import array
 from flow.hardware.config import INDEX_BITS, PARAMETER_BITS, descriptor_slice
@@ -49,7 +49,8 @@ def accelerator(
     w_ready, m_ready, a_ready, p_ready, i_ready = (flag() for _ in range(5))
     w_read, w_rewind, w_release = flag(), flag(), flag()
     m_read, m_rewind, m_release = flag(), flag(), flag()
-    a_read, never, always_high = flag(), flag(), flag()
+    a_read, never, always_high = flag(), flag(), Signal(bool(1))
+    clear = ResetSignal(0, active=1, isasync=False)
     d_read, d_rewind, d_release, block_done, blocks_done = flag(), flag(), flag(), flag(), flag()
     significance = Signal(intbv(0)[3:])
     weight_word = Signal(intbv(0)[config.weight_bits :])
@@ -66,61 +67,60 @@ def accelerator(
     _, settings_begin = descriptor_slice("raw")
 
     @always_comb
-    def constants():
-        never.next = start and (not start)
-        always_high.next = start or (not start)
+    def synchronous_reset():
+        clear.next = reset
 
     control = dispatcher(
-        clk, reset, start, first, count, busy, done, descriptor_en, descriptor_addr,
+        clk, clear, start, first, count, busy, done, descriptor_en, descriptor_addr,
         w_job, w_free, m_job, m_free, a_job, a_free, p_job, p_free, i_job, i_free, c_job, c_free, d_job, d_free,
         blocks_done,
     )  # fmt: skip
     weights = stream(
-        clk, reset, w_job, w_free, field("weight_base"), field("weight_count"),
+        clk, clear, w_job, w_free, field("weight_base"), field("weight_count"),
         weight_en, weight_addr, weight_data, w_read, w_rewind, w_release, w_ready, weight_word,
         config.weight_bits, config.weight_depth, 1,
     )  # fmt: skip
     metadata = stream(
-        clk, reset, m_job, m_free, field("metadata_base"), field("metadata_count"),
+        clk, clear, m_job, m_free, field("metadata_base"), field("metadata_count"),
         metadata_en, metadata_addr, metadata_data, m_read, m_rewind, m_release, m_ready, metadata_word,
         config.metadata_bits, config.metadata_depth, 1,
     )  # fmt: skip
     activations = stream(
-        clk, reset, a_job, a_free, field("activation_base"), field("activation_count"),
+        clk, clear, a_job, a_free, field("activation_base"), field("activation_count"),
         activation_en, activation_addr, activation_data, a_read, never, always_high, a_ready, activation_word,
         config.activation_bits * config.beats, config.activation_depth, config.beats,
     )  # fmt: skip
     parameters = stream(
-        clk, reset, p_job, p_free, field("parameter_base"), field("parameter_count"),
+        clk, clear, p_job, p_free, field("parameter_base"), field("parameter_count"),
         parameter_en, parameter_addr, parameter_data, d_read, d_rewind, d_release, p_ready, parameter_word,
         PARAMETER_BITS * lanes, PARAMETER_DEPTH, 1,
     )  # fmt: skip
     indices = stream(
-        clk, reset, i_job, i_free, field("parameter_base"), field("parameter_count"),
+        clk, clear, i_job, i_free, field("parameter_base"), field("parameter_count"),
         index_en, index_addr, index_data, d_read, d_rewind, d_release, i_ready, index_word,
         INDEX_BITS * lanes, PARAMETER_DEPTH, 1,
     )  # fmt: skip
     _, resident_begin = descriptor_slice("resident")
     compute = sequencer(
-        clk, reset, c_job, c_free, field("tiles"), field("steps"), field("columns"), descriptor_data(resident_begin),
+        clk, clear, c_job, c_free, field("tiles"), field("steps"), field("columns"), descriptor_data(resident_begin),
         enable,
         w_ready, w_read, w_rewind, w_release, m_ready, m_read, m_rewind, m_release, a_ready, a_read,
         valid, first_column, last_column, load, high_phase, significance, config.pe,
     )  # fmt: skip
     elements = array(
-        clk, reset, enable, valid, first_column, last_column, load, high_phase, significance,
+        clk, clear, enable, valid, first_column, last_column, load, high_phase, significance,
         weight_word, metadata_word, activation_word, finished, capture, drain, results, config,
     )  # fmt: skip
     draining = drain_control(
-        clk, reset, d_job, d_free, field("tiles"), field("channels"), field("output_base"), field("tile_stride"),
+        clk, clear, d_job, d_free, field("tiles"), field("channels"), field("output_base"), field("tile_stride"),
         field("plane_stride"), descriptor_data(settings_end, settings_begin),
         finished, enable, capture, drain, p_ready, i_ready, d_read, d_rewind, d_release,
         lanes_valid, base, plane, block_done, settings, lanes,
     )  # fmt: skip
     writing = write_back(
-        clk, reset, results, lanes_valid, base, plane, block_done, settings, parameter_word, index_word,
+        clk, clear, results, lanes_valid, base, plane, block_done, settings, parameter_word, index_word,
         output_valid, output_addr, output_data, blocks_done, config,
     )  # fmt: skip
     return (
-        constants, control, weights, metadata, activations, parameters, indices, compute, elements, draining, writing,
+        synchronous_reset, control, weights, metadata, activations, parameters, indices, compute, elements, draining, writing,
     )  # fmt: skip

@@ -132,9 +132,9 @@ def array(
 
         parts.append(shifts)
         for r in range(rows):
-            parts.append(register(clk, operand_load, activation_word(64 * r + 64, 64 * r), x[r]))
+            parts.append(operand_register(clk, operand_load, activation_word(64 * r + 64, 64 * r), x[r]))
         for c in range(columns):
-            parts.append(register(clk, enable, weight_word(8 * c + 8, 8 * c), columns_bits[c]))
+            parts.append(operand_register(clk, enable, weight_word(8 * c + 8, 8 * c), columns_bits[c]))
             for r in range(rows):
                 behind = result[r][c + lanes] if c + lanes < columns else nothing
                 parts.append(
@@ -155,7 +155,7 @@ def array(
 
 
 @block
-def register(clk, enable, d, q):
+def operand_register(clk, enable, d, q):
     """Operand register: q takes d where enable is high."""
 
     @always(clk.posedge)

@@ -13,7 +13,7 @@ def drain_control(
     clk, reset,
     job, job_ready, tiles, channels, output_base, tile_stride, plane_stride, settings,
     finished, enable, capture, drain,
-    parameter_ready, index_ready, read, rewind, release,
+    parameter_ready, index_ready, read, rewind, discard,
     lanes_valid, base, plane, block_done, kept_settings,
     lanes,
 ):  # fmt: skip
@@ -22,7 +22,7 @@ def drain_control(
     job      job, job_ready: handshake; tiles[24], channels[16], output_base[32], tile_stride[24],
              plane_stride[16], settings[25] = high . low . zero . raw: descriptor fields
     array    finished in; enable, capture, drain out
-    streams  parameter_ready, index_ready in; read, rewind, release out (both streams alike)
+    streams  parameter_ready, index_ready in; read, rewind, discard out (both streams alike)
     out      lanes_valid[lanes], base[32] (output word of channel 0), plane[2], block_done,
              kept_settings[25]: aligned with the results
     """
@@ -77,7 +77,7 @@ def drain_control(
         drain.next = go and word_ends
         read.next = go and fetching
         rewind.next = (channels_left <= lanes) and (tiles_left != 1)
-        release.next = tiles_left == 1
+        discard.next = tiles_left == 1
         block_done.next = block_ends
 
     @always_comb
@@ -197,15 +197,15 @@ def write_back(
         parts.append(unshuffle(clk, base, index, address))
         addresses.append(address)
         for r in range(rows):
-            byte = Signal(intbv(0)[8:])
+            octet = Signal(intbv(0)[8:])
             k = bits * (lane * rows + r)
             parts.append(
                 requantizer(
                     clk, results(k + bits, k), bias, scale2(24, 0), scale3(30, 24),
-                    raw, planes[2], zero, low, high, byte, bits,
+                    raw, planes[2], zero, low, high, octet, bits,
                 )  # fmt: skip
             )
-            data.append(byte)
+            data.append(octet)
     all_addresses = join(*reversed(addresses))
     all_data = join(*reversed(data))
 

@@ -1,28 +1,33 @@
 """A `block` decorator and an `export` that keep the module hierarchy when MyHDL designs are converted.
 
-MyHDL's own `convert()` flattens a design into one module. Here every block becomes a module of its own: during an
-export each call of a block converts its function on copies of the signals it got, once per distinct (function,
-parameters, port types), and stands in the parent as an instantiation. Outside an export `block` builds the
-ordinary MyHDL block, so simulation and conversion share one source.
+MyHDL's own `convert()` flattens a design into one module. Here every block becomes a module of its own:
+during an export each call of a block converts its function on copies of the signals it got, once per distinct
+(function, parameters, port types), and stands in the parent as an instantiation. Outside an export `block`
+builds the ordinary MyHDL block, so simulation and conversion share one source.
 
 What a block may be given
     ports       Signals of bool, intbv or modbv, ResetSignals; inputs also as `bus(high, low)`, `bus(bit)`,
-                ConcatSignal, an undriven Signal (a constant, negative ones too) or an element of a list of Signals
+                ConcatSignal, an undriven Signal (a constant, negative ones too) or an element of a list
     parameters  None, bool, int, str, float, enum members, tuples and lists of these, frozen dataclasses
-    not         lists of Signals; Signals in tuples or dataclasses; an output tied to a slice or a ConcatSignal
+    not         lists of Signals; Signals in tuples or dataclasses; an output tied to a slice or a
+                ConcatSignal
 
 How to write what converts
-    * A wire's name is its name in the block, else `<instance>_<port>`; Signals in (nested) lists, in loops and
-      without a name are therefore fine as connections between children.
-    * A list of Signals that a process uses becomes an array. Its elements may be connected to children, but all
-      of them must be driven by children or all by processes; a mixture is refused.
+    * A wire's name is its name in the block, else `<instance>_<port>`; Signals in (nested) lists, in loops
+      and without a name are therefore fine as connections between children.
+    * A list of Signals that a process uses becomes an array. Its elements may be connected to children, but
+      all of them must be driven by children or all by processes; a mixture is refused.
     * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
-    * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; the slice's width must be a literal.
-    * One operator per assignment where signs or widths mix (HARDWARE.md); `signed.next = unsigned` is fine when the
-      signed one has at least one bit more, modbv accumulators wrap alike everywhere.
-    * No slice of a ConcatSignal, no ConcatSignal without a name inside another one, no 1-bit slice `bus(4, 3)`
-      inside a ConcatSignal: write `bus(3)`.
-    * Keywords of Verilog and VHDL cannot name ports and signals. Blocks and processes of such a name get a suffix.
+    * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; the slice's width must be a
+      literal.
+    * One operator per assignment where signs or widths mix (HARDWARE.md); `signed.next = unsigned` is fine
+      when the signed one has at least one bit more.
+    * A modbv accumulator wraps alike everywhere if what it adds, sign bit included, is no wider than itself;
+      VHDL's resize of a wider signed sum keeps the sign instead of wrapping.
+    * No slice of a ConcatSignal, no ConcatSignal without a name inside another one, no 1-bit slice `bus(4,
+      3)` inside a ConcatSignal: write `bus(3)`.
+    * Keywords of Verilog and VHDL cannot name ports and signals. Blocks and processes of such a name get a
+      suffix.
 """
 
 import dataclasses
@@ -52,17 +57,21 @@ from myhdl.conversion._VHDLNameValidation import _vhdl_keywords
 Language = Literal["verilog", "vhdl"]
 
 KEYWORDS = frozenset(_vhdl_keywords) | frozenset(
-    """always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default defparam
-    design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive endspecify endtable
-    endtask event for force forever fork function generate genvar highz0 highz1 if ifnone incdir include initial inout
-    input instance integer join large liblist library localparam macromodule medium module nand negedge nmos nor
-    noshowcancelled not notif0 notif1 or output parameter pmos posedge primitive pull0 pull1 pulldown pullup
-    pulsestyle_onevent pulsestyle_ondetect rcmos real realtime reg release repeat rnmos rpmos rtran rtranif0 rtranif1
-    scalared showcancelled signed small specify specparam strong0 strong1 supply0 supply1 table task time tran
-    tranif0 tranif1 tri tri0 tri1 triand trior trireg unsigned use vectored wait wand weak0 weak1 while wire wor xnor
-    xor assume context cover elsif fairness postponed property protected restrict sequence strong vmode vprop vunit
-    bit byte char const do enum export extern final import int interface logic longint new packed priority ref
-    shortint static string struct this typedef union unique var void""".split()
+    """
+    always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign
+    default defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule
+    endprimitive endspecify endtable endtask event for force forever fork function generate genvar
+    highz0 highz1 if ifnone incdir include initial inout input instance integer join large liblist
+    library localparam macromodule medium module nand negedge nmos nor noshowcancelled not notif0 notif1
+    or output parameter pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_onevent
+    pulsestyle_ondetect rcmos real realtime reg release repeat rnmos rpmos rtran rtranif0 rtranif1
+    scalared showcancelled signed small specify specparam strong0 strong1 supply0 supply1 table task
+    time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg unsigned use vectored wait wand weak0
+    weak1 while wire wor xnor xor assume context cover elsif fairness postponed property protected
+    restrict sequence strong vmode vprop vunit bit byte char const do enum export extern final import
+    int interface logic longint new packed priority ref shortint static string struct this typedef union
+    unique var void
+    """.split()  # noqa: SIM905
 )
 
 
@@ -80,20 +89,20 @@ class _Frames:
     def stack() -> list[tuple[FrameType, str, int, str]]:
         """The innermost frames, as many as MyHDL looks at, in the order and layout of `inspect.stack`."""
         frame: FrameType | None = sys._getframe(1)
-        frames = []
+        frames: list[tuple[FrameType, str, int, str]] = []
         while frame is not None and len(frames) < 8:
             frames.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
             frame = frame.f_back
         return frames
 
 
-setattr(myhdl._block, "inspect", _Frames())
-setattr(myhdl._instance, "inspect", _Frames())
+setattr(myhdl._block, "inspect", _Frames())  # noqa: B010
+setattr(myhdl._instance, "inspect", _Frames())  # noqa: B010
 
 
 @dataclasses.dataclass
 class _Module:
-    """One converted module: its name and, per port it drives, the type and initial value it was converted with."""
+    """One converted module: its name and, per port it drives, the type and initial value."""
 
     name: str
     outputs: dict[str, tuple[Any, ...]]
@@ -211,8 +220,8 @@ def export(build: Callable[[], Block], name: str, folder: Path, language: Langua
     """Write a design as one file per module; returns the files in compile order, the top last.
 
     build     makes fresh top-level Signals, instantiates the top block on them and returns it
-    name      the top module's name; the others are called after their functions, with an index where a function
-              occurs with several parameters or port types
+    name      the top module's name; the others are called after their functions, with an index where a
+              function occurs with several parameters or port types
     language  "verilog" or "vhdl" (then MyHDL's package file comes first)
 
     Equal designs give equal bytes. Raises ExportError, or MyHDL's ConversionError, naming the block.
@@ -239,7 +248,9 @@ def export(build: Callable[[], Block], name: str, folder: Path, language: Langua
         _export = None
         toVerilog.no_testbench, toVerilog.no_myhdl_header, toVHDL.no_myhdl_header = options
     if not state.files or state.files[-1].stem != name:
-        raise ExportError("build() must instantiate the top block, decorated with hierarchy.block, and return it")
+        raise ExportError(
+            "build() must instantiate the top block, decorated with hierarchy.block, and return it"
+        )
     return state.files
 
 
@@ -287,7 +298,7 @@ def _copy(signal: Any) -> Any:
 
 
 def _read(signal: Any, name: str, signals: dict[str, Any]) -> None:
-    """Mark a signal and all it is made of as read; the parts join `signals`, so that each is named and declared."""
+    """Mark a signal and all it is made of as read; the parts join `signals`, to be named and declared."""
     signals.setdefault(name, signal)
     signal._markRead()
     signal._markUsed()
@@ -342,8 +353,9 @@ def _signed(signal: Any) -> bool:
 
 
 def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[Any], hdl: str) -> list[str]:
-    """Settle the names before MyHDL writes a module, refuse what it would write wrongly; returns the driven ports.
+    """Settle the names before MyHDL writes a module, refuse what it would write wrongly.
 
+    Returns the names of the ports that the module drives.
     Called with MyHDL's analysis: the signals and arrays by name, and the processes and instances in order.
     """
     where = block.func.__name__
@@ -356,13 +368,17 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
         for element in memory.mem:
             _name_slices(element, hdl)
         if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
-            raise ExportError(f"{where}: list {memory.name} is driven by processes and by blocks; use two lists")
+            raise ExportError(
+                f"{where}: list {memory.name} is driven by processes and by blocks; use two lists"
+            )
     for signal in signals:
         if signal._used and signal._name.lower() in KEYWORDS:
             raise ExportError(f"{where}: signal {signal._name!r} is a keyword of Verilog or VHDL; rename it")
         if isinstance(signal, ConcatSignal):
             if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
-                raise ExportError(f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one")
+                raise ExportError(
+                    f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one"
+                )
             if hdl == "VHDL":
                 signal._args = tuple(_unsigned_part(part) for part in signal._args)
         elif hdl == "Verilog" and not signal._driven and _signed(signal) and signal._val < 0:

@@ -14,22 +14,22 @@ def column_sum(bits: int, x: list[int]) -> int:
 
 
 @block
-def multiplexer(x, select, y, position, begin):
-    """The 5:1 multiplexer of lane `position`: x[64], its code at bit `begin` of select[12]; y[8] out."""
+def multiplexer(x, choice, y, position, begin):
+    """The 5:1 multiplexer of lane `position`: x[64], its code at bit `begin` of choice[12]; y[8] out."""
     end = begin + 3
     b0, b1, b2, b3, b4, b5 = (8 * (position + j) for j in range(6))
 
     @always_comb
     def choose():
-        if select[end:begin] == 0:
+        if choice[end:begin] == 0:
             y.next = x[b1:b0]
-        elif select[end:begin] == 1:
+        elif choice[end:begin] == 1:
             y.next = x[b2:b1]
-        elif select[end:begin] == 2:
+        elif choice[end:begin] == 2:
             y.next = x[b3:b2]
-        elif select[end:begin] == 3:
+        elif choice[end:begin] == 3:
             y.next = x[b4:b3]
-        elif select[end:begin] == 4:
+        elif choice[end:begin] == 4:
             y.next = x[b5:b4]
         else:
             y.next = 0
@@ -38,14 +38,14 @@ def multiplexer(x, select, y, position, begin):
 
 
 @block
-def subgroup(x, total, select, invert, selected):
+def subgroup(x, total, choice, invert, selected):
     """Sum of the activations under the ones of eight weight bits, adding at most four of them.
 
-    data: x[64], total[11] (their sum), select[12], invert in; selected[11] out (modular: it may pass through
+    data: x[64], total[11] (their sum), choice[12], invert in; selected[11] out (modular: it may pass through
     garbage while its inputs settle). Combinational.
     """
     y0, y1, y2, y3 = (Signal(intbv(0)[8:]) for _ in range(4))
-    lanes = [multiplexer(x, select, y, i, 3 * i) for i, y in enumerate((y0, y1, y2, y3))]
+    lanes = [multiplexer(x, choice, y, i, 3 * i) for i, y in enumerate((y0, y1, y2, y3))]
     taken = Signal(intbv(0)[10:])
 
     @always_comb
@@ -151,7 +151,7 @@ def pe(
     selected_high = Signal(modbv(0, min=0, max=2**11))
     partial = Signal(intbv(0)[12:])
     product = Signal(intbv(0, min=-(2**16), max=2**16))
-    constant = Signal(intbv(0, min=-(2**16), max=2**16))
+    offset_part = Signal(intbv(0, min=-(2**16), max=2**16))
     scaled = Signal(intbv(0, min=-(2**20), max=2**20))
     magnitude = Signal(intbv(0)[19:])
     positive = Signal(intbv(0, min=-(2**20), max=2**20))
@@ -166,7 +166,7 @@ def pe(
     def register():
         if enable:
             partial.next = selected_low + selected_high
-            constant.next = product
+            offset_part.next = product
 
     @always_comb
     def align():
@@ -186,9 +186,9 @@ def pe(
     @always_comb
     def weigh():
         if scale_high:
-            scaled.next = constant << 3
+            scaled.next = offset_part << 3
         else:
-            scaled.next = constant
+            scaled.next = offset_part
 
     @always_comb
     def add():

@@ -6,13 +6,13 @@ from flow.hardware.hierarchy import block
 
 
 @block
-def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, high, byte, bits):
+def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, high, octet, bits):
     """One of the rows x lanes requantizers.
 
     data     stage 0: result[bits] (two's complement, registered here); stage 1: bias[32] (two's complement);
              stage 2: multiplier[24]; stage 3: shift[6], raw, plane[2], zero[8], low[8], high[8]
-    out      byte[8]: the output code + 128, or byte `plane` of the 32-bit sum when raw
-    Latency: four cycles from result to byte.
+    out      octet[8]: the output code + 128, or byte `plane` of the 32-bit sum when raw
+    Latency: four cycles from result to octet.
     """
     taken = Signal(intbv(0, min=-(2 ** (bits - 1)), max=2 ** (bits - 1)))
     addend = Signal(intbv(0, min=-(2**31), max=2**31))
@@ -93,19 +93,19 @@ def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, hig
     def clamp():
         if raw:
             if plane == 0:
-                byte.next = kept[8:]
+                octet.next = kept[8:]
             elif plane == 1:
-                byte.next = kept[16:8]
+                octet.next = kept[16:8]
             elif plane == 2:
-                byte.next = kept[24:16]
+                octet.next = kept[24:16]
             else:
-                byte.next = kept[32:24]
+                octet.next = kept[32:24]
         elif code < lowest:
-            byte.next = low
+            octet.next = low
         elif code > highest:
-            byte.next = high
+            octet.next = high
         else:
-            byte.next = code[8:]
+            octet.next = code[8:]
 
     return (
         take, operands, add, multiply, parity, half, decrement, odd_floor, nudging, raising, scaling, centre, clamp,

@@ -4,11 +4,11 @@ from myhdl import Signal, always_comb, always_seq, intbv
 
 from flow.hardware.hierarchy import block
 
-NOTHING = 7  # select code of a multiplexer that takes no activation
+NOTHING = 7  # choice code of a multiplexer that takes no activation
 
 
 def schedule_subgroup(bits: int) -> tuple[tuple[int, int, int, int], bool]:
-    """The software model: select codes of the four multiplexers and the invert flag for eight weight bits.
+    """The software model: choice codes of the four multiplexers and the invert flag for eight weight bits.
 
     Multiplexer i can take activations i to i+4; of a column with more than four ones the zeros are taken.
     """
@@ -58,10 +58,10 @@ def priority_encoder(pending, code, left, position):
 
 
 @block
-def scheduler(clk, enable, bits, select, invert):
+def scheduler(clk, enable, bits, choice, invert):
     """Select codes and invert flag of one sub-group.
 
-    control: enable; data: bits[8] in, select[12] (multiplexer 0 lowest), invert out. Latency: one cycle.
+    control: enable; data: bits[8] in, choice[12] (multiplexer 0 lowest), invert out. Latency: one cycle.
     """
     pending = [Signal(intbv(0)[8:]) for _ in range(5)]
     code = [Signal(intbv(0)[3:]) for _ in range(4)]
@@ -89,9 +89,9 @@ def scheduler(clk, enable, bits, select, invert):
     def register():
         if enable:
             invert.next = majority
-            select.next[3:] = code0
-            select.next[6:3] = code1
-            select.next[9:6] = code2
-            select.next[12:9] = code3
+            choice.next[3:] = code0
+            choice.next[6:3] = code1
+            choice.next[9:6] = code2
+            choice.next[12:9] = code3
 
     return popcount, encoders, register

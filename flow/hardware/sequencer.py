@@ -81,9 +81,10 @@ def sequencer(
 
         @always_comb
         def metadata_reader():
-            metadata_read.next = False
-            metadata_rewind.next = False
-            metadata_release.next = False
+            # The dense element has none: its metadata stream stays empty and never ready.
+            metadata_read.next = issue and metadata_ready
+            metadata_rewind.next = metadata_ready
+            metadata_release.next = metadata_ready
 
     @always_comb
     def readers():

@@ -16,7 +16,7 @@ def stream(
     clk, reset,
     job, job_ready, base, count,
     memory_en, memory_addr, memory_data,
-    read, rewind, release, ready, word,
+    read, rewind, discard, ready, word,
     width, depth, beats,
 ):  # fmt: skip
     """One operand stream.
@@ -24,7 +24,7 @@ def stream(
     job      job, job_ready: handshake; base[32], count: memory words to fetch
     memory   memory_en, memory_addr[32], memory_data[width / beats], one cycle latency
     reader   read: take the word under the cursor, shown on word[width] one cycle later; rewind: then go back to
-             the oldest word kept; release: then give up the words read so far; ready: there is a word
+             the oldest word kept; discard: then give up the words read so far; ready: there is a word
     """
     bits = (depth - 1).bit_length()
     wrap = 2 ** (bits + 1)
@@ -67,7 +67,7 @@ def stream(
                 cursor.next = tail
             else:
                 cursor.next = following
-            if release:
+            if discard:
                 tail.next = following
 
     if beats == 1:

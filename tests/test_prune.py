@@ -1,0 +1,251 @@
+"""Pruning against an explicit search, and against the outputs of the authors' code where those are legal."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flow.encoding import BBS, EncodedGroups, decode, decode_layer
+from flow.errors import FlowError
+from flow.prune import METHODS, optimal, prune, rounded_averaging, to_groups, zero_point_shifting
+
+ALL_N = range(BBS.max_columns_pruned + 1)
+STORED_CONSTANTS = range(-32, 32)
+
+
+def levels(columns_pruned: int, r: int, d: int) -> np.ndarray:
+    kept = np.arange(-(2 ** (7 - columns_pruned)), 2 ** (7 - columns_pruned))
+    values = kept * 2 ** (columns_pruned - r) + d
+    return values[(values >= -128) & (values <= 127)]
+
+
+def brute_force(groups: np.ndarray, columns_pruned: int, constants: Iterable[int]) -> np.ndarray:
+    """Smallest squared error of each group: every r and d, every level, no shortcut."""
+    best = np.full(len(groups), np.iinfo(np.int64).max)
+    for r in range(min(3, columns_pruned) + 1):
+        for d in constants if columns_pruned else [0]:
+            distance = groups[:, :, None].astype(np.int64) - levels(columns_pruned, r, d)
+            best = np.minimum(best, (distance**2).min(axis=2).sum(axis=1))
+    return best
+
+
+def squared_error(groups: np.ndarray, encoded: EncodedGroups) -> np.ndarray:
+    return ((decode(encoded).astype(np.int64) - groups) ** 2).sum(axis=1)
+
+
+def sample_groups() -> np.ndarray:
+    """Extremes, constants, ramps, narrow and wide distributions."""
+    rng = np.random.default_rng(7)
+    rows = [np.full(32, value) for value in (-128, -127, -65, -64, -33, -1, 0, 1, 31, 32, 63, 64, 100, 127)]
+    rows += [np.where(np.arange(32) % 2, 127, -128), np.where(np.arange(32) < 31, 0, 127)]
+    rows += [np.where(np.arange(32) < 31, 0, -128), np.linspace(-128, 127, 32), np.arange(32), np.arange(-32, 0)]
+    rows += list(rng.integers(-128, 128, (12, 32)))
+    rows += [rng.normal(mean, sigma, 32) for mean in (0, 20, -90) for sigma in (2, 8, 16, 40)]
+    return np.clip(np.rint(np.array(rows)), -128, 127).astype(np.int8)
+
+
+@pytest.mark.parametrize("columns_pruned", ALL_N)
+def test_optimum_equals_brute_force(columns_pruned: int) -> None:
+    groups = sample_groups()
+    encoded = optimal(groups, columns_pruned)
+    encoded.check()
+    assert np.array_equal(squared_error(groups, encoded), brute_force(groups, columns_pruned, STORED_CONSTANTS))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(ALL_N), st.lists(st.integers(-128, 127), min_size=32, max_size=32))
+def test_optimum_equals_brute_force_on_any_group(columns_pruned: int, weights: list[int]) -> None:
+    groups = np.array([weights], np.int8)
+    expected = brute_force(groups, columns_pruned, STORED_CONSTANTS)
+    assert np.array_equal(squared_error(groups, optimal(groups, columns_pruned)), expected)
+
+
+@pytest.mark.parametrize("columns_pruned", ALL_N)
+def test_optimum_prefers_small_r_then_small_constant(columns_pruned: int) -> None:
+    groups = sample_groups()
+    encoded = optimal(groups, columns_pruned)
+    for row, group in enumerate(groups):
+        error = squared_error(groups, encoded)[row]
+        chosen = int(encoded.redundant[row]), abs(int(encoded.constant[row]))
+        for r in range(min(3, columns_pruned) + 1):
+            for d in STORED_CONSTANTS if columns_pruned else [0]:
+                distance = group[:, None].astype(np.int64) - levels(columns_pruned, r, d)
+                if (distance**2).min(axis=1).sum() == error:
+                    assert chosen <= (r, abs(d))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("columns_pruned", ALL_N)
+def test_every_method_is_encodable_and_no_better_than_the_optimum(columns_pruned: int, method: str) -> None:
+    groups = np.concatenate([sample_groups(), np.random.default_rng(8).integers(-128, 128, (500, 32), np.int8)])
+    encoded = METHODS[method](groups, columns_pruned, None)
+    encoded.check()
+    best = squared_error(groups, optimal(groups, columns_pruned))
+    assert (best <= squared_error(groups, encoded)).all()
+    if columns_pruned == 0:
+        assert np.array_equal(decode(encoded), groups)
+
+
+@pytest.mark.parametrize("columns_pruned", range(1, 7))
+def test_rounded_averaging_keeps_the_top_bits(columns_pruned: int) -> None:
+    groups = sample_groups()
+    encoded = rounded_averaging(groups, columns_pruned)
+    for row, group in enumerate(groups.astype(int)):
+        r = 0
+        while r < min(3, columns_pruned) and -(64 >> r) <= group.min() and group.max() < 64 >> r:
+            r += 1
+        k = columns_pruned - r
+        assert encoded.redundant[row] == r
+        assert np.array_equal(encoded.kept[row], group >> k)
+        assert encoded.constant[row] == min(round((group % 2**k).mean()), 31)
+
+
+@pytest.mark.parametrize("columns_pruned", range(1, 7))
+def test_zero_point_shifting_uses_the_shifted_groups_redundant_columns(columns_pruned: int) -> None:
+    groups = sample_groups()
+    encoded = zero_point_shifting(groups, columns_pruned)
+    for row, group in enumerate(groups.astype(int)):
+        errors = {}
+        for d in STORED_CONSTANTS:
+            shifted = np.clip(group - d, -128, 127)
+            r = 0
+            while r < min(3, columns_pruned) and -(64 >> r) <= shifted.min() and shifted.max() < 64 >> r:
+                r += 1
+            distance = group[:, None] - levels(columns_pruned, r, d)
+            errors[d] = r, int((distance**2).min(axis=1).sum())
+        r, error = errors[int(encoded.constant[row])]
+        assert encoded.redundant[row] == r
+        assert squared_error(groups, encoded)[row] == error == min(e for _, e in errors.values())
+
+
+def test_ties_are_balanced() -> None:
+    # Even numbers of -64 and 64 at the ends pin (r, d) = (0, 0) at N=2; every 2 is halfway between 0 and 4.
+    group = np.concatenate([np.tile([-128, 124], 8), np.full(16, 2)]).astype(np.int8)[None]
+    encoded = optimal(group, 2)
+    assert (encoded.redundant[0], encoded.constant[0]) == (0, 0)
+    assert sorted(decode(encoded)[0, 16:].tolist()) == [0] * 8 + [4] * 8
+    assert int((decode(encoded).astype(int) - group).sum()) == 0
+
+
+@pytest.mark.parametrize("columns_pruned", range(1, 7))
+def test_no_other_rounding_of_ties_brings_the_error_sum_nearer_to_zero(columns_pruned: int) -> None:
+    groups = np.random.default_rng(9).integers(-128, 128, (300, 32), np.int8)
+    encoded = optimal(groups, columns_pruned)
+    values = decode(encoded).astype(int)
+    movable = 0
+    for group, row, r, d in zip(groups.astype(int), values, encoded.redundant, encoded.constant, strict=True):
+        step, error_sum = 2 ** (columns_pruned - int(r)), (row - group).sum()
+        legal = set(levels(columns_pruned, int(r), int(d)).tolist())
+        other = row - np.sign(row - group) * step
+        tie = (2 * abs(row - group) == step) & np.array([int(value) in legal for value in other])
+        movable += tie.sum()
+        for change in np.unique((other - row)[tie]):
+            assert abs(error_sum) <= abs(error_sum + change)
+    assert movable > 100 or columns_pruned > 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_has_no_influence(method: str) -> None:
+    rng = np.random.default_rng(10)
+    weights = rng.normal(70, 9, (6, 40)).round().astype(np.int8)
+    groups, valid = to_groups(weights)
+    assert groups.shape == (12, 32) and valid.sum() == weights.size
+    noise = np.where(valid, groups, rng.integers(-128, 128, groups.shape, np.int8)).astype(np.int8)
+    plain, noisy = (METHODS[method](content, 4, valid) for content in (groups, noise))
+    assert np.array_equal(plain.constant, noisy.constant) and np.array_equal(plain.redundant, noisy.redundant)
+    assert np.array_equal(decode(plain)[valid], decode(noisy)[valid])
+    if method == "optimal":
+        for row in range(1, 12, 2):  # the 8 weights of a channel's last group, searched alone
+            expected = brute_force(groups[row : row + 1, :8], 4, STORED_CONSTANTS)
+            assert ((decode(plain)[row, :8].astype(int) - groups[row, :8]) ** 2).sum() == expected[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_prune_gives_every_channel_its_own_columns(method: str) -> None:
+    rng = np.random.default_rng(11)
+    weights = rng.integers(-128, 128, (9, 45), np.int8)
+    wanted = np.array([4, 0, 2, 4, 6, 0, 0, 2, 4])
+    layer, pruned = prune(weights, wanted, method)
+    layer.check()
+    assert [part.groups.columns_pruned for part in layer.parts] == [0, 2, 4, 6]
+    assert np.array_equal(layer.columns_pruned, wanted)
+    assert pruned.dtype == np.int8 and np.array_equal(decode_layer(layer), pruned)
+    assert np.array_equal(pruned[wanted == 0], weights[wanted == 0])
+    for channel in range(9):
+        alone = prune(weights[channel : channel + 1], wanted[channel : channel + 1], method)[1]
+        assert np.array_equal(alone[0], pruned[channel])
+
+
+def test_more_groups_than_a_chunk() -> None:
+    groups = np.random.default_rng(12).normal(0, 30, (9000, 32)).round().clip(-128, 127).astype(np.int8)
+    for method in METHODS.values():
+        whole, tail = method(groups, 4, None), method(groups[8999:], 4, None)
+        assert whole.count == 9000
+        assert np.array_equal(decode(whole)[8999:], decode(tail))
+        assert method(groups[:0], 4, None).count == 0
+
+
+def test_errors_name_the_value_and_the_layer() -> None:
+    weights = np.zeros((2, 32), np.int8)
+    with pytest.raises(FlowError, match="'bitwave' for layer 'conv1'; choose one of rounded-averaging, zero"):
+        prune(weights, np.array([0, 2]), "bitwave", "conv1")
+    with pytest.raises(FlowError, match=r"0\.\.6, got 7 in layer 'conv1'"):
+        prune(weights, np.array([0, 7]), "optimal", "conv1")
+    with pytest.raises(FlowError, match=r"2 channels, got shape \(3,\)"):
+        prune(weights, np.array([0, 2, 2]))
+    for method in METHODS.values():
+        with pytest.raises(FlowError, match="got -1"):
+            method(weights, -1, None)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    """Outputs of the authors' published code and of a brute force; constants there are c = -d in -32..31."""
+    folder = os.environ.get("BBS_DATA")
+    if not folder or not (Path(folder) / "golden.npz").is_file():
+        pytest.skip("golden vectors: set BBS_DATA to the folder that holds golden.npz")
+    with np.load(Path(folder) / "golden.npz") as stored:
+        return {key: stored[key] for key in stored.files if key.startswith("g32_")}
+
+
+@pytest.mark.parametrize("columns_pruned", range(1, 7))
+def test_golden_optimum(golden: dict[str, Any], columns_pruned: int) -> None:
+    """The golden search takes d = -c in -31..32, the format -32..31: only groups that use the ends may differ."""
+    groups, expected = golden["g32_w"], golden[f"g32_opt_sse_n{columns_pruned}"]
+    assert np.array_equal(brute_force(groups, columns_pruned, range(-31, 33)), expected)
+    encoded = optimal(groups, columns_pruned)
+    error = squared_error(groups, encoded)
+    assert np.array_equal(error, brute_force(groups, columns_pruned, STORED_CONSTANTS))
+    inside = (encoded.constant != -32) & (golden[f"g32_opt_c_n{columns_pruned}"] != -32)
+    assert inside.sum() >= 240
+    assert np.array_equal(error[inside], expected[inside])
+
+
+@pytest.mark.parametrize("columns_pruned", range(1, 7))
+def test_golden_rounded_averaging(golden: dict[str, Any], columns_pruned: int) -> None:
+    """Equal wherever the authors' constant fits the six bits of the metadata."""
+    encoded = rounded_averaging(golden["g32_w"], columns_pruned)
+    fits = golden[f"g32_ra_encodable_n{columns_pruned}"]
+    if columns_pruned == 6:
+        fits = fits & (encoded.constant < 31)  # 31 stands for every mean above it as well
+    assert fits.sum() >= 200
+    assert np.array_equal(decode(encoded)[fits], golden[f"g32_ra_n{columns_pruned}"][fits])
+
+
+@pytest.mark.parametrize("columns_pruned", range(1, 6))
+def test_golden_zero_point_shifting(golden: dict[str, Any], columns_pruned: int) -> None:
+    """Never worse than the authors' legal output (they round in sign-magnitude), and mostly equal for small N."""
+    groups = golden["g32_w"]
+    legal = golden[f"g32_zps_legal_n{columns_pruned}"] & golden[f"g32_zps_encodable_n{columns_pruned}"]
+    theirs = golden[f"g32_zps_sse_n{columns_pruned}"]
+    legal &= theirs >= brute_force(groups, columns_pruned, STORED_CONSTANTS)  # theirs may use d = 32
+    ours = squared_error(groups, zero_point_shifting(groups, columns_pruned))
+    assert legal.sum() >= 240
+    assert (ours[legal] <= theirs[legal]).all()
+    if columns_pruned <= 3:
+        assert (ours[legal] == theirs[legal]).mean() > 0.8
