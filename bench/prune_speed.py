@@ -31,7 +31,8 @@ def main(columns_pruned: int = 4) -> None:
         best = min(seconds)
         baseline = baseline or best
         error = np.mean((decode(encoded).astype(np.int64) - groups) ** 2)
-        print(f"{name:20} {best:7.3f} s {groups.size / best / 1e6:8.2f} M/s {baseline / best:7.2f}x  {error:.2f}")
+        speed = groups.size / best / 1e6
+        print(f"{name:20} {best:7.3f} s {speed:8.2f} M/s {baseline / best:6.3f}x  error {error:.2f}")
 
 
 if __name__ == "__main__":

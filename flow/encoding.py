@@ -111,8 +111,8 @@ class EncodedGroups:
 class EncodedPart:
     """The channels of a layer that share one N.
 
-    `channels` int64 [n] are their numbers in the layer, ascending; `groups` holds channel channels[0]'s groups
-    in order, then those of channels[1], and so on.
+    `channels` int64 [n] are their numbers in the layer, ascending; `groups` holds the groups of the first of
+    them in order, then those of the second, and so on.
     """
 
     channels: NDArray[np.int64]
@@ -198,7 +198,8 @@ def from_bit_columns(columns: NDArray[np.bool_]) -> NDArray[np.int8]:
 
 def pack(groups: EncodedGroups) -> bytes:
     """The groups as bytes, one after the other, in the layout drawn above; N=0 stores r = d = 0."""
-    words = np.packbits(bit_columns(groups), axis=2, bitorder="little").reshape(groups.count, -1)
+    words = np.packbits(bit_columns(groups), axis=2, bitorder="little")
+    words = words.reshape(groups.count, BBS.group_bytes(groups.columns_pruned) - 1)
     low = groups.constant.view(np.uint8) & np.uint8((1 << BBS.constant_bits) - 1)
     metadata = (groups.redundant << np.uint8(BBS.constant_bits)) | low
     return np.concatenate([words, metadata[:, None]], axis=1).tobytes()
@@ -223,7 +224,8 @@ def unpack(data: bytes, columns_pruned: int) -> EncodedGroups:
     metadata = rows[:, -1]
     free = np.uint8(8 - BBS.constant_bits)  # left, then arithmetically right: extends the sign of d
     constant = (metadata << free).view(np.int8) >> free.view(np.int8)
-    return EncodedGroups(columns_pruned, from_bit_columns(bits), metadata >> np.uint8(BBS.constant_bits), constant)
+    redundant = metadata >> np.uint8(BBS.constant_bits)
+    return EncodedGroups(columns_pruned, from_bit_columns(bits), redundant, constant)
 
 
 def bits_per_weight(columns_pruned: int) -> float:

@@ -11,7 +11,7 @@ import pytest
 
 
 def require_tool(name: str) -> str:
-    """The path of a program. Where it is missing the test is skipped, but fails in CI (variable CI is set)."""
+    """The path of a program. Where it is missing the test is skipped, but fails in CI (CI is set)."""
     path = shutil.which(name)
     if path is None:
         reason = f"{name} is not installed"
@@ -34,14 +34,14 @@ def verilator() -> tuple[str, dict[str, str]]:
     return require_tool("verilator"), environment
 
 
-# MyHDL's style, not our design: widths of expressions and assignments are implicit, as in Python (WIDTH*), wires of
-# unused outputs are declared (UNUSEDSIGNAL), generated files may hold a module of another name (DECLFILENAME).
+# MyHDL's style, not our design: widths of expressions and assignments are implicit, as in Python (WIDTH*),
+# wires of unused outputs are declared (UNUSEDSIGNAL), a file's module may have another name (DECLFILENAME).
 ALLOWED = ("WIDTHEXPAND", "WIDTHTRUNC", "UNUSEDSIGNAL", "DECLFILENAME")
 
 
 @pytest.fixture
 def lint() -> Callable[..., None]:
-    """lint(files, top, allow=()): `verilator --lint-only -Wall` on Verilog files; any warning fails the test."""
+    """lint(files, top, allow=()): `verilator --lint-only -Wall`; any warning fails the test."""
 
     def run(files: Sequence[Path], top: str, allow: Sequence[str] = ()) -> None:
         program, environment = verilator()

@@ -1,7 +1,10 @@
 """Allocation of pruned columns to channels: algorithm 2 on layers made for the purpose."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from flow.allocate import PRESETS, allocate, average_bits, preset
 from flow.encoding import bits_per_weight
@@ -10,7 +13,7 @@ from flow.network import ArrayLayer, Quantization
 from flow.prune import METHODS
 
 
-def layer(name: str, scales: np.ndarray, reduction: int = 64) -> ArrayLayer:
+def layer(name: str, scales: NDArray[Any], reduction: int = 64) -> ArrayLayer:
     channels = scales.size
     return ArrayLayer(
         name=name,

@@ -29,11 +29,12 @@ ENGINES: list[Engine] = [VerilatorEngine(), NativeEngine(), IcarusEngine(), Ghdl
 
 @block
 def copier(  # type: ignore
-    clk, reset, start, first, count, busy, done, source_en, source_addr, source_data, wide_en, wide_addr, wide_data,
+    clk, reset, start, first, count, busy, done,
+    source_en, source_addr, source_data, wide_en, wide_addr, wide_data,
     sum_valid, sum_addr, sum_data, mixed_valid, mixed_addr, mixed_data,
     flag_en, flag_addr, flag_data, parity_valid, parity_addr, parity_data,
 ):  # fmt: skip
-    """sum[2i] = source + 1, sum[2i + 1] = ~source, mixed[i] = wide ^ source, parity[i] = ~flag: two cycles each."""
+    """sum[2i] = source + 1, sum[2i + 1] = ~source, mixed[i] = wide ^ source, parity[i] = ~flag"""
     left, index, place = Signal(intbv(0)[16:]), Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
     running, fetched, ended = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
     even, odd = Signal(intbv(0)[32:]), Signal(intbv(0)[32:])

@@ -1,4 +1,4 @@
-"""The exported hierarchy behaves as the MyHDL source in Icarus and GHDL, and is written the same way every time."""
+"""The exported hierarchy behaves as its MyHDL source in Icarus and GHDL, and is the same every time."""
 
 import dataclasses
 import os
@@ -96,10 +96,10 @@ def nibbles(x, y):
 
 @block
 def lane(clk, reset, x, total, size):
-    """Middle level: an accumulator whose step is a constant, and nothing done with its spare output."""
-    step = Signal(intbv(-3, min=-8, max=8))
+    """Middle level: an accumulator with a constant step, named like a keyword; its spare output is unused."""
+    constant = Signal(intbv(-3, min=-8, max=8))
     spare = Signal(bool(0))
-    add = accumulator(clk, reset, x, step, total, spare, size, None)
+    add = accumulator(clk, reset, x, constant, total, spare, size, None)
     return add
 
 
@@ -117,8 +117,14 @@ def design(clk, reset, word, write, signed_bus, y, concat, stored, both, swapped
         )
     joined = ConcatSignal(hidden[1][0](6, 0), hidden[0][0], totals[0])
     children.append(storage(clk, write, word(3, 0), signed_bus(7, 1), stored, Size(6)))
-    children.append(nibbles(word, swapped))
+    delayed = [Signal(intbv(0)[16:]) for _ in range(2)]
+    children.append(nibbles(delayed[1], swapped))
     children.append(register(clk, ConcatSignal(totals[0](9, 0), word(8, 0)), wide))
+
+    @always(clk.posedge)
+    def wait():
+        delayed[0].next = word
+        delayed[1].next = delayed[0]
 
     @always_comb
     def show():
@@ -132,13 +138,13 @@ def design(clk, reset, word, write, signed_bus, y, concat, stored, both, swapped
     def join():
         concat.next = joined
 
-    return children, show, add, join
+    return children, wait, show, add, join
 
 
 PORTS = {
     "clk": ("in", 1), "reset": ("in", 1), "word": ("in", 16), "write": ("in", 1), "signed_bus": ("in", -8),
-    "y": ("out", -10), "concat": ("out", 30), "stored": ("out", 6), "both": ("out", -11), "swapped": ("out", 16),
-    "wide": ("out", -19),
+    "y": ("out", -10), "concat": ("out", 30), "stored": ("out", 6), "both": ("out", -11),
+    "swapped": ("out", 16), "wide": ("out", -19),
 }  # fmt: skip
 
 
@@ -345,3 +351,12 @@ def byte():
 def test_what_cannot_be_exported_is_refused(tmp_path, make, text):
     with pytest.raises(ExportError, match=text):
         export(make, "top", tmp_path, "verilog")
+
+
+def test_missing_tool_skips_here_and_fails_in_ci(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-tool is not installed"):
+        require_tool("no-such-tool")
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="no-such-tool is not installed"):
+        require_tool("no-such-tool")

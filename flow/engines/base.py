@@ -36,7 +36,7 @@ COMMAND_BITS = 16
 
 @dataclass(frozen=True)
 class MemoryPort:
-    """One memory port of a device: words of `width` bits, read if `lanes` is 0, else written by so many lanes."""
+    """One memory port of a device: words of `width` bits, read if `lanes` is 0, else so many write lanes."""
 
     name: str
     width: int
@@ -128,7 +128,7 @@ class Engine(Protocol):
         ...
 
     def open(self, device: Device, cache: Path | None = None) -> Simulator:
-        """Make the device ready to run; `cache` is the folder for compiled models. FlowError if not available."""
+        """Make the device ready; `cache` is the folder for compiled models. FlowError if not available."""
         ...
 
 

@@ -39,7 +39,7 @@ def _version() -> str:
 
 
 class GhdlSimulator:
-    """Analyses and runs in a folder of its own every time, as depths and command are part of the testbench."""
+    """Analyses and runs in a folder of its own every time: depths and command are in the testbench."""
 
     def __init__(self, device: Device) -> None:
         self.device = device

@@ -60,11 +60,13 @@ const uint8_t zeros[@ZEROS@] = {};
 
 template <int W>
 void sample(Read& memory, bool enable, uint32_t address) {
-    memory.next = !enable ? nullptr : address < memory.depth ? memory.words + address * uint64_t{(W + 7) / 8} : zeros;
+    const uint8_t* const word = memory.words + address * uint64_t{(W + 7) / 8};
+    memory.next = !enable ? nullptr : address < memory.depth ? word : zeros;
 }
 
 template <int W, int D, typename V, typename A, typename P>
-bool store(const Write& memory, int index, const V& valid, const A& address, const P& data, Failure& failure) {
+bool store(const Write& memory, int index, const V& valid, const A& address, const P& data,
+           Failure& failure) {
     const uint8_t* const valids = bytes(valid);
     for (int lane = 0; lane < D; ++lane) {
         if (!(valids[lane / 8] >> lane % 8 & 1)) continue;
@@ -86,7 +88,8 @@ enum Status { DONE, LIMIT, BEYOND };
 // Gives a Status; *cycles is the last edge, *failure the port and address of a write beyond its memory.
 extern "C" __attribute__((visibility("default"))) int bbs_run(
     const uint8_t* const* read_words, const uint64_t* read_depths, uint8_t* const* write_words,
-    const uint64_t* write_depths, uint32_t first, uint32_t count, uint64_t limit, uint64_t* cycles, Failure* failure) {
+    const uint64_t* write_depths, uint32_t first, uint32_t count, uint64_t limit, uint64_t* cycles,
+    Failure* failure) {
     VerilatedContext context;
     Vdut dut{&context, "dut"};
     Read reads[@READS@ + 1];

@@ -65,11 +65,10 @@ class NativeSimulator:
 
 
 def top_signals(ports: Sequence[MemoryPort]) -> dict[str, Any]:
-    """Fresh MyHDL signals for every port of a device's top, by name: what `Device.build` gets, here or for
-    export.
+    """Fresh MyHDL signals for every port of a device's top, by name: what `Device.build` gets.
 
-    clk, start, busy, done and <name>_en are a `Signal(bool(0))`, reset is a synchronous active-high `ResetSignal`; all
-    others are a `Signal(intbv(0)[width:])`, also where the width is 1.
+    clk, start, busy, done and <name>_en are a `Signal(bool(0))`, reset is a synchronous active-high
+    `ResetSignal`; all others are a `Signal(intbv(0)[width:])`, also where the width is 1.
     """
     made: dict[str, Any] = {name: myhdl.Signal(bool(0)) for name in ("clk", "start", "busy", "done")}
     made["reset"] = myhdl.ResetSignal(0, active=1, isasync=False)
@@ -91,7 +90,7 @@ def _drive(
     limit: int,
     cycles: list[int],
 ) -> Generator[Any, None, None]:
-    """The clock, the command and the memories, in the order of harness.cpp; the last cycle ends up in `cycles`."""
+    """Clock, command and memories, in the order of harness.cpp; the last cycle ends up in `cycles`."""
 
     def value(name: str) -> int:
         return int(signals[name].val)

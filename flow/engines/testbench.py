@@ -122,7 +122,8 @@ def verilog_testbench(
                 f"for (word = 0; word < {depth}; word = word + 1)\n"
                 f"    if ({name}_memory[word] !== {name}_expected[word]) begin\n"
                 f"        if (wrong < 10)\n"
-                f'            $display("{name}[%0d] is %h, not %h", word, {name}_memory[word], {name}_expected[word]);\n'
+                f'            $display("{name}[%0d] is %h, not %h", word,\n'
+                f"                {name}_memory[word], {name}_expected[word]);\n"
                 f"        wrong = wrong + 1;\n"
                 f"    end"
             )
@@ -231,6 +232,10 @@ def vhdl_testbench(
             f"type {name}_words is array (0 to {depth - 1}) of unsigned({bits - 1} downto 0);",
             f"variable {name}_memory: {name}_words;",
         ]
+
+    def lane_slice(size: int) -> str:
+        return f"{size} * lane + {size - 1} downto {size} * lane"
+
     read_word = "readline(hex, text_line);\nhread(text_line, {target}(word));"
     for port in reads:
         name, depth = port.name, depths[port.name]
@@ -256,13 +261,13 @@ def vhdl_testbench(
         store.append(
             f"for lane in 0 to {port.lanes - 1} loop\n"
             f"    if not failed and {name}_valid(lane) = '1' then\n"
-            f"        {name}_at := {name}_addr({ADDRESS_BITS} * lane + {ADDRESS_BITS - 1} downto {ADDRESS_BITS} * lane);\n"
+            f"        {name}_at := {name}_addr({lane_slice(ADDRESS_BITS)});\n"
             f"        if {name}_at >= {depth} then\n"
             f'            print("BEYOND {name} " & to_hstring({name}_at) & " " & integer\'image(cycle));\n'
             f"            failed := true;\n"
             f"        else\n"
             f"            {name}_memory(to_integer({name}_at)) :=\n"
-            f"                resize({name}_data({width} * lane + {width - 1} downto {width} * lane), {bits});\n"
+            f"                resize({name}_data({lane_slice(width)}), {bits});\n"
             f"        end if;\n"
             f"    end if;\n"
             f"end loop;"
@@ -283,7 +288,8 @@ def vhdl_testbench(
                 f"for word in 0 to {depth - 1} loop\n"
                 f"    if {name}_memory(word) /= {name}_expected(word) then\n"
                 f"        if wrong < 10 then\n"
-                f'            print("{name}[" & integer\'image(word) & "] is " & to_hstring({name}_memory(word)) &\n'
+                f'            print("{name}[" & integer\'image(word) & "] is " &\n'
+                f"                to_hstring({name}_memory(word)) &\n"
                 f'                ", not " & to_hstring({name}_expected(word)));\n'
                 f"        end if;\n"
                 f"        wrong := wrong + 1;\n"
@@ -380,4 +386,10 @@ end architecture;
 
 def _vhdl_load(file: str, target: str, depth: int, read_word: str) -> str:
     body = _lines(4, [read_word.format(target=target)])
-    return f'file_open(hex, "{file}", read_mode);\nfor word in 0 to {depth - 1} loop\n{body}end loop;\nfile_close(hex);'
+    return (
+        f'file_open(hex, "{file}", read_mode);\n'
+        f"for word in 0 to {depth - 1} loop\n"
+        f"{body}"
+        f"end loop;\n"
+        f"file_close(hex);"
+    )

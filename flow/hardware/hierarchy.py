@@ -18,16 +18,16 @@ How to write what converts
     * A list of Signals that a process uses becomes an array. Its elements may be connected to children, but
       all of them must be driven by children or all by processes; a mixture is refused.
     * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
-    * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; the slice's width must be a
-      literal.
+    * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; `low` must be a
+      variable of its own, and the width a number.
     * One operator per assignment where signs or widths mix (HARDWARE.md); `signed.next = unsigned` is fine
       when the signed one has at least one bit more.
     * A modbv accumulator wraps alike everywhere if what it adds, sign bit included, is no wider than itself;
       VHDL's resize of a wider signed sum keeps the sign instead of wrapping.
-    * No slice of a ConcatSignal, no ConcatSignal without a name inside another one, no 1-bit slice `bus(4,
-      3)` inside a ConcatSignal: write `bus(3)`.
-    * Keywords of Verilog and VHDL cannot name ports and signals. Blocks and processes of such a name get a
-      suffix.
+    * No slice of a ConcatSignal, no ConcatSignal without a name inside another one, no 1-bit slice `b(4, 3)`
+      inside a ConcatSignal: write `b(3)`.
+    * Keywords of Verilog and VHDL cannot name ports and lists. Blocks, processes and other signals of such a
+      name get a suffix, and so does a process called like a signal.
 """
 
 import dataclasses
@@ -80,7 +80,7 @@ class ExportError(Exception):
 
 
 class _Frames:
-    """Stands for the `inspect` module inside MyHDL: `stack` without reading source lines, the rest unchanged."""
+    """Stands for `inspect` inside MyHDL: `stack` without reading source lines, the rest unchanged."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(inspect, name)
@@ -113,7 +113,7 @@ class _Module:
 
 
 class _Export:
-    """The state of one export: what was converted, the names taken, and the instances counted per open block."""
+    """The state of one export: what was converted, the names taken, the instances per open block."""
 
     def __init__(self, name: str, folder: Path, language: Language) -> None:
         self.top = name
@@ -280,13 +280,13 @@ def _freeze(where: str, value: Any) -> Any:
         fields = dataclasses.fields(value)
         return type(value), tuple(_freeze(f"{where}.{f.name}", getattr(value, f.name)) for f in fields)
     raise ExportError(
-        f"{where} is a {type(value).__name__}; a block takes Signals, None, numbers, strings, tuples of them and "
-        "frozen dataclasses"
+        f"{where} is a {type(value).__name__}; a block takes Signals, None, numbers, strings, "
+        "tuples of them and frozen dataclasses"
     )
 
 
 def _output_type(signal: Any) -> tuple[Any, ...]:
-    """Beyond the port's type, what matters of a signal that a block drives: how it wraps and its reset value."""
+    """What matters of a driven signal beyond the port's type: how it wraps and its reset value."""
     return type(signal._init), int(signal._init)
 
 
@@ -318,7 +318,8 @@ class _Instance:
     ports: dict[str, Any]
 
     def __init__(self, module: str, label: str, ports: dict[str, Any], source: block) -> None:
-        super().__init__("", {}, module, source.func, source.srcfile, source.srcline)  # type: ignore[call-arg]
+        code: tuple[Any, ...] = ("", {}, module, source.func, source.srcfile, source.srcline)
+        super().__init__(*code)
         self.module = module
         self.label = label
         self.ports = ports
@@ -365,6 +366,8 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
     for memory in memories:
         if not memory._used:
             continue
+        if memory.name.lower() in KEYWORDS:
+            raise ExportError(f"{where}: list {memory.name!r} is a keyword of Verilog or VHDL; rename it")
         for element in memory.mem:
             _name_slices(element, hdl)
         if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
@@ -372,8 +375,9 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
                 f"{where}: list {memory.name} is driven by processes and by blocks; use two lists"
             )
     for signal in signals:
-        if signal._used and signal._name.lower() in KEYWORDS:
-            raise ExportError(f"{where}: signal {signal._name!r} is a keyword of Verilog or VHDL; rename it")
+        if signal._name.lower() in KEYWORDS:
+            signal._name += "_signal"
+            _name_slices(signal, hdl)
         if isinstance(signal, ConcatSignal):
             if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
                 raise ExportError(

@@ -21,6 +21,7 @@ def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, hig
     factor = Signal(intbv(0, min=-(2**24), max=2**24))
     product = Signal(intbv(0, min=-(2**56), max=2**56))
     floor = Signal(intbv(0, min=-(2**56), max=2**56))
+    one = Signal(intbv(1)[58:])
     unit = Signal(intbv(0)[58:])
     below_half = Signal(intbv(0, min=-(2**59), max=2**59))
     odd = Signal(intbv(0, min=-2, max=2))
@@ -60,7 +61,7 @@ def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, hig
 
     @always_comb
     def half():
-        unit.next = 1 << shift
+        unit.next = one << shift
 
     @always_comb
     def decrement():

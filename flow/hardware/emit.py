@@ -1,0 +1,50 @@
+"""Emits an accelerator as Verilog and VHDL, and describes it to the simulation engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from myhdl import Signal, intbv
+
+from flow.engines.base import Device, MemoryPort
+from flow.hardware.accelerator import accelerator
+from flow.hardware.config import DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, ArrayConfig
+from flow.hardware.hierarchy import export
+
+
+def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:
+    """The accelerator's memory ports, in the order of its port list."""
+    return (
+        MemoryPort("descriptor", DESCRIPTOR_BITS),
+        MemoryPort("weight", config.weight_bits),
+        MemoryPort("metadata", config.metadata_bits),
+        MemoryPort("activation", config.activation_bits),
+        MemoryPort("parameter", PARAMETER_BITS * config.lanes),
+        MemoryPort("index", INDEX_BITS * config.lanes),
+        MemoryPort("output", 8 * config.rows, config.lanes),
+    )
+
+
+def emit(config: ArrayConfig, folder: Path) -> Device:
+    """Write `folder`/verilog and `folder`/vhdl, one file per module, and return the device."""
+    ports = memory_ports(config)
+
+    def build(**signals: Any) -> Any:
+        return accelerator(**signals, config=config)
+
+    def fresh() -> Any:
+        widths = {"clk": 1, "reset": 1, "start": 1, "first": 16, "count": 16, "busy": 1, "done": 1}
+        for port in ports:
+            widths.update(port.signals)
+        single = {"clk", "reset", "start", "busy", "done"} | {f"{port.name}_en" for port in ports}
+        return build(
+            **{
+                name: Signal(bool(0)) if name in single else Signal(intbv(0)[width:])
+                for name, width in widths.items()
+            }
+        )
+
+    verilog = export(fresh, config.name, folder / "verilog", "verilog")
+    vhdl = export(fresh, config.name, folder / "vhdl", "vhdl")
+    return Device(config.name, tuple(verilog), tuple(vhdl), ports, build)
