@@ -1,1 +1,29 @@
-"""bbs-flow."""
+"""bbs-flow: a trained ONNX network in, a BBS-compressed network and its bit-serial accelerator out.
+
+The files, in the order data takes:
+
+    build.py       the pipeline on one screen, and the four verbs
+    samples.py     calibration and evaluation data
+    importer.py    ONNX in; an INT8 network cut into array layers and host segments (network.py)
+    quantize.py    float networks to INT8
+    allocate.py    how many bit columns each channel gives up (algorithm 2)
+    prune.py       binary pruning of groups of 32 weights
+    encoding.py    the stored form of pruned groups
+    compress.py    allocate, prune and encode a whole network
+    schedule.py    encoded layers to descriptors and memory images (cycles.py: the cycle model)
+    hardware/      the accelerator in MyHDL, and its export to Verilog and VHDL
+    engines/       simulators behind one interface
+    reference.py   the bit-true integer reference
+    cosim.py       samples through the RTL, compared with the reference
+    verdict.py     ONNX Runtime as the judge (host.py: its sessions)
+    artefacts.py   the output folder
+    report.py      report.json and report.html
+    cli.py         the command `bbs`
+"""
+
+from flow.build import compile, compress, cosim, inspect
+from flow.compress import Pruning, pruning
+from flow.errors import FlowError
+from flow.report import Report
+
+__all__ = ["FlowError", "Pruning", "Report", "compile", "compress", "cosim", "inspect", "pruning"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow import host, reference
-from flow.engines.base import Memory, Simulator
+from flow.cycles import layer_cycles
+from flow.engines.base import Simulator
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer, Network
-from flow.schedule import Bytes, LayerSchedule, Program, activation_words, output_rows
+from flow.samples import Samples
+from flow.schedule import Bytes, LayerSchedule, Program, activation_words, output_rows, output_words
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,6 @@ class LayerRun:
     cycles: int
     mismatches: int  # tier 1b
     first_mismatch: str | None
-    activation: Bytes  # activation memory as the RTL saw it
-    output: Bytes  # output memory as the RTL left it
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,18 @@ class SampleRun:
 
 def expected_rows(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[Any]:
     """What the RTL has to give: int8 codes, or int32 sums of a raw layer, [positions, channels]."""
-    acc = reference.accumulate(layer, codes)
+    return _finished(layer, reference.accumulate(layer, codes))
+
+
+def expected_words(scheduled: LayerSchedule, codes: NDArray[np.int8], config: ArrayConfig) -> Bytes:
+    """The whole output memory after a layer; the array's rows without a window read activation memory 0."""
+    layer = scheduled.layer
+    zeros = reference.folded_bias(layer) - 128 * layer.weights.sum(axis=1, dtype=np.int64)
+    idle = _finished(layer, (zeros & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
+    return output_words(scheduled, expected_rows(layer, codes), idle, config)
+
+
+def _finished(layer: ArrayLayer, acc: NDArray[np.int32]) -> NDArray[Any]:
     output = layer.output_quantization
     if output is None:
         return acc
@@ -59,7 +70,7 @@ def output_tensor(layer: ArrayLayer, rows: NDArray[Any]) -> NDArray[Any]:
 def locate(
     scheduled: LayerSchedule, config: ArrayConfig, got: NDArray[Any], want: NDArray[Any]
 ) -> str | None:
-    """The first element, in the order the array computes, where RTL and reference differ."""
+    """The first element where RTL and reference differ: layer, tile, array row and column, channel."""
     if np.array_equal(got, want):
         return None
     position, channel = (int(i) for i in np.argwhere(got != want)[0])
@@ -76,38 +87,49 @@ def locate(
     )
 
 
+def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
+    """When a layer has certainly hung: four times what all its phases take one after the other."""
+    drains = sum(
+        block.tiles * scheduled.planes * (-(-len(block.channels) // config.lanes) + 16)
+        for block in scheduled.blocks
+    )
+    loads = sum(block.tiles * block.steps * config.beats for block in scheduled.blocks)
+    return 1000 + 4 * (scheduled.ideal_cycles + drains + loads + 64 * len(scheduled.blocks))
+
+
 def run_layer(
     scheduled: LayerSchedule, program: Program, simulator: Simulator, tensor: NDArray[Any]
 ) -> LayerRun:
     """One layer of one sample through the RTL."""
     layer, config = scheduled.layer, program.config
     codes = layer.input_quantization.to_int8(tensor)
-    activation = activation_words(scheduled, reference.windows(layer, codes), config)
-    memories: dict[str, Memory] = dict(program.memories, activation=activation)
-    drains = sum(b.tiles * scheduled.planes * (-(-len(b.channels) // config.lanes) + 16) for b in scheduled.blocks)
-    loads = sum(b.tiles * b.steps * config.beats for b in scheduled.blocks)
-    limit = 1000 + 4 * (scheduled.ideal_cycles + drains + loads + 64 * len(scheduled.blocks))
-    result = simulator.run(
-        memories, scheduled.first, len(scheduled.blocks), {"output": scheduled.output_words}, limit
-    )
+    memories = dict(program.memories)
+    memories["activation"] = activation_words(scheduled, reference.windows(layer, codes), config)
+    depths = {"output": scheduled.output_words}
+    limit = cycle_limit(scheduled, config)
+    result = simulator.run(memories, scheduled.first, len(scheduled.blocks), depths, limit)
     rows = output_rows(scheduled, result.memories["output"], config)
     want = expected_rows(layer, codes)
-    return LayerRun(
-        layer, tensor, rows, result.cycles, int((rows != want).sum()), locate(scheduled, config, rows, want),
-        activation, result.memories["output"],
-    )  # fmt: skip
+    mismatches = int((rows != want).sum())
+    return LayerRun(layer, tensor, rows, result.cycles, mismatches, locate(scheduled, config, rows, want))
 
 
 def run_sample(
-    network: Network, program: Program, simulator: Simulator, feeds: dict[str, NDArray[Any]], sessions: host.Sessions
+    network: Network,
+    program: Program,
+    simulator: Simulator,
+    feeds: dict[str, NDArray[Any]],
+    sessions: host.Sessions,
+    advance: Callable[[], None],
 ) -> SampleRun:
-    """One sample, batch of one, through the whole network: array layers in RTL, segments in ONNX Runtime."""
+    """One sample, batch of one, through the network: array layers in RTL, segments in ONNX Runtime."""
     runs: list[LayerRun] = []
     schedules = {scheduled.layer.name: scheduled for scheduled in program.layers}
 
     def in_rtl(layer: ArrayLayer, tensor: NDArray[Any]) -> NDArray[Any]:
         run = run_layer(schedules[layer.name], program, simulator, tensor)
         runs.append(run)
+        advance()
         return output_tensor(layer, run.rows)
 
     tensors = reference.run_network(network, feeds, in_rtl, sessions)
@@ -117,21 +139,41 @@ def run_sample(
 def cosimulate(
     network: Network,
     program: Program,
-    simulators: Sequence[Simulator],
-    samples: Sequence[dict[str, NDArray[Any]]],
+    simulator: Simulator,
+    samples: Samples,
+    threads: int,
     advance: Callable[[], None],
 ) -> list[SampleRun]:
-    """All samples, one thread per simulator; `advance` is called after each."""
-    parts = [list(range(k, len(samples), len(simulators))) for k in range(len(simulators))]
+    """All samples, so many at a time; `advance` is called after each layer of each sample."""
+    sessions = host.Sessions()
 
-    def work(simulator: Simulator, numbers: list[int]) -> dict[int, SampleRun]:
-        sessions = host.Sessions()
-        runs = {}
-        for number in numbers:
-            runs[number] = run_sample(network, program, simulator, samples[number], sessions)
-            advance()
-        return runs
+    def work(number: int) -> SampleRun:
+        return run_sample(network, program, simulator, samples.one(number), sessions, advance)
 
-    with ThreadPoolExecutor(len(simulators)) as pool:
-        done = [run for part in pool.map(work, simulators, parts) for run in part.items()]
-    return [run for _, run in sorted(done, key=lambda item: item[0])]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, range(samples.count)))
+
+
+def run_dense(
+    program: Program,
+    simulator: Simulator,
+    sample: SampleRun,
+    budget: int,
+    threads: int,
+    advance: Callable[[], None],
+) -> dict[str, LayerRun]:
+    """Layers of one finished sample again, on dense PEs, with the inputs they had, by layer name.
+
+    The quickest layers first, until the cycle model foresees more than `budget` cycles in all.
+    """
+    pairs = sorted(zip(program.layers, sample.layers, strict=True), key=lambda pair: pair[0].ideal_cycles)
+    spent = np.cumsum([layer_cycles(scheduled, program.config) for scheduled, _ in pairs])
+    chosen = pairs[: int((spent <= budget).sum())]
+
+    def work(pair: tuple[LayerSchedule, LayerRun]) -> tuple[str, LayerRun]:
+        run = run_layer(pair[0], program, simulator, pair[1].tensor)
+        advance()
+        return run.layer.name, run
+
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(pool.map(work, chosen))

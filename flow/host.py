@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import onnxruntime as ort  # type: ignore[import-untyped]
+    import onnxruntime as ort
 
 Tensors = dict[str, NDArray[Any]]
 

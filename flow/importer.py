@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -69,12 +69,12 @@ def check(model: onnx.ModelProto, place: str) -> None:
         )
     try:
         onnx.checker.check_model(model)
-    except Exception as error:  # noqa: BLE001 - the checker raises several unrelated classes
+    except Exception as error:
         raise FlowError(f"'{place}' is not valid ONNX: {first_line(error)}; export it again") from None
     _check_inputs(model, place)
     try:
         host.session(model)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no public base class
+    except Exception as error:
         raise FlowError(
             f"ONNX Runtime cannot run '{place}': {first_line(error)}; replace the operator and export again"
         ) from None
@@ -144,7 +144,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
             return _pre_process(model, symbolic=True)
     try:
         return _pre_process(model, symbolic=False)
-    except Exception as error:  # noqa: BLE001 - the tool raises whatever it meets
+    except Exception as error:
         raise FlowError(
             f"ONNX Runtime cannot prepare network '{model.graph.name}' for quantization: "
             f"{first_line(error)}; simplify the model"
@@ -152,7 +152,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _pre_process(model: onnx.ModelProto, symbolic: bool) -> onnx.ModelProto:
-    from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"

@@ -7,7 +7,6 @@ from the user's calibration samples. A network that is INT8 already is only brou
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,95 +18,7 @@ from onnx import helper, numpy_helper
 
 from flow import host, importer
 from flow.errors import FlowError
-
-Arrays = dict[str, NDArray[Any]]
-
-
-# -------------------------------------------------------------------------------- samples
-
-
-def load_arrays(path: str | Path) -> Arrays:
-    """The arrays of an .npz file by name: `x` (or the network's input names), and `y` where there are labels.
-
-    FlowError: no such file, not an .npz, empty, or pickled Python objects inside.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise FlowError(f"samples must be an .npz file, but there is no file '{file}'; check the path")
-    try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise FlowError(f"'{file}' is not an .npz archive; save the samples with numpy.savez(x=...)")
-        with archive:
-            arrays: Arrays = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FlowError(f"'{file}' cannot be read as .npz: {error}; save it again with numpy.savez") from None
-    except ValueError as error:
-        if "pickle" in str(error):
-            raise FlowError(
-                f"samples must be plain arrays, but '{file}' holds pickled data or is no .npz archive; "
-                "save numeric arrays with numpy.savez"
-            ) from None
-        raise FlowError(f"'{file}' cannot be read as .npz: {error}; save it again with numpy.savez") from None
-    if not arrays:
-        raise FlowError(f"'{file}' holds no arrays; save the samples with numpy.savez(x=...)")
-    return arrays
-
-
-def check_samples(
-    model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str
-) -> Arrays:
-    """Samples [count, ...] by input name, as the model's inputs want them.
-
-    A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration")
-    names the samples in messages. FlowError: missing input, wrong type or shape, NaN or infinity, no samples.
-    """
-    inputs = importer.graph_inputs(model)
-    given = {"x": samples} if isinstance(samples, np.ndarray) else dict(samples)
-    feeds: Arrays = {}
-    for value in inputs:
-        array = given.get(value.name, given.get("x") if len(inputs) == 1 else None)
-        if array is None:
-            raise FlowError(
-                f"{what} samples must name every input, but '{value.name}' is missing among {sorted(given)}; "
-                "add an array of that name"
-            )
-        _check_array(value, array, what)
-        feeds[value.name] = array
-    counts = {name: len(array) for name, array in feeds.items()}
-    if len(set(counts.values())) > 1:
-        raise FlowError(
-            f"{what} arrays must hold equally many samples, but they hold {counts}; cut them to one length"
-        )
-    return feeds
-
-
-def _check_array(value: onnx.ValueInfoProto, array: NDArray[Any], what: str) -> None:
-    tensor = value.type.tensor_type
-    kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    if array.dtype != kind:
-        raise FlowError(
-            f"{what} samples for input '{value.name}' must be {kind}, but they are {array.dtype}; "
-            f"convert them with astype('{kind}')"
-        )
-    shape = [dim.dim_value for dim in tensor.shape.dim][1:]
-    if list(array.shape[1:]) != shape or array.ndim != len(tensor.shape.dim):
-        raise FlowError(
-            f"{what} samples for input '{value.name}' must have shape {['samples', *shape]}, but they have "
-            f"{list(array.shape)}; reshape them"
-        )
-    if len(array) == 0:
-        raise FlowError(
-            f"{what} needs at least one sample for input '{value.name}', but there are 0; add samples"
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise FlowError(
-            f"{what} samples for input '{value.name}' must be finite, but "
-            f"{np.count_nonzero(~np.isfinite(array))} values are NaN or infinite; clean the file"
-        )
-
-
-# -------------------------------------------------------------------------------- quantize
+from flow.samples import Arrays, check_samples
 
 
 def quantize(
@@ -137,7 +48,7 @@ def quantize(
 
 
 def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:
-    from onnxruntime.quantization import (  # type: ignore[import-untyped]
+    from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
         QuantType,
@@ -170,7 +81,7 @@ def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> o
                 weight_type=QuantType.QInt8,
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "QuantizeBias": True},
             )
-        except Exception as error:  # noqa: BLE001 - the quantizer raises whatever it meets
+        except Exception as error:
             raise FlowError(
                 f"ONNX Runtime cannot quantize network '{model.graph.name}': {importer.first_line(error)}; "
                 "quantize it yourself and pass the QDQ model"

@@ -6,15 +6,23 @@ the same number of stored bit columns) over all *position tiles* (`config.rows` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
-from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, SUBGROUP, ArrayConfig
+from flow.hardware.config import (
+    DESCRIPTOR,
+    DESCRIPTOR_BITS,
+    INDEX_BITS,
+    PARAMETER_BITS,
+    SUBGROUP,
+    ArrayConfig,
+)
 from flow.network import ArrayLayer
 from flow.reference import check_accumulator, folded_bias, multipliers
 
@@ -102,7 +110,9 @@ def channel_blocks(layer: ArrayLayer, columns_pruned: NDArray[np.int64], config:
     return blocks
 
 
-def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
+def weight_words(
+    block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig
+) -> tuple[Bytes, Bytes]:
     """Weight and metadata memory words of a block.
 
     Weight word: array column c at bits c*step and on, weight i of the step at bit i; words in the order step,
@@ -171,63 +181,87 @@ def parameter_words(block: Block, layer: ArrayLayer, config: ArrayConfig) -> tup
     )
 
 
+def layout(
+    layers: Sequence[ArrayLayer], columns_pruned: Mapping[str, NDArray[np.int64]], config: ArrayConfig
+) -> tuple[LayerSchedule, ...]:
+    """The order of work: every layer's channel blocks and its place in the descriptor memory.
+
+    `columns_pruned` is N of every channel, by layer name. FlowError when a sum may leave the accumulator or
+    the blocks are too many to number.
+    """
+    schedules, first = [], 0
+    for layer in layers:
+        check_accumulator(layer)
+        check_width(layer, config)
+        n = columns_pruned[layer.name] if config.pe == "bitvert" else np.zeros(layer.channels, np.int64)
+        blocks = channel_blocks(layer, n, config)
+        tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
+        planes = 1 if layer.output_quantization else 4
+        schedules.append(LayerSchedule(layer, first, tuple(blocks), tiles, steps, planes))
+        first += len(blocks)
+        if first >= 2**16:
+            raise FlowError(
+                f"layer '{layer.name}': the network needs more than 65,535 descriptors on a "
+                f"{config.rows}x{config.columns} array; use a larger array or deeper buffers"
+            )
+    return tuple(schedules)
+
+
 def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], config: ArrayConfig) -> Program:
     """Lay all layers out in the memories.
 
     Raises FlowError when a sum may leave the accumulator or a count does not fit its descriptor field.
     """
+    allocation = {layer.name: part.columns_pruned for layer, part in zip(layers, encoded, strict=True)}
+    schedules = layout(layers, allocation, config)
     images: dict[str, list[Bytes]] = {
         name: [] for name in ("descriptor", "weight", "metadata", "parameter", "index")
     }
     used = dict.fromkeys(images, 0)
-    schedules = []
-    for layer, stored in zip(layers, encoded, strict=True):
-        check_accumulator(layer)
-        check_width(layer, config)
-        n = stored.columns_pruned if config.pe == "bitvert" else np.zeros(layer.channels, np.int64)
-        blocks = channel_blocks(layer, n, config)
-        tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
-        quantization = layer.output_quantization
-        planes = 1 if quantization else 4
-        first = used["descriptor"]
-        for block in blocks:
-            weight, metadata = weight_words(block, layer, stored, config)
-            parameters, index = parameter_words(block, layer, config)
-            beats = steps * config.beats
-            values = {
-                "weight_base": used["weight"],
-                "weight_count": len(weight),
-                "metadata_base": used["metadata"],
-                "metadata_count": len(metadata),
-                "activation_base": (block.group * tiles + block.first_tile) * beats,
-                "activation_count": block.tiles * beats,
-                "parameter_base": used["parameter"],
-                "parameter_count": len(parameters),
-                "output_base": block.first_tile * planes * layer.channels,
-                "tile_stride": planes * layer.channels,
-                "plane_stride": layer.channels,
-                "tiles": block.tiles,
-                "steps": steps,
-                "channels": len(block.channels),
-                "columns": block.columns,
-                "resident": int(block.resident),
-                "raw": int(quantization is None),
-                "zero": quantization.zero_point + OFFSET if quantization else 0,
-                "low": layer.clamp[0] + OFFSET,
-                "high": layer.clamp[1] + OFFSET,
-            }
-            word = pack_fields(values, DESCRIPTOR, DESCRIPTOR_BITS, layer.name)[None]
+    for scheduled, stored in zip(schedules, encoded, strict=True):
+        for block in scheduled.blocks:
+            weight, metadata = weight_words(block, scheduled.layer, stored, config)
+            parameters, index = parameter_words(block, scheduled.layer, config)
+            sizes = {"weight": len(weight), "metadata": len(metadata), "parameter": len(parameters)}
+            word = _descriptor(scheduled, block, used, sizes, config)
             for name, image in zip(images, (word, weight, metadata, parameters, index), strict=True):
                 images[name].append(image)
                 used[name] += len(image)
-        if used["descriptor"] >= 2**16:
-            raise FlowError(
-                f"layer '{layer.name}': the network needs more than 65,535 descriptors on a "
-                f"{config.rows}x{config.columns} array; use a larger array or deeper buffers"
-            )
-        schedules.append(LayerSchedule(layer, first, tuple(blocks), tiles, steps, planes))
     memories = {name: np.ascontiguousarray(np.concatenate(parts)) for name, parts in images.items()}
-    return Program(config, memories, tuple(schedules))
+    for name, memory in memories.items():  # a dense array has no metadata, but every memory has a word
+        if not len(memory):
+            memories[name] = np.zeros((1, memory.shape[1]), np.uint8)
+    return Program(config, memories, schedules)
+
+
+def _descriptor(
+    scheduled: LayerSchedule,
+    block: Block,
+    bases: Mapping[str, int],
+    sizes: Mapping[str, int],
+    config: ArrayConfig,
+) -> Bytes:
+    layer, planes, beats = scheduled.layer, scheduled.planes, scheduled.steps * config.beats
+    quantization = layer.output_quantization
+    values = {
+        **{f"{name}_base": bases[name] for name in sizes},
+        **{f"{name}_count": size for name, size in sizes.items()},
+        "activation_base": (block.group * scheduled.tiles + block.first_tile) * beats,
+        "activation_count": block.tiles * beats,
+        "output_base": block.first_tile * planes * layer.channels,
+        "tile_stride": planes * layer.channels,
+        "plane_stride": layer.channels,
+        "tiles": block.tiles,
+        "steps": block.steps,
+        "channels": len(block.channels),
+        "columns": block.columns,
+        "resident": int(block.resident),
+        "raw": int(quantization is None),
+        "zero": quantization.zero_point + OFFSET if quantization else 0,
+        "low": layer.clamp[0] + OFFSET,
+        "high": layer.clamp[1] + OFFSET,
+    }
+    return pack_fields(values, DESCRIPTOR, DESCRIPTOR_BITS, layer.name)[None]
 
 
 def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config: ArrayConfig) -> Bytes:
@@ -244,7 +278,9 @@ def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config
     return np.ascontiguousarray(tiled).reshape(-1, config.rows * SUBGROUP)
 
 
-def output_rows(scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig) -> NDArray[np.int8] | NDArray[np.int32]:
+def output_rows(
+    scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig
+) -> NDArray[np.int8] | NDArray[np.int32]:
     """Read a layer's result back: output memory to int8 codes (or int32 sums when raw) [positions, channels]."""
     layer = scheduled.layer
     words = memory.reshape(scheduled.tiles, scheduled.planes, layer.channels, config.rows)
@@ -252,3 +288,19 @@ def output_rows(scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig) ->
     if scheduled.planes == 1:
         return np.ascontiguousarray(rows[..., 0] ^ np.uint8(0x80)).view(np.int8)
     return np.ascontiguousarray(rows).view(np.int32)[..., 0]
+
+
+def output_words(
+    scheduled: LayerSchedule,
+    rows: NDArray[np.int8] | NDArray[np.int32],
+    idle: NDArray[Any],
+    config: ArrayConfig,
+) -> Bytes:
+    """Output memory that holds `rows` [positions, channels]; the array's rows without a window hold `idle`."""
+    layer = scheduled.layer
+    padded = np.empty((scheduled.tiles * config.rows, layer.channels), rows.dtype)
+    padded[: layer.positions] = rows
+    padded[layer.positions :] = idle
+    octets = padded.view(np.uint8).reshape(scheduled.tiles, config.rows, layer.channels, scheduled.planes)
+    words = np.ascontiguousarray(octets.transpose(0, 3, 2, 1)).reshape(-1, config.rows)
+    return words ^ np.uint8(0x80) if scheduled.planes == 1 else words

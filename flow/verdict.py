@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from flow import host, reference
+from flow import host, importer, reference
+from flow.compress import Compressed
 from flow.cosim import LayerRun, SampleRun
 from flow.network import ArrayLayer, Network
+from flow.samples import Samples
+
+Share = float | None
 
 TIER2_SHARE = 1e-4
 TIER2_LSB = 1
@@ -52,9 +57,7 @@ def accumulators_model(layer: ArrayLayer) -> onnx.ModelProto:
             pads=window.pads, dilations=window.dilations, group=layer.groups,
         )  # fmt: skip
     zero = np.array(layer.input_quantization.zero_point + 128, np.uint8)
-    shape = [1, layer.reduction] if layer.window is None else [1, *layer.input_shape]
-    if layer.window is None:
-        shape = ["rows", layer.reduction]
+    shape = ["rows", layer.reduction] if layer.window is None else [1, *layer.input_shape]
     graph = helper.make_graph(
         [node], "accumulators",
         [helper.make_tensor_value_info("x", TensorProto.UINT8, shape)],
@@ -83,7 +86,9 @@ def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
     nodes = [node for node in model.graph.node if any(output in seen for output in node.output)]
     kind = TensorProto.UINT8 if layer.input_quantization.unsigned else TensorProto.INT8
     output = layer.output_quantization
-    result = TensorProto.FLOAT if output is None else TensorProto.UINT8 if output.unsigned else TensorProto.INT8
+    result = (
+        TensorProto.FLOAT if output is None else TensorProto.UINT8 if output.unsigned else TensorProto.INT8
+    )
     graph = helper.make_graph(
         nodes, "layer",
         [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
@@ -116,15 +121,28 @@ def lsb_differences(layer: ArrayLayer, run: LayerRun, judged: NDArray[Any]) -> N
     return np.ceil(np.divide(excess, step, out=np.zeros_like(excess), where=step > 0)).astype(np.int64)
 
 
-def judge_layer(network: Network, number: int, runs: Sequence[SampleRun]) -> LayerVerdict:
-    """Tiers 1a, 1b and 2 of the `number`-th array layer over all simulated samples."""
-    layer = runs[0].layers[number].layer
-    integer, quantized = host.session(accumulators_model(layer)), host.session(layer_model(network.model, layer))
+def judge(
+    network: Network, runs: Sequence[SampleRun], advance: Callable[[], None] = lambda: None
+) -> list[LayerVerdict]:
+    """Tiers 1a, 1b and 2 of every array layer over all simulated samples; `advance` is called after each."""
+    verdicts = []
+    for number in range(len(network.layers)):
+        verdicts.append(judge_layer(network, [sample.layers[number] for sample in runs]))
+        advance()
+    return verdicts
+
+
+def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
+    """Tiers 1a, 1b and 2 of the samples' runs of one layer."""
+    layer = runs[0].layer
+    integer, quantized = (
+        host.session(accumulators_model(layer)),
+        host.session(layer_model(network.model, layer)),
+    )
     tier1a = tier1b = elements = 0
     first: str | None = None
-    histogram: dict[int, int] = {}
-    for sample in runs:
-        run = sample.layers[number]
+    histogram: Counter[int] = Counter()
+    for run in runs:
         codes = layer.input_quantization.to_int8(run.tensor)
         unsigned = codes.view(np.uint8) ^ np.uint8(0x80)
         if layer.window is None:
@@ -135,13 +153,11 @@ def judge_layer(network: Network, number: int, runs: Sequence[SampleRun]) -> Lay
         tier1b += run.mismatches
         first = first or run.first_mismatch
         judged = host.run(quantized, {layer.input: run.tensor})[layer.output]
-        values, counts = np.unique(lsb_differences(layer, run, judged), return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            histogram[value] = histogram.get(value, 0) + count
+        histogram.update(lsb_differences(layer, run, judged).reshape(-1).tolist())
         elements += run.rows.size
     return LayerVerdict(
-        layer.name, elements, tier1a, tier1b, elements - histogram.get(0, 0), max(histogram), histogram, first,
-        runs[0].layers[number].cycles,
+        layer.name, elements, tier1a, tier1b, elements - histogram[0], max(histogram), dict(histogram), first,
+        runs[0].cycles,
     )  # fmt: skip
 
 
@@ -155,6 +171,11 @@ def top1(outputs: NDArray[Any], labels: NDArray[Any]) -> float | None:
     return float((flat.argmax(axis=1) == labels).mean())
 
 
+def finite(decibel: float) -> float | None:
+    """JSON has no infinity: None stands for "equal"."""
+    return float(decibel) if np.isfinite(decibel) else None
+
+
 def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Signal to quantization noise of the network's outputs, dB; infinite when equal."""
     noise = float(((outputs.astype(np.float64) - wanted) ** 2).sum())
@@ -162,12 +183,59 @@ def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
     return float("inf") if noise == 0 else 10 * np.log10(max(signal, 1e-300) / noise)
 
 
-def passes(layers: Sequence[LayerVerdict], answers_equal: bool) -> bool:
+@dataclass(frozen=True)
+class Accuracy:
+    """Tier 3: top-1 (0..1) of each form of the network, None without labels or float network.
+
+    `output_sqnr` is that of the network's first output in dB over the float network (over INT8 where that is
+    missing), None if equal. `pruned_simulated` and `rtl` are over the simulated samples only, the others over
+    all of the evaluation set.
+    """
+
+    samples: int
+    source: str
+    float: Share = None
+    int8: Share = None
+    pruned: Share = None
+    pruned_simulated: Share = None
+    rtl: Share = None
+    output_sqnr: dict[str, Share] = field(default_factory=dict)
+
+
+def measure(
+    source: onnx.ModelProto | None,
+    compressed: Compressed,
+    given: Samples,
+    simulated: Samples | None = None,
+    runs: Sequence[SampleRun] = (),
+) -> Accuracy:
+    """Tier 3. `source` is the user's network, `given` the evaluation set, `simulated` its part that RTL ran."""
+    models = {"int8": compressed.original.model, "pruned": compressed.network.model}
+    if source is not None and not importer.is_quantized(source):
+        models = {"float": source, **models}
+    answers = {name: host.predict(model, given.feeds) for name, model in models.items()}
+    wanted = next(iter(answers.values()))
+    shown: dict[str, float | None] = {}
+    distances = {name: finite(sqnr(answer, wanted)) for name, answer in list(answers.items())[1:]}
+    if given.labels is not None:
+        shown = {name: top1(answer, given.labels) for name, answer in answers.items()}
+    if simulated is not None:
+        count, name = simulated.count, compressed.network.outputs[0]
+        rtl = np.concatenate([run.outputs[name] for run in runs])
+        distances["rtl"] = finite(sqnr(rtl, wanted[:count]))
+        distances["pruned_simulated"] = finite(sqnr(answers["pruned"][:count], wanted[:count]))
+        if simulated.labels is not None:
+            shown["rtl"] = top1(rtl, simulated.labels)
+            shown["pruned_simulated"] = top1(answers["pruned"][:count], simulated.labels)
+    return Accuracy(given.count, given.source, **shown, output_sqnr=distances)
+
+
+def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:
     """The verdict: tiers 1a and 1b equal, tier 2 at most 1 LSB on at most 1e-4 of the elements, same answers."""
     elements = sum(layer.elements for layer in layers)
     differing = sum(layer.tier2_mismatches for layer in layers)
     return (
-        answers_equal
-        and all(layer.tier1_mismatches == 0 and layer.tier2_max_lsb <= TIER2_LSB for layer in layers)
-        and differing <= max(1, TIER2_SHARE * elements)
+        all(layer.tier1_mismatches == 0 and layer.tier2_max_lsb <= TIER2_LSB for layer in layers)
+        and differing <= TIER2_SHARE * elements
+        and accuracy.rtl == accuracy.pruned_simulated
     )

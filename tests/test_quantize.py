@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from flow import host, importer, quantize, reference
 from flow.errors import FlowError
+from flow.samples import load_arrays
 from tests.test_importer import Builder, residual_net, samples
 
 
@@ -107,29 +108,6 @@ def test_samples_that_do_not_fit_are_refused(given: Any, message: str) -> None:
         quantize.quantize(float_net(), given)
 
 
-def test_load_arrays_reads_samples_and_labels(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", x=np.ones(3), y=np.arange(3))
-    assert sorted(quantize.load_arrays(tmp_path / "data.npz")) == ["x", "y"]
-
-
-def test_load_arrays_refuses_what_is_no_npz(tmp_path: Path) -> None:
-    with pytest.raises(FlowError, match="no file"):
-        quantize.load_arrays(tmp_path / "none.npz")
-    np.save(tmp_path / "array.npy", np.ones(3))
-    with pytest.raises(FlowError, match="not an .npz archive"):
-        quantize.load_arrays(tmp_path / "array.npy")
-    (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(FlowError, match="no .npz archive"):
-        quantize.load_arrays(tmp_path / "text.npz")
-    np.savez(tmp_path / "objects.npz", x=np.array([{}, None], dtype=object))
-    with pytest.raises(FlowError, match="pickled"):
-        quantize.load_arrays(tmp_path / "objects.npz")
-    np.savez(tmp_path / "whole.npz", x=np.ones(3000))
-    (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:5000])
-    with pytest.raises(FlowError, match="half.npz"):
-        quantize.load_arrays(tmp_path / "half.npz")
-
-
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -144,9 +122,7 @@ def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
     if not folder:
         pytest.skip("BBS_DATA does not name the folder of real networks")
     model = importer.load(Path(folder) / "models" / f"{name}.onnx")
-    quantized, _ = quantize.quantize(
-        model, quantize.load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz")
-    )
+    quantized, _ = quantize.quantize(model, load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz"))
     network = importer.cut(quantized, name)
     assert len(network.layers) == sum(node.op_type in importer.ARRAY_OPERATORS for node in model.graph.node)
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:32]

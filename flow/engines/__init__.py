@@ -8,6 +8,48 @@ icarus.py     the Verilog under Icarus Verilog
 ghdl.py       the VHDL under GHDL
 """
 
-from flow.engines.base import Device, Engine, Memory, MemoryPort, Result, Simulator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["Device", "Engine", "Memory", "MemoryPort", "Result", "Simulator"]
+from flow.engines.base import Device, Engine, Memory, MemoryPort, Result, Simulator
+from flow.engines.ghdl import GhdlEngine
+from flow.engines.icarus import IcarusEngine
+from flow.engines.native import NativeEngine
+from flow.engines.verilator import VerilatorEngine
+from flow.errors import FlowError
+
+__all__ = ["ENGINES", "Device", "Engine", "Memory", "MemoryPort", "Result", "Simulator", "open_all", "select"]
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (VerilatorEngine(), NativeEngine(), IcarusEngine(), GhdlEngine())
+}
+
+
+def select(name: str | None) -> tuple[Engine, list[str]]:
+    """The engine of that name; without one Verilator, or MyHDL with a note on why, where it is missing.
+
+    FlowError: unknown, or not installed.
+    """
+    if name is None:
+        reason = ENGINES["verilator"].available()
+        if reason is None:
+            return ENGINES["verilator"], []
+        return ENGINES["myhdl"], [f"Simulated by MyHDL, which is slow. {reason}."]
+    if name not in ENGINES:
+        raise FlowError(f"unknown engine '{name}'; choose one of {', '.join(ENGINES)}")
+    reason = ENGINES[name].available()
+    if reason is not None:
+        raise FlowError(f"engine '{name}' cannot run here: {reason}")
+    return ENGINES[name], []
+
+
+def open_all(engine: Engine, devices: Sequence[Device], advance: Callable[[], None]) -> list[Simulator]:
+    """The devices ready to run, built at the same time; `advance` is called after each."""
+
+    def open_one(device: Device) -> Simulator:
+        simulator = engine.open(device)
+        advance()
+        return simulator
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        return list(pool.map(open_one, devices))

@@ -17,6 +17,8 @@ class GhdlEngine:
     """Runs the device's VHDL under GHDL; see `flow.engines.base` for the contract."""
 
     name = "ghdl"
+    fast = False
+    parallel = True
 
     def available(self) -> str | None:
         return None if shutil.which("ghdl") else "GHDL (ghdl) not found on PATH: apt-get install ghdl"

@@ -15,6 +15,8 @@ class IcarusEngine:
     """Runs the device's Verilog under Icarus; see `flow.engines.base` for the contract."""
 
     name = "icarus"
+    fast = False
+    parallel = True
 
     def available(self) -> str | None:
         if shutil.which("iverilog") and shutil.which("vvp"):

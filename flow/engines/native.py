@@ -28,6 +28,8 @@ class NativeEngine:
     """Simulates the device's MyHDL blocks themselves; see `flow.engines.base` for the contract."""
 
     name = "myhdl"
+    fast = False
+    parallel = False
 
     def available(self) -> str | None:
         return None

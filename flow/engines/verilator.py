@@ -53,6 +53,8 @@ class VerilatorEngine:
     """Compiles the device's Verilog with Verilator; see `flow.engines.base` for the contract."""
 
     name = "verilator"
+    fast = True
+    parallel = True
 
     def available(self) -> str | None:
         if _tool() is None:

@@ -104,19 +104,46 @@ def array(
             piece, shift = Signal(intbv(0)[3:]), Signal(intbv(0)[3:])
             parts.append(
                 column_control(
-                    clk, enable, weight_word(16 * c + 16, 16 * c), metadata_word(8 * c + 8, 8 * c),
-                    load, high_phase, significance,
-                    select_low, invert_low, select_high, invert_high, piece, high, scale_high, shift,
+                    clk,
+                    enable,
+                    weight_word(16 * c + 16, 16 * c),
+                    metadata_word(8 * c + 8, 8 * c),
+                    load,
+                    high_phase,
+                    significance,
+                    select_low,
+                    invert_low,
+                    select_high,
+                    invert_high,
+                    piece,
+                    high,
+                    scale_high,
+                    shift,
                 )  # fmt: skip
             )
             for r in range(rows):
                 behind = result[r][c + lanes] if c + lanes < columns else nothing
                 parts.append(
                     pe(
-                        clk, enable, *operands[r],
-                        select_low, invert_low, select_high, invert_high, piece, high,
-                        valid2, first2, negative2, scale_high, shift,
-                        capture, drain, behind, result[r][c], bits,
+                        clk,
+                        enable,
+                        *operands[r],
+                        select_low,
+                        invert_low,
+                        select_high,
+                        invert_high,
+                        piece,
+                        high,
+                        valid2,
+                        first2,
+                        negative2,
+                        scale_high,
+                        shift,
+                        capture,
+                        drain,
+                        behind,
+                        result[r][c],
+                        bits,
                     )  # fmt: skip
                 )
     else:
@@ -139,9 +166,19 @@ def array(
                 behind = result[r][c + lanes] if c + lanes < columns else nothing
                 parts.append(
                     dense_pe(
-                        clk, enable, x[r], columns_bits[c],
-                        valid2, first2, negative2, shift2,
-                        capture, drain, behind, result[r][c], bits,
+                        clk,
+                        enable,
+                        x[r],
+                        columns_bits[c],
+                        valid2,
+                        first2,
+                        negative2,
+                        shift2,
+                        capture,
+                        drain,
+                        behind,
+                        result[r][c],
+                        bits,
                     )  # fmt: skip
                 )
 

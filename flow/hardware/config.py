@@ -5,7 +5,7 @@ Everything the RTL, the schedule and the reference must agree on is a field here
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
@@ -118,3 +118,7 @@ class ArrayConfig:
     @property
     def name(self) -> str:
         return f"accelerator_{self.pe}_{self.rows}x{self.columns}"
+
+    def dense(self) -> ArrayConfig:
+        """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
+        return replace(self, pe="dense")

@@ -170,7 +170,11 @@ def write_back(
     planes = [Signal(intbv(0)[2:]) for _ in range(3)]
     posts = [Signal(intbv(0)[25:]) for _ in range(3)]
     parts = [
-        [delay(clk, a, b) for chain in (valid, done, planes, posts) for a, b in zip(chain, chain[1:], strict=False)],
+        [
+            delay(clk, a, b)
+            for chain in (valid, done, planes, posts)
+            for a, b in zip(chain, chain[1:], strict=False)
+        ],
         delay(clk, lanes_valid, valid[0]),
         delay(clk, block_done, done[0]),
         delay(clk, plane, planes[0]),
@@ -201,8 +205,18 @@ def write_back(
             k = bits * (lane * rows + r)
             parts.append(
                 requantizer(
-                    clk, results(k + bits, k), bias, scale2(24, 0), scale3(30, 24),
-                    raw, planes[2], zero, low, high, octet, bits,
+                    clk,
+                    results(k + bits, k),
+                    bias,
+                    scale2(24, 0),
+                    scale3(30, 24),
+                    raw,
+                    planes[2],
+                    zero,
+                    low,
+                    high,
+                    octet,
+                    bits,
                 )  # fmt: skip
             )
             data.append(octet)

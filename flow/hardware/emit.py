@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +27,32 @@ def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:
     )
 
 
-def emit(config: ArrayConfig, folder: Path) -> Device:
-    """Write `folder`/verilog and `folder`/vhdl, one file per module, and return the device."""
-    ports = memory_ports(config)
+def device(config: ArrayConfig, verilog: Sequence[Path], vhdl: Sequence[Path]) -> Device:
+    """The accelerator as the engines take it, with its files in compile order."""
 
     def build(**signals: Any) -> Any:
         return accelerator(**signals, config=config)
+
+    return Device(config.name, tuple(verilog), tuple(vhdl), memory_ports(config), build)
+
+
+def emit(config: ArrayConfig, folder: Path) -> Device:
+    """Write `folder`/verilog and `folder`/vhdl, one file per module, and return the device."""
+    ports = memory_ports(config)
 
     def fresh() -> Any:
         widths = {"clk": 1, "reset": 1, "start": 1, "first": 16, "count": 16, "busy": 1, "done": 1}
         for port in ports:
             widths.update(port.signals)
         single = {"clk", "reset", "start", "busy", "done"} | {f"{port.name}_en" for port in ports}
-        return build(
+        return accelerator(
             **{
                 name: Signal(bool(0)) if name in single else Signal(intbv(0)[width:])
                 for name, width in widths.items()
-            }
+            },
+            config=config,
         )
 
     verilog = export(fresh, config.name, folder / "verilog", "verilog")
     vhdl = export(fresh, config.name, folder / "vhdl", "vhdl")
-    return Device(config.name, tuple(verilog), tuple(vhdl), ports, build)
+    return device(config, verilog, vhdl)

@@ -1,0 +1,250 @@
+"""The pipeline on one screen: `compile`, and the other verbs, `compress`, `cosim` and `inspect`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import onnx
+
+from flow import artefacts, engines, importer, quantize, report, samples, verdict
+from flow.compress import Pruning, encode, pruning
+from flow.cosim import cosimulate, run_dense
+from flow.cycles import layer_cycles
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit
+from flow.network import Network
+from flow.samples import Samples
+from flow.schedule import Program, layout, schedule
+
+SAMPLES = 4  # simulated unless the user says otherwise, fewer when they take more than FAST or SLOW cycles
+
+
+STORED = 16  # samples kept in the build, for `bbs cosim --samples`
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Cycles simulated unless the user asks for more: over all samples, and on dense PEs."""
+
+    samples: int
+    dense: int
+
+
+FAST = Budget(samples=2_000_000, dense=1_000_000)
+SLOW = Budget(samples=30_000, dense=100_000)
+
+
+class Stages(Protocol):
+    """Progress: `with stage(name, total) as advance`, where `advance()` says that one of `total` is done."""
+
+    def __call__(self, name: str, total: int | None = None) -> AbstractContextManager[Callable[[], None]]: ...
+
+
+@contextmanager
+def silent(name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """No progress shown."""
+    yield lambda: None
+
+
+def compile(
+    model: str | Path,
+    output: str | Path,
+    *,
+    chosen: Pruning | None = None,
+    calibration: str | Path | None = None,
+    evaluate: str | Path | None = None,
+    array: tuple[int, int] | None = None,
+    engine: str | None = None,
+    count: int | None = None,
+    force: bool = False,
+    stage: Stages = silent,
+) -> report.Report:
+    """One shot: network in; pruned network, RTL, vectors, co-simulation, verdict and report in `output`.
+
+    `array` is (rows, columns); `count` samples are simulated. The files of samples default to
+    MODEL_calibration.npz and MODEL_test.npz beside the model.
+    FlowError when an input cannot be used; `output` is then as it was.
+    """
+    model, output, chosen = Path(model), Path(output), chosen or pruning()
+    artefacts.check_output(output, force)
+    simulator, notes = engines.select(engine)
+    config = _array(array, simulator, notes)
+    dense_config = config.dense()
+
+    with stage("import and quantize"):
+        source = importer.load(model)
+        network = _quantized(source, model, calibration, notes)
+        given = _evaluation(network, model, evaluate, count, notes)
+    with stage("prune and encode", len(network.layers)) as advance:
+        compressed = encode(network, chosen, config.columns, advance)
+    with stage("schedule"):
+        program = schedule(compressed.encoded, compressed.network.layers, config)
+        dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
+        simulated = given.first(_count(count, given, program, simulator, notes))
+
+    with artefacts.output_folder(output, force) as folder, tempfile.TemporaryDirectory() as scratch:
+        with stage("emit Verilog and VHDL"):
+            device, dense_device = emit(config, folder), emit(dense_config, Path(scratch))
+        with stage(f"build simulators: {simulator.version()}", 2) as advance:
+            rtl, dense_rtl = engines.open_all(simulator, [device, dense_device], advance)
+        with stage("co-simulate", simulated.count * len(program.layers)) as advance:
+            runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
+        with stage("co-simulate dense PEs", len(dense.layers)) as advance:
+            dense_runs = run_dense(
+                dense, dense_rtl, runs[0], _budget(simulator).dense, _threads(simulator), advance
+            )
+        with stage("judge", len(program.layers)) as advance:
+            verdicts = verdict.judge(compressed.network, runs, advance)
+            accuracy = verdict.measure(source, compressed, given, simulated, runs)
+        with stage("write vectors and report"):
+            result = report.simulated(
+                chosen, compressed, program, dense, simulator, simulated, accuracy, verdicts, dense_runs, notes
+            )  # fmt: skip
+            stored = given.first(max(simulated.count, STORED))
+            manifest = artefacts.write(folder, compressed, program, device, chosen, stored, runs[0])
+            report.write(folder, result)
+            artefacts.write_manifest(folder, manifest, result.environment)
+    return result
+
+
+def compress(
+    model: str | Path,
+    output: str | Path,
+    *,
+    chosen: Pruning | None = None,
+    calibration: str | Path | None = None,
+    evaluate: str | Path | None = None,
+    array: tuple[int, int] | None = None,
+    force: bool = False,
+    stage: Stages = silent,
+) -> report.Report:
+    """The pruned INT8 (QDQ) network as the ONNX file `output`, and what pruning did to it. No hardware.
+
+    The columns of `array` are the channels that share one N (C_H). FlowError as `compile`.
+    """
+    model, output, chosen = Path(model), Path(output), chosen or pruning()
+    artefacts.check_file(output, force)
+    notes: list[str] = []
+    with stage("import and quantize"):
+        source = importer.load(model)
+        network = _quantized(source, model, calibration, notes)
+        given = _evaluation(network, model, evaluate, None, notes)
+    with stage("prune and encode", len(network.layers)) as advance:
+        compressed = encode(network, chosen, ArrayConfig(*(array or ())).columns, advance)
+    with stage("judge"):
+        result = report.compressed(chosen, compressed, verdict.measure(source, compressed, given), notes)
+    artefacts.write_model(output, compressed.network.model)
+    return result
+
+
+def cosim(
+    folder: str | Path, *, engine: str | None = None, count: int | None = None, stage: Stages = silent
+) -> report.Report:
+    """Simulates an earlier build again, from its own files; `folder` stays as it is.
+
+    FlowError when it is no build, was changed, or holds fewer than `count` samples.
+    """
+    folder = Path(folder)
+    simulator, notes = engines.select(engine)
+    with stage("read the build"):
+        build = artefacts.read(folder)
+        compressed, given = build.compressed, build.samples
+        layers = layout(compressed.network.layers, compressed.allocation, build.config)
+        program = Program(build.config, build.memories, layers)
+        simulated = given.first(_count(count, given, program, simulator, notes))
+    with stage(f"build simulator: {simulator.version()}", 1) as advance:
+        (rtl,) = engines.open_all(simulator, [build.device], advance)
+    with stage("co-simulate", simulated.count * len(program.layers)) as advance:
+        runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
+    with stage("judge", len(program.layers)) as advance:
+        verdicts = verdict.judge(compressed.network, runs, advance)
+        accuracy = verdict.measure(None, compressed, given, simulated, runs)
+    return report.simulated(
+        build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, notes
+    )
+
+
+def inspect(model: str | Path) -> list[report.Node]:
+    """Where every node would run, and why; the network is quantized in memory from one made-up sample."""
+    source = importer.load(model)
+    ready = source if importer.is_quantized(source) else importer.prepare(source)
+    quantized, _ = quantize.quantize(source, samples.random(ready, 1).feeds)
+    return report.inspection(importer.cut(quantized, Path(model).stem))
+
+
+# -------------------------------------------------------------------------------- what the user left open
+
+
+def _quantized(
+    source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]
+) -> Network:
+    """The INT8 network, quantized here from calibration samples if it is float."""
+    feeds = None
+    if not importer.is_quantized(source):
+        path = Path(calibration) if calibration else samples.beside(model, "calibration")
+        if path is None:
+            raise FlowError(
+                f"'{model}' is a float network and needs calibration samples, but there is no "
+                f"'{model.stem}_calibration.npz' beside it; pass --calibration FILE.npz with an array x"
+            )
+        feeds = samples.load(path, source, "calibration").feeds
+    elif calibration:
+        notes.append("The network is INT8 already: the calibration samples were not used.")
+    quantized, made = quantize.quantize(source, feeds)
+    network = importer.cut(quantized, model.stem)
+    notes += [*made, *network.notes]
+    return network
+
+
+def _evaluation(
+    network: Network, model: Path, evaluate: str | Path | None, count: int | None, notes: list[str]
+) -> Samples:
+    path = Path(evaluate) if evaluate else samples.beside(model, "test")
+    if path is not None:
+        return samples.load(path, network.model, "evaluation")
+    notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
+    return samples.random(network.model, max(count or SAMPLES, 1))
+
+
+def _array(array: tuple[int, int] | None, simulator: engines.Engine, notes: list[str]) -> ArrayConfig:
+    if array is not None:
+        return ArrayConfig(*array)
+    if simulator.fast:
+        return ArrayConfig()
+    notes.append(f"The array is 4x4 because {simulator.name} simulates slowly; --array sets another.")
+    return ArrayConfig(4, 4)
+
+
+def _budget(simulator: engines.Engine) -> Budget:
+    return FAST if simulator.fast else SLOW
+
+
+def _count(
+    count: int | None, given: Samples, program: Program, simulator: engines.Engine, notes: list[str]
+) -> int:
+    """How many samples are simulated."""
+    if count is not None:
+        if not 1 <= count <= given.count:
+            raise FlowError(
+                f"the samples to simulate must be 1 to {given.count}, as many as {given.source} holds, "
+                f"but they are {count}; change --samples"
+            )
+        return count
+    cycles = sum(layer_cycles(scheduled, program.config) for scheduled in program.layers)
+    affordable = max(1, _budget(simulator).samples // cycles)
+    if affordable < min(SAMPLES, given.count):
+        notes.append(
+            f"One sample takes about {cycles:,} cycles: {affordable} simulated; --samples K asks for more."
+        )
+    return min(SAMPLES, given.count, affordable)
+
+
+def _threads(simulator: engines.Engine) -> int:
+    return (os.cpu_count() or 1) if simulator.parallel else 1

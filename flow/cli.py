@@ -1,0 +1,322 @@
+"""The command `bbs`: arguments in, tables and progress out, exit status 0 (pass), 1 (fail) or 2 (refused)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from flow import build
+from flow.allocate import PRESETS
+from flow.compress import Pruning, pruning
+from flow.encoding import BBS
+from flow.engines import ENGINES
+from flow.errors import FlowError
+from flow.prune import METHODS
+from flow.report import Node, Report
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Command = Callable[..., None]
+
+
+def _version() -> str:
+    try:
+        return version("bbs-flow")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@contextmanager
+def stage(name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """One step of the pipeline as a line on stderr; with a total, a bar."""
+    columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(24)]
+    if total:
+        columns.append(MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=not err.is_terminal) as progress:
+        task = progress.add_task(name[:42], total=total)
+        yield lambda: progress.advance(task)
+        progress.update(task, total=total or 1, completed=total or 1)
+
+
+class Size(click.ParamType):
+    """ROWSxCOLUMNS, such as 16x32."""
+
+    name = "ROWSxCOLUMNS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        parts = str(value).lower().split("x")
+        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+            self.fail(f"an array size is ROWSxCOLUMNS, for example 16x32, but it is '{value}'", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+def _pruning_options(command: Command) -> Command:
+    options = [
+        click.option("--preset", metavar="NAME", help=f"One of {', '.join(PRESETS)}; default: moderate."),
+        click.option("--columns", type=int, help=f"Bit columns to prune, 0 to {BBS.max_columns_pruned}."),
+        click.option("--sensitive", type=float, metavar="BETA", help="Share of channels left whole, 0 to 1."),
+        click.option("--method", metavar="NAME", help=f"One of {', '.join(METHODS)}."),
+    ]
+    return _with(command, options)
+
+
+def _data_options(command: Command) -> Command:
+    options = [
+        click.option(
+            "--calibration", type=click.Path(path_type=Path), metavar="FILE.npz",
+            help="Samples x for quantizing a float network; default: MODEL_calibration.npz.",
+        ),
+        click.option(
+            "--evaluate", type=click.Path(path_type=Path), metavar="FILE.npz",
+            help="Samples x and labels y to evaluate and simulate; default: MODEL_test.npz.",
+        ),
+    ]  # fmt: skip
+    return _with(command, options)
+
+
+def _with(command: Command, options: list[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _engine_option(command: Command) -> Command:
+    names = ", ".join(ENGINES)
+    return click.option("--engine", metavar="NAME", help=f"One of {names}; default: verilator, else myhdl.")(
+        command
+    )
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else.")
+force = click.option("--force", is_flag=True, help="Replace an earlier output.")
+model = click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
+array = click.option("--array", type=Size(), help="Size of the array; default 16x32.")
+count = click.option("--samples", "count", type=int, metavar="K", help="How many samples to simulate.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(_version(), prog_name="bbs")
+def bbs() -> None:
+    """From a trained ONNX network to a BBS-compressed network and the accelerator that runs it."""
+
+
+@bbs.command()
+@model
+@as_json
+def inspect(model: Path, as_json: bool) -> None:
+    """Show where every node would run, and why."""
+    nodes = build.inspect(model)
+    if as_json:
+        click.echo(json.dumps({"model": model.stem, "nodes": [asdict(node) for node in nodes]}, indent=2))
+    else:
+        print_nodes(nodes)
+
+
+@bbs.command()
+@model
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.onnx")
+@_pruning_options
+@_data_options
+@array
+@force
+@as_json
+def compress(
+    model: Path, output: Path, preset: str | None, columns: int | None, sensitive: float | None,
+    method: str | None, calibration: Path | None, evaluate: Path | None, array: tuple[int, int] | None,
+    force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write the pruned INT8 network; no hardware."""
+    report = build.compress(
+        model, output, chosen=_chosen(preset, columns, sensitive, method), calibration=calibration,
+        evaluate=evaluate, array=array, force=force, stage=_stage(as_json),
+    )  # fmt: skip
+    _finish(report, as_json, f"The pruned network is in {output}.")
+
+
+@bbs.command()
+@model
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@_pruning_options
+@_data_options
+@array
+@_engine_option
+@count
+@force
+@as_json
+def compile(
+    model: Path, output: Path, preset: str | None, columns: int | None, sensitive: float | None,
+    method: str | None, calibration: Path | None, evaluate: Path | None, array: tuple[int, int] | None,
+    engine: str | None, count: int | None, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """One shot: prune, write the RTL and its vectors, co-simulate, judge."""
+    report = build.compile(
+        model, output, chosen=_chosen(preset, columns, sensitive, method), calibration=calibration,
+        evaluate=evaluate, array=array, engine=engine, count=count, force=force, stage=_stage(as_json),
+    )  # fmt: skip
+    _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
+
+
+@bbs.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@_engine_option
+@count
+@as_json
+def cosim(folder: Path, engine: str | None, count: int | None, as_json: bool) -> None:
+    """Co-simulate an earlier build again, from its own files."""
+    report = build.cosim(folder, engine=engine, count=count, stage=_stage(as_json))
+    _finish(report, as_json, f"{folder} is as it was.")
+
+
+def _chosen(preset: str | None, columns: int | None, sensitive: float | None, method: str | None) -> Pruning:
+    return pruning(preset, columns, sensitive, method)
+
+
+def _stage(as_json: bool) -> build.Stages:
+    return build.silent if as_json and not err.is_terminal else stage
+
+
+def _finish(report: Report, as_json: bool, where: str) -> None:
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_report(report)
+        out.print(where, soft_wrap=True)
+    sys.exit(0 if report.passed else 1)
+
+
+# -------------------------------------------------------------------------------- tables
+
+
+def print_nodes(nodes: list[Node]) -> None:
+    """The table of `bbs inspect`."""
+    table = Table(box=None, pad_edge=False)
+    for name, side in (("node", "left"), ("operator", "left"), ("runs on", "left"), ("output", "left"),
+                       ("MACs", "right"), ("weights", "right"), ("why", "left")):  # fmt: skip
+        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+    for node in nodes:
+        shape = "" if node.shape is None else "x".join(map(str, node.shape))
+        table.add_row(
+            node.name, node.op, node.target, shape, f"{node.macs:,}" if node.macs else "",
+            f"{node.parameters:,}" if node.parameters else "", node.reason,
+        )  # fmt: skip
+    out.print(table)
+    on_array = [node for node in nodes if node.target == "array"]
+    macs, weights = sum(node.macs for node in on_array), sum(node.parameters for node in on_array)
+    out.print(f"The array takes {len(on_array)} layers: {macs:,} MACs, {weights:,} weights.")
+
+
+def print_report(report: Report) -> None:
+    """The tables of `bbs compile`, `bbs cosim` and `bbs compress`."""
+    for note in report.notes:
+        err.print(f"note: {note}", style="dim", soft_wrap=True)
+    out.print(_layer_table(report))
+    summary = report.summary
+    accuracy = summary["accuracy"]
+    line = [f"{summary['bits_per_weight']:.2f} bits per weight ({summary['compression_ratio']:.2f}x smaller)"]
+    if "cycles" in summary:
+        line.append(f"{summary['cycles']:,} cycles a sample")
+        if summary["speedup"] is not None:
+            line.append(f"{summary['speedup']:.2f}x faster than dense PEs")
+        line.append(f"{100 * summary['utilization']:.1f} % utilization")
+    out.print(", ".join(line) + ".", soft_wrap=True)
+    shown = [
+        f"{name} {100 * accuracy[key]:.2f} %"
+        for key, name in (("float", "float"), ("int8", "INT8"), ("pruned", "pruned"))
+        if accuracy[key] is not None
+    ]
+    if shown:
+        out.print(f"Top-1 on {accuracy['samples']:,} samples of {accuracy['source']}: {', '.join(shown)}.")
+    if "verdict" in summary:
+        _print_verdict(report)
+
+
+def _layer_table(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False)
+    simulated = "cycles" in report.summary
+    heads = ["layer", "operator", "N: channels", "bits", "SQNR dB"]
+    heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"] if simulated else []
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < 3 else "right", overflow="fold")
+    for layer in report.layers:
+        cells = [
+            layer["name"],
+            layer["op"],
+            " ".join(f"{n}:{count}" for n, count in layer["columns_pruned"].items()),
+            f"{layer['bits_per_weight']:.2f}",
+            "equal" if layer["weight_sqnr"] is None else f"{layer['weight_sqnr']:.1f}",
+        ]
+        if simulated:
+            speedup = layer["speedup"]
+            cells += [
+                f"{layer['cycles']:,}",
+                "" if speedup is None else f"{speedup:.2f}x",
+                f"{100 * layer['utilization']:.1f}",
+                str(layer["tier1_mismatches"]),
+                str(layer["tier2_mismatches"]),
+            ]
+        table.add_row(*cells)
+    return table
+
+
+def _print_verdict(report: Report) -> None:
+    summary = report.summary
+    accuracy = summary["accuracy"]
+    samples = f"{summary['samples']} sample{'s' if summary['samples'] != 1 else ''}"
+    if accuracy["rtl"] is not None:
+        out.print(
+            f"Top-1 on the {samples} simulated: RTL {100 * accuracy['rtl']:.2f} %, "
+            f"pruned network {100 * accuracy['pruned_simulated']:.2f} %."
+        )
+    for layer in report.layers:
+        if layer["first_mismatch"]:
+            out.print(f"First difference: {layer['first_mismatch']}", soft_wrap=True)
+    out.print(
+        f"Verdict: [bold]{summary['verdict']}[/bold]. {samples} on a {summary['array']} array by "
+        f"{summary['engine']}: {summary['tier1_mismatches']} of {summary['elements']:,} elements differ from "
+        f"the integer reference, {summary['tier2_mismatches']} from ONNX Runtime (by at most "
+        f"{summary['tier2_max_lsb']} LSB).",
+        soft_wrap=True,
+    )
+
+
+def main() -> None:
+    """Entry point: what the user can mend is one line and status 2, never a traceback."""
+    try:
+        bbs(standalone_mode=False)
+    except FlowError as error:
+        _refuse(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        _refuse(error.format_message())
+    except click.Abort:
+        _refuse("interrupted; nothing was written")
+    except KeyboardInterrupt:
+        _refuse("interrupted; nothing was written")
+
+
+def _refuse(message: str) -> None:
+    click.echo(f"bbs: error: {' '.join(message.split())}", err=True)
+    sys.exit(2)

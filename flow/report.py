@@ -1,0 +1,281 @@
+"""The report: one dataclass per level, written as report.json and report.html, printed as a table."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from flow.allocate import average_bits
+from flow.artefacts import write_json
+from flow.compress import Compressed, Pruning
+from flow.cosim import LayerRun
+from flow.cycles import layer_cycles
+from flow.encoding import BBS
+from flow.engines import Engine
+from flow.hardware.config import ArrayConfig
+from flow.network import ArrayLayer, Network
+from flow.samples import Samples
+from flow.schedule import LayerSchedule, Program
+from flow.verdict import Accuracy, LayerVerdict, finite, passes, sqnr
+
+PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
+
+
+@dataclass(frozen=True)
+class LayerCompression:
+    """What pruning did to one layer. `columns_pruned`: N -> channels; `weight_sqnr` in dB, None if unchanged."""
+
+    name: str
+    op: str
+    target: str
+    macs: int
+    parameters: int
+    columns_pruned: dict[str, int]
+    bits_per_weight: float
+    weight_sqnr: float | None
+
+
+@dataclass(frozen=True)
+class LayerHardware:
+    """One layer in RTL. Cycles of one sample; elements and mismatches over all simulated samples."""
+
+    elements: int
+    cycles: int
+    cycles_dense: int | None
+    cycles_dense_source: str | None  # "rtl", or "model" where the dense array was not simulated
+    cycles_model: int
+    cycles_ideal: int
+    speedup: float | None
+    utilization: float
+    tier1_mismatches: int
+    tier1a_mismatches: int
+    tier1b_mismatches: int
+    tier1b_mismatches_dense: int
+    tier2_mismatches: int
+    tier2_max_lsb: int
+    tier2_histogram: dict[str, int]
+    first_mismatch: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of a run; `as_dict` has the keys of report.json."""
+
+    summary: dict[str, Any]
+    layers: list[dict[str, Any]]
+    host: list[dict[str, Any]]
+    notes: list[str]
+    environment: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """False only when a verdict was reached and is "fail"."""
+        return bool(self.summary.get("verdict", "pass") == "pass")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
+    before, after = compressed.original.layers[number], compressed.network.layers[number]
+    n = compressed.allocation[before.name]
+    values, counts = np.unique(n, return_counts=True)
+    return LayerCompression(
+        name=before.name,
+        op=before.op,
+        target="array",
+        macs=before.macs,
+        parameters=before.weights.size,
+        columns_pruned={str(value): int(count) for value, count in zip(values, counts, strict=True)},
+        bits_per_weight=round(average_bits([before], compressed.allocation), 4),
+        weight_sqnr=finite(sqnr(after.weights, before.weights)),
+    )
+
+
+def layer_hardware(
+    scheduled: LayerSchedule,
+    config: ArrayConfig,
+    verdict: LayerVerdict,
+    dense: LayerRun | None,
+    dense_model: int | None,
+) -> LayerHardware:
+    cycles_dense = dense.cycles if dense else dense_model
+    return LayerHardware(
+        elements=verdict.elements,
+        cycles=verdict.cycles,
+        cycles_dense=cycles_dense,
+        cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
+        cycles_model=layer_cycles(scheduled, config),
+        cycles_ideal=scheduled.ideal_cycles,
+        speedup=None if cycles_dense is None else round(cycles_dense / verdict.cycles, 4),
+        utilization=round(scheduled.ideal_cycles / verdict.cycles, 4),
+        tier1_mismatches=verdict.tier1_mismatches,
+        tier1a_mismatches=verdict.tier1a_mismatches,
+        tier1b_mismatches=verdict.tier1b_mismatches,
+        tier1b_mismatches_dense=dense.mismatches if dense else 0,
+        tier2_mismatches=verdict.tier2_mismatches,
+        tier2_max_lsb=verdict.tier2_max_lsb,
+        tier2_histogram={str(lsb): count for lsb, count in sorted(verdict.tier2_histogram.items())},
+        first_mismatch=verdict.first_mismatch,
+    )
+
+
+def compressed(chosen: Pruning, result: Compressed, accuracy: Accuracy, notes: list[str]) -> Report:
+    """The report of `bbs compress`."""
+    layers = [asdict(layer_compression(result, number)) for number in range(len(result.network.layers))]
+    summary = {**_compression(chosen, result), "accuracy": asdict(accuracy)}
+    return Report(summary, layers, host_segments(result), notes, environment(None))
+
+
+def simulated(
+    chosen: Pruning,
+    result: Compressed,
+    program: Program,
+    dense: Program | None,
+    engine: Engine,
+    samples: Samples,
+    accuracy: Accuracy,
+    verdicts: list[LayerVerdict],
+    dense_runs: Mapping[str, LayerRun],
+    notes: list[str],
+) -> Report:
+    """The report of `bbs compile`, or of `bbs cosim`, which has no dense array."""
+    layers, hardware = [], []
+    for number, (scheduled, verdict) in enumerate(zip(program.layers, verdicts, strict=True)):
+        dense_cycles = layer_cycles(dense.layers[number], dense.config) if dense else None
+        run = dense_runs.get(verdict.name)
+        hardware.append(layer_hardware(scheduled, program.config, verdict, run, dense_cycles))
+        layers.append(asdict(layer_compression(result, number)) | asdict(hardware[-1]))
+    dense_right = all(run.mismatches == 0 for run in dense_runs.values())
+    summary = {
+        **_compression(chosen, result),
+        **_hardware(hardware),
+        "array": f"{program.config.rows}x{program.config.columns}",
+        "engine": engine.name,
+        "samples": samples.count,
+        "samples_source": samples.source,
+        "verdict": "pass" if passes(verdicts, accuracy) and dense_right else "fail",
+        "accuracy": asdict(accuracy),
+    }
+    return Report(summary, layers, host_segments(result), notes, environment(engine.version()))
+
+
+def _compression(chosen: Pruning, result: Compressed) -> dict[str, Any]:
+    bits = average_bits(result.network.layers, result.allocation)
+    return {
+        "model": result.network.name,
+        "preset": chosen.name,
+        "columns": chosen.columns,
+        "sensitive": chosen.sensitive,
+        "method": chosen.method,
+        "bits_per_weight": round(bits, 4),
+        "compression_ratio": round(BBS.weight_bits / bits, 4),
+    }
+
+
+def _hardware(layers: list[LayerHardware]) -> dict[str, Any]:
+    cycles = sum(layer.cycles for layer in layers)
+    dense = [layer.cycles_dense for layer in layers if layer.cycles_dense is not None]
+    return {
+        "cycles": cycles,
+        "cycles_dense": sum(dense) if dense else None,
+        "speedup": round(sum(dense) / cycles, 4) if dense else None,
+        "utilization": round(sum(layer.cycles_ideal for layer in layers) / cycles, 4),
+        "elements": sum(layer.elements for layer in layers),
+        "tier1_mismatches": sum(layer.tier1_mismatches for layer in layers),
+        "tier2_mismatches": sum(layer.tier2_mismatches for layer in layers),
+        "tier2_max_lsb": max(layer.tier2_max_lsb for layer in layers),
+    }
+
+
+def host_segments(compressed: Compressed) -> list[dict[str, Any]]:
+    return [
+        {"name": step.name, "operators": list(step.operators)}
+        for step in compressed.network.steps
+        if not isinstance(step, ArrayLayer)
+    ]
+
+
+def environment(engine: str | None) -> dict[str, Any]:
+    """What ran here: versions, the judge's optimisation level, the processor."""
+    versions = {"bbs-flow": _own_version(), "python": platform.python_version()}
+    versions |= {name: version(name) for name in PACKAGES}
+    judge = f"ONNX Runtime {versions['onnxruntime']}, graph optimisation level BASIC, CPU"
+    return {"versions": versions, "engine": engine, "judge": judge, "cpu": _processor()}
+
+
+def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version("bbs-flow")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    name = fields.get("model name", platform.machine())
+    return f"{name} ({'with' if 'vnni' in fields.get('flags', '') else 'without'} VNNI)"
+
+
+def write(folder: Path, report: Report) -> None:
+    """report.json and report.html."""
+    write_json(folder / "report.json", report.as_dict())
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    templates = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    page = templates.get_template("report.html.j2").render(**report.as_dict())
+    (folder / "report.html").write_text(page + "\n")
+
+
+# -------------------------------------------------------------------------------- inspection
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where one node, or one array layer with all it covers, runs. `shape` is one sample's output shape."""
+
+    name: str
+    op: str
+    target: str  # "array" or "host"
+    reason: str
+    shape: tuple[int, ...] | None
+    macs: int
+    parameters: int
+
+
+def inspection(network: Network) -> list[Node]:
+    """Every array layer and every node left to the host, in the order they run."""
+    stays = {}
+    for note in network.notes:
+        head, _, reason = note.partition(" stays on the host: ")
+        stays[head] = reason.rstrip(".")
+    nodes = []
+    for step in network.steps:
+        if isinstance(step, ArrayLayer):
+            takes = "int32 sums" if step.output_quantization is None else "8-bit in and out"
+            nodes.append(
+                Node(step.name, step.op, "array", takes, step.output_shape, step.macs, step.weights.size)
+            )
+            continue
+        for node in step.model.graph.node:
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                continue
+            reason = stays.get(
+                f"{node.op_type} '{node.name}'", "not a layer of the array: ONNX Runtime runs it"
+            )
+            nodes.append(Node(node.name, node.op_type, "host", reason, None, 0, 0))
+    return nodes
