@@ -32,7 +32,8 @@ from flow.errors import FlowError
 from flow.prune import METHODS
 from flow.report import Node, Report
 
-out = Console(highlight=False)
+WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
+out = Console(highlight=False, width=WIDTH)
 err = Console(stderr=True, highlight=False)
 
 Command = Callable[..., None]
@@ -51,7 +52,7 @@ def stage(name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
     columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(24)]
     if total:
         columns.append(MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=not err.is_terminal) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task(name[:42], total=total)
         yield lambda: progress.advance(task)
         progress.update(task, total=total or 1, completed=total or 1)
@@ -257,7 +258,7 @@ def _layer_table(report: Report) -> Table:
     heads = ["layer", "operator", "N: channels", "bits", "SQNR dB"]
     heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"] if simulated else []
     for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number < 3 else "right", overflow="fold")
+        table.add_column(head, justify="left" if number < 3 else "right", no_wrap=number > 0, overflow="fold")
     for layer in report.layers:
         cells = [
             layer["name"],

@@ -1,33 +1,74 @@
-"""The cycle model: what a layer takes on the array, from its blocks alone.
+"""The cycle model: what a layer takes on the array, from its channel blocks alone.
 
-Compute and write-back overlap: while one tile's sums leave through the result registers the next is computed,
-so that a tile costs the larger of the two. A block starts when its operands have arrived; they are fetched
-while the block before it is computed.
+Times are rising edges, numbered as the engines do: edge 1 takes `start`. The RTL's latencies, all from its
+block docstrings:
+
+    a stream that takes a job at edge t requests its first word at t + 1; the array may use it at t + 2
+    a bit column issued at edge t completes its tile, if it is the last, at t + 4: there the sums are captured
+    a captured tile leaves the array in the `drain` edges that follow; the next tile can be captured at the last
+    of them; results are in memory four edges later
+
+While a tile leaves, the next one is computed; if that is finished first, the array waits. Not modelled:
+a stream that waits for room in its buffer delays the next block's fetch, not the block under way.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from flow.hardware.config import ArrayConfig
-from flow.schedule import Block, LayerSchedule
+from flow.schedule import LayerSchedule
 
-START = 4  # from start to the first operand in its ring: descriptor, job, request, word
-PIPELINE = 5  # from a column's issue to its tile's sums being complete
-FINISH = 6  # from the last channel leaving the array to done
+CAPTURE = 4  # edges from a tile's last column to its capture
+WRITE_BACK = 4  # edges from the last channels leaving the array to done
 
 
-def drain_cycles(block: Block, planes: int, config: ArrayConfig) -> int:
-    """Cycles in which one tile's channels leave the array, `config.lanes` at a time."""
-    return planes * -(-len(block.channels) // config.lanes)
+@dataclass
+class _Stream:
+    """Edge at which the stream takes its job, and the one at which it has requested the job's last word."""
+
+    taken: int = 0
+    fetched: int = 0
+
+    def take(self, offered: int, words: int) -> int:
+        """Takes a job offered from `offered` on; returns the edge."""
+        self.taken = max(offered, self.fetched) + 1
+        self.fetched = self.taken + words
+        return self.taken
 
 
 def layer_cycles(scheduled: LayerSchedule, config: ArrayConfig) -> int:
-    """Cycles from start to done of one layer, as the RTL counts them."""
-    ready, finished, drain = START, 0, 0
+    """Edges from start to done of one layer, both counted."""
+    weights, metadata, activations, parameters = (_Stream() for _ in range(4))
+    offered = 1  # the edge after which the block's descriptor is at hand
+    issued = captured = natural = 0  # of the block before: last column, last capture, and where it was due
+    left = 0  # the edge at which its last channels leave the array
     for block in scheduled.blocks:
         compute = block.steps * block.columns
-        through = drain_cycles(block, scheduled.planes, config)
-        taken = finished + drain  # when write-back has taken the descriptor, the next one is fetched
-        first = max(finished + max(drain, compute), ready + compute + PIPELINE)
-        finished = first + (block.tiles - 1) * max(compute, through)
-        ready, drain = taken + START, through
-    return finished + drain + FINISH
+        words = -(-len(block.channels) // config.lanes)
+        drain = scheduled.planes * words
+        metadata_words = -(-block.steps // 2) if config.pe == "bitvert" else 0
+        taken = [
+            weights.take(offered, compute),
+            metadata.take(offered, metadata_words),
+            activations.take(offered, block.tiles * block.steps * config.beats),
+            parameters.take(offered, words),
+            max(offered + 1, issued),
+            max(offered + 1, left),
+        ]
+        start = max(taken[0] + 2, taken[2] + 1 + config.beats, taken[4] + 1)
+        if config.pe == "bitvert":
+            start = max(start, taken[1] + 2)
+        if natural <= start < captured:  # nothing is issued while the array waits
+            start = captured
+        waited = captured - natural if start < natural else 0
+        due = start + compute - 1 + CAPTURE + waited
+        free = left if offered < left else taken[5] + 1
+        capture = max(due, free) if issued else due
+        if block.tiles > 1:
+            capture += (block.tiles - 2) * max(compute, drain)
+            due = capture + compute
+            capture = max(due, capture + drain)
+        issued, natural, captured, left = due - CAPTURE, due, capture, capture + drain
+        offered = max(taken)
+    return left + WRITE_BACK

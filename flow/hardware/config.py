@@ -71,6 +71,7 @@ class ArrayConfig:
     metadata_depth: int = 128
     activation_depth: int = 128
     accumulator_bits: int = 32
+    drain: int = 4  # cycles in which the sums of the whole array leave it
 
     def __post_init__(self) -> None:
         if self.pe not in PE_KINDS:
@@ -84,6 +85,8 @@ class ArrayConfig:
             depth = getattr(self, name)
             if depth < 4 or depth & (depth - 1):
                 raise FlowError(f"{name} is {depth}: buffer depths are powers of two from 4")
+        if not 1 <= self.drain <= 8:
+            raise FlowError(f"drain is {self.drain}: it must be 1 to 8 cycles")
         if not 24 <= self.accumulator_bits <= 32:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
 
@@ -94,8 +97,8 @@ class ArrayConfig:
 
     @property
     def lanes(self) -> int:
-        """Output channels that leave the array in one cycle: the whole array drains in at most 8."""
-        return -(-self.columns // 8)
+        """Output channels that leave the array in one cycle."""
+        return -(-self.columns // self.drain)
 
     @property
     def weight_bits(self) -> int:

@@ -16,7 +16,7 @@ def dispatcher(
 ):  # fmt: skip
     """Fetches descriptors one after the other and offers each to the seven units until all have taken it.
 
-    host     start with first[16] (descriptor number) and count[16]; busy; done: one cycle, after the last write
+    host     start with first[16] (descriptor number) and count[16]; busy; done: one cycle, with the last write
     memory   memory_en, memory_addr[32] of the descriptor memory, which holds its word until the next request
     units    *_job out, *_ready in; block_done: a block's last result has been written
     """
@@ -68,10 +68,10 @@ def dispatcher(
     @always_comb
     def state():
         busy.next = active
+        done.next = block_done and (to_finish == 1)
 
     @always_seq(clk.posedge, reset=reset)
     def walk():
-        done.next = False
         if start:
             address.next = first + 1
             to_fetch.next = count - 1
@@ -102,7 +102,6 @@ def dispatcher(
             if block_done:
                 to_finish.next = to_finish - 1
                 if to_finish == 1:
-                    done.next = True
                     active.next = False
 
     return offers, completeness, request, memory_port, state, walk

@@ -50,7 +50,7 @@ def stream(
     @always_comb
     def reader_view():
         job_ready.next = remaining == 0
-        ready.next = cursor != head
+        ready.next = (cursor != head) or write
         read_addr.next = cursor[bits:]
         write_addr.next = head[bits:]
         following.next = cursor + 1
