@@ -49,9 +49,7 @@ def check_output(output: Path, force: bool) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output.parent).close()
     except OSError as error:
-        raise FlowError(
-            f"the output folder '{output}' cannot be written: {error.strerror}; choose another"
-        ) from None
+        raise FlowError(f"the output folder '{output}' cannot be written: {error.strerror}; choose another") from None
 
 
 def check_file(output: Path, force: bool) -> None:
@@ -61,9 +59,7 @@ def check_file(output: Path, force: bool) -> None:
     try:
         tempfile.TemporaryFile(dir=output.parent).close()
     except OSError as error:
-        raise FlowError(
-            f"the output file '{output}' cannot be written: {error.strerror}; choose another"
-        ) from None
+        raise FlowError(f"the output file '{output}' cannot be written: {error.strerror}; choose another") from None
 
 
 @contextmanager
@@ -249,9 +245,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
-            raise FlowError(
-                f"'{path}' has format {manifest['format']}, not {FORMAT}; compile the network again"
-            )
+            raise FlowError(f"'{path}' has format {manifest['format']}, not {FORMAT}; compile the network again")
         sums = dict(manifest["sha256"])
     except (ValueError, KeyError, TypeError, UnicodeDecodeError):
         raise FlowError(f"'{path}' is damaged; compile the network again") from None

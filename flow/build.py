@@ -97,9 +97,7 @@ def compile(
         with stage("co-simulate", simulated.count * len(program.layers)) as advance:
             runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
         with stage("co-simulate dense PEs", len(dense.layers)) as advance:
-            dense_runs = run_dense(
-                dense, dense_rtl, runs[0], _budget(simulator).dense, _threads(simulator), advance
-            )
+            dense_runs = run_dense(dense, dense_rtl, runs[0], _budget(simulator).dense, _threads(simulator), advance)
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = verdict.measure(source, compressed, given, simulated, runs)
@@ -182,9 +180,7 @@ def inspect(model: str | Path) -> list[report.Node]:
 # -------------------------------------------------------------------------------- what the user left open
 
 
-def _quantized(
-    source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]
-) -> Network:
+def _quantized(source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]) -> Network:
     """The INT8 network, quantized here from calibration samples if it is float."""
     feeds = None
     if not importer.is_quantized(source):
@@ -210,7 +206,7 @@ def _evaluation(
     if path is not None:
         return samples.load(path, network.model, "evaluation")
     notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
-    return samples.random(network.model, max(count or SAMPLES, 1))
+    return samples.random(network.model, max(count or 0, STORED))
 
 
 def _array(array: tuple[int, int] | None, simulator: engines.Engine, notes: list[str]) -> ArrayConfig:
@@ -226,9 +222,7 @@ def _budget(simulator: engines.Engine) -> Budget:
     return FAST if simulator.fast else SLOW
 
 
-def _count(
-    count: int | None, given: Samples, program: Program, simulator: engines.Engine, notes: list[str]
-) -> int:
+def _count(count: int | None, given: Samples, program: Program, simulator: engines.Engine, notes: list[str]) -> int:
     """How many samples are simulated."""
     if count is not None:
         if not 1 <= count <= given.count:
@@ -240,9 +234,7 @@ def _count(
     cycles = sum(layer_cycles(scheduled, program.config) for scheduled in program.layers)
     affordable = max(1, _budget(simulator).samples // cycles)
     if affordable < min(SAMPLES, given.count):
-        notes.append(
-            f"One sample takes about {cycles:,} cycles: {affordable} simulated; --samples K asks for more."
-        )
+        notes.append(f"One sample takes about {cycles:,} cycles: {affordable} simulated; --samples K asks for more.")
     return min(SAMPLES, given.count, affordable)
 
 

@@ -63,9 +63,7 @@ class Size(click.ParamType):
 
     name = "ROWSxCOLUMNS"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         parts = str(value).lower().split("x")
         if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
             self.fail(f"an array size is ROWSxCOLUMNS, for example 16x32, but it is '{value}'", param, ctx)
@@ -104,9 +102,7 @@ def _with(command: Command, options: list[Callable[[Command], Command]]) -> Comm
 
 def _engine_option(command: Command) -> Command:
     names = ", ".join(ENGINES)
-    return click.option("--engine", metavar="NAME", help=f"One of {names}; default: verilator, else myhdl.")(
-        command
-    )
+    return click.option("--engine", metavar="NAME", help=f"One of {names}; default: verilator, else myhdl.")(command)
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else.")

@@ -67,9 +67,7 @@ def output_tensor(layer: ArrayLayer, rows: NDArray[Any]) -> NDArray[Any]:
     return output.from_int8(reference.to_output(layer, rows))
 
 
-def locate(
-    scheduled: LayerSchedule, config: ArrayConfig, got: NDArray[Any], want: NDArray[Any]
-) -> str | None:
+def locate(scheduled: LayerSchedule, config: ArrayConfig, got: NDArray[Any], want: NDArray[Any]) -> str | None:
     """The first element where RTL and reference differ: layer, tile, array row and column, channel."""
     if np.array_equal(got, want):
         return None
@@ -90,16 +88,13 @@ def locate(
 def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
     """When a layer has certainly hung: four times what all its phases take one after the other."""
     drains = sum(
-        block.tiles * scheduled.planes * (-(-len(block.channels) // config.lanes) + 16)
-        for block in scheduled.blocks
+        block.tiles * scheduled.planes * (-(-len(block.channels) // config.lanes) + 16) for block in scheduled.blocks
     )
     loads = sum(block.tiles * block.steps * config.beats for block in scheduled.blocks)
     return 1000 + 4 * (scheduled.ideal_cycles + drains + loads + 64 * len(scheduled.blocks))
 
 
-def run_layer(
-    scheduled: LayerSchedule, program: Program, simulator: Simulator, tensor: NDArray[Any]
-) -> LayerRun:
+def run_layer(scheduled: LayerSchedule, program: Program, simulator: Simulator, tensor: NDArray[Any]) -> LayerRun:
     """One layer of one sample through the RTL."""
     layer, config = scheduled.layer, program.config
     codes = layer.input_quantization.to_int8(tensor)

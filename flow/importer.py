@@ -96,8 +96,7 @@ def _check_inputs(model: onnx.ModelProto, place: str) -> None:
                 )
             if axis == 0 and size is not None and size != 1:
                 raise FlowError(
-                    f"the batch must be 1 or open, but '{value.name}' of '{place}' has batch {size}; "
-                    "export again"
+                    f"the batch must be 1 or open, but '{value.name}' of '{place}' has batch {size}; export again"
                 )
 
 
@@ -478,9 +477,7 @@ class _Weights:
     scales: NDArray[np.float32]  # [channels]
 
 
-def _array_layer(
-    graph: _Graph, types: _Types, node: onnx.NodeProto
-) -> tuple[ArrayLayer, list[onnx.NodeProto]]:
+def _array_layer(graph: _Graph, types: _Types, node: onnx.NodeProto) -> tuple[ArrayLayer, list[onnx.NodeProto]]:
     """The layer `node` makes and the nodes it takes over; `_OnHost` with the reason when it cannot."""
     data, input_quantization = _layer_input(graph, types, node)
     weights = _layer_weights(graph, node)
@@ -531,9 +528,7 @@ def _quantization(graph: _Graph, node: onnx.NodeProto, kind: int) -> Quantizatio
 
 def _layer_weights(graph: _Graph, node: onnx.NodeProto) -> _Weights:
     dequantize = graph.producer(_input(node, 1))
-    codes = (
-        graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
-    )
+    codes = graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
     if dequantize is None or codes is None:
         raise _OnHost("its weights are not quantized constants")
     if codes.dtype not in (np.int8, np.uint8) or _attribute(dequantize, "block_size", 0):
@@ -548,9 +543,7 @@ def _layer_weights(graph: _Graph, node: onnx.NodeProto) -> _Weights:
     if node.op_type != "Conv" and codes.ndim != 2:
         raise _OnHost(f"its weights have {codes.ndim} axes, not 2")
     if node.op_type == "Gemm" and (
-        _attribute(node, "alpha", 1.0) != 1.0
-        or _attribute(node, "beta", 1.0) != 1.0
-        or _attribute(node, "transA", 0)
+        _attribute(node, "alpha", 1.0) != 1.0 or _attribute(node, "beta", 1.0) != 1.0 or _attribute(node, "transA", 0)
     ):
         raise _OnHost("alpha and beta must be 1 and transA 0")
     channel_axis = _channel_axis(node)
@@ -586,9 +579,7 @@ def _layer_bias(graph: _Graph, node: onnx.NodeProto, scales: NDArray[np.float32]
     if not name or node.op_type == "MatMul":
         return np.zeros(len(scales), np.int32)
     dequantize = graph.producer(name)
-    codes = (
-        graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
-    )
+    codes = graph.constant(dequantize.input[0]) if dequantize is not None and _is_dequantize(dequantize) else None
     if dequantize is None or codes is None or codes.dtype != np.int32:
         raise _OnHost("its bias is not a quantized int32 constant")
     scale, zero_name = graph.constant(_input(dequantize, 1)), _input(dequantize, 2)

@@ -91,9 +91,7 @@ def _histogram(groups: Int8, valid: Bool) -> NDArray[np.float32]:
     return counts.reshape(-1, values).astype(np.float32)
 
 
-def _nearest(
-    groups: Int8, valid: Bool, columns_pruned: int, candidates: _Candidates, choice: Int
-) -> EncodedGroups:
+def _nearest(groups: Int8, valid: Bool, columns_pruned: int, candidates: _Candidates, choice: Int) -> EncodedGroups:
     """Encode each group under its chosen candidate: nearest legal levels, ties balanced.
 
     A weight exactly between two legal levels goes up or down so that the group's error sum comes as near to

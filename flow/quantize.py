@@ -141,9 +141,7 @@ def _real_bias(
     if source is None or source.input[0] not in constants or source.input[1] not in constants:
         return None
     codes, scale = constants[source.input[0]].reshape(-1), constants[source.input[1]].reshape(-1)
-    zero = (
-        constants.get(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
-    )
+    zero = constants.get(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
     if zero is None:
         return None
     if codes.dtype == np.int32 and np.allclose(scale, scales, rtol=importer.BIAS_SCALE_TOLERANCE, atol=0):
@@ -169,9 +167,7 @@ def _quantize_bias(
     factor = scales if scales.size == size and size > 1 else np.float32(scales[0])
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(factor, np.float32), f"{stem}_scale"))
     node.input[2] = f"{stem}_dequantized"
-    dequantize = helper.make_node(
-        "DequantizeLinear", [stem, f"{stem}_scale"], [node.input[2]], f"{stem}_dequantize"
-    )
+    dequantize = helper.make_node("DequantizeLinear", [stem, f"{stem}_scale"], [node.input[2]], f"{stem}_dequantize")
     if np.ndim(factor):
         dequantize.attribute.append(helper.make_attribute("axis", 0))
     return dequantize

@@ -267,15 +267,11 @@ def inspection(network: Network) -> list[Node]:
     for step in network.steps:
         if isinstance(step, ArrayLayer):
             takes = "int32 sums" if step.output_quantization is None else "8-bit in and out"
-            nodes.append(
-                Node(step.name, step.op, "array", takes, step.output_shape, step.macs, step.weights.size)
-            )
+            nodes.append(Node(step.name, step.op, "array", takes, step.output_shape, step.macs, step.weights.size))
             continue
         for node in step.model.graph.node:
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
                 continue
-            reason = stays.get(
-                f"{node.op_type} '{node.name}'", "not a layer of the array: ONNX Runtime runs it"
-            )
+            reason = stays.get(f"{node.op_type} '{node.name}'", "not a layer of the array: ONNX Runtime runs it")
             nodes.append(Node(node.name, node.op_type, "host", reason, None, 0, 0))
     return nodes

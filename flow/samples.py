@@ -115,9 +115,7 @@ def load_arrays(path: str | Path) -> Arrays:
     return arrays
 
 
-def check_samples(
-    model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str
-) -> Arrays:
+def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str) -> Arrays:
     """Samples [count, ...] by input name, as the model's inputs want them.
 
     A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration")
@@ -137,9 +135,7 @@ def check_samples(
         feeds[value.name] = array
     counts = {name: len(array) for name, array in feeds.items()}
     if len(set(counts.values())) > 1:
-        raise FlowError(
-            f"{what} arrays must hold equally many samples, but they hold {counts}; cut them to one length"
-        )
+        raise FlowError(f"{what} arrays must hold equally many samples, but they hold {counts}; cut them to one length")
     return feeds
 
 
@@ -158,9 +154,7 @@ def _check_array(value: onnx.ValueInfoProto, array: NDArray[Any], what: str) -> 
             f"{list(array.shape)}; reshape them"
         )
     if len(array) == 0:
-        raise FlowError(
-            f"{what} needs at least one sample for input '{value.name}', but there are 0; add samples"
-        )
+        raise FlowError(f"{what} needs at least one sample for input '{value.name}', but there are 0; add samples")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise FlowError(
             f"{what} samples for input '{value.name}' must be finite, but "

@@ -110,9 +110,7 @@ def channel_blocks(layer: ArrayLayer, columns_pruned: NDArray[np.int64], config:
     return blocks
 
 
-def weight_words(
-    block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig
-) -> tuple[Bytes, Bytes]:
+def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
     """Weight and metadata memory words of a block.
 
     Weight word: array column c at bits c*step and on, weight i of the step at bit i; words in the order step,
@@ -214,9 +212,7 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
     """
     allocation = {layer.name: part.columns_pruned for layer, part in zip(layers, encoded, strict=True)}
     schedules = layout(layers, allocation, config)
-    images: dict[str, list[Bytes]] = {
-        name: [] for name in ("descriptor", "weight", "metadata", "parameter", "index")
-    }
+    images: dict[str, list[Bytes]] = {name: [] for name in ("descriptor", "weight", "metadata", "parameter", "index")}
     used = dict.fromkeys(images, 0)
     for scheduled, stored in zip(schedules, encoded, strict=True):
         for block in scheduled.blocks:
@@ -278,9 +274,7 @@ def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config
     return np.ascontiguousarray(tiled).reshape(-1, config.rows * SUBGROUP)
 
 
-def output_rows(
-    scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig
-) -> NDArray[np.int8] | NDArray[np.int32]:
+def output_rows(scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig) -> NDArray[np.int8] | NDArray[np.int32]:
     """Read a layer's result back: output memory to int8 codes (or int32 sums when raw) [positions, channels]."""
     layer = scheduled.layer
     words = memory.reshape(scheduled.tiles, scheduled.planes, layer.channels, config.rows)

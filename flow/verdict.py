@@ -86,9 +86,7 @@ def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
     nodes = [node for node in model.graph.node if any(output in seen for output in node.output)]
     kind = TensorProto.UINT8 if layer.input_quantization.unsigned else TensorProto.INT8
     output = layer.output_quantization
-    result = (
-        TensorProto.FLOAT if output is None else TensorProto.UINT8 if output.unsigned else TensorProto.INT8
-    )
+    result = TensorProto.FLOAT if output is None else TensorProto.UINT8 if output.unsigned else TensorProto.INT8
     graph = helper.make_graph(
         nodes, "layer",
         [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],

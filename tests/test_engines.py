@@ -137,9 +137,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 def contents(seed: int, depth: int = 23) -> dict[str, Memory]:
     random = np.random.default_rng(seed)
-    return {
-        port.name: random.integers(0, 256, (depth, port.bytes), np.uint8) for port in PORTS if not port.lanes
-    }
+    return {port.name: random.integers(0, 256, (depth, port.bytes), np.uint8) for port in PORTS if not port.lanes}
 
 
 def depths(count: int) -> dict[str, int]:
@@ -196,9 +194,7 @@ def test_two_threads(engine: Engine, device: Device, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["nothing", "memory", "cycles"])
-@pytest.mark.parametrize(
-    "engine", [IcarusEngine(), GhdlEngine()], ids=lambda engine: engine.name, indirect=True
-)
+@pytest.mark.parametrize("engine", [IcarusEngine(), GhdlEngine()], ids=lambda engine: engine.name, indirect=True)
 def test_self_checking_testbench(engine: Engine, device: Device, tmp_path: Path, wrong: str) -> None:
     """The shipped testbench passes on the right memories and fails, with a status, on any other."""
     memories, first, count = contents(8), 2, 6

@@ -112,9 +112,7 @@ def design(clk, reset, word, write, signed_bus, y, concat, stored, both, swapped
     for i in range(2):
         children.append(lane(clk, reset, word(8 * i + 8, 8 * i), totals[i], Size(8)))
     for i in range(2):
-        children.append(
-            lane(clk, reset, ConcatSignal(word(4 + i), word(11, 4 * i)), hidden[i][0], Size(12 - 4 * i))
-        )
+        children.append(lane(clk, reset, ConcatSignal(word(4 + i), word(11, 4 * i)), hidden[i][0], Size(12 - 4 * i)))
     joined = ConcatSignal(hidden[1][0](6, 0), hidden[0][0], totals[0])
     children.append(storage(clk, write, word(3, 0), signed_bus(7, 1), stored, Size(6)))
     delayed = [Signal(intbv(0)[16:]) for _ in range(2)]
@@ -156,11 +154,7 @@ def signal(name):
         return Signal(bool(0))
     if name == "y":
         return Signal(modbv(0, min=-512, max=512))
-    return (
-        Signal(intbv(0)[width:])
-        if width > 0
-        else Signal(intbv(0, min=-(2 ** (-width - 1)), max=2 ** (-width - 1)))
-    )
+    return Signal(intbv(0)[width:]) if width > 0 else Signal(intbv(0, min=-(2 ** (-width - 1)), max=2 ** (-width - 1)))
 
 
 def build():
@@ -171,9 +165,7 @@ def cases(count=60):
     """Inputs (reset, word, write, signed_bus) per cycle; the first fill the whole memory."""
     draw = random.Random(7)
     rows = [(int(i < 2), 0x100 * i + i % 8, 1, i - 10) for i in range(10)]
-    return rows + [
-        (0, draw.randrange(2**16), draw.randrange(2), draw.randrange(-128, 128)) for _ in range(count)
-    ]
+    return rows + [(0, draw.randrange(2**16), draw.randrange(2), draw.randrange(-128, 128)) for _ in range(count)]
 
 
 OUTPUTS = [name for name, (way, _) in PORTS.items() if way == "out"]
@@ -217,14 +209,10 @@ def verilog_bench(expected):
     lines.append(f"top dut({', '.join(PORTS)});\ninitial begin clk = 0;")
     for number, (inputs, outputs) in enumerate(zip(cases(), expected, strict=True)):
         reset, word, write, signed_bus = inputs
-        lines.append(
-            f"reset = {reset}; word = {word}; write = {write}; signed_bus = {signed_bus}; #5 clk = 1; #5;"
-        )
+        lines.append(f"reset = {reset}; word = {word}; write = {write}; signed_bus = {signed_bus}; #5 clk = 1; #5;")
         if number >= 10:
             for name, value in zip(OUTPUTS, outputs, strict=True):
-                lines.append(
-                    f'if ({name} !== {value}) begin $display("{number} {name} %d", {name}); bad = 1; end'
-                )
+                lines.append(f'if ({name} !== {value}) begin $display("{number} {name} %d", {name}); bad = 1; end')
         lines.append("clk = 0;")
     lines.append('if (!bad) $display("PASS");\nend\nendmodule')
     return "\n".join(lines)
@@ -245,9 +233,7 @@ def vhdl_bench(expected):
         if number >= 10:
             for name, value in zip(OUTPUTS, outputs, strict=True):
                 bits = f"{value:0{abs(PORTS[name][1])}b}"
-                lines.append(
-                    f'assert std_logic_vector({name}) = "{bits}" report "{number} {name}" severity failure;'
-                )
+                lines.append(f'assert std_logic_vector({name}) = "{bits}" report "{number} {name}" severity failure;')
         lines.append("clk <= '0';")
     lines.append('report "PASS"; wait;\nend process;\nend architecture;')
     return "\n".join(lines)

@@ -52,9 +52,7 @@ class Builder:
         product = self.constant(np.float32(input_scale) * scales)
         return weight, self.node("DequantizeLinear", bias, product, axis=0)
 
-    def model(
-        self, inputs: dict[str, list[Any]], output: str, rank: int = 2, opset: int = 17
-    ) -> onnx.ModelProto:
+    def model(self, inputs: dict[str, list[Any]], output: str, rank: int = 2, opset: int = 17) -> onnx.ModelProto:
         values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
         result = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None] * rank)
         graph = helper.make_graph(self.nodes, "net", values, [result], self.constants)
@@ -173,9 +171,7 @@ def test_cut_reads_a_layer() -> None:
     model = conv_net(strides=[2, 1], pads=[1, 0, 2, 1], dilations=[1, 2])
     network = importer.cut(model, "net")
     (layer,) = network.layers
-    codes = numpy_helper.to_array(
-        next(t for t in network.model.graph.initializer if t.name == layer.weight_tensor)
-    )
+    codes = numpy_helper.to_array(next(t for t in network.model.graph.initializer if t.name == layer.weight_tensor))
     assert layer.weights.shape == (8, 3 * 2 * 4)
     assert layer.weights[5, (2 * 2 + 1) * 4 + 3] == codes[5, 3, 2, 1]
     assert layer.input_quantization == Quantization(np.float32(0.05), 3, False)
@@ -279,9 +275,7 @@ def test_canonical_form_is_a_fixed_point() -> None:
 def test_with_weights_is_the_inverse_of_cut() -> None:
     network = importer.cut(residual_net(), "net")
     rng = np.random.default_rng(3)
-    weights = {
-        layer.name: rng.integers(-128, 128, layer.weights.shape).astype(np.int8) for layer in network.layers
-    }
+    weights = {layer.name: rng.integers(-128, 128, layer.weights.shape).astype(np.int8) for layer in network.layers}
     pruned = importer.cut(importer.with_weights(network.model, weights, network.layers), "net")
     assert all(np.array_equal(layer.weights, weights[layer.name]) for layer in pruned.layers)
     same = {layer.name: layer.weights for layer in network.layers}
@@ -291,9 +285,7 @@ def test_with_weights_is_the_inverse_of_cut() -> None:
 def test_with_weights_refuses_a_wrong_shape() -> None:
     network = importer.cut(residual_net(), "net")
     with pytest.raises(FlowError, match="int8 \\[1, 2\\] for int8 \\[6, 27\\]"):
-        importer.with_weights(
-            network.model, {network.layers[0].name: np.zeros((1, 2), np.int8)}, network.layers
-        )
+        importer.with_weights(network.model, {network.layers[0].name: np.zeros((1, 2), np.int8)}, network.layers)
 
 
 # -------------------------------------------------------------------------------- real networks

@@ -49,9 +49,7 @@ def test_a_float_network_runs_on_the_array(batch: Any, unsigned: bool) -> None:
 def test_quantizing_twice_gives_the_same_bytes() -> None:
     model = float_net()
     feeds = samples(model, 8)
-    first, second = (
-        quantize.quantize(model, feeds)[0].SerializeToString(deterministic=True) for _ in range(2)
-    )
+    first, second = (quantize.quantize(model, feeds)[0].SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
 
 

@@ -28,10 +28,7 @@ def conv_layer(
     reduction = int(np.prod(window.kernel)) * channels[0] // groups
     spans = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
     axes = range(len(sizes))
-    out = [
-        (sizes[a] + window.pads[a] + window.pads[a + len(sizes)] - spans[a]) // window.strides[a] + 1
-        for a in axes
-    ]
+    out = [(sizes[a] + window.pads[a] + window.pads[a + len(sizes)] - spans[a]) // window.strides[a] + 1 for a in axes]
     return ArrayLayer(
         name="conv", op="Conv", input="x", output="y", weight_tensor="w",
         weights=rng.integers(-128, 128, (channels[1], reduction)).astype(np.int8),
@@ -83,9 +80,7 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "layer", CONVOLUTIONS, ids=["same", "strided", "depthwise", "grouped", "1d", "3d", "long"]
-)
+@pytest.mark.parametrize("layer", CONVOLUTIONS, ids=["same", "strided", "depthwise", "grouped", "1d", "3d", "long"])
 def test_accumulate_equals_conv_integer(layer: ArrayLayer) -> None:
     codes = np.random.default_rng(4).integers(-128, 128, (2, *layer.input_shape)).astype(np.int8)
     expected = conv_integer(layer, codes)
@@ -122,9 +117,7 @@ def with_factor(*factors: float) -> ArrayLayer:
     """A layer whose requantization factors are exactly `factors`."""
     layer = conv_layer((1, len(factors)), (3,), Window((1,), (1,), (0, 0), (1,)))
     one = Quantization(np.float32(1), 0, False)
-    return replace(
-        layer, weight_scales=np.array(factors, np.float32), input_quantization=one, output_quantization=one
-    )
+    return replace(layer, weight_scales=np.array(factors, np.float32), input_quantization=one, output_quantization=one)
 
 
 def test_multipliers_are_the_float32_factor() -> None:

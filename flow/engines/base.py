@@ -102,9 +102,7 @@ class Result:
 class Simulator(Protocol):
     """One device, ready to run. Two simulators may run in two threads at once."""
 
-    def run(
-        self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
-    ) -> Result:
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
         """Run from reset until done.
 
         `memories` has one entry for each read port, `writes` the depth of each write port's memory.

@@ -35,9 +35,7 @@ class GhdlEngine:
 
 @cache
 def _version() -> str:
-    return subprocess.run(
-        ["ghdl", "--version"], check=True, capture_output=True, text=True
-    ).stdout.splitlines()[0]
+    return subprocess.run(["ghdl", "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
 
 
 class GhdlSimulator:
@@ -46,9 +44,7 @@ class GhdlSimulator:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def run(
-        self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
-    ) -> Result:
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
         read = check_run(self.device, memories, first, count, writes, limit)
         depths = writes | {name: len(memory) for name, memory in read.items()}
         bench = vhdl_testbench(self.device.name, self.device.ports, depths, first, count, limit)
@@ -64,7 +60,5 @@ class GhdlSimulator:
     def _call(self, command: list[str], folder: Path) -> str:
         done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(
-                f"{command[0]} on {self.device.name} failed:\n{(done.stdout + done.stderr)[-4000:]}"
-            )
+            raise RuntimeError(f"{command[0]} on {self.device.name} failed:\n{(done.stdout + done.stderr)[-4000:]}")
         return done.stdout

@@ -48,9 +48,7 @@ class NativeSimulator:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def run(
-        self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
-    ) -> Result:
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
         read = check_run(self.device, memories, first, count, writes, limit)
         written = empty(self.device, writes)
         assert self.device.build

@@ -57,9 +57,7 @@ def read_outputs(
     for line in output.splitlines():
         match line.split():
             case ["CYCLES", cycles]:
-                written = {
-                    port.name: read_hex(folder / f"{port.name}.out.hex", port.bytes) for port in device.writes
-                }
+                written = {port.name: read_hex(folder / f"{port.name}.out.hex", port.bytes) for port in device.writes}
                 return Result(int(cycles), written)
             case ["LIMIT"]:
                 raise not_done(device, engine, limit)
@@ -254,9 +252,7 @@ def vhdl_testbench(
         show += [f"if {name}_shown then", f"    {name}_data <= {name}_next;", "end if;"]
     for port in writes:
         name, depth, width, bits = port.name, depths[port.name], port.width, 8 * port.bytes
-        load.append(
-            f"for word in 0 to {depth - 1} loop\n    {name}_memory(word) := (others => '0');\nend loop;"
-        )
+        load.append(f"for word in 0 to {depth - 1} loop\n    {name}_memory(word) := (others => '0');\nend loop;")
         declare.append(f"variable {name}_at: unsigned({ADDRESS_BITS - 1} downto 0);")
         store.append(
             f"for lane in 0 to {port.lanes - 1} loop\n"
@@ -386,10 +382,4 @@ end architecture;
 
 def _vhdl_load(file: str, target: str, depth: int, read_word: str) -> str:
     body = _lines(4, [read_word.format(target=target)])
-    return (
-        f'file_open(hex, "{file}", read_mode);\n'
-        f"for word in 0 to {depth - 1} loop\n"
-        f"{body}"
-        f"end loop;\n"
-        f"file_close(hex);"
-    )
+    return f'file_open(hex, "{file}", read_mode);\nfor word in 0 to {depth - 1} loop\n{body}end loop;\nfile_close(hex);'

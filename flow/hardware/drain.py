@@ -170,11 +170,7 @@ def write_back(
     planes = [Signal(intbv(0)[2:]) for _ in range(3)]
     posts = [Signal(intbv(0)[25:]) for _ in range(3)]
     parts = [
-        [
-            delay(clk, a, b)
-            for chain in (valid, done, planes, posts)
-            for a, b in zip(chain, chain[1:], strict=False)
-        ],
+        [delay(clk, a, b) for chain in (valid, done, planes, posts) for a, b in zip(chain, chain[1:], strict=False)],
         delay(clk, lanes_valid, valid[0]),
         delay(clk, block_done, done[0]),
         delay(clk, plane, planes[0]),

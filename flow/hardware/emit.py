@@ -46,10 +46,7 @@ def emit(config: ArrayConfig, folder: Path) -> Device:
             widths.update(port.signals)
         single = {"clk", "reset", "start", "busy", "done"} | {f"{port.name}_en" for port in ports}
         return accelerator(
-            **{
-                name: Signal(bool(0)) if name in single else Signal(intbv(0)[width:])
-                for name, width in widths.items()
-            },
+            **{name: Signal(bool(0)) if name in single else Signal(intbv(0)[width:]) for name, width in widths.items()},
             config=config,
         )
 

@@ -248,9 +248,7 @@ def export(build: Callable[[], Block], name: str, folder: Path, language: Langua
         _export = None
         toVerilog.no_testbench, toVerilog.no_myhdl_header, toVHDL.no_myhdl_header = options
     if not state.files or state.files[-1].stem != name:
-        raise ExportError(
-            "build() must instantiate the top block, decorated with hierarchy.block, and return it"
-        )
+        raise ExportError("build() must instantiate the top block, decorated with hierarchy.block, and return it")
     return state.files
 
 
@@ -371,18 +369,14 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
         for element in memory.mem:
             _name_slices(element, hdl)
         if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
-            raise ExportError(
-                f"{where}: list {memory.name} is driven by processes and by blocks; use two lists"
-            )
+            raise ExportError(f"{where}: list {memory.name} is driven by processes and by blocks; use two lists")
     for signal in signals:
         if signal._name.lower() in KEYWORDS:
             signal._name += "_signal"
             _name_slices(signal, hdl)
         if isinstance(signal, ConcatSignal):
             if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
-                raise ExportError(
-                    f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one"
-                )
+                raise ExportError(f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one")
             if hdl == "VHDL":
                 signal._args = tuple(_unsigned_part(part) for part in signal._args)
         elif hdl == "Verilog" and not signal._driven and _signed(signal) and signal._val < 0:
@@ -392,6 +386,7 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
     taken = {signal._name.lower() for signal in signals} | {memory.name.lower() for memory in memories}
     taken |= KEYWORDS
     for tree in trees:
+        _sort_signals(tree)
         attribute = "label" if isinstance(tree, _Instance) else "name"
         label = getattr(tree, attribute)
         while label.lower() in taken:
@@ -399,6 +394,14 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
         taken.add(label.lower())
         setattr(tree, attribute, label)
     return [name for name in block.argnames if block.argdict[name]._driven]
+
+
+def _sort_signals(tree: Any) -> None:
+    """MyHDL lists a process's signals in the order of a set, which changes from run to run."""
+    for attribute in ("senslist", "sigregs"):
+        signals = getattr(tree, attribute, None)
+        if signals and all(isinstance(signal, _Signal) for signal in signals):
+            setattr(tree, attribute, sorted(signals, key=lambda signal: signal._name))
 
 
 def _name_slices(signal: Any, hdl: str) -> None:

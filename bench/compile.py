@@ -1,0 +1,85 @@
+"""Seconds of every stage of `bbs compile`, and what the RTL's cycles say: speed-up and utilization per layer.
+
+    python -m bench.compile MODEL.onnx [--preset P] [--array RxC] [--samples K] [--engine E]
+                            [--calibration FILE] [--evaluate FILE] [--fresh]
+
+`--fresh` builds the simulators anew, in a cache of its own; without it the second run shows what the cache saves.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from flow import build
+from flow.cli import Size, print_report
+from flow.compress import pruning
+
+
+class Clock:
+    """Progress that only takes the time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+        start = time.perf_counter()
+        yield lambda: None
+        self.seconds[name] = time.perf_counter() - start
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--preset")
+@click.option("--array", type=Size())
+@click.option("--samples", "count", type=int)
+@click.option("--engine")
+@click.option("--calibration", type=click.Path(path_type=Path))
+@click.option("--evaluate", type=click.Path(path_type=Path))
+@click.option("--fresh", is_flag=True)
+def main(
+    model: Path,
+    preset: str | None,
+    array: tuple[int, int] | None,
+    count: int | None,
+    engine: str | None,
+    calibration: Path | None,
+    evaluate: Path | None,
+    fresh: bool,
+) -> None:
+    """Compile once and print the report, then the seconds."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        if fresh:
+            os.environ["BBS_CACHE"] = f"{folder}/cache"
+        report = build.compile(
+            model,
+            Path(folder) / "build",
+            chosen=pruning(preset),
+            calibration=calibration,
+            evaluate=evaluate,
+            array=array,
+            engine=engine,
+            count=count,
+            stage=clock,
+        )
+    print_report(report)
+    summary = report.summary
+    for name, seconds in clock.seconds.items():
+        click.echo(f"{seconds:8.2f} s  {name}")
+    simulated = clock.seconds["co-simulate"]
+    click.echo(
+        f"{simulated / summary['samples']:8.2f} s  per simulated sample, "
+        f"{summary['cycles'] * summary['samples'] / simulated:,.0f} cycles/s, {os.cpu_count()} cores"
+    )
+
+
+if __name__ == "__main__":
+    main()

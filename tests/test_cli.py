@@ -1,0 +1,196 @@
+"""The command: exit status, one line for what cannot be used, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from flow import cli
+from tests.test_importer import residual_net
+from tests.test_quantize import float_net
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """run(*arguments): exit status, stdout, stderr of `bbs`."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bbs", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with small.onnx (INT8), float.onnx, and calibration samples, good and bad."""
+    onnx.save(residual_net(), str(tmp_path / "small.onnx"))
+    onnx.save(float_net(), str(tmp_path / "float.onnx"))
+    x = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "good.npz", x=x)
+    np.savez(tmp_path / "shape.npz", x=x[:, :, :4])
+    np.savez(tmp_path / "dtype.npz", x=x.astype(np.float64))
+    np.savez(tmp_path / "nan.npz", x=np.where(x > 2, np.nan, x).astype(np.float32))
+    (tmp_path / "text.onnx").write_text("this is no network")
+    (tmp_path / "truncated.onnx").write_bytes((tmp_path / "small.onnx").read_bytes()[:300])
+    (tmp_path / "file").write_text("")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.tex").write_text("")
+    external(tmp_path)
+    unknown_operator(tmp_path)
+    dynamic(tmp_path)
+    no_layer(tmp_path)
+    return tmp_path
+
+
+def external(folder: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(residual_net())
+    onnx.save(
+        model,
+        str(folder / "external.onnx"),
+        save_as_external_data=True,
+        location="data.bin",
+        size_threshold=0,
+    )
+    (folder / "data.bin").unlink()
+
+
+def unknown_operator(folder: Path) -> None:
+    model = residual_net()
+    model.graph.node[0].op_type = "Frobnicate"
+    (folder / "operator.onnx").write_bytes(model.SerializeToString())
+
+
+def dynamic(folder: Path) -> None:
+    model = residual_net()
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    onnx.save(model, str(folder / "dynamic.onnx"))
+
+
+def no_layer(folder: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xy"]
+    graph = helper.make_graph([node], "nothing", values[:1], values[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        str(folder / "nothing.onnx"),
+    )
+    np.savez(folder / "four.npz", x=np.ones((2, 4), np.float32))
+
+
+SMALL = ("--array", "2x2", "--engine", "myhdl", "--samples", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("absent.onnx",), "no file"),
+        (("text.onnx",), "not an ONNX file"),
+        (("truncated.onnx",), "truncated"),
+        (("external.onnx",), "external data"),
+        (("operator.onnx",), "Frobnicate"),
+        (("dynamic.onnx",), "height"),
+        (("nothing.onnx", "--calibration", "four.npz"), "no layer for the array"),
+        (("float.onnx",), "needs calibration samples"),
+        (("float.onnx", "--calibration", "absent.npz"), "no file"),
+        (("float.onnx", "--calibration", "text.onnx"), "text.onnx"),
+        (("float.onnx", "--calibration", "shape.npz"), "must have shape"),
+        (("float.onnx", "--calibration", "dtype.npz"), "must be float32"),
+        (("float.onnx", "--calibration", "nan.npz"), "NaN"),
+        (("small.onnx", "--evaluate", "dtype.npz"), "must be float32"),
+        (("small.onnx", "--preset", "extreme"), "conservative, moderate"),
+        (("small.onnx", "--preset", "moderate", "--columns", 3), "one or the other"),
+        (("small.onnx", "--columns", 7), "0..6"),
+        (("small.onnx", "--columns", -1), "0..6"),
+        (("small.onnx", "--sensitive", 20), "0..1"),
+        (("small.onnx", "--method", "magic"), "rounded-averaging"),
+        (("small.onnx", "--array", "0x4"), "1 to 64"),
+        (("small.onnx", "--array", "4x400"), "1 to 64"),
+        (("small.onnx", "--array", "big"), "ROWSxCOLUMNS"),
+        (("small.onnx", "--engine", "spice"), "unknown engine"),
+        (("small.onnx", "--samples", 0), "must be 1 to"),
+        (("small.onnx", "--frobnicate"), "No such option"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], words: str
+) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    given = arguments if "--engine" in arguments or "--array" in arguments else (*arguments, *SMALL[:4])
+    status, out, err = run("compile", *given, "-o", "out")
+    assert status == 2
+    assert out == ""
+    assert err.startswith("bbs: error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_outputs_in_use_are_kept(run: Run, place: Path) -> None:
+    model = place / "small.onnx"
+    for output, words in (("file", "is a file"), ("used", "in use"), ("file/below", "cannot be written")):
+        status, _, err = run("compile", model, *SMALL, "-o", place / output)
+        assert (status, words in err) == (2, True), err
+    status, _, err = run("compile", model, *SMALL, "-o", place / "used", "--force")
+    assert (status, "earlier build only" in err) == (2, True), err
+    assert (place / "used" / "thesis.tex").exists()
+    status, _, err = run("compress", model, "-o", place / "file")
+    assert (status, "exists" in err) == (2, True), err
+
+
+def test_a_missing_simulator_is_said(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    status, _, err = run("compile", place / "small.onnx", "--engine", "icarus", "-o", place / "out")
+    assert status == 2
+    assert "apt-get install iverilog" in err
+
+
+def test_compile_cosim_and_force(run: Run, place: Path) -> None:
+    status, out, err = run("compile", place / "small.onnx", *SMALL, "-o", place / "out")
+    assert status == 0, err
+    assert "Verdict: pass" in out
+    assert "random inputs are used" in err
+    status, out, err = run("compile", place / "small.onnx", *SMALL, "-o", place / "out", "--force", "--json")
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    assert report == json.loads((place / "out" / "report.json").read_text())
+    status, out, err = run("cosim", place / "out", "--engine", "myhdl", "--samples", 2, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["summary"]["samples"] == 2
+    status, _, err = run("cosim", place / "out", "--engine", "myhdl", "--samples", 17)
+    assert (status, "1 to 4" in err) == (2, True)
+    status, _, err = run("cosim", place)
+    assert (status, "no build" in err) == (2, True)
+
+
+def test_a_failed_verdict_is_status_1(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flow.verdict.TIER2_LSB", -1)
+    status, out, _ = run("compile", place / "small.onnx", *SMALL, "-o", place / "out")
+    assert status == 1
+    assert "Verdict: fail" in out
+    assert (place / "out" / "report.html").exists()
+
+
+def test_inspect_and_help(run: Run, place: Path) -> None:
+    status, out, _ = run("inspect", place / "small.onnx", "--json")
+    assert status == 0
+    assert {node["target"] for node in json.loads(out)["nodes"]} == {"array", "host"}
+    assert run("--help")[0] == 0
+    assert run()[0] == 2
