@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from flow import build
-from flow.cli import Size, print_report
+from flow.cli import array, print_report
 from flow.compress import pruning
 
 
@@ -38,7 +38,7 @@ class Clock:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--preset")
-@click.option("--array", type=Size())
+@array
 @click.option("--samples", "count", type=int)
 @click.option("--engine")
 @click.option("--calibration", type=click.Path(path_type=Path))

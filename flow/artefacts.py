@@ -186,6 +186,7 @@ LAYERS := {" ".join(layers)}
 VERILOG := {verilog}
 VHDL := {vhdl}
 VERILATOR ?= verilator
+OPTIONS := -Wno-fatal -Wno-lint -Wno-style -CFLAGS -std=gnu++20 -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include
 CHOSEN := $(if $(filter all,$(LAYER)),$(LAYERS),$(LAYER))
 
 .PHONY: icarus verilator ghdl clean
@@ -198,20 +199,22 @@ define place
 rm -rf $@ && mkdir -p $@ && ln -s $(abspath ../memory)/*.hex $(abspath ../vectors/$*)/*.hex $@/
 endef
 
-run/icarus/%: %.v
+run/icarus/%: %.v FORCE
 \t@$(place)
 \tiverilog -g2012 -s {top} -o $@/bench $(VERILOG) $<
 \tcd $@ && vvp -n bench
 
-run/verilator/%: %.v
+run/verilator/%: %.v FORCE
 \t@$(place)
-\t$(VERILATOR) --binary -Wno-fatal -Wno-lint -Wno-style --top-module {top} --Mdir $@/obj -o bench $(VERILOG) $<
+\t$(VERILATOR) --binary $(OPTIONS) --top-module {top} --Mdir $@/obj -o bench $(VERILOG) $<
 \tcd $@ && ./obj/bench
 
-run/ghdl/%: %.vhd
+run/ghdl/%: %.vhd FORCE
 \t@$(place)
 \tcd $@ && ghdl -a --std=08 $(abspath $(VHDL) $<)
 \tcd $@ && ghdl --elab-run --std=08 {top} --max-stack-alloc=0
+
+FORCE:
 
 clean:
 \trm -rf run

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -58,16 +57,14 @@ def stage(name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
         progress.update(task, total=total or 1, completed=total or 1)
 
 
-class Size(click.ParamType):
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """ROWSxCOLUMNS, such as 16x32."""
-
-    name = "ROWSxCOLUMNS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        parts = str(value).lower().split("x")
-        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-            self.fail(f"an array size is ROWSxCOLUMNS, for example 16x32, but it is '{value}'", param, ctx)
-        return int(parts[0]), int(parts[1])
+    if value is None:
+        return None
+    parts = value.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise FlowError(f"an array size is ROWSxCOLUMNS, but it is '{value}'; give --array 16x32, for example")
+    return int(parts[0]), int(parts[1])
 
 
 def _pruning_options(command: Command) -> Command:
@@ -94,7 +91,7 @@ def _data_options(command: Command) -> Command:
     return _with(command, options)
 
 
-def _with(command: Command, options: list[Callable[[Command], Command]]) -> Command:
+def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
@@ -108,7 +105,7 @@ def _engine_option(command: Command) -> Command:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else.")
 force = click.option("--force", is_flag=True, help="Replace an earlier output.")
 model = click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
-array = click.option("--array", type=Size(), help="Size of the array; default 16x32.")
+array = click.option("--array", metavar="ROWSxCOLUMNS", callback=_size, help="Size of the array; default 16x32.")
 count = click.option("--samples", "count", type=int, metavar="K", help="How many samples to simulate.")
 
 

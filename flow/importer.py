@@ -466,7 +466,7 @@ def _measure(
 # -------------------------------------------------------------------------------- array layers
 
 
-class _OnHost(Exception):
+class _OnHost(Exception):  # noqa: N818 - a decision, not an error
     """Why a Conv, Gemm or MatMul cannot run on the array."""
 
 

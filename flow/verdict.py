@@ -57,7 +57,7 @@ def accumulators_model(layer: ArrayLayer) -> onnx.ModelProto:
             pads=window.pads, dilations=window.dilations, group=layer.groups,
         )  # fmt: skip
     zero = np.array(layer.input_quantization.zero_point + 128, np.uint8)
-    shape = ["rows", layer.reduction] if layer.window is None else [1, *layer.input_shape]
+    shape: list[str | int] = ["rows", layer.reduction] if layer.window is None else [1, *layer.input_shape]
     graph = helper.make_graph(
         [node], "accumulators",
         [helper.make_tensor_value_info("x", TensorProto.UINT8, shape)],
@@ -116,7 +116,10 @@ def lsb_differences(layer: ArrayLayer, run: LayerRun, judged: NDArray[Any]) -> N
     allowed = reference.to_output(layer, (layer.reduction + 2) * 2.0**-24 * size * scales)
     step = reference.to_output(layer, np.broadcast_to(scales, run.rows.shape))
     excess = np.maximum(error - allowed, 0)
-    return np.ceil(np.divide(excess, step, out=np.zeros_like(excess), where=step > 0)).astype(np.int64)
+    steps: NDArray[np.int64] = np.ceil(np.divide(excess, step, out=np.zeros_like(excess), where=step > 0)).astype(
+        np.int64
+    )
+    return steps
 
 
 def judge(

@@ -117,7 +117,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     options = {"path": str(folder), "no_myhdl_header": True}
     copier(**top_signals(PORTS)).convert(hdl="Verilog", testbench=False, **options)
     copier(**top_signals(PORTS)).convert(hdl="VHDL", **options)
-    vhdl = tuple(sorted(folder.glob("pck_myhdl*.vhd"))) + (folder / "copier.vhd",)
+    vhdl = (*sorted(folder.glob("pck_myhdl*.vhd")), folder / "copier.vhd")
     return Device("copier", (folder / "copier.v",), vhdl, PORTS, copier)
 
 

@@ -122,5 +122,6 @@ def accelerator(
         output_valid, output_addr, output_data, blocks_done, config,
     )  # fmt: skip
     return (
-        synchronous_reset, control, weights, metadata, activations, parameters, indices, compute, elements, draining, writing,
+        synchronous_reset, control, weights, metadata, activations, parameters, indices, compute, elements,
+        draining, writing,
     )  # fmt: skip

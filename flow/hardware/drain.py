@@ -1,5 +1,7 @@
 """Write-back: drains finished tiles, requantizes them and restores the channel order by the index table."""
 
+from itertools import pairwise
+
 from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.config import INDEX_BITS, PARAMETER_BITS
@@ -170,7 +172,7 @@ def write_back(
     planes = [Signal(intbv(0)[2:]) for _ in range(3)]
     posts = [Signal(intbv(0)[25:]) for _ in range(3)]
     parts = [
-        [delay(clk, a, b) for chain in (valid, done, planes, posts) for a, b in zip(chain, chain[1:], strict=False)],
+        [delay(clk, a, b) for chain in (valid, done, planes, posts) for a, b in pairwise(chain)],
         delay(clk, lanes_valid, valid[0]),
         delay(clk, block_done, done[0]),
         delay(clk, plane, planes[0]),

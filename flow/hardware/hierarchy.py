@@ -165,7 +165,7 @@ class _Export:
 _export: _Export | None = None
 
 
-class block(block_decorator):
+class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all of them
     """Decorator of every hardware block: `myhdl.block`, and one module per block inside `export`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Block:
