@@ -175,7 +175,7 @@ def test_compile_cosim_and_force(run: Run, place: Path) -> None:
     assert (status, err) == (0, "")
     assert json.loads(out)["summary"]["samples"] == 2
     status, _, err = run("cosim", place / "out", "--engine", "myhdl", "--samples", 17)
-    assert (status, "1 to 4" in err) == (2, True)
+    assert (status, "1 to 16" in err) == (2, True)
     status, _, err = run("cosim", place)
     assert (status, "no build" in err) == (2, True)
 

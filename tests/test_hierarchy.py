@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import require_tool
 from myhdl import (
     ConcatSignal,
     ResetSignal,
@@ -24,6 +23,7 @@ from myhdl import (
 )
 
 from flow.hardware.hierarchy import ExportError, block, export
+from tests.conftest import require_tool
 
 
 @dataclasses.dataclass(frozen=True)
