@@ -60,9 +60,7 @@ def allocate(
     """
     check_columns_pruned(columns_pruned)
     if not 0 <= sensitive <= 1:
-        raise FlowError(
-            f"the share of sensitive channels (beta) must be 0..1 (0..100 %), got {sensitive:g}; write 20 % as 0.2"
-        )
+        raise FlowError(f"beta, the sensitive share, must be 0..1, got {sensitive:g}; write 20 % as 0.2")
     if channels_parallel < 1:
         raise FlowError(f"channels processed in parallel must be 1 or more, got {channels_parallel}; use 32")
     counts = _sensitive_counts(layers, sensitive)

@@ -68,11 +68,11 @@ BBS = Encoding()
 
 def check_columns_pruned(columns_pruned: int, place: str = "") -> None:
     """Raise FlowError unless N is one the format can hold; `place` names the layer in the message."""
-    if not 0 <= columns_pruned <= BBS.max_columns_pruned:
+    if columns_pruned not in range(BBS.max_columns_pruned + 1):  # 2.5 is none either
         where = f" in {place}" if place else ""
         raise FlowError(
             f"pruned bit columns must be 0..{BBS.max_columns_pruned}, got {columns_pruned}{where}; "
-            "choose a number in that range"
+            "choose a whole number in that range"
         )
 
 

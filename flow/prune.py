@@ -33,6 +33,7 @@ class _Candidates:
     `errors` float32 [256, candidates], row = weight + 128. Sums over a group stay below 2**24: exact.
     """
 
+    columns_pruned: int
     r: Int
     d: Int
     lowest: Int
@@ -62,7 +63,7 @@ def _candidates(columns_pruned: int, drop_contained: bool) -> _Candidates:
     step = np.int64(1) << (columns_pruned - r)
     kept = np.clip((weights - d + step // 2) // step, lowest, highest)
     errors = (kept * step + d - weights) ** 2
-    return _Candidates(r, d, lowest, highest, errors.astype(np.float32))
+    return _Candidates(columns_pruned, r, d, lowest, highest, errors.astype(np.float32))
 
 
 def _legal_kept(columns_pruned: int, r: Int, d: Int) -> tuple[Int, Int]:
@@ -91,13 +92,13 @@ def _histogram(groups: Int8, valid: Bool) -> NDArray[np.float32]:
     return counts.reshape(-1, values).astype(np.float32)
 
 
-def _nearest(groups: Int8, valid: Bool, columns_pruned: int, candidates: _Candidates, choice: Int) -> EncodedGroups:
+def _nearest(groups: Int8, valid: Bool, candidates: _Candidates, choice: Int) -> EncodedGroups:
     """Encode each group under its chosen candidate: nearest legal levels, ties balanced.
 
     A weight exactly between two legal levels goes up or down so that the group's error sum comes as near to
     zero as it can: with all ties up the sum is s, each tie sent down takes off one step.
     """
-    r, d = candidates.r[choice], candidates.d[choice]
+    columns_pruned, r, d = candidates.columns_pruned, candidates.r[choice], candidates.d[choice]
     shift = (columns_pruned - r)[:, None].astype(np.int32)
     step = np.int32(1) << shift
     constant = d[:, None].astype(np.int32)
@@ -153,16 +154,21 @@ def _average_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGro
     shift = (columns_pruned - r)[:, None]
     low_bits = np.where(valid, groups & ((1 << shift) - 1), 0)
     mean = low_bits.sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
-    constant = np.minimum(np.rint(mean), BBS.constant_max).astype(np.int8)
-    kept = np.where(valid, groups.astype(np.int32) >> shift, 0).astype(np.int8)
-    return EncodedGroups(columns_pruned, kept, r.astype(np.uint8), constant)
+    constant = np.rint(mean).astype(np.int32)
+    kept = np.where(valid, groups.astype(np.int32) >> shift, 0)
+    # A mean above 31: S + 1 and d - 64 are the same value, if no weight has the largest S already.
+    carry = (constant > BBS.constant_max) & (kept.max(axis=1) < BBS.kept_range(columns_pruned)[1])
+    kept += carry[:, None]
+    constant = np.minimum(constant - (carry << (columns_pruned - r)), BBS.constant_max)
+    return EncodedGroups(columns_pruned, kept.astype(np.int8), r.astype(np.uint8), constant.astype(np.int8))
 
 
 def rounded_averaging(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> EncodedGroups:
     """Drop redundant sign columns, keep the top bits, replace the low ones by their rounded mean.
 
     Paper section III-B, figure 4. The mean is rounded half to even. At N = 6 without redundant column it may
-    exceed 31, the largest constant the metadata holds: 31 is stored then, the nearest to it.
+    exceed 31, the largest constant the metadata holds: S + 1 and d - 64 then give the same values. Where a
+    weight of 64 or more leaves no room for S + 1, d is 31, the nearest to the mean.
     Raises FlowError for N outside 0..6.
     """
     check_columns_pruned(columns_pruned)
@@ -179,7 +185,7 @@ def _shift_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroup
     shifted_high = np.clip(high[:, None] - d, BBS.weight_min, BBS.weight_max)
     r = _redundant(shifted_low, shifted_high, columns_pruned)
     errors[r != candidates.r] = np.inf
-    return _nearest(groups, valid, columns_pruned, candidates, errors.argmin(axis=1))
+    return _nearest(groups, valid, candidates, errors.argmin(axis=1))
 
 
 def zero_point_shifting(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> EncodedGroups:
@@ -197,7 +203,7 @@ def zero_point_shifting(groups: Int8, columns_pruned: int, valid: Bool | None = 
 def _optimal_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
     candidates = _candidates(columns_pruned, True)
     errors = _histogram(groups, valid) @ candidates.errors
-    return _nearest(groups, valid, columns_pruned, candidates, errors.argmin(axis=1))
+    return _nearest(groups, valid, candidates, errors.argmin(axis=1))
 
 
 def optimal(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> EncodedGroups:
@@ -223,6 +229,7 @@ def to_groups(weights: Int8) -> tuple[Int8, Bool]:
 
     Each channel's last group is padded with zeros; validity is False there.
     """
+    assert weights.dtype == np.int8, weights.dtype
     channels, reduction = weights.shape
     padded = -(-reduction // BBS.group_size) * BBS.group_size
     groups = np.zeros((channels, padded), np.int8)
@@ -243,15 +250,17 @@ def prune(
     place = f"layer {name!r}" if name else "the layer"
     if method not in METHODS:
         raise FlowError(f"unknown pruning method {method!r} for {place}; choose one of {', '.join(METHODS)}")
-    wanted = np.asarray(columns_pruned, np.int64)
+    wanted = np.asarray(columns_pruned)
     if wanted.shape != (weights.shape[0],):
         raise FlowError(
             f"every channel needs its pruned bit columns: {place} has {weights.shape[0]} channels, "
             f"got shape {wanted.shape}; pass one number per channel"
         )
-    for count in np.unique(wanted):
-        check_columns_pruned(int(count), place)
-    parts = [_part(weights, np.flatnonzero(wanted == n), int(n), METHODS[method]) for n in np.unique(wanted)]
+    in_use = np.unique(wanted).tolist()
+    for count in in_use:
+        check_columns_pruned(count, place)
+    wanted = wanted.astype(np.int64)
+    parts = [_part(weights, np.flatnonzero(wanted == n), int(n), METHODS[method]) for n in in_use]
     layer = EncodedLayer(int(weights.shape[1]), wanted, tuple(parts))
     return layer, decode_layer(layer)
 

@@ -85,10 +85,12 @@ def test_errors_name_the_value() -> None:
     layers = [layer("a", np.ones(4))]
     with pytest.raises(FlowError, match="'bold'; choose one of conservative, moderate"):
         preset("bold")
-    with pytest.raises(FlowError, match=r"0\.\.1 .*got 20"):
+    with pytest.raises(FlowError, match=r"0\.\.1, got 20; write"):
         allocate(layers, 4, 20)
     with pytest.raises(FlowError, match="got nan"):
         allocate(layers, 4, float("nan"))
+    with pytest.raises(FlowError, match=r"got -0\.1"):
+        allocate(layers, 4, -0.1)
     with pytest.raises(FlowError, match="got 9"):
         allocate(layers, 9, 0.1)
     with pytest.raises(FlowError, match="got 0"):

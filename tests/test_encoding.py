@@ -133,3 +133,5 @@ def test_errors_name_the_value() -> None:
         unpack(bytes(18), 4)
     with pytest.raises(FlowError, match="got -1"):
         bits_per_weight(-1)
+    with pytest.raises(FlowError, match=r"got 2\.5; choose a whole number"):
+        bits_per_weight(2.5)  # type: ignore[arg-type]

@@ -1,0 +1,379 @@
+"""Every block in MyHDL's simulator against its model or plain arithmetic, extremes included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flow import reference
+from flow.encoding import decode_layer
+from flow.hardware.activation_sum import row_operand
+from flow.hardware.dense_pe import dense_pe
+from flow.hardware.drain import unshuffle
+from flow.hardware.pe import column_sum, pe
+from flow.hardware.ram import ram
+from flow.hardware.requantizer import requantizer
+from flow.hardware.scheduler import NOTHING, schedule_subgroup, scheduler
+from flow.hardware.stream import stream
+from flow.prune import prune
+from tests.hardware.clocking import Bench, packed, reset, signed, wire
+
+
+@contextmanager
+def bench(block: Any, clk: Any) -> Iterator[Bench]:
+    made = Bench(block, clk)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+# -------------------------------------------------------------------------------- scheduler
+
+
+def test_scheduler_selects_every_pending_bit_once_for_all_columns() -> None:
+    clk, enable, bits, choice, invert = wire(), wire(1, 1), wire(8), wire(12), wire()
+    with bench(scheduler(clk, enable, bits, choice, invert), clk) as b:
+        for value in range(256):
+            bits.next = value
+            b.step()
+            codes = [int(choice) >> (3 * lane) & 7 for lane in range(4)]
+            assert (tuple(codes), bool(invert)) == schedule_subgroup(value)
+            taken = [lane + code for lane, code in enumerate(codes) if code != NOTHING]
+            wanted = value ^ 0xFF if value.bit_count() > 4 else value
+            assert all(code <= 4 or code == NOTHING for code in codes)
+            assert sorted(taken) == [i for i in range(8) if wanted >> i & 1]
+            assert bool(invert) == (value.bit_count() > 4)
+        enable.next = 0
+        bits.next = 0
+        b.step()
+        assert int(choice) == packed(codes, 3)
+
+
+@given(st.integers(0, 255), st.lists(st.integers(0, 255), min_size=8, max_size=8))
+def test_the_model_of_a_column_is_its_sum(bits: int, x: list[int]) -> None:
+    assert column_sum(bits, x) == sum(value for i, value in enumerate(x) if bits >> i & 1)
+
+
+# -------------------------------------------------------------------------------- operands
+
+
+@pytest.mark.parametrize("fill", [0, 255, None])
+def test_row_operand_sums_its_activations(fill: int | None) -> None:
+    clk, load, word = wire(), wire(1, 1), wire(128)
+    outs = [wire(64), wire(64), wire(11), wire(11), wire(12)]
+    rng = np.random.default_rng(1)
+    with bench(row_operand(clk, load, word, *outs), clk) as b:
+        for _ in range(5):
+            x = rng.integers(0, 256, 16) if fill is None else np.full(16, fill)
+            word.next = packed(x)
+            load.next = 1
+            b.step()
+            load.next = 0
+            word.next = 0
+            b.step()
+            want = (packed(x[:8]), packed(x[8:]), x[:8].sum(), x[8:].sum(), x.sum())
+            assert tuple(int(out) for out in outs) == want
+
+
+# -------------------------------------------------------------------------------- processing elements
+
+
+class PeBench:
+    """A BitVert PE with the operands its array column and row would give it, for one tile of groups."""
+
+    BITS = 32
+
+    def __init__(self) -> None:
+        self.clk = wire()
+        self.one = {name: wire() for name in ("enable", "valid", "first", "negative", "high", "scale_high")}
+        self.one |= {name: wire() for name in ("capture", "drain", "invert_low", "invert_high")}
+        widths = {"x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11, "sum_all": 12}
+        widths |= {"select_low": 12, "select_high": 12, "piece": 3, "shift": 3}
+        self.wide = {name: wire(width) for name, width in widths.items()}
+        self.behind, self.result = wire(self.BITS), wire(self.BITS)
+        ports = {**self.one, **self.wide, "behind": self.behind, "result": self.result}
+        self.bench = Bench(pe(clk=self.clk, **ports, bits=self.BITS), self.clk)
+
+    def _set(self, **values: int) -> None:
+        for name, value in values.items():
+            (self.one[name] if name in self.one else self.wide[name]).next = value
+
+    def dot(self, kept: np.ndarray, redundant: list[int], constant: list[int], columns: int, x: np.ndarray) -> int:
+        """kept [groups * 32] of `columns` bits, r and d per group, x unsigned bytes [groups * 32]."""
+        operands, controls = [], []
+        for step in range(len(kept) // 16):
+            part, group = slice(16 * step, 16 * step + 16), step // 2
+            halves = x[part][:8], x[part][8:]
+            for column in range(columns):
+                bits = [int(w) >> (columns - 1 - column) & 1 for w in kept[part]]
+                codes, inverts = zip(*(schedule_subgroup(packed(bits[i : i + 8], 1)) for i in (0, 8)), strict=True)
+                d = constant[group] & 63
+                operands.append({
+                    "enable": 1, "x_low": packed(halves[0]), "x_high": packed(halves[1]),
+                    "sum_low": int(halves[0].sum()), "sum_high": int(halves[1].sum()),
+                    "sum_all": int(x[part].sum()), "select_low": packed(codes[0], 3),
+                    "select_high": packed(codes[1], 3), "invert_low": int(inverts[0]),
+                    "invert_high": int(inverts[1]), "piece": (d & 7, d >> 3)[column] if column < 2 else 0,
+                    "high": int(column == 1),
+                })  # fmt: skip
+                controls.append({
+                    "valid": 1, "first": int(step == column == 0), "negative": int(column == 0),
+                    "scale_high": int(column == 1), "shift": 7 - column - redundant[group],
+                })  # fmt: skip
+        for stage_1, stage_2 in zip([*operands, {}], [{}, *controls], strict=True):
+            self._set(**stage_1, **stage_2)
+            self.bench.step()
+        self._set(valid=0, capture=1)
+        self.bench.step()
+        self._set(capture=0)
+        return signed(int(self.result), self.BITS)
+
+
+@contextmanager
+def processing_element() -> Iterator[PeBench]:
+    """MyHDL takes one simulation at a time: every check has a PE of its own."""
+    made = PeBench()
+    try:
+        yield made
+    finally:
+        made.bench.close()
+
+
+EXTREME = {
+    "all -128": np.full((1, 32), -128, np.int8),
+    "all 127": np.full((1, 32), 127, np.int8),
+    "alternating": np.tile(np.array([-128, 127], np.int8), 16)[None],
+    "zero": np.zeros((1, 32), np.int8),
+}
+
+
+@pytest.mark.parametrize("n", range(7))
+@pytest.mark.parametrize("weights", EXTREME.values(), ids=EXTREME.keys())
+def test_pe_is_a_dot_product_at_the_extremes(weights: np.ndarray, n: int) -> None:
+    for fill in (0, 255):
+        _check_pe(weights, n, np.full(weights.size, fill))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 6), groups=st.integers(1, 3))
+def test_pe_is_a_dot_product(seed: int, n: int, groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    spread = int(rng.choice([2, 20, 128]))
+    weights = rng.integers(-spread, spread, (1, 32 * groups)).astype(np.int8)
+    _check_pe(weights, n, rng.integers(0, 256, weights.size))
+
+
+def _check_pe(weights: np.ndarray, n: int, x: np.ndarray) -> None:
+    encoded, pruned = prune(weights, np.array([n]), "optimal")
+    groups = encoded.parts[0].groups
+    shifts, constants = groups.redundant.tolist(), groups.constant.tolist()
+    with processing_element() as element:
+        got = element.dot(groups.kept.reshape(-1), shifts, constants, 8 - n, x.astype(np.int64))
+    assert np.array_equal(decode_layer(encoded), pruned)
+    assert got == int((pruned[0].astype(np.int64) * x).sum())
+
+
+@pytest.mark.parametrize("r", range(4))
+@pytest.mark.parametrize("d", [-32, -31, -1, 0, 1, 7, 8, 31])
+def test_pe_takes_every_shift_and_constant(r: int, d: int) -> None:
+    rng = np.random.default_rng(100 * r + d + 32)
+    kept = rng.integers(-4, 4, 32).astype(np.int8)  # N = 5: three columns
+    x = rng.integers(0, 256, 32)
+    with processing_element() as element:
+        got = element.dot(kept, [r], [d], 3, x)
+    assert got == int((((kept.astype(np.int64) << (5 - r)) + d) * x).sum())
+
+
+def test_result_registers_drain() -> None:
+    with processing_element() as element:
+        element.behind.next = 0xDEADBEEF
+        element.one["drain"].next = 1
+        element.bench.step()
+        assert int(element.result) == 0xDEADBEEF
+
+
+@pytest.mark.parametrize("fill", [-128, 127, None])
+def test_dense_pe_is_a_dot_product(fill: int | None) -> None:
+    names = ("enable", "valid", "first", "negative", "capture", "drain")
+    clk, flags = wire(), {name: wire() for name in names}
+    x, bits_in, shift, behind, result = wire(64), wire(8), wire(3), wire(32), wire(32)
+    made = dense_pe(
+        clk=clk, x=x, bits_in=bits_in, shift=shift, behind=behind, result=result, bits=32, **flags
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    weights = rng.integers(-128, 128, 24) if fill is None else np.full(24, fill)
+    values = rng.integers(0, 256, 24) if fill is None else np.full(24, 255)
+    with bench(made, clk) as b:
+        flags["enable"].next = 1
+        for step in range(3):
+            part = slice(8 * step, 8 * step + 8)
+            for column in range(8):
+                x.next = packed(values[part])
+                bits_in.next = packed([int(w) >> (7 - column) & 1 for w in weights[part]], 1)
+                b.step()
+                flags["valid"].next = 1
+                flags["first"].next = int(step == 0 and column == 0)
+                flags["negative"].next = int(column == 0)
+                shift.next = 7 - column
+        b.step()
+        flags["valid"].next = 0
+        flags["capture"].next = 1
+        b.step()
+        assert signed(int(result), 32) == int((weights * values).sum())
+
+
+# -------------------------------------------------------------------------------- requantizer
+
+
+def _requantize(cases: list[tuple[int, int, int, int]], zero: int, low: int, high: int) -> list[int]:
+    """Each case (result, bias, multiplier, shift) through the block, back to back; int8 codes."""
+    clk = wire()
+    ports = {"result": 32, "bias": 32, "multiplier": 24, "shift": 6, "plane": 2, "zero": 8, "low": 8, "high": 8}
+    signals = {name: wire(width) for name, width in ports.items()}
+    raw, octet = wire(), wire(8)
+    signals["zero"].next, signals["low"].next, signals["high"].next = zero + 128, low + 128, high + 128
+    codes = []
+    with bench(requantizer(clk=clk, raw=raw, octet=octet, bits=32, **signals), clk) as b:
+        for edge in range(len(cases) + 4):
+            for delay, (field, name) in enumerate(((0, "result"), (1, "bias"), (2, "multiplier"), (3, "shift"))):
+                if 0 <= edge - delay < len(cases):
+                    width = ports[name]
+                    signals[name].next = cases[edge - delay][field] & ((1 << width) - 1)
+            b.step()
+            if 3 <= edge < len(cases) + 3:
+                codes.append(int(octet) - 128)
+    return codes
+
+
+def test_requantizer_rounds_ties_to_even() -> None:
+    half = 1 << 23
+    cases = [(acc, 0, half, 24) for acc in range(-9, 10)]  # acc / 2: every odd one is a tie
+    assert _requantize(cases, 0, -128, 127) == [round(acc / 2) for acc in range(-9, 10)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_requantizer_equals_the_reference(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    acc = rng.integers(-(2**31), 2**31, 30)
+    acc[:4] = [-(2**31), 2**31 - 1, 0, -1]
+    multiplier = rng.integers(2**23, 2**24, 30)
+    multiplier[:3] = [2**23, 2**24 - 1, 0]
+    shift = rng.integers(1, 58, 30)
+    bias = rng.integers(-1000, 1000, 30)
+    zero, low = int(rng.integers(-128, 128)), int(rng.integers(-128, 0))
+    high = int(rng.integers(0, 128))
+    want = [
+        int(reference.requantize(np.array([a]), np.array([m]), np.array([s]), zero, (low, high))[0])
+        for a, m, s in zip(acc, multiplier, shift, strict=True)
+    ]
+    results = [signed(int(a - b), 32) for a, b in zip(acc, bias, strict=True)]  # the sum wraps back
+    assert _requantize(list(zip(results, bias, multiplier, shift, strict=True)), zero, low, high) == want
+
+
+def test_requantizer_gives_raw_bytes() -> None:
+    clk = wire()
+    ports = {"result": 32, "bias": 32, "multiplier": 24, "shift": 6, "plane": 2, "zero": 8, "low": 8, "high": 8}
+    signals = {name: wire(width) for name, width in ports.items()}
+    raw, octet = wire(1, 1), wire(8)
+    value = -123456789
+    with bench(requantizer(clk=clk, raw=raw, octet=octet, bits=32, **signals), clk) as b:
+        signals["result"].next = (value - 7) & 0xFFFFFFFF
+        signals["bias"].next = 7
+        for plane in range(4):
+            signals["plane"].next = plane
+            b.step(5)
+            assert int(octet) == value >> (8 * plane) & 0xFF
+
+
+# -------------------------------------------------------------------------------- memories
+
+
+def test_ram_reads_what_was_written_even_at_once() -> None:
+    clk, write, read = wire(), wire(), wire()
+    write_addr, read_addr, data, q = wire(3), wire(3), wire(16), wire(16)
+    rng = np.random.default_rng(4)
+    model = [0] * 8
+    with bench(ram(clk, write, write_addr, data, read, read_addr, q, 16, 8), clk) as b:
+        shown = 0
+        for _ in range(200):
+            w, r = (bool(v) for v in rng.integers(0, 2, 2))
+            wa, ra, value = int(rng.integers(8)), int(rng.integers(8)), int(rng.integers(2**16))
+            write.next, read.next = w, r
+            write_addr.next, read_addr.next, data.next = wa, ra, value
+            b.step()
+            if w:
+                model[wa] = value
+            if r:
+                shown = model[ra]
+            assert int(q) == shown
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), beats=st.sampled_from([1, 2]))
+def test_stream_delivers_its_jobs_in_order(seed: int, beats: int) -> None:
+    """Random jobs, some read twice (rewound), at a random pace: the words come in order, none lost."""
+    rng = np.random.default_rng(seed)
+    depth, width = 8, 16 * beats
+    memory = rng.integers(0, 2**16, 200)
+    jobs = [(int(rng.integers(0, 100)), int(rng.integers(1, 5)) * beats) for _ in range(4)]
+    repeats = [int(rng.integers(1, 4)) for _ in jobs]
+    want, script = [], []
+    for (base, count), times in zip(jobs, repeats, strict=True):
+        part = memory[base : base + count].reshape(-1, beats)
+        for time in range(times):
+            for i, beat in enumerate(part):
+                last = i == len(part) - 1
+                want.append(packed(beat, 16))
+                script.append((int(last and time < times - 1), int(time == times - 1)))
+    clk, job, job_ready, base, count = wire(), wire(), wire(), wire(32), wire(32)
+    en, addr, data = wire(), wire(32), wire(16)
+    read, rewind, discard, ready, word = wire(), wire(), wire(), wire(), wire(width)
+    made = stream(
+        clk, reset(), job, job_ready, base, count, en, addr, data, read, rewind, discard, ready, word,
+        width, depth, beats,
+    )  # fmt: skip
+    got: list[int] = []
+    offered, shown, reading = 0, 0, False
+    with bench(made, clk) as b:
+        for _ in range(2000):
+            if len(got) == len(want):
+                break
+            job.next = int(offered < len(jobs))
+            if offered < len(jobs):
+                base.next, count.next = jobs[offered]
+            wanted = len(got) + int(reading)
+            take = bool(ready) and wanted < len(want) and bool(rng.integers(0, 3))
+            read.next = int(take)
+            if wanted < len(want):
+                rewind.next, discard.next = script[wanted]
+            b.simulation.run(1, quiet=1)  # let job_ready, ready and the request settle
+            accepted = bool(job) and bool(job_ready)
+            request, where = bool(en), int(addr)
+            b.simulation.run(3, quiet=1)
+            reading = False
+            if take:
+                got.append(int(word))
+            offered += int(accepted)
+            if request:
+                shown = int(memory[where])
+            data.next = shown
+            b.simulation.run(0, quiet=1)
+    assert got == want
+
+
+def test_unshuffle_adds_the_index() -> None:
+    clk, base, index, address = wire(), wire(32), wire(16), wire(32)
+    with bench(unshuffle(clk, base, index, address), clk) as b:
+        base.next = 1000
+        b.step()
+        index.next, base.next = 23, 5
+        b.step(3)
+        assert int(address) == 5 + 23
