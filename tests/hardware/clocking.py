@@ -29,15 +29,20 @@ class Bench:
 
     def _clock(self) -> Generator[Any, None, None]:
         while True:
-            yield myhdl.delay(2)
+            yield myhdl.delay(4)
             if self.clk is not None:
                 self.clk.next = 1
-            yield myhdl.delay(2)
+            yield myhdl.delay(4)
             if self.clk is not None:
                 self.clk.next = 0
 
+    def settle(self) -> None:
+        """Let combinational outputs follow their inputs; no edge. At most twice before a step."""
+        self.simulation.run(1, quiet=1)
+
     def step(self, edges: int = 1) -> None:
-        self.simulation.run(4 * edges, quiet=1)
+        for _ in range(edges):
+            self.simulation.run(8 - (myhdl.now() - 1) % 8, quiet=1)
 
     def close(self) -> None:
         self.simulation.quit()
