@@ -109,8 +109,10 @@ def run_array(
 
 def pick(rng: np.random.Generator, draw: Draw, lowest: int, highest: int, shape: tuple[int, int]) -> Ints:
     if draw == "random":
-        return np.asarray(rng.integers(lowest, highest, shape, endpoint=True), np.int64)
-    return np.full(shape, lowest if draw == "lowest" else highest)
+        drawn: Ints = rng.integers(lowest, highest, shape, np.int64, endpoint=True)
+    else:
+        drawn = np.full(shape, lowest if draw == "lowest" else highest, np.int64)
+    return drawn
 
 
 def metadata_bytes(redundant: Ints, constant: Ints) -> Ints:

@@ -1,0 +1,145 @@
+"""The whole accelerator: random layers through every engine, equal to the reference in every byte and cycle."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flow.cycles import layer_cycles
+from flow.encoding import EncodedLayer
+from flow.engines import ENGINES, Simulator
+from flow.errors import FlowError
+from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.emit import emit
+from flow.network import ArrayLayer, Window
+from flow.prune import prune
+from flow.schedule import schedule
+from tests.hardware.layers import Job, job, layer_of, random_codes, random_layer, random_weights, single
+
+TINY: dict[str, Any] = {"weight_depth": 16, "metadata_depth": 4, "activation_depth": 8}
+CONFIGS = (
+    ArrayConfig(2, 3, **TINY, drain=3),  # most layers pass their weights through the buffer again for every tile
+    ArrayConfig(4, 4, drain=2),
+    ArrayConfig(3, 8, drain=1, accumulator_bits=27),
+)
+MIXED = (0, 4, 4, 2, 6, 0, 4, 1, 2, 4, 3, 5)
+
+
+class Bank:
+    """Simulators by engine and configuration, made once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.simulators: dict[tuple[str, ArrayConfig], Simulator] = {}
+
+    def run(self, engine: str, config: ArrayConfig, work: Job) -> int:
+        """Runs the job, checks every byte of its output memory; the cycles."""
+        reason = ENGINES[engine].available()
+        if reason:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        if (engine, config) not in self.simulators:
+            device = emit(config, self.folder / f"{len(self.simulators)}")
+            self.simulators[engine, config] = ENGINES[engine].open(device, self.folder / "cache")
+        scheduled = work.scheduled
+        result = self.simulators[engine, config].run(
+            work.memories, scheduled.first, len(scheduled.blocks), {"output": scheduled.output_words}, 10**6
+        )
+        wrong = np.argwhere(result.memories["output"] != work.want)
+        assert not len(wrong), f"{len(wrong)} bytes, the first at word, row {wrong[0]}"
+        return result.cycles
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    return Bank(tmp_path_factory.mktemp("accelerators"))
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["requantized", "raw"])
+@pytest.mark.parametrize("kind", PE_KINDS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_layer_on_every_engine(engine: str, kind: str, raw: bool, bank: Bank) -> None:
+    """Channels of seven N in blocks that are not full, a reduction and positions that fill neither."""
+    config = replace(CONFIGS[0], pe=kind)
+    encoded, layer = random_layer(1, 37, 5, MIXED[:8], raw)
+    work = single(encoded, layer, config, random_codes(1, layer))
+    assert bank.run(engine, config, work) == layer_cycles(work.scheduled, config)
+
+
+@pytest.mark.parametrize("kind", PE_KINDS)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.rows}x{config.columns}")
+def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
+    """Any reduction, positions, channels, N and groups: every byte as the reference, every cycle as the model.
+
+    What the model leaves out, a fetch that waits for room in its buffer, can only cost; it needs tiny buffers.
+    """
+    config = replace(config, pe=kind)
+    roomy = config.weight_depth >= 1024
+    for seed in range(60):
+        work = random_job(seed, config)
+        cycles, model = bank.run("verilator", config, work), layer_cycles(work.scheduled, config)
+        said = f"seed {seed}: {cycles} cycles, the model says {model}"
+        assert cycles == model if roomy else model <= cycles <= 1.1 * model, said
+
+
+def random_job(seed: int, config: ArrayConfig) -> Job:
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 1, 2, 5]))
+    channels = groups * int(rng.integers(1, 12))
+    reduction = int(rng.choice([1, 3, 9, 16, 17, 32, 64, 100]))
+    positions = int(rng.choice([1, 2, 5, 16, 33]))
+    weights = random_weights(rng, channels, reduction)
+    encoded, pruned = prune(weights, rng.choice([0, 2, 4, 6], channels), "optimal")
+    layer = layer_of(
+        pruned, positions, rng, raw=bool(rng.integers(4) == 0), groups=groups,
+        input_shape=(positions, groups * reduction),
+    )  # fmt: skip
+    if groups > 1:
+        layer = _as_convolution(layer, positions, groups, reduction)
+    return single(encoded, layer, config, random_codes(seed, layer))
+
+
+def _as_convolution(layer: ArrayLayer, positions: int, groups: int, reduction: int) -> ArrayLayer:
+    """Groups exist in convolutions only: 1x1 over a line of positions."""
+    window = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
+    return replace(
+        layer, op="Conv", window=window, groups=groups,
+        input_shape=(groups * reduction, 1, positions), output_shape=(layer.channels, 1, positions),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PE_KINDS)
+@pytest.mark.parametrize("code", [-128, 127])
+@pytest.mark.parametrize("weight", [-128, 127])
+def test_extremes(weight: int, code: int, kind: str, bank: Bank) -> None:
+    """The largest sums there are, requantized and raw."""
+    config = replace(CONFIGS[1], pe=kind)
+    for raw in (False, True):
+        encoded, pruned = prune(np.full((5, 200), weight, np.int8), np.array([0, 2, 4, 6, 3]), "optimal")
+        layer = layer_of(pruned, 6, np.random.default_rng(0), raw)
+        codes = np.full((1, *layer.input_shape), code, np.int8)
+        bank.run("verilator", config, single(encoded, layer, config, codes))
+
+
+def test_layers_of_one_program_start_anywhere(bank: Bank) -> None:
+    """The same simulator runs the layers of a network in any order, each from its descriptors."""
+    config = CONFIGS[1]
+    made: list[tuple[EncodedLayer, ArrayLayer]] = []
+    for seed, (reduction, positions) in enumerate([(20, 7), (48, 1), (9, 30)]):
+        encoded, layer = random_layer(seed, reduction, positions, MIXED[: 5 + seed])
+        made.append((encoded, replace(layer, name=f"layer{seed}")))
+    program = schedule([encoded for encoded, _ in made], [layer for _, layer in made], config)
+    for number in (2, 0, 1, 0):
+        bank.run("verilator", config, job(program, number, random_codes(number, made[number][1])))
+
+
+def test_sums_that_narrow_accumulators_cannot_hold_are_refused() -> None:
+    encoded, layer = random_layer(3, 600, 1, (0, 0))
+    layer = replace(layer, weights=np.full_like(layer.weights, 127))
+    config = ArrayConfig(2, 2, accumulator_bits=24)
+    with pytest.raises(FlowError, match=r"layer 'layer': its sums reach 19431000, more than 24-bit accumulators"):
+        schedule([encoded], [layer], config)
