@@ -109,14 +109,12 @@ def run_array(
 
 def pick(rng: np.random.Generator, draw: Draw, lowest: int, highest: int, shape: tuple[int, int]) -> Ints:
     if draw == "random":
-        drawn: Ints = rng.integers(lowest, highest, shape, np.int64, endpoint=True)
-    else:
-        drawn = np.full(shape, lowest if draw == "lowest" else highest, np.int64)
-    return drawn
+        return rng.integers(lowest, highest, shape, np.int64, endpoint=True)
+    return np.full(shape, lowest if draw == "lowest" else highest, np.int64)
 
 
 def metadata_bytes(redundant: Ints, constant: Ints) -> Ints:
-    return redundant << BBS.constant_bits | constant & (2**BBS.constant_bits - 1)
+    return np.asarray(redundant << BBS.constant_bits | constant & (2**BBS.constant_bits - 1), np.int64)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
