@@ -9,19 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow import reference
+from flow.cosim import expected_words
 from flow.encoding import EncodedLayer
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer, Quantization, Window
 from flow.prune import prune
-from flow.schedule import (
-    OFFSET,
-    Bytes,
-    LayerSchedule,
-    Program,
-    activation_words,
-    output_words,
-    schedule,
-)
+from flow.schedule import Bytes, LayerSchedule, Program, activation_words, schedule
 
 Int8 = NDArray[np.int8]
 
@@ -87,21 +80,7 @@ def job(program: Program, number: int, codes: Int8) -> Job:
     scheduled = program.layers[number]
     layer, config = scheduled.layer, program.config
     activations = activation_words(scheduled, reference.windows(layer, codes), config)
-    want = output_words(scheduled, _rows(layer, reference.accumulate(layer, codes)), _rows(layer, _idle(layer)), config)
-    return Job(scheduled, program.memories | {"activation": activations}, want)
-
-
-def _idle(layer: ArrayLayer) -> NDArray[np.int32]:
-    """What rows of the array without a window accumulate: their activations are the byte 0, the code -128."""
-    sums = layer.weights.sum(axis=1, dtype=np.int64)
-    return np.asarray(reference.folded_bias(layer) - OFFSET * sums, np.int32)
-
-
-def _rows(layer: ArrayLayer, acc: NDArray[np.int32]) -> Int8 | NDArray[np.int32]:
-    output = layer.output_quantization
-    if output is None:
-        return acc
-    return reference.requantize(acc, *reference.multipliers(layer), output.zero_point, layer.clamp)
+    return Job(scheduled, program.memories | {"activation": activations}, expected_words(scheduled, codes, config))
 
 
 def single(encoded: EncodedLayer, layer: ArrayLayer, config: ArrayConfig, codes: Int8) -> Job:

@@ -1,0 +1,107 @@
+"""The judges find what is wrong: a wrong sum, a wrong code, a wrong answer; and let pass what may."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flow import importer, reference
+from flow.cosim import LayerRun, expected_rows, output_tensor
+from flow.network import ArrayLayer, Network
+from flow.verdict import Accuracy, LayerVerdict, finite, judge_layer, passes, sqnr, top1
+from tests.test_importer import residual_net, samples
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return importer.cut(residual_net(), "residual")
+
+
+def runs_of(network: Network) -> dict[str, LayerRun]:
+    """Every layer on one sample, as hardware without a fault would run it."""
+    runs: dict[str, LayerRun] = {}
+
+    def layer_run(layer: ArrayLayer, tensor: NDArray[Any]) -> NDArray[Any]:
+        rows = expected_rows(layer, layer.input_quantization.to_int8(tensor))
+        runs[layer.name] = LayerRun(layer, tensor, rows, 10, 0, None)
+        return output_tensor(layer, rows)
+
+    reference.run_network(network, {name: x[:1] for name, x in samples(network.model, 1).items()}, layer_run)
+    return runs
+
+
+def test_every_layer_agrees_with_onnx_runtime(network: Network) -> None:
+    runs = runs_of(network)
+    assert {run.layer.output_quantization is None for run in runs.values()} == {True, False}
+    for run in runs.values():
+        verdict = judge_layer(network, [run, run])
+        assert verdict.elements == 2 * run.rows.size
+        assert verdict.tier1_mismatches == 0 and verdict.tier2_max_lsb <= 1
+        assert sum(verdict.tier2_histogram.values()) == verdict.elements
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("off", [1, -2])
+def test_a_wrong_result_is_found(network: Network, number: int, off: int) -> None:
+    run = list(runs_of(network).values())[number]
+    rows = run.rows.copy()
+    middle = np.argmin(np.abs(rows.astype(np.int64)))  # far from both ends of int8
+    scale = 40 if run.layer.output_quantization is None else 1  # float32 hides single steps of a raw sum
+    rows.flat[middle] += off * scale
+    before, verdict = (judge_layer(network, [r]) for r in (run, replace(run, rows=rows)))
+    assert verdict.tier2_max_lsb > 0
+    assert verdict.tier2_histogram != before.tier2_histogram
+
+
+def test_a_wrong_reference_is_found(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tier 1a: ONNX Runtime's integer operators judge the reference itself."""
+    runs, right = runs_of(network), reference.accumulate
+    monkeypatch.setattr(reference, "accumulate", lambda layer, codes: right(layer, codes) + 1)
+    for run in runs.values():
+        assert judge_layer(network, [run]).tier1a_mismatches == run.rows.size
+
+
+def test_what_cosimulation_found_is_counted(network: Network) -> None:
+    run = replace(next(iter(runs_of(network).values())), mismatches=3, first_mismatch="here")
+    verdict = judge_layer(network, [run, replace(run, first_mismatch="there")])
+    assert (verdict.tier1a_mismatches, verdict.tier1b_mismatches, verdict.first_mismatch) == (0, 6, "here")
+
+
+def verdict_of(**values: Any) -> LayerVerdict:
+    good = LayerVerdict("l", 20000, 0, 0, 0, 0, {0: 20000}, None, 1)
+    return replace(good, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "passed"),
+    [
+        ({}, True),
+        ({"tier1a_mismatches": 1}, False),
+        ({"tier1b_mismatches": 1}, False),
+        ({"tier2_mismatches": 2, "tier2_max_lsb": 1}, True),
+        ({"tier2_mismatches": 3, "tier2_max_lsb": 1}, False),
+        ({"tier2_mismatches": 1, "tier2_max_lsb": 2}, False),
+    ],
+)
+def test_the_verdict(values: dict[str, int], passed: bool) -> None:
+    assert passes([verdict_of(**values)], Accuracy(1, "given", rtl=1.0, pruned_simulated=1.0)) == passed
+    assert not passes([verdict_of(**values)], Accuracy(1, "given", rtl=0.5, pruned_simulated=1.0))
+
+
+def test_top1() -> None:
+    scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
+    assert top1(scores, np.array([1, 0, 0])) == pytest.approx(2 / 3)
+    assert top1(scores[:, :, None, None], np.array([1, 0, 0])) == pytest.approx(2 / 3)
+    assert top1(scores, np.array([1, 0, 2])) is None  # a label that is no class
+    assert top1(scores, np.array([1.0, 0.0, 0.0])) is None
+    assert top1(scores, np.array([1, 0])) is None
+
+
+def test_sqnr() -> None:
+    wanted = np.array([3.0, 4.0])
+    assert sqnr(wanted + np.array([0.3, 0.4]), wanted) == pytest.approx(20)
+    assert finite(sqnr(wanted, wanted)) is None
