@@ -13,6 +13,7 @@ from typing import Protocol
 import onnx
 
 from flow import artefacts, engines, importer, quantize, report, samples, verdict
+from flow.canonical import prepare
 from flow.compress import Pruning, encode, pruning
 from flow.cosim import cosimulate, run_dense
 from flow.cycles import layer_cycles
@@ -172,7 +173,7 @@ def cosim(
 def inspect(model: str | Path) -> list[report.Node]:
     """Where every node would run, and why; the network is quantized in memory from one made-up sample."""
     source = importer.load(model)
-    ready = source if importer.is_quantized(source) else importer.prepare(source)
+    ready = source if importer.is_quantized(source) else prepare(source)
     quantized, _ = quantize.quantize(source, samples.random(ready, 1).feeds)
     return report.inspection(importer.cut(quantized, Path(model).stem))
 

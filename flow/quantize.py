@@ -6,6 +6,7 @@ from the user's calibration samples. A network that is INT8 already is only brou
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flow import host, importer
+from flow.canonical import canonical, prepare
 from flow.errors import FlowError
+from flow.graph import first_line
 from flow.samples import Arrays, check_samples
 
 
@@ -40,7 +43,7 @@ def quantize(
             "pass --calibration FILE.npz"
         )
     feeds = check_samples(model, calibration, "calibration")
-    prepared = importer.prepare(model)
+    prepared = prepare(model)
     quantized, notes = quantize_biases(_quantize_static(prepared, feeds, unsigned))
     count = len(next(iter(feeds.values())))
     kind = "uint8" if unsigned else "int8"
@@ -69,6 +72,8 @@ def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> o
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, str(source))
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # its hints are for those who call it themselves
         try:
             quantize_static(
                 str(source),
@@ -83,9 +88,11 @@ def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> o
             )
         except Exception as error:
             raise FlowError(
-                f"ONNX Runtime cannot quantize network '{model.graph.name}': {importer.first_line(error)}; "
+                f"ONNX Runtime cannot quantize network '{model.graph.name}': {first_line(error)}; "
                 "quantize it yourself and pass the QDQ model"
             ) from None
+        finally:
+            logging.disable(previous)
         return onnx.load(str(target))
 
 
@@ -94,7 +101,7 @@ def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
 
     Returns the model in the importer's canonical form and a note for every bias that was changed.
     """
-    copy = importer.canonical(model)
+    copy = canonical(model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copy.graph.initializer}
     dequantizers = {node.output[0]: node for node in copy.graph.node if node.op_type == "DequantizeLinear"}
     nodes: list[onnx.NodeProto] = []
@@ -108,7 +115,7 @@ def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
         nodes.append(node)
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
-    return importer.canonical(copy), notes
+    return canonical(copy), notes
 
 
 def _bias_scales(

@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow import importer
 from flow.errors import FlowError
+from flow.graph import graph_inputs
 
 Arrays = dict[str, NDArray[Any]]
 RANDOM_SEED = 0
@@ -70,7 +70,7 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     quantizers = {node.input[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
     feeds: Arrays = {}
-    for value in importer.graph_inputs(model):
+    for value in graph_inputs(model):
         tensor = value.type.tensor_type
         kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         shape = (count, *(dim.dim_value for dim in tensor.shape.dim[1:]))
@@ -121,7 +121,7 @@ def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, N
     A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration")
     names the samples in messages. FlowError: missing input, wrong type or shape, NaN or infinity, no samples.
     """
-    inputs = importer.graph_inputs(model)
+    inputs = graph_inputs(model)
     given = {"x": samples} if isinstance(samples, np.ndarray) else dict(samples)
     feeds: Arrays = {}
     for value in inputs:

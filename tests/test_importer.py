@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flow import host, importer, reference
+from flow.canonical import ARRAY_OPERATORS, canonical
 from flow.errors import FlowError
+from flow.graph import graph_inputs
 from flow.network import HostSegment, Quantization
 
 
@@ -93,8 +95,7 @@ def residual_net() -> onnx.ModelProto:
 def samples(model: onnx.ModelProto, count: int = 3, seed: int = 5) -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
-        for value in importer.graph_inputs(model)
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:] for value in graph_inputs(model)
     }
     return {name: rng.normal(0, 2, (count, *shape)).astype(np.float32) for name, shape in shapes.items()}
 
@@ -108,6 +109,13 @@ def write(folder: Path, model: onnx.ModelProto) -> Path:
 def float_net(op: str = "Relu", shape: tuple[Any, ...] = ("N", 4), opset: int = 17) -> onnx.ModelProto:
     b = Builder()
     return b.model({"x": list(shape)}, b.node(op, "x"), opset=opset)
+
+
+def integer_net() -> onnx.ModelProto:
+    b = Builder()
+    codes = b.node("Cast", "x", to=TensorProto.INT8)
+    sums = b.node("MatMulInteger", codes, b.constant(np.ones((4, 3), np.int8)))
+    return b.model({"x": ["N", 4]}, b.node("Cast", sums, to=TensorProto.FLOAT))
 
 
 # -------------------------------------------------------------------------------- load
@@ -147,8 +155,9 @@ def test_load_refuses_missing_external_data(tmp_path: Path) -> None:
         (float_net("NoSuchOperator"), "NoSuchOperator"),
         (float_net(shape=("N", "width")), "axis 1 of 'x' .* is 'width'"),
         (float_net(shape=(8, 4)), "has batch 8"),
+        (integer_net(), "must be in QDQ form, but .* computes with MatMulInteger; quantize with"),
     ],
-    ids=["opset", "operator", "dynamic", "batch"],
+    ids=["opset", "operator", "dynamic", "batch", "integer"],
 )
 def test_load_names_the_rule(tmp_path: Path, model: onnx.ModelProto, message: str) -> None:
     with pytest.raises(FlowError, match=message) as caught:
@@ -265,8 +274,8 @@ def test_layers_that_share_weights_get_their_own() -> None:
 
 
 def test_canonical_form_is_a_fixed_point() -> None:
-    once = importer.canonical(residual_net())
-    assert importer.canonical(once) == once
+    once = canonical(residual_net())
+    assert canonical(once) == once
 
 
 # -------------------------------------------------------------------------------- weights back
@@ -298,7 +307,7 @@ def test_real_int8_networks_run_as_in_onnx_runtime(name: str) -> None:
         pytest.skip("BBS_DATA does not name the folder of real networks")
     model = importer.load(Path(folder) / "models" / f"{name}.onnx")
     network = importer.cut(model, name)
-    assert len(network.layers) == sum(node.op_type in importer.ARRAY_OPERATORS for node in model.graph.node)
+    assert len(network.layers) == sum(node.op_type in ARRAY_OPERATORS for node in model.graph.node)
     data = "resnet8_cifar10" if "resnet8" in name else "dscnn_kws"
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:64]
     ours = reference.run_network(network, {network.inputs[0]: x})[network.outputs[0]]

@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from flow import host, importer, quantize, reference
+from flow.canonical import ARRAY_OPERATORS, canonical, prepare
 from flow.errors import FlowError
 from flow.samples import load_arrays
 from tests.test_importer import Builder, residual_net, samples
@@ -53,8 +54,23 @@ def test_quantizing_twice_gives_the_same_bytes() -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("biased", [True, False])
+def test_prepare_folds_batch_normalization_into_gemm(transposed: int, biased: bool) -> None:
+    b = Builder(8)
+    weights = np.asarray(b.rng.normal(size=(5, 8) if transposed else (8, 5)), np.float32)
+    means, positive = np.asarray(b.rng.normal(size=5), np.float32), np.asarray(b.rng.uniform(0.5, 2, 5), np.float32)
+    inputs = [b.constant(weights)] + [b.constant(means)] * biased
+    y = b.node("Gemm", "x", *inputs, transB=transposed)
+    constants = [b.constant(array) for array in (positive, means, -means, positive)]
+    model = b.model({"x": ["N", 8]}, b.node("Relu", b.node("BatchNormalization", y, *constants)))
+    prepared, feeds = prepare(model), samples(model, 9)
+    assert {node.op_type for node in prepared.graph.node} == {"Gemm", "Relu"}
+    assert np.allclose(host.predict(prepared, feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+
+
 def test_prepare_leaves_no_batch_normalization_and_standard_operators_only() -> None:
-    prepared = importer.prepare(float_net())
+    prepared = prepare(float_net())
     assert "BatchNormalization" not in {node.op_type for node in prepared.graph.node}
     assert {node.domain for node in prepared.graph.node} <= {"", "ai.onnx"}
 
@@ -65,7 +81,7 @@ def test_an_int8_network_is_left_as_it_is() -> None:
     assert not importer.is_quantized(float_net())
     quantized, notes = quantize.quantize(model)
     assert notes == []
-    assert quantized == importer.canonical(model)
+    assert quantized == canonical(model)
 
 
 def test_a_float_bias_of_an_int8_layer_is_quantized_and_noted() -> None:
@@ -122,7 +138,7 @@ def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
     model = importer.load(Path(folder) / "models" / f"{name}.onnx")
     quantized, _ = quantize.quantize(model, load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz"))
     network = importer.cut(quantized, name)
-    assert len(network.layers) == sum(node.op_type in importer.ARRAY_OPERATORS for node in model.graph.node)
+    assert len(network.layers) == sum(node.op_type in ARRAY_OPERATORS for node in model.graph.node)
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:32]
     ours = reference.run_network(network, {network.inputs[0]: x})[network.outputs[0]]
     assert np.array_equal(ours.argmax(1), host.predict(quantized, x).argmax(1))

@@ -85,6 +85,8 @@ def verdict_of(**values: Any) -> LayerVerdict:
         ({"tier2_mismatches": 2, "tier2_max_lsb": 1}, True),
         ({"tier2_mismatches": 3, "tier2_max_lsb": 1}, False),
         ({"tier2_mismatches": 1, "tier2_max_lsb": 2}, False),
+        ({"tier2_mismatches": 1, "tier2_max_lsb": 1, "elements": 500}, True),
+        ({"tier2_mismatches": 2, "tier2_max_lsb": 1, "elements": 500}, False),
     ],
 )
 def test_the_verdict(values: dict[str, int], passed: bool) -> None:

@@ -1,0 +1,244 @@
+"""The two normal forms: a float model ready for the quantizer, and an INT8 (QDQ) model ready to be cut."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from flow import host
+from flow.errors import FlowError
+from flow.graph import (
+    Graph,
+    attribute,
+    first_line,
+    is_dequantize,
+    model_like,
+    node_input,
+    node_name,
+    opset,
+    reads,
+    replace_nodes,
+    size,
+)
+
+ARRAY_OPERATORS = ("Conv", "Gemm", "MatMul")
+# Operators that only move or select 8-bit codes, so that they may come before DequantizeLinear as well.
+LAYOUT_OPERATORS = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A float model as the quantizer wants it: opset 13 or later, BatchNorm and constants folded.
+
+    Standard ONNX operators only (ONNX Runtime's optimisations of level BASIC). FlowError when ONNX Runtime
+    cannot process the model.
+    """
+    if opset(model) < 13:  # per-channel DequantizeLinear came with opset 13
+        model = onnx.version_converter.convert_version(model, 13)
+    prepared: onnx.ModelProto | None = None
+    if importlib.util.find_spec("sympy"):
+        with contextlib.suppress(Exception):  # symbolic shape inference does not know every operator
+            prepared = _pre_process(model, symbolic=True)
+    try:
+        prepared = prepared or _pre_process(model, symbolic=False)
+    except Exception as error:
+        raise FlowError(
+            f"ONNX Runtime cannot prepare network '{model.graph.name}' for quantization: "
+            f"{first_line(error)}; simplify the model"
+        ) from None
+    _fold_batch_norm(prepared)
+    return prepared
+
+
+def _pre_process(model: onnx.ModelProto, symbolic: bool) -> onnx.ModelProto:
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
+        onnx.save(model, str(source))  # given a ModelProto, the tool would move its tensors to external data
+        quant_pre_process(str(source), str(target), skip_symbolic_shape=not symbolic)
+        return onnx.load(str(target))
+
+
+def _fold_batch_norm(model: onnx.ModelProto) -> None:
+    """BatchNormalization after Gemm into its weights; ONNX Runtime does so after Conv and MatMul only."""
+    graph = Graph.of(model)
+    kept = []
+    for node in model.graph.node:
+        gemm = graph.producer(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if gemm is None or graph.only_consumer(gemm.output[0]) is None or not _fold_into(graph, gemm, node):
+            kept.append(node)
+    replace_nodes(model, kept)
+    _drop_dead(model)
+
+
+def _fold_into(graph: Graph, gemm: onnx.NodeProto, norm: onnx.NodeProto) -> bool:
+    """Whether `gemm` now does what `norm` did as well."""
+    plain = all(attribute(gemm, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    names = [name for name in (*gemm.input[1:], *norm.input[1:]) if name]
+    if gemm.op_type != "Gemm" or not plain or len(norm.output) > 1 or not all(n in graph.constants for n in names):
+        return False
+    weights, *biases, scale, shift, mean, variance = (np.asarray(graph.constant(name), np.float64) for name in names)
+    gain = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
+    bias = sum(biases, np.zeros(gain.shape)).reshape(-1)
+    kind = helper.tensor_dtype_to_np_dtype(graph.constants[names[0]].data_type)
+    folded = {
+        f"{norm.output[0]}_weights": weights * (gain[:, None] if attribute(gemm, "transB", 0) else gain),
+        f"{norm.output[0]}_bias": (bias - mean) * gain + shift,
+    }
+    graph.model.graph.initializer.extend(numpy_helper.from_array(a.astype(kind), n) for n, a in folded.items())
+    gemm.input[:] = [gemm.input[0], *folded]
+    gemm.output[0] = norm.output[0]
+    return True
+
+
+def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same function in the form `cut` reads; running it twice changes nothing.
+
+    Constant nodes become initializers, QuantizeLinear of a constant is folded, layout operators between
+    DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
+    its own, and nodes that no output needs are left out.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _constants_to_initializers(copy)
+    _fold_constant_quantize(copy)
+    _layout_before_dequantize(copy)
+    _weights_of_their_own(copy)
+    _drop_dead(copy)
+    _unique_names(copy)
+    return copy
+
+
+def _unique_names(model: onnx.ModelProto) -> None:
+    """Every node gets a name of its own: layers are known by it."""
+    seen: set[str] = set()
+    for node in model.graph.node:
+        node.name = node_name(node) if node_name(node) not in seen else f"{node.name}_{node.output[0]}"
+        seen.add(node.name)
+
+
+def _constants_to_initializers(model: onnx.ModelProto) -> None:
+    nodes = []
+    for node in model.graph.node:
+        tensor = attribute(node, "value", None) if node.op_type == "Constant" else None
+        if tensor is None:
+            nodes.append(node)
+        else:
+            entry = model.graph.initializer.add()
+            entry.CopyFrom(tensor)
+            entry.name = node.output[0]
+    replace_nodes(model, nodes)
+
+
+def _fold_constant_quantize(model: onnx.ModelProto) -> None:
+    graph = Graph.of(model)
+    nodes = []
+    for node in model.graph.node:
+        fixed = all(name in graph.constants for name in node.input if name)
+        if node.op_type != "QuantizeLinear" or not fixed or node.output[0] in graph.outputs:
+            nodes.append(node)
+            continue
+        tensors = [graph.constants[name] for name in node.input if name]
+        kind = tensors[2].data_type if len(tensors) > 2 else TensorProto.UINT8
+        output = helper.make_tensor_value_info(node.output[0], kind, None)
+        body = helper.make_graph([node], "fold", [], [output], tensors)
+        folded = host.run(model_like(model, body), {})[node.output[0]]
+        model.graph.initializer.append(numpy_helper.from_array(folded, node.output[0]))
+    replace_nodes(model, nodes)
+
+
+def _layout_before_dequantize(model: onnx.ModelProto) -> None:
+    """DequantizeLinear -> Flatten -> layer becomes Flatten -> DequantizeLinear -> layer, for that layer."""
+    graph = Graph.of(model)
+    nodes: list[onnx.NodeProto] = []
+    moved: dict[str, str] = {}
+    for node in model.graph.node:
+        chain = _layout_chain(graph, node) if node.op_type in ARRAY_OPERATORS else []
+        if chain:
+            source = node.input[0]
+            if source not in moved:
+                nodes += _moved_chain(graph, chain)
+                moved[source] = nodes[-1].output[0]
+            node.input[0] = moved[source]
+        nodes.append(node)
+    replace_nodes(model, nodes)
+
+
+def _layout_chain(graph: Graph, layer: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Layout operators before a layer, nearest the DequantizeLinear first; empty when none can move."""
+    if not is_dequantize(graph.producer(node_input(layer, 1))):
+        return []
+    chain: list[onnx.NodeProto] = []
+    node = graph.producer(layer.input[0])
+    while node is not None and node.op_type in LAYOUT_OPERATORS and len(node.output) == 1:
+        if node.op_type == "MaxPool" and opset(graph.model) < 12:  # 8-bit MaxPool came with opset 12
+            return []
+        chain.insert(0, node)
+        node = graph.producer(node.input[0])
+    per_tensor = node is not None and is_dequantize(node) and size(graph, node_input(node, 1)) == 1
+    return chain if per_tensor else []
+
+
+def _moved_chain(graph: Graph, chain: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    dequantize = graph.producers[chain[0].input[0]]
+    current = dequantize.input[0]
+    clones = []
+    for node in chain:
+        clone = onnx.NodeProto()
+        clone.CopyFrom(node)
+        clone.name = f"{node_name(node)}_8bit"
+        clone.input[0] = current
+        clone.output[0] = current = f"{node.output[0]}_8bit"
+        clones.append(clone)
+    last = onnx.NodeProto()
+    last.CopyFrom(dequantize)
+    last.name = f"{current}_dequantize"
+    last.input[0] = current
+    last.output[0] = f"{current}_dequantized"
+    return [*clones, last]
+
+
+def _weights_of_their_own(model: onnx.ModelProto) -> None:
+    """Weights that several layers share are copied, so that each layer may be pruned by itself."""
+    graph = Graph.of(model)
+    used: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        dequantize = graph.producer(node_input(node, 1)) if node.op_type in ARRAY_OPERATORS else None
+        if dequantize is not None and is_dequantize(dequantize) and dequantize.input[0] in graph.constants:
+            weight = dequantize.input[0]
+            if weight in used or any(user is not dequantize for user in graph.consumers[weight]):
+                tensor = model.graph.initializer.add()
+                tensor.CopyFrom(graph.constants[weight])
+                tensor.name = f"{weight}_of_{node_name(node)}"
+                own = onnx.NodeProto()
+                own.CopyFrom(dequantize)
+                own.name, own.input[0], own.output[0] = (
+                    f"{tensor.name}_dequantize",
+                    tensor.name,
+                    f"{tensor.name}_real",
+                )
+                node.input[1] = own.output[0]
+                nodes.append(own)
+            used.add(weight)
+        nodes.append(node)
+    replace_nodes(model, nodes)
+
+
+def _drop_dead(model: onnx.ModelProto) -> None:
+    needed = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(reads(node))
+            kept.append(node)
+    replace_nodes(model, reversed(kept))
+    initializers = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(initializers)

@@ -1,0 +1,178 @@
+"""Look-ups over an ONNX graph: who makes and who reads a tensor, what is constant, types and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from flow import host
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says first, for a message of one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of the standard ONNX operator set."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs a user feeds: graph inputs that are not initializers."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Names a node reads, those its subgraphs (If, Loop, Scan) take from outside included."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            inner = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            for child in graph.node:
+                names += [name for name in reads(child) if name not in inner]
+                inner |= set(child.output)
+            names += [value.name for value in graph.output if value.name not in inner]
+    return names
+
+
+def is_dequantize(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type == "DequantizeLinear"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return helper.get_attribute_value(attribute)
+    return default
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    return node.name or node.output[0]
+
+
+def node_input(node: onnx.NodeProto, index: int) -> str:
+    return node.input[index] if len(node.input) > index else ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Look-ups over one model: who makes a tensor, who uses it, which are constant."""
+
+    model: onnx.ModelProto
+    producers: dict[str, onnx.NodeProto]
+    consumers: dict[str, list[onnx.NodeProto]]
+    constants: dict[str, onnx.TensorProto]
+    outputs: frozenset[str]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: onnx.ModelProto) -> Graph:
+        consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in dict.fromkeys(reads(node)):
+                consumers.setdefault(name, []).append(node)
+        return Graph(
+            model=model,
+            producers={name: node for node in model.graph.node for name in node.output if name},
+            consumers=consumers,
+            constants={tensor.name: tensor for tensor in model.graph.initializer},
+            outputs=frozenset(value.name for value in model.graph.output),
+        )
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        return self.producers.get(name)
+
+    def constant(self, name: str) -> NDArray[Any] | None:
+        if name not in self.constants:
+            return None
+        if name not in self.arrays:
+            self.arrays[name] = numpy_helper.to_array(self.constants[name])
+        return self.arrays[name]
+
+    def only_consumer(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads a tensor nobody else can see."""
+        users = self.consumers.get(name, [])
+        return users[0] if len(users) == 1 and name not in self.outputs else None
+
+
+def size(graph: Graph, name: str) -> int:
+    array = graph.constant(name)
+    return 0 if array is None else array.size
+
+
+def model_like(model: onnx.ModelProto, graph: onnx.GraphProto) -> onnx.ModelProto:
+    """A model around `graph` with the versions, operator sets and functions of `model`."""
+    made = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
+    made.ir_version = model.ir_version
+    return made
+
+
+def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    kept = list(nodes)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+@dataclass(frozen=True)
+class Types:
+    """Element type and shape of tensors: as declared (open batch), and of one sample (batch 1)."""
+
+    declared: dict[str, onnx.ValueInfoProto]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
+    declared = _value_infos(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    del single.graph.value_info[:]
+    for value in graph_inputs(single):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    for value in single.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, info in _value_infos(onnx.shape_inference.infer_shapes(single, data_prop=True)).items():
+        dims = info.type.tensor_type.shape.dim if info.type.tensor_type.HasField("shape") else None
+        if dims is not None and all(dim.HasField("dim_value") for dim in dims):
+            shapes[name] = tuple(dim.dim_value for dim in dims)
+    missing = [name for name in wanted if name not in shapes or name not in declared]
+    if missing:
+        _measure(single, missing, declared, shapes)
+    return Types(declared, shapes)
+
+
+def _value_infos(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    values = [*model.graph.value_info, *model.graph.output, *model.graph.input]
+    return {value.name: value for value in values if value.type.tensor_type.elem_type}
+
+
+def _measure(
+    single: onnx.ModelProto,
+    missing: list[str],
+    declared: dict[str, onnx.ValueInfoProto],
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    """What shape inference does not know is taken from a run on one sample of zeros."""
+    already = {value.name for value in single.graph.output}
+    del single.graph.output[:]
+    single.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(missing))
+    feeds = {}
+    for value in graph_inputs(single):
+        tensor = value.type.tensor_type
+        kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        feeds[value.name] = np.zeros([dim.dim_value for dim in tensor.shape.dim], kind)
+    for name, array in host.run(single, feeds).items():
+        shapes[name] = array.shape
+        if name not in declared or name in already:
+            element = int(helper.np_dtype_to_tensor_dtype(array.dtype))
+            declared[name] = helper.make_tensor_value_info(name, element, None)
