@@ -99,6 +99,9 @@ def compile(
             runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
         with stage("co-simulate dense PEs", len(dense.layers)) as advance:
             dense_runs = run_dense(dense, dense_rtl, runs[0], _budget(simulator).dense, _threads(simulator), advance)
+            if len(dense_runs) < len(dense.layers):
+                modelled = len(dense.layers) - len(dense_runs)
+                notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = verdict.measure(source, compressed, given, simulated, runs)
