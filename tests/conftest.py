@@ -8,6 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
+
+# The same examples every time; what fails is shown as drawn, for shrinking takes minutes where a simulator runs.
+settings.register_profile(
+    "bbs", deadline=None, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
+)
+settings.load_profile("bbs")
 
 
 def require_tool(name: str) -> str:

@@ -59,7 +59,7 @@ def test_optimum_equals_brute_force(columns_pruned: int) -> None:
     assert np.array_equal(squared_error(groups, encoded), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(ALL_N), st.lists(st.integers(-128, 127), min_size=32, max_size=32))
 def test_optimum_equals_brute_force_on_any_group(columns_pruned: int, weights: list[int]) -> None:
     groups = np.array([weights], np.int8)
@@ -67,7 +67,7 @@ def test_optimum_equals_brute_force_on_any_group(columns_pruned: int, weights: l
     assert np.array_equal(squared_error(groups, optimal(groups, columns_pruned)), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(ALL_N),
     st.lists(st.sampled_from([-128, 0, 127]) | st.integers(-128, 127), min_size=32, max_size=32),
@@ -83,7 +83,7 @@ def test_optimum_ignores_padding(columns_pruned: int, weights: list[int], counte
     assert np.array_equal(decode(zeros)[valid], decode(encoded)[valid])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from(sorted(METHODS)), st.integers(1, 4), st.integers(1, 70))
 def test_bytes_hold_pruned_weights(data: st.DataObject, method: str, channels: int, reduction: int) -> None:
     seed = data.draw(st.integers(0, 2**32 - 1), "seed")

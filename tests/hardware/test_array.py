@@ -117,7 +117,7 @@ def metadata_bytes(redundant: Ints, constant: Ints) -> Ints:
     return np.asarray(redundant << BBS.constant_bits | constant & (2**BBS.constant_bits - 1), np.int64)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1), pruned=st.integers(0, BBS.max_columns_pruned), steps=st.integers(1, 5),
     kept_draw=draws, constant_draw=draws, x_draw=draws,
@@ -139,7 +139,7 @@ def test_bitvert_sums_are_dot_products(
     assert np.array_equal(got, x @ weights.T)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 5), weight_draw=draws, x_draw=draws)
 def test_dense_sums_are_dot_products(seed: int, steps: int, weight_draw: Draw, x_draw: Draw) -> None:
     rng = np.random.default_rng(seed)

@@ -159,7 +159,7 @@ def test_pe_is_a_dot_product_at_the_extremes(weights: np.ndarray, n: int) -> Non
         _check_pe(weights, n, np.full(weights.size, fill))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 6), groups=st.integers(1, 3))
 def test_pe_is_a_dot_product(seed: int, n: int, groups: int) -> None:
     rng = np.random.default_rng(seed)
@@ -250,7 +250,7 @@ def test_ram_reads_what_was_written_even_at_once() -> None:
             assert int(q) == shown
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), beats=st.sampled_from([1, 2]))
 def test_stream_delivers_its_jobs_in_order(seed: int, beats: int) -> None:
     """Random jobs, some read twice (rewound), at a random pace: the words come in order, none lost."""

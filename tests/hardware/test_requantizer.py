@@ -68,7 +68,7 @@ def test_exact_ties_go_to_even() -> None:
     assert all(code % 2 == 0 for code in got)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1), zero=st.integers(-128, 127), low=st.integers(-128, 127), span=st.integers(0, 255),
     bits=st.sampled_from([24, 32]),
