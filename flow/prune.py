@@ -7,9 +7,12 @@ in no error, mean or tie; what is stored there does not matter, because the hard
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,8 @@ Bool = NDArray[np.bool_]
 Int = NDArray[np.int64]
 Method = Callable[[Int8, int, "Bool | None"], EncodedGroups]
 
-CHUNK = 4096  # groups searched at a time: bounds the error matrix to CHUNK x 256 float32
+CHUNK = 4096  # groups searched at a time in NumPy: bounds the error matrix to CHUNK x 256 float32
+KERNEL_FROM = 16384  # groups from which loading the compiled kernels pays
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,17 @@ def _joined(columns_pruned: int, parts: list[EncodedGroups]) -> EncodedGroups:
     )
 
 
+def _kernels(groups: Int8) -> Any:
+    """The compiled kernels (flow.kernels), or None: the extra `fast` is missing, or too few groups to pay."""
+    if len(groups) < KERNEL_FROM or importlib.util.find_spec("numba") is None:
+        return None
+    return importlib.import_module("flow.kernels")
+
+
+def _everything(groups: Int8, valid: Bool | None) -> Bool:
+    return np.ones(groups.shape, np.bool_) if valid is None else np.ascontiguousarray(valid)
+
+
 def _average_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
     r = _redundant(*_span(groups, valid), columns_pruned)
     shift = (columns_pruned - r)[:, None]
@@ -172,6 +187,10 @@ def rounded_averaging(groups: Int8, columns_pruned: int, valid: Bool | None = No
     Raises FlowError for N outside 0..6.
     """
     check_columns_pruned(columns_pruned)
+    if kernels := _kernels(groups):
+        most = BBS.max_redundant(columns_pruned)
+        found = kernels.average(groups, _everything(groups, valid), columns_pruned, most, BBS.constant_max)
+        return EncodedGroups(columns_pruned, *found)
     parts = [_average_chunk(part, mask, columns_pruned) for part, mask in _chunks(groups, valid)]
     return _joined(columns_pruned, parts)
 
@@ -206,6 +225,19 @@ def _optimal_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGro
     return _nearest(groups, valid, candidates, errors.argmin(axis=1))
 
 
+def _optimal_compiled(groups: Int8, valid: Bool, columns_pruned: int, kernels: Any) -> EncodedGroups:
+    candidates = _candidates(columns_pruned, True)
+    cap = np.iinfo(np.uint16).max // groups.shape[1]
+    exact = candidates.errors.astype(np.int32)
+    choice = kernels.search(groups, valid, np.minimum(exact, cap).astype(np.uint16), exact, cap)
+    shift, constant, lowest, highest = (
+        array[choice].astype(np.int32)
+        for array in (columns_pruned - candidates.r, candidates.d, candidates.lowest, candidates.highest)
+    )
+    kept = kernels.nearest(groups, valid, shift, constant, lowest, highest)
+    return EncodedGroups(columns_pruned, kept, (columns_pruned - shift).astype(np.uint8), constant.astype(np.int8))
+
+
 def optimal(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> EncodedGroups:
     """The smallest squared error any (r, d) of the format can give; among equals smallest r, then |d|.
 
@@ -213,6 +245,8 @@ def optimal(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> Enc
     Raises FlowError for N outside 0..6.
     """
     check_columns_pruned(columns_pruned)
+    if kernels := _kernels(groups):
+        return _optimal_compiled(groups, _everything(groups, valid), columns_pruned, kernels)
     parts = [_optimal_chunk(part, mask, columns_pruned) for part, mask in _chunks(groups, valid)]
     return _joined(columns_pruned, parts)
 

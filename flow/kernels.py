@@ -1,0 +1,145 @@
+"""Compiled search over (r, d): the same groups as the NumPy path of prune.py, faster. Needs the extra `fast`.
+
+One group's errors under all candidates are the sum of its weights' rows of the error table. Entries are 16-bit
+and saturate at 65535 / group size, so that sums cannot overflow: a sum is a lower bound, and exact if the
+winner has no saturated entry; else the group is searched again with 32 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+PIECES = 64  # the groups are shared out among the threads in so many parts
+
+
+@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+def search(
+    groups: NDArray[np.int8], valid: NDArray[np.bool_], table: NDArray[np.uint16], exact: NDArray[np.int32], cap: int
+) -> NDArray[Any]:
+    """The first candidate with the smallest squared error, int32 [groups].
+
+    `groups` int8 and `valid` bool [groups, size]; `table` uint16 and `exact` int32 [256, candidates], row =
+    weight + 128; entries of `table` that are `cap` are saturated.
+    """
+    count, size = groups.shape
+    candidates = table.shape[1]
+    choice = np.empty(count, np.int32)
+    for piece in numba.prange(PIECES):
+        sums = np.empty(candidates, np.uint16)
+        wide = np.empty(candidates, np.int32)
+        for g in range(piece * count // PIECES, (piece + 1) * count // PIECES):
+            sums[:] = 0
+            for i in range(size):
+                if valid[g, i]:
+                    row = table[groups[g, i] + 128]
+                    for c in range(candidates):
+                        sums[c] += row[c]
+            best = 0
+            for c in range(1, candidates):
+                if sums[c] < sums[best]:
+                    best = c
+            saturated = False
+            for i in range(size):
+                if valid[g, i] and table[groups[g, i] + 128, best] == cap:
+                    saturated = True
+            if saturated:
+                wide[:] = 0
+                for i in range(size):
+                    if valid[g, i]:
+                        for c in range(candidates):
+                            wide[c] += exact[groups[g, i] + 128, c]
+                best = 0
+                for c in range(1, candidates):
+                    if wide[c] < wide[best]:
+                        best = c
+            choice[g] = best
+    return choice
+
+
+@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+def nearest(
+    groups: NDArray[np.int8],
+    valid: NDArray[np.bool_],
+    shift: NDArray[np.int32],
+    constant: NDArray[np.int32],
+    lowest: NDArray[np.int32],
+    highest: NDArray[np.int32],
+) -> NDArray[np.int8]:
+    """S of every weight, int8 [groups, size], ties balanced: `prune._nearest`. The others are int32 [groups]."""
+    count, size = groups.shape
+    kept = np.empty((count, size), np.int8)
+    for piece in numba.prange(PIECES):
+        for g in range(piece * count // PIECES, (piece + 1) * count // PIECES):
+            k, d, low, high = shift[g], constant[g], lowest[g], highest[g]
+            step = np.int32(1) << k
+            half = step >> 1
+            error = np.int32(0)
+            for i in range(size):
+                offset = np.int32(groups[g, i]) - d
+                up = min(max((offset + half) >> k, low), high)
+                kept[g, i] = up
+                if valid[g, i]:
+                    error += (up << k) - offset
+            down = (2 * error + step) // (2 * step)
+            if step > 1 and down > 0:
+                for i in range(size):
+                    offset = np.int32(groups[g, i]) - d
+                    up = (offset + half) >> k
+                    if valid[g, i] and (offset & (step - 1)) == half and low < up <= high:
+                        if down > 0:
+                            kept[g, i] -= 1
+                        down -= 1
+    return kept
+
+
+@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+def average(
+    groups: NDArray[np.int8], valid: NDArray[np.bool_], columns: int, most: int, largest: int
+) -> tuple[NDArray[np.int8], NDArray[np.uint8], NDArray[np.int8]]:
+    """Rounded averaging (`prune._average_chunk`): S int8 [groups, size], r uint8 and d int8 [groups].
+
+    `most` is the largest r, `largest` the largest d.
+    """
+    count, size = groups.shape
+    kept = np.empty((count, size), np.int8)
+    redundant = np.empty(count, np.uint8)
+    constant = np.empty(count, np.int8)
+    room = (1 << (7 - columns)) - 1
+    for piece in numba.prange(PIECES):
+        for g in range(piece * count // PIECES, (piece + 1) * count // PIECES):
+            low, high, members = np.int32(127), np.int32(-128), np.int32(0)
+            for i in range(size):
+                if valid[g, i]:
+                    low = min(low, np.int32(groups[g, i]))
+                    high = max(high, np.int32(groups[g, i]))
+                    members += 1
+            if members == 0:
+                low, high = np.int32(0), np.int32(0)
+            r = 0
+            while r < most and low >= -(64 >> r) and high < (64 >> r):
+                r += 1
+            k = columns - r
+            total, top = np.int32(0), np.int32(-128)
+            for i in range(size):
+                weight = np.int32(groups[g, i]) if valid[g, i] else np.int32(0)
+                total += weight & ((1 << k) - 1)
+                kept[g, i] = weight >> k
+                top = max(top, weight >> k)
+            members = max(members, 1)
+            mean = total // members  # rounded half to even
+            rest = 2 * (total - mean * members)
+            if rest > members or (rest == members and mean % 2 == 1):
+                mean += 1
+            if mean > largest:
+                if top < room:
+                    for i in range(size):
+                        kept[g, i] += 1
+                    mean -= 1 << k
+                mean = min(mean, largest)
+            redundant[g] = r
+            constant[g] = mean
+    return kept, redundant, constant
