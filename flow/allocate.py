@@ -92,11 +92,12 @@ def average_bits(layers: Sequence[ArrayLayer], allocation: Mapping[str, NDArray[
     A channel whose reduction is no multiple of 32 pays a whole metadata byte for its last group, but not for
     that group's padding. Where every group is full this is the mean of `bits_per_weight`.
     """
-    bits = sum(int(_channel_bits(layer, allocation[layer.name]).sum()) for layer in layers)
+    bits = sum(int(channel_bits(layer, allocation[layer.name]).sum()) for layer in layers)
     return bits / max(sum(layer.weights.size for layer in layers), 1)
 
 
-def _channel_bits(layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> NDArray[np.int64]:
+def channel_bits(layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stored bits of one channel of the layer for each given N, int64, metadata counted."""
     groups = -(-layer.reduction // BBS.group_size)
     metadata = np.where(columns_pruned > 0, groups * BBS.metadata_bits, 0)
     return (BBS.weight_bits - columns_pruned) * layer.reduction + metadata

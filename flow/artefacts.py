@@ -52,8 +52,10 @@ def check_output(output: Path, force: bool) -> None:
         raise FlowError(f"the output folder '{output}' cannot be written: {error.strerror}; choose another") from None
 
 
-def check_file(output: Path, force: bool) -> None:
-    """Refuse, before any work, a file that cannot or must not be written."""
+def check_file(output: Path, force: bool, source: Path) -> None:
+    """Refuse, before any work, a file that cannot or must not be written: never the `source` itself."""
+    if output.exists() and output.samefile(source):
+        raise FlowError(f"the output file '{output}' is the network itself; choose another")
     if output.is_dir() or (output.exists() and not force):
         raise FlowError(f"the output file '{output}' exists; choose another, or add --force")
     try:

@@ -105,6 +105,7 @@ def compile(
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = verdict.measure(source, compressed, given, simulated, runs)
+            _note_labels(given, accuracy, notes)
         with stage("write vectors and report"):
             result = report.simulated(
                 chosen, compressed, program, dense, simulator, simulated, accuracy, verdicts, dense_runs, notes
@@ -132,7 +133,7 @@ def compress(
     The columns of `array` are the channels that share one N (C_H). FlowError as `compile`.
     """
     model, output, chosen = Path(model), Path(output), chosen or pruning()
-    artefacts.check_file(output, force)
+    artefacts.check_file(output, force, model)
     notes: list[str] = []
     with stage("import and quantize"):
         source = importer.load(model)
@@ -141,7 +142,9 @@ def compress(
     with stage("prune and encode", len(network.layers)) as advance:
         compressed = encode(network, chosen, ArrayConfig(*(array or ())).columns, advance)
     with stage("judge"):
-        result = report.compressed(chosen, compressed, verdict.measure(source, compressed, given), notes)
+        accuracy = verdict.measure(source, compressed, given)
+        _note_labels(given, accuracy, notes)
+        result = report.compressed(chosen, compressed, accuracy, notes)
     artefacts.write_model(output, compressed.network.model)
     return result
 
@@ -211,6 +214,11 @@ def _evaluation(
         return samples.load(path, network.model, "evaluation")
     notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
     return samples.random(network.model, max(count or 0, STORED))
+
+
+def _note_labels(given: Samples, accuracy: verdict.Accuracy, notes: list[str]) -> None:
+    if given.labels is not None and accuracy.pruned is None:
+        notes.append(f"The labels y of {given.source} are no class numbers of the first output: no accuracy is given.")
 
 
 def _array(array: tuple[int, int] | None, simulator: engines.Engine, notes: list[str]) -> ArrayConfig:

@@ -105,7 +105,12 @@ def _engine_option(command: Command) -> Command:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, nothing else.")
 force = click.option("--force", is_flag=True, help="Replace an earlier output.")
 model = click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
-array = click.option("--array", metavar="ROWSxCOLUMNS", callback=_size, help="Size of the array; default 16x32.")
+array = click.option(
+    "--array",
+    metavar="ROWSxCOLUMNS",
+    callback=_size,
+    help="Size of the array; default 16x32, 4x4 for the slow engines. As many channels as columns share one N.",
+)
 count = click.option("--samples", "count", type=int, metavar="K", help="How many samples to simulate.")
 
 
@@ -163,7 +168,7 @@ def compile(
     method: str | None, calibration: Path | None, evaluate: Path | None, array: tuple[int, int] | None,
     engine: str | None, count: int | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """One shot: prune, write the RTL and its vectors, co-simulate, judge."""
+    """Prune, write RTL and vectors, co-simulate, judge."""
     report = build.compile(
         model, output, chosen=_chosen(preset, columns, sensitive, method), calibration=calibration,
         evaluate=evaluate, array=array, engine=engine, count=count, force=force, stage=_stage(as_json),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flow import importer
 from flow.allocate import CHANNELS_PARALLEL, Allocation, allocate, preset
@@ -91,7 +91,9 @@ def encode(
         stored, weights[layer.name] = prune(layer.weights, allocation[layer.name], chosen.method, layer.name)
         encoded.append(stored)
         advance()
-    model = importer.with_weights(network.model, weights, network.layers)
+    model = importer.with_layers(
+        network.model, [replace(layer, weights=weights[layer.name]) for layer in network.layers]
+    )
     pruned = importer.cut(model, network.name)
     _check_same_layers(network.layers, pruned.layers)
     return Compressed(network, pruned, allocation, tuple(encoded))

@@ -1,7 +1,7 @@
 """ONNX in, `Network` out: what an imported model must satisfy, and how it is cut into array and host.
 
-`load` reads and checks a file, `cut` finds the layers for the array in an INT8 (QDQ) model, `with_weights` puts
-pruned weights back.
+`load` reads and checks a file, `cut` finds the layers for the array in an INT8 (QDQ) model, `with_layers` puts
+pruned layers back.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def load(path: str | Path) -> onnx.ModelProto:
     """
     file = Path(path)
     if not file.is_file():
-        raise FlowError(f"the network must be an ONNX file, but there is no file '{file}'; check the path")
+        found = "is a folder" if file.is_dir() else "does not exist"
+        raise FlowError(f"the network must be an ONNX file, but '{file}' {found}; check the path")
     try:
         model = onnx.load(str(file), format="protobuf")
     except DecodeError:
@@ -238,7 +239,10 @@ def _from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...])
     return rows if _channel_axis(node) == 0 else rows.T
 
 
-def _layer_bias(graph: Graph, node: onnx.NodeProto, scales: NDArray[np.float32]) -> NDArray[np.int32]:
+def _layer_bias(
+    graph: Graph, node: onnx.NodeProto, scales: NDArray[np.float32], strict: bool = True
+) -> NDArray[np.int32]:
+    """Bias codes, int32 [channels]; with `strict` their scale must be `scales`."""
     name = node_input(node, 2)
     if not name or node.op_type == "MatMul":
         return np.zeros(len(scales), np.int32)
@@ -252,7 +256,7 @@ def _layer_bias(graph: Graph, node: onnx.NodeProto, scales: NDArray[np.float32])
         raise _OnHost("its bias has a scale that is not constant, or a zero point")
     if codes.size not in (1, len(scales)) or scale.size not in (1, len(scales)):
         raise _OnHost(f"its bias has {codes.size} values for {len(scales)} channels")
-    if not np.allclose(scale.reshape(-1), scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
+    if strict and not np.allclose(scale.reshape(-1), scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
         raise _OnHost("the scale of its bias is not input scale x weight scale")
     return np.ascontiguousarray(np.broadcast_to(codes.reshape(-1), (len(scales),)))
 
@@ -469,30 +473,116 @@ def _declared(types: Types, tensor: str) -> onnx.ValueInfoProto:
     raise FlowError(f"the type of tensor '{tensor}' cannot be inferred; add it to the model's value_info")
 
 
-def with_weights(
-    model: onnx.ModelProto, weights: Mapping[str, NDArray[np.int8]], layers: Iterable[ArrayLayer]
-) -> onnx.ModelProto:
-    """A copy of `model` (a network's own `Network.model`) with other weights, by layer name.
+def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
+    """The part of the QDQ network between the layer's input and output tensors, as a model of its own."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    needed: set[str] = set()
+    stack, seen = [layer.output], set()
+    while stack:
+        name = stack.pop()
+        if name in seen or name == layer.input or not name:
+            continue
+        seen.add(name)
+        if name in constants:
+            needed.add(name)
+            continue
+        node = makers[name]
+        stack.extend(node.input)
+    nodes = [node for node in model.graph.node if any(output in seen for output in node.output)]
+    kind = TensorProto.UINT8 if layer.input_quantization.unsigned else TensorProto.INT8
+    output = layer.output_quantization
+    result = TensorProto.FLOAT if output is None else TensorProto.UINT8 if output.unsigned else TensorProto.INT8
+    graph = helper.make_graph(
+        nodes, "layer",
+        [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
+        [helper.make_tensor_value_info(layer.output, result, ["batch", *layer.output_shape])],
+        [constants[name] for name in sorted(needed)],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
-    `weights` are int8 [channels, reduction]; other layers keep theirs. FlowError for a name
-    that is no layer, or a wrong shape.
+
+def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.ModelProto:
+    """A copy of `model` (a network's own, or that of one layer) with these layers' weights, scales and biases.
+
+    What a layer has unchanged stays as it is in the model, to the byte. FlowError for a name that is no layer,
+    or weights of another shape. A MatMul has no bias to change.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    known = {layer.name: layer for layer in layers}
+    graph = Graph.of(copy)
     nodes = {node_name(node): node for node in copy.graph.node}
-    tensors = {tensor.name: tensor for tensor in copy.graph.initializer}
-    for name, rows in weights.items():
-        layer = known.get(name)
-        if layer is None or rows.shape != layer.weights.shape or rows.dtype != np.int8:
-            expected = "no such layer" if layer is None else f"int8 {list(layer.weights.shape)}"
-            raise FlowError(
-                f"weights must match their layer, but '{name}' got {rows.dtype} {list(rows.shape)} for "
-                f"{expected}; pass the layer's own shape"
-            )
-        tensor = tensors[layer.weight_tensor]
+    for layer in layers:
+        node = nodes.get(layer.name)
+        _check_shape(graph, node, layer)
+        assert node is not None
+        tensor = graph.constants[layer.weight_tensor]
         unsigned = tensor.data_type == TensorProto.UINT8
-        stored = rows.view(np.uint8) ^ np.uint8(0x80) if unsigned else rows
-        array = np.ascontiguousarray(_from_rows(nodes[name], stored, tuple(tensor.dims)))
+        stored = layer.weights.view(np.uint8) ^ np.uint8(0x80) if unsigned else layer.weights
+        array = np.ascontiguousarray(_from_rows(node, stored, tuple(tensor.dims)))
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        _set_scales(graph, node, layer)
+        _set_bias(graph, node, layer)
     return copy
+
+
+def _check_shape(graph: Graph, node: onnx.NodeProto | None, layer: ArrayLayer) -> None:
+    expected = "no such layer"
+    if node is not None and layer.weight_tensor in graph.constants:
+        dims = tuple(graph.constants[layer.weight_tensor].dims)
+        shape = list(_to_rows(node, np.empty(dims, np.int8)).shape)
+        expected = f"int8 {shape}"
+        if list(layer.weights.shape) == shape and layer.weights.dtype == np.int8:
+            return
+    raise FlowError(
+        f"weights must match their layer, but '{layer.name}' got {layer.weights.dtype} "
+        f"{list(layer.weights.shape)} for {expected}; pass the layer's own shape"
+    )
+
+
+def _set_scales(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
+    dequantize = graph.producers[node.input[1]]
+    scale = graph.constant(dequantize.input[1])
+    assert scale is not None
+    if np.array_equal(np.broadcast_to(scale.reshape(-1), layer.weight_scales.shape), layer.weight_scales):
+        return
+    kind = helper.tensor_dtype_to_np_dtype(graph.constants[layer.weight_tensor].data_type)
+    zeros = np.full(layer.channels, 128 if kind == np.uint8 else 0, kind)
+    names = _add_constants(graph, layer, weight_scale=layer.weight_scales, weight_zero=zeros)
+    dequantize.input[:] = [dequantize.input[0], *names]
+    _set_axis(dequantize, _channel_axis(node))
+
+
+def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
+    """The bias codes and their scale, s_x * s_w; a layer that has none gets one if it is not zero."""
+    if node.op_type == "MatMul":
+        assert not layer.bias.any(), f"MatMul '{layer.name}' cannot have a bias"
+        return
+    scales = (layer.input_quantization.scale * layer.weight_scales).astype(np.float32)
+    name = node_input(node, 2)
+    if not name and not layer.bias.any():
+        return
+    if name and np.array_equal(_layer_bias(graph, node, scales, strict=False), layer.bias):
+        scale = graph.constant(graph.producers[name].input[1])
+        if scale is not None and np.allclose(scale.reshape(-1), scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
+            return
+    names = _add_constants(graph, layer, bias=layer.bias, bias_scale=scales)
+    output = f"{layer.name}_refined_bias_dequantized"
+    dequantize = helper.make_node("DequantizeLinear", names, [output], f"{layer.name}_refined_bias", axis=0)
+    position = list(graph.model.graph.node).index(node)
+    graph.model.graph.node.insert(position, dequantize)
+    here = graph.model.graph.node[position + 1]
+    here.input[:] = [*here.input[:2], output]
+
+
+def _add_constants(graph: Graph, layer: ArrayLayer, **arrays: NDArray[Any]) -> list[str]:
+    names = [f"{layer.name}_refined_{name}" for name in arrays]
+    for name, array in zip(names, arrays.values(), strict=True):
+        graph.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    return names
+
+
+def _set_axis(dequantize: onnx.NodeProto, axis: int) -> None:
+    kept = [entry for entry in dequantize.attribute if entry.name != "axis"]
+    del dequantize.attribute[:]
+    dequantize.attribute.extend([*kept, helper.make_attribute("axis", axis)])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 PIECES = 64  # the groups are shared out among the threads in so many parts
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, parallel=True)
 def search(
     groups: NDArray[np.int8], valid: NDArray[np.bool_], table: NDArray[np.uint16], exact: NDArray[np.int32], cap: int
 ) -> NDArray[Any]:
@@ -60,7 +60,7 @@ def search(
     return choice
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, parallel=True)
 def nearest(
     groups: NDArray[np.int8],
     valid: NDArray[np.bool_],
@@ -96,7 +96,7 @@ def nearest(
     return kept
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, parallel=True)
 def average(
     groups: NDArray[np.int8], valid: NDArray[np.bool_], columns: int, most: int, largest: int
 ) -> tuple[NDArray[np.int8], NDArray[np.uint8], NDArray[np.int8]]:
@@ -128,7 +128,7 @@ def average(
                 weight = np.int32(groups[g, i]) if valid[g, i] else np.int32(0)
                 total += weight & ((1 << k) - 1)
                 kept[g, i] = weight >> k
-                top = max(top, weight >> k)
+                top = max(top, np.int32(weight >> k))
             members = max(members, 1)
             mean = total // members  # rounded half to even
             rest = 2 * (total - mean * members)
@@ -139,7 +139,7 @@ def average(
                     for i in range(size):
                         kept[g, i] += 1
                     mean -= 1 << k
-                mean = min(mean, largest)
+                mean = min(mean, np.int32(largest))
             redundant[g] = r
             constant[g] = mean
     return kept, redundant, constant

@@ -30,7 +30,7 @@ KERNEL_FROM = 16384  # groups from which loading the compiled kernels pays
 
 
 @dataclass(frozen=True)
-class _Candidates:
+class Candidates:
     """Every (r, d) of one N, best-liked first, and the squared error of every weight value under each.
 
     Shapes: r, d, lowest, highest int64 [candidates]; lowest..highest are the S whose value is legal INT8.
@@ -46,7 +46,7 @@ class _Candidates:
 
 
 @cache
-def _candidates(columns_pruned: int, drop_contained: bool) -> _Candidates:
+def candidates(columns_pruned: int, drop_contained: bool = True) -> Candidates:
     """The candidates in order of preference: smallest r, then smallest |d|, then positive d.
 
     With `drop_contained`, those whose levels an earlier candidate has as well are left out: they never win.
@@ -67,7 +67,7 @@ def _candidates(columns_pruned: int, drop_contained: bool) -> _Candidates:
     step = np.int64(1) << (columns_pruned - r)
     kept = np.clip((weights - d + step // 2) // step, lowest, highest)
     errors = (kept * step + d - weights) ** 2
-    return _Candidates(columns_pruned, r, d, lowest, highest, errors.astype(np.float32))
+    return Candidates(columns_pruned, r, d, lowest, highest, errors.astype(np.float32))
 
 
 def _legal_kept(columns_pruned: int, r: Int, d: Int) -> tuple[Int, Int]:
@@ -96,7 +96,7 @@ def _histogram(groups: Int8, valid: Bool) -> NDArray[np.float32]:
     return counts.reshape(-1, values).astype(np.float32)
 
 
-def _nearest(groups: Int8, valid: Bool, candidates: _Candidates, choice: Int) -> EncodedGroups:
+def _nearest(groups: Int8, valid: Bool, candidates: Candidates, choice: Int) -> EncodedGroups:
     """Encode each group under its chosen candidate: nearest legal levels, ties balanced.
 
     A weight exactly between two legal levels goes up or down so that the group's error sum comes as near to
@@ -196,15 +196,15 @@ def rounded_averaging(groups: Int8, columns_pruned: int, valid: Bool | None = No
 
 
 def _shift_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
-    candidates = _candidates(columns_pruned, False)
-    errors = _histogram(groups, valid) @ candidates.errors
+    grid = candidates(columns_pruned, drop_contained=False)
+    errors = _histogram(groups, valid) @ grid.errors
     low, high = _span(groups, valid)
-    d = candidates.d.astype(np.int32)
+    d = grid.d.astype(np.int32)
     shifted_low = np.clip(low[:, None] - d, BBS.weight_min, BBS.weight_max)
     shifted_high = np.clip(high[:, None] - d, BBS.weight_min, BBS.weight_max)
     r = _redundant(shifted_low, shifted_high, columns_pruned)
-    errors[r != candidates.r] = np.inf
-    return _nearest(groups, valid, candidates, errors.argmin(axis=1))
+    errors[r != grid.r] = np.inf
+    return _nearest(groups, valid, grid, errors.argmin(axis=1))
 
 
 def zero_point_shifting(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> EncodedGroups:
@@ -220,19 +220,18 @@ def zero_point_shifting(groups: Int8, columns_pruned: int, valid: Bool | None = 
 
 
 def _optimal_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
-    candidates = _candidates(columns_pruned, True)
-    errors = _histogram(groups, valid) @ candidates.errors
-    return _nearest(groups, valid, candidates, errors.argmin(axis=1))
+    grid = candidates(columns_pruned)
+    errors = _histogram(groups, valid) @ grid.errors
+    return _nearest(groups, valid, grid, errors.argmin(axis=1))
 
 
 def _optimal_compiled(groups: Int8, valid: Bool, columns_pruned: int, kernels: Any) -> EncodedGroups:
-    candidates = _candidates(columns_pruned, True)
+    grid = candidates(columns_pruned)
     cap = np.iinfo(np.uint16).max // groups.shape[1]
-    exact = candidates.errors.astype(np.int32)
+    exact = grid.errors.astype(np.int32)
     choice = kernels.search(groups, valid, np.minimum(exact, cap).astype(np.uint16), exact, cap)
     shift, constant, lowest, highest = (
-        array[choice].astype(np.int32)
-        for array in (columns_pruned - candidates.r, candidates.d, candidates.lowest, candidates.highest)
+        array[choice].astype(np.int32) for array in (columns_pruned - grid.r, grid.d, grid.lowest, grid.highest)
     )
     kept = kernels.nearest(groups, valid, shift, constant, lowest, highest)
     return EncodedGroups(columns_pruned, kept, (columns_pruned - shift).astype(np.uint8), constant.astype(np.int8))

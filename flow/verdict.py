@@ -67,35 +67,6 @@ def accumulators_model(layer: ArrayLayer) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
-def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
-    """The part of the QDQ network between the layer's input and output tensors, as a model of its own."""
-    makers = {output: node for node in model.graph.node for output in node.output}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    needed: set[str] = set()
-    stack, seen = [layer.output], set()
-    while stack:
-        name = stack.pop()
-        if name in seen or name == layer.input or not name:
-            continue
-        seen.add(name)
-        if name in constants:
-            needed.add(name)
-            continue
-        node = makers[name]
-        stack.extend(node.input)
-    nodes = [node for node in model.graph.node if any(output in seen for output in node.output)]
-    kind = TensorProto.UINT8 if layer.input_quantization.unsigned else TensorProto.INT8
-    output = layer.output_quantization
-    result = TensorProto.FLOAT if output is None else TensorProto.UINT8 if output.unsigned else TensorProto.INT8
-    graph = helper.make_graph(
-        nodes, "layer",
-        [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
-        [helper.make_tensor_value_info(layer.output, result, ["batch", *layer.output_shape])],
-        [constants[name] for name in sorted(needed)],
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-
-
 def lsb_differences(layer: ArrayLayer, run: LayerRun, judged: NDArray[Any]) -> NDArray[np.int64]:
     """|RTL - ONNX Runtime| in units of the output's last place.
 
@@ -138,7 +109,7 @@ def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
     layer = runs[0].layer
     integer, quantized = (
         host.session(accumulators_model(layer)),
-        host.session(layer_model(network.model, layer)),
+        host.session(importer.layer_model(network.model, layer)),
     )
     tier1a = tier1b = elements = 0
     first: str | None = None

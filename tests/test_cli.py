@@ -100,7 +100,7 @@ SMALL = ("--array", "2x2", "--engine", "myhdl", "--samples", 1)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("absent.onnx",), "no file"),
+        (("absent.onnx",), "does not exist"),
         (("text.onnx",), "not an ONNX file"),
         (("truncated.onnx",), "truncated"),
         (("external.onnx",), "external data"),

@@ -150,7 +150,7 @@ def verilog_testbench(
         "done",
         *(s for port in ports for s in port.signals),
     ]
-    return f"""// One run of {device_name}: see flow/engines/base.py for the order of events.
+    return f"""// One run of {device_name}: four rising edges of reset, one of start, then until done.
 `timescale 1ns/1ps
 module tb_{device_name};
 
@@ -310,7 +310,7 @@ def vhdl_testbench(
             "end if;",
         ]
         failure = ['print("FAIL");', "finish(1);"]
-    return f"""-- One run of {device_name}: see flow/engines/base.py for the order of events.
+    return f"""-- One run of {device_name}: four rising edges of reset, one of start, then until done.
 library ieee;
 use ieee.std_logic_1164.all;
 use ieee.numeric_std.all;

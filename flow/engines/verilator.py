@@ -213,7 +213,12 @@ def build(device: Device, folder: Path) -> Path:
     library = folder / f"verilator-{key}.so"
     if library.exists():
         return library
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlowError(
+            f"the folder for compiled simulators, '{folder}', cannot be made: {error.strerror}; set BBS_CACHE"
+        ) from None
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
         work = Path(temporary)
         sources = [str(path.resolve()) for path in device.files]

@@ -30,7 +30,13 @@ def accelerator(
     host     pulse start with first[16] and count[16] (descriptors); busy; done: high for one cycle when every
              result has been written
     memory   six read ports: *_en, *_addr[32] out, *_data in, one cycle latency, the word held until the next
-             request; widths in `memory_ports`
+             request; a word's bytes lie lowest first, as in memory/*.hex
+             descriptor  416 bits: one channel block, its fields as in flow/hardware/config.py DESCRIPTOR
+             weight      16 (dense: 8) bits for each array column: one bit column of as many weights
+             metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
+             activation  8 bytes for each row: u = x + 128
+             parameter   for each lane: bias (32 bits, signed), multiplier (24), shift (8)
+             index       for each lane: the channel's number (16 bits)
     output   output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes]: one word of `rows` bytes
              per lane and channel
     """
