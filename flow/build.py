@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import onnx
 
-from flow import artefacts, engines, importer, quantize, report, samples, verdict
+from flow import artefacts, engines, host, importer, quantize, report, samples, tune, verdict
 from flow.canonical import prepare
-from flow.compress import Pruning, encode, pruning
+from flow.compress import DATA_FREE, Compressed, Pruning, encode, pruning
 from flow.cosim import cosimulate, run_dense
 from flow.cycles import layer_cycles
 from flow.errors import FlowError
@@ -80,11 +82,9 @@ def compile(
     dense_config = config.dense()
 
     with stage("import and quantize"):
-        source = importer.load(model)
-        network = _quantized(source, model, calibration, notes)
-        given = _evaluation(network, model, evaluate, count, notes)
-    with stage("prune and encode", len(network.layers)) as advance:
-        compressed = encode(network, chosen, config.columns, advance)
+        taken = _import(model, calibration, notes)
+        given = _evaluation(taken.network, model, evaluate, count, notes)
+    chosen, compressed = _compress(taken, chosen, config.columns, given, stage, notes)
     with stage("schedule"):
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
@@ -104,7 +104,7 @@ def compile(
                 notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
-            accuracy = verdict.measure(source, compressed, given, simulated, runs)
+            accuracy = verdict.measure(taken.source, compressed, given, simulated, runs)
             _note_labels(given, accuracy, notes)
         with stage("write vectors and report"):
             result = report.simulated(
@@ -136,13 +136,11 @@ def compress(
     artefacts.check_file(output, force, model)
     notes: list[str] = []
     with stage("import and quantize"):
-        source = importer.load(model)
-        network = _quantized(source, model, calibration, notes)
-        given = _evaluation(network, model, evaluate, None, notes)
-    with stage("prune and encode", len(network.layers)) as advance:
-        compressed = encode(network, chosen, ArrayConfig(*(array or ())).columns, advance)
+        taken = _import(model, calibration, notes)
+        given = _evaluation(taken.network, model, evaluate, None, notes)
+    chosen, compressed = _compress(taken, chosen, ArrayConfig(*(array or ())).columns, given, stage, notes)
     with stage("judge"):
-        accuracy = verdict.measure(source, compressed, given)
+        accuracy = verdict.measure(taken.source, compressed, given)
         _note_labels(given, accuracy, notes)
         result = report.compressed(chosen, compressed, accuracy, notes)
     artefacts.write_model(output, compressed.network.model)
@@ -180,30 +178,90 @@ def inspect(model: str | Path) -> list[report.Node]:
     """Where every node would run, and why; the network is quantized in memory from one made-up sample."""
     source = importer.load(model)
     ready = source if importer.is_quantized(source) else prepare(source)
-    quantized, _ = quantize.quantize(source, samples.random(ready, 1).feeds)
-    return report.inspection(importer.cut(quantized, Path(model).stem))
+    quantized = quantize.quantize(source, samples.random(ready, 1).feeds)
+    return report.inspection(importer.cut(quantized.model, Path(model).stem))
 
 
 # -------------------------------------------------------------------------------- what the user left open
 
 
-def _quantized(source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]) -> Network:
-    """The INT8 network, quantized here from calibration samples if it is float."""
-    feeds = None
-    if not importer.is_quantized(source):
-        path = Path(calibration) if calibration else samples.beside(model, "calibration")
-        if path is None:
-            raise FlowError(
-                f"'{model}' is a float network and needs calibration samples, but there is no "
-                f"'{model.stem}_calibration.npz' beside it; pass --calibration FILE.npz with an array x"
-            )
-        feeds = samples.load(path, source, "calibration").feeds
-    elif calibration:
-        notes.append("The network is INT8 already: the calibration samples were not used.")
-    quantized, made = quantize.quantize(source, feeds)
-    network = importer.cut(quantized, model.stem)
-    notes += [*made, *network.notes]
-    return network
+@dataclass(frozen=True)
+class _Imported:
+    """The user's network, its INT8 form, the float form that was quantized, and calibration samples if any."""
+
+    source: onnx.ModelProto
+    network: Network
+    prepared: onnx.ModelProto | None
+    calibration: Samples | None
+
+
+def _import(model: Path, calibration: str | Path | None, notes: list[str]) -> _Imported:
+    """Reads the network and quantizes it if it is float."""
+    source = importer.load(model)
+    path = Path(calibration) if calibration else samples.beside(model, "calibration")
+    given = samples.load(path, source, "calibration") if path is not None else None
+    if given is None and not importer.is_quantized(source):
+        raise FlowError(
+            f"'{model}' is a float network and needs calibration samples, but there is no "
+            f"'{model.stem}_calibration.npz' beside it; pass --calibration FILE.npz with an array x"
+        )
+    quantized = quantize.quantize(source, given.feeds if given else None)
+    network = importer.cut(quantized.model, model.stem)
+    notes += [*quantized.notes, *network.notes]
+    return _Imported(source, network, quantized.prepared, given)
+
+
+def _compress(
+    taken: _Imported, chosen: Pruning, channels_parallel: int, given: Samples, stage: Stages, notes: list[str]
+) -> tuple[Pruning, Compressed]:
+    """The compressed network, and how it was done: by default within a budget, without samples by the paper's rule."""
+    if chosen.budgeted and taken.calibration is None:
+        if chosen.name != "default":
+            raise FlowError("a budget (--bits, --max-drop) needs calibration samples, but there are none; "
+                            "pass --calibration FILE.npz")  # fmt: skip
+        chosen = pruning(DATA_FREE)
+        notes.append(f"No calibration samples: pruned by the paper's rule, preset {DATA_FREE}.")
+    layers = len(taken.network.layers)
+    if not chosen.budgeted or taken.calibration is None:
+        with stage("prune and encode", layers) as advance:
+            return chosen, encode(taken.network, chosen, channels_parallel, advance)
+    if _overlap(taken.calibration, given):
+        notes.append(f"{given.source} holds samples of {taken.calibration.source}: its accuracy flatters the network.")
+    acceptable = _acceptable(taken, chosen.max_drop, given) if chosen.max_drop is not None else None
+    tries = len(tune.variants(frozenset(chosen.means))) * (1 if acceptable is None else tune.BISECTIONS + 1)
+    with stage("tune, prune and encode", layers * (tries + 2)) as advance:
+        known = tune.data(taken.network, taken.source, taken.prepared, taken.calibration)
+        return chosen, encode(taken.network, chosen, channels_parallel, advance, known, acceptable)
+
+
+def _acceptable(taken: _Imported, max_drop: float, given: Samples) -> Callable[[onnx.ModelProto], bool]:
+    """Whether a network's top-1 is at most `max_drop` points below the user's network's."""
+    answers = host.predict(taken.source, given.feeds)
+    wanted = None if given.labels is None else verdict.top1(answers, given.labels)
+    if given.labels is None or wanted is None:
+        raise FlowError(f"--max-drop needs evaluation samples with class labels y, but {given.source} has none")
+    if len(np.unique(answers.reshape(len(answers), -1).argmax(axis=1))) == 1:
+        raise FlowError(
+            f"--max-drop needs a network that tells the samples of {given.source} apart, but it gives all the "
+            "same class; give other samples, or --bits"
+        )
+    labels = given.labels
+
+    def holds(model: onnx.ModelProto) -> bool:
+        reached = verdict.top1(host.predict(model, given.feeds), labels)
+        return reached is not None and reached >= wanted - max_drop / 100 - 1e-9
+
+    return holds
+
+
+def _overlap(calibration: Samples, given: Samples) -> bool:
+    """Whether a sample is in both."""
+    seen = {_digest(calibration, number) for number in range(calibration.count)}
+    return any(_digest(given, number) in seen for number in range(given.count))
+
+
+def _digest(given: Samples, number: int) -> bytes:
+    return hashlib.sha256(b"".join(array.tobytes() for array in given.one(number).values())).digest()
 
 
 def _evaluation(

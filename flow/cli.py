@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -29,6 +31,7 @@ from flow.encoding import BBS
 from flow.engines import ENGINES
 from flow.errors import FlowError
 from flow.prune import METHODS
+from flow.refine import REFINEMENTS
 from flow.report import Node, Report
 
 WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
@@ -68,20 +71,38 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 def _pruning_options(command: Command) -> Command:
+    """The options of pruning; the command gets what they say as one argument, `chosen`."""
     options = [
-        click.option("--preset", metavar="NAME", help=f"One of {', '.join(PRESETS)}; default: moderate."),
+        click.option("--bits", type=float, metavar="B", help="Budget: bits per weight on average; default: 5."),
+        click.option("--max-drop", type=float, metavar="POINTS", help="Fewest bits that lose no more top-1 than this."),
+        click.option("--block", type=int, metavar="C", help="Channels that share one N; default: the array's columns."),
+        click.option("--no-bias-correction", "no_bias", is_flag=True, help="Budget: leave the biases."),
+        click.option("--no-compensation", is_flag=True, help="Budget: round every weight by itself."),
+        click.option("--no-scale-search", "no_scales", is_flag=True, help="Budget: leave the weight scales."),
+        click.option("--preset", metavar="NAME", help=f"The paper's rule: one of {', '.join(PRESETS)}."),
         click.option("--columns", type=int, help=f"Bit columns to prune, 0 to {BBS.max_columns_pruned}."),
         click.option("--sensitive", type=float, metavar="BETA", help="Share of channels left whole, 0 to 1."),
         click.option("--method", metavar="NAME", help=f"One of {', '.join(METHODS)}."),
     ]
-    return _with(command, options)
+
+    @wraps(command)
+    def chosen(
+        bits: float | None, max_drop: float | None, block: int | None, no_bias: bool, no_compensation: bool,
+        no_scales: bool, preset: str | None, columns: int | None, sensitive: float | None, method: str | None,
+        **others: Any,
+    ) -> None:  # fmt: skip
+        off = {"bias": no_bias, "compensation": no_compensation, "scales": no_scales}
+        means = tuple(name for name in REFINEMENTS if not off[name])
+        command(chosen=pruning(preset, columns, sensitive, method, bits, max_drop, block, means), **others)
+
+    return _with(chosen, options)
 
 
 def _data_options(command: Command) -> Command:
     options = [
         click.option(
             "--calibration", type=click.Path(path_type=Path), metavar="FILE.npz",
-            help="Samples x for quantizing a float network; default: MODEL_calibration.npz.",
+            help="Samples x to quantize and tune with; default: MODEL_calibration.npz.",
         ),
         click.option(
             "--evaluate", type=click.Path(path_type=Path), metavar="FILE.npz",
@@ -141,13 +162,13 @@ def inspect(model: Path, as_json: bool) -> None:
 @force
 @as_json
 def compress(
-    model: Path, output: Path, preset: str | None, columns: int | None, sensitive: float | None,
-    method: str | None, calibration: Path | None, evaluate: Path | None, array: tuple[int, int] | None,
+    model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
+    array: tuple[int, int] | None,
     force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the pruned INT8 network; no hardware."""
     report = build.compress(
-        model, output, chosen=_chosen(preset, columns, sensitive, method), calibration=calibration,
+        model, output, chosen=chosen, calibration=calibration,
         evaluate=evaluate, array=array, force=force, stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"The pruned network is in {output}.")
@@ -164,13 +185,13 @@ def compress(
 @force
 @as_json
 def compile(
-    model: Path, output: Path, preset: str | None, columns: int | None, sensitive: float | None,
-    method: str | None, calibration: Path | None, evaluate: Path | None, array: tuple[int, int] | None,
+    model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
+    array: tuple[int, int] | None,
     engine: str | None, count: int | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Prune, write RTL and vectors, co-simulate, judge."""
     report = build.compile(
-        model, output, chosen=_chosen(preset, columns, sensitive, method), calibration=calibration,
+        model, output, chosen=chosen, calibration=calibration,
         evaluate=evaluate, array=array, engine=engine, count=count, force=force, stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
@@ -185,10 +206,6 @@ def cosim(folder: Path, engine: str | None, count: int | None, as_json: bool) ->
     """Co-simulate an earlier build again, from its own files."""
     report = build.cosim(folder, engine=engine, count=count, stage=_stage(as_json))
     _finish(report, as_json, f"{folder} is as it was.")
-
-
-def _chosen(preset: str | None, columns: int | None, sensitive: float | None, method: str | None) -> Pruning:
-    return pruning(preset, columns, sensitive, method)
 
 
 def _stage(as_json: bool) -> build.Stages:
@@ -246,15 +263,26 @@ def print_report(report: Report) -> None:
     ]
     if shown:
         out.print(f"Top-1 on {accuracy['samples']:,} samples of {accuracy['source']}: {', '.join(shown)}.")
+    _print_distance(accuracy)
     if "verdict" in summary:
         _print_verdict(report)
+
+
+def _print_distance(accuracy: dict[str, Any]) -> None:
+    """How far the pruned network's answers are from those of the network it was made from."""
+    apart, same = accuracy["divergence"]["pruned"], accuracy["agreement"].get("pruned")
+    base = "float" if "int8" in accuracy["divergence"] else "INT8"
+    if same is None:
+        out.print(f"Error of the pruned network's outputs over the {base} network's variance: {apart:.4f}.")
+    else:
+        out.print(f"Pruned against {base}: same class for {100 * same:.2f} %, divergence (KL) {apart:.4f}.")
 
 
 def _layer_table(report: Report) -> Table:
     table = Table(box=None, pad_edge=False)
     simulated = "cycles" in report.summary
     heads = ["layer", "operator", "N: channels", "bits", "SQNR dB"]
-    heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"] if simulated else []
+    heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"] if simulated else ["MSE", "KL", "sensitive"]
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number < 3 else "right", no_wrap=number > 0, overflow="fold")
     for layer in report.layers:
@@ -274,6 +302,8 @@ def _layer_table(report: Report) -> Table:
                 str(layer["tier1_mismatches"]),
                 str(layer["tier2_mismatches"]),
             ]
+        else:
+            cells += [f"{layer['weight_mse']:.2f}", f"{layer['weight_kl']:.4f}", str(layer["sensitive_channels"])]
         table.add_row(*cells)
     return table
 

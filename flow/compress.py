@@ -5,27 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from flow import importer
+import onnx
+
+from flow import importer, tune
 from flow.allocate import CHANNELS_PARALLEL, Allocation, allocate, preset
 from flow.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.network import ArrayLayer, Network
 from flow.prune import METHODS, prune
+from flow.refine import REFINEMENTS
 
-DEFAULT_PRESET = "moderate"
+DATA_FREE = "moderate"  # what is done without calibration samples
+DEFAULT_BITS = 5.0  # about what the moderate preset has on a large network
+
+Acceptable = Callable[[onnx.ModelProto], bool]
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """What to prune: N of the pruned channels, the share of sensitive channels (0..1), the method.
+    """What to prune: the paper's rule, or a budget.
 
-    `name` is the preset's, or "custom".
+    `name`   the preset's, "custom", "budget" or "default" (a budget if there are calibration samples)
+    rule     `columns` is N of the pruned channels, `sensitive` the share left whole (0..1), `method` how
+    budget   `bits` per weight on average, or `max_drop`, the points of top-1 that may be lost; `block` channels
+             share one N (None: as many as the array has columns); `means` of refinement (refine.REFINEMENTS)
     """
 
     name: str
-    columns: int
-    sensitive: float
-    method: str
+    columns: int | None = None
+    sensitive: float | None = None
+    method: str | None = None
+    bits: float | None = None
+    max_drop: float | None = None
+    block: int | None = None
+    means: tuple[str, ...] = ()
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether calibration samples are needed."""
+        return self.bits is not None or self.max_drop is not None
 
 
 @dataclass(frozen=True)
@@ -43,29 +61,60 @@ def pruning(
     columns: int | None = None,
     sensitive: float | None = None,
     method: str | None = None,
+    bits: float | None = None,
+    max_drop: float | None = None,
+    block: int | None = None,
+    means: tuple[str, ...] = REFINEMENTS,
 ) -> Pruning:
-    """The user's choice, completed: a preset, or single values over the moderate preset's, method optimal.
+    """The user's choice, completed.
 
-    FlowError: preset and single values together, an unknown preset or method.
+    A preset of the paper; or single values of its rule over the moderate preset's, method optimal; or a budget;
+    nothing at all is a budget of 5 bits. FlowError: two of them together, an unknown preset or method, a value
+    out of range.
     """
-    single = {"columns": columns, "sensitive": sensitive, "method": method}
-    given = [name for name, value in single.items() if value is not None]
-    if preset_name is not None and given:
-        raise FlowError(
-            f"a preset fixes columns, sensitive and method, but preset '{preset_name}' came together with "
-            f"{', '.join(given)}; give one or the other"
-        )
-    chosen = preset(preset_name or DEFAULT_PRESET)
-    if not given:
-        return Pruning(preset_name or DEFAULT_PRESET, chosen.columns_pruned, chosen.sensitive, chosen.method)
+    rule = {"columns": columns, "sensitive": sensitive, "method": method}
+    budget = {"bits": bits, "max-drop": max_drop}
+    kinds = {
+        f"preset '{preset_name}'": preset_name is not None,
+        ", ".join(name for name, value in rule.items() if value is not None): any(v is not None for v in rule.values()),
+        " and ".join(name for name, value in budget.items() if value is not None): any(
+            v is not None for v in budget.values()
+        ),
+    }
+    given = [name for name, used in kinds.items() if used]
+    if len(given) > 1 or (bits is not None and max_drop is not None):
+        raise FlowError(f"{' came together with '.join(given)}: each says how much to prune; give one of them")
+    if preset_name is not None:
+        chosen = preset(preset_name)
+        return Pruning(preset_name, chosen.columns_pruned, chosen.sensitive, chosen.method)
+    if any(value is not None for value in rule.values()):
+        return _rule(columns, sensitive, method)
+    return _budget(bits, max_drop, block, means)
+
+
+def _rule(columns: int | None, sensitive: float | None, method: str | None) -> Pruning:
+    usual = preset(DATA_FREE)
     if method is not None and method not in METHODS:
         raise FlowError(f"unknown pruning method '{method}'; choose one of {', '.join(METHODS)}")
     return Pruning(
         "custom",
-        chosen.columns_pruned if columns is None else columns,
-        chosen.sensitive if sensitive is None else sensitive,
+        usual.columns_pruned if columns is None else columns,
+        usual.sensitive if sensitive is None else sensitive,
         method or "optimal",
     )
+
+
+def _budget(bits: float | None, max_drop: float | None, block: int | None, means: tuple[str, ...]) -> Pruning:
+    if max_drop is not None and not 0 <= max_drop <= 100:
+        raise FlowError(f"the drop allowed must be 0 to 100 points, but it is {max_drop:g}; change --max-drop")
+    if block is not None and block < 1:
+        raise FlowError(f"channels that share one N must be 1 or more, but they are {block}; change --block")
+    unknown = sorted(set(means) - set(REFINEMENTS))
+    if unknown:
+        raise FlowError(f"unknown refinement '{unknown[0]}'; choose of {', '.join(REFINEMENTS)}")
+    if bits is None and max_drop is None:
+        return Pruning("default", bits=DEFAULT_BITS, block=block, means=means)
+    return Pruning("budget", bits=bits, max_drop=max_drop, block=block, means=means)
 
 
 def encode(
@@ -73,10 +122,14 @@ def encode(
     chosen: Pruning,
     channels_parallel: int = CHANNELS_PARALLEL,
     advance: Callable[[], None] = lambda: None,
+    known: tune.Data | None = None,
+    acceptable: Acceptable | None = None,
 ) -> Compressed:
-    """Allocate, prune and encode every array layer; `advance` is called after each.
+    """Allocate, refine, prune and encode every array layer; `advance` is called after each.
 
-    FlowError when no layer can run on the array, or a value of `chosen` is out of range.
+    A budget needs `known`, what calibration tells; `max_drop` needs `acceptable`, which says of a network
+    whether its answers still do. FlowError when no layer can run on the array, or a value of `chosen` is out
+    of range.
     """
     if not network.layers:
         reasons = " ".join(network.notes) or "it has no Conv, Gemm or MatMul."
@@ -84,19 +137,40 @@ def encode(
             f"network '{network.name}' has no layer for the array: {reasons} "
             "Check it with 'bbs inspect', and export its weights as constants"
         )
-    allocation = allocate(network.layers, chosen.columns, chosen.sensitive, channels_parallel)
-    encoded: list[EncodedLayer] = []
-    weights = {}
-    for layer in network.layers:
-        stored, weights[layer.name] = prune(layer.weights, allocation[layer.name], chosen.method, layer.name)
+    layers, allocation, method = network.layers, {}, "optimal"
+    if chosen.budgeted:
+        assert known is not None
+        tuned = _tuned(network, chosen, chosen.block or channels_parallel, known, acceptable, advance)
+        layers, allocation = tuned.layers, tuned.allocation
+    else:
+        assert chosen.columns is not None and chosen.sensitive is not None and chosen.method is not None
+        allocation, method = allocate(layers, chosen.columns, chosen.sensitive, channels_parallel), chosen.method
+    encoded, pruned = [], []
+    for layer in layers:
+        stored, weights = prune(layer.weights, allocation[layer.name], method, layer.name)
+        assert not chosen.budgeted or (weights == layer.weights).all()  # refined weights lie on the grid
         encoded.append(stored)
+        pruned.append(replace(layer, weights=weights))
         advance()
-    model = importer.with_layers(
-        network.model, [replace(layer, weights=weights[layer.name]) for layer in network.layers]
-    )
-    pruned = importer.cut(model, network.name)
-    _check_same_layers(network.layers, pruned.layers)
-    return Compressed(network, pruned, allocation, tuple(encoded))
+    after = importer.cut(importer.with_layers(network.model, pruned), network.name)
+    _check_same_layers(network.layers, after.layers)
+    return Compressed(network, after, allocation, tuple(encoded))
+
+
+def _tuned(
+    network: Network,
+    chosen: Pruning,
+    block: int,
+    known: tune.Data,
+    acceptable: Acceptable | None,
+    advance: Callable[[], None],
+) -> tune.Tuned:
+    means = frozenset(chosen.means)
+    found = tune.survey(network, known, means, advance)
+    if chosen.bits is not None:
+        return tune.tune(network, known, found, chosen.bits, block, means, advance)
+    assert acceptable is not None
+    return tune.smallest(network, known, found, block, means, acceptable, advance)
 
 
 def _check_same_layers(before: tuple[ArrayLayer, ...], after: tuple[ArrayLayer, ...]) -> None:

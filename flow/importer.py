@@ -502,6 +502,27 @@ def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
+def real_weights(prepared: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> dict[str, NDArray[np.float64]]:
+    """The float weights that the layers' int8 weights were rounded from, in units of their scales, by layer name.
+
+    `prepared` is the float network that was quantized. float64 [channels, reduction]; layers whose float weights
+    are not found, or are something else, are left out.
+    """
+    graph = Graph.of(prepared)
+    nodes = {node_name(node): node for node in prepared.graph.node}
+    found = {}
+    for layer in layers:
+        node = nodes.get(layer.name)
+        weights = graph.constant(node_input(node, 1)) if node is not None else None
+        if node is None or weights is None or weights.size != layer.weights.size:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            real = _to_rows(node, weights).astype(np.float64) / layer.weight_scales[:, None]
+        if real.shape == layer.weights.shape and np.abs(np.clip(real, -128, 127) - layer.weights).max() < 1:
+            found[layer.name] = real
+    return found
+
+
 def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.ModelProto:
     """A copy of `model` (a network's own, or that of one layer) with these layers' weights, scales and biases.
 

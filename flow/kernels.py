@@ -129,7 +129,7 @@ def average(
                 total += weight & ((1 << k) - 1)
                 kept[g, i] = weight >> k
                 top = max(top, np.int32(weight >> k))
-            members = max(members, 1)
+            members = max(members, np.int32(1))
             mean = total // members  # rounded half to even
             rest = 2 * (total - mean * members)
             if rest > members or (rest == members and mean % 2 == 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,29 @@ from flow.graph import first_line
 from flow.samples import Arrays, check_samples
 
 
+@dataclass(frozen=True)
+class Quantized:
+    """The INT8 (QDQ) network; the float one it was made from, BatchNorm folded; notes, one sentence each."""
+
+    model: onnx.ModelProto
+    prepared: onnx.ModelProto | None
+    notes: list[str]
+
+
 def quantize(
     model: onnx.ModelProto,
     calibration: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None,
     unsigned: bool = False,
-) -> tuple[onnx.ModelProto, list[str]]:
-    """The INT8 (QDQ) network and notes, one sentence each, on what was changed.
+) -> Quantized:
+    """The INT8 (QDQ) network, with notes on what was changed.
 
     `calibration` is [samples, ...] for the only input, or arrays by input name; it is needed for float
     networks only. `unsigned` asks for uint8 activations. FlowError when the samples do not fit or ONNX
     Runtime cannot quantize the network.
     """
     if importer.is_quantized(model):
-        return quantize_biases(model)
+        quantized, notes = quantize_biases(model)
+        return Quantized(quantized, None, notes)
     if calibration is None:
         raise FlowError(
             f"network '{model.graph.name}' is float and needs calibration samples, but there are none; "
@@ -47,7 +58,8 @@ def quantize(
     quantized, notes = quantize_biases(_quantize_static(prepared, feeds, unsigned))
     count = len(next(iter(feeds.values())))
     kind = "uint8" if unsigned else "int8"
-    return quantized, [f"Quantized by ONNX Runtime from {count} samples, activations {kind}.", *notes]
+    notes = [f"Quantized by ONNX Runtime from {count} samples, activations {kind}.", *notes]
+    return Quantized(quantized, prepared, notes)
 
 
 def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.allocate import average_bits
 from flow.artefacts import write_json
@@ -30,7 +31,12 @@ PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
 
 @dataclass(frozen=True)
 class LayerCompression:
-    """What pruning did to one layer. `columns_pruned`: N -> channels; `weight_sqnr` in dB, None if unchanged."""
+    """What pruning did to one layer.
+
+    `columns_pruned`: N -> channels; `sensitive_channels`: those of N = 0. Of the weights as real numbers, against
+    those of the INT8 network: `weight_sqnr` in dB, None if unchanged; `weight_mse`, mean squared error in steps of
+    the INT8 weights; `weight_kl`, divergence of their distributions in nats (paper figure 6).
+    """
 
     name: str
     op: str
@@ -39,7 +45,10 @@ class LayerCompression:
     parameters: int
     columns_pruned: dict[str, int]
     bits_per_weight: float
+    sensitive_channels: int
     weight_sqnr: float | None
+    weight_mse: float
+    weight_kl: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,9 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
     before, after = compressed.original.layers[number], compressed.network.layers[number]
     n = compressed.allocation[before.name]
     values, counts = np.unique(n, return_counts=True)
+    scale = before.weight_scales.astype(np.float64)[:, None]
+    pruned = after.weights * after.weight_scales.astype(np.float64)[:, None]
+    steps = np.divide(pruned, scale, out=np.zeros_like(pruned), where=scale > 0)
     return LayerCompression(
         name=before.name,
         op=before.op,
@@ -95,8 +107,23 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
         parameters=before.weights.size,
         columns_pruned={str(value): int(count) for value, count in zip(values, counts, strict=True)},
         bits_per_weight=round(average_bits([before], compressed.allocation), 4),
-        weight_sqnr=finite(sqnr(after.weights, before.weights)),
+        sensitive_channels=int((n == 0).sum()),
+        weight_sqnr=finite(sqnr(pruned, before.weights * scale)),
+        weight_mse=round(float(((steps - before.weights) ** 2).mean()), 6),
+        weight_kl=round(_distribution_divergence(before.weights, steps), 6),
     )
+
+
+def _distribution_divergence(before: NDArray[np.int8], after: NDArray[np.float64]) -> float:
+    """Kullback-Leibler divergence of two weights' distributions over the 256 INT8 values, in nats.
+
+    Half a weight is added to every value, so that values pruning never gives do not make it infinite.
+    """
+    shares = []
+    for values in (before, np.clip(np.rint(after), BBS.weight_min, BBS.weight_max)):
+        counts = np.bincount(values.astype(np.int64).reshape(-1) - BBS.weight_min, minlength=256) + 0.5
+        shares.append(counts / counts.sum())
+    return float((shares[0] * np.log(shares[0] / shares[1])).sum())
 
 
 def layer_hardware(
@@ -175,9 +202,19 @@ def _compression(chosen: Pruning, result: Compressed) -> dict[str, Any]:
         "columns": chosen.columns,
         "sensitive": chosen.sensitive,
         "method": chosen.method,
+        "means": list(chosen.means),
+        "rule": rule(chosen),
         "bits_per_weight": round(bits, 4),
         "compression_ratio": round(BBS.weight_bits / bits, 4),
     }
+
+
+def rule(chosen: Pruning) -> str:
+    """How it was pruned, for the user."""
+    if chosen.columns is not None and chosen.sensitive is not None:
+        return f"{chosen.columns} bit columns pruned, {100 * chosen.sensitive:g} % sensitive channels, {chosen.method}"
+    wanted = f"{chosen.bits:g} bits per weight" if chosen.bits is not None else f"a drop of {chosen.max_drop:g} points"
+    return f"a budget of {wanted}, {'refined by ' + ', '.join(chosen.means) if chosen.means else 'not refined'}"
 
 
 def _hardware(layers: list[LayerHardware]) -> dict[str, Any]:

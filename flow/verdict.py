@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from flow import host, importer, reference
 from flow.compress import Compressed
 from flow.cosim import LayerRun, SampleRun
+from flow.measure import agreement, answers, divergence
 from flow.network import ArrayLayer, Network
 from flow.samples import Samples
 
@@ -159,9 +160,11 @@ def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
 class Accuracy:
     """Tier 3: top-1 (0..1) of each form of the network, None without labels or float network.
 
-    `output_sqnr` is that of the network's first output in dB over the float network (over INT8 where that is
-    missing), None if equal. `pruned_simulated` and `rtl` are over the simulated samples only, the others over
-    all of the evaluation set.
+    The other figures compare the network's first output with the float network's (INT8's where that is
+    missing): `output_sqnr` in dB, None if equal; `divergence`, the Kullback-Leibler divergence of class scores
+    before any Softmax, in nats (of other outputs the error over the variance); `agreement`, the share of samples
+    with the same largest score. `pruned_simulated` and `rtl` are over the simulated samples only, the others
+    over all of the evaluation set.
     """
 
     samples: int
@@ -172,6 +175,8 @@ class Accuracy:
     pruned_simulated: Share = None
     rtl: Share = None
     output_sqnr: dict[str, Share] = field(default_factory=dict)
+    divergence: dict[str, Share] = field(default_factory=dict)
+    agreement: dict[str, Share] = field(default_factory=dict)
 
 
 def measure(
@@ -185,21 +190,29 @@ def measure(
     models = {"int8": compressed.original.model, "pruned": compressed.network.model}
     if source is not None and not importer.is_quantized(source):
         models = {"float": source, **models}
-    answers = {name: host.predict(model, given.feeds) for name, model in models.items()}
-    wanted = next(iter(answers.values()))
+    outputs = {name: host.predict(model, given.feeds) for name, model in models.items()}
+    wanted = next(iter(outputs.values()))
     shown: dict[str, float | None] = {}
-    distances = {name: finite(sqnr(answer, wanted)) for name, answer in list(answers.items())[1:]}
+    distances = {name: finite(sqnr(answer, wanted)) for name, answer in list(outputs.items())[1:]}
     if given.labels is not None:
-        shown = {name: top1(answer, given.labels) for name, answer in answers.items()}
+        shown = {name: top1(answer, given.labels) for name, answer in outputs.items()}
     if simulated is not None:
         count, name = simulated.count, compressed.network.outputs[0]
         rtl = np.concatenate([run.outputs[name] for run in runs])
         distances["rtl"] = finite(sqnr(rtl, wanted[:count]))
-        distances["pruned_simulated"] = finite(sqnr(answers["pruned"][:count], wanted[:count]))
+        distances["pruned_simulated"] = finite(sqnr(outputs["pruned"][:count], wanted[:count]))
         if simulated.labels is not None:
             shown["rtl"] = top1(rtl, simulated.labels)
-            shown["pruned_simulated"] = top1(answers["pruned"][:count], simulated.labels)
-    return Accuracy(given.count, given.source, **shown, output_sqnr=distances)
+            shown["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
+    first, *others = models.items()
+    scores = given.labels is not None
+    before = answers(first[1], given.feeds, scores)
+    after = {name: answers(model, given.feeds, scores) for name, model in others}
+    return Accuracy(
+        given.count, given.source, **shown, output_sqnr=distances,
+        divergence={name: divergence(before, got) for name, got in after.items()},
+        agreement={name: agreement(before, got) for name, got in after.items()} if before.scores else {},
+    )  # fmt: skip
 
 
 def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:

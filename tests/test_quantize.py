@@ -38,7 +38,8 @@ def float_net(batch: Any = "N") -> onnx.ModelProto:
 def test_a_float_network_runs_on_the_array(batch: Any, unsigned: bool) -> None:
     model = float_net(batch)
     feeds = samples(model, 40)
-    quantized, notes = quantize.quantize(model, feeds, unsigned)
+    result = quantize.quantize(model, feeds, unsigned)
+    quantized, notes = result.model, result.notes
     network = importer.cut(quantized, "net")
     assert [layer.op for layer in network.layers] == ["Conv", "Conv", "Gemm"]
     assert all(layer.input_quantization.unsigned == unsigned for layer in network.layers)
@@ -50,7 +51,7 @@ def test_a_float_network_runs_on_the_array(batch: Any, unsigned: bool) -> None:
 def test_quantizing_twice_gives_the_same_bytes() -> None:
     model = float_net()
     feeds = samples(model, 8)
-    first, second = (quantize.quantize(model, feeds)[0].SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (quantize.quantize(model, feeds).model.SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
 
 
@@ -79,7 +80,8 @@ def test_an_int8_network_is_left_as_it_is() -> None:
     model = residual_net()
     assert importer.is_quantized(model)
     assert not importer.is_quantized(float_net())
-    quantized, notes = quantize.quantize(model)
+    result = quantize.quantize(model)
+    quantized, notes = result.model, result.notes
     assert notes == []
     assert quantized == canonical(model)
 
@@ -90,7 +92,8 @@ def test_a_float_bias_of_an_int8_layer_is_quantized_and_noted() -> None:
     bias = np.linspace(-1, 1, 6, dtype=np.float32)
     model.graph.initializer.append(numpy_helper.from_array(bias, "float_bias"))
     conv.input[2] = "float_bias"
-    quantized, notes = quantize.quantize(model)
+    result = quantize.quantize(model)
+    quantized, notes = result.model, result.notes
     assert notes == [f"The bias of Conv '{conv.name}' was quantized to int32."]
     layer = importer.cut(quantized, "net").layers[0]
     scales = reference.accumulator_scales(layer)
@@ -136,7 +139,7 @@ def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
     if not folder:
         pytest.skip("BBS_DATA does not name the folder of real networks")
     model = importer.load(Path(folder) / "models" / f"{name}.onnx")
-    quantized, _ = quantize.quantize(model, load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz"))
+    quantized = quantize.quantize(model, load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz")).model
     network = importer.cut(quantized, name)
     assert len(network.layers) == sum(node.op_type in ARRAY_OPERATORS for node in model.graph.node)
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:32]

@@ -1,0 +1,111 @@
+"""Calibration: what the layers of an INT8 network see on the user's samples, layer after layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow import host, importer, reference
+from flow.network import ArrayLayer, Network
+from flow.samples import Arrays, Samples
+
+Double = NDArray[np.float64]
+Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
+
+WALK_MACS = 4e11  # MACs one walk may spend on samples
+WALK_SAMPLES = (16, 256)
+MOMENT_WORK = 1e11  # multiplications the second moments of one layer may take
+MOMENT_ROWS = 4096  # windows that are always used, if there are so many
+WIDEST = 4096  # inputs of a dot product that are correlated with each other: longer ones are taken in parts
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of a layer's windows, zero point taken off: E[x] [groups, reduction], E[x x^T] as `parts` of the reduction.
+
+    Each part is float64 [groups, size, size] over consecutive positions; a reduction of up to 4,096 has one.
+    """
+
+    mean: Double
+    parts: tuple[Double, ...]
+
+    def error(self, group: int, difference: Double, centred: bool) -> Double:
+        """E[(e x)^2] of weight differences e [channels, reduction]; `centred`: their mean effect is corrected."""
+        total, begin = np.zeros(len(difference)), 0
+        for part in self.parts:
+            end = begin + part.shape[-1]
+            e = difference[:, begin:end]
+            total += ((e @ part[group]) * e).sum(axis=1)
+            if centred:
+                total -= (e @ self.mean[group, begin:end]) ** 2
+            begin = end
+        return np.maximum(total, 0)
+
+
+def affordable(network: Network, given: Samples) -> Samples:
+    """As many of the samples as one walk may take."""
+    macs = max(sum(layer.macs for layer in network.layers), 1)
+    fewest, most = WALK_SAMPLES
+    return given.first(int(np.clip(WALK_MACS / macs, fewest, most)))
+
+
+def walk(network: Network, feeds: Arrays, decide: Decide) -> None:
+    """The network once over all samples; what `decide` makes of a layer computes what the next layers see.
+
+    `decide` gets the layer and its 8-bit input tensors, one for each batch.
+    """
+    step = host.batch_size(host.session(network.model))
+    count = len(next(iter(feeds.values())))
+    batches: list[Arrays] = [
+        {name: array[begin : begin + step] for name, array in feeds.items()} for begin in range(0, count, step)
+    ]
+    readers = _last_readers(network)
+    sessions = host.Sessions()
+    for number, stage in enumerate(network.steps):
+        if isinstance(stage, ArrayLayer):
+            chosen = decide(stage, [tensors[stage.input] for tensors in batches])
+            model = importer.with_layers(importer.layer_model(network.model, stage), [chosen])
+            session = host.session(model)
+        else:
+            session = sessions.get(stage.model)
+        for tensors in batches:
+            tensors.update(host.run(session, tensors))
+            for name in [name for name in tensors if readers.get(name, -1) <= number]:
+                del tensors[name]
+
+
+def _last_readers(network: Network) -> dict[str, int]:
+    """The number of the last step that reads a tensor."""
+    last: dict[str, int] = {}
+    for number, stage in enumerate(network.steps):
+        inputs = (stage.input,) if isinstance(stage, ArrayLayer) else stage.inputs
+        last.update(dict.fromkeys(inputs, number))
+    return last
+
+
+def moments(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> Moments:
+    """First and second moments of the layer's windows; seeded draws of windows where all would take too long."""
+    generator = np.random.default_rng(0)
+    bounds = [*range(0, layer.reduction, WIDEST), layer.reduction]
+    sizes = np.diff(bounds)
+    total = sum(len(tensor) for tensor in tensors) * layer.positions
+    wanted = min(total, max(MOMENT_ROWS, int(MOMENT_WORK / (layer.groups * int((sizes**2).sum())))))
+    mean = np.zeros((layer.groups, layer.reduction))
+    parts = [np.zeros((layer.groups, size, size)) for size in sizes]
+    rows = 0
+    for tensor in tensors:
+        seen = reference.windows(layer, layer.input_quantization.to_int8(tensor))
+        count = -(-wanted * seen.shape[1] // total)
+        if count < seen.shape[1]:
+            seen = seen[:, np.sort(generator.choice(seen.shape[1], count, replace=False))]
+        x = seen.astype(np.float32) - np.float32(layer.input_quantization.zero_point)
+        mean += x.sum(axis=1, dtype=np.float64)
+        for part, begin, end in zip(parts, bounds[:-1], bounds[1:], strict=True):
+            inputs = x[:, :, begin:end]
+            part += np.matmul(inputs.transpose(0, 2, 1), inputs)
+        rows += seen.shape[1]
+    return Moments(mean / rows, tuple(part / rows for part in parts))

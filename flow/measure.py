@@ -1,0 +1,77 @@
+"""How far two networks' answers are apart: on class scores before the Softmax, or on any other output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow import host
+from flow.graph import Graph, replace_nodes
+from flow.samples import Arrays
+
+PASSED_THROUGH = ("QuantizeLinear", "DequantizeLinear", "Identity", "Softmax", "LogSoftmax")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """First outputs of a network: float64 [samples, values]; `scores`: they are class scores."""
+
+    values: NDArray[np.float64]
+    scores: bool
+
+
+def answers(model: onnx.ModelProto, feeds: Arrays, scores: bool = False) -> Answers:
+    """The network's answers; a Softmax at its end, quantized or not, is left out.
+
+    Networks that end in a Softmax give class scores; `scores` says that others do, too.
+    """
+    bare, softmax = _without_softmax(model)
+    values = host.predict(bare, feeds)
+    return Answers(values.reshape(len(values), -1).astype(np.float64), softmax or scores)
+
+
+def divergence(wanted: Answers, got: Answers) -> float:
+    """Mean Kullback-Leibler divergence from wanted to got, in nats; where they are no class scores, the squared
+    error over the variance of what is wanted."""
+    if not wanted.scores or wanted.values.shape[1] < 2:
+        noise = float(((wanted.values - got.values) ** 2).mean())
+        return noise / max(float(wanted.values.var()), 1e-30)
+    p, q = _log_softmax(wanted.values), _log_softmax(got.values)
+    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+
+
+def agreement(wanted: Answers, got: Answers) -> float:
+    """Share of samples with the same largest score."""
+    return float((wanted.values.argmax(axis=1) == got.values.argmax(axis=1)).mean())
+
+
+def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = values - values.max(axis=1, keepdims=True)
+    logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs
+
+
+def _without_softmax(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+    """The model with the Softmax of its first output, and what follows it, cut off; whether there was one."""
+    graph = Graph.of(model)
+    removed: list[onnx.NodeProto] = []
+    name = model.graph.output[0].name
+    while (node := graph.producer(name)) is not None and node.op_type in PASSED_THROUGH:
+        removed.append(node)
+        name = node.input[0]
+        if node.op_type.endswith("Softmax"):
+            return _ending(model, removed, name), True
+    return model, False
+
+
+def _ending(model: onnx.ModelProto, removed: Sequence[onnx.NodeProto], output: str) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    replace_nodes(copy, [node for node in copy.graph.node if node not in removed])
+    del copy.graph.output[:]
+    copy.graph.output.append(onnx.ValueInfoProto(name=output))
+    return copy

@@ -1,0 +1,170 @@
+"""Budgeted compression with calibration data: where a network can spare bits, and layers refined to spare them.
+
+    survey   what every channel's loss of N columns does to its layer's output, and what that does to the network's
+    spend    a budget over the blocks of channels (budget.py)
+    refine   layer after layer, each on the inputs that the refined layers before it give (refine.py)
+
+None of it is in the paper; the hardware and the encoding are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow import importer
+from flow.allocate import Allocation
+from flow.budget import RANKED_BY, least_bits, spend
+from flow.calibration import Double, affordable, moments, walk
+from flow.errors import FlowError
+from flow.measure import Answers, answers, divergence
+from flow.network import ArrayLayer, Network
+from flow.refine import error_curves, refine
+from flow.samples import Samples
+
+INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
+INFLUENCE_SAMPLES = (8, 256)
+BISECTIONS = 6  # a budget is found within (8 - 2) / 2^6, a tenth of a bit
+
+
+@dataclass(frozen=True)
+class Data:
+    """What compression may learn from: samples, the source network's answers to them, the weights it wants.
+
+    `targets` float64 [channels, reduction] by layer name, in units of the layer's weight scales.
+    """
+
+    samples: Samples
+    wanted: Answers
+    targets: dict[str, Double]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Error at the network's output, float64 [channels, N = 0 to 6], by layer name."""
+
+    curves: dict[str, Double]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Layers as they are to be encoded, N per channel, and the divergence from the source network's answers."""
+
+    layers: tuple[ArrayLayer, ...]
+    allocation: Allocation
+    divergence: float
+    means: frozenset[str]
+
+
+def data(network: Network, source: onnx.ModelProto, prepared: onnx.ModelProto | None, given: Samples) -> Data:
+    """`source` is the user's network, `prepared` its float form with BatchNorm folded (None: it was INT8)."""
+    samples = affordable(network, given)
+    wanted = answers(source, samples.feeds, scores=given.labels is not None)
+    reals = importer.real_weights(prepared, network.layers) if prepared is not None else {}
+    targets = {layer.name: reals.get(layer.name, layer.weights.astype(np.float64)) for layer in network.layers}
+    return Data(samples, wanted, targets)
+
+
+def survey(network: Network, known: Data, means: frozenset[str], advance: Callable[[], None]) -> Survey:
+    """Every layer's error curves, weighted by what the layer's error does to the answers; `advance` per layer.
+
+    The weight of a layer is the divergence its pruning alone (N = 4) causes, over the error at its output.
+    """
+    curves: dict[str, Double] = {}
+    pruned: list[ArrayLayer] = []
+
+    def look(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
+        seen = moments(layer, tensors)
+        targets = known.targets[layer.name]
+        curves[layer.name] = error_curves(layer, targets, seen, means)
+        pruned.append(refine(layer, targets, np.full(layer.channels, RANKED_BY), seen, means & {"bias"}).layer)
+        return layer
+
+    walk(network, known.samples.feeds, look)
+    macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
+    few = known.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
+    whole = answers(network.model, few.feeds, known.wanted.scores)
+    for layer in pruned:
+        got = answers(importer.with_layers(network.model, [layer]), few.feeds, known.wanted.scores)
+        error = float(curves[layer.name][:, RANKED_BY].sum())
+        curves[layer.name] *= divergence(whole, got) / error if error > 0 else 0.0
+        advance()
+    return Survey(curves)
+
+
+def tune(
+    network: Network,
+    known: Data,
+    found: Survey,
+    bits: float,
+    block: int,
+    means: frozenset[str],
+    advance: Callable[[], None] = lambda: None,
+) -> Tuned:
+    """The network within `bits` per weight; `block` channels share one N.
+
+    Scale search and compensation help most networks and harm some: of all and all but one of them the best on
+    the calibration samples is taken. `advance` is called after each layer of each try.
+    """
+    allocation = spend(network.layers, found.curves, bits, block)
+    tries = [_refined(network, known, allocation, chosen, advance) for chosen in variants(means)]
+    return min(tries, key=lambda tuned: tuned.divergence)
+
+
+def variants(means: frozenset[str]) -> list[frozenset[str]]:
+    """What is tried: all that is wanted, and the same without scale search, without compensation."""
+    optional = [name for name in ("scales", "compensation") if name in means]
+    return [means, *(means - {name} for name in optional)]
+
+
+def _refined(
+    network: Network, known: Data, allocation: Allocation, means: frozenset[str], advance: Callable[[], None]
+) -> Tuned:
+    layers: list[ArrayLayer] = []
+
+    def decide(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
+        seen = moments(layer, tensors)
+        layers.append(refine(layer, known.targets[layer.name], allocation[layer.name], seen, means).layer)
+        advance()
+        return layers[-1]
+
+    walk(network, known.samples.feeds, decide)
+    got = answers(importer.with_layers(network.model, layers), known.samples.feeds, known.wanted.scores)
+    return Tuned(tuple(layers), allocation, divergence(known.wanted, got), means)
+
+
+def smallest(
+    network: Network,
+    known: Data,
+    found: Survey,
+    block: int,
+    means: frozenset[str],
+    acceptable: Callable[[onnx.ModelProto], bool],
+    advance: Callable[[], None] = lambda: None,
+) -> Tuned:
+    """The fewest bits at which the network is `acceptable`, by bisection to about a tenth of a bit.
+
+    FlowError if it is not acceptable at 8 bits either.
+    """
+
+    def at(bits: float) -> Tuned | None:
+        tuned = tune(network, known, found, bits, block, means, advance)
+        return tuned if acceptable(importer.with_layers(network.model, tuned.layers)) else None
+
+    low, high = least_bits(network.layers), 8.0
+    best = at(high)
+    if best is None:
+        raise FlowError("the network loses more than --max-drop allows even at 8 bits per weight; allow more")
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        tuned = at(middle)
+        if tuned is None:
+            low = middle
+        else:
+            best, high = tuned, middle
+    return best
