@@ -8,9 +8,11 @@ The files, in the order data takes:
     canonical.py   the normal forms of float and INT8 models (graph.py: look-ups over a graph)
     quantize.py    float networks to INT8
     allocate.py    how many bit columns each channel gives up (algorithm 2)
-    prune.py       binary pruning of groups of 32 weights
+    prune.py       binary pruning of groups of 32 weights (kernels.py: compiled)
     encoding.py    the stored form of pruned groups
-    compress.py    allocate, prune and encode a whole network
+    tune.py        bit budgets: budget.py shares them out, refine.py makes good for them, calibration.py walks the
+                   network and measure.py compares its answers
+    compress.py    allocate, refine, prune and encode a whole network
     schedule.py    encoded layers to descriptors and memory images (cycles.py: the cycle model)
     hardware/      the accelerator in MyHDL, and its export to Verilog and VHDL
     engines/       simulators behind one interface

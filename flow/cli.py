@@ -273,9 +273,9 @@ def _print_distance(accuracy: dict[str, Any]) -> None:
     apart, same = accuracy["divergence"]["pruned"], accuracy["agreement"].get("pruned")
     base = "float" if "int8" in accuracy["divergence"] else "INT8"
     if same is None:
-        out.print(f"Error of the pruned network's outputs over the {base} network's variance: {apart:.4f}.")
+        out.print(f"Error of the pruned network's outputs over the {base} network's variance: {apart:.2g}.")
     else:
-        out.print(f"Pruned against {base}: same class for {100 * same:.2f} %, divergence (KL) {apart:.4f}.")
+        out.print(f"Pruned against {base}: same class for {100 * same:.2f} %, divergence (KL) {apart:.2g}.")
 
 
 def _layer_table(report: Report) -> Table:

@@ -9,7 +9,7 @@ import onnx
 
 from flow import importer, tune
 from flow.allocate import CHANNELS_PARALLEL, Allocation, allocate, preset
-from flow.encoding import EncodedLayer
+from flow.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
 from flow.network import ArrayLayer, Network
 from flow.prune import METHODS, prune
@@ -105,6 +105,8 @@ def _rule(columns: int | None, sensitive: float | None, method: str | None) -> P
 
 
 def _budget(bits: float | None, max_drop: float | None, block: int | None, means: tuple[str, ...]) -> Pruning:
+    if bits is not None and not 0 < bits <= BBS.weight_bits:
+        raise FlowError(f"a budget is more than 0 and at most 8 bits per weight, but it is {bits:g}; change --bits")
     if max_drop is not None and not 0 <= max_drop <= 100:
         raise FlowError(f"the drop allowed must be 0 to 100 points, but it is {max_drop:g}; change --max-drop")
     if block is not None and block < 1:

@@ -232,7 +232,7 @@ def _to_rows(node: onnx.NodeProto, tensor: NDArray[Any]) -> NDArray[Any]:
     return tensor if _channel_axis(node) == 0 else tensor.T
 
 
-def _from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """The inverse of `_to_rows`: [channels, reduction] -> ONNX weights of `shape`."""
     if node.op_type == "Conv":
         return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
@@ -540,7 +540,7 @@ def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.Mo
         tensor = graph.constants[layer.weight_tensor]
         unsigned = tensor.data_type == TensorProto.UINT8
         stored = layer.weights.view(np.uint8) ^ np.uint8(0x80) if unsigned else layer.weights
-        array = np.ascontiguousarray(_from_rows(node, stored, tuple(tensor.dims)))
+        array = np.ascontiguousarray(from_rows(node, stored, tuple(tensor.dims)))
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
         _set_scales(graph, node, layer)
         _set_bias(graph, node, layer)

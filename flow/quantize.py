@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flow import host, importer
-from flow.canonical import canonical, prepare
+from flow.canonical import ARRAY_OPERATORS, canonical, prepare
 from flow.errors import FlowError
 from flow.graph import first_line
 from flow.samples import Arrays, check_samples
@@ -55,11 +55,25 @@ def quantize(
         )
     feeds = check_samples(model, calibration, "calibration")
     prepared = prepare(model)
+    _check_weights(prepared)
     quantized, notes = quantize_biases(_quantize_static(prepared, feeds, unsigned))
     count = len(next(iter(feeds.values())))
     kind = "uint8" if unsigned else "int8"
     notes = [f"Quantized by ONNX Runtime from {count} samples, activations {kind}.", *notes]
     return Quantized(quantized, prepared, notes)
+
+
+def _check_weights(model: onnx.ModelProto) -> None:
+    """FlowError for weights that are NaN or infinite."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ARRAY_OPERATORS:
+            continue
+        for name in node.input[1:]:
+            if name in constants and not np.isfinite(numpy_helper.to_array(constants[name])).all():
+                raise FlowError(
+                    f"weights must be finite, but '{name}' of '{node.name}' holds NaN or infinity; train again"
+                )
 
 
 def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:

@@ -70,6 +70,16 @@ def test_prepare_folds_batch_normalization_into_gemm(transposed: int, biased: bo
     assert np.allclose(host.predict(prepared, feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
 
 
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    model = float_net()
+    tensor = next(t for t in model.graph.initializer if t.name == model.graph.node[0].input[1])
+    array = numpy_helper.to_array(tensor).copy()
+    array[0] = np.nan
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    with pytest.raises(FlowError, match="weights must be finite.*NaN or infinity"):
+        quantize.quantize(model, samples(model, 4))
+
+
 def test_prepare_leaves_no_batch_normalization_and_standard_operators_only() -> None:
     prepared = prepare(float_net())
     assert "BatchNormalization" not in {node.op_type for node in prepared.graph.node}

@@ -1,0 +1,226 @@
+"""Weight compression at equal average bits: BBS three ways beside other post-training methods, on real networks.
+
+    python -m bench.compression MODEL.onnx CALIBRATION.npz TEST.npz [--bits 6.25,4.25,3.25] [--samples K]
+                                [--plot FILE.svg]
+
+Everything but the weights is the same: the INT8 network's activations, calibration samples, the layers of the
+array. Bits count metadata: a byte for 32 weights in BBS, MXINT (shared exponent) and bit-flip (which columns).
+
+    bbs budgeted   the default of `bbs compile --bits`: N by block, refined on calibration data
+    bbs optimal    one N for all, the exact optimum of every group; no data
+    bbs preset     the paper's two points, data-free
+    ptq            per channel, rounded to b bits over the weights' range
+    ptq clipped    the same, the range searched for the least squared error
+    mxint          Microscaling: 32 weights share a power of two, b bits each (OCP MX specification)
+    bit-flip       BitWave (Shi et al., HPCA 2024): in sign and magnitude, 32 weights share which N columns are zero
+
+"same" is the share of samples on which float (or INT8) network agree, "KL" the divergence of the class scores,
+"se" one standard error of the metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from rich.console import Console
+from rich.table import Table
+
+from flow import host, importer, measure, quantize, samples, tune
+from flow.allocate import PRESETS, average_bits
+from flow.compress import encode, pruning
+from flow.graph import node_name
+from flow.network import ArrayLayer, Network
+from flow.prune import prune
+from flow.samples import Samples
+from flow.verdict import top1
+
+Rows = NDArray[np.float64]  # [channels, reduction], in units of the layer's INT8 scales
+Baseline = Callable[[Rows, float], tuple[Rows, float]]  # weights and a budget to weights and bits per weight
+
+GROUP = 32
+METADATA = 8 / GROUP
+CLIPS = np.linspace(0.3, 1.0, 29)
+
+
+def round_to(rows: Rows, bits: int, reach: Rows) -> Rows:
+    """Symmetric rounding to `bits` bits over -reach..reach, which broadcasts."""
+    top = 2 ** (bits - 1) - 1
+    step = np.maximum(reach, 1e-12) / max(top, 0.5)
+    rounded: Rows = np.clip(np.rint(rows / step), -top - 1, top) * step
+    return rounded
+
+
+def ptq(rows: Rows, budget: float) -> tuple[Rows, float]:
+    bits = min(int(budget), 8)
+    return round_to(rows, bits, np.abs(rows).max(axis=1, keepdims=True)), bits
+
+
+def ptq_clipped(rows: Rows, budget: float) -> tuple[Rows, float]:
+    bits = min(int(budget), 8)
+    reach = np.abs(rows).max(axis=1, keepdims=True)
+    tries = np.stack([round_to(rows, bits, reach * clip) for clip in CLIPS])
+    best = ((tries - rows) ** 2).sum(axis=2).argmin(axis=0)
+    return tries[best, np.arange(len(rows))], bits
+
+
+def mxint(rows: Rows, budget: float) -> tuple[Rows, float]:
+    bits = min(int(budget - METADATA), 8)
+    groups = _grouped(rows)
+    largest = np.abs(groups).max(axis=2, keepdims=True)
+    step = np.exp2(np.floor(np.log2(np.maximum(largest, 1e-12))) - (bits - 2))
+    rounded = np.clip(np.rint(groups / step), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * step
+    return _rows(rounded, rows.shape[1]), bits + METADATA
+
+
+def bit_flip(rows: Rows, budget: float) -> tuple[Rows, float]:
+    zero = max(7 - int(budget - METADATA - 1), 0)  # of seven magnitude columns; the sign stays
+    codes = np.clip(np.rint(_grouped(rows)), -127, 127)
+    best, least = codes, np.full(codes.shape[:2], np.inf)
+    for columns in combinations(range(7), zero):
+        mask = 127 & ~sum(1 << column for column in columns)
+        levels = np.array([value for value in range(128) if value & ~mask == 0])
+        nearest = levels[np.abs(np.arange(128)[:, None] - levels).argmin(axis=1)]
+        tried = np.sign(codes) * nearest[np.abs(codes).astype(int)]
+        error = ((tried - codes) ** 2).sum(axis=2)
+        best = np.where((error < least)[..., None], tried, best)
+        least = np.minimum(error, least)
+    return _rows(best, rows.shape[1]), 8 - zero + METADATA * (zero > 0)
+
+
+def _grouped(rows: Rows) -> Rows:
+    padding = -rows.shape[1] % GROUP
+    return np.pad(rows, [(0, 0), (0, padding)]).reshape(len(rows), -1, GROUP)
+
+
+def _rows(groups: Rows, reduction: int) -> Rows:
+    return groups.reshape(len(groups), -1)[:, :reduction]
+
+
+BASELINES: dict[str, Baseline] = {"ptq": ptq, "ptq clipped": ptq_clipped, "mxint": mxint, "bit-flip": bit_flip}
+
+
+def with_real_weights(network: Network, weights: dict[str, Rows]) -> onnx.ModelProto:
+    """The INT8 network with these weights in float, whatever grid they are on."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(network.model)
+    nodes = {node_name(node): node for node in copy.graph.node}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in copy.graph.initializer}
+    for layer in network.layers:
+        real = weights[layer.name] * layer.weight_scales[:, None]
+        array = importer.from_rows(nodes[layer.name], real.astype(np.float32), shapes[layer.weight_tensor])
+        copy.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{layer.name}_real"))
+        nodes[layer.name].input[1] = f"{layer.name}_real"
+    return copy
+
+
+def uniform(layers: tuple[ArrayLayer, ...], bits: float) -> dict[str, NDArray[np.int64]]:
+    """Every channel the same N, the least that is within the budget (and a twentieth: last groups may be short)."""
+    for n in range(7):
+        allocation = {layer.name: np.full(layer.channels, n) for layer in layers}
+        if average_bits(layers, allocation) <= bits + 0.05:
+            break
+    return allocation
+
+
+class Comparison:
+    """One network with its data: every method's model, judged alike."""
+
+    def __init__(self, model: Path, calibration: Path, test: Path, count: int | None) -> None:
+        self.source = importer.load(model)
+        given = samples.load(calibration, self.source, "calibration")
+        made = quantize.quantize(self.source, given.feeds)
+        self.network = importer.cut(made.model, model.stem)
+        self.known = tune.data(self.network, self.source, made.prepared, given)
+        self.test: Samples = samples.load(test, self.source, "evaluation")
+        self.test = self.test.first(count or self.test.count)
+        self.wanted = measure.answers(self.source, self.test.feeds, scores=True)
+        self.found = tune.survey(self.network, self.known, frozenset(pruning().means), lambda: None)
+        self.results: list[tuple[str, float, float, float, float, float]] = []
+
+    def judge(self, method: str, bits: float, model: onnx.ModelProto) -> None:
+        got = measure.answers(model, self.test.feeds, scores=True)
+        labels = self.test.labels
+        share = None if labels is None else top1(host.predict(model, self.test.feeds), labels)
+        reached = float("nan") if share is None else share
+        error = np.sqrt(reached * (1 - reached) / self.test.count)
+        same, kl = measure.agreement(self.wanted, got), measure.divergence(self.wanted, got)
+        self.results.append((method, bits, 100 * reached, 100 * float(error), 100 * same, kl))
+
+    def run(self, budgets: list[float], advance: Callable[[], None]) -> None:
+        network, layers = self.network, self.network.layers
+        self.judge("float" if not importer.is_quantized(self.source) else "source", 32, self.source)
+        self.judge("int8", 8, network.model)
+        for name in PRESETS:
+            made = encode(network, pruning(name))
+            self.judge(f"bbs preset {name}", average_bits(layers, made.allocation), made.network.model)
+        for bits in budgets:
+            self._at(bits)
+            advance()
+
+    def _at(self, bits: float) -> None:
+        network, layers = self.network, self.network.layers
+        means = frozenset(pruning().means)
+        tuned = tune.tune(network, self.known, self.found, bits, GROUP, means)
+        model = importer.with_layers(network.model, tuned.layers)
+        self.judge("bbs budgeted", average_bits(layers, tuned.allocation), model)
+        allocation = uniform(layers, bits)
+        plain = {layer.name: prune(layer.weights, allocation[layer.name])[1].astype(float) for layer in layers}
+        self.judge("bbs optimal", average_bits(layers, allocation), with_real_weights(network, plain))
+        size = sum(layer.weights.size for layer in layers)
+        for name, baseline in BASELINES.items():
+            made = {layer.name: baseline(self.known.targets[layer.name], bits) for layer in layers}
+            used = sum(made[layer.name][1] * layer.weights.size for layer in layers) / size
+            self.judge(name, used, with_real_weights(network, {key: rows for key, (rows, _) in made.items()}))
+
+
+def plot(results: list[tuple[str, float, float, float, float, float]], title: str, file: Path) -> None:
+    """Metric and divergence over bits; the file's suffix says the format."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    markers = iter("osv^D*PX")
+    for method in dict.fromkeys(name for name, *_ in results if name not in ("float", "source", "int8")):
+        points = sorted((row[1], row[2], row[5]) for row in results if row[0] == method)
+        marker = next(markers)
+        for axis, column in zip(axes, (1, 2), strict=True):
+            axis.plot([p[0] for p in points], [p[column] for p in points], marker=marker, label=method)
+    axes[0].axhline(results[0][2], color="black", linestyle=":", label=results[0][0])
+    axes[0].set(xlabel="bits per weight", ylabel="top-1, %", title=title)
+    axes[1].set(xlabel="bits per weight", ylabel="KL divergence, nats", yscale="log")
+    axes[0].legend(fontsize="small")
+    figure.savefig(file)
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("calibration", type=click.Path(path_type=Path))
+@click.argument("test", type=click.Path(path_type=Path))
+@click.option("--bits", default="8,6.25,5,4.5,4.25,3.5,3.25")
+@click.option("--samples", "count", type=int)
+@click.option("--plot", "file", type=click.Path(path_type=Path))
+def main(model: Path, calibration: Path, test: Path, bits: str, count: int | None, file: Path | None) -> None:
+    """Compare on one network and print the table."""
+    comparison = Comparison(model, calibration, test, count)
+    comparison.run([float(part) for part in bits.split(",")], lambda: None)
+    table = Table(box=None, pad_edge=False, title=f"{model.stem}, {comparison.test.count:,} samples")
+    for name in ("method", "bits", "top-1 %", "se", "same %", "KL"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for method, used, reached, error, same, kl in comparison.results:
+        table.add_row(method, f"{used:.2f}", f"{reached:.2f}", f"{error:.2f}", f"{same:.2f}", f"{kl:.4f}")
+    Console(width=120).print(table)
+    if file is not None:
+        plot(comparison.results, model.stem, file)
+
+
+if __name__ == "__main__":
+    main()

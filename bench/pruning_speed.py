@@ -1,0 +1,120 @@
+"""Seconds and memory to prune Gaussian weights, per method and N.
+
+    python -m bench.pruning_speed [--weights 1000000]
+
+First one layer of so many weights: whole `prune` calls (grouping, search, encoding and decoding), best of three,
+and the peak that NumPy and Python allocate beyond the weights (tracemalloc). Then the search alone for 25.5
+million weights, as many as ResNet-50 has: compiled, in NumPy, and, on a thousandth of them and scaled up, the
+paper's Algorithm 1 as it is written, one constant after another.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from flow import prune as pruner
+from flow.encoding import BBS
+from flow.prune import METHODS, prune
+
+RESNET_50 = 25_500_000 // 32  # groups
+SHARE = 1000  # of the groups, algorithm 1 as written gets one in so many
+COLUMNS_PRUNED = (2, 4, 6)
+REPEATS = 3
+
+
+def seconds(weights: NDArray[np.int8], wanted: NDArray[np.int64], method: str) -> float:
+    """The best of REPEATS runs."""
+    taken = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        prune(weights, wanted, method)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def peak_megabytes(weights: NDArray[np.int8], wanted: NDArray[np.int64], method: str) -> float:
+    """Peak memory of one run; apart from `seconds`, since tracing takes time."""
+    tracemalloc.start()
+    prune(weights, wanted, method)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+def mean_error(weights: NDArray[np.int8], wanted: NDArray[np.int64], method: str) -> float:
+    """Squared error per weight."""
+    distance = prune(weights, wanted, method)[1].astype(np.int64) - weights
+    return float(np.mean(distance**2))
+
+
+def algorithm_1(groups: NDArray[np.int8], columns: int) -> NDArray[np.int64]:
+    """The paper's Algorithm 1 (zero-point shifting), line by line over the constants; the pruned groups.
+
+    Shift by the constant, saturate, count redundant sign columns, round the low columns away, keep the best.
+    """
+    best = np.zeros(groups.shape, np.int64)
+    least = np.full(len(groups), np.inf)
+    for constant in range(-32, 32):
+        shifted = np.clip(groups.astype(np.int64) + constant, -128, 127)
+        redundant = np.zeros(len(groups), np.int64)
+        for count in range(1, min(columns, 3) + 1):
+            reach = 1 << (7 - count)
+            redundant += ((shifted >= -reach) & (shifted < reach)).all(axis=1)
+        step = (1 << (columns - redundant))[:, None]
+        top = (1 << (7 - redundant))[:, None] - step
+        rounded = np.minimum((shifted + step // 2) // step * step, top) - constant
+        error = ((rounded - groups) ** 2).sum(axis=1)
+        better = error < least
+        best[better], least[better] = rounded[better], error[better]
+    return best
+
+
+def searches(groups: NDArray[np.int8], columns: int) -> dict[str, float]:
+    """Seconds of every way to search, without grouping and decoding."""
+    taken = {}
+    usual = pruner.KERNEL_FROM
+    for name, least in (("compiled", 0), ("NumPy", len(groups) + 1)):
+        pruner.KERNEL_FROM = least
+        for method in ("optimal", "rounded-averaging"):
+            METHODS[method](groups[:100_000], columns, None)  # loads and compiles
+            start = time.perf_counter()
+            METHODS[method](groups, columns, None)
+            taken[f"{method}, {name}"] = time.perf_counter() - start
+    pruner.KERNEL_FROM = usual
+    start = time.perf_counter()
+    algorithm_1(groups[: len(groups) // SHARE], columns)
+    taken["algorithm 1 as written, scaled up"] = (time.perf_counter() - start) * SHARE
+    return taken
+
+
+@click.command()
+@click.option("--weights", "count", default=1_000_000, help="Weights of the layer.")
+def main(count: int) -> None:
+    """Print one row per N and method."""
+    channels = round(count**0.5)
+    draw = np.random.default_rng(1).normal(0, 32, (channels, channels))
+    weights = np.clip(np.rint(draw), BBS.weight_min, BBS.weight_max).astype(np.int8)
+    print(f"{weights.size} weights, {channels} channels, best of {REPEATS}")
+    print(f"{'N':>1}  {'method':20} {'seconds':>8} {'M weights/s':>12} {'peak MB':>8} {'error':>8}")
+    for columns_pruned in COLUMNS_PRUNED:
+        wanted = np.full(channels, columns_pruned)
+        for method in METHODS:
+            error = mean_error(weights, wanted, method)  # first: builds the candidates, once per process
+            taken = seconds(weights, wanted, method)
+            peak = peak_megabytes(weights, wanted, method)
+            speed = weights.size / taken / 1e6
+            print(f"{columns_pruned}  {method:20} {taken:8.3f} {speed:12.1f} {peak:8.1f} {error:8.2f}")
+    many = np.clip(np.rint(np.random.default_rng(2).normal(0, 32, (RESNET_50, 32))), -128, 127).astype(np.int8)
+    print(f"search alone, {many.size} weights")
+    for columns_pruned in COLUMNS_PRUNED:
+        for name, taken in searches(many, columns_pruned).items():
+            print(f"{columns_pruned}  {name:36} {taken:8.3f}")
+
+
+if __name__ == "__main__":
+    main()
