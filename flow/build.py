@@ -228,7 +228,7 @@ def _compress(
     if _overlap(taken.calibration, given):
         notes.append(f"{given.source} holds samples of {taken.calibration.source}: its accuracy flatters the network.")
     acceptable = _acceptable(taken, chosen.max_drop, given) if chosen.max_drop is not None else None
-    tries = len(tune.variants(frozenset(chosen.means))) * (1 if acceptable is None else tune.BISECTIONS + 1)
+    tries = len(tune.tries(taken.network, frozenset(chosen.means))) * (1 if acceptable is None else tune.BISECTIONS + 1)
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
         known = tune.data(taken.network, taken.source, taken.prepared, taken.calibration)
         return chosen, encode(taken.network, chosen, channels_parallel, advance, known, acceptable)

@@ -14,35 +14,41 @@ from flow.network import ArrayLayer, Network
 from flow.samples import Arrays, Samples
 
 Double = NDArray[np.float64]
+Single = NDArray[np.float32]
 Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
 
 WALK_MACS = 4e11  # MACs one walk may spend on samples
 WALK_SAMPLES = (16, 256)
 MOMENT_WORK = 1e11  # multiplications the second moments of one layer may take
 MOMENT_ROWS = 4096  # windows that are always used, if there are so many
-WIDEST = 4096  # inputs of a dot product that are correlated with each other: longer ones are taken in parts
+WIDEST = 2048  # inputs of a dot product that are correlated with each other: longer ones are taken in parts
 
 
 @dataclass(frozen=True)
 class Moments:
     """Of a layer's windows, zero point taken off: E[x] [groups, reduction], E[x x^T] as `parts` of the reduction.
 
-    Each part is float64 [groups, size, size] over consecutive positions; a reduction of up to 4,096 has one.
+    Each part is float32 [groups, size, size] over consecutive positions; a reduction of up to 2,048 has one.
     """
 
     mean: Double
-    parts: tuple[Double, ...]
+    parts: tuple[Single, ...]
 
-    def error(self, group: int, difference: Double, centred: bool) -> Double:
-        """E[(e x)^2] of weight differences e [channels, reduction]; `centred`: their mean effect is corrected."""
+    def error(self, group: int, difference: Double, centred: bool, width: int = WIDEST) -> Double:
+        """E[(e x)^2] of weight differences e [channels, reduction]; `centred`: their mean effect is corrected.
+
+        Inputs more than `width` apart count as uncorrelated: an estimate, and quicker.
+        """
         total, begin = np.zeros(len(difference)), 0
         for part in self.parts:
-            end = begin + part.shape[-1]
-            e = difference[:, begin:end]
-            total += ((e @ part[group]) * e).sum(axis=1)
-            if centred:
-                total -= (e @ self.mean[group, begin:end]) ** 2
-            begin = end
+            for first in range(0, part.shape[-1], width):
+                last = min(first + width, part.shape[-1])
+                e = difference[:, begin + first : begin + last]
+                narrow = e.astype(np.float32)
+                total += ((narrow @ part[group, first:last, first:last]) * narrow).sum(axis=1, dtype=np.float64)
+                if centred:
+                    total -= (e @ self.mean[group, begin + first : begin + last]) ** 2
+            begin += part.shape[-1]
         return np.maximum(total, 0)
 
 
@@ -108,4 +114,4 @@ def moments(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> Moments:
             inputs = x[:, :, begin:end]
             part += np.matmul(inputs.transpose(0, 2, 1), inputs)
         rows += seen.shape[1]
-    return Moments(mean / rows, tuple(part / rows for part in parts))
+    return Moments(mean / rows, tuple((part / rows).astype(np.float32) for part in parts))

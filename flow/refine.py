@@ -27,6 +27,7 @@ from flow.prune import candidates, prune
 REFINEMENTS: Final = ("bias", "compensation", "scales")
 SCALES: Final = np.linspace(0.85, 1.8, 12)
 TRIED = 16  # (r, d) of a group that are tried to its end
+ROUGH = 512  # inputs of a dot product that are correlated with each other when scales are compared
 DAMPING = 0.01  # of the mean second moment, added to all: inputs that never vary stay harmless
 CHUNK = 64  # channels worked on at a time
 
@@ -102,20 +103,20 @@ def _scaled(
     """Scale factor [channels], pruned weights [channels, reduction] in the scaled units, and their error."""
     factors = np.ones(len(targets))
     rows = _nearest(targets, n)
-    error = seen.error(group, rows - targets, centred)
+    estimate = seen.error(group, rows - targets, centred, ROUGH)
     for factor in SCALES if search else ():
         wanted = targets / factor
         tried = _nearest(wanted, n)
-        left = seen.error(group, tried - wanted, centred) * factor**2
-        better = left < error
-        rows[better], error[better], factors[better] = tried[better], left[better], factor
-    return factors, rows, error
+        left = seen.error(group, tried - wanted, centred, ROUGH) * factor**2
+        better = left < estimate
+        rows[better], estimate[better], factors[better] = tried[better], left[better], factor
+    return factors, rows, seen.error(group, rows - targets / factors[:, None], centred) * factors**2
 
 
-def _inverse_factor(second: Double) -> Float:
+def _inverse_factor(second: Float) -> Float:
     """Upper triangular U with U^T U the inverse of the damped second moments [size, size]."""
     size = len(second)
-    damped = second + np.eye(size) * max(DAMPING * float(np.trace(second)) / size, 1e-6)
+    damped = second.astype(np.float64) + np.eye(size) * max(DAMPING * float(np.trace(second)) / size, 1e-6)
     return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
 
 

@@ -29,6 +29,7 @@ from flow.samples import Samples
 
 INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
 INFLUENCE_SAMPLES = (8, 256)
+VARIED_WEIGHTS = 3_000_000  # networks of more weights are refined by all means at once
 BISECTIONS = 6  # a budget is found within (8 - 2) / 2^6, a tenth of a bit
 
 
@@ -89,11 +90,16 @@ def survey(network: Network, known: Data, means: frozenset[str], advance: Callab
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     few = known.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
     whole = answers(network.model, few.feeds, known.wanted.scores)
+    caused: dict[str, float] = {}
     for layer in pruned:
         got = answers(importer.with_layers(network.model, [layer]), few.feeds, known.wanted.scores)
-        error = float(curves[layer.name][:, RANKED_BY].sum())
-        curves[layer.name] *= divergence(whole, got) / error if error > 0 else 0.0
+        caused[layer.name] = divergence(whole, got)
         advance()
+    if not any(caused.values()):  # answers that never change say nothing: all layers count alike
+        caused = dict.fromkeys(caused, 1.0)
+    for name, curve in curves.items():
+        error = float(curve[:, RANKED_BY].sum())
+        curve *= caused[name] / error if error > 0 else 0.0
     return Survey(curves)
 
 
@@ -108,17 +114,18 @@ def tune(
 ) -> Tuned:
     """The network within `bits` per weight; `block` channels share one N.
 
-    Scale search and compensation help most networks and harm some: of all and all but one of them the best on
-    the calibration samples is taken. `advance` is called after each layer of each try.
+    Scale search and compensation help most networks and harm some: the best of `tries` on the calibration
+    samples is taken. `advance` is called after each layer of each try.
     """
     allocation = spend(network.layers, found.curves, bits, block)
-    tries = [_refined(network, known, allocation, chosen, advance) for chosen in variants(means)]
-    return min(tries, key=lambda tuned: tuned.divergence)
+    made = [_refined(network, known, allocation, chosen, advance) for chosen in tries(network, means)]
+    return min(made, key=lambda tuned: tuned.divergence)
 
 
-def variants(means: frozenset[str]) -> list[frozenset[str]]:
-    """What is tried: all that is wanted, and the same without scale search, without compensation."""
-    optional = [name for name in ("scales", "compensation") if name in means]
+def tries(network: Network, means: frozenset[str]) -> list[frozenset[str]]:
+    """What is tried: all that is wanted; unless it would take minutes, also without scale search, compensation."""
+    small = sum(layer.weights.size for layer in network.layers) <= VARIED_WEIGHTS
+    optional = [name for name in ("scales", "compensation") if name in means and small]
     return [means, *(means - {name} for name in optional)]
 
 

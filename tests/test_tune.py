@@ -219,6 +219,16 @@ def test_a_budget_beats_the_rule_at_the_same_bits() -> None:
     onnx.checker.check_model(tuned.network.model)
 
 
+def test_answers_that_never_change_share_the_bits_out_alike() -> None:
+    net, known, _ = learned()
+    last = replace(net.layers[-1], weights=np.zeros_like(net.layers[-1].weights))
+    dull = importer.cut(importer.with_layers(net.model, [last]), "dull")
+    targets = known.targets | {last.name: last.weights.astype(np.float64)}
+    found = tune.survey(dull, replace(known, targets=targets), ALL, lambda: None)
+    for layer in dull.layers[:-1]:
+        assert found.curves[layer.name][:, 4].sum() == pytest.approx(1)
+
+
 def test_float_weights_are_found_and_taken_as_targets() -> None:
     _, known, _ = learned()
     assert all(np.abs(target - np.rint(target)).max() > 0.1 for target in known.targets.values())
