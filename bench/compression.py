@@ -37,6 +37,7 @@ from flow.allocate import PRESETS, average_bits
 from flow.compress import encode, pruning
 from flow.graph import node_name
 from flow.network import ArrayLayer, Network
+from flow.plot import Point, curves
 from flow.prune import prune
 from flow.samples import Samples
 from flow.verdict import top1
@@ -180,25 +181,12 @@ class Comparison:
             self.judge(name, used, with_real_weights(network, {key: rows for key, (rows, _) in made.items()}))
 
 
-def plot(results: list[tuple[str, float, float, float, float, float]], title: str, file: Path) -> None:
-    """Metric and divergence over bits; the file's suffix says the format."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    markers = iter("osv^D*PX")
-    for method in dict.fromkeys(name for name, *_ in results if name not in ("float", "source", "int8")):
-        points = sorted((row[1], row[2], row[5]) for row in results if row[0] == method)
-        marker = next(markers)
-        for axis, column in zip(axes, (1, 2), strict=True):
-            axis.plot([p[0] for p in points], [p[column] for p in points], marker=marker, label=method)
-    axes[0].axhline(results[0][2], color="black", linestyle=":", label=results[0][0])
-    axes[0].set(xlabel="bits per weight", ylabel="top-1, %", title=title)
-    axes[1].set(xlabel="bits per weight", ylabel="KL divergence, nats", yscale="log")
-    axes[0].legend(fontsize="small")
-    figure.savefig(file)
+def series(results: list[tuple[str, float, float, float, float, float]]) -> dict[str, list[Point]]:
+    """The results by method, without the networks that nothing was taken from."""
+    made: dict[str, list[Point]] = {}
+    for method, bits, reached, _, _, kl in results[2:]:
+        made.setdefault(method, []).append(Point(bits, reached / 100, kl))
+    return made
 
 
 @click.command()
@@ -219,7 +207,7 @@ def main(model: Path, calibration: Path, test: Path, bits: str, count: int | Non
         table.add_row(method, f"{used:.2f}", f"{reached:.2f}", f"{error:.2f}", f"{same:.2f}", f"{kl:.4f}")
     Console(width=120).print(table)
     if file is not None:
-        plot(comparison.results, model.stem, file)
+        curves(series(comparison.results), comparison.results[0][2] / 100, model.stem, file)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ The files, in the order data takes:
     cosim.py       samples through the RTL, compared with the reference
     verdict.py     ONNX Runtime as the judge (host.py: its sessions)
     artefacts.py   the output folder
-    report.py      report.json and report.html
+    report.py      report.json and report.html (plot.py: curves over bits)
     cli.py         the command `bbs`
 """
 

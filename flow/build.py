@@ -15,10 +15,14 @@ import numpy as np
 import onnx
 
 from flow import artefacts, engines, host, importer, quantize, report, samples, tune, verdict
+from flow import plot as plots
+from flow.allocate import PRESETS
+from flow.budget import least_bits
 from flow.canonical import prepare
 from flow.compress import DATA_FREE, Compressed, Pruning, encode, pruning
 from flow.cosim import cosimulate, run_dense
 from flow.cycles import layer_cycles
+from flow.encoding import BBS
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
@@ -26,6 +30,7 @@ from flow.network import Network
 from flow.samples import Samples
 from flow.schedule import Program, layout, schedule
 
+SWEEP = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)  # budgets of a plot
 SAMPLES = 4  # simulated unless the user says otherwise, fewer when they take more than FAST or SLOW cycles
 
 
@@ -125,26 +130,53 @@ def compress(
     calibration: str | Path | None = None,
     evaluate: str | Path | None = None,
     array: tuple[int, int] | None = None,
+    plot: str | Path | None = None,
     force: bool = False,
     stage: Stages = silent,
 ) -> report.Report:
     """The pruned INT8 (QDQ) network as the ONNX file `output`, and what pruning did to it. No hardware.
 
+    `plot` is a file for curves of accuracy and errors over bits per weight.
     The columns of `array` are the channels that share one N (C_H). FlowError as `compile`.
     """
     model, output, chosen = Path(model), Path(output), chosen or pruning()
     artefacts.check_file(output, force, model)
+    if plot is not None:
+        plots.check(Path(plot))
     notes: list[str] = []
     with stage("import and quantize"):
         taken = _import(model, calibration, notes)
         given = _evaluation(taken.network, model, evaluate, None, notes)
-    chosen, compressed = _compress(taken, chosen, ArrayConfig(*(array or ())).columns, given, stage, notes)
+    channels = ArrayConfig(*(array or ())).columns
+    chosen, compressed = _compress(taken, chosen, channels, given, stage, notes)
     with stage("judge"):
         accuracy = verdict.measure(taken.source, compressed, given)
         _note_labels(given, accuracy, notes)
         result = report.compressed(chosen, compressed, accuracy, notes)
     artefacts.write_model(output, compressed.network.model)
+    if plot is not None:
+        series = _sweep(taken, channels, given, stage)
+        plots.curves(series, accuracy.int8 if accuracy.float is None else accuracy.float, model.stem, Path(plot))
     return result
+
+
+def _sweep(taken: _Imported, channels: int, given: Samples, stage: Stages) -> dict[str, list[plots.Point]]:
+    """The network compressed by the paper's presets, by one N for all, and within budgets if there are samples."""
+    choices = {f"preset {name}": [pruning(name)] for name in PRESETS}
+    choices["optimum, one N for all"] = [pruning(columns=n, sensitive=0.0) for n in range(BBS.max_columns_pruned + 1)]
+    if taken.calibration is not None:
+        least = least_bits(taken.network.layers)
+        choices["budget"] = [pruning(bits=bits) for bits in SWEEP if bits >= least]
+    series: dict[str, list[plots.Point]] = {}
+    with stage("sweep the bits", sum(map(len, choices.values()))) as advance:
+        for name, chosen in choices.items():
+            series[name] = []
+            for choice in chosen:
+                _, made = _compress(taken, choice, channels, given, silent, [])
+                reached = verdict.measure(taken.source, made, given)
+                series[name].append(report.point(made, reached))
+                advance()
+    return series
 
 
 def cosim(
@@ -225,8 +257,8 @@ def _compress(
     if not chosen.budgeted or taken.calibration is None:
         with stage("prune and encode", layers) as advance:
             return chosen, encode(taken.network, chosen, channels_parallel, advance)
-    if _overlap(taken.calibration, given):
-        notes.append(f"{given.source} holds samples of {taken.calibration.source}: its accuracy flatters the network.")
+    if both := _overlap(taken.calibration, given):
+        notes.append(f"{both} of the {given.count:,} samples of {given.source} are in {taken.calibration.source}, too.")
     acceptable = _acceptable(taken, chosen.max_drop, given) if chosen.max_drop is not None else None
     tries = len(tune.tries(taken.network, frozenset(chosen.means))) * (1 if acceptable is None else tune.BISECTIONS + 1)
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
@@ -254,10 +286,10 @@ def _acceptable(taken: _Imported, max_drop: float, given: Samples) -> Callable[[
     return holds
 
 
-def _overlap(calibration: Samples, given: Samples) -> bool:
-    """Whether a sample is in both."""
+def _overlap(calibration: Samples, given: Samples) -> int:
+    """How many of the given samples were calibrated with."""
     seen = {_digest(calibration, number) for number in range(calibration.count)}
-    return any(_digest(given, number) in seen for number in range(given.count))
+    return sum(_digest(given, number) in seen for number in range(given.count))
 
 
 def _digest(given: Samples, number: int) -> bytes:

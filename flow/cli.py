@@ -159,17 +159,18 @@ def inspect(model: Path, as_json: bool) -> None:
 @_pruning_options
 @_data_options
 @array
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Curves over bits per weight.")
 @force
 @as_json
 def compress(
     model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
     array: tuple[int, int] | None,
-    force: bool, as_json: bool,
+    plot: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the pruned INT8 network; no hardware."""
     report = build.compress(
         model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, force=force, stage=_stage(as_json),
+        evaluate=evaluate, array=array, plot=plot, force=force, stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"The pruned network is in {output}.")
 

@@ -22,6 +22,7 @@ from flow.encoding import BBS
 from flow.engines import Engine
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer, Network
+from flow.plot import Point
 from flow.samples import Samples
 from flow.schedule import LayerSchedule, Program
 from flow.verdict import Accuracy, LayerVerdict, finite, passes, sqnr
@@ -124,6 +125,14 @@ def _distribution_divergence(before: NDArray[np.int8], after: NDArray[np.float64
         counts = np.bincount(values.astype(np.int64).reshape(-1) - BBS.weight_min, minlength=256) + 0.5
         shares.append(counts / counts.sum())
     return float((shares[0] * np.log(shares[0] / shares[1])).sum())
+
+
+def point(compressed: Compressed, accuracy: Accuracy) -> Point:
+    """The compressed network as a point of a plot."""
+    layers = [layer_compression(compressed, number) for number in range(len(compressed.network.layers))]
+    error = sum(layer.weight_mse * layer.parameters for layer in layers) / sum(layer.parameters for layer in layers)
+    bits = average_bits(compressed.network.layers, compressed.allocation)
+    return Point(bits, accuracy.pruned, accuracy.divergence["pruned"] or 0.0, error or None)
 
 
 def layer_hardware(

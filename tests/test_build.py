@@ -22,7 +22,7 @@ from flow.engines.testbench import read_hex
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from tests.conftest import require_tool, verilator
-from tests.test_importer import residual_net
+from tests.test_importer import residual_net, samples
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits_cnn.onnx"
 SUMMARY = {
@@ -159,6 +159,19 @@ def test_compress_writes_the_network_compile_would(tmp_path: Path) -> None:
     assert "verdict" not in report.summary
     network = importer.cut(importer.load(tmp_path / "small.onnx"), "small")
     assert [layer.name for layer in network.layers] == [layer["name"] for layer in report.layers]
+
+
+def test_compress_plots_curves_over_bits(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = small(tmp_path)
+    np.savez(tmp_path / "small_calibration.npz", x=samples(residual_net(), 12)["x"])
+    flow.compress(path, tmp_path / "out.onnx", plot=tmp_path / "curves.svg")
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert drawn.count("bits per weight") >= 2 and "svg" in drawn
+    for name, words in (("curves.txt", "is a .png, .svg or .pdf"), ("nowhere/curves.svg", "there is no folder")):
+        with pytest.raises(FlowError, match=words):
+            flow.compress(path, tmp_path / "other.onnx", plot=tmp_path / name)
+    assert not (tmp_path / "other.onnx").exists()
 
 
 def test_inspect_names_every_layer() -> None:

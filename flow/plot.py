@@ -1,0 +1,66 @@
+"""Curves over bits per weight: accuracy, divergence from the network's own answers, weight error. Extra `plot`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.errors import FlowError
+
+MARKERS = "osv^D*PX"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One compressed network: bits per weight, top-1 (0..1, None if not known), divergence, weight error.
+
+    The weight error is the mean squared error in steps of the INT8 weights; None leaves it out.
+    """
+
+    bits: float
+    accuracy: float | None
+    divergence: float
+    error: float | None = None
+
+
+def check(file: Path) -> None:
+    """FlowError, before any work, when no plot can be drawn into `file`."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise FlowError("plots need Matplotlib, which is not installed; pip install 'bbs-flow[plot]'")
+    if file.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise FlowError(f"a plot is a .png, .svg or .pdf file, but it is '{file}'; change --plot")
+    if not file.parent.is_dir():
+        raise FlowError(f"the plot '{file}' cannot be written: there is no folder '{file.parent}'; make it")
+
+
+def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title: str, file: Path) -> None:
+    """One line for each series in up to three panels; `reference` is the accuracy of the network itself."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    panels: dict[str, Callable[[Point], float | None]] = {
+        "top-1, %": lambda point: None if point.accuracy is None else 100 * point.accuracy,
+        "divergence of the answers": lambda point: point.divergence or None,
+        "weight error, squared INT8 steps": lambda point: point.error,
+    }
+    every = [point for points in series.values() for point in points]
+    shown = {name: value for name, value in panels.items() if any(value(point) is not None for point in every)}
+    figure, axes = pyplot.subplots(1, len(shown), figsize=(4.5 * len(shown), 4), layout="constrained", squeeze=False)
+    for axis, (name, value) in zip(axes[0], shown.items(), strict=True):
+        for number, (label, points) in enumerate(series.items()):
+            line = sorted((point.bits, value(point)) for point in points if value(point) is not None)
+            axis.plot([x for x, _ in line], [y for _, y in line], marker=MARKERS[number % len(MARKERS)], label=label)
+        if name.startswith("top-1") and reference is not None:
+            axis.axhline(100 * reference, color="black", linestyle=":", label="the network itself")
+        if not name.startswith("top-1"):
+            axis.set_yscale("log")
+        axis.set(xlabel="bits per weight", ylabel=name)
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize="small")
+    figure.suptitle(title)
+    figure.savefig(file)
+    pyplot.close(figure)
