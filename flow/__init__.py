@@ -19,6 +19,7 @@ The files, in the order data takes:
     reference.py   the bit-true integer reference
     cosim.py       samples through the RTL, compared with the reference
     verdict.py     ONNX Runtime as the judge (host.py: its sessions)
+    diagnosis.py   why a verdict is "fail" (localize.py: bit column, cycle and hardware block in the RTL)
     artefacts.py   the output folder
     report.py      report.json and report.html (plot.py: curves over bits)
     cli.py         the command `bbs`

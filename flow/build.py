@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,10 +22,12 @@ from flow.canonical import prepare
 from flow.compress import DATA_FREE, Compressed, Pruning, encode, pruning
 from flow.cosim import cosimulate, run_dense
 from flow.cycles import layer_cycles
+from flow.diagnosis import diagnose
 from flow.encoding import BBS
 from flow.errors import FlowError
+from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
-from flow.hardware.emit import emit
+from flow.hardware.emit import emit, modules
 from flow.network import Network
 from flow.samples import Samples
 from flow.schedule import Program, layout, schedule
@@ -111,9 +113,11 @@ def compile(
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = verdict.measure(taken.source, compressed, given, simulated, runs)
             _note_labels(given, accuracy, notes)
+            findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
         with stage("write vectors and report"):
             result = report.simulated(
-                chosen, compressed, program, dense, simulator, simulated, accuracy, verdicts, dense_runs, notes
+                chosen, compressed, program, dense, simulator, simulated, accuracy, verdicts, dense_runs,
+                findings, notes,
             )  # fmt: skip
             stored = given.first(max(simulated.count, STORED))
             manifest = artefacts.write(folder, compressed, program, device, chosen, stored, runs[0])
@@ -180,30 +184,55 @@ def _sweep(taken: _Imported, channels: int, given: Samples, stage: Stages) -> di
 
 
 def cosim(
-    folder: str | Path, *, engine: str | None = None, count: int | None = None, stage: Stages = silent
+    folder: str | Path,
+    *,
+    engine: str | None = None,
+    count: int | None = None,
+    fault: str | None = None,
+    stage: Stages = silent,
 ) -> report.Report:
     """Simulates an earlier build again, from its own files; `folder` stays as it is.
 
+    `fault` is BLOCK:KIND of `flow.hardware.faults`, put into the Verilog that is simulated. What goes wrong is
+    located, with a waveform in the folder `folder`-waveforms.
     FlowError when it is no build, was changed, or holds fewer than `count` samples.
     """
     folder = Path(folder)
     simulator, notes = engines.select(engine)
+    broken = faults.find(fault) if fault is not None else None
     with stage("read the build"):
         build = artefacts.read(folder)
         compressed, given = build.compressed, build.samples
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
         simulated = given.first(_count(count, given, program, simulator, notes))
-    with stage(f"build simulator: {simulator.version()}", 1) as advance:
-        (rtl,) = engines.open_all(simulator, [build.device], advance)
-    with stage("co-simulate", simulated.count * len(program.layers)) as advance:
-        runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
-    with stage("judge", len(program.layers)) as advance:
-        verdicts = verdict.judge(compressed.network, runs, advance)
-        accuracy = verdict.measure(None, compressed, given, simulated, runs)
+    with tempfile.TemporaryDirectory() as scratch:
+        design = build.device if broken is None else _broken(build.device, build.config, broken, Path(scratch), notes)
+        with stage(f"build simulator: {simulator.version()}", 1) as advance:
+            (rtl,) = engines.open_all(simulator, [design], advance)
+            if broken is not None and not isinstance(rtl, engines.Recorder):
+                raise FlowError(f"--fault breaks the Verilog, which {simulator.name} does not run; "
+                                "add --engine verilator or --engine icarus")  # fmt: skip
+        with stage("co-simulate", simulated.count * len(program.layers)) as advance:
+            runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
+        with stage("judge", len(program.layers)) as advance:
+            verdicts = verdict.judge(compressed.network, runs, advance)
+            accuracy = verdict.measure(None, compressed, given, simulated, runs)
+        with stage("locate what is wrong"):
+            waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
+            findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
     return report.simulated(
-        build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, notes
+        build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, findings, notes
     )
+
+
+def _broken(
+    design: engines.Device, config: ArrayConfig, fault: faults.Fault, folder: Path, notes: list[str]
+) -> engines.Device:
+    """The design with a fault in its Verilog, written to `folder`."""
+    functions = {name: module.function for name, module in modules(config).items()}
+    notes.append(f"The fault {fault.name} is in the Verilog that is simulated.")
+    return replace(design, files=faults.inject(design.files, functions, fault, folder))
 
 
 def inspect(model: str | Path) -> list[report.Node]:

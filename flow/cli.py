@@ -202,10 +202,11 @@ def compile(
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @_engine_option
 @count
+@click.option("--fault", metavar="BLOCK:KIND", help="Break a hardware block first, to see it caught and found.")
 @as_json
-def cosim(folder: Path, engine: str | None, count: int | None, as_json: bool) -> None:
+def cosim(folder: Path, engine: str | None, count: int | None, fault: str | None, as_json: bool) -> None:
     """Co-simulate an earlier build again, from its own files."""
-    report = build.cosim(folder, engine=engine, count=count, stage=_stage(as_json))
+    report = build.cosim(folder, engine=engine, count=count, fault=fault, stage=_stage(as_json))
     _finish(report, as_json, f"{folder} is as it was.")
 
 
@@ -318,9 +319,8 @@ def _print_verdict(report: Report) -> None:
             f"Top-1 on the {samples} simulated: RTL {100 * accuracy['rtl']:.2f} %, "
             f"pruned network {100 * accuracy['pruned_simulated']:.2f} %."
         )
-    for layer in report.layers:
-        if layer["first_mismatch"]:
-            out.print(f"First difference: {layer['first_mismatch']}", soft_wrap=True)
+    for finding in report.findings:
+        out.print(f"Tier {finding['tier']}, cause: {finding['cause']}. {finding['text']}.", soft_wrap=True)
     out.print(
         f"Verdict: [bold]{summary['verdict']}[/bold]. {samples} on a {summary['array']} array by "
         f"{summary['engine']}: {summary['tier1_mismatches']} of {summary['elements']:,} elements differ from "

@@ -12,11 +12,33 @@ from numpy.typing import NDArray
 
 from flow import host, reference
 from flow.cycles import layer_cycles
-from flow.engines.base import Simulator
+from flow.engines.base import DeviceError, Simulator
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer, Network
 from flow.samples import Samples
 from flow.schedule import Bytes, LayerSchedule, Program, activation_words, output_rows, output_words
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """An element where RTL and reference differ. `block` and `tile` number channel blocks and position tiles."""
+
+    layer: str
+    block: int
+    tile: int
+    row: int
+    column: int
+    channel: int
+    position: int
+    expected: int
+    got: int
+
+    def __str__(self) -> str:
+        return (
+            f"layer '{self.layer}', channel block {self.block} (array column {self.column}), position tile {self.tile} "
+            f"(row {self.row}), channel {self.channel}, position {self.position}: RTL {self.got}, "
+            f"reference {self.expected}"
+        )
 
 
 @dataclass(frozen=True)
@@ -28,7 +50,8 @@ class LayerRun:
     rows: NDArray[Any]  # RTL: int8 codes or int32 sums [positions, channels]
     cycles: int
     mismatches: int  # tier 1b
-    first_mismatch: str | None
+    first_mismatch: Mismatch | None
+    failure: str | None = None  # the RTL never finished, or wrote beyond its memory; rows are 0 then
 
 
 @dataclass(frozen=True)
@@ -67,22 +90,20 @@ def output_tensor(layer: ArrayLayer, rows: NDArray[Any]) -> NDArray[Any]:
     return output.from_int8(reference.to_output(layer, rows))
 
 
-def locate(scheduled: LayerSchedule, config: ArrayConfig, got: NDArray[Any], want: NDArray[Any]) -> str | None:
-    """The first element where RTL and reference differ: layer, tile, array row and column, channel."""
+def locate(scheduled: LayerSchedule, config: ArrayConfig, got: NDArray[Any], want: NDArray[Any]) -> Mismatch | None:
+    """The first element where RTL and reference differ."""
     if np.array_equal(got, want):
         return None
     position, channel = (int(i) for i in np.argwhere(got != want)[0])
+    tile, row = divmod(position, config.rows)
     number, block = next(
         (i, b)
         for i, b in enumerate(scheduled.blocks)
-        if channel in b.channels and b.first_tile <= position // config.rows < b.first_tile + b.tiles
+        if channel in b.channels and b.first_tile <= tile < b.first_tile + b.tiles
     )
-    return (
-        f"layer '{scheduled.layer.name}', channel block {number} (array column "
-        f"{int(np.flatnonzero(block.channels == channel)[0])}), position tile {position // config.rows} (row "
-        f"{position % config.rows}), channel {channel}, position {position}: RTL {got[position, channel]}, "
-        f"reference {want[position, channel]}"
-    )
+    column = int(np.flatnonzero(block.channels == channel)[0])
+    expected, found = int(want[position, channel]), int(got[position, channel])
+    return Mismatch(scheduled.layer.name, number, tile, row, column, channel, position, expected, found)
 
 
 def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
@@ -102,9 +123,12 @@ def run_layer(scheduled: LayerSchedule, program: Program, simulator: Simulator, 
     memories["activation"] = activation_words(scheduled, reference.windows(layer, codes), config)
     depths = {"output": scheduled.output_words}
     limit = cycle_limit(scheduled, config)
-    result = simulator.run(memories, scheduled.first, len(scheduled.blocks), depths, limit)
-    rows = output_rows(scheduled, result.memories["output"], config)
     want = expected_rows(layer, codes)
+    try:
+        result = simulator.run(memories, scheduled.first, len(scheduled.blocks), depths, limit)
+    except DeviceError as error:
+        return LayerRun(layer, tensor, np.zeros_like(want), limit, want.size, None, str(error))
+    rows = output_rows(scheduled, result.memories["output"], config)
     mismatches = int((rows != want).sum())
     return LayerRun(layer, tensor, rows, result.cycles, mismatches, locate(scheduled, config, rows, want))
 

@@ -21,12 +21,13 @@ Tensors = dict[str, NDArray[Any]]
 BATCH = 32  # samples per run when the network's batch is free
 
 
-def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    """An inference session of `model` on the CPU, at graph optimisation level BASIC, with one thread."""
+def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSession:
+    """An inference session of `model` on the CPU, at graph optimisation level BASIC (or none), with one thread."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if optimise else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from flow.artefacts import write_json
 from flow.compress import Compressed, Pruning
 from flow.cosim import LayerRun
 from flow.cycles import layer_cycles
+from flow.diagnosis import Finding
 from flow.encoding import BBS
 from flow.engines import Engine
 from flow.hardware.config import ArrayConfig
@@ -83,6 +84,7 @@ class Report:
     host: list[dict[str, Any]]
     notes: list[str]
     environment: dict[str, Any]
+    findings: list[dict[str, Any]] = field(default_factory=list)  # why the verdict is "fail"
 
     @property
     def passed(self) -> bool:
@@ -180,6 +182,7 @@ def simulated(
     accuracy: Accuracy,
     verdicts: list[LayerVerdict],
     dense_runs: Mapping[str, LayerRun],
+    findings: Sequence[Finding],
     notes: list[str],
 ) -> Report:
     """The report of `bbs compile`, or of `bbs cosim`, which has no dense array."""
@@ -200,7 +203,8 @@ def simulated(
         "verdict": "pass" if passes(verdicts, accuracy) and dense_right else "fail",
         "accuracy": asdict(accuracy),
     }
-    return Report(summary, layers, host_segments(result), notes, environment(engine.version()))
+    found = [asdict(finding) for finding in findings]
+    return Report(summary, layers, host_segments(result), notes, environment(engine.version()), found)
 
 
 def _compression(chosen: Pruning, result: Compressed) -> dict[str, Any]:

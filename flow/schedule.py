@@ -88,6 +88,15 @@ def pack_fields(values: dict[str, int], fields: Sequence[tuple[str, int]], bits:
     return np.frombuffer(word.to_bytes(bits // 8, "little"), np.uint8)
 
 
+def unpack_fields(word: Bytes, fields: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """The named fields of one little-endian word, as `pack_fields` packs them."""
+    whole, values = int.from_bytes(word.tobytes(), "little"), {}
+    for name, width in fields:
+        values[name] = whole & ((1 << width) - 1)
+        whole >>= width
+    return values
+
+
 def channel_blocks(layer: ArrayLayer, columns_pruned: NDArray[np.int64], config: ArrayConfig) -> list[Block]:
     """Reorder the channels so that those of one N stand together, and cut them into blocks (paper fig. 10)."""
     tiles = -(-layer.positions // config.rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -18,6 +18,9 @@ from flow.cosim import LayerRun, SampleRun
 from flow.measure import agreement, answers, divergence
 from flow.network import ArrayLayer, Network
 from flow.samples import Samples
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 Share = float | None
 
@@ -66,6 +69,20 @@ def accumulators_model(layer: ArrayLayer) -> onnx.ModelProto:
         [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(zero, "z")],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def integer_sums(
+    layer: ArrayLayer, codes: NDArray[np.int8], session: ort.InferenceSession | None = None
+) -> NDArray[np.int32]:
+    """Accumulators by ONNX Runtime's integer operators: int8 [1, *input_shape] -> int32 [positions, channels]."""
+    unsigned = codes.view(np.uint8) ^ np.uint8(0x80)
+    active = session or host.session(accumulators_model(layer))
+    if layer.window is None:
+        sums = host.run(active, {"x": unsigned.reshape(-1, layer.reduction)})["y"]
+    else:
+        sums = np.moveaxis(host.run(active, {"x": unsigned})["y"], 1, -1).reshape(-1, layer.channels)
+    added: NDArray[np.int32] = sums + layer.bias
+    return added
 
 
 def lsb_differences(layer: ArrayLayer, run: LayerRun, judged: NDArray[Any]) -> NDArray[np.int64]:
@@ -117,14 +134,9 @@ def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
     histogram: Counter[int] = Counter()
     for run in runs:
         codes = layer.input_quantization.to_int8(run.tensor)
-        unsigned = codes.view(np.uint8) ^ np.uint8(0x80)
-        if layer.window is None:
-            sums = host.run(integer, {"x": unsigned.reshape(-1, layer.reduction)})["y"]
-        else:
-            sums = np.moveaxis(host.run(integer, {"x": unsigned})["y"], 1, -1).reshape(-1, layer.channels)
-        tier1a += int((sums + layer.bias != reference.accumulate(layer, codes)).sum())
+        tier1a += int((integer_sums(layer, codes, integer) != reference.accumulate(layer, codes)).sum())
         tier1b += run.mismatches
-        first = first or run.first_mismatch
+        first = first or run.failure or (str(run.first_mismatch) if run.first_mismatch else None)
         judged = host.run(quantized, {layer.input: run.tensor})[layer.output]
         histogram.update(lsb_differences(layer, run, judged).reshape(-1).tolist())
         elements += run.rows.size

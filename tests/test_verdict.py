@@ -66,8 +66,8 @@ def test_a_wrong_reference_is_found(network: Network, monkeypatch: pytest.Monkey
 
 
 def test_what_cosimulation_found_is_counted(network: Network) -> None:
-    run = replace(next(iter(runs_of(network).values())), mismatches=3, first_mismatch="here")
-    verdict = judge_layer(network, [run, replace(run, first_mismatch="there")])
+    run = replace(next(iter(runs_of(network).values())), mismatches=3, failure="here")
+    verdict = judge_layer(network, [run, replace(run, failure="there")])
     assert (verdict.tier1a_mismatches, verdict.tier1b_mismatches, verdict.first_mismatch) == (0, 6, "here")
 
 

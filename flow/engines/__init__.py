@@ -6,19 +6,31 @@ native.py     MyHDL's own simulator: always there, for small layers
 testbench.py  self-checking Verilog and VHDL testbenches, also shipped with the generated design
 icarus.py     the Verilog under Icarus Verilog
 ghdl.py       the VHDL under GHDL
+waveform.py   reads back the waveforms of Verilator and Icarus
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from flow.engines.base import Device, Engine, Memory, MemoryPort, Result, Simulator
+from flow.engines.base import Device, Engine, Memory, MemoryPort, Recorder, Result, Simulator
 from flow.engines.ghdl import GhdlEngine
 from flow.engines.icarus import IcarusEngine
 from flow.engines.native import NativeEngine
 from flow.engines.verilator import VerilatorEngine
 from flow.errors import FlowError
 
-__all__ = ["ENGINES", "Device", "Engine", "Memory", "MemoryPort", "Result", "Simulator", "open_all", "select"]
+__all__ = [
+    "ENGINES",
+    "Device",
+    "Engine",
+    "Memory",
+    "MemoryPort",
+    "Recorder",
+    "Result",
+    "Simulator",
+    "open_all",
+    "select",
+]
 
 ENGINES: dict[str, Engine] = {
     engine.name: engine for engine in (VerilatorEngine(), NativeEngine(), IcarusEngine(), GhdlEngine())

@@ -13,15 +13,15 @@ One run, the same in every engine: read data is 0 and written memories are 0; RE
 reset high; one edge with start high (edge 1), then edges with start low until one at which done is high just
 before the edge. Its number is `cycles`, so both ends count. Writes of that last edge are done. Done at edge 1
 is not looked at, nor are the memory ports during reset. `first` and `count` are steady all along. A read
-beyond the memory gives 0; a write beyond it is a bug of the device and raises RuntimeError.
+beyond the memory gives 0; a write beyond it is a bug of the device and raises DeviceError.
 """
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,36 @@ class Simulator(Protocol):
         """Run from reset until done.
 
         `memories` has one entry for each read port, `writes` the depth of each write port's memory.
-        RuntimeError if done is not high by edge `limit`, or if the device writes beyond a memory.
+        DeviceError if done is not high by edge `limit`, or if the device writes beyond a memory.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Part of a waveform: the instance `path` below the top, and so many levels of hierarchy (0: all)."""
+
+    path: tuple[str, ...]
+    levels: int
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """A simulator of the Verilog that can write waveforms, too."""
+
+    def record(
+        self,
+        memories: dict[str, Memory],
+        first: int,
+        count: int,
+        writes: dict[str, int],
+        limit: int,
+        scopes: Sequence[Scope],
+        file: Path,
+    ) -> tuple[str, ...]:
+        """Run as `Simulator.run` and write the scopes as the VCD `file`, reset included.
+
+        Gives the path of the top within the waveform. A device that hangs or writes beyond a memory is no error.
         """
         ...
 
@@ -165,11 +194,15 @@ def empty(device: Device, writes: dict[str, int]) -> dict[str, Memory]:
     return {port.name: np.zeros((writes[port.name], port.bytes), np.uint8) for port in device.writes}
 
 
-def not_done(device: Device, engine: str, limit: int) -> RuntimeError:
-    return RuntimeError(f"{device.name}, {engine}: done not high by cycle {limit}, the limit")
+class DeviceError(RuntimeError):
+    """The device never finished, or wrote where there is no memory."""
 
 
-def beyond(device: Device, engine: str, port: str, address: int, depth: int, cycle: int) -> RuntimeError:
-    return RuntimeError(
+def not_done(device: Device, engine: str, limit: int) -> DeviceError:
+    return DeviceError(f"{device.name}, {engine}: done not high by cycle {limit}, the limit")
+
+
+def beyond(device: Device, engine: str, port: str, address: int, depth: int, cycle: int) -> DeviceError:
+    return DeviceError(
         f"{device.name}, {engine}: write to {port}[{address}] at cycle {cycle}, beyond its {depth} words"
     )

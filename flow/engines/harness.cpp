@@ -3,9 +3,14 @@
 
 #include <cstdint>
 #include <cstring>
+#include <sstream>
+#include <string>
 
 #include "Vdut.h"
 #include "verilated.h"
+#if VM_TRACE_VCD
+#include "verilated_vcd_c.h"
+#endif
 
 double sc_time_stamp() { return 0; }
 
@@ -86,12 +91,33 @@ enum Status { DONE, LIMIT, BEYOND };
 }  // namespace
 
 // Gives a Status; *cycles is the last edge, *failure the port and address of a write beyond its memory.
+// `waveform` is a VCD file to write, if any, of the `scopes`: a level and a path on each line, as $dumpvars has
+// them. Two time steps are one edge: just before it, just after it.
 extern "C" __attribute__((visibility("default"))) int bbs_run(
     const uint8_t* const* read_words, const uint64_t* read_depths, uint8_t* const* write_words,
     const uint64_t* write_depths, uint32_t first, uint32_t count, uint64_t limit, uint64_t* cycles,
-    Failure* failure) {
+    Failure* failure, const char* waveform, const char* scopes) {
     VerilatedContext context;
-    Vdut dut{&context, "dut"};
+#if VM_TRACE_VCD
+    context.traceEverOn(true);
+    uint64_t time = 0;
+    VerilatedVcdC vcd;
+#endif
+    Vdut dut{&context, "TOP"};
+#if VM_TRACE_VCD
+    if (waveform) {
+        dut.trace(&vcd, 99);
+        std::istringstream lines{scopes};
+        int level;
+        for (std::string path; lines >> level >> path;) vcd.dumpvars(level, path);
+        vcd.open(waveform);
+    }
+#endif
+    const auto show = [&] {
+#if VM_TRACE_VCD
+        if (waveform) vcd.dump(time++);
+#endif
+    };
     Read reads[@READS@ + 1];
     Write writes[@WRITES@ + 1];
     for (int i = 0; i < @READS@; ++i) reads[i] = {read_words[i], read_depths[i], nullptr};
@@ -105,8 +131,10 @@ extern "C" __attribute__((visibility("default"))) int bbs_run(
     @CLEAR@
     dut.eval();
     for (int i = 0; i < @RESET_EDGES@; ++i) {
+        show();
         dut.clk = 1;
         dut.eval();
+        show();
         dut.clk = 0;
         dut.eval();
     }
@@ -122,14 +150,20 @@ extern "C" __attribute__((visibility("default"))) int bbs_run(
         @SAMPLE@
         @STORE@
         if (status == LIMIT && edge > 1 && dut.done) status = DONE;
+        show();
         dut.clk = 1;
         dut.eval();
+        show();
         dut.clk = 0;
         dut.start = 0;
         @SHOW@
         dut.eval();
     }
     *cycles = edge;
+    show();
     dut.final();
+#if VM_TRACE_VCD
+    if (waveform) vcd.close();
+#endif
     return status;
 }

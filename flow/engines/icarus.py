@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from flow.engines.base import Device, Memory, Result, check_run
+from flow.engines.base import Device, DeviceError, Memory, Result, Scope, check_run
 from flow.engines.testbench import read_outputs, verilog_testbench, write_inputs
 from flow.errors import FlowError
 
@@ -45,18 +47,45 @@ class IcarusSimulator:
         self.device = device
 
     def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+        return self._run(memories, first, count, writes, limit)
+
+    def record(
+        self,
+        memories: dict[str, Memory],
+        first: int,
+        count: int,
+        writes: dict[str, int],
+        limit: int,
+        scopes: Sequence[Scope],
+        file: Path,
+    ) -> tuple[str, ...]:
+        """As `run`, with a second top module that dumps; see `flow.engines.base`."""
+        root = (f"tb_{self.device.name}", "dut")
+        dumps = "".join(f"    $dumpvars({scope.levels}, {'.'.join((*root, *scope.path))});\n" for scope in scopes)
+        dump = f'module dump;\ninitial begin\n    $dumpfile("{file.resolve()}");\n{dumps}end\nendmodule\n'
+        with suppress(DeviceError):
+            self._run(memories, first, count, writes, limit, dump)
+        return root
+
+    def _run(
+        self,
+        memories: dict[str, Memory],
+        first: int,
+        count: int,
+        writes: dict[str, int],
+        limit: int,
+        dump: str = "",
+    ) -> Result:
         read = check_run(self.device, memories, first, count, writes, limit)
         depths = writes | {name: len(memory) for name, memory in read.items()}
         bench = verilog_testbench(self.device.name, self.device.ports, depths, first, count, limit)
         sources = [str(path.resolve()) for path in self.device.files]
+        tops = ["-s", f"tb_{self.device.name}", *(["-s", "dump"] if dump else [])]
         with tempfile.TemporaryDirectory(prefix="bbs-icarus-") as temporary:
             folder = Path(temporary)
-            (folder / "bench.v").write_text(bench)
+            (folder / "bench.v").write_text(bench + dump)
             write_inputs(folder, read)
-            self._call(
-                ["iverilog", "-g2012", "-s", f"tb_{self.device.name}", "-o", "bench", *sources, "bench.v"],
-                folder,
-            )
+            self._call(["iverilog", "-g2012", *tops, "-o", "bench", *sources, "bench.v"], folder)
             output = self._call(["vvp", "-n", "bench"], folder)
             return read_outputs(folder, output, self.device, "icarus", depths, limit)
 

@@ -20,7 +20,7 @@ from flow.engines.base import (
     not_done,
 )
 
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
 """MyHDL keeps its event queue and its list of signals in module globals: runs in two threads take turns."""
 
 
@@ -52,7 +52,7 @@ class NativeSimulator:
         read = check_run(self.device, memories, first, count, writes, limit)
         written = empty(self.device, writes)
         assert self.device.build
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             signals = top_signals(self.device.ports)
             cycles = [0]
             driver = _drive(self.device, signals, read, written, first, count, limit, cycles)

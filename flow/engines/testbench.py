@@ -16,6 +16,7 @@ from flow.engines.base import (
     COMMAND_BITS,
     RESET_EDGES,
     Device,
+    DeviceError,
     Memory,
     MemoryPort,
     Result,
@@ -57,7 +58,12 @@ def read_outputs(
     for line in output.splitlines():
         match line.split():
             case ["CYCLES", cycles]:
-                written = {port.name: read_hex(folder / f"{port.name}.out.hex", port.bytes) for port in device.writes}
+                try:
+                    written = {
+                        port.name: read_hex(folder / f"{port.name}.out.hex", port.bytes) for port in device.writes
+                    }
+                except RuntimeError as error:
+                    raise DeviceError(f"{device.name}, {engine}: {error}") from None
                 return Result(int(cycles), written)
             case ["LIMIT"]:
                 raise not_done(device, engine, limit)

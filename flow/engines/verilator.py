@@ -16,14 +16,18 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from flow.engines.base import (
     RESET_EDGES,
     Device,
+    DeviceError,
     Memory,
     Result,
+    Scope,
     beyond,
     cache_folder,
     check_run,
@@ -38,10 +42,11 @@ VERILATE = (
 )  # fmt: skip
 COMPILE = (
     "-O1", "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w",
-    "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0",
-    "-DVM_TRACE_SAIF=0",
+    "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
 )  # fmt: skip
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+TRACED = ("--trace", "--trace-max-width", "65536")
+TRACE_RUNTIME = "verilated_vcd_c.cpp"
 HARNESS = Path(__file__).with_name("harness.cpp")
 
 
@@ -72,27 +77,53 @@ class VerilatorEngine:
         reason = self.available()
         if reason:
             raise FlowError(f"engine verilator: {reason}")
-        return VerilatorSimulator(device, build(device, cache_folder(cache)))
+        return VerilatorSimulator(device, cache_folder(cache))
 
 
 class VerilatorSimulator:
     """A loaded model. Every run makes its own context and model, so runs are independent, also in threads."""
 
-    def __init__(self, device: Device, library: Path) -> None:
+    def __init__(self, device: Device, cache: Path) -> None:
         self.device = device
-        self._run = ctypes.CDLL(str(library)).bbs_run
-        pointers, depths = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_uint64)
-        self._run.argtypes = [
-            pointers, depths, pointers, depths, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64,
-            ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(_Failure),
-        ]  # fmt: skip
-        self._run.restype = ctypes.c_int
+        self._cache = cache
+        self._run = _load(build(device, cache))
 
     def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+        return self._call(self._run, memories, first, count, writes, limit)
+
+    def record(
+        self,
+        memories: dict[str, Memory],
+        first: int,
+        count: int,
+        writes: dict[str, int],
+        limit: int,
+        scopes: Sequence[Scope],
+        file: Path,
+    ) -> tuple[str, ...]:
+        """As `run`, on a model that is compiled with tracing the first time; see `flow.engines.base`."""
+        root = ("TOP", self.device.name)
+        lines = "".join(f"{scope.levels} {'.'.join((*root, *scope.path))}\n" for scope in scopes)
+        traced = _load(build(self.device, self._cache, traced=True))
+        with suppress(DeviceError):
+            self._call(traced, memories, first, count, writes, limit, str(file).encode(), lines.encode())
+        return root
+
+    def _call(
+        self,
+        function: Any,
+        memories: dict[str, Memory],
+        first: int,
+        count: int,
+        writes: dict[str, int],
+        limit: int,
+        waveform: bytes | None = None,
+        scopes: bytes = b"",
+    ) -> Result:
         read = check_run(self.device, memories, first, count, writes, limit)
         written = empty(self.device, writes)
         cycles, failure = ctypes.c_uint64(), _Failure()
-        status = self._run(
+        status = function(
             *_arrays(read),
             *_arrays(written),
             first,
@@ -100,6 +131,8 @@ class VerilatorSimulator:
             limit,
             ctypes.byref(cycles),
             ctypes.byref(failure),
+            waveform,
+            scopes,
         )
         if status == 1:
             raise not_done(self.device, "verilator", limit)
@@ -107,6 +140,18 @@ class VerilatorSimulator:
             port = self.device.writes[failure.port].name
             raise beyond(self.device, "verilator", port, failure.address, writes[port], cycles.value)
         return Result(cycles.value, written)
+
+
+def _load(library: Path) -> Any:
+    """The function of harness.cpp."""
+    function = ctypes.CDLL(str(library)).bbs_run
+    pointers, depths = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_uint64)
+    function.argtypes = [
+        pointers, depths, pointers, depths, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64,
+        ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(_Failure), ctypes.c_char_p, ctypes.c_char_p,
+    ]  # fmt: skip
+    function.restype = ctypes.c_int
+    return function
 
 
 def _arrays(
@@ -203,13 +248,16 @@ def harness(device: Device) -> str:
     return text
 
 
-def build(device: Device, folder: Path) -> Path:
-    """The shared library of a device, made if the cache folder does not have it yet."""
+def build(device: Device, folder: Path, traced: bool = False) -> Path:
+    """The shared library of a device, made if the cache folder does not have it yet; `traced` can write waveforms."""
     tool, compiler = _tool(), _compiler()
     assert tool and compiler
     source = harness(device)
-    tools = [tool.version, _compiler_version(compiler), platform.machine(), *COMPILE]
-    key = _digest([device.name, source, *tools, *VERILATE, *(path.read_text() for path in device.files)])
+    verilate = (*VERILATE, *(TRACED if traced else ()))
+    compile_options = (*COMPILE, f"-DVM_TRACE={int(traced)}", f"-DVM_TRACE_VCD={int(traced)}")
+    runtime_files = (*RUNTIME, *((TRACE_RUNTIME,) if traced else ()))
+    tools = [tool.version, _compiler_version(compiler), platform.machine(), *compile_options]
+    key = _digest([device.name, source, *tools, *verilate, *(path.read_text() for path in device.files)])
     library = folder / f"verilator-{key}.so"
     if library.exists():
         return library
@@ -222,21 +270,23 @@ def build(device: Device, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
         work = Path(temporary)
         sources = [str(path.resolve()) for path in device.files]
-        options = [*VERILATE, "--top-module", device.name, "--Mdir", str(work)]
+        options = [*verilate, "--top-module", device.name, "--Mdir", str(work)]
         _check([str(tool.program), *options, *sources], tool.environment, f"verilator on {device.name}")
         (work / "harness.cpp").write_text(source)
         units = _units(work)
         include = ["-I", str(work), "-I", str(tool.include), "-I", str(tool.include / "vltstd")]
-        runtime = [folder / f"runtime-{_digest([name, *tools])}.o" for name in RUNTIME]
+        runtime = [folder / f"runtime-{_digest([name, *tools])}.o" for name in runtime_files]
         jobs = [(unit, unit.with_suffix(".o")) for unit in units]
-        jobs += [(tool.include / name, made) for name, made in zip(RUNTIME, runtime, strict=True)]
+        jobs += [(tool.include / name, made) for name, made in zip(runtime_files, runtime, strict=True)]
 
         def compile_one(job: tuple[Path, Path]) -> None:
             unit, made = job
             if made.exists():
                 return
             part = work / f"{unit.stem}.part.o"
-            _check([compiler, *COMPILE, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}")
+            _check(
+                [compiler, *compile_options, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}"
+            )
             os.replace(part, made)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

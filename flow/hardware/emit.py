@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from myhdl import Signal, intbv
 from flow.engines.base import Device, MemoryPort
 from flow.hardware.accelerator import accelerator
 from flow.hardware.config import DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, ArrayConfig
-from flow.hardware.hierarchy import export
+from flow.hardware.hierarchy import Module, export, forgotten
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:
@@ -38,6 +39,21 @@ def device(config: ArrayConfig, verilog: Sequence[Path], vhdl: Sequence[Path]) -
 
 def emit(config: ArrayConfig, folder: Path) -> Device:
     """Write `folder`/verilog and `folder`/vhdl, one file per module, and return the device."""
+    verilog = export(_fresh(config), config.name, folder / "verilog", "verilog")
+    vhdl = export(_fresh(config), config.name, folder / "vhdl", "vhdl")
+    return device(config, verilog, vhdl)
+
+
+def modules(config: ArrayConfig) -> dict[str, Module]:
+    """The modules of the Verilog by name, to simulate one by one."""
+    found: dict[str, Module] = {}
+    with tempfile.TemporaryDirectory() as scratch, forgotten():
+        export(_fresh(config), config.name, Path(scratch), "verilog", found)
+    return found
+
+
+def _fresh(config: ArrayConfig) -> Callable[[], Any]:
+    """What makes the top block on Signals of its own."""
     ports = memory_ports(config)
 
     def fresh() -> Any:
@@ -50,6 +66,4 @@ def emit(config: ArrayConfig, folder: Path) -> Device:
             config=config,
         )
 
-    verilog = export(fresh, config.name, folder / "verilog", "verilog")
-    vhdl = export(fresh, config.name, folder / "vhdl", "vhdl")
-    return device(config, verilog, vhdl)
+    return fresh

@@ -35,7 +35,8 @@ import enum
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from types import FrameType
@@ -49,6 +50,7 @@ from myhdl._block import block_decorator
 from myhdl._extractHierarchy import _UserVerilogCode, _UserVhdlCode
 from myhdl._ShadowSignal import _ShadowSignal, _SliceSignal
 from myhdl._Signal import _Signal
+from myhdl._simulator import _signals
 from myhdl.conversion._toVerilog import _ToVerilogConvertor, toVerilog
 from myhdl.conversion._toVHDL import _shortversion, _ToVHDLConvertor, toVHDL
 from myhdl.conversion._toVHDLPackage import _package
@@ -101,15 +103,43 @@ setattr(myhdl._instance, "inspect", _Frames())  # noqa: B010
 
 
 @dataclasses.dataclass
-class _Module:
-    """One converted module: its name and, per port it drives, the type and initial value."""
+class Module:
+    """One converted module: what it was made from, the ports it drives, and the instances in it.
+
+    `outputs` holds the type and initial value of each port it drives, `children` (instance, module) names.
+    """
 
     name: str
+    source: "block"
+    arguments: dict[str, Any]
     outputs: dict[str, tuple[Any, ...]]
+    children: list[tuple[str, str]]
+
+    @property
+    def function(self) -> str:
+        """The block's name in the MyHDL source."""
+        return str(self.source.func.__name__)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the ports it reads."""
+        return [name for name, value in self.arguments.items() if isinstance(value, _Signal) and not self.drives(name)]
+
+    def drives(self, port: str) -> bool:
+        return port in self.outputs
 
     def fits(self, ports: dict[str, Any]) -> bool:
         """Whether the ports it drives have the types and reset values of `ports`."""
         return all(_output_type(ports[name]) == kind for name, kind in self.outputs.items())
+
+    def build(self) -> tuple[Block, dict[str, Any]]:
+        """The block alone, to simulate, and its ports: fresh Signals by name."""
+        arguments = {
+            name: _copy(value) if isinstance(value, _Signal) else value for name, value in self.arguments.items()
+        }
+        return self.source(**arguments), {
+            name: value for name, value in arguments.items() if isinstance(value, _Signal)
+        }
 
 
 class _Export:
@@ -119,7 +149,8 @@ class _Export:
         self.top = name
         self.folder = folder
         self.language = language
-        self.modules: dict[tuple[Any, ...], list[_Module]] = {}
+        self.modules: dict[tuple[Any, ...], list[Module]] = {}
+        self.children: list[list[_Instance]] = [[]]
         self.names: set[str] = {name.lower()}
         self.files: list[Path] = []
         self.counts: list[dict[str, int]] = [{}]
@@ -186,12 +217,15 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
             bound.arguments.update(copies)
             module_name = _export.module_name(function)
             _export.counts.append({})
+            _export.children.append([])
             inner = Block(
                 self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs
             )  # fmt: skip
             _export.counts.pop()
             outputs = _export.convert(inner, module_name)
-            module = _Module(module_name, {name: _output_type(ports[name]) for name in outputs})
+            children = [(instance.label, instance.module) for instance in _export.children.pop()]
+            driven = {name: _output_type(ports[name]) for name in outputs}
+            module = Module(module_name, self, dict(bound.arguments), driven, children)
             known.append(module)
 
         # MyHDL looks at the frames: the instance must be constructed right here.
@@ -212,17 +246,25 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         instance.symdict = instance.sigdict = signals
         language = _VerilogInstance if _export.language == "verilog" else _VhdlInstance
         code = language(module.name, label, ports, self)
+        _export.children[-1].append(code)
         instance.verilog_code = instance.vhdl_code = code
         return instance
 
 
-def export(build: Callable[[], Block], name: str, folder: Path, language: Language) -> list[Path]:
+def export(
+    build: Callable[[], Block],
+    name: str,
+    folder: Path,
+    language: Language,
+    modules: dict[str, Module] | None = None,
+) -> list[Path]:
     """Write a design as one file per module; returns the files in compile order, the top last.
 
     build     makes fresh top-level Signals, instantiates the top block on them and returns it
     name      the top module's name; the others are called after their functions, with an index where a
               function occurs with several parameters or port types
     language  "verilog" or "vhdl" (then MyHDL's package file comes first)
+    modules   takes the modules by name, if given
 
     Equal designs give equal bytes. Raises ExportError, or MyHDL's ConversionError, naming the block.
     """
@@ -249,7 +291,24 @@ def export(build: Callable[[], Block], name: str, folder: Path, language: Langua
         toVerilog.no_testbench, toVerilog.no_myhdl_header, toVHDL.no_myhdl_header = options
     if not state.files or state.files[-1].stem != name:
         raise ExportError("build() must instantiate the top block, decorated with hierarchy.block, and return it")
+    if modules is not None:
+        modules.update({module.name: module for known in state.modules.values() for module in known})
     return state.files
+
+
+@contextmanager
+def forgotten() -> Iterator[None]:
+    """What is built and simulated inside leaves nothing in MyHDL's global lists of signals and names.
+
+    They only ever grow, and every simulation walks them.
+    """
+    signals, names, instances = len(_signals), set(myhdl._block._name_set), set(myhdl._block._inst_name_set)
+    try:
+        yield
+    finally:
+        del _signals[signals:]
+        myhdl._block._name_set.intersection_update(names)
+        myhdl._block._inst_name_set.intersection_update(instances)
 
 
 def _nothing() -> tuple[()]:
