@@ -64,21 +64,25 @@ def locate(bench: Bench, engine: str, fault: str | None, folder: Path) -> Locati
     return None
 
 
-def test_faults_are_caught_and_found(bench: Bench, tmp_path: Path) -> None:
-    """Every one of the faults is caught, nine in ten are found in their block."""
+UNKNOWN_IN_ICARUS = {"ram:no-bypass", "accumulator:never-cleared"}
+"""Their unknown bits hide where they come from; Verilator, which has no unknown bits, finds the second (below)."""
+
+
+def test_faults_are_of_every_block(bench: Bench, tmp_path: Path) -> None:
     require_engine("icarus")
     assert len(faults.FAULTS) >= 40
     assert {fault.block for fault in faults.FAULTS.values()} == set(bench.functions.values())
+    assert len(UNKNOWN_IN_ICARUS) <= len(faults.FAULTS) // 10
     assert locate(bench, "icarus", None, tmp_path) is None
-    found = {}
-    for number, name in enumerate(faults.FAULTS):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        found[name] = locate(bench, "icarus", name, folder)
-    missed = [name for name, location in found.items() if location is None]
-    assert not missed
-    elsewhere = [name for name, at in found.items() if at and at.hardware_block != faults.FAULTS[name].block]
-    assert len(elsewhere) <= len(faults.FAULTS) // 10, elsewhere
+
+
+@pytest.mark.parametrize("name", faults.FAULTS)
+def test_every_fault_is_caught_and_found(bench: Bench, tmp_path: Path, name: str) -> None:
+    require_engine("icarus")
+    at = locate(bench, "icarus", name, tmp_path)
+    assert at is not None
+    if name not in UNKNOWN_IN_ICARUS:
+        assert at.hardware_block == faults.FAULTS[name].block
 
 
 def test_verilator_names_column_and_cycle(bench: Bench, tmp_path: Path) -> None:

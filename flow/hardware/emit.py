@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ def device(config: ArrayConfig, verilog: Sequence[Path], vhdl: Sequence[Path]) -
 
 def emit(config: ArrayConfig, folder: Path) -> Device:
     """Write `folder`/verilog and `folder`/vhdl, one file per module, and return the device."""
-    verilog = export(_fresh(config), config.name, folder / "verilog", "verilog")
-    vhdl = export(_fresh(config), config.name, folder / "vhdl", "vhdl")
+    with forgotten():
+        verilog = export(_fresh(config), config.name, folder / "verilog", "verilog")
+        vhdl = export(_fresh(config), config.name, folder / "vhdl", "vhdl")
     return device(config, verilog, vhdl)
 
 
+@cache
 def modules(config: ArrayConfig) -> dict[str, Module]:
     """The modules of the Verilog by name, to simulate one by one."""
     found: dict[str, Module] = {}

@@ -298,15 +298,16 @@ def export(
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """What is built and simulated inside leaves nothing in MyHDL's global lists of signals and names.
+    """What is built and simulated inside leaves nothing in MyHDL's global lists of signals and names, nor sees any.
 
     They only ever grow, and every simulation walks them.
     """
-    signals, names, instances = len(_signals), set(myhdl._block._name_set), set(myhdl._block._inst_name_set)
+    signals, names, instances = list(_signals), set(myhdl._block._name_set), set(myhdl._block._inst_name_set)
+    _signals.clear()
     try:
         yield
     finally:
-        del _signals[signals:]
+        _signals[:] = signals
         myhdl._block._name_set.intersection_update(names)
         myhdl._block._inst_name_set.intersection_update(instances)
 
