@@ -2,7 +2,7 @@
 
 The files, in the order data takes:
 
-    build.py       the pipeline on one screen, and the four verbs
+    build.py       the pipeline on one screen, and the five verbs
     samples.py     calibration and evaluation data
     importer.py    ONNX in; an INT8 network cut into array layers and host segments (network.py)
     canonical.py   the normal forms of float and INT8 models (graph.py: look-ups over a graph)
@@ -21,13 +21,14 @@ The files, in the order data takes:
     verdict.py     ONNX Runtime as the judge (host.py: its sessions)
     diagnosis.py   why a verdict is "fail" (localize.py: bit column, cycle and hardware block in the RTL)
     artefacts.py   the output folder
+    handoff/       what of it other tools take: memory formats, vectors, testbenches, a C header
     report.py      report.json and report.html (plot.py: curves over bits)
     cli.py         the command `bbs`
 """
 
-from flow.build import compile, compress, cosim, inspect
+from flow.build import compile, compress, cosim, inspect, verify
 from flow.compress import Pruning, pruning
 from flow.errors import FlowError
 from flow.report import Report
 
-__all__ = ["FlowError", "Pruning", "Report", "compile", "compress", "cosim", "inspect", "pruning"]
+__all__ = ["FlowError", "Pruning", "Report", "compile", "compress", "cosim", "inspect", "pruning", "verify"]

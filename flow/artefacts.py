@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,19 +18,22 @@ from typing import Any
 import numpy as np
 import onnx
 
-from flow import importer, reference
+from flow import handoff, importer
 from flow.compress import Compressed, Pruning
-from flow.cosim import SampleRun, cycle_limit, expected_words
+from flow.cosim import SampleRun
 from flow.engines.base import Device, Memory
-from flow.engines.testbench import read_hex, verilog_testbench, vhdl_testbench, write_hex
+from flow.engines.testbench import read_hex
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import device, memory_ports
 from flow.samples import Samples, load
-from flow.schedule import LayerSchedule, Program, activation_words
+from flow.schedule import Program
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+REPORT = "report.json"
+STAGING = "-building-"
+MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not of the build, and no difference from it
+FORMAT = 2
 
 
 # -------------------------------------------------------------------------------- folder
@@ -35,6 +41,7 @@ FORMAT = 1
 
 def check_output(output: Path, force: bool) -> None:
     """Refuse, before any work, a folder that cannot or must not be written."""
+    _check_name(output)
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise FlowError(f"the output must be a folder, but '{output}' is a file; choose another name")
     if output.is_dir() and any(output.iterdir()):
@@ -52,6 +59,11 @@ def check_output(output: Path, force: bool) -> None:
         raise FlowError(f"the output folder '{output}' cannot be written: {error.strerror}; choose another") from None
 
 
+def _check_name(output: Path) -> None:
+    if output.name in ("", ".."):
+        raise FlowError(f"the output folder must have a name, but it is '{output}'; give it as PARENT/NAME")
+
+
 def check_file(output: Path, force: bool, source: Path) -> None:
     """Refuse, before any work, a file that cannot or must not be written: never the `source` itself."""
     if output.exists() and output.samefile(source):
@@ -66,28 +78,68 @@ def check_file(output: Path, force: bool, source: Path) -> None:
 
 @contextmanager
 def output_folder(output: Path, force: bool) -> Iterator[Path]:
-    """A new folder that takes the place of `output` when all went well, and vanishes when not."""
+    """A new folder that takes the place of `output` when all went well, and vanishes when not.
+
+    What an earlier process left that was killed is removed first.
+    """
     check_output(output, force)
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    _sweep(output)
+    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}{STAGING}", dir=output.parent))
     staging.chmod(0o755)
+    held = os.open(staging, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
     try:
         yield staging
         if output.exists():
-            old = staging.with_name(f"{staging.name}-old")
-            output.rename(old)
+            output.rename(_replaced(output))
             staging.rename(output)
-            shutil.rmtree(old)
+            shutil.rmtree(_replaced(output))
         else:
             staging.rename(output)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    finally:
+        os.close(held)
 
 
-def file_name(layer: str, number: int) -> str:
-    """A layer's folder or file: its number, and of its name what every file system and make takes."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in layer)
-    return f"{number:03d}_{plain[:60]}"
+def _replaced(output: Path) -> Path:
+    """Where an earlier build is while a new one takes its place."""
+    return output.with_name(f".{output.name}-replaced")
+
+
+def _sweep(output: Path) -> None:
+    """Undo a replacement that was cut short, and remove staging folders no process holds."""
+    if _replaced(output).is_dir() and not output.exists():
+        _replaced(output).rename(output)
+    shutil.rmtree(_replaced(output), ignore_errors=True)
+    for staging in output.parent.glob(f".{glob.escape(output.name)}{STAGING}*"):
+        held = os.open(staging, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(staging, ignore_errors=True)
+        except BlockingIOError:
+            pass  # another process is at work on the same output
+        finally:
+            os.close(held)
+
+
+def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The report of an earlier build of the very same request; None if there is none, or it is not whole.
+
+    FlowError when `output` was made from something else.
+    """
+    _check_name(output)
+    _sweep(output)
+    if not (output / MANIFEST).is_file():
+        return None
+    manifest = _load_manifest(output)
+    if other := [key for key in request if manifest["request"].get(key) != request[key]]:
+        raise FlowError(f"--resume needs the request '{output}' was built from, but this one differs in "
+                        f"{', '.join(other)}; choose another folder, or replace it with --force")  # fmt: skip
+    if compare(output, manifest).any:
+        return None
+    return dict(json.loads((output / REPORT).read_text()))
 
 
 # -------------------------------------------------------------------------------- write
@@ -101,16 +153,19 @@ def write(
     chosen: Pruning,
     given: Samples,
     run: SampleRun,
+    request: dict[str, Any],
 ) -> dict[str, Any]:
-    """Everything but HDL and report; `run` is the first sample's. Returns what the manifest says of it."""
+    """Everything but HDL and report; `run` is the first sample's, `request` what was asked for.
+
+    Returns what the manifest says of it.
+    """
     write_model(folder / "model_int8.onnx", compressed.original.model)
     write_model(folder / "model_bbs.onnx", compressed.network.model)
-    write_memories(folder, program)
-    write_vectors(folder, program, run)
+    handoff.write(folder, compressed.network.name, program, built, run)
     write_samples(folder, given)
-    write_testbenches(folder, built, program, run)
     return {
         "format": FORMAT,
+        "request": request,
         "model": compressed.network.name,
         "pruning": asdict(chosen),
         "array": asdict(program.config),
@@ -123,104 +178,23 @@ def write(
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def write_memories(folder: Path, program: Program) -> None:
-    """memory/<port>.hex: one word a line, most significant digit first."""
-    (folder / "memory").mkdir()
-    for name, memory in program.memories.items():
-        write_hex(folder / "memory" / f"{name}.hex", memory)
-
-
-def write_vectors(folder: Path, program: Program, run: SampleRun) -> None:
-    """vectors/<layer>/: one sample's activation memory and the output memory the reference expects."""
-    for number, (scheduled, layer_run) in enumerate(zip(program.layers, run.layers, strict=True)):
-        place = folder / "vectors" / file_name(scheduled.layer.name, number)
-        place.mkdir(parents=True)
-        codes = scheduled.layer.input_quantization.to_int8(layer_run.tensor)
-        windows = reference.windows(scheduled.layer, codes)
-        write_hex(place / "activation.hex", activation_words(scheduled, windows, program.config))
-        write_hex(place / "output.expected.hex", expected_words(scheduled, codes, program.config))
+    """Write an ONNX file; killed half way, it leaves the file as it was."""
+    content = model.SerializeToString(deterministic=True)
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}-", dir=path.parent, delete=False) as file:
+        try:
+            file.write(content)
+            file.close()
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def write_samples(folder: Path, samples: Samples) -> None:
     """vectors/samples.npz: what was simulated, by input name, and the labels as `y`."""
-    (folder / "vectors").mkdir(exist_ok=True)
     labels = {} if samples.labels is None else {"y": samples.labels}
     np.savez(folder / "vectors" / "samples.npz", **samples.feeds, **labels)  # type: ignore[arg-type]
-
-
-def write_testbenches(folder: Path, built: Device, program: Program, run: SampleRun) -> None:
-    """testbench/: a self-checking bench per layer in both languages, and a Makefile that runs them."""
-    place = folder / "testbench"
-    place.mkdir()
-    names = []
-    for number, (scheduled, layer_run) in enumerate(zip(program.layers, run.layers, strict=True)):
-        name = file_name(scheduled.layer.name, number)
-        names.append(name)
-        depths = {port: len(memory) for port, memory in program.memories.items()}
-        depths["activation"] = activation_depth(scheduled, program.config)
-        depths["output"] = scheduled.output_words
-        command = (scheduled.first, len(scheduled.blocks), cycle_limit(scheduled, program.config))
-        for suffix, write in ((".v", verilog_testbench), (".vhd", vhdl_testbench)):
-            bench = write(built.name, built.ports, depths, *command, layer_run.cycles)
-            (place / f"{name}{suffix}").write_text(bench)
-    quickest = min(range(len(names)), key=lambda i: run.layers[i].cycles)
-    (place / "Makefile").write_text(_makefile(built, names, names[quickest]))
-
-
-def activation_depth(scheduled: LayerSchedule, config: ArrayConfig) -> int:
-    """Words of a layer's activation memory."""
-    return scheduled.layer.groups * scheduled.tiles * scheduled.steps * config.beats
-
-
-def _makefile(built: Device, layers: list[str], quickest: str) -> str:
-    verilog = " ".join(f"../verilog/{path.name}" for path in built.files)
-    vhdl = " ".join(f"../vhdl/{path.name}" for path in built.vhdl_files)
-    top = f"tb_{built.name}"
-    return f"""\
-# Self-checking testbenches, one per layer: make icarus | verilator | ghdl [LAYER=name | LAYER=all]
-# Without LAYER the layer of the fewest cycles runs. Every bench prints PASS or FAIL and ends accordingly.
-
-LAYER ?= {quickest}
-LAYERS := {" ".join(layers)}
-VERILOG := {verilog}
-VHDL := {vhdl}
-VERILATOR ?= verilator
-OPTIONS := -Wno-fatal -Wno-lint -Wno-style -CFLAGS -std=gnu++20 -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include
-CHOSEN := $(if $(filter all,$(LAYER)),$(LAYERS),$(LAYER))
-
-.PHONY: icarus verilator ghdl clean
-icarus: $(CHOSEN:%=run/icarus/%)
-verilator: $(CHOSEN:%=run/verilator/%)
-ghdl: $(CHOSEN:%=run/ghdl/%)
-
-# The memories a bench reads from the folder it runs in.
-define place
-rm -rf $@ && mkdir -p $@ && ln -s $(abspath ../memory)/*.hex $(abspath ../vectors/$*)/*.hex $@/
-endef
-
-run/icarus/%: %.v FORCE
-\t@$(place)
-\tiverilog -g2012 -s {top} -o $@/bench $(VERILOG) $<
-\tcd $@ && vvp -n bench
-
-run/verilator/%: %.v FORCE
-\t@$(place)
-\t$(VERILATOR) --binary $(OPTIONS) --top-module {top} --Mdir $@/obj -o bench $(VERILOG) $<
-\tcd $@ && ./obj/bench
-
-run/ghdl/%: %.vhd FORCE
-\t@$(place)
-\tcd $@ && ghdl -a --std=08 $(abspath $(VHDL) $<)
-\tcd $@ && ghdl --elab-run --std=08 {top} --max-stack-alloc=0
-
-FORCE:
-
-clean:
-\trm -rf run
-"""
 
 
 def write_json(path: Path, content: object) -> None:
@@ -242,8 +216,7 @@ def sha256(path: Path) -> str:
 # -------------------------------------------------------------------------------- read
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a build. FlowError if there is none, it is damaged, or a file changed since."""
+def _load_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise FlowError(f"'{folder}' is no build: it has no {MANIFEST}; make one with 'bbs compile'")
@@ -251,16 +224,58 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise FlowError(f"'{path}' has format {manifest['format']}, not {FORMAT}; compile the network again")
-        sums = dict(manifest["sha256"])
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        manifest["sha256"], manifest["request"] = dict(manifest["sha256"]), dict(manifest["request"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise FlowError(f"'{path}' is damaged; compile the network again") from None
-    for name, wanted in sums.items():
-        file = folder / name
-        if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
-            raise FlowError(f"'{folder}' lacks '{name}' of its {MANIFEST}; compile the network again")
-        if sha256(file) != wanted:
-            raise FlowError(f"'{file}' has changed since it was built; compile the network again")
     return dict(manifest)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Files of a build that are not as its manifest says: paths within the folder."""
+
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+    additional: tuple[str, ...]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.changed or self.missing or self.additional)
+
+
+def verify(folder: Path) -> tuple[int, Differences]:
+    """How many files a build has, and how its folder differs from its manifest. FlowError if it is no build.
+
+    What `make` leaves in testbench/run does not count.
+    """
+    manifest = _load_manifest(folder)
+    return len(manifest["sha256"]), compare(folder, manifest)
+
+
+def compare(folder: Path, manifest: dict[str, Any]) -> Differences:
+    """How a folder differs from its manifest."""
+    root, changed, missing = folder.resolve(), [], []
+    for name, wanted in manifest["sha256"].items():
+        file = folder / name
+        if not file.resolve().is_relative_to(root) or not file.is_file():
+            missing.append(name)
+        elif sha256(file) != wanted:
+            changed.append(name)
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    known = {MANIFEST, *manifest["sha256"]}
+    additional = sorted(name for name in found if name not in known and not name.startswith(MADE_BY_TOOLS))
+    return Differences(tuple(changed), tuple(missing), tuple(additional))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a build. FlowError if there is none, it is damaged, or a file changed since."""
+    manifest = _load_manifest(folder)
+    differences = compare(folder, manifest)
+    for name in differences.missing:
+        raise FlowError(f"'{folder}' lacks '{name}' of its {MANIFEST}; compile the network again")
+    for name in differences.changed:
+        raise FlowError(f"'{folder / name}' has changed since it was built; compile the network again")
+    return manifest
 
 
 @dataclass(frozen=True)

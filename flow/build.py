@@ -1,4 +1,4 @@
-"""The pipeline on one screen: `compile`, and the other verbs, `compress`, `cosim` and `inspect`."""
+"""The pipeline on one screen: `compile`, and the other verbs, `compress`, `cosim`, `verify` and `inspect`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -74,22 +74,28 @@ def compile(
     engine: str | None = None,
     count: int | None = None,
     force: bool = False,
+    resume: bool = False,
     stage: Stages = silent,
 ) -> report.Report:
     """One shot: network in; pruned network, RTL, vectors, co-simulation, verdict and report in `output`.
 
     `array` is (rows, columns); `count` samples are simulated. The files of samples default to
-    MODEL_calibration.npz and MODEL_test.npz beside the model.
+    MODEL_calibration.npz and MODEL_test.npz beside the model. `force` replaces an earlier build; `resume` gives the
+    report of one of the same request if it is whole, and else does what is left to do.
     FlowError when an input cannot be used; `output` is then as it was.
     """
     model, output, chosen = Path(model), Path(output), chosen or pruning()
-    artefacts.check_output(output, force)
     simulator, notes = engines.select(engine)
     config = _array(array, simulator, notes)
     dense_config = config.dense()
+    source = importer.load(model)
+    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count)
+    if resume and not force and (done := artefacts.finished(output, request)):
+        return report.Report(**done)
+    artefacts.check_output(output, force or resume)
 
     with stage("import and quantize"):
-        taken = _import(model, calibration, notes)
+        taken = _import(source, model, calibration, notes)
         given = _evaluation(taken.network, model, evaluate, count, notes)
     chosen, compressed = _compress(taken, chosen, config.columns, given, stage, notes)
     with stage("schedule"):
@@ -97,7 +103,7 @@ def compile(
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
         simulated = given.first(_count(count, given, program, simulator, notes))
 
-    with artefacts.output_folder(output, force) as folder, tempfile.TemporaryDirectory() as scratch:
+    with artefacts.output_folder(output, force or resume) as folder, tempfile.TemporaryDirectory() as scratch:
         with stage("emit Verilog and VHDL"):
             device, dense_device = emit(config, folder), emit(dense_config, Path(scratch))
         with stage(f"build simulators: {simulator.version()}", 2) as advance:
@@ -120,7 +126,7 @@ def compile(
                 findings, notes,
             )  # fmt: skip
             stored = given.first(max(simulated.count, STORED))
-            manifest = artefacts.write(folder, compressed, program, device, chosen, stored, runs[0])
+            manifest = artefacts.write(folder, compressed, program, device, chosen, stored, runs[0], request)
             report.write(folder, result)
             artefacts.write_manifest(folder, manifest, result.environment)
     return result
@@ -149,7 +155,7 @@ def compress(
         plots.check(Path(plot))
     notes: list[str] = []
     with stage("import and quantize"):
-        taken = _import(model, calibration, notes)
+        taken = _import(importer.load(model), model, calibration, notes)
         given = _evaluation(taken.network, model, evaluate, None, notes)
     channels = ArrayConfig(*(array or ())).columns
     chosen, compressed = _compress(taken, chosen, channels, given, stage, notes)
@@ -235,6 +241,11 @@ def _broken(
     return replace(design, files=faults.inject(design.files, functions, fault, folder))
 
 
+def verify(folder: str | Path) -> tuple[int, artefacts.Differences]:
+    """How many files an earlier build has, and which are not as they were built. FlowError when it is no build."""
+    return artefacts.verify(Path(folder))
+
+
 def inspect(model: str | Path) -> list[report.Node]:
     """Where every node would run, and why; the network is quantized in memory from one made-up sample."""
     source = importer.load(model)
@@ -256,10 +267,32 @@ class _Imported:
     calibration: Samples | None
 
 
-def _import(model: Path, calibration: str | Path | None, notes: list[str]) -> _Imported:
-    """Reads the network and quantizes it if it is float."""
-    source = importer.load(model)
-    path = Path(calibration) if calibration else samples.beside(model, "calibration")
+def _request(
+    source: onnx.ModelProto, model: Path, chosen: Pruning, calibration: str | Path | None,
+    evaluate: str | Path | None, config: ArrayConfig, simulator: engines.Engine, count: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    """All that a build depends on, in terms of JSON: equal requests give equal builds."""
+    files = (_given(calibration, model, "calibration"), _given(evaluate, model, "test"))
+    calibrated, evaluated = (artefacts.sha256(file) if file and file.is_file() else None for file in files)
+    return {
+        "model": hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest(),
+        "name": model.stem,
+        "calibration": calibrated,
+        "evaluation": evaluated,
+        "pruning": asdict(chosen) | {"means": list(chosen.means)},
+        "array": asdict(config),
+        "samples": count,
+        "environment": report.environment(simulator.version()),
+    }
+
+
+def _given(file: str | Path | None, model: Path, role: str) -> Path | None:
+    return Path(file) if file else samples.beside(model, role)
+
+
+def _import(source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]) -> _Imported:
+    """Quantizes the network if it is float."""
+    path = _given(calibration, model, "calibration")
     given = samples.load(path, source, "calibration") if path is not None else None
     if given is None and not importer.is_quantized(source):
         raise FlowError(
@@ -328,7 +361,7 @@ def _digest(given: Samples, number: int) -> bytes:
 def _evaluation(
     network: Network, model: Path, evaluate: str | Path | None, count: int | None, notes: list[str]
 ) -> Samples:
-    path = Path(evaluate) if evaluate else samples.beside(model, "test")
+    path = _given(evaluate, model, "test")
     if path is not None:
         return samples.load(path, network.model, "evaluation")
     notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")

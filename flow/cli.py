@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -132,6 +133,9 @@ array = click.option(
     callback=_size,
     help="Size of the array; default 16x32, 4x4 for the slow engines. As many channels as columns share one N.",
 )
+resume = click.option(
+    "--resume", is_flag=True, help="Do only what is left to do of an earlier run; nothing if it is whole."
+)
 count = click.option("--samples", "count", type=int, metavar="K", help="How many samples to simulate.")
 
 
@@ -184,16 +188,18 @@ def compress(
 @_engine_option
 @count
 @force
+@resume
 @as_json
 def compile(
     model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
     array: tuple[int, int] | None,
-    engine: str | None, count: int | None, force: bool, as_json: bool,
+    engine: str | None, count: int | None, force: bool, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Prune, write RTL and vectors, co-simulate, judge."""
     report = build.compile(
         model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, engine=engine, count=count, force=force, stage=_stage(as_json),
+        evaluate=evaluate, array=array, engine=engine, count=count, force=force, resume=resume,
+        stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
 
@@ -208,6 +214,22 @@ def cosim(folder: Path, engine: str | None, count: int | None, fault: str | None
     """Co-simulate an earlier build again, from its own files."""
     report = build.cosim(folder, engine=engine, count=count, fault=fault, stage=_stage(as_json))
     _finish(report, as_json, f"{folder} is as it was.")
+
+
+@bbs.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@as_json
+def verify(folder: Path, as_json: bool) -> None:
+    """Check that an earlier build is as it was built, by the sha256 of every file."""
+    files, differences = build.verify(folder)
+    if as_json:
+        click.echo(json.dumps({"files": files, **asdict(differences)}, indent=2, ensure_ascii=False))
+    else:
+        for kind, names in asdict(differences).items():
+            for name in names:
+                click.echo(f"{kind:<12}{name}")
+        click.echo(f"{folder} is {'not ' if differences.any else ''}as it was built ({files} files).")
+    sys.exit(1 if differences.any else 0)
 
 
 def _stage(as_json: bool) -> build.Stages:
@@ -332,6 +354,7 @@ def _print_verdict(report: Report) -> None:
 
 def main() -> None:
     """Entry point: what the user can mend is one line and status 2, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end is to clean up, as on Ctrl-C
     try:
         bbs(standalone_mode=False)
     except FlowError as error:

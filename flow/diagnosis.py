@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from flow import host, importer, reference
-from flow.artefacts import file_name
 from flow.cosim import LayerRun, SampleRun
 from flow.engines.base import Simulator
+from flow.handoff import layer_folder
 from flow.localize import Location, find
 from flow.network import Network
 from flow.schedule import Program
@@ -98,7 +98,7 @@ def _explain_1b(
     program: Program, simulator: Simulator, number: int, runs: Sequence[LayerRun], waveforms: Path
 ) -> Finding:
     run = next(run for run in runs if run.mismatches)
-    file = waveforms / f"{file_name(run.layer.name, number)}.vcd"
+    file = waveforms / f"{layer_folder(run.layer.name, number)}.vcd"
     location = find(program, program.layers[number], run, simulator, file)
     right = location.waveform is not None and location.hardware_block is None
     return Finding("1b", run.layer.name, "design or memory" if right else "RTL", str(location), location)

@@ -13,7 +13,7 @@ from flow.engines import Device, Engine, Memory, MemoryPort, Result
 from flow.engines.ghdl import GhdlEngine
 from flow.engines.icarus import IcarusEngine
 from flow.engines.native import NativeEngine, top_signals
-from flow.engines.testbench import verilog_testbench, vhdl_testbench, write_hex, write_inputs
+from flow.engines.testbench import verilog_testbench, vhdl_testbench, write_command, write_hex, write_inputs
 from flow.engines.verilator import VerilatorEngine
 
 PORTS = (
@@ -206,14 +206,16 @@ def test_self_checking_testbench(engine: Engine, device: Device, tmp_path: Path,
         write_hex(tmp_path / f"{name}.expected.hex", memory)
     cycles = 2 * count + 2 + (wrong == "cycles")
     make = verilog_testbench if engine.name == "icarus" else vhdl_testbench
-    (tmp_path / "bench").write_text(make("copier", PORTS, words, first, count, 100, cycles))
+    bench = tmp_path / ("bench.sv" if engine.name == "icarus" else "bench.vhd")
+    bench.write_text(make("copier", PORTS, {name: size + 5 for name, size in words.items()}))
+    write_command(tmp_path, PORTS, words, first, count, 100, cycles)
     if engine.name == "icarus":
         files = map(str, device.files)
-        commands = [["iverilog", "-g2012", "-o", "run", *files, "bench"], ["vvp", "-n", "run"]]
+        commands = [["iverilog", "-g2012", "-o", "run", *files, bench.name], ["vvp", "-n", "run"]]
     else:
         files = map(str, device.vhdl_files)
         commands = [
-            ["ghdl", "-a", "--std=08", *files, "bench"],
+            ["ghdl", "-a", "--std=08", *files, bench.name],
             ["ghdl", "--elab-run", "--std=08", "tb_copier"],
         ]
     subprocess.run(commands[0], check=True, cwd=tmp_path)

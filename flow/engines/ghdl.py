@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from flow.engines.base import Device, Memory, Result, check_run
-from flow.engines.testbench import read_outputs, vhdl_testbench, write_inputs
+from flow.engines.testbench import read_outputs, vhdl_testbench, write_command, write_inputs
 from flow.errors import FlowError
 
 RUN = ("--max-stack-alloc=0", "--ieee-asserts=disable")
@@ -39,7 +39,7 @@ def _version() -> str:
 
 
 class GhdlSimulator:
-    """Analyses and runs in a folder of its own every time: depths and command are in the testbench."""
+    """Analyses and runs in a folder of its own every time: the depths are in the testbench."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -47,12 +47,13 @@ class GhdlSimulator:
     def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
         read = check_run(self.device, memories, first, count, writes, limit)
         depths = writes | {name: len(memory) for name, memory in read.items()}
-        bench = vhdl_testbench(self.device.name, self.device.ports, depths, first, count, limit)
+        bench = vhdl_testbench(self.device.name, self.device.ports, depths)
         sources = [str(path.resolve()) for path in self.device.vhdl_files]
         with tempfile.TemporaryDirectory(prefix="bbs-ghdl-") as temporary:
             folder = Path(temporary)
             (folder / "bench.vhd").write_text(bench)
             write_inputs(folder, read)
+            write_command(folder, self.device.ports, depths, first, count, limit)
             self._call(["ghdl", "-a", "--std=08", *sources, "bench.vhd"], folder)
             output = self._call(["ghdl", "--elab-run", "--std=08", f"tb_{self.device.name}", *RUN], folder)
             return read_outputs(folder, output, self.device, "ghdl", depths, limit)

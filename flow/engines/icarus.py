@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from flow.engines.base import Device, DeviceError, Memory, Result, Scope, check_run
-from flow.engines.testbench import read_outputs, verilog_testbench, write_inputs
+from flow.engines.testbench import read_outputs, verilog_testbench, write_command, write_inputs
 from flow.errors import FlowError
 
 
@@ -41,7 +41,7 @@ def _version() -> str:
 
 
 class IcarusSimulator:
-    """Compiles and runs in a folder of its own every time: depths and command are in the testbench."""
+    """Compiles and runs in a folder of its own every time: the depths are in the testbench."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -78,14 +78,15 @@ class IcarusSimulator:
     ) -> Result:
         read = check_run(self.device, memories, first, count, writes, limit)
         depths = writes | {name: len(memory) for name, memory in read.items()}
-        bench = verilog_testbench(self.device.name, self.device.ports, depths, first, count, limit)
+        bench = verilog_testbench(self.device.name, self.device.ports, depths)
         sources = [str(path.resolve()) for path in self.device.files]
         tops = ["-s", f"tb_{self.device.name}", *(["-s", "dump"] if dump else [])]
         with tempfile.TemporaryDirectory(prefix="bbs-icarus-") as temporary:
             folder = Path(temporary)
-            (folder / "bench.v").write_text(bench + dump)
+            (folder / "bench.sv").write_text(bench + dump)
             write_inputs(folder, read)
-            self._call(["iverilog", "-g2012", *tops, "-o", "bench", *sources, "bench.v"], folder)
+            write_command(folder, self.device.ports, depths, first, count, limit)
+            self._call(["iverilog", "-g2012", *tops, "-o", "bench", *sources, "bench.sv"], folder)
             output = self._call(["vvp", "-n", "bench"], folder)
             return read_outputs(folder, output, self.device, "icarus", depths, limit)
 

@@ -1,0 +1,150 @@
+"""What a build hands to tools that know nothing of this package: memories, vectors, testbenches, a C header."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from flow import reference
+from flow.cosim import SampleRun, cycle_limit, expected_words
+from flow.engines.base import ADDRESS_BITS, COMMAND_BITS, RESET_EDGES, Device
+from flow.engines.testbench import verilog_testbench, vhdl_testbench, write_command
+from flow.handoff import formats
+from flow.network import ArrayLayer
+from flow.schedule import LayerSchedule, Program, activation_words
+
+PER_LAYER = "activation"  # the only memory that is not one image for the whole network
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+def write(folder: Path, name: str, program: Program, built: Device, run: SampleRun) -> None:
+    """Write memory/, vectors/, testbench/ and firmware/ for the network `name`; `run` is one sample's."""
+    write_memories(folder, program, built)
+    write_vectors(folder, program, built, run)
+    write_testbenches(folder, program, built, run)
+    write_firmware(folder, name, program, built, run)
+
+
+def layer_folder(layer: str, number: int) -> str:
+    """A layer's folder in vectors/: its number, and of its name what every file system and make takes."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in layer)
+    return f"{number:03d}_{plain[:60]}"
+
+
+def layer_folders(program: Program) -> list[str]:
+    return [layer_folder(scheduled.layer.name, number) for number, scheduled in enumerate(program.layers)]
+
+
+def write_memories(folder: Path, program: Program, built: Device) -> None:
+    """memory/PORT.*: the images of the whole network."""
+    (folder / "memory").mkdir()
+    for port in built.reads:
+        if port.name != PER_LAYER:
+            formats.write(folder / "memory", port.name, program.memories[port.name], port.width)
+
+
+def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun) -> None:
+    """vectors/LAYER/: the command, one sample's activation memory and the output memory the reference expects."""
+    widths = {port.name: port.width for port in built.ports}
+    for name, scheduled, layer_run in zip(layer_folders(program), program.layers, run.layers, strict=True):
+        place = folder / "vectors" / name
+        place.mkdir(parents=True)
+        codes = scheduled.layer.input_quantization.to_int8(layer_run.tensor)
+        windows = reference.windows(scheduled.layer, codes)
+        formats.write(place, PER_LAYER, activation_words(scheduled, windows, program.config), widths[PER_LAYER])
+        formats.write(place, "output.expected", expected_words(scheduled, codes, program.config), widths["output"])
+        limit = cycle_limit(scheduled, program.config)
+        words = _words(program, scheduled)
+        write_command(place, built.ports, words, scheduled.first, len(scheduled.blocks), limit, layer_run.cycles)
+
+
+def _words(program: Program, scheduled: LayerSchedule) -> dict[str, int]:
+    """Words of every memory, as one layer sees them."""
+    activation = scheduled.layer.groups * scheduled.tiles * scheduled.steps * program.config.beats
+    images = {name: len(memory) for name, memory in program.memories.items()}
+    return images | {PER_LAYER: activation, "output": scheduled.output_words}
+
+
+def write_testbenches(folder: Path, program: Program, built: Device, run: SampleRun) -> None:
+    """testbench/: one self-checking bench for all layers in SystemVerilog, VHDL and cocotb, and a Makefile."""
+    place = folder / "testbench"
+    place.mkdir()
+    layers = layer_folders(program)
+    quickest = layers[min(range(len(layers)), key=lambda i: run.layers[i].cycles)]
+    each = [_words(program, scheduled) for scheduled in program.layers]
+    most = {port.name: max(words[port.name] for words in each) for port in built.ports}
+    top = built.name
+    (place / f"tb_{top}.sv").write_text(verilog_testbench(top, built.ports, most, [PER_LAYER]))
+    (place / f"tb_{top}.vhd").write_text(vhdl_testbench(top, built.ports, most, [PER_LAYER]))
+    given = {
+        "top": top,
+        "layers": layers,
+        "quickest": quickest,
+        "verilog": [f"../verilog/{path.name}" for path in built.files],
+        "vhdl": [f"../vhdl/{path.name}" for path in built.vhdl_files],
+        "ports": built.ports,
+        "per_layer": PER_LAYER,
+        "address_bits": ADDRESS_BITS,
+        "reset_edges": RESET_EDGES,
+    }
+    (place / "Makefile").write_text(TEMPLATES.get_template("Makefile.j2").render(given))
+    (place / f"test_{top}.py").write_text(TEMPLATES.get_template("test_cocotb.py.j2").render(given))
+
+
+def write_firmware(folder: Path, name: str, program: Program, built: Device, run: SampleRun) -> None:
+    """firmware/NAME.h: what a driver needs to load the memories, start each layer and read what comes out."""
+    (folder / "firmware").mkdir()
+    layers = []
+    for place, scheduled, layer_run in zip(layer_folders(program), program.layers, run.layers, strict=True):
+        layer, output = scheduled.layer, scheduled.layer.output_quantization
+        layers.append({
+            "name": _c_string(layer.name), "vectors": place, "first": scheduled.first,
+            "count": len(scheduled.blocks), "groups": layer.groups, "positions": layer.positions,
+            "reduction": layer.reduction, "channels": layer.channels, "planes": scheduled.planes,
+            "activation_words": _words(program, scheduled)[PER_LAYER], "output_words": scheduled.output_words,
+            "cycles": layer_run.cycles,
+            "input_scale": _c_float(layer.input_quantization.scale),
+            "input_zero": layer.input_quantization.zero_point,
+            "output_scale": _c_float(np.float32(0) if output is None else output.scale),
+            "output_zero": 0 if output is None else output.zero_point,
+            "shapes": _c_comment(_shapes(layer)),
+        })  # fmt: skip
+    images = [port for port in built.reads if port.name != PER_LAYER]
+    identifier = re.sub(r"\W", "_", name, flags=re.ASCII)
+    text = TEMPLATES.get_template("firmware.h.j2").render(
+        name=_c_comment(name), guard=f"BBS_{identifier.upper()}_H", top=built.name, config=program.config,
+        layers=layers, images=images, memories=program.memories, beats=program.config.beats,
+        ports={port.name: port for port in built.ports}, command_bits=COMMAND_BITS,
+    )  # fmt: skip
+    (folder / "firmware" / f"{identifier or 'network'}.h").write_text(text)
+
+
+def _shapes(layer: ArrayLayer) -> str:
+    shapes = " to ".join("x".join(map(str, shape)) for shape in (layer.input_shape, layer.output_shape))
+    return f"{layer.op} {layer.name}: {shapes}"
+
+
+def _c_string(text: str) -> str:
+    """A string literal; what is not plain ASCII by its UTF-8 bytes in octal."""
+    plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
+    return f'"{"".join(plain)}"'
+
+
+def _c_comment(text: str) -> str:
+    """Text that neither ends a comment nor leaves its line."""
+    return " ".join(text.replace("*/", "* /").replace("/*", "/ *").split())
+
+
+def _c_float(value: np.float32) -> str:
+    digits = f"{float(value):.9g}"
+    return digits + ("f" if "." in digits or "e" in digits else ".0f")
