@@ -5,6 +5,7 @@ The files, in the order data takes:
     build.py       the pipeline on one screen, and the five verbs
     samples.py     calibration and evaluation data
     importer.py    ONNX in; an INT8 network cut into array layers and host segments (network.py)
+    inspection.py  where every node runs, and why
     canonical.py   the normal forms of float and INT8 models (graph.py: look-ups over a graph)
     quantize.py    float networks to INT8
     allocate.py    how many bit columns each channel gives up (algorithm 2)

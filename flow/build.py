@@ -28,6 +28,7 @@ from flow.errors import FlowError
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, modules
+from flow.inspection import Inspection, inspection
 from flow.network import Network
 from flow.samples import Samples
 from flow.schedule import Program, layout, schedule
@@ -246,12 +247,12 @@ def verify(folder: str | Path) -> tuple[int, artefacts.Differences]:
     return artefacts.verify(Path(folder))
 
 
-def inspect(model: str | Path) -> list[report.Node]:
+def inspect(model: str | Path) -> Inspection:
     """Where every node would run, and why; the network is quantized in memory from one made-up sample."""
     source = importer.load(model)
     ready = source if importer.is_quantized(source) else prepare(source)
     quantized = quantize.quantize(source, samples.random(ready, 1).feeds)
-    return report.inspection(importer.cut(quantized.model, Path(model).stem))
+    return inspection(source, importer.cut(quantized.model, Path(model).stem))
 
 
 # -------------------------------------------------------------------------------- what the user left open

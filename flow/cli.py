@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,9 +32,10 @@ from flow.compress import Pruning, pruning
 from flow.encoding import BBS
 from flow.engines import ENGINES
 from flow.errors import FlowError
+from flow.inspection import Inspection
 from flow.prune import METHODS
 from flow.refine import REFINEMENTS
-from flow.report import Node, Report
+from flow.report import Report
 
 WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
 out = Console(highlight=False, width=WIDTH)
@@ -150,11 +152,12 @@ def bbs() -> None:
 @as_json
 def inspect(model: Path, as_json: bool) -> None:
     """Show where every node would run, and why."""
-    nodes = build.inspect(model)
+    found = build.inspect(model)
     if as_json:
-        click.echo(json.dumps({"model": model.stem, "nodes": [asdict(node) for node in nodes]}, indent=2))
+        totals = {"macs": found.macs, "array_share": round(found.array_share, 6)}
+        click.echo(json.dumps({"model": model.stem, **totals, **asdict(found)}, indent=2, ensure_ascii=False))
     else:
-        print_nodes(nodes)
+        print_inspection(found)
 
 
 @bbs.command()
@@ -241,35 +244,41 @@ def _finish(report: Report, as_json: bool, where: str) -> None:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
     else:
         print_report(report)
-        out.print(where, soft_wrap=True)
+        out.print(where, soft_wrap=True, markup=False)
     sys.exit(0 if report.passed else 1)
 
 
 # -------------------------------------------------------------------------------- tables
 
 
-def print_nodes(nodes: list[Node]) -> None:
+def print_inspection(found: Inspection) -> None:
     """The table of `bbs inspect`."""
     table = Table(box=None, pad_edge=False)
     for name, side in (("node", "left"), ("operator", "left"), ("runs on", "left"), ("output", "left"),
                        ("MACs", "right"), ("weights", "right"), ("why", "left")):  # fmt: skip
         table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
-    for node in nodes:
-        shape = "" if node.shape is None else "x".join(map(str, node.shape))
+    for node in found.nodes:
+        shape = "" if node.shape is None else "x".join(map(str, node.shape)) or "1"
         table.add_row(
-            node.name, node.op, node.target, shape, f"{node.macs:,}" if node.macs else "",
-            f"{node.parameters:,}" if node.parameters else "", node.reason,
+            escape(node.name), node.op, node.target, shape, f"{node.macs:,}" if node.macs else "",
+            f"{node.parameters:,}" if node.parameters else "", escape(node.reason),
         )  # fmt: skip
     out.print(table)
-    on_array = [node for node in nodes if node.target == "array"]
+    on_array = [node for node in found.nodes if node.target == "array"]
     macs, weights = sum(node.macs for node in on_array), sum(node.parameters for node in on_array)
-    out.print(f"The array takes {len(on_array)} layers: {macs:,} MACs, {weights:,} weights.")
+    if found.folded:
+        operators = ", ".join(f"{count} {op}" for op, count in found.folded.items())
+        out.print(f"Folded into others at import: {operators}.", soft_wrap=True)
+    out.print(
+        f"The array takes {len(on_array)} layers: {macs:,} MACs ({100 * found.array_share:.1f} % of the network's), "
+        f"{weights:,} weights.", soft_wrap=True,
+    )  # fmt: skip
 
 
 def print_report(report: Report) -> None:
     """The tables of `bbs compile`, `bbs cosim` and `bbs compress`."""
     for note in report.notes:
-        err.print(f"note: {note}", style="dim", soft_wrap=True)
+        err.print(f"note: {note}", style="dim", soft_wrap=True, markup=False)
     out.print(_layer_table(report))
     summary = report.summary
     accuracy = summary["accuracy"]
@@ -311,7 +320,7 @@ def _layer_table(report: Report) -> Table:
         table.add_column(head, justify="left" if number < 3 else "right", no_wrap=number > 0, overflow="fold")
     for layer in report.layers:
         cells = [
-            layer["name"],
+            escape(layer["name"]),
             layer["op"],
             " ".join(f"{n}:{count}" for n, count in layer["columns_pruned"].items()),
             f"{layer['bits_per_weight']:.2f}",
@@ -342,7 +351,8 @@ def _print_verdict(report: Report) -> None:
             f"pruned network {100 * accuracy['pruned_simulated']:.2f} %."
         )
     for finding in report.findings:
-        out.print(f"Tier {finding['tier']}, cause: {finding['cause']}. {finding['text']}.", soft_wrap=True)
+        text = f"Tier {finding['tier']}, cause: {finding['cause']}. {finding['text']}."
+        out.print(text, soft_wrap=True, markup=False)
     out.print(
         f"Verdict: [bold]{summary['verdict']}[/bold]. {samples} on a {summary['array']} array by "
         f"{summary['engine']}: {summary['tier1_mismatches']} of {summary['elements']:,} elements differ from "

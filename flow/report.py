@@ -22,7 +22,7 @@ from flow.diagnosis import Finding
 from flow.encoding import BBS
 from flow.engines import Engine
 from flow.hardware.config import ArrayConfig
-from flow.network import ArrayLayer, Network
+from flow.network import ArrayLayer
 from flow.plot import Point
 from flow.samples import Samples
 from flow.schedule import LayerSchedule, Program
@@ -289,39 +289,3 @@ def write(folder: Path, report: Report) -> None:
     )
     page = templates.get_template("report.html.j2").render(**report.as_dict())
     (folder / "report.html").write_text(page + "\n")
-
-
-# -------------------------------------------------------------------------------- inspection
-
-
-@dataclass(frozen=True)
-class Node:
-    """Where one node, or one array layer with all it covers, runs. `shape` is one sample's output shape."""
-
-    name: str
-    op: str
-    target: str  # "array" or "host"
-    reason: str
-    shape: tuple[int, ...] | None
-    macs: int
-    parameters: int
-
-
-def inspection(network: Network) -> list[Node]:
-    """Every array layer and every node left to the host, in the order they run."""
-    stays = {}
-    for note in network.notes:
-        head, _, reason = note.partition(" stays on the host: ")
-        stays[head] = reason.rstrip(".")
-    nodes = []
-    for step in network.steps:
-        if isinstance(step, ArrayLayer):
-            takes = "int32 sums" if step.output_quantization is None else "8-bit in and out"
-            nodes.append(Node(step.name, step.op, "array", takes, step.output_shape, step.macs, step.weights.size))
-            continue
-        for node in step.model.graph.node:
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-                continue
-            reason = stays.get(f"{node.op_type} '{node.name}'", "not a layer of the array: ONNX Runtime runs it")
-            nodes.append(Node(node.name, node.op_type, "host", reason, None, 0, 0))
-    return nodes

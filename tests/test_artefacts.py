@@ -20,7 +20,7 @@ from flow.errors import FlowError
 from tests.test_build import require_engine, small
 from tests.test_importer import residual_net
 
-MOMENTS = 50
+MOMENTS, PARTS = 50, 5
 
 
 def build(folder: Path, **options: object) -> flow.Report:
@@ -120,7 +120,7 @@ began = time.monotonic()
 finish(start(False))
 took = time.monotonic() - began
 wanted = (output / "manifest.json").read_bytes()
-generator, left = random.Random(1), 0
+generator, left = random.Random(int(sys.argv[4])), 0
 for _ in range(moments):
     artefacts.shutil.rmtree(output, ignore_errors=True)
     process = start(False)
@@ -138,22 +138,31 @@ print(moments, left)
 """
 
 
-def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    """SIGKILL at 50 moments spread over the run: no output, or a whole one; --resume completes it."""
+@pytest.mark.parametrize("seed", range(PARTS))
+def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path, seed: int) -> None:
+    """SIGKILL at 50 random moments of the run: no output, or a whole one; --resume completes it."""
     require_engine("verilator")
     model = small(tmp_path)
-    command = [sys.executable, "-c", KILLED, str(model), str(tmp_path / "out"), str(MOMENTS)]
+    command = [sys.executable, "-c", KILLED, str(model), str(tmp_path / "out"), str(MOMENTS // PARTS), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     moments, left = map(int, done.stdout.split()[-2:])
-    assert moments == MOMENTS
+    assert moments * PARTS == MOMENTS
     assert left > 0  # some were killed while they wrote
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_ended_it_cleans_up(tmp_path: Path, sent: signal.Signals) -> None:
     model = small(tmp_path)
-    command = [sys.executable, "-c", "from flow.cli import main; main()", "compile", str(model), "-o", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        "from flow.cli import main; main()",
+        "compile",
+        str(model),
+        "-o",
+        str(tmp_path / "out"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])}
     started = subprocess.Popen(
         [*command, "--engine", "myhdl", "--array", "8x8"], stderr=subprocess.PIPE, text=True, env=environment

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ import pytest
 import flow
 from flow import importer
 from flow.engines import ENGINES
-from flow.engines.testbench import read_hex
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from tests.conftest import require_tool, verilator
 from tests.test_importer import residual_net, samples
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits_cnn.onnx"
@@ -149,15 +146,6 @@ def test_compress_plots_curves_over_bits(tmp_path: Path) -> None:
         with pytest.raises(FlowError, match=words):
             flow.compress(path, tmp_path / "other.onnx", plot=tmp_path / name)
     assert not (tmp_path / "other.onnx").exists()
-
-
-def test_inspect_names_every_layer() -> None:
-    nodes = flow.inspect(DIGITS)
-    model = onnx.load(str(DIGITS))
-    layers = [node for node in nodes if node.target == "array"]
-    assert len(layers) == sum(node.op_type in ("Conv", "Gemm") for node in model.graph.node)
-    assert all(node.macs > 0 and node.parameters > 0 for node in layers)
-    assert "Add" in {node.op for node in nodes if node.target == "host"}
 
 
 def test_a_failed_compile_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,8 @@ def test_a_failed_verdict_is_status_1(run: Run, place: Path, monkeypatch: pytest
 def test_inspect_and_help(run: Run, place: Path) -> None:
     status, out, _ = run("inspect", place / "small.onnx", "--json")
     assert status == 0
-    assert {node["target"] for node in json.loads(out)["nodes"]} == {"array", "host"}
+    found = json.loads(out)
+    assert {node["target"] for node in found["nodes"]} == {"array", "host", "post-processing"}
+    assert found["macs"] == sum(node["macs"] for node in found["nodes"]) and 0 < found["array_share"] <= 1
     assert run("--help")[0] == 0
     assert run()[0] == 2
