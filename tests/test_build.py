@@ -109,15 +109,6 @@ def test_every_engine_gives_the_same_bits_and_cycles(digits: Path, engine: str) 
     assert again.summary["tier1_mismatches"] == 0
 
 
-def test_two_builds_are_the_same_to_the_byte(tmp_path: Path) -> None:
-    model = small(tmp_path)
-    for name in ("one", "two"):
-        assert flow.compile(model, tmp_path / name, array=(2, 2), engine="myhdl", count=1).passed
-    one, two = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("one", "two"))
-    assert one == two
-    assert len(one["sha256"]) > 40
-
-
 def test_the_small_network_on_myhdl_and_with_every_method(tmp_path: Path) -> None:
     model = small(tmp_path)
     for method, columns in (("rounded-averaging", 2), ("optimal", 5), ("optimal", 0)):

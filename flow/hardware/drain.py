@@ -1,7 +1,5 @@
 """Write-back: drains finished tiles, requantizes them and restores the channel order by the index table."""
 
-from itertools import pairwise
-
 from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.config import INDEX_BITS, PARAMETER_BITS
@@ -172,7 +170,10 @@ def write_back(
     planes = [Signal(intbv(0)[2:]) for _ in range(3)]
     posts = [Signal(intbv(0)[25:]) for _ in range(3)]
     parts = [
-        [delay(clk, a, b) for chain in (valid, done, planes, posts) for a, b in pairwise(chain)],
+        [delay(clk, valid[i], valid[i + 1]) for i in range(2)],
+        [delay(clk, done[i], done[i + 1]) for i in range(2)],
+        [delay(clk, planes[i], planes[i + 1]) for i in range(2)],
+        [delay(clk, posts[i], posts[i + 1]) for i in range(2)],
         delay(clk, lanes_valid, valid[0]),
         delay(clk, block_done, done[0]),
         delay(clk, plane, planes[0]),

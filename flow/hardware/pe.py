@@ -45,7 +45,12 @@ def subgroup(x, total, choice, invert, selected):
     garbage while its inputs settle). Combinational.
     """
     y0, y1, y2, y3 = (Signal(intbv(0)[8:]) for _ in range(4))
-    lanes = [multiplexer(x, choice, y, i, 3 * i) for i, y in enumerate((y0, y1, y2, y3))]
+    lanes = [
+        multiplexer(x, choice, y0, 0, 0),
+        multiplexer(x, choice, y1, 1, 3),
+        multiplexer(x, choice, y2, 2, 6),
+        multiplexer(x, choice, y3, 3, 9),
+    ]
     taken = Signal(intbv(0)[10:])
 
     @always_comb
