@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -84,11 +85,12 @@ def output_folder(output: Path, force: bool) -> Iterator[Path]:
     """
     check_output(output, force)
     _sweep(output)
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}{STAGING}", dir=output.parent))
-    staging.chmod(0o755)
-    held = os.open(staging, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
+    staging = output.with_name(f".{output.name}{STAGING}{secrets.token_hex(4)}")
+    held = None
     try:
+        staging.mkdir()
+        held = os.open(staging, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
         yield staging
         if output.exists():
             output.rename(_replaced(output))
@@ -100,7 +102,8 @@ def output_folder(output: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     finally:
-        os.close(held)
+        if held is not None:
+            os.close(held)
 
 
 def _replaced(output: Path) -> Path:

@@ -128,7 +128,7 @@ def compile(
             )  # fmt: skip
             stored = given.first(max(simulated.count, STORED))
             manifest = artefacts.write(folder, compressed, program, device, chosen, stored, runs[0], request)
-            report.write(folder, result)
+            report.write(folder, result, compressed)
             artefacts.write_manifest(folder, manifest, result.environment)
     return result
 

@@ -1,4 +1,4 @@
-"""The cycle model: what a layer takes on the array, from its channel blocks alone.
+"""The cycle model and the memory traffic: what a layer takes on the array, from its channel blocks alone.
 
 Times are rising edges, numbered as the engines do: edge 1 takes `start`. The RTL's latencies, all from its
 block docstrings:
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, ArrayConfig
 from flow.schedule import LayerSchedule
 
 CAPTURE = 4  # edges from a tile's last column to its capture
@@ -37,12 +37,38 @@ class _Stream:
         return self.taken
 
 
+@dataclass(frozen=True)
+class Breakdown:
+    """Where a layer's cycles go; every edge from start to done counts once.
+
+    compute  a bit column is issued
+    load     before a block's first column, for its descriptor or its operands
+    drain    after the last column of the layer, until its results are in memory
+    stall    the next column is at hand, but the tile before has not left the array
+    """
+
+    compute: int
+    load: int
+    drain: int
+    stall: int
+
+    @property
+    def cycles(self) -> int:
+        return self.compute + self.load + self.drain + self.stall
+
+
 def layer_cycles(scheduled: LayerSchedule, config: ArrayConfig) -> int:
     """Edges from start to done of one layer, both counted."""
+    return breakdown(scheduled, config).cycles
+
+
+def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
+    """The edges from start to done of one layer, both counted, by what they are spent on."""
     weights, metadata, activations, parameters = (_Stream() for _ in range(4))
     offered = 1  # the edge after which the block's descriptor is at hand
     issued = captured = natural = 0  # of the block before: last column, last capture, and where it was due
     left = 0  # the edge at which its last channels leave the array
+    load = stall = 0
     for block in scheduled.blocks:
         compute = block.steps * block.columns
         words = -(-len(block.channels) // config.lanes)
@@ -59,7 +85,9 @@ def layer_cycles(scheduled: LayerSchedule, config: ArrayConfig) -> int:
         start = max(taken[0] + 2, taken[2] + 1 + config.beats, taken[4] + 1)
         if config.pe == "bitvert":
             start = max(start, taken[1] + 2)
+        load += start - issued - 1
         if natural <= start < captured:  # nothing is issued while the array waits
+            stall += captured - start
             start = captured
         waited = captured - natural if start < natural else 0
         due = start + compute - 1 + CAPTURE + waited
@@ -70,5 +98,32 @@ def layer_cycles(scheduled: LayerSchedule, config: ArrayConfig) -> int:
             due = capture + compute
             capture = max(due, capture + drain)
         issued, natural, captured, left = due - CAPTURE, due, capture, capture + drain
+        stall += issued + 1 - start - block.tiles * compute
         offered = max(taken)
-    return left + WRITE_BACK
+    return Breakdown(scheduled.ideal_cycles, load, left + WRITE_BACK - issued, stall)
+
+
+def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, int]:
+    """Bytes of one sample over each memory port: `output` is written, the others are read.
+
+    Words are as wide as their port, so what pads them counts.
+    """
+    words = dict.fromkeys(("descriptor", "weight", "metadata", "activation", "parameter", "index"), 0)
+    for block in scheduled.blocks:
+        parameters = -(-len(block.channels) // config.lanes)
+        words["descriptor"] += 1
+        words["weight"] += block.steps * block.columns
+        words["metadata"] += -(-block.steps // 2) if config.pe == "bitvert" else 0
+        words["activation"] += block.tiles * block.steps * config.beats
+        words["parameter"] += parameters
+        words["index"] += parameters
+    bits = {
+        "descriptor": DESCRIPTOR_BITS,
+        "weight": config.weight_bits,
+        "metadata": config.metadata_bits,
+        "activation": config.activation_bits,
+        "parameter": PARAMETER_BITS * config.lanes,
+        "index": INDEX_BITS * config.lanes,
+    }
+    read = {name: count * bits[name] // 8 for name, count in words.items()}
+    return {**read, "output": scheduled.output_words * config.rows}

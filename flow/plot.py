@@ -1,11 +1,12 @@
-"""Curves over bits per weight: accuracy, divergence from the network's own answers, weight error. Extra `plot`."""
+"""Curves over bits per weight: accuracy, divergence from the network's own answers, weight error."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from flow.errors import FlowError
 
@@ -27,8 +28,6 @@ class Point:
 
 def check(file: Path) -> None:
     """FlowError, before any work, when no plot can be drawn into `file`."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise FlowError("plots need Matplotlib, which is not installed; pip install 'bbs-flow[plot]'")
     if file.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise FlowError(f"a plot is a .png, .svg or .pdf file, but it is '{file}'; change --plot")
     if not file.parent.is_dir():
@@ -37,11 +36,6 @@ def check(file: Path) -> None:
 
 def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title: str, file: Path) -> None:
     """One line for each series in up to three panels; `reference` is the accuracy of the network itself."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     panels: dict[str, Callable[[Point], float | None]] = {
         "top-1, %": lambda point: None if point.accuracy is None else 100 * point.accuracy,
         "divergence of the answers": lambda point: point.divergence or None,
@@ -49,7 +43,8 @@ def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title
     }
     every = [point for points in series.values() for point in points]
     shown = {name: value for name, value in panels.items() if any(value(point) is not None for point in every)}
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(4.5 * len(shown), 4), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(4.5 * len(shown), 4), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False)
     for axis, (name, value) in zip(axes[0], shown.items(), strict=True):
         for number, (label, points) in enumerate(series.items()):
             line = sorted((point.bits, value(point)) for point in points if value(point) is not None)
@@ -63,4 +58,3 @@ def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title
     axes[0][0].legend(fontsize="small")
     figure.suptitle(title)
     figure.savefig(file)
-    pyplot.close(figure)

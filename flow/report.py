@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from flow.allocate import average_bits
 from flow.artefacts import write_json
 from flow.compress import Compressed, Pruning
 from flow.cosim import LayerRun
-from flow.cycles import layer_cycles
+from flow.cycles import breakdown, layer_cycles, memory_traffic
 from flow.diagnosis import Finding
 from flow.encoding import BBS
 from flow.engines import Engine
+from flow.figures import figures
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer
 from flow.plot import Point
@@ -55,7 +57,11 @@ class LayerCompression:
 
 @dataclass(frozen=True)
 class LayerHardware:
-    """One layer in RTL. Cycles of one sample; elements and mismatches over all simulated samples."""
+    """One layer in RTL. Cycles and traffic of one sample; elements and mismatches over all simulated samples.
+
+    `cycle_breakdown`: cycles by `cycles.Breakdown`'s parts, in all `cycles`; what the RTL took beyond the model
+    counts as stall. `memory_traffic`: bytes by memory port, `memory_traffic_dense` those of dense PEs.
+    """
 
     elements: int
     cycles: int
@@ -63,6 +69,9 @@ class LayerHardware:
     cycles_dense_source: str | None  # "rtl", or "model" where the dense array was not simulated
     cycles_model: int
     cycles_ideal: int
+    cycle_breakdown: dict[str, int]
+    memory_traffic: dict[str, int]
+    memory_traffic_dense: dict[str, int] | None
     speedup: float | None
     utilization: float
     tier1_mismatches: int
@@ -101,7 +110,7 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
     values, counts = np.unique(n, return_counts=True)
     scale = before.weight_scales.astype(np.float64)[:, None]
     pruned = after.weights * after.weight_scales.astype(np.float64)[:, None]
-    steps = np.divide(pruned, scale, out=np.zeros_like(pruned), where=scale > 0)
+    steps = weight_steps(before, after)
     return LayerCompression(
         name=before.name,
         op=before.op,
@@ -115,6 +124,13 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
         weight_mse=round(float(((steps - before.weights) ** 2).mean()), 6),
         weight_kl=round(_distribution_divergence(before.weights, steps), 6),
     )
+
+
+def weight_steps(before: ArrayLayer, after: ArrayLayer) -> NDArray[np.float64]:
+    """The weights of a layer after pruning, in steps of its INT8 weights before: float64 [channels, reduction]."""
+    scale = before.weight_scales.astype(np.float64)[:, None]
+    pruned = after.weights * after.weight_scales.astype(np.float64)[:, None]
+    return np.divide(pruned, scale, out=np.zeros_like(pruned), where=scale > 0)
 
 
 def _distribution_divergence(before: NDArray[np.int8], after: NDArray[np.float64]) -> float:
@@ -142,16 +158,22 @@ def layer_hardware(
     config: ArrayConfig,
     verdict: LayerVerdict,
     dense: LayerRun | None,
-    dense_model: int | None,
+    dense_scheduled: LayerSchedule | None,
 ) -> LayerHardware:
+    dense_model = layer_cycles(dense_scheduled, config.dense()) if dense_scheduled else None
     cycles_dense = dense.cycles if dense else dense_model
+    parts = breakdown(scheduled, config)
+    beyond = verdict.cycles - parts.cycles  # a stream that waited for room in its buffer
     return LayerHardware(
         elements=verdict.elements,
         cycles=verdict.cycles,
         cycles_dense=cycles_dense,
         cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
-        cycles_model=layer_cycles(scheduled, config),
+        cycles_model=parts.cycles,
         cycles_ideal=scheduled.ideal_cycles,
+        cycle_breakdown=asdict(replace(parts, stall=parts.stall + beyond)),
+        memory_traffic=memory_traffic(scheduled, config),
+        memory_traffic_dense=memory_traffic(dense_scheduled, config.dense()) if dense_scheduled else None,
         speedup=None if cycles_dense is None else round(cycles_dense / verdict.cycles, 4),
         utilization=round(scheduled.ideal_cycles / verdict.cycles, 4),
         tier1_mismatches=verdict.tier1_mismatches,
@@ -188,9 +210,8 @@ def simulated(
     """The report of `bbs compile`, or of `bbs cosim`, which has no dense array."""
     layers, hardware = [], []
     for number, (scheduled, verdict) in enumerate(zip(program.layers, verdicts, strict=True)):
-        dense_cycles = layer_cycles(dense.layers[number], dense.config) if dense else None
-        run = dense_runs.get(verdict.name)
-        hardware.append(layer_hardware(scheduled, program.config, verdict, run, dense_cycles))
+        run, dense_scheduled = dense_runs.get(verdict.name), dense.layers[number] if dense else None
+        hardware.append(layer_hardware(scheduled, program.config, verdict, run, dense_scheduled))
         layers.append(asdict(layer_compression(result, number)) | asdict(hardware[-1]))
     dense_right = all(run.mismatches == 0 for run in dense_runs.values())
     summary = {
@@ -280,12 +301,15 @@ def _processor() -> str:
     return f"{name} ({'with' if 'vnni' in fields.get('flags', '') else 'without'} VNNI)"
 
 
-def write(folder: Path, report: Report) -> None:
-    """report.json and report.html."""
+def write(folder: Path, report: Report, compressed: Compressed) -> None:
+    """report.json and report.html, one file that needs no other."""
     write_json(folder / "report.json", report.as_dict())
+    pairs = zip(compressed.original.layers, compressed.network.layers, strict=True)
+    weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in pairs}
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     templates = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    page = templates.get_template("report.html.j2").render(**report.as_dict())
+    drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
+    page = templates.get_template("report.html.j2").render(**report.as_dict(), figures=drawn)
     (folder / "report.html").write_text(page + "\n")

@@ -127,7 +127,6 @@ def test_compress_writes_the_network_compile_would(tmp_path: Path) -> None:
 
 
 def test_compress_plots_curves_over_bits(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     path = small(tmp_path)
     np.savez(tmp_path / "small_calibration.npz", x=samples(residual_net(), 12)["x"])
     flow.compress(path, tmp_path / "out.onnx", plot=tmp_path / "curves.svg")
