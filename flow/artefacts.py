@@ -22,6 +22,7 @@ import onnx
 from flow import handoff, importer
 from flow.compress import Compressed, Pruning
 from flow.cosim import SampleRun
+from flow.encoding import BBS
 from flow.engines.base import Device, Memory
 from flow.engines.testbench import read_hex
 from flow.errors import FlowError
@@ -227,7 +228,10 @@ def _load_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise FlowError(f"'{path}' has format {manifest['format']}, not {FORMAT}; compile the network again")
-        manifest["sha256"], manifest["request"] = dict(manifest["sha256"]), dict(manifest["request"])
+        manifest["request"] = dict(manifest["request"])
+        manifest["sha256"] = {str(name): str(digest) for name, digest in dict(manifest["sha256"]).items()}
+        if any(Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name for name in manifest["sha256"]):
+            raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise FlowError(f"'{path}' is damaged; compile the network again") from None
     return dict(manifest)
@@ -294,21 +298,31 @@ class Build:
 
 
 def read(folder: Path) -> Build:
-    """An earlier build, from its own files. FlowError: see `read_manifest`."""
+    """An earlier build, from its own files. FlowError: see `read_manifest`; what does not fit together."""
     manifest = read_manifest(folder)
+    damaged = FlowError(f"'{folder / MANIFEST}' is damaged; compile the network again")
     try:
         config, chosen = ArrayConfig(**manifest["array"]), Pruning(**manifest["pruning"])
         allocation = {name: np.array(n, np.int64) for name, n in manifest["columns_pruned"].items()}
+        listed = {f"{kind}/{name}" for kind in ("verilog", "vhdl") for name in manifest[kind]}
         verilog = [folder / "verilog" / name for name in manifest["verilog"]]
         vhdl = [folder / "vhdl" / name for name in manifest["vhdl"]]
         name, source = str(manifest["model"]), str(manifest["samples"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise FlowError(f"'{folder / MANIFEST}' is damaged; compile the network again") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise damaged from None
     original, pruned = (
         importer.cut(importer.load(folder / f"{model}.onnx"), name) for model in ("model_int8", "model_bbs")
     )
-    ports = [port for port in memory_ports(config) if not port.lanes and port.name != "activation"]
-    memories = {port.name: read_hex(folder / "memory" / f"{port.name}.hex", port.bytes) for port in ports}
+    sizes = {layer.name: (layer.channels,) for layer in pruned.layers}
+    within = all(n.min(initial=0) >= 0 and n.max(initial=0) <= BBS.max_columns_pruned for n in allocation.values())
+    if (
+        {layer: n.shape for layer, n in allocation.items()} != sizes
+        or not within
+        or not listed <= set(manifest["sha256"])
+    ):
+        raise damaged
+    ports = [port for port in memory_ports(config) if not port.lanes and port.name != handoff.PER_LAYER]
+    memories = {port.name: read_memory(folder / "memory" / f"{port.name}.hex", port.bytes) for port in ports}
     given = load(folder / "vectors" / "samples.npz", pruned.model, "stored")
     return Build(
         config,
@@ -318,3 +332,11 @@ def read(folder: Path) -> Build:
         replace(given, source=source),
         chosen,
     )
+
+
+def read_memory(path: Path, size: int) -> Memory:
+    """A memory image of words of `size` bytes. FlowError when it is damaged."""
+    try:
+        return read_hex(path, size)
+    except RuntimeError as error:
+        raise FlowError(f"'{path}' is damaged: {error}; compile the network again") from None

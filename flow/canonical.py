@@ -12,11 +12,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from flow import host
-from flow.errors import FlowError
+from flow.errors import FlowError, first_line
 from flow.graph import (
     Graph,
     attribute,
-    first_line,
     is_dequantize,
     model_like,
     node_input,

@@ -374,10 +374,12 @@ def main() -> None:
         sys.exit(2)
     except click.ClickException as error:
         _refuse(error.format_message())
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         _refuse("interrupted; nothing was written")
-    except KeyboardInterrupt:
-        _refuse("interrupted; nothing was written")
+    except OSError as error:  # no room, no permission, a name the file system does not take
+        _refuse(f"{error.strerror or error}: '{str(error.filename)[:200]}'; nothing was written")
+    except MemoryError:
+        _refuse("out of memory; nothing was written: give a smaller network, or fewer samples")
 
 
 def _refuse(message: str) -> None:

@@ -1,5 +1,7 @@
 """The two classes of failure: what the user can mend, and everything else (an assertion, our bug)."""
 
+MOST = 400  # characters of another library's words
+
 
 class FlowError(Exception):
     """The user's input cannot be used.
@@ -7,3 +9,10 @@ class FlowError(Exception):
     The message is one line: the rule, the offending value, the node or file it belongs to, and what to do.
     The command line prints it and exits with status 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says first, for a message of one line that is not too long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"

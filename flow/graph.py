@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flow import host
-
-
-def first_line(error: BaseException) -> str:
-    """What a library says first, for a message of one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+from flow.errors import FlowError, first_line
 
 
 def opset(model: onnx.ModelProto) -> int:
@@ -29,6 +24,40 @@ def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The inputs a user feeds: graph inputs that are not initializers."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in constants]
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a graph: initializers and attributes, those of its subgraphs included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from node_tensors(node)
+
+
+def node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """The constants in a node's attributes, those of its subgraphs included."""
+    for attribute in node.attribute:
+        yield from ([attribute.t] if attribute.HasField("t") else [])
+        yield from attribute.tensors
+        for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            yield from tensors(inner)
+
+
+def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """Every name in a graph, those of its subgraphs included; bytes where it is not UTF-8."""
+    yield graph.name
+    for tensor in graph.initializer:
+        yield tensor.name
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                yield from names(inner)
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
@@ -131,7 +160,36 @@ class Types:
 
 
 def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
-    declared = _value_infos(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    declared = _value_infos(_inferred(model))
+    single = _one_sample(model)
+    shapes = one_sample_shapes(single)
+    missing = [name for name in wanted if name not in shapes or name not in declared]
+    if missing:
+        _measure(single, missing, declared, shapes)
+    return Types(declared, shapes)
+
+
+def one_sample_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shapes of one sample (batch 1) that shape inference finds, by tensor. FlowError when they do not fit."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, info in _value_infos(_inferred(_one_sample(model))).items():
+        dims = info.type.tensor_type.shape.dim if info.type.tensor_type.HasField("shape") else None
+        if dims is not None and all(dim.HasField("dim_value") for dim in dims):
+            shapes[name] = tuple(dim.dim_value for dim in dims)
+    return shapes
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:
+        raise FlowError(
+            f"the shapes of network '{model.graph.name}' do not fit: {first_line(error)}; export it again"
+        ) from None
+
+
+def _one_sample(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of batch 1, without what it declares of other shapes."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
     del single.graph.value_info[:]
@@ -140,15 +198,7 @@ def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
             value.type.tensor_type.shape.dim[0].dim_value = 1
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, info in _value_infos(onnx.shape_inference.infer_shapes(single, data_prop=True)).items():
-        dims = info.type.tensor_type.shape.dim if info.type.tensor_type.HasField("shape") else None
-        if dims is not None and all(dim.HasField("dim_value") for dim in dims):
-            shapes[name] = tuple(dim.dim_value for dim in dims)
-    missing = [name for name in wanted if name not in shapes or name not in declared]
-    if missing:
-        _measure(single, missing, declared, shapes)
-    return Types(declared, shapes)
+    return single
 
 
 def _value_infos(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:

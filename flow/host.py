@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from flow.errors import FlowError, first_line
+
 if TYPE_CHECKING:
     import onnxruntime as ort
 
@@ -22,15 +24,25 @@ BATCH = 32  # samples per run when the network's batch is free
 
 
 def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSession:
-    """An inference session of `model` on the CPU, at graph optimisation level BASIC (or none), with one thread."""
+    """An inference session of `model` on the CPU, at graph optimisation level BASIC (or none), with one thread.
+
+    FlowError when ONNX Runtime does not take the model.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_BASIC if optimise else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what goes wrong is raised
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _refused(model.graph.name, error) from None
+
+
+def _refused(name: str, error: Exception) -> FlowError:
+    return FlowError(f"ONNX Runtime cannot run network '{name}': {first_line(error)}; mend the network, export again")
 
 
 class Sessions:
@@ -47,10 +59,13 @@ class Sessions:
 
 
 def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Tensors:
-    """All outputs by name; `feeds` may hold more tensors than the model's inputs."""
+    """All outputs by name; `feeds` may hold more tensors than the model's inputs. FlowError when the run fails."""
     active = session(model) if isinstance(model, onnx.ModelProto) else model
     names = [output.name for output in active.get_outputs()]
-    values = active.run(names, {entry.name: feeds[entry.name] for entry in active.get_inputs()})
+    try:
+        values = active.run(names, {entry.name: feeds[entry.name] for entry in active.get_inputs()})
+    except Exception as error:
+        raise _refused(active.get_modelmeta().graph_name, error) from None
     return dict(zip(names, values, strict=True))
 
 

@@ -6,6 +6,7 @@ pruned layers back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,26 +20,29 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow import host
 from flow.canonical import ARRAY_OPERATORS, canonical
-from flow.errors import FlowError
+from flow.errors import FlowError, first_line
 from flow.graph import (
     Graph,
     Types,
     attribute,
-    first_line,
     graph_inputs,
     infer,
     is_dequantize,
     model_like,
+    names,
     node_input,
     node_name,
+    one_sample_shapes,
     opset,
     reads,
     size,
+    tensors,
 )
 from flow.network import INT8_MAX, INT8_MIN, ArrayLayer, HostSegment, Network, Quantization, Window
 
 OLDEST_OPSET = 11
 BIAS_SCALE_TOLERANCE = 1e-5
+LARGEST = 2**31  # bytes of a tensor of one sample, taking four a value
 
 
 # -------------------------------------------------------------------------------- load
@@ -55,17 +59,45 @@ def load(path: str | Path) -> onnx.ModelProto:
         found = "is a folder" if file.is_dir() else "does not exist"
         raise FlowError(f"the network must be an ONNX file, but '{file}' {found}; check the path")
     try:
-        model = onnx.load(str(file), format="protobuf")
+        model = onnx.load(str(file), format="protobuf", load_external_data=False)
     except DecodeError:
         raise FlowError(
             f"'{file}' is not an ONNX file or is truncated ({file.stat().st_size} bytes); export it again"
         ) from None
-    except (OSError, onnx.checker.ValidationError) as error:
-        raise FlowError(
-            f"the external data of '{file}' cannot be read: {first_line(error)}; put it next to the file"
-        ) from None
+    if bad := next((name for name in names(model.graph) if not isinstance(name, str)), None):
+        raise FlowError(f"names must be UTF-8, but {bad!r} in '{file}' is not; export it again")
+    for tensor in tensors(model.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            _read_external(tensor, file)
     check(model, str(file))
     return model
+
+
+def _read_external(tensor: onnx.TensorProto, file: Path) -> None:
+    """Put the data of a tensor that is stored beside the model into the model; only files in its folder are read."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location, trouble = entries.get("location", ""), ""
+    try:
+        path = (file.parent / location).resolve()
+        offset = int(entries.get("offset", 0))
+        size = path.stat().st_size
+        length = int(entries.get("length", size - offset))
+        if not any(path.is_relative_to(root) for root in (file.parent.resolve(), file.resolve().parent)):
+            trouble = "is outside the network's folder"
+        elif not path.is_file():
+            trouble = "is no file"
+        elif not (offset >= 0 and length >= 0 and offset + length <= size):
+            trouble = f"has {size:,} bytes, fewer than the {length:,} from {offset:,} on that are wanted"
+    except (OSError, ValueError) as error:
+        trouble = f"cannot be read ({error.strerror if isinstance(error, OSError) else error})"
+    if trouble:
+        raise FlowError(f"the external data '{location}' of tensor '{tensor.name}' of '{file}' {trouble}; "
+                        "put it next to the network's file")  # fmt: skip
+    with path.open("rb") as data:
+        data.seek(offset)
+        tensor.raw_data = data.read(length)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
 
 
 def check(model: onnx.ModelProto, place: str) -> None:
@@ -78,11 +110,13 @@ def check(model: onnx.ModelProto, place: str) -> None:
             f"opset {OLDEST_OPSET} or later is needed, but '{place}' has opset {version}; "
             "convert it with onnx.version_converter"
         )
+    _check_constants(model, place)
     try:
         onnx.checker.check_model(model)
     except Exception as error:
         raise FlowError(f"'{place}' is not valid ONNX: {first_line(error)}; export it again") from None
     _check_inputs(model, place)
+    _check_sizes(model, place)
     integer = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}
     operators = sorted(integer.intersection(node.op_type for node in model.graph.node))
     if operators and not is_quantized(model):
@@ -92,10 +126,33 @@ def check(model: onnx.ModelProto, place: str) -> None:
         )
     try:
         host.session(model)
-    except Exception as error:
-        raise FlowError(
-            f"ONNX Runtime cannot run '{place}': {first_line(error)}; replace the operator and export again"
-        ) from None
+    except FlowError as error:
+        raise FlowError(f"'{place}': {error}") from None
+
+
+def _check_constants(model: onnx.ModelProto, place: str) -> None:
+    """Every constant holds as many values as its shape says."""
+    for tensor in tensors(model.graph):
+        count, wanted = 0, math.prod(tensor.dims)
+        if tensor.HasField("raw_data"):
+            count = 8 * len(tensor.raw_data)  # bits; the checker knows the types, and their exact number
+        for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data"):
+            count += 8 * len(getattr(tensor, field))
+        if min(tensor.dims, default=0) < 0 or wanted > count:
+            raise FlowError(
+                f"constants must hold all values of their shape, but '{tensor.name}' of '{place}' has shape "
+                f"{list(tensor.dims)} and {count // 8:,} values or bytes; export it again"
+            )
+
+
+def _check_sizes(model: onnx.ModelProto, place: str) -> None:
+    """No tensor of one sample is larger than `LARGEST`, as far as shape inference can tell."""
+    for name, shape in one_sample_shapes(model).items():
+        if 4 * math.prod(shape) > LARGEST or min(shape, default=0) < 0:
+            raise FlowError(
+                f"a tensor may take {LARGEST >> 30} GiB for one sample, but '{name}' of '{place}' has shape "
+                f"{list(shape)}; export with other sizes"
+            )
 
 
 def _check_inputs(model: onnx.ModelProto, place: str) -> None:
@@ -185,7 +242,7 @@ def _quantization(graph: Graph, node: onnx.NodeProto, kind: int) -> Quantization
     zero = graph.constant(zero_name) if zero_name else np.zeros(1, np.int64)
     if scale is None or zero is None or scale.dtype != np.float32 or scale.size != 1 or zero.size != 1:
         return None
-    if kind not in (TensorProto.INT8, TensorProto.UINT8) or not scale.item() > 0:
+    if kind not in (TensorProto.INT8, TensorProto.UINT8) or not 0 < scale.item() < np.inf:
         return None
     unsigned = kind == TensorProto.UINT8
     return Quantization(np.float32(scale.item()), int(zero.item()) - (128 if unsigned else 0), unsigned)
@@ -214,7 +271,7 @@ def _layer_weights(graph: Graph, node: onnx.NodeProto) -> _Weights:
     channel_axis = _channel_axis(node)
     rows = _to_rows(node, codes)
     axis = attribute(dequantize, "axis", 1) % codes.ndim
-    if scale.size > 1 and (axis != channel_axis or scale.size != len(rows)):
+    if scale.size != 1 and (axis != channel_axis or scale.size != len(rows)):
         raise _OnHost(f"its weight scales run along axis {axis}, not along the output channels")
     signed = (rows ^ np.uint8(0x80)).view(np.int8) if rows.dtype == np.uint8 else rows
     scales = np.broadcast_to(scale.reshape(-1), (len(rows),)).astype(np.float32)

@@ -20,8 +20,7 @@ from onnx import helper, numpy_helper
 
 from flow import host, importer
 from flow.canonical import ARRAY_OPERATORS, canonical, prepare
-from flow.errors import FlowError
-from flow.graph import first_line
+from flow.errors import FlowError, first_line
 from flow.samples import Arrays, check_samples
 
 
@@ -157,7 +156,7 @@ def _bias_scales(
     if factors[0] is None or factors[1] is None or factors[0].size != 1:
         return None
     product = (factors[0].reshape(-1) * factors[1].reshape(-1)).astype(np.float32)
-    return product if bool((product > 0).all()) else None
+    return product if product.size and bool((product > 0).all()) else None
 
 
 def _real_bias(
@@ -177,19 +176,28 @@ def _real_bias(
     zero = constants.get(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
     if zero is None:
         return None
-    if codes.dtype == np.int32 and np.allclose(scale, scales, rtol=importer.BIAS_SCALE_TOLERANCE, atol=0):
+    if scale.size not in (1, codes.size) or zero.size not in (1, codes.size):
         return None
-    real: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
+    alike = scale.size == scales.size or 1 in (scale.size, scales.size)
+    if codes.dtype == np.int32 and alike and np.allclose(scale, scales, rtol=importer.BIAS_SCALE_TOLERANCE, atol=0):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):  # `_quantize_bias` refuses what comes of it
+        real: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
     return real
 
 
 def _quantize_bias(
     model: onnx.ModelProto, node: onnx.NodeProto, bias: NDArray[np.float32], scales: NDArray[np.float32]
 ) -> onnx.NodeProto:
-    """Gives `node` an int32 bias; returns the DequantizeLinear for it. FlowError if it overflows."""
+    """Gives `node` an int32 bias; returns the DequantizeLinear for it. FlowError if it overflows, or does not fit."""
     size = max(bias.size, scales.size)
+    if bias.size != scales.size and 1 not in (bias.size, scales.size):
+        raise FlowError(
+            f"a bias must have one value for each channel, but that of '{node.name}' has {bias.size} for "
+            f"{scales.size} weight scales; export the network again"
+        )
     codes = np.broadcast_to(np.rint(bias.astype(np.float64) / scales), (size,))
-    bad = np.flatnonzero((codes < -(2**31)) | (codes >= 2**31))
+    bad = np.flatnonzero(~((codes >= -(2**31)) & (codes < 2**31)))  # NaN, too
     if bad.size:
         raise FlowError(
             f"biases must fit 32 bits in units of s_x*s_w, but channel {int(bad[0])} of '{node.name}' needs "

@@ -13,11 +13,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow.errors import FlowError
+from flow.errors import FlowError, first_line
 from flow.graph import graph_inputs
 
 Arrays = dict[str, NDArray[Any]]
 RANDOM_SEED = 0
+MOST_INFLATED = 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,17 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
         node = quantizers.get(value.name)
         if kind.kind != "f":
             feeds[value.name] = np.zeros(shape, kind)
-        elif node is None or len(node.input) < 3 or not {node.input[1], node.input[2]} <= constants.keys():
+            continue
+        names = node.input[1:3] if node is not None else []
+        pair = [numpy_helper.to_array(constants[name]).reshape(-1) for name in names if name in constants]
+        if len(pair) < 2 or not all(array.size for array in pair):
             feeds[value.name] = generator.standard_normal(shape).astype(kind)
         else:
-            scale, zero = (numpy_helper.to_array(constants[name]).reshape(-1)[0] for name in node.input[1:3])
+            scale, zero = (array[0] for array in pair)
             limits = np.iinfo(zero.dtype)
             codes = generator.integers(limits.min, limits.max, shape, endpoint=True)
-            feeds[value.name] = ((codes - int(zero)) * scale).astype(kind)
+            usable = scale if np.isfinite(scale) else 1.0
+            feeds[value.name] = np.nan_to_num((codes - int(zero)) * np.float64(usable)).astype(kind)
     return Samples(feeds, None, f"random (seed {RANDOM_SEED})")
 
 
@@ -96,23 +101,35 @@ def load_arrays(path: str | Path) -> Arrays:
     if not file.is_file():
         raise FlowError(f"samples must be an .npz file, but there is no file '{file}'; check the path")
     try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
+        if not zipfile.is_zipfile(file):
             raise FlowError(f"'{file}' is not an .npz archive; save the samples with numpy.savez(x=...)")
-        with archive:
+        _check_archive(file)
+        with np.load(file, allow_pickle=False) as archive:
             arrays: Arrays = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FlowError(f"'{file}' cannot be read as .npz: {error}; save it again with numpy.savez") from None
-    except ValueError as error:
+    except FlowError:
+        raise
+    except Exception as error:  # zip, NumPy's header parser and memory fail in many ways
         if "pickle" in str(error):
             raise FlowError(
-                f"samples must be plain arrays, but '{file}' holds pickled data or is no .npz archive; "
-                "save numeric arrays with numpy.savez"
+                f"samples must be plain arrays, but '{file}' holds pickled data; save numeric arrays with numpy.savez"
             ) from None
-        raise FlowError(f"'{file}' cannot be read as .npz: {error}; save it again with numpy.savez") from None
+        raise FlowError(
+            f"'{file}' cannot be read as .npz: {first_line(error)}; save it again with numpy.savez"
+        ) from None
     if not arrays:
         raise FlowError(f"'{file}' holds no arrays; save the samples with numpy.savez(x=...)")
     return arrays
+
+
+def _check_archive(file: Path) -> None:
+    """FlowError for an archive that is small but inflates beyond `MOST_INFLATED`."""
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if entry.file_size > max(MOST_INFLATED, 100 * entry.compress_size):
+                raise FlowError(
+                    f"samples may not inflate more than a hundredfold, but '{entry.filename}' of '{file}' grows from "
+                    f"{entry.compress_size:,} bytes to {entry.file_size / 2**30:.1f} GiB; save it with numpy.savez"
+                )
 
 
 def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str) -> Arrays:

@@ -145,7 +145,7 @@ def test_load_refuses_missing_external_data(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(residual_net(), str(path), save_as_external_data=True, location="net.data", size_threshold=0)
     (tmp_path / "net.data").unlink()
-    with pytest.raises(FlowError, match="external data of .*net.onnx"):
+    with pytest.raises(FlowError, match="external data 'net.data' of tensor .* of .*net.onnx' cannot be read"):
         importer.load(path)
 
 

@@ -50,15 +50,17 @@ def write_hex(path: Path, memory: Memory) -> None:
 
 
 def read_hex(path: Path, size: int) -> Memory:
-    """Read a hex file of words of `size` bytes. RuntimeError if a bit is unknown (x, u, z)."""
+    """Read a hex file of words of `size` bytes. RuntimeError for unknown bits (x, u, z) or words of another size."""
     words = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         word = line.split("//")[0].strip()
         if word:
             try:
                 words.append(bytes.fromhex(word)[::-1])
             except ValueError:
-                raise RuntimeError(f"{path.name}: unknown bits in word {len(words)}: {word}") from None
+                raise RuntimeError(f"{path.name}: unknown bits in word {len(words)}: {word[:100]}") from None
+            if len(words[-1]) != size:
+                raise RuntimeError(f"{path.name}: word {len(words) - 1} has {len(words[-1])} bytes, not {size}")
     return np.frombuffer(b"".join(words), np.uint8).reshape(-1, size).copy()
 
 
