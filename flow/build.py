@@ -28,7 +28,7 @@ from flow.errors import FlowError
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, modules
-from flow.inspection import Inspection, inspection
+from flow.inspection import Inspection, inspection, refusal
 from flow.network import Network
 from flow.samples import Samples
 from flow.schedule import Program, layout, schedule
@@ -248,8 +248,14 @@ def verify(folder: str | Path) -> tuple[int, artefacts.Differences]:
 
 
 def inspect(model: str | Path) -> Inspection:
-    """Where every node would run, and why; the network is quantized in memory from one made-up sample."""
-    source = importer.load(model)
+    """Where every node would run, and why; the network is quantized in memory from one made-up sample.
+
+    Nodes that are refused are told as such; FlowError for all else that is wrong with the network.
+    """
+    source = importer.read(model)
+    if reasons := importer.refusals(source):
+        return refusal(source, reasons)
+    importer.check(source, str(model))
     ready = source if importer.is_quantized(source) else prepare(source)
     quantized = quantize.quantize(source, samples.random(ready, 1).feeds)
     return inspection(source, importer.cut(quantized.model, Path(model).stem))

@@ -158,6 +158,10 @@ def inspect(model: Path, as_json: bool) -> None:
         click.echo(json.dumps({"model": model.stem, **totals, **asdict(found)}, indent=2, ensure_ascii=False))
     else:
         print_inspection(found)
+    if found.refused:
+        first, others = found.refused[0], len(found.refused) - 1
+        more = f" (and {others} more)" if others else ""
+        raise FlowError(f"node '{first.name}' of '{model}' is refused{more}: {first.reason}")
 
 
 @bbs.command()
@@ -269,6 +273,8 @@ def print_inspection(found: Inspection) -> None:
     if found.folded:
         operators = ", ".join(f"{count} {op}" for op, count in found.folded.items())
         out.print(f"Folded into others at import: {operators}.", soft_wrap=True)
+    if found.refused:
+        return
     out.print(
         f"The array takes {len(on_array)} layers: {macs:,} MACs ({100 * found.array_share:.1f} % of the network's), "
         f"{weights:,} weights.", soft_wrap=True,

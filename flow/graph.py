@@ -85,7 +85,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def node_name(node: onnx.NodeProto) -> str:
-    return node.name or node.output[0]
+    return node.name or next(iter(node.output), node.op_type)
 
 
 def node_input(node: onnx.NodeProto, index: int) -> str:

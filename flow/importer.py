@@ -41,6 +41,7 @@ from flow.graph import (
 from flow.network import INT8_MAX, INT8_MIN, ArrayLayer, HostSegment, Network, Quantization, Window
 
 OLDEST_OPSET = 11
+INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
 BIAS_SCALE_TOLERANCE = 1e-5
 LARGEST = 2**31  # bytes of a tensor of one sample, taking four a value
 
@@ -54,6 +55,13 @@ def load(path: str | Path) -> onnx.ModelProto:
     FlowError: no such file, not ONNX, external data missing, invalid, too old, operators ONNX Runtime
     does not have, inputs that are not tensors, or sizes other than the batch (axis 0) left open.
     """
+    model = read(path)
+    check(model, str(path))
+    return model
+
+
+def read(path: str | Path) -> onnx.ModelProto:
+    """Read an ONNX file with its external data; FlowError when that fails. What it holds is not checked."""
     file = Path(path)
     if not file.is_file():
         found = "is a folder" if file.is_dir() else "does not exist"
@@ -69,7 +77,6 @@ def load(path: str | Path) -> onnx.ModelProto:
     for tensor in tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             _read_external(tensor, file)
-    check(model, str(file))
     return model
 
 
@@ -117,17 +124,30 @@ def check(model: onnx.ModelProto, place: str) -> None:
         raise FlowError(f"'{place}' is not valid ONNX: {first_line(error)}; export it again") from None
     _check_inputs(model, place)
     _check_sizes(model, place)
-    integer = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}
-    operators = sorted(integer.intersection(node.op_type for node in model.graph.node))
-    if operators and not is_quantized(model):
-        raise FlowError(
-            f"INT8 networks must be in QDQ form, but '{place}' computes with {', '.join(operators)}; "
-            "quantize with quant_format=QuantFormat.QDQ"
-        )
+    for name, reason in refusals(model).items():
+        raise FlowError(f"node '{name}' of '{place}' is refused: {reason}")
     try:
         host.session(model)
     except FlowError as error:
         raise FlowError(f"'{place}': {error}") from None
+
+
+def refusals(model: onnx.ModelProto) -> dict[str, str]:
+    """Nodes the flow cannot run, by name or output, with the reason and the remedy."""
+    found: dict[str, str] = {}
+    own = {(function.domain, function.name) for function in model.functions}
+    whole = opset(model)
+    quantized = is_quantized(model)
+    for node in model.graph.node:
+        standard = node.domain in ("", "ai.onnx")
+        if node.op_type in INTEGER and not quantized:
+            reason = f"INT8 networks must be in QDQ form, but it is {node.op_type}; quantize with QuantFormat.QDQ"
+        elif standard and not onnx.defs.has(node.op_type, whole, "") and ("", node.op_type) not in own:
+            reason = f"{node.op_type} is no ONNX operator of opset {whole}; replace it and export again"
+        else:
+            continue
+        found[node_name(node)] = reason
+    return found
 
 
 def _check_constants(model: onnx.ModelProto, place: str) -> None:

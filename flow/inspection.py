@@ -9,7 +9,7 @@ from math import prod
 import onnx
 
 from flow.canonical import ARRAY_OPERATORS
-from flow.graph import Graph, Types, attribute, infer, node_input, size
+from flow.graph import Graph, Types, attribute, infer, node_input, node_name, size
 from flow.network import ArrayLayer, Network
 
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
@@ -21,8 +21,9 @@ COUNTED = (*ARRAY_OPERATORS, "ConvTranspose", *RECURRENT)
 class Node:
     """Where one node runs. `shape` is one sample's output shape; `macs` and `parameters` are of one sample.
 
-    `target`: "array"; "post-processing", taken over by the array layer before it; "host", ONNX Runtime; or
-    "refused". MACs are counted for Conv, ConvTranspose, Gemm, MatMul and recurrent operators.
+    `target`: "array"; "post-processing", taken over by the array layer before it; "host", ONNX Runtime; "refused"; or
+    "open" in a network with refused nodes. MACs are counted for Conv, ConvTranspose, Gemm, MatMul and recurrent
+    operators.
     """
 
     name: str
@@ -42,6 +43,10 @@ class Inspection:
     folded: dict[str, int]
 
     @property
+    def refused(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes if node.target == "refused")
+
+    @property
     def macs(self) -> int:
         return sum(node.macs for node in self.nodes)
 
@@ -49,6 +54,19 @@ class Inspection:
     def array_share(self) -> float:
         """Share of the MACs that the array takes, 0 to 1."""
         return sum(node.macs for node in self.nodes if node.target == "array") / max(self.macs, 1)
+
+
+def refusal(source: onnx.ModelProto, reasons: dict[str, str]) -> Inspection:
+    """A network that cannot be imported: which nodes are why."""
+    names = [(node_name(node), node.op_type) for node in source.graph.node]
+    refused = "the network is refused for other nodes"
+    return Inspection(
+        tuple(
+            Node(name, op, "refused" if name in reasons else "open", reasons.get(name, refused), None, 0, 0)
+            for name, op in names
+        ),
+        {},
+    )
 
 
 def inspection(source: onnx.ModelProto, network: Network) -> Inspection:

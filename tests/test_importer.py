@@ -156,7 +156,7 @@ def test_load_refuses_missing_external_data(tmp_path: Path) -> None:
         (float_net("NoSuchOperator"), "NoSuchOperator"),
         (float_net(shape=("N", "width")), "axis 1 of 'x' .* is 'width'"),
         (float_net(shape=(8, 4)), "has batch 8"),
-        (integer_net(), "must be in QDQ form, but .* computes with MatMulInteger; quantize with"),
+        (integer_net(), "node 'MatMulInteger_1' .* must be in QDQ form, but it is MatMulInteger; quantize with"),
     ],
     ids=["opset", "operator", "dynamic", "batch", "integer"],
 )

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import flow
 from flow.inspection import Inspection
 from tests.test_build import DIGITS, small
+from tests.test_importer import float_net, integer_net
 
 
 def inspect(
@@ -86,3 +87,20 @@ def test_a_clamp_is_post_processing(tmp_path: Path) -> None:
     assert clamps and all(node.op in ("Relu", "Clip") and node.macs == 0 for node in clamps)
     layers = {node.name for node in found.nodes if node.target == "array"}
     assert all(node.reason.removeprefix("the clamp of ").strip("'") in layers for node in clamps)
+
+
+@pytest.mark.parametrize(
+    ("model", "node", "reason"),
+    [
+        (integer_net(), "MatMulInteger_1", "must be in QDQ form"),
+        (float_net("NoSuchOperator"), "NoSuchOperator", "no ONNX operator of opset 17"),
+    ],
+    ids=["integer", "unknown"],
+)
+def test_refused_nodes_are_told(tmp_path: Path, model: onnx.ModelProto, node: str, reason: str) -> None:
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    found = flow.inspect(tmp_path / "net.onnx")
+    assert [one.name for one in found.nodes if one.op in node] == [one.name for one in found.refused]
+    assert all(reason in one.reason for one in found.refused) and found.refused
+    assert {one.target for one in found.nodes} <= {"refused", "open"}
+    assert len(found.nodes) == len(model.graph.node)
