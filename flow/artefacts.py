@@ -141,7 +141,11 @@ def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     if other := [key for key in request if manifest["request"].get(key) != request[key]]:
         raise FlowError(f"--resume needs the request '{output}' was built from, but this one differs in "
                         f"{', '.join(other)}; choose another folder, or replace it with --force")  # fmt: skip
-    if compare(output, manifest).any:
+    differences = compare(output, manifest)
+    if differences.changed or differences.missing:
+        for name in differences.additional:
+            raise FlowError(f"--resume would make '{output}' again and remove '{name}', which is not of the build; "
+                            "move it away")  # fmt: skip
         return None
     return dict(json.loads((output / REPORT).read_text()))
 

@@ -82,7 +82,7 @@ def compile(
 
     `array` is (rows, columns); `count` samples are simulated. The files of samples default to
     MODEL_calibration.npz and MODEL_test.npz beside the model. `force` replaces an earlier build; `resume` gives the
-    report of one of the same request if it is whole, and else does what is left to do.
+    report of one of the same request if it is whole, and else makes it again.
     FlowError when an input cannot be used; `output` is then as it was.
     """
     model, output, chosen = Path(model), Path(output), chosen or pruning()

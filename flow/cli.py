@@ -136,7 +136,7 @@ array = click.option(
     help="Size of the array; default 16x32, 4x4 for the slow engines. As many channels as columns share one N.",
 )
 resume = click.option(
-    "--resume", is_flag=True, help="Do only what is left to do of an earlier run; nothing if it is whole."
+    "--resume", is_flag=True, help="Keep an earlier build of the same request if it is whole, else make it again."
 )
 count = click.option("--samples", "count", type=int, metavar="K", help="How many samples to simulate.")
 

@@ -1,6 +1,6 @@
 """The bit-true integer reference: what the accelerator computes, on int8 codes, in NumPy.
 
-Everything else (RTL, ONNX Runtime) is compared with this file. Numbers: DESIGN.md, section 2.
+Everything else (RTL, ONNX Runtime) is compared with this file. The numbers: docs/numbers.md.
 """
 
 from __future__ import annotations

@@ -56,6 +56,16 @@ def test_resume_mends_a_build_to_the_same_bytes(built: Path, tmp_path: Path) -> 
     assert files(copy) == files(built)
 
 
+def test_resume_removes_nothing_of_the_users(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    (copy / "out" / "mine.txt").write_text("kept")
+    assert build(copy, resume=True).passed
+    (copy / "out" / "report.html").unlink()
+    with pytest.raises(FlowError, match=r"remove 'mine.txt', which is not of the build; move it away"):
+        build(copy, resume=True)
+    assert (copy / "out" / "mine.txt").read_text() == "kept"
+
+
 def test_resume_refuses_another_request(built: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(built, tmp_path / "copy"))
     before = files(copy)

@@ -20,7 +20,7 @@ How to write what converts
     * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
     * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; `low` must be a
       variable of its own, and the width a number.
-    * One operator per assignment where signs or widths mix (HARDWARE.md); `signed.next = unsigned` is fine
+    * One operator per assignment where signs or widths mix; `signed.next = unsigned` is fine
       when the signed one has at least one bit more.
     * A modbv accumulator wraps alike everywhere if what it adds, sign bit included, is no wider than itself;
       VHDL's resize of a wider signed sum keeps the sign instead of wrapping.

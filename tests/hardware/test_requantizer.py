@@ -42,7 +42,7 @@ def run(
 
 
 def expected(acc: int, multiplier: int, shift: int, zero: int = 0, clamp: tuple[int, int] = (-128, 127)) -> int:
-    """DESIGN.md section 2 with exact fractions; Python's round is half to even."""
+    """The formula of docs/numbers.md with exact fractions; Python's round is half to even."""
     return min(max(round(Fraction(acc * multiplier, 2**shift)) + zero, clamp[0]), clamp[1])
 
 

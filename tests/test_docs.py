@@ -1,0 +1,279 @@
+"""The documentation is true: the tutorial runs, links lead somewhere, port tables and timing are the hardware's."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from flow.engines.base import RESET_EDGES, Scope
+from flow.engines.icarus import IcarusEngine
+from flow.engines.waveform import Trace, read
+from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.emit import emit, modules
+from tests.conftest import require_tool
+from tests.hardware.layers import random_codes, random_layer, single
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*(ROOT / folder / "README.md" for folder in (".", "models", "rtl_out")), *sorted(DOCS.glob("*.md"))]
+
+
+def tokens(page: Path) -> list[Token]:
+    return MarkdownIt().enable("table").parse(page.read_text())
+
+
+# -------------------------------------------------------------------------------- tutorial
+
+
+def fences(page: Path) -> Iterator[tuple[str, str]]:
+    """(language, text) of every fenced block."""
+    for token in tokens(page):
+        if token.type == "fence":
+            yield token.info.strip(), token.content
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """(command, what it prints) of a console block: commands follow "$ "."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield command, output
+
+
+def matches(expected: str, got: str) -> bool:
+    """Line by line, blanks at the ends of lines aside. "..." in a line is any text, as a line any lines."""
+    pattern = ""
+    for line in expected.splitlines():
+        within = re.escape(line.rstrip()).replace(re.escape("..."), ".*")
+        pattern += r"(?:.*\n)*?" if line == "..." else rf"{within} *\n"
+    return re.fullmatch(pattern, got) is not None
+
+
+def test_output_is_compared() -> None:
+    assert matches("a\n...\nd ... f\n", "a   \nb\nc\nd e f\n") and matches("...\n", "") and matches("", "")
+    assert not matches("a\n", "a\nb\n") and not matches("a\n...\n", "b\n") and not matches("a.c\n", "abc\n")
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The tutorial, done: its files are written, its commands run in order. The folder, and what is not as printed."""
+    for tool in ("iverilog", "make", "cc"):
+        require_tool(tool)
+    programs, place = tmp_path_factory.mktemp("programs"), tmp_path_factory.mktemp("tutorial")
+    for name, call in (("python", '"$@"'), ("bbs", '-c "from flow.cli import main; main()" "$@"')):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call}\n')
+        (programs / name).chmod(0o755)
+    shutil.copytree(ROOT / "models", place / "models")
+    (place / "rtl_out").mkdir()
+    environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    wrong = []
+    for language, text in fences(DOCS / "tutorial.md"):
+        named = re.match(r"(?:# |/\* )([\w.]+)(?: \*/)?\n", text)
+        if language in ("python", "c"):
+            assert named, f"a block of the tutorial has no file name in its first line: {text}"
+            (place / named[1]).write_text(text)
+            continue
+        assert language == "console", language
+        for command, expected in commands(text):
+            done = subprocess.run(
+                ["bash", "-c", f"({command}) 2>&1"], cwd=place, env=environment, capture_output=True, text=True
+            )
+            if done.returncode != 0 or not matches(expected, done.stdout):
+                wrong.append(f"$ {command}\n{done.stdout}exit status {done.returncode}")
+    return place, wrong
+
+
+def test_the_tutorial_runs(tutorial: tuple[Path, list[str]]) -> None:
+    place, wrong = tutorial
+    assert not wrong, "\n\n".join(wrong)
+    assert (place / "rtl_out" / "own" / "report.json").exists()
+
+
+def test_outputs_lists_all_there_is(tutorial: tuple[Path, list[str]]) -> None:
+    """Files and folders of a build, and the keys of its report."""
+    build = tutorial[0] / "rtl_out" / "digits"
+    page = (DOCS / "outputs.md").read_text()
+    written = {path.name + "/" * path.is_dir() for path in build.iterdir()}
+    named = set(re.findall(r"`([\w.]+/?)(?:\w+/|\w+\.\w+)?`", page))
+    assert written <= named, written - named
+    report = json.loads((build / "report.json").read_text())
+    keys = set(report) | set(report["summary"]) | set(report["layers"][0]) | set(report["summary"]["accuracy"])
+    assert keys <= named, keys - named
+
+
+# -------------------------------------------------------------------------------- links
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    inline = [
+        after for token, after in zip(tokens(page), tokens(page)[1:], strict=False) if token.type == "heading_open"
+    ]
+    words = [re.sub(r"[^\w\- ]", "", heading.content.lower()) for heading in inline]
+    return {word.replace(" ", "-") for word in words}
+
+
+def links(page: Path) -> Iterator[str]:
+    """Where the links and images of a page lead."""
+    for token in tokens(page):
+        for child in token.children or ():
+            target = child.attrs.get("href", child.attrs.get("src"))
+            if target is not None:
+                yield str(target)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """Files and headings exist. Of addresses elsewhere only the form is checked: tests do without a network."""
+    for link in links(page):
+        parts = urlsplit(link)
+        if parts.scheme:
+            assert parts.scheme == "https" and "." in parts.netloc, link
+            continue
+        target = (page.parent / parts.path).resolve() if parts.path else page
+        assert target.exists() and target.is_relative_to(ROOT), f"{page.name}: {link}"
+        if parts.fragment:
+            assert parts.fragment in anchors(target), f"{page.name}: {link}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    named = {link.partition("#")[0] for link in links(DOCS / "index.md")}
+    assert named == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+
+
+def test_files_the_docs_name_exist() -> None:
+    """Paths of the project in code spans, such as `flow/reference.py`."""
+    named = set()
+    for page in PAGES:
+        spans = [
+            child.content for token in tokens(page) for child in token.children or () if child.type == "code_inline"
+        ]
+        named |= {span for span in spans if re.fullmatch(r"(?:flow|tests|bench|models|docs)/[\w./]+", span)}
+    assert len(named) > 20
+    assert not [name for name in sorted(named) if not (ROOT / name).exists()]
+
+
+# -------------------------------------------------------------------------------- examples
+
+
+def test_the_examples_on_numbers_are_true() -> None:
+    """Python sessions of the page, one after the other in one namespace."""
+    sessions = [text for language, text in fences(DOCS / "numbers.md") if language == "pycon"]
+    assert len(sessions) == 3
+    test = doctest.DocTestParser().get_doctest("".join(sessions), {}, "numbers.md", None, None)
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+# -------------------------------------------------------------------------------- hardware
+
+
+Port = tuple[str, str, str]  # name, direction, width as a formula
+
+
+def port_tables() -> dict[str, list[Port]]:
+    """The ports of each block, as the page says."""
+    found: dict[str, list[Port]] = {}
+    block, cells = "", []
+    stream = tokens(DOCS / "hardware.md")
+    for token, inner in zip(stream, [*stream[1:], stream[-1]], strict=True):
+        if token.type == "heading_open":
+            block = inner.content.strip("`")
+        elif token.type == "td_open":
+            cells.append(inner.content if inner.type == "inline" else "")
+        elif token.type == "tr_close":
+            if len(cells) == 4:
+                names, ways = re.findall(r"`(\w+)`", cells[0]), cells[1].split(", ")
+                ways = ways if len(ways) == len(names) else ways * len(names)
+                found.setdefault(block, []).extend((n, w, cells[2]) for n, w in zip(names, ways, strict=True))
+            cells = []
+    return found
+
+
+@pytest.mark.parametrize("kind", PE_KINDS)
+@pytest.mark.parametrize(("rows", "columns", "drain"), [(4, 4, 4), (3, 5, 2)])
+def test_the_port_tables_are_the_hardwares(kind: str, rows: int, columns: int, drain: int) -> None:
+    """Every module of the Verilog has a table with its ports, their directions and widths, and no others."""
+    config = ArrayConfig(rows, columns, kind, drain=drain)
+    tables = port_tables()
+    names = {"rows": rows, "columns": columns, "lanes": config.lanes, "step": config.step, "beats": config.beats}
+    for module in modules(config).values():
+        table = {name: (way, width) for name, way, width in tables[module.function]}
+        ways = dict.fromkeys(module.inputs, "in") | dict.fromkeys(module.outputs, "out")
+        assert {name: way for name, (way, _) in table.items()} == ways, module.name
+        own = {name: value for name, value in module.arguments.items() if isinstance(value, int)}
+        for name, (_, formula) in table.items():
+            scope = {"bits": config.accumulator_bits, "log2": math.log2} | names | own
+            allowed = [] if formula == "any" else [eval(part, scope) for part in formula.split(" or ")]
+            width = len(module.arguments[name]) or 1
+            assert not allowed or width in allowed, f"{module.name}.{name} has {width} bits, not {formula}"
+
+
+def test_every_block_has_a_table() -> None:
+    written = {module.function for kind in PE_KINDS for module in modules(ArrayConfig(4, 4, kind)).values()}
+    assert set(port_tables()) == written
+
+
+# -------------------------------------------------------------------------------- timing
+
+
+def rendered(block: str, runs: dict[str, Trace]) -> str:
+    """A diagram with the values of the run. Its first line names the instance and the edges, the others a signal."""
+    lines = [line.split() for line in block.splitlines()]
+    label, edges = lines[0][0], range(int(lines[0][1]), int(lines[0][-1]) + 1)
+    run, _, path = label.rpartition(":")
+    place = () if path == "accelerator" else tuple(path.split("."))
+    rows = [(label, [str(edge) for edge in edges])]
+    for signal, *_ in lines[1:]:
+        values = runs[run].values(place, signal)
+        rows.append((signal, cells([values[RESET_EDGES - 1 + edge] for edge in edges])))
+    width = max(len(name) for name, _ in rows)
+    return "".join(f"{name:<{width}}{''.join(f'{cell:>3}' for cell in row)}\n" for name, row in rows)
+
+
+def cells(values: list[int | None]) -> list[str]:
+    """A row of a diagram: numbers, or a letter for each new value if there are any above 99."""
+    letters: dict[int, str] = {}
+    if any(value is not None and value > 99 for value in values):
+        for value in values:
+            if value:
+                letters.setdefault(value, chr(ord("A") + len(letters)))
+    return ["x" if value is None else "." if value == 0 else letters.get(value, str(value)) for value in values]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
+    """Two channels of N = 5, two tiles, two steps on a 2x2 array: requantized (""), and "raw"."""
+    require_tool("iverilog")
+    config = ArrayConfig(2, 2, drain=2)
+    folder = tmp_path_factory.mktemp("timing")
+    device = emit(config, folder)
+    simulator = IcarusEngine().open(device)
+    traces = {}
+    for name in ("", "raw"):
+        encoded, layer = random_layer(1, 32, 4, [5, 5], raw=name == "raw")
+        work = single(encoded, layer, config, random_codes(1, layer))
+        file = folder / f"{name}.vcd"
+        words = {"output": work.scheduled.output_words}
+        root = simulator.record(work.memories, 0, len(work.scheduled.blocks), words, 100, [Scope((), 0)], file)
+        traces[name] = read(file, root)
+    return traces
+
+
+def test_the_diagrams_are_the_simulations(runs: dict[str, Trace]) -> None:
+    blocks = [text for language, text in fences(DOCS / "hardware.md") if language == "text"]
+    diagrams = [block for block in blocks if re.match(r"[\w:.]+ +\d", block)]
+    assert len(diagrams) > 10
+    for diagram in diagrams:
+        assert diagram == rendered(diagram, runs)
