@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from flow.errors import FlowError
 
 MARKERS = "osv^D*PX"
@@ -36,6 +34,8 @@ def check(file: Path) -> None:
 
 def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title: str, file: Path) -> None:
     """One line for each series in up to three panels; `reference` is the accuracy of the network itself."""
+    from matplotlib.figure import Figure
+
     panels: dict[str, Callable[[Point], float | None]] = {
         "top-1, %": lambda point: None if point.accuracy is None else 100 * point.accuracy,
         "divergence of the answers": lambda point: point.divergence or None,

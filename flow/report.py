@@ -22,7 +22,6 @@ from flow.cycles import breakdown, layer_cycles, memory_traffic
 from flow.diagnosis import Finding
 from flow.encoding import BBS
 from flow.engines import Engine
-from flow.figures import figures
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer
 from flow.plot import Point
@@ -303,6 +302,8 @@ def _processor() -> str:
 
 def write(folder: Path, report: Report, compressed: Compressed) -> None:
     """report.json and report.html, one file that needs no other."""
+    from flow.figures import figures  # Matplotlib takes longer to import than most commands to run
+
     write_json(folder / "report.json", report.as_dict())
     pairs = zip(compressed.original.layers, compressed.network.layers, strict=True)
     weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in pairs}
