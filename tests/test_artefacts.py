@@ -106,7 +106,7 @@ def test_an_output_without_a_name_is_refused(tmp_path: Path, name: str, monkeypa
 KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
-import flow, flow.cli
+import flow, flow.cli, flow.figures, onnxruntime
 from flow import artefacts
 
 model, output, moments = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
