@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,14 +118,13 @@ def _sweep(output: Path) -> None:
         _replaced(output).rename(output)
     shutil.rmtree(_replaced(output), ignore_errors=True)
     for staging in output.parent.glob(f".{glob.escape(output.name)}{STAGING}*"):
-        held = os.open(staging, os.O_RDONLY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(staging, ignore_errors=True)
-        except BlockingIOError:
-            pass  # another process is at work on the same output
-        finally:
-            os.close(held)
+        with suppress(OSError):  # held by another process at work on the same output, or another user's
+            held = os.open(staging, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(staging, ignore_errors=True)
+            finally:
+                os.close(held)
 
 
 def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ from flow.network import INT8_MAX, INT8_MIN, ArrayLayer, HostSegment, Network, Q
 OLDEST_OPSET = 11
 INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
 BIAS_SCALE_TOLERANCE = 1e-5
-LARGEST = 2**31  # bytes of a tensor of one sample, taking four a value
+LARGEST = 2**30  # bytes of a tensor of one sample, taking four a value
 
 
 # -------------------------------------------------------------------------------- load
@@ -166,11 +166,11 @@ def _check_constants(model: onnx.ModelProto, place: str) -> None:
 
 
 def _check_sizes(model: onnx.ModelProto, place: str) -> None:
-    """No tensor of one sample is larger than `LARGEST`, as far as shape inference can tell."""
+    """Every tensor of one sample is smaller than `LARGEST`, as far as shape inference can tell."""
     for name, shape in one_sample_shapes(model).items():
-        if 4 * math.prod(shape) > LARGEST or min(shape, default=0) < 0:
+        if 4 * math.prod(shape) >= LARGEST or min(shape, default=0) < 0:
             raise FlowError(
-                f"a tensor may take {LARGEST >> 30} GiB for one sample, but '{name}' of '{place}' has shape "
+                f"a tensor must take less than {LARGEST >> 30} GiB for one sample, but '{name}' of '{place}' has shape "
                 f"{list(shape)}; export with other sizes"
             )
 

@@ -28,7 +28,7 @@ import flow
 from flow import artefacts, cli, importer, quantize, samples
 from flow.errors import FlowError
 from tests.test_build import require_engine, small
-from tests.test_importer import Builder, conv_net, float_net, integer_net, residual_net
+from tests.test_importer import conv_net, float_net, integer_net, residual_net, wide_net
 
 SCALE = float(os.environ.get("BBS_FUZZ", "1"))
 COUNTS = {"bytes": 6000, "graph": 6000, "npz": 4000, "manifest": 2500, "memory": 1000, "options": 600}
@@ -74,19 +74,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield inner
     assert {path.name for path in tmp_path.iterdir()} == {"secret", "work"}
     assert (tmp_path / "secret").read_text() == SECRET
-
-
-def wide_net() -> onnx.ModelProto:
-    """A QDQ network with a depthwise Conv, a MaxPool, a Concat and a host operator between."""
-    net = Builder(3)
-    x = net.quantized("x", 0.02, 3)
-    weight, bias = net.weights((4, 1, 3, 3), 0, 0.02)
-    y = net.quantized(net.node("Relu", net.node("Conv", x, weight, bias, group=4, pads=[1, 1, 1, 1])), 0.05, -128)
-    y = net.quantized(net.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]), 0.05, -128)
-    y = net.quantized(net.node("Concat", y, net.node("Neg", y), axis=1), 0.05, 0)
-    weight, bias = net.weights((3, 8 * 9), 0, 0.05)
-    y = net.node("Gemm", net.node("Flatten", y), weight, bias, transB=1)
-    return net.model({"x": ["N", 4, 6, 6]}, net.node("Softmax", y))
 
 
 def networks() -> list[onnx.ModelProto]:

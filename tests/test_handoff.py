@@ -9,9 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import flow
@@ -19,6 +21,7 @@ from flow.engines.testbench import read_hex
 from flow.handoff import formats, layer_folder
 from tests.conftest import require_tool, verilator
 from tests.test_build import require_engine, small
+from tests.test_importer import residual_net, wide_net
 
 LAYERS = 4
 
@@ -182,14 +185,17 @@ int main(int argc, char **argv)
 """
 
 
-def test_the_c_header_reads_the_vectors(elsewhere: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", [residual_net, wide_net])
+def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], onnx.ModelProto]) -> None:
     """A C program fills and reads the memories as the header says; the package's own layout agrees."""
     from flow import artefacts, reference
     from flow.cosim import expected_rows
     from flow.host import Sessions
     from flow.network import ArrayLayer
 
-    compiler = require_tool("gcc")
+    compiler, elsewhere = require_tool("gcc"), tmp_path / "out"
+    onnx.save(network(), str(tmp_path / "net.onnx"))
+    assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", count=1).passed
     (header,) = (elsewhere / "firmware").glob("*.h")
     build = artefacts.read(elsewhere)
     wanted: dict[str, list[int]] = {}
@@ -202,6 +208,8 @@ def test_the_c_header_reads_the_vectors(elsewhere: Path, tmp_path: Path) -> None
         return reference.run_layer(layer, tensor)
 
     reference.run_network(build.compressed.network, build.samples.one(0), take, Sessions())
+    kinds = {(layer.groups > 1, layer.output_quantization is None) for layer in build.compressed.network.layers}
+    assert len(kinds) > 1  # a convolution in groups, or a layer of 32-bit sums, too
     (tmp_path / "try.c").write_text(PROGRAM.replace("HEADER", str(header)))
     program = str(tmp_path / "try")
     strict = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-O1"]

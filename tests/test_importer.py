@@ -93,6 +93,19 @@ def residual_net() -> onnx.ModelProto:
     return b.model({"x": ["N", 3, 6, 7]}, y)
 
 
+def wide_net() -> onnx.ModelProto:
+    """A QDQ network with a depthwise Conv, a MaxPool, a Concat and a host operator between."""
+    net = Builder(3)
+    x = net.quantized("x", 0.02, 3)
+    weight, bias = net.weights((4, 1, 3, 3), 0, 0.02)
+    y = net.quantized(net.node("Relu", net.node("Conv", x, weight, bias, group=4, pads=[1, 1, 1, 1])), 0.05, -128)
+    y = net.quantized(net.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]), 0.05, -128)
+    y = net.quantized(net.node("Concat", y, net.node("Neg", y), axis=1), 0.05, 0)
+    weight, bias = net.weights((3, 8 * 9), 0, 0.05)
+    y = net.node("Gemm", net.node("Flatten", y), weight, bias, transB=1)
+    return net.model({"x": ["N", 4, 6, 6]}, net.node("Softmax", y))
+
+
 def samples(model: onnx.ModelProto, count: int = 3, seed: int = 5) -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     shapes = {
