@@ -398,7 +398,7 @@ def _count(count: int | None, given: Samples, program: Program, simulator: engin
     if count is not None:
         if not 1 <= count <= given.count:
             raise FlowError(
-                f"the samples to simulate must be 1 to {given.count}, as many as {given.source} holds, "
+                f"the samples to simulate must be 1 to {given.count}, as many as there are of {given.source}, "
                 f"but they are {count}; change --samples"
             )
         return count

@@ -136,7 +136,7 @@ def refusals(model: onnx.ModelProto) -> dict[str, str]:
     """Nodes the flow cannot run, by name or output, with the reason and the remedy."""
     found: dict[str, str] = {}
     own = {(function.domain, function.name) for function in model.functions}
-    whole = opset(model)
+    whole = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
     quantized = is_quantized(model)
     for node in model.graph.node:
         standard = node.domain in ("", "ai.onnx")
@@ -280,6 +280,8 @@ def _layer_weights(graph: Graph, node: onnx.NodeProto) -> _Weights:
     middle = 128 if codes.dtype == np.uint8 else 0
     if scale is None or zero is None or scale.dtype != np.float32:
         raise _OnHost("its weight scale or zero point is not a constant")
+    if not np.isfinite(scale).all():
+        raise _OnHost("its weight scales are not finite")
     if np.any(zero != middle):
         raise _OnHost(f"its weights are not symmetric (a zero point other than {middle})")
     if node.op_type != "Conv" and codes.ndim != 2:

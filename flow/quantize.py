@@ -155,7 +155,8 @@ def _bias_scales(
     factors = [constants.get(dequantize.input[1]) for dequantize in (data, weight)]
     if factors[0] is None or factors[1] is None or factors[0].size != 1:
         return None
-    product = (factors[0].reshape(-1) * factors[1].reshape(-1)).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        product = (factors[0].reshape(-1) * factors[1].reshape(-1)).astype(np.float32)
     return product if product.size and bool((product > 0).all()) else None
 
 

@@ -88,7 +88,8 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
             limits = np.iinfo(zero.dtype)
             codes = generator.integers(limits.min, limits.max, shape, endpoint=True)
             usable = scale if np.isfinite(scale) else 1.0
-            feeds[value.name] = np.nan_to_num((codes - int(zero)) * np.float64(usable)).astype(kind)
+            with np.errstate(over="ignore"):
+                feeds[value.name] = ((codes - int(zero)) * np.float64(usable)).astype(kind)
     return Samples(feeds, None, f"random (seed {RANDOM_SEED})")
 
 

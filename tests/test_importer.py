@@ -278,6 +278,19 @@ def test_asymmetric_weights_stay_on_the_host_with_the_reason() -> None:
     )
 
 
+def test_weight_scales_that_are_no_numbers_stay_on_the_host() -> None:
+    model = conv_net()
+    scales = next(
+        t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and list(t.dims) not in ([], [1])
+    )
+    values = numpy_helper.to_array(scales).copy()
+    values[0] = np.inf
+    scales.CopyFrom(numpy_helper.from_array(values, scales.name))
+    network = importer.cut(model, "net")
+    assert not network.layers
+    assert any("weight scales are not finite" in note for note in network.notes)
+
+
 def test_layers_that_share_weights_get_their_own() -> None:
     b = Builder()
     x = b.quantized("x", 0.05, 0)
