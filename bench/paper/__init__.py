@@ -1,0 +1,14 @@
+"""Every table and figure of the BBS paper, measured again: `python -m bench.paper`.
+
+In the order data takes:
+
+    published.py     what the paper reports, each number with its place
+    workloads.py     networks as array layers: six layer tables with stand-in weights, and ONNX files
+    pruned.py        what is pruned: the paper's presets, and ours at the same weight error
+    accelerators.py  compute cycles of the bit-serial, value-sparse and 6-bit machines on one layer description
+    memory.py        bytes over DRAM, cycles bound by it
+    energy.py        constants with their sources, energy of a network
+    sections.py      one function for each table or figure: our value, the paper's, what differs
+    trained.py       the sections that need trained networks and data
+    page.py          the sections as one HTML page and as JSON
+"""

@@ -1,0 +1,94 @@
+"""Measure the paper's tables and figures again.
+
+    python -m bench.paper [--only fig12] [--network MODEL.onnx] [--data FOLDER] [-o FOLDER]
+
+Writes paper.html and paper.json. Without options: all sections, the paper's networks with drawn weights and the
+small network that ships. `--network` adds an ONNX file; its samples are MODEL_calibration.npz and MODEL_test.npz
+beside it. `--data` (or $BBS_DATA) names a folder with models/*.onnx and datasets/NAME_calib.npz, NAME_test.npz,
+which go with the models whose file names contain NAME; all are added.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bench.paper import page
+from bench.paper.sections import SECTIONS, Section
+from bench.paper.studies import run
+from bench.paper.workloads import TABLES, Source, source
+from flow import engines
+from flow.errors import FlowError
+
+SHIPPED = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"
+
+
+@click.command(help=__doc__)
+@click.option("--only", multiple=True, help=f"sections, may be repeated: {', '.join(SECTIONS)}")
+@click.option("--network", "networks", multiple=True, type=click.Path(path_type=Path), help="an ONNX file")
+@click.option("--data", envvar="BBS_DATA", type=click.Path(path_type=Path), help="folder of networks and data sets")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("rtl_out/paper"), show_default=True)
+def main(only: tuple[str, ...], networks: tuple[Path, ...], data: Path | None, output: Path) -> None:
+    try:
+        wanted = _wanted(only)
+        sources = [*TABLES, *_sources(networks, data)]
+        engine = engines.select("verilator")[0] if "rtl" in wanted else None
+        output.mkdir(parents=True, exist_ok=True)
+        begun = time.perf_counter()
+        with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+                      console=Console(stderr=True), transient=True) as progress:  # fmt: skip
+            task = progress.add_task("measure", total=len(sources) + len({"fig17", "rtl"} & set(wanted)))
+            results = run(sources, wanted, engine, lambda name: progress.update(task, advance=1, description=name))
+        made = [SECTIONS[key](results) for key in wanted]
+        seconds = time.perf_counter() - begun
+    except FlowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    (output / "paper.html").write_text(page.html(made, [given.name for given in sources], seconds))
+    (output / "paper.json").write_text(page.as_json(made))
+    _print(made)
+    click.echo(f"{seconds:.0f} s. All values, with what differs: {output / 'paper.html'}")
+
+
+def _wanted(only: tuple[str, ...]) -> list[str]:
+    unknown = [key for key in only if key not in SECTIONS]
+    if unknown:
+        raise FlowError(f"unknown section '{unknown[0]}'; choose of {', '.join(SECTIONS)}")
+    return [key for key in SECTIONS if key in only] or list(SECTIONS)
+
+
+def _sources(networks: tuple[Path, ...], data: Path | None) -> list[Source]:
+    found = [source(SHIPPED), *(source(model) for model in networks)]
+    if data is not None:
+        models = sorted((data / "models").glob("*.onnx"))
+        if not models:
+            raise FlowError(f"--data wants a folder with models/*.onnx, but '{data}' has none; check the path")
+        found += [source(model, data / "datasets") for model in models]
+    names = [given.name for given in found]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise FlowError(f"two networks are called '{double}'; rename one of the files")
+    return found
+
+
+def _print(sections: list[Section]) -> None:
+    """What the paper has numbers for, and what goes beyond it."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("section", "what", "ours", "paper", "ratio"):
+        table.add_column(name, justify="left" if name in ("section", "what") else "right", no_wrap=True)
+    for section in sections:
+        for row in section.rows:
+            if row.paper is not None or row.bold or section.key == "rtl":
+                cells = page.digits(row.ours), page.digits(row.paper), page.digits(row.ratio)
+                table.add_row(section.key, row.what, *cells, style="bold" if row.bold else None)
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()

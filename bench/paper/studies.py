@@ -1,0 +1,98 @@
+"""What is measured, network by network, in two processes; `sections.py` puts it beside the paper's numbers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+
+from bench.paper import comparison, language, rtl, statistics, trained
+from bench.paper.comparison import Comparison
+from bench.paper.language import Fidelity
+from bench.paper.rtl import Checked
+from bench.paper.statistics import Sparsity, Sweep
+from bench.paper.trained import Trained
+from bench.paper.workloads import Source, load
+from flow.engines import Engine
+
+DIVERGENCES = ("ResNet-34", "ViT-Base")  # of figure 6
+SWEEPS = ("ResNet-50", "BERT-base")  # of figures 14 and 15
+WORKERS = 2
+
+Divergences = dict[int, dict[int, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One network; what no section asked for is None."""
+
+    source: Source
+    comparison: Comparison | None = None
+    sparsity: Sparsity | None = None
+    divergences: Divergences | None = None
+    sweep: Sweep | None = None
+    trained: Trained | None = None
+
+
+@dataclass
+class Results:
+    """All that was measured: networks in the order given, RTL checks, the decoder block."""
+
+    studies: list[Study] = field(default_factory=list)
+    checks: list[Checked] = field(default_factory=list)
+    fidelities: list[Fidelity] = field(default_factory=list)
+
+    @property
+    def paper(self) -> list[Study]:
+        """The paper's networks."""
+        return [study for study in self.studies if study.source.model is None]
+
+    @property
+    def given(self) -> list[Study]:
+        """Those of ONNX files."""
+        return [study for study in self.studies if study.source.model is not None]
+
+
+def study(given: Source, wanted: Collection[str]) -> Study:
+    """Everything the sections `wanted` ask of one network."""
+    workload = load(given)
+    table = given.model is None
+    needs = set(wanted)
+    return Study(
+        given,
+        comparison.compare(workload) if needs & {"fig11", "tab2", "tab3", "fig12", "fig13", "tab5"} else None,
+        statistics.sparsity(workload) if "fig3" in needs else None,
+        statistics.divergences(workload) if "fig6" in needs and (not table or given.name in DIVERGENCES) else None,
+        statistics.columns_sweep(workload) if needs & {"fig14", "fig15"} and given.name in SWEEPS else None,
+        trained.study(given, "fig16" in needs)
+        if given.trained and needs & {"fig11", "tab2", "tab3", "fig12", "fig16", "fig17"}
+        else None,
+    )
+
+
+def run(
+    sources: Sequence[Source],
+    wanted: Collection[str],
+    engine: Engine | None,
+    advance: Callable[[str], None],
+) -> Results:
+    """Measure; `advance` gets the name of each network that is done. `engine` co-simulates for the section "rtl"."""
+    results = Results()
+    done: dict[str, Study] = {}
+    context = multiprocessing.get_context("spawn")  # compiled kernels do not survive a fork
+    if set(wanted) - {"rtl", "tab4", "tab6"}:
+        with ProcessPoolExecutor(min(WORKERS, os.cpu_count() or 1), context) as pool:
+            pending = {pool.submit(study, source, wanted): source.name for source in sources}
+            for future in as_completed(pending):
+                done[pending[future]] = future.result()
+                advance(pending[future])
+        results.studies = [done[source.name] for source in sources]
+    if "fig17" in wanted:
+        results.fidelities = language.block()
+        advance("a decoder block")
+    if "rtl" in wanted and engine is not None:
+        results.checks = rtl.check([load(source) for source in sources], engine)
+        advance("RTL")
+    return results
