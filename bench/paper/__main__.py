@@ -23,9 +23,10 @@ from bench.paper import page
 from bench.paper.sections import SECTIONS, Section
 from bench.paper.studies import run
 from bench.paper.workloads import TABLES, Source, source
-from flow import engines
+from flow import engines, synthesis
 from flow.errors import FlowError
 
+EXTRAS = {"fig17", "rtl", "tab5"}  # what is measured beside networks
 SHIPPED = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"
 
 
@@ -33,18 +34,22 @@ SHIPPED = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"
 @click.option("--only", multiple=True, help=f"sections, may be repeated: {', '.join(SECTIONS)}")
 @click.option("--network", "networks", multiple=True, type=click.Path(path_type=Path), help="an ONNX file")
 @click.option("--data", envvar="BBS_DATA", type=click.Path(path_type=Path), help="folder of networks and data sets")
+@click.option("--liberty", type=click.Path(path_type=Path), help="cell library of tables IV and V")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("rtl_out/paper"), show_default=True)
-def main(only: tuple[str, ...], networks: tuple[Path, ...], data: Path | None, output: Path) -> None:
+def main(
+    only: tuple[str, ...], networks: tuple[Path, ...], data: Path | None, liberty: Path | None, output: Path
+) -> None:
     try:
-        wanted = _wanted(only)
+        wanted = _wanted(only, liberty)
         sources = [*TABLES, *_sources(networks, data)]
-        engine = engines.select("verilator")[0] if "rtl" in wanted else None
+        engine = engines.ENGINES["verilator"] if "rtl" in wanted else None
         output.mkdir(parents=True, exist_ok=True)
         begun = time.perf_counter()
         with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
                       console=Console(stderr=True), transient=True) as progress:  # fmt: skip
-            task = progress.add_task("measure", total=len(sources) + len({"fig17", "rtl"} & set(wanted)))
-            results = run(sources, wanted, engine, lambda name: progress.update(task, advance=1, description=name))
+            task = progress.add_task("measure", total=len(sources) + len(EXTRAS & set(wanted)))
+            results = run(sources, wanted, engine, lambda name: progress.update(task, advance=1, description=name),
+                          liberty)  # fmt: skip
         made = [SECTIONS[key](results) for key in wanted]
         seconds = time.perf_counter() - begun
     except FlowError as error:
@@ -56,11 +61,29 @@ def main(only: tuple[str, ...], networks: tuple[Path, ...], data: Path | None, o
     click.echo(f"{seconds:.0f} s. All values, with what differs: {output / 'paper.html'}")
 
 
-def _wanted(only: tuple[str, ...]) -> list[str]:
+def _wanted(only: tuple[str, ...], liberty: Path | None) -> list[str]:
+    """The sections; those that nobody named are left out, with the reason, where a tool is missing."""
     unknown = [key for key in only if key not in SECTIONS]
     if unknown:
         raise FlowError(f"unknown section '{unknown[0]}'; choose of {', '.join(SECTIONS)}")
-    return [key for key in SECTIONS if key in only] or list(SECTIONS)
+    wanted = []
+    for key in (key for key in SECTIONS if key in only or not only):
+        try:
+            _check_tools(key, liberty)
+            wanted.append(key)
+        except FlowError as error:
+            if only:
+                raise
+            click.echo(f"{key} is left out: {error}", err=True)
+    return wanted
+
+
+def _check_tools(key: str, liberty: Path | None) -> None:
+    if key == "rtl":
+        engines.select("verilator")
+    if key in ("tab4", "tab5"):
+        synthesis.yosys()
+        synthesis.library(liberty)
 
 
 def _sources(networks: tuple[Path, ...], data: Path | None) -> list[Source]:

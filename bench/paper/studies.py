@@ -7,7 +7,10 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from bench import area
+from bench.area import Measured
 from bench.paper import comparison, language, rtl, statistics, trained
 from bench.paper.comparison import Comparison
 from bench.paper.language import Fidelity
@@ -16,6 +19,7 @@ from bench.paper.statistics import Sparsity, Sweep
 from bench.paper.trained import Trained
 from bench.paper.workloads import Source, load
 from flow.engines import Engine
+from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, SCHEDULER, VARIANTS
 
 DIVERGENCES = ("ResNet-34", "ViT-Base")  # of figure 6
 SWEEPS = ("ResNet-50", "BERT-base")  # of figures 14 and 15
@@ -38,11 +42,12 @@ class Study:
 
 @dataclass
 class Results:
-    """All that was measured: networks in the order given, RTL checks, the decoder block."""
+    """All that was measured: networks in the order given, RTL checks, the decoder block, synthesised PEs."""
 
     studies: list[Study] = field(default_factory=list)
     checks: list[Checked] = field(default_factory=list)
     fidelities: list[Fidelity] = field(default_factory=list)
+    areas: dict[str, Measured] = field(default_factory=dict)
 
     @property
     def paper(self) -> list[Study]:
@@ -77,8 +82,12 @@ def run(
     wanted: Collection[str],
     engine: Engine | None,
     advance: Callable[[str], None],
+    liberty: Path | None = None,
 ) -> Results:
-    """Measure; `advance` gets the name of each network that is done. `engine` co-simulates for the section "rtl"."""
+    """Measure; `advance` gets the name of each network that is done. `engine` co-simulates for the section "rtl".
+
+    `liberty` maps the PEs of tables IV and V; FlowError if Yosys or the library is missing.
+    """
     results = Results()
     done: dict[str, Study] = {}
     context = multiprocessing.get_context("spawn")  # compiled kernels do not survive a fork
@@ -89,6 +98,9 @@ def run(
                 done[pending[future]] = future.result()
                 advance(pending[future])
         results.studies = [done[source.name] for source in sources]
+    if {"tab4", "tab5"} & set(wanted):
+        results.areas = area.measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS], liberty)
+        advance("PEs")
     if "fig17" in wanted:
         results.fidelities = language.block()
         advance("a decoder block")

@@ -1,0 +1,186 @@
+"""Area and clock rate of the processing elements, by open synthesis, beside the paper's tables IV and V.
+
+    python -m bench.area [--liberty FILE] [--fabric] [--fmax] [--json FILE]
+
+Every PE in the cells of one library (Debian's qflow-tech-osu018, or a file of your own), flip-flops mapped, as ratios
+to the dense PE with 8 and with 16 lanes. "alone" is the PE as it stands in the array: the activations come from
+registers that a row of PEs shares, the chosen bits from what a column shares. "registered" adds registers for all
+its inputs, alike for all. `--fabric` adds lookup tables and flip-flops of ECP5 and iCE40, `--fmax` the clock rate that
+nextpnr reaches.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.paper.published import PE_AREA, PE_VARIANTS
+from flow import synthesis
+from flow.errors import FlowError
+from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, OURS, SCHEDULER, VARIANTS, Element
+from flow.synthesis import Area, Fabric
+
+ROWS, COLUMNS = 16, 32
+FAMILIES = ("ecp5", "ice40")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One block: in cells alone and with its inputs registered, in FPGA cells, MHz by family (None: not asked)."""
+
+    name: str
+    alone: Area
+    registered: Area
+    fabric: dict[str, Fabric]
+    mhz: dict[str, float]
+
+
+def measure(
+    elements: Sequence[Element], liberty: Path | None = None, fabric: bool = False, fmax: bool = False
+) -> dict[str, Measured]:
+    """The blocks by name, two at a time. FlowError if a tool or the library is missing."""
+    cells, _ = synthesis.library(liberty), synthesis.yosys()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        files = {element.name: element.verilog(Path(folder) / element.name) for element in elements}
+        jobs = [pool.submit(_measure, element, files[element.name], cells, fabric, fmax) for element in elements]
+        return {job.result().name: job.result() for job in jobs}
+
+
+def _measure(element: Element, files: Sequence[Path], liberty: Path, fabric: bool, fmax: bool) -> Measured:
+    shell = files[0].parent / f"{element.name}_registered.v"
+    shell.write_text(registered(element))
+    return Measured(
+        element.name,
+        synthesis.area(files, element.name, liberty),
+        synthesis.area([*files, shell], f"{element.name}_registered", liberty),
+        {family: synthesis.fabric(files, element.name, family) for family in FAMILIES} if fabric else {},
+        {
+            family: synthesis.clock_rate(files, element.name, family, dict(element.ports), element.outputs)
+            for family in FAMILIES
+            if synthesis.tool(synthesis.NEXTPNR[family])
+        }
+        if fmax
+        else {},
+    )
+
+
+def registered(element: Element) -> str:
+    """A module around the element that registers all its inputs."""
+    inputs = {name: width for name, width in element.ports.items() if name not in element.outputs and name != "clk"}
+    ports = ["input clk"]
+    ports += [f"input [{width - 1}:0] {name}" for name, width in inputs.items()]
+    ports += [f"output [{element.ports[name] - 1}:0] {name}" for name in element.outputs]
+    registers = [f"reg [{width - 1}:0] {name}_reg;" for name, width in inputs.items()]
+    copies = " ".join(f"{name}_reg <= {name};" for name in inputs)
+    pins = [
+        ".clk(clk)",
+        *(f".{name}({name}_reg)" for name in inputs),
+        *(f".{name}({name})" for name in element.outputs),
+    ]
+    return "\n".join([
+        f"module {element.name}_registered({', '.join(ports)});", *registers,
+        f"always @(posedge clk) begin {copies} end", f"{element.name} device({', '.join(pins)});", "endmodule", "",
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """A block's area over the dense PE's with 8 and with 16 lanes, alone and registered."""
+
+    alone_8: float
+    alone_16: float
+    registered_8: float
+    registered_16: float
+
+
+def ratios(found: dict[str, Measured], name: str) -> Ratios:
+    of, eight, sixteen = found[name], found["stripes_8"], found["stripes_16"]
+    return Ratios(
+        of.alone.area / eight.alone.area,
+        of.alone.area / sixteen.alone.area,
+        of.registered.area / eight.registered.area,
+        of.registered.area / sixteen.registered.area,
+    )
+
+
+def shared(found: dict[str, Measured]) -> dict[str, float]:
+    """What a column's two schedulers and a row's operand registers add to each PE, over the PE's own area."""
+    own = found[OURS.name].alone.area
+    return {
+        "schedulers": 2 * found[SCHEDULER.name].alone.area / ROWS / own,
+        "operand registers": found[OPERANDS.name].alone.area / COLUMNS / own,
+    }
+
+
+def per_area(found: dict[str, Measured], lanes: int) -> dict[int, float]:
+    """Weights a cycle and area of our PE at N = 0, 2, 4 over the dense PE's with `lanes` lanes, both alone."""
+    dense = found[f"stripes_{lanes}"].alone.area / (lanes / 8)
+    return {n: 16 / (8 - n) * dense / found[OURS.name].alone.area for n in (0, 2, 4)}
+
+
+@click.command(help=__doc__)
+@click.option("--liberty", type=click.Path(path_type=Path), help="a library of your own")
+@click.option("--fabric", is_flag=True, help="ECP5 and iCE40 cells, too")
+@click.option("--fmax", is_flag=True, help="clock rates, by nextpnr where it is installed")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="the figures as JSON")
+def main(liberty: Path | None, fabric: bool, fmax: bool, file: Path | None) -> None:
+    try:
+        found = measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS], liberty, fabric, fmax)
+    except FlowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if file is not None:
+        file.write_text(json.dumps({name: asdict(made) for name, made in found.items()}, indent=1) + "\n")
+    console = Console(width=150)
+    console.print(_table(found, fabric, fmax))
+    for name, share in shared(found).items():
+        console.print(f"{name} of a 16 x 32 array, shared: {share:.1%} of a PE's area each")
+    for lanes in (8, 16):
+        rates = ", ".join(f"N = {n}: {rate:.2f}" for n, rate in per_area(found, lanes).items())
+        console.print(f"throughput per area over the dense PE with {lanes} lanes: {rates}")
+
+
+def _table(found: dict[str, Measured], fabric: bool, fmax: bool) -> Table:
+    table = Table(box=None, pad_edge=False)
+    names = ["PE", "area", "cells", "flip-flops", "transistors", "/ 8 lanes", "/ 16", "registered / 8", "/ 16", "paper"]
+    names += [f"{family} LUT4, FF" for family in FAMILIES] if fabric else []
+    names += [f"{family} MHz" for family in FAMILIES] if fmax else []
+    for name in names:
+        table.add_column(name, justify="left" if name == "PE" else "right", no_wrap=True)
+    for name, made in found.items():
+        over = ratios(found, name)
+        row = [
+            name, f"{made.alone.area:,.0f}", f"{made.alone.cells:,}", str(made.alone.flip_flops),
+            f"{made.alone.transistors:,}", *(f"{value:.2f}" for value in asdict(over).values()), _paper(name),
+        ]  # fmt: skip
+        if fabric:
+            row += [f"{made.fabric[family].luts}, {made.fabric[family].flip_flops}" for family in FAMILIES]
+        if fmax:
+            row += [f"{made.mhz[family]:.0f}" if family in made.mhz else "–" for family in FAMILIES]
+        table.add_row(*row)
+    return table
+
+
+def _paper(name: str) -> str:
+    """The paper's ratio to its own Stripes PE."""
+    if name.startswith("bitvert_"):
+        group, kind = name.removeprefix("bitvert_").split("_")
+        area = PE_VARIANTS[int(group)][kind == "optimized"][0]
+    elif name in PE_AREA or name == "stripes_8":
+        area = PE_AREA[name.removesuffix("_8")]
+    else:
+        return "–"
+    return f"{area / PE_AREA['stripes']:.2f}"
+
+
+if __name__ == "__main__":
+    main()

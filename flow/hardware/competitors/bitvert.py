@@ -1,0 +1,132 @@
+"""The design space of the BitVert PE (paper IV-A, table IV): sub-groups of 4, 8 or 16 weights, two optimizations.
+
+compact multiplexers   of a sub-group of g the i-th of g/2 multiplexers takes activations i to i + g/2, for no
+                       more of its bits are set; without it, each takes any of the g
+shared multiplier      3 bits of the group's constant a cycle instead of all 6 at once
+"""
+
+from myhdl import Signal, always, always_comb, modbv
+
+from flow.hardware.competitors.lanes import ADDERS, align, select, signed, unsigned
+from flow.hardware.hierarchy import block
+from flow.hardware.pe import accumulator, constant_multiplier
+
+WEIGHTS = 16
+
+
+def code_bits(group, optimized):
+    """Width of one multiplexer's code: its choices, and one for none."""
+    return (group // 2 + 1 if optimized else group).bit_length()
+
+
+@block
+def subgroup_sum(x, total, choice, invert, selected, base, group, optimized):
+    """Sum of the activations under the ones of `group` weight bits, from number `base` on.
+
+    data: x[128], total[8 + log2 group] (sum of the sub-group), choice (codes of its multiplexers), invert (the
+    codes are of the zeros) in; selected as wide as total out, modular.
+    """
+    count, width = group // 2, code_bits(group, optimized)
+    y = [unsigned(8) for _ in range(count)]
+    codes = [choice(width * (lane + 1), width * lane) for lane in range(count)]
+    if optimized:
+        lanes = [select(x, codes[lane], y[lane], base + lane, count + 1) for lane in range(count)]
+    else:
+        lanes = [select(x, codes[lane], y[lane], base, group) for lane in range(count)]
+    taken = unsigned(8 + count.bit_length())
+    adder = ADDERS[count](*y, taken)
+
+    @always_comb
+    def complement():
+        if invert:
+            selected.next = total - taken
+        else:
+            selected.next = taken
+
+    return lanes, adder, complement
+
+
+@block
+def whole_multiplier(total, offset, product):
+    """The constant at once: product signed[19] = total[12] x offset (6 bits, two's complement)."""
+    wide, factor = signed(13), signed(6)
+
+    @always_comb
+    def widen():
+        wide.next = total
+
+    @always_comb
+    def number():
+        factor.next = offset.signed()
+
+    @always_comb
+    def multiply():
+        product.next = wide * factor
+
+    return widen, number, multiply
+
+
+@block
+def bitvert_pe(
+    clk, enable, x, totals, sum_all, choice, invert, offset, high, valid, first, negative, scale_high, shift,
+    capture, drain, behind, result, group, optimized, bits,
+):  # fmt: skip
+    """A bit column of sixteen weights a cycle on eight multipliers; with `group` 8, optimized, what `pe` does.
+
+    stage 1  x[128], totals (sums of the sub-groups, 8 + log2 group bits each), sum_all[12]; choice (eight codes),
+             invert[16 / group]; offset[6]: the constant, optimized its lower or upper (`high`: signed) three bits
+    stage 2  valid, first, negative, scale_high (optimized), shift[3]
+    drain    capture, drain, behind[bits] in, result[bits] out
+    """
+    count, width = WEIGHTS // group, 7 + group.bit_length()
+    codes = code_bits(group, optimized) * (group // 2)
+    chosen = [Signal(modbv(0)[width:]) for _ in range(count)]
+    parts = []
+    for number in range(count):
+        total = totals(width * (number + 1), width * number)
+        choices = choice(codes * (number + 1), codes * number)
+        flag = invert(number) if count > 1 else invert
+        parts.append(subgroup_sum(x, total, choices, flag, chosen[number], number * group, group, optimized))
+    added, partial, product, offset_part = unsigned(12), unsigned(12), signed(19), signed(19)
+    adder = ADDERS[count](*chosen, added)
+    scaled, term, increment = signed(21), signed(21), signed(21)
+    if optimized:
+        small = signed(17)
+        piece = offset(3, 0)
+        multiply = constant_multiplier(sum_all, piece, high, small)
+
+        @always_comb
+        def widen():
+            product.next = small
+    else:
+        multiply = whole_multiplier(sum_all, offset, product)
+
+    @always(clk.posedge)
+    def register():
+        if enable:
+            partial.next = added
+            offset_part.next = product
+
+    aligned = align(partial, negative, shift, term)
+    if optimized:
+
+        @always_comb
+        def weigh():
+            if scale_high:
+                scaled.next = offset_part << 3
+            else:
+                scaled.next = offset_part
+    else:
+
+        @always_comb
+        def weigh():
+            scaled.next = offset_part
+
+    @always_comb
+    def add_up():
+        increment.next = term + scaled
+
+    sums = accumulator(clk, enable, valid, first, increment, capture, drain, behind, result, bits)
+    if optimized:
+        return parts, adder, multiply, widen, register, aligned, weigh, add_up, sums
+    return parts, adder, multiply, register, aligned, weigh, add_up, sums

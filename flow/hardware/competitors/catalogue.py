@@ -1,0 +1,102 @@
+"""All processing elements by name, with the ports that simulation and synthesis need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from myhdl import Signal, intbv
+
+from flow.hardware.activation_sum import row_operand
+from flow.hardware.competitors.bitlet import bitlet_pe
+from flow.hardware.competitors.bitvert import bitvert_pe, code_bits
+from flow.hardware.competitors.bitwave import bitwave_pe
+from flow.hardware.competitors.pragmatic import pragmatic_pe
+from flow.hardware.competitors.stripes import stripes_pe
+from flow.hardware.hierarchy import export, forgotten
+from flow.hardware.pe import pe
+from flow.hardware.scheduler import scheduler
+
+ACCUMULATOR_BITS = 32
+WINDOW = 64  # of Bitlet: the 64:1 multiplexers of the BBS paper's comparison
+
+
+@dataclass(frozen=True)
+class Element:
+    """A block with the widths of its ports, in their order, and its parameters. Width 1 is a bool."""
+
+    name: str
+    make: Callable[..., Any]
+    ports: Mapping[str, int]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ("result",)
+
+    def signals(self) -> dict[str, Any]:
+        """Fresh signals of all ports."""
+        return {name: Signal(bool(0)) if width == 1 else Signal(intbv(0)[width:]) for name, width in self.ports.items()}
+
+    def instance(self, **signals: Any) -> Any:
+        return self.make(**signals, **self.parameters)
+
+    def verilog(self, folder: Path) -> tuple[Path, ...]:
+        """Its modules, one file each; the top is called `name`."""
+        with forgotten():
+            return tuple(export(lambda: self.instance(**self.signals()), self.name, folder, "verilog"))
+
+    def vhdl(self, folder: Path) -> tuple[Path, ...]:
+        with forgotten():
+            return tuple(export(lambda: self.instance(**self.signals()), self.name, folder, "vhdl"))
+
+
+def _pe(
+    name: str, make: Callable[..., Any], operands: Mapping[str, int], controls: Mapping[str, int], **parameters: Any
+) -> Element:
+    """An element with the clock, accumulator and drain ports that all have."""
+    ports = {
+        "clk": 1, "enable": 1, **operands, "valid": 1, "first": 1, **controls,
+        "capture": 1, "drain": 1, "behind": ACCUMULATOR_BITS, "result": ACCUMULATOR_BITS,
+    }  # fmt: skip
+    return Element(name, make, ports, {**parameters, "bits": ACCUMULATOR_BITS})
+
+
+def stripes(lanes: int) -> Element:
+    operands = {"x": 8 * lanes, "column": lanes}
+    return _pe(f"stripes_{lanes}", stripes_pe, operands, {"negative": 1, "shift": 3}, lanes=lanes)
+
+
+def bitvert(group: int, optimized: bool) -> Element:
+    """A variant of table IV."""
+    count = 16 // group
+    operands = {
+        "x": 128, "totals": count * (7 + group.bit_length()), "sum_all": 12, "choice": 8 * code_bits(group, optimized),
+        "invert": count, "offset": 6, "high": 1,
+    }  # fmt: skip
+    name = f"bitvert_{group}_{'optimized' if optimized else 'plain'}"
+    controls = {"negative": 1, "scale_high": 1, "shift": 3}
+    return _pe(name, bitvert_pe, operands, controls, group=group, optimized=optimized)
+
+
+OURS = _pe(
+    "bitvert",
+    pe,
+    {"x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11, "sum_all": 12, "select_low": 12, "invert_low": 1,
+     "select_high": 12, "invert_high": 1, "piece": 3, "high": 1},
+    {"negative": 1, "scale_high": 1, "shift": 3},
+)  # fmt: skip
+PRAGMATIC = _pe("pragmatic", pragmatic_pe, {"x": 64, "power": 24, "signs": 8, "busy": 8}, {})
+BITLET = _pe("bitlet", bitlet_pe, {"x": 8 * WINDOW, "choice": 8 * WINDOW.bit_length()}, {}, window=WINDOW)
+BITWAVE = _pe("bitwave", bitwave_pe, {"x": 64, "column": 8, "signs": 8}, {"shift": 3})
+VARIANTS = tuple(bitvert(group, optimized) for group in (16, 8, 4) for optimized in (False, True))
+ELEMENTS = (stripes(8), stripes(16), PRAGMATIC, BITLET, BITWAVE, OURS)
+
+# What the PEs of a row or a column share: not counted in a PE, given as a share of it.
+SCHEDULER = Element(
+    "scheduler", scheduler, {"clk": 1, "enable": 1, "bits": 8, "choice": 12, "invert": 1}, outputs=("choice", "invert")
+)
+OPERANDS = Element(
+    "row_operand", row_operand,
+    {"clk": 1, "load": 1, "word": 128, "x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11, "sum_all": 12},
+    outputs=("x_low", "x_high", "sum_low", "sum_high", "sum_all"),
+)  # fmt: skip

