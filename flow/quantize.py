@@ -23,6 +23,13 @@ from flow.canonical import ARRAY_OPERATORS, canonical, prepare
 from flow.errors import FlowError, first_line
 from flow.samples import Arrays, check_samples
 
+# What the host does between two array layers with 8-bit tensors.
+BETWEEN_LAYERS = (
+    "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Flatten", "GlobalAveragePool", "Identity", "MaxPool",
+    "Pad", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Upsample",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -75,6 +82,32 @@ def _check_weights(model: onnx.ModelProto) -> None:
                 )
 
 
+def _left_in_float(model: onnx.ModelProto) -> list[str]:
+    """Names, given where they are missing, of the nodes that 8 bits would harm for nothing: the host runs them.
+
+    Eight bits are for what the array computes and what pools, adds, joins or moves that on the way to the next
+    layer. A tensor that something else has made (Softmax, LayerNorm, a mask of -1e38) keeps its range: so does
+    all that reads it, but for the array's own operators.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    eight_bit = {value.name for value in model.graph.input} | constants
+    left: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type in ARRAY_OPERATORS:
+            kept = all(name in constants for name in node.input[1:2])
+        else:
+            kept = node.op_type in BETWEEN_LAYERS and all(name in eight_bit for name in node.input if name)
+        if kept:
+            eight_bit.update(node.output)
+        else:
+            left.append(node)
+    taken = {node.name for node in model.graph.node if node not in left}
+    for node in left:
+        if not node.name or node.name in taken:
+            node.name = f"{next(iter(node.output), node.op_type)}_in_float"
+    return [node.name for node in left]
+
+
 def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -94,9 +127,12 @@ def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> o
         def get_next(self) -> Arrays | None:
             return next(self.batches, None)
 
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    left = _left_in_float(named)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, str(source))
+        onnx.save(named, str(source))
         previous = logging.root.manager.disable
         logging.disable(logging.WARNING)  # its hints are for those who call it themselves
         try:
@@ -109,6 +145,7 @@ def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> o
                 reduce_range=False,
                 activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
                 weight_type=QuantType.QInt8,
+                nodes_to_exclude=left,
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "QuantizeBias": True},
             )
         except Exception as error:

@@ -7,14 +7,18 @@ python models/train_digits.py
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
+
+Array = NDArray[Any]
 
 FOLDER = Path(__file__).parent
 SEED = 7
@@ -88,14 +92,20 @@ def export(network: DigitsNet, path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def main() -> None:
-    """Train, export, and print what came out."""
-    torch.manual_seed(SEED)
-    torch.set_num_threads(1)  # sums in the same order every time
+def digits() -> tuple[Array, Array, Array, Array]:
+    """Training and test images float32 [N, 1, 8, 8], 0 to 1, and their labels int64 [N]: x, x_test, y, y_test."""
     data = load_digits()
     images = (data.images[:, None] / 16).astype(np.float32)
     labels = data.target.astype(np.int64)
     x, x_test, y, y_test = train_test_split(images, labels, test_size=TEST, random_state=SEED, stratify=labels)
+    return x, x_test, y, y_test
+
+
+def main() -> None:
+    """Train, export, and print what came out."""
+    torch.manual_seed(SEED)
+    torch.set_num_threads(1)  # sums in the same order every time
+    x, x_test, y, y_test = digits()
     network = train(torch.from_numpy(x), torch.from_numpy(y))
     with torch.no_grad():
         answers = network(torch.from_numpy(x_test)).argmax(1).numpy()

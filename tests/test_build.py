@@ -79,6 +79,17 @@ def test_digits_agree_on_every_tier(digits: Path) -> None:
     assert summary["cycles"] == sum(layer["cycles"] for layer in report["layers"])
 
 
+def test_the_transformer_agrees_on_every_tier(tmp_path: Path) -> None:
+    """The vision transformer that ships: tokens are the windows, attention runs on the host."""
+    require_engine("verilator")
+    model = DIGITS.with_name("digits_vit.onnx")
+    report = flow.compile(model, tmp_path / "vit", chosen=flow.pruning("moderate"), array=(4, 4), count=1)
+    assert report.passed
+    assert {layer["op"] for layer in report.layers} == {"Conv", "MatMul", "Gemm"} and len(report.layers) == 14
+    assert all(layer["tier1_mismatches"] == 0 for layer in report.layers)
+    assert report.summary["accuracy"]["int8"] > 0.97
+
+
 def test_the_manifest_lists_every_file(digits: Path) -> None:
     manifest = json.loads((digits / "manifest.json").read_text())
     files = {path.relative_to(digits).as_posix() for path in digits.rglob("*") if path.is_file()}

@@ -55,6 +55,51 @@ def test_quantizing_twice_gives_the_same_bytes() -> None:
     assert first == second
 
 
+def attention_net(masked: bool) -> onnx.ModelProto:
+    """One head of attention over six tokens, with a mask of the largest floats, a residual and LayerNorm; float."""
+    b = Builder(5)
+
+    def real(*shape: int) -> str:
+        return b.constant(np.asarray(b.rng.normal(0, 0.3, shape), np.float32))
+
+    query, key, value = (b.node("Add", b.node("MatMul", "x", real(16, 16)), real(16)) for _ in range(3))
+    scores = b.node("MatMul", query, b.node("Transpose", key, perm=[0, 2, 1]))
+    if masked:
+        mask = np.where(np.arange(6) < 4, 0, np.finfo(np.float32).min).astype(np.float32)
+        scores = b.node("Add", scores, b.constant(mask))
+    mixed = b.node("MatMul", b.node("Softmax", scores, axis=-1), value)
+    y = b.node("Add", "x", b.node("MatMul", mixed, real(16, 16)))
+    y = b.node("LayerNormalization", y, real(16), real(16), axis=-1)
+    return b.model({"x": ["N", 6, 16]}, b.node("MatMul", y, real(16, 4)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_stays_in_float(masked: bool) -> None:
+    """A mask of -3e38 would take all of the 8 bits; products with constant weights run on the array."""
+    model = attention_net(masked)
+    feeds = samples(model, 64)
+    quantized = quantize.quantize(model, feeds).model
+    assert len(importer.cut(quantized, "net").layers) == 5
+    expected, got = host.predict(model, feeds), host.predict(quantized, feeds)
+    assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
+    scales = [
+        float(numpy_helper.to_array(tensor)) for tensor in quantized.graph.initializer
+        if tensor.name.endswith("_scale") and not tensor.dims
+    ]  # fmt: skip
+    assert scales and max(scales) < 100
+    readers = {name for node in quantized.graph.node if node.op_type == "QuantizeLinear" for name in node.input[:1]}
+    for node in quantized.graph.node:
+        if node.op_type in ("Softmax",):
+            assert not readers & set(node.output)
+
+
+def test_what_lies_between_layers_keeps_eight_bits() -> None:
+    """A residual Add and a pool between convolutions are quantized as before: nothing is left in float."""
+    assert quantize._left_in_float(prepare(float_net())) == []
+    names = quantize._left_in_float(prepare(attention_net(True)))
+    assert len(names) == len(set(names)) and all(names)
+
+
 @pytest.mark.parametrize("transposed", [0, 1])
 @pytest.mark.parametrize("biased", [True, False])
 def test_prepare_folds_batch_normalization_into_gemm(transposed: int, biased: bool) -> None:

@@ -27,6 +27,9 @@ SRAM_BIT = 10 / 64 * 28 / 45
 # The same source: 1.3 to 2.6 nJ for 64 bits of DRAM. The lower end, per byte.
 DRAM_BYTE = 1300 / 8
 
+# The authors' simulator has 1 nJ for 64 bits (yc2367/BitSim, sim/sim/bitlet.py).
+DRAM_BYTE_AUTHORS = 1000 / 8
+
 # pJ a cycle of one PE. Of the bit-serial ones by the paper's table V. Of SparTen (one 8-bit product with prefix sum
 # and priority encoder) and ANT (16 lanes of 6 bits) the authors' simulator has the values before placement and
 # routing, for which it counts 1.5 (yc2367/BitSim, sim/sim/sparten.py and ant.py).
