@@ -11,12 +11,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from nbclient import NotebookClient
 
 from flow.engines.base import RESET_EDGES, Scope
 from flow.engines.icarus import IcarusEngine
@@ -111,6 +114,23 @@ def test_outputs_lists_all_there_is(tutorial: tuple[Path, list[str]]) -> None:
     report = json.loads((build / "report.json").read_text())
     keys = set(report) | set(report["summary"]) | set(report["layers"][0]) | set(report["summary"]["accuracy"])
     assert keys <= named, keys - named
+
+
+# -------------------------------------------------------------------------------- notebook
+
+
+def test_the_notebook_runs_and_says_what_it_shows() -> None:
+    """Every cell anew; cycles and verdict are those that are stored, accuracies may differ in their last digits."""
+    shown = nbformat.read(DOCS / "notebook.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    fresh = deepcopy(shown)
+    NotebookClient(fresh, timeout=500, resources={"metadata": {"path": str(ROOT)}}).execute()
+    for old, new in zip(shown.cells, fresh.cells, strict=True):
+        if old.cell_type == "code":
+            assert [output.output_type for output in old.outputs] == [output.output_type for output in new.outputs]
+            for before, after in zip(old.outputs, new.outputs, strict=True):
+                if "cycles" in before.get("text", "") or "array" in before.get("text", ""):
+                    assert before.text == after.text
+    assert "pass 15,391 cycles" in json.dumps(shown)
 
 
 # -------------------------------------------------------------------------------- links
