@@ -112,12 +112,22 @@ def tune(
     means: frozenset[str],
     advance: Callable[[], None] = lambda: None,
 ) -> Tuned:
-    """The network within `bits` per weight; `block` channels share one N.
+    """The network within `bits` per weight; `block` channels share one N. See `refined`."""
+    return refined(network, known, spend(network.layers, found.curves, bits, block), means, advance)
 
-    Scale search and compensation help most networks and harm some: the best of `tries` on the calibration
-    samples is taken. `advance` is called after each layer of each try.
+
+def refined(
+    network: Network,
+    known: Data,
+    allocation: Allocation,
+    means: frozenset[str],
+    advance: Callable[[], None] = lambda: None,
+) -> Tuned:
+    """The network pruned by `allocation` (N of every channel), its weights refined on the calibration samples.
+
+    Scale search and compensation help most networks and harm some: the best of `tries` on those samples is taken.
+    `advance` is called after each layer of each try.
     """
-    allocation = spend(network.layers, found.curves, bits, block)
     made = [_refined(network, known, allocation, chosen, advance) for chosen in tries(network, means)]
     return min(made, key=lambda tuned: tuned.divergence)
 

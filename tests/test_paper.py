@@ -313,6 +313,25 @@ def test_ours_is_faster_with_no_more_noise() -> None:
         assert all(len(set(part)) == 1 for part in np.array_split(np.sort(n), max(len(n) // 32, 1)))
 
 
+def test_cycles_are_spent_where_they_save_most_error() -> None:
+    """Two blocks of equal cost: the one that loses less is pruned; the brute force finds nothing better."""
+    layers = layers_of((64, 32, 256), (64, 32, 256))
+    steep, flat = (np.outer(np.ones(32), np.arange(7.0) ** 2 * weight) for weight in (5, 1))
+    tradeoff = pruned.Tradeoff(layers, {"l0": steep, "l1": flat}, ArrayConfig())
+    each = 16 * 4  # tiles x steps: cycles of one column
+    for budget in range(4, 17):
+        found = tradeoff.within_cycles(budget * each)
+        n = [int(found.allocation[name][0]) for name in ("l0", "l1")]
+        spent = sum(8 - columns for columns in n)
+        assert spent <= budget
+        reachable = [
+            32 * (5 * a**2 + b**2) for a in range(7) for b in range(7) if 16 - a - b <= spent
+        ]  # fmt: skip
+        assert found.noise == min(reachable)
+    again = tradeoff.within_error(found.noise)
+    assert again.noise <= found.noise
+
+
 def test_noise_is_that_of_the_decoded_weights() -> None:
     (layer,) = layers_of((100, 8, 1))
     encoded, _ = prune(layer.weights, np.full(8, 4), "optimal")

@@ -9,7 +9,7 @@ the same of accuracy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from bench.paper.memory import BYTES_PER_CYCLE
 from flow.allocate import CHANNELS_PARALLEL, PRESETS, Allocation, allocate, channel_bits
-from flow.budget import EVERY_N
+from flow.budget import EVERY_N, RANKED_BY
 from flow.encoding import BBS
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer
 from flow.prune import prune
 
 MOST_WEIGHTS = 1_000_000  # of one layer whose error is measured; of larger ones every n-th channel is
-HALVINGS = 60
+HALVINGS = 80
 
 Double = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """N of every channel, and the weights' noise, summed over the layers."""
+    """N of every channel, and the error that it makes: noise of the weights, unless other curves were given."""
 
     allocation: Allocation
     noise: float
@@ -50,42 +50,67 @@ def preset(name: str, layers: Sequence[ArrayLayer]) -> Pruned:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Channels that share one N, float64 [blocks, N = 0 to 6]: noise and cycles."""
+    """Channels that share one N, float64 [blocks, N = 0 to 6]: error and cycles."""
 
     channels: NDArray[np.int64]  # [channels], each one's block
-    noise: Double
+    errors: Double
     cycles: Double
 
 
+class Tradeoff:
+    """Time against error over the blocks of 32 channels: a Lagrangian, its multiplier found by bisection.
+
+    `curves`: error of every channel at N = 0 to 6, float64 [channels, 7], by layer name.
+    """
+
+    def __init__(self, layers: Sequence[ArrayLayer], curves: Mapping[str, Double], config: ArrayConfig) -> None:
+        self.layers = layers
+        self.blocks = [_blocks(layer, curves[layer.name], config) for layer in layers]
+
+    def within_error(self, error: float) -> Pruned:
+        """The fastest allocation with at most that error."""
+        return self._search(lambda chosen: self._sum("errors", chosen) <= error, dearer=True)
+
+    def within_cycles(self, cycles: float) -> Pruned:
+        """The allocation of the least error that takes at most so many cycles, DRAM counted block by block."""
+        return self._search(lambda chosen: self._sum("cycles", chosen) <= cycles, dearer=False)
+
+    def _at(self, price: float) -> list[NDArray[np.int64]]:
+        """The best N of every block when a cycle is worth `price` of error."""
+        return [(block.errors + price * block.cycles).argmin(axis=1) for block in self.blocks]
+
+    def _sum(self, what: str, chosen: list[NDArray[np.int64]]) -> float:
+        pairs = zip(self.blocks, chosen, strict=True)
+        return float(sum(np.take_along_axis(getattr(block, what), n[:, None], 1).sum() for block, n in pairs))
+
+    def _search(self, holds: Callable[[list[NDArray[np.int64]]], bool], dearer: bool) -> Pruned:
+        """The highest price that holds (`dearer`), or the lowest."""
+        low, high = 1e-30, 1e30
+        for _ in range(HALVINGS):
+            middle = float(np.sqrt(low * high))
+            if holds(self._at(middle)) == dearer:
+                low = middle
+            else:
+                high = middle
+        chosen = self._at(low if dearer else high)
+        allocation = {
+            layer.name: n[block.channels].astype(np.int64)
+            for layer, block, n in zip(self.layers, self.blocks, chosen, strict=True)
+        }
+        return Pruned(allocation, self._sum("errors", chosen))
+
+
 def ours(layers: Sequence[ArrayLayer], noise: float, config: ArrayConfig) -> Pruned:
-    """The fastest allocation with at most that noise: a Lagrangian, its multiplier found by bisection."""
-    blocks = [_blocks(layer, config) for layer in layers]
-
-    def at(price: float) -> tuple[list[NDArray[np.int64]], float]:
-        """The best N of every block when a cycle is worth `price` of noise."""
-        chosen = [(block.noise + price * block.cycles).argmin(axis=1) for block in blocks]
-        lost = (np.take_along_axis(block.noise, n[:, None], 1).sum() for block, n in zip(blocks, chosen, strict=True))
-        return chosen, float(sum(lost))
-
-    low, high = 0.0, 1.0
-    while at(high)[1] <= noise and high < 1e30:
-        high *= 16
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if at(middle)[1] <= noise else (low, middle)
-    chosen, reached = at(low)
-    allocation = {
-        layer.name: n[block.channels].astype(np.int64) for layer, block, n in zip(layers, blocks, chosen, strict=True)
-    }
-    return Pruned(allocation, reached)
+    """The fastest allocation with at most that noise in the weights."""
+    curves = {layer.name: np.stack([noises(layer, int(n), "optimal") for n in EVERY_N], axis=1) for layer in layers}
+    return Tradeoff(layers, curves, config).within_error(noise)
 
 
-def _blocks(layer: ArrayLayer, config: ArrayConfig) -> _Blocks:
-    """Blocks of 32 channels of one conv group, in the order of their scales, and what each N does to them."""
-    curve = np.stack([noises(layer, int(n), "optimal") for n in EVERY_N], axis=1)
+def _blocks(layer: ArrayLayer, curve: Double, config: ArrayConfig) -> _Blocks:
+    """Blocks of 32 channels of one conv group, in the order of what pruning costs them."""
     size = layer.channels // layer.groups
     per_group = -(-size // CHANNELS_PARALLEL)
-    order = np.argsort(-layer.weight_scales.reshape(layer.groups, size), axis=1, kind="stable")
+    order = np.argsort(-curve[:, RANKED_BY].reshape(layer.groups, size), axis=1, kind="stable")
     rank = np.argsort(order, axis=1)
     channels = (np.arange(layer.groups)[:, None] * per_group + rank // CHANNELS_PARALLEL).reshape(-1)
     summed = np.zeros((layer.groups * per_group, len(EVERY_N)))

@@ -304,7 +304,7 @@ def fig12(results: Results) -> Section:
             STAND_INS,
             "Bold rows: with a preset's noise in the weights (drawn weights); with no fewer right answers and no more "
             "divergence than a preset on half of the test samples, top-1 and divergence of the other half beside it "
-            "(networks given).",
+            "(networks given; N by what a block costs and the time it saves, or by its bits: the fastest).",
         ],
         "×",
         [_matrix("Speed-up over Stripes, DRAM counted", results, lambda study, s: f"{_speedup(study, s):.2f}"),
@@ -595,8 +595,8 @@ def fig16(results: Results) -> Section:
         [
             "The paper has ResNet-50 on ImageNet; here the networks given. The loss is the divergence of the answers "
             "from the network's own, which is finer than top-1 on small test sets; top-1 stands beside it.",
-            "BBS: zero-point shifting for every N and β; ours: budgets of bits. Energy and delay as in figures 12 and "
-            "13, DRAM counted.",
+            "BBS: zero-point shifting for every N and β; ours: budgets of bits and of cycles. Energy and delay as in "
+            "figures 12 and 13, DRAM counted.",
         ],
         "",
         tables,
@@ -617,7 +617,7 @@ def _pareto(trained: Trained, front: Sequence[Design], base: float) -> Table:
 
 
 def _scatter(designs: Sequence[Design], front: Sequence[Design], base: float) -> Callable[[Figure], None]:
-    looks = {"BBS, N and β": (SKY, "o"), "ours, bits": (VERMILION, "D"), "stripes": (GREY, "s"),
+    looks = {"BBS, N and β": (SKY, "o"), "ours": (VERMILION, "D"), "stripes": (GREY, "s"),
              "pragmatic": (PINK, "v"), "bitlet": (ORANGE, "^"), "bitwave": (GREEN, "P")}  # fmt: skip
 
     def paint(figure: Figure) -> None:
