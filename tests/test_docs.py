@@ -170,7 +170,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_index() -> None:
     named = {link.partition("#")[0] for link in links(DOCS / "index.md")}
-    assert named == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    assert named == {page.name for kind in ("*.md", "*.ipynb") for page in DOCS.glob(kind)} - {"index.md"}
 
 
 def test_files_the_docs_name_exist() -> None:
