@@ -57,7 +57,7 @@ def main(
         sys.exit(2)
     (output / "paper.html").write_text(page.html(made, [given.name for given in sources], seconds))
     (output / "paper.json").write_text(page.as_json(made))
-    _print(made)
+    _print(made, every=bool(only))
     click.echo(f"{seconds:.0f} s. All values, with what differs: {output / 'paper.html'}")
 
 
@@ -100,14 +100,14 @@ def _sources(networks: tuple[Path, ...], data: Path | None) -> list[Source]:
     return found
 
 
-def _print(sections: list[Section]) -> None:
-    """What the paper has numbers for, and what goes beyond it."""
+def _print(sections: list[Section], every: bool) -> None:
+    """What the paper has numbers for, and what goes beyond it; `every` row of sections that were asked for."""
     table = Table(box=None, pad_edge=False)
     for name in ("section", "what", "ours", "paper", "ratio"):
         table.add_column(name, justify="left" if name in ("section", "what") else "right", no_wrap=True)
     for section in sections:
         for row in section.rows:
-            if row.paper is not None or row.bold or section.key == "rtl":
+            if every or row.paper is not None or row.bold or section.key == "rtl":
                 cells = page.digits(row.ours), page.digits(row.paper), page.digits(row.ratio)
                 table.add_row(section.key, row.what, *cells, style="bold" if row.bold else None)
     Console(width=130).print(table)
