@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
+import logging
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,8 +20,7 @@ from flow.allocate import PRESETS
 from flow.budget import least_bits
 from flow.canonical import prepare
 from flow.compress import DATA_FREE, Compressed, Pruning, encode, pruning
-from flow.cosim import cosimulate, run_dense
-from flow.cycles import layer_cycles
+from flow.cosim import LayerRun, SampleRun, cosimulate, run_dense, speed
 from flow.diagnosis import diagnose
 from flow.encoding import BBS
 from flow.errors import FlowError
@@ -30,38 +29,33 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, modules
 from flow.inspection import Inspection, inspection, refusal
 from flow.network import Network
+from flow.pieces import PIECE, PIECE_SLOW, Plan, plan
+from flow.progress import Stages, duration, silent
 from flow.samples import Samples
 from flow.schedule import Program, layout, schedule
+from flow.workers import Design, Kept, Workers, kept_runs, workers
+
+log = logging.getLogger("flow")
 
 SWEEP = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)  # budgets of a plot
 SAMPLES = 4  # simulated unless the user says otherwise, fewer when they take more than FAST or SLOW cycles
 
 
+FORECAST = 4 * PIECE  # cycles x processing elements that are worth a forecast
 STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Cycles simulated unless the user asks for more: over all samples, and on dense PEs."""
+    """Cycles simulated unless the user asks for more: over all samples, on dense PEs; and what one run may take."""
 
     samples: int
     dense: int
+    piece: int  # cycles x processing elements
 
 
-FAST = Budget(samples=2_000_000, dense=1_000_000)
-SLOW = Budget(samples=30_000, dense=100_000)
-
-
-class Stages(Protocol):
-    """Progress: `with stage(name, total) as advance`, where `advance()` says that one of `total` is done."""
-
-    def __call__(self, name: str, total: int | None = None) -> AbstractContextManager[Callable[[], None]]: ...
-
-
-@contextmanager
-def silent(name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-    """No progress shown."""
-    yield lambda: None
+FAST = Budget(samples=2_000_000, dense=1_000_000, piece=PIECE)
+SLOW = Budget(samples=30_000, dense=100_000, piece=PIECE_SLOW)
 
 
 def compile(
@@ -74,23 +68,26 @@ def compile(
     array: tuple[int, int] | None = None,
     engine: str | None = None,
     count: int | None = None,
+    coverage: float = 1.0,
+    scheduler: str | None = None,
+    processes: int | None = None,
     force: bool = False,
     resume: bool = False,
     stage: Stages = silent,
 ) -> report.Report:
     """One shot: network in; pruned network, RTL, vectors, co-simulation, verdict and report in `output`.
 
-    `array` is (rows, columns); `count` samples are simulated. The files of samples default to
-    MODEL_calibration.npz and MODEL_test.npz beside the model. `force` replaces an earlier build; `resume` gives the
-    report of one of the same request if it is whole, and else makes it again.
-    FlowError when an input cannot be used; `output` is then as it was.
+    `array` is (rows, columns); `count` samples are simulated, `coverage`, `scheduler` and `processes` as in `cosim`.
+    The files of samples default to MODEL_calibration.npz and MODEL_test.npz beside the model. `force` replaces an
+    earlier build; `resume` gives the report of one of the same request if it is whole; else it is made again, but
+    for what a stopped run has simulated. FlowError when an input cannot be used; `output` is then as it was.
     """
     model, output, chosen = Path(model), Path(output), chosen or pruning()
     simulator, notes = engines.select(engine)
     config = _array(array, simulator, notes)
     dense_config = config.dense()
     source = importer.load(model)
-    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count)
+    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count, coverage)
     if resume and not force and (done := artefacts.finished(output, request)):
         return report.Report(**done)
     artefacts.check_output(output, force or resume)
@@ -102,23 +99,30 @@ def compile(
     with stage("schedule"):
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
-        simulated = given.first(_count(count, given, program, simulator, notes))
+        plans = [plan(each, _budget(simulator).piece, coverage) for each in (program, dense)]
+        simulated = given.first(_count(count, given, plans[0], simulator, notes))
 
-    with artefacts.output_folder(output, force or resume) as folder, tempfile.TemporaryDirectory() as scratch:
+    with (
+        artefacts.output_folder(output, force or resume) as folder,
+        tempfile.TemporaryDirectory() as scratch,
+        workers(scheduler, processes) as hands,
+        kept_runs(json.dumps(request), resume) as kept,
+    ):
         with stage("emit Verilog and VHDL"):
             device, dense_device = emit(config, folder), emit(dense_config, Path(scratch))
-        with stage(f"build simulators: {simulator.version()}", 2) as advance:
-            rtl, dense_rtl = engines.open_all(simulator, [device, dense_device], advance)
-        with stage("co-simulate", simulated.count * len(program.layers)) as advance:
-            runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
-        with stage("co-simulate dense PEs", len(dense.layers)) as advance:
-            dense_runs = run_dense(dense, dense_rtl, runs[0], _budget(simulator).dense, _threads(simulator), advance)
-            if len(dense_runs) < len(dense.layers):
-                modelled = len(dense.layers) - len(dense_runs)
-                notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
+        bench = _Bench(simulator, hands, kept)
+        rtl = next(iter(bench.built([device, dense_device] if coverage else [], stage)), None)
+        runs = _co_simulate(compressed.network, plans[0], bench.remote(config, device), simulated, hands.count, stage)
+        dense_runs: dict[str, LayerRun] = {}
+        if coverage:
+            dense_rtl, budget = bench.remote(dense_config, dense_device), _budget(simulator).dense
+            with stage("co-simulate dense PEs", plans[1].cycles) as advance:
+                dense_runs = run_dense(plans[1], dense_rtl, runs[0], budget, hands.count, advance)
+        if modelled := len(dense.layers) - len(dense_runs):
+            notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
-            accuracy = verdict.measure(taken.source, compressed, given, simulated, runs)
+            accuracy = verdict.measure(taken.source, compressed, given, simulated if coverage else None, runs)
             _note_labels(given, accuracy, notes)
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
         with stage("write vectors and report"):
@@ -195,11 +199,19 @@ def cosim(
     *,
     engine: str | None = None,
     count: int | None = None,
+    coverage: float = 1.0,
+    scheduler: str | None = None,
+    processes: int | None = None,
     fault: str | None = None,
+    resume: bool = False,
     stage: Stages = silent,
 ) -> report.Report:
     """Simulates an earlier build again, from its own files; `folder` stays as it is.
 
+    `coverage` is the least share of each layer's MACs to go through RTL, 0 to 1: below 1 a seeded sample of tiles,
+    the rest by the bit-true reference. Simulations run in `processes` on this machine (default: as many as it has
+    processors), or on the Dask cluster at `scheduler` (tcp://HOST:PORT). `resume` goes on where a run of this build
+    was stopped.
     `fault` is BLOCK:KIND of `flow.hardware.faults`, put into the Verilog that is simulated. What goes wrong is
     located, with a waveform in the folder `folder`-waveforms.
     FlowError when it is no build, was changed, or holds fewer than `count` samples.
@@ -212,25 +224,68 @@ def cosim(
         compressed, given = build.compressed, build.samples
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
-        simulated = given.first(_count(count, given, program, simulator, notes))
-    with tempfile.TemporaryDirectory() as scratch:
+        work = plan(program, _budget(simulator).piece, coverage)
+        simulated = given.first(_count(count, given, work, simulator, notes))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        workers(scheduler, processes) as hands,
+        kept_runs(f"cosim {artefacts.sha256(folder / artefacts.MANIFEST)}", resume) as kept,
+    ):
         design = build.device if broken is None else _broken(build.device, build.config, broken, Path(scratch), notes)
-        with stage(f"build simulator: {simulator.version()}", 1) as advance:
-            (rtl,) = engines.open_all(simulator, [design], advance)
-            if broken is not None and not isinstance(rtl, engines.Recorder):
-                raise FlowError(f"--fault breaks the Verilog, which {simulator.name} does not run; "
-                                "add --engine verilator or --engine icarus")  # fmt: skip
-        with stage("co-simulate", simulated.count * len(program.layers)) as advance:
-            runs = cosimulate(compressed.network, program, rtl, simulated, _threads(simulator), advance)
+        bench = _Bench(simulator, hands, kept)
+        rtl = next(iter(bench.built([design] if coverage else [], stage)), None)
+        if broken is not None and not isinstance(rtl, engines.Recorder):
+            raise FlowError("--fault breaks the Verilog that is simulated, but none is; leave out --coverage 0"
+                            if rtl is None else f"--fault breaks the Verilog, which {simulator.name} does not run; "
+                            "add --engine verilator or --engine icarus")  # fmt: skip
+        runs = _co_simulate(
+            compressed.network, work, bench.remote(build.config, design), simulated, hands.count, stage
+        )  # fmt: skip
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
-            accuracy = verdict.measure(None, compressed, given, simulated, runs)
+            accuracy = verdict.measure(None, compressed, given, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
     return report.simulated(
         build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, findings, notes
     )
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What simulates: the engine, the workers that run it, the folder that keeps their results."""
+
+    engine: engines.Engine
+    hands: Workers
+    kept: Path
+
+    def built(self, devices: list[engines.Device], stage: Stages) -> list[engines.Simulator]:
+        """The devices' simulators in this process; the workers find what was compiled for them."""
+        if not devices:
+            return []
+        with stage(f"build simulators: {self.engine.version()}", len(devices)) as advance:
+            return engines.open_all(self.engine, devices, advance)
+
+    def remote(self, config: ArrayConfig, device: engines.Device) -> Kept:
+        """The device's simulator on the workers."""
+        design = Design.of(self.engine.name, config, device)
+        return Kept(self.hands.simulator(design), design, self.engine.version(), self.kept)
+
+
+def _co_simulate(
+    network: Network, work: Plan, rtl: Kept, given: Samples, parallel: int, stage: Stages
+) -> list[SampleRun]:
+    """All samples through the RTL, so many pieces at a time; what takes long says beforehand how long."""
+    cycles = given.count * work.cycles
+    if cycles * work.program.config.elements > FORECAST:
+        rate = parallel * speed(work, rtl.simulator)
+        log.info(
+            "About %s: %s cycles at %s a second in %d processes.", duration(cycles / rate), f"{cycles:,}",
+            f"{rate:,.0f}", parallel,
+        )  # fmt: skip
+    with stage("co-simulate", cycles) as advance:
+        return cosimulate(network, work, rtl, given, parallel, advance)
 
 
 def _broken(
@@ -276,7 +331,7 @@ class _Imported:
 
 def _request(
     source: onnx.ModelProto, model: Path, chosen: Pruning, calibration: str | Path | None,
-    evaluate: str | Path | None, config: ArrayConfig, simulator: engines.Engine, count: int | None,
+    evaluate: str | Path | None, config: ArrayConfig, simulator: engines.Engine, count: int | None, coverage: float,
 ) -> dict[str, Any]:  # fmt: skip
     """All that a build depends on, in terms of JSON: equal requests give equal builds."""
     files = (_given(calibration, model, "calibration"), _given(evaluate, model, "test"))
@@ -289,6 +344,7 @@ def _request(
         "pruning": asdict(chosen) | {"means": list(chosen.means)},
         "array": asdict(config),
         "samples": count,
+        "coverage": coverage,
         "environment": report.environment(simulator.version()),
     }
 
@@ -393,7 +449,7 @@ def _budget(simulator: engines.Engine) -> Budget:
     return FAST if simulator.fast else SLOW
 
 
-def _count(count: int | None, given: Samples, program: Program, simulator: engines.Engine, notes: list[str]) -> int:
+def _count(count: int | None, given: Samples, work: Plan, simulator: engines.Engine, notes: list[str]) -> int:
     """How many samples are simulated."""
     if count is not None:
         if not 1 <= count <= given.count:
@@ -402,12 +458,9 @@ def _count(count: int | None, given: Samples, program: Program, simulator: engin
                 f"but they are {count}; change --samples"
             )
         return count
-    cycles = sum(layer_cycles(scheduled, program.config) for scheduled in program.layers)
-    affordable = max(1, _budget(simulator).samples // cycles)
+    cycles = work.cycles
+    affordable = max(1, _budget(simulator).samples // cycles) if cycles else 1
     if affordable < min(SAMPLES, given.count):
-        notes.append(f"One sample takes about {cycles:,} cycles: {affordable} simulated; --samples K asks for more.")
+        taken = f"One sample takes about {cycles:,} cycles" if cycles else "Nothing goes through RTL"
+        notes.append(f"{taken}: {affordable} simulated; --samples K asks for more.")
     return min(SAMPLES, given.count, affordable)
-
-
-def _threads(simulator: engines.Engine) -> int:
-    return (os.cpu_count() or 1) if simulator.parallel else 1

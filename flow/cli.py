@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import click
@@ -21,8 +24,10 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -33,6 +38,7 @@ from flow.encoding import BBS
 from flow.engines import ENGINES
 from flow.errors import FlowError
 from flow.inspection import Inspection
+from flow.progress import Advance, Stages, duration, silent
 from flow.prune import METHODS
 from flow.refine import REFINEMENTS
 from flow.report import Report
@@ -40,6 +46,9 @@ from flow.report import Report
 WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
 out = Console(highlight=False, width=WIDTH)
 err = Console(stderr=True, highlight=False)
+log = logging.getLogger("flow")
+COUNTABLE = 1000  # more of something are shown in percent
+SECONDS_SAID = 60  # between two lines of progress where there is no terminal
 
 Command = Callable[..., None]
 
@@ -52,14 +61,32 @@ def _version() -> str:
 
 
 @contextmanager
-def stage(name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-    """One step of the pipeline as a line on stderr; with a total, a bar."""
+def stage(name: str, total: int | None = None) -> Iterator[Advance]:
+    """One step of the pipeline as a line on stderr; with a total, a bar. Without a terminal a line a minute."""
     columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(24)]
     if total:
-        columns.append(MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=err, disable=not err.is_terminal) as progress:
+        columns.append(MofNCompleteColumn() if total <= COUNTABLE else TaskProgressColumn())
+    columns.append(TimeElapsedColumn())
+    if total:
+        columns.append(TimeRemainingColumn(compact=True))
+    begin = said = time.monotonic()
+    lock = Lock()  # told from many threads
+    total_done = 0
+
+    def advance(done: int = 1) -> None:
+        nonlocal total_done, said
+        with lock:
+            total_done += done
+            progress.advance(task, done)
+            now = time.monotonic()
+            if total and total_done < total and not err.is_terminal and now - said >= SECONDS_SAID:
+                said = now
+                left = duration((now - begin) * (total - total_done) / total_done)
+                log.info("%s: %.0f %%, about %s left.", name, 100 * total_done / total, left)
+
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task(name[:42], total=total)
-        yield lambda: progress.advance(task)
+        yield advance
         progress.update(task, total=total or 1, completed=total or 1)
 
 
@@ -136,9 +163,24 @@ array = click.option(
     help="Size of the array; default 16x32, 4x4 for the slow engines. As many channels as columns share one N.",
 )
 resume = click.option(
-    "--resume", is_flag=True, help="Keep an earlier build of the same request if it is whole, else make it again."
+    "--resume", is_flag=True, help="Keep an earlier build of the same request if it is whole, else go on with it."
 )
-count = click.option("--samples", "count", type=int, metavar="K", help="How many samples to simulate.")
+
+
+def _simulation_options(command: Command) -> Command:
+    options = [
+        click.option("--samples", "count", type=int, metavar="K", help="How many samples to simulate."),
+        click.option(
+            "--coverage", type=float, default=1.0, metavar="SHARE",
+            help="Least share of each layer to simulate in RTL, 0 to 1, a sample of its tiles; default 1.",
+        ),
+        click.option(
+            "--scheduler", metavar="tcp://HOST:PORT",
+            help="Dask scheduler whose workers simulate; default: this machine.",
+        ),
+        click.option("--processes", type=int, metavar="P", help="Processes here; default: the processors."),
+    ]  # fmt: skip
+    return _with(command, options)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -193,20 +235,20 @@ def compress(
 @_data_options
 @array
 @_engine_option
-@count
+@_simulation_options
 @force
 @resume
 @as_json
 def compile(
     model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
-    array: tuple[int, int] | None,
-    engine: str | None, count: int | None, force: bool, resume: bool, as_json: bool,
+    array: tuple[int, int] | None, engine: str | None, count: int | None, coverage: float, scheduler: str | None,
+    processes: int | None, force: bool, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Prune, write RTL and vectors, co-simulate, judge."""
     report = build.compile(
         model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, engine=engine, count=count, force=force, resume=resume,
-        stage=_stage(as_json),
+        evaluate=evaluate, array=array, engine=engine, count=count, coverage=coverage, scheduler=scheduler,
+        processes=processes, force=force, resume=resume, stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
 
@@ -214,12 +256,19 @@ def compile(
 @bbs.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @_engine_option
-@count
+@_simulation_options
 @click.option("--fault", metavar="BLOCK:KIND", help="Break a hardware block first, to see it caught and found.")
+@click.option("--resume", is_flag=True, help="Go on where a run of this build was stopped.")
 @as_json
-def cosim(folder: Path, engine: str | None, count: int | None, fault: str | None, as_json: bool) -> None:
+def cosim(
+    folder: Path, engine: str | None, count: int | None, coverage: float, scheduler: str | None,
+    processes: int | None, fault: str | None, resume: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Co-simulate an earlier build again, from its own files."""
-    report = build.cosim(folder, engine=engine, count=count, fault=fault, stage=_stage(as_json))
+    report = build.cosim(
+        folder, engine=engine, count=count, coverage=coverage, scheduler=scheduler, processes=processes, fault=fault,
+        resume=resume, stage=_stage(as_json),
+    )  # fmt: skip
     _finish(report, as_json, f"{folder} is as it was.")
 
 
@@ -239,8 +288,21 @@ def verify(folder: Path, as_json: bool) -> None:
     sys.exit(1 if differences.any else 0)
 
 
-def _stage(as_json: bool) -> build.Stages:
-    return build.silent if as_json and not err.is_terminal else stage
+def _stage(as_json: bool) -> Stages:
+    """Progress, and what the flow says on its way, on stderr; with --json in a pipe neither."""
+    if as_json and not err.is_terminal:
+        return silent
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(_Said())
+    return stage
+
+
+class _Said(logging.Handler):
+    """What the flow logs, as the notes are shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(record.getMessage(), style="dim", soft_wrap=True, markup=False)
 
 
 def _finish(report: Report, as_json: bool, where: str) -> None:
@@ -320,8 +382,10 @@ def _print_distance(accuracy: dict[str, Any]) -> None:
 def _layer_table(report: Report) -> Table:
     table = Table(box=None, pad_edge=False)
     simulated = "cycles" in report.summary
+    sampled = report.summary.get("rtl_share", 1) < 1
     heads = ["layer", "operator", "N: channels", "bits", "SQNR dB"]
     heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"] if simulated else ["MSE", "KL", "sensitive"]
+    heads += ["RTL %"] if sampled else []
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number < 3 else "right", no_wrap=number > 0, overflow="fold")
     for layer in report.layers:
@@ -343,6 +407,8 @@ def _layer_table(report: Report) -> Table:
             ]
         else:
             cells += [f"{layer['weight_mse']:.2f}", f"{layer['weight_kl']:.4f}", str(layer["sensitive_channels"])]
+        if sampled:
+            cells.append(f"{100 * layer['rtl_share']:.2f}")
         table.add_row(*cells)
     return table
 
@@ -359,11 +425,15 @@ def _print_verdict(report: Report) -> None:
     for finding in report.findings:
         text = f"Tier {finding['tier']}, cause: {finding['cause']}. {finding['text']}."
         out.print(text, soft_wrap=True, markup=False)
+    share = summary["rtl_share"]
+    if share < 1:
+        of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
+        out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
     out.print(
-        f"Verdict: [bold]{summary['verdict']}[/bold]. {samples} on a {summary['array']} array by "
-        f"{summary['engine']}: {summary['tier1_mismatches']} of {summary['elements']:,} elements differ from "
-        f"the integer reference, {summary['tier2_mismatches']} from ONNX Runtime (by at most "
-        f"{summary['tier2_max_lsb']} LSB).",
+        f"Verdict: [bold]{summary['verdict'] or 'none'}[/bold]. {samples} on a {summary['array']} array by "
+        f"{summary['engine'] if share else 'the integer reference'}: {summary['tier1_mismatches']} of "
+        f"{summary['elements']:,} elements differ from the integer reference, {summary['tier2_mismatches']} from ONNX "
+        f"Runtime (by at most {summary['tier2_max_lsb']} LSB).",
         soft_wrap=True,
     )
 

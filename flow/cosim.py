@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow import host, reference
 from flow.cycles import layer_cycles
-from flow.engines.base import DeviceError, Simulator
+from flow.engines.base import DeviceError, Result, Simulator
 from flow.hardware.config import ArrayConfig
 from flow.network import ArrayLayer, Network
+from flow.pieces import Piece, Plan, cut, memories, whole
+from flow.progress import Advance, ignore
 from flow.samples import Samples
-from flow.schedule import Bytes, LayerSchedule, Program, activation_words, output_rows, output_words
+from flow.schedule import Bytes, LayerSchedule, Program, output_rows, output_words
+
+T = TypeVar("T")
+R = TypeVar("R")
+PROBE = 0.3  # seconds
+Each = Callable[[Callable[[Piece], Result | str], Sequence[Piece]], Iterable[Result | str]]
 
 
 @dataclass(frozen=True)
@@ -43,15 +51,21 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class LayerRun:
-    """One layer of one sample: what went in, what the RTL gave, and where it first left the reference."""
+    """One layer of one sample: what went in, what the RTL gave, and where it first left the reference.
+
+    `simulated` outputs are the RTL's, the others the reference's. `cycles` of a layer in pieces are the cycle
+    model's, and what the pieces took beyond the model's count for them.
+    """
 
     layer: ArrayLayer
     tensor: NDArray[Any]  # 8-bit ONNX input tensor, batch of one
-    rows: NDArray[Any]  # RTL: int8 codes or int32 sums [positions, channels]
+    rows: NDArray[Any]  # int8 codes or int32 sums [positions, channels]
     cycles: int
     mismatches: int  # tier 1b
     first_mismatch: Mismatch | None
     failure: str | None = None  # the RTL never finished, or wrote beyond its memory; rows are 0 then
+    simulated: int = 0
+    pieces: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,84 +129,140 @@ def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
     return 1000 + 4 * (scheduled.ideal_cycles + drains + loads + 64 * len(scheduled.blocks))
 
 
-def run_layer(scheduled: LayerSchedule, program: Program, simulator: Simulator, tensor: NDArray[Any]) -> LayerRun:
-    """One layer of one sample through the RTL."""
+def run_layer(
+    scheduled: LayerSchedule,
+    program: Program,
+    simulator: Simulator,
+    tensor: NDArray[Any],
+    pieces: Sequence[Piece] | None = None,
+    each: Each = map,
+    advance: Advance = ignore,
+) -> LayerRun:
+    """One layer of one sample through the RTL: whole, or in these `pieces`; `each` is what maps over them.
+
+    Where no piece is, the result is the reference's. `advance` is told of every piece's cycles.
+    """
     layer, config = scheduled.layer, program.config
     codes = layer.input_quantization.to_int8(tensor)
-    memories = dict(program.memories)
-    memories["activation"] = activation_words(scheduled, reference.windows(layer, codes), config)
-    depths = {"output": scheduled.output_words}
-    limit = cycle_limit(scheduled, config)
-    want = expected_rows(layer, codes)
-    try:
-        result = simulator.run(memories, scheduled.first, len(scheduled.blocks), depths, limit)
-    except DeviceError as error:
-        return LayerRun(layer, tensor, np.zeros_like(want), limit, want.size, None, str(error))
-    rows = output_rows(scheduled, result.memories["output"], config)
+    want, windows = expected_rows(layer, codes), reference.windows(layer, codes)
+    rows, simulated = want.copy(), 0
+    jobs = (whole(scheduled),) if pieces is None else pieces
+    beyond = 0
+
+    def work(piece: Piece) -> Result | str:
+        read, limit = memories(piece, program, windows), cycle_limit(piece.scheduled, config)
+        try:
+            return simulator.run(read, 0, len(piece.parts), {"output": piece.scheduled.output_words}, limit)
+        except DeviceError as error:
+            return str(error)
+        finally:
+            advance(layer_cycles(piece.scheduled, config))
+
+    for piece, result in zip(jobs, each(work, jobs), strict=True):
+        if isinstance(result, str):
+            limit = cycle_limit(scheduled, config)
+            return LayerRun(layer, tensor, np.zeros_like(want), limit, want.size, None, result, want.size, len(jobs))
+        got, positions = output_rows(piece.scheduled, result.memories["output"], config), piece.positions(config)
+        for here, channels in piece.cells(config):
+            rows[np.ix_(positions[here], channels)] = got[np.ix_(here, channels)]
+            simulated += len(here) * len(channels)
+        beyond += result.cycles - layer_cycles(piece.scheduled, config)
+    cycles = layer_cycles(scheduled, config) + beyond
     mismatches = int((rows != want).sum())
-    return LayerRun(layer, tensor, rows, result.cycles, mismatches, locate(scheduled, config, rows, want))
+    return LayerRun(
+        layer, tensor, rows, cycles, mismatches, locate(scheduled, config, rows, want), None, simulated, len(jobs)
+    )
 
 
 def run_sample(
     network: Network,
-    program: Program,
+    plan: Plan,
     simulator: Simulator,
     feeds: dict[str, NDArray[Any]],
     sessions: host.Sessions,
-    advance: Callable[[], None],
+    each: Each,
+    advance: Advance,
 ) -> SampleRun:
     """One sample, batch of one, through the network: array layers in RTL, segments in ONNX Runtime."""
     runs: list[LayerRun] = []
-    schedules = {scheduled.layer.name: scheduled for scheduled in program.layers}
+    pieces = {s.layer.name: (s, made) for s, made in zip(plan.program.layers, plan.pieces, strict=True)}
 
     def in_rtl(layer: ArrayLayer, tensor: NDArray[Any]) -> NDArray[Any]:
-        run = run_layer(schedules[layer.name], program, simulator, tensor)
+        scheduled, made = pieces[layer.name]
+        run = run_layer(scheduled, plan.program, simulator, tensor, made, each, advance)
         runs.append(run)
-        advance()
         return output_tensor(layer, run.rows)
 
     tensors = reference.run_network(network, feeds, in_rtl, sessions)
     return SampleRun(tuple(runs), {name: tensors[name] for name in network.outputs})
 
 
+def speed(plan: Plan, simulator: Simulator) -> float:
+    """Cycles a second of one run, measured on tiles of the layer with the most cycles, for `PROBE` seconds."""
+    config = plan.program.config
+    piece = max((made for pieces in plan.pieces for made in pieces), key=lambda p: layer_cycles(p.scheduled, config))
+    layer, part, tiles = piece.scheduled.layer, piece.parts[0], 1
+    zeros = np.zeros((layer.groups, layer.positions, layer.reduction), np.int8)
+    scheduled = next(each for each in plan.program.layers if each.layer is layer)
+    while True:
+        probe = cut(scheduled, [replace(part, tiles=min(tiles, part.tiles))])
+        read, limit = memories(probe, plan.program, zeros), cycle_limit(probe.scheduled, config)
+        begin = time.perf_counter()
+        try:
+            simulator.run(read, 0, 1, {"output": probe.scheduled.output_words}, limit)
+            cycles = layer_cycles(probe.scheduled, config)
+        except DeviceError:
+            cycles = limit
+        seconds = time.perf_counter() - begin
+        if (tiles > 1 and seconds >= PROBE) or tiles >= part.tiles:
+            return cycles / max(seconds, 1e-6)
+        tiles *= 4
+
+
 def cosimulate(
     network: Network,
-    program: Program,
+    plan: Plan,
     simulator: Simulator,
     samples: Samples,
-    threads: int,
-    advance: Callable[[], None],
+    parallel: int,
+    advance: Advance = ignore,
 ) -> list[SampleRun]:
-    """All samples, so many at a time; `advance` is called after each layer of each sample."""
+    """All samples, so many pieces at a time; `advance` is told of every piece's cycles."""
     sessions = host.Sessions()
+    with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
 
-    def work(number: int) -> SampleRun:
-        return run_sample(network, program, simulator, samples.one(number), sessions, advance)
+        def work(number: int) -> SampleRun:
+            return run_sample(network, plan, simulator, samples.one(number), sessions, pieces.map, advance)
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, range(samples.count)))
+        return list(_all(pool, pieces, work, range(samples.count)))
 
 
 def run_dense(
-    program: Program,
-    simulator: Simulator,
-    sample: SampleRun,
-    budget: int,
-    threads: int,
-    advance: Callable[[], None],
+    plan: Plan, simulator: Simulator, sample: SampleRun, budget: int, parallel: int, advance: Advance = ignore
 ) -> dict[str, LayerRun]:
     """Layers of one finished sample again, on dense PEs, with the inputs they had, by layer name.
 
     The quickest layers first, until the cycle model foresees more than `budget` cycles in all.
     """
-    pairs = sorted(zip(program.layers, sample.layers, strict=True), key=lambda pair: pair[0].ideal_cycles)
-    spent = np.cumsum([layer_cycles(scheduled, program.config) for scheduled, _ in pairs])
-    chosen = pairs[: int((spent <= budget).sum())]
+    program = plan.program
+    jobs = sorted(zip(program.layers, plan.pieces, sample.layers, strict=True), key=lambda job: job[0].ideal_cycles)
+    spent = np.cumsum([layer_cycles(scheduled, program.config) for scheduled, *_ in jobs])
+    chosen = jobs[: int((spent <= budget).sum())]
+    with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
 
-    def work(pair: tuple[LayerSchedule, LayerRun]) -> tuple[str, LayerRun]:
-        run = run_layer(pair[0], program, simulator, pair[1].tensor)
-        advance()
-        return run.layer.name, run
+        def work(job: tuple[LayerSchedule, Sequence[Piece], LayerRun]) -> tuple[str, LayerRun]:
+            scheduled, made, earlier = job
+            run = run_layer(scheduled, program, simulator, earlier.tensor, made, pieces.map, advance)
+            return run.layer.name, run
 
-    with ThreadPoolExecutor(threads) as pool:
-        return dict(pool.map(work, chosen))
+        return dict(_all(pool, pieces, work, chosen))
+
+
+def _all(pool: Executor, pieces: Executor, work: Callable[[T], R], jobs: Iterable[T]) -> list[R]:
+    """The jobs' results; when one fails, or the user ends it, those that have not begun are dropped."""
+    try:
+        return list(pool.map(work, jobs))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        pieces.shutdown(wait=False, cancel_futures=True)
+        raise

@@ -40,12 +40,15 @@ class Finding:
 def diagnose(
     network: Network,
     program: Program,
-    simulator: Simulator,
+    simulator: Simulator | None,
     runs: Sequence[SampleRun],
     verdicts: Sequence[LayerVerdict],
     waveforms: Path,
 ) -> list[Finding]:
-    """What is behind a failing verdict: the first layer that fails each tier. Waveforms go to that folder."""
+    """What is behind a failing verdict: the first layer that fails each tier. Waveforms go to that folder.
+
+    `simulator` is in this process; None if nothing was simulated.
+    """
     findings = []
     for tier, wrong in (("1a", _fails_1a), ("1b", _fails_1b), ("2", _fails_2)):
         number = next((i for i, verdict in enumerate(verdicts) if wrong(verdict)), None)
@@ -55,6 +58,7 @@ def diagnose(
         if tier == "1a":
             findings.append(_explain_1a(verdicts[number], each))
         elif tier == "1b":
+            assert simulator is not None, "nothing was simulated, and yet something differs"
             findings.append(_explain_1b(program, simulator, number, each, waveforms))
         else:
             findings.append(_explain_2(network, verdicts[number], each))

@@ -58,12 +58,18 @@ class LayerCompression:
 class LayerHardware:
     """One layer in RTL. Cycles and traffic of one sample; elements and mismatches over all simulated samples.
 
+    `rtl_share` of the layer's MACs went through RTL, in `pieces` runs; the rest is the integer reference's.
+    `cycles_source`: "rtl", or "pieces" (the model's count, and what the pieces took beyond it), or "model".
     `cycle_breakdown`: cycles by `cycles.Breakdown`'s parts, in all `cycles`; what the RTL took beyond the model
     counts as stall. `memory_traffic`: bytes by memory port, `memory_traffic_dense` those of dense PEs.
     """
 
     elements: int
+    elements_rtl: int
+    rtl_share: float
+    pieces: int
     cycles: int
+    cycles_source: str
     cycles_dense: int | None
     cycles_dense_source: str | None  # "rtl", or "model" where the dense array was not simulated
     cycles_model: int
@@ -97,7 +103,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """False only when a verdict was reached and is "fail"."""
-        return bool(self.summary.get("verdict", "pass") == "pass")
+        return bool(self.summary.get("verdict") != "fail")
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -165,7 +171,11 @@ def layer_hardware(
     beyond = verdict.cycles - parts.cycles  # a stream that waited for room in its buffer
     return LayerHardware(
         elements=verdict.elements,
+        elements_rtl=verdict.elements_rtl,
+        rtl_share=round(verdict.elements_rtl / verdict.elements, 6),
+        pieces=verdict.pieces,
         cycles=verdict.cycles,
+        cycles_source="model" if not verdict.elements_rtl else "rtl" if verdict.pieces == 1 else "pieces",
         cycles_dense=cycles_dense,
         cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
         cycles_model=parts.cycles,
@@ -213,6 +223,8 @@ def simulated(
         hardware.append(layer_hardware(scheduled, program.config, verdict, run, dense_scheduled))
         layers.append(asdict(layer_compression(result, number)) | asdict(hardware[-1]))
     dense_right = all(run.mismatches == 0 for run in dense_runs.values())
+    right = passes(verdicts, accuracy) and dense_right
+    done = sum(layer["macs"] * layer["rtl_share"] for layer in layers) / sum(layer["macs"] for layer in layers)
     summary = {
         **_compression(chosen, result),
         **_hardware(hardware),
@@ -220,7 +232,8 @@ def simulated(
         "engine": engine.name,
         "samples": samples.count,
         "samples_source": samples.source,
-        "verdict": "pass" if passes(verdicts, accuracy) and dense_right else "fail",
+        "rtl_share": round(done, 6),
+        "verdict": "fail" if not right else "pass" if done else None,
         "accuracy": asdict(accuracy),
     }
     found = [asdict(finding) for finding in findings]
@@ -259,6 +272,7 @@ def _hardware(layers: list[LayerHardware]) -> dict[str, Any]:
         "speedup": round(sum(dense) / cycles, 4) if dense else None,
         "utilization": round(sum(layer.cycles_ideal for layer in layers) / cycles, 4),
         "elements": sum(layer.elements for layer in layers),
+        "elements_rtl": sum(layer.elements_rtl for layer in layers),
         "tier1_mismatches": sum(layer.tier1_mismatches for layer in layers),
         "tier2_mismatches": sum(layer.tier2_mismatches for layer in layers),
         "tier2_max_lsb": max(layer.tier2_max_lsb for layer in layers),

@@ -27,6 +27,7 @@ from flow.network import ArrayLayer
 from flow.reference import check_accumulator, folded_bias, multipliers
 
 Bytes = NDArray[np.uint8]
+OPERANDS = ("weight", "metadata", "parameter")  # what a descriptor points at; indices lie as parameters do
 OFFSET = 128  # activations travel as u = x + 128, so the array only ever adds unsigned bytes
 
 
@@ -224,14 +225,20 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
     images: dict[str, list[Bytes]] = {name: [] for name in ("descriptor", "weight", "metadata", "parameter", "index")}
     used = dict.fromkeys(images, 0)
     for scheduled, stored in zip(schedules, encoded, strict=True):
+        placed: dict[
+            int, dict[str, tuple[int, int]]
+        ] = {}  # by first channel: blocks of one tile each share their words
         for block in scheduled.blocks:
-            weight, metadata = weight_words(block, scheduled.layer, stored, config)
-            parameters, index = parameter_words(block, scheduled.layer, config)
-            sizes = {"weight": len(weight), "metadata": len(metadata), "parameter": len(parameters)}
-            word = _descriptor(scheduled, block, used, sizes, config)
-            for name, image in zip(images, (word, weight, metadata, parameters, index), strict=True):
-                images[name].append(image)
-                used[name] += len(image)
+            channel = int(block.channels[0])
+            if channel not in placed:
+                weight, metadata = weight_words(block, scheduled.layer, stored, config)
+                parameters, index = parameter_words(block, scheduled.layer, config)
+                words = {"weight": weight, "metadata": metadata, "parameter": parameters, "index": index}
+                placed[channel] = {name: (used[name], len(image)) for name, image in words.items()}
+                for name, image in words.items():
+                    images[name].append(image)
+                    used[name] += len(image)
+            images["descriptor"].append(_descriptor(scheduled, block, placed[channel], config))
     memories = {name: np.ascontiguousarray(np.concatenate(parts)) for name, parts in images.items()}
     for name, memory in memories.items():  # a dense array has no metadata, but every memory has a word
         if not len(memory):
@@ -240,17 +247,14 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
 
 
 def _descriptor(
-    scheduled: LayerSchedule,
-    block: Block,
-    bases: Mapping[str, int],
-    sizes: Mapping[str, int],
-    config: ArrayConfig,
+    scheduled: LayerSchedule, block: Block, placed: Mapping[str, tuple[int, int]], config: ArrayConfig
 ) -> Bytes:
+    """One descriptor word; `placed` is (first word, words) of what the block reads, by memory."""
     layer, planes, beats = scheduled.layer, scheduled.planes, scheduled.steps * config.beats
     quantization = layer.output_quantization
     values = {
-        **{f"{name}_base": bases[name] for name in sizes},
-        **{f"{name}_count": size for name, size in sizes.items()},
+        **{f"{name}_base": placed[name][0] for name in OPERANDS},
+        **{f"{name}_count": placed[name][1] for name in OPERANDS},
         "activation_base": (block.group * scheduled.tiles + block.first_tile) * beats,
         "activation_count": block.tiles * beats,
         "output_base": block.first_tile * planes * layer.channels,

@@ -28,6 +28,7 @@ from flow.hardware.emit import emit
 from flow.network import ArrayLayer
 from flow.prune import prune
 from flow.schedule import layout, schedule
+from flow.workers import Design, workers
 
 MOST_CYCLES = 140_000  # of a layer on dense PEs, to be small enough
 MOST_BYTES = 16_000_000  # of its memories
@@ -65,10 +66,11 @@ def small_layers(workload: Workload) -> list[ArrayLayer]:
 
 def check(workloads: Sequence[Workload], engine: Engine) -> list[Checked]:
     """Every small layer, pruned by the moderate preset, on BitVert and on dense PEs."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, workers(None, None) as hands:
         configs = [ARRAY, ARRAY.dense()]
         devices = [emit(config, Path(folder) / config.pe) for config in configs]
-        simulators = engines.open_all(engine, devices, lambda: None)
+        engines.open_all(engine, devices, lambda: None)
+        simulators = [hands.simulator(Design.of(engine.name, *pair)) for pair in zip(configs, devices, strict=True)]
         jobs = [
             (work.name, layer, rule[layer.name], config, simulator)
             for work in workloads
@@ -76,7 +78,7 @@ def check(workloads: Sequence[Workload], engine: Engine) -> list[Checked]:
             for layer in small_layers(work)
             for config, simulator in zip(configs, simulators, strict=True)
         ]
-        with ThreadPoolExecutor(2 if engine.parallel else 1) as pool:
+        with ThreadPoolExecutor(hands.count) as pool:
             return list(pool.map(lambda job: _check(*job), jobs))
 
 

@@ -151,11 +151,6 @@ class Engine(Protocol):
         """Whether whole networks on large arrays are a matter of seconds."""
         ...
 
-    @property
-    def parallel(self) -> bool:
-        """Whether runs in several threads are faster than one after the other."""
-        ...
-
     def available(self) -> str | None:
         """None if the engine can run here, else the reason why not, with the remedy."""
         ...

@@ -18,7 +18,6 @@ class GhdlEngine:
 
     name = "ghdl"
     fast = False
-    parallel = True
 
     def available(self) -> str | None:
         return None if shutil.which("ghdl") else "GHDL (ghdl) not found on PATH: apt-get install ghdl"

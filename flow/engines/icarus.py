@@ -18,7 +18,6 @@ class IcarusEngine:
 
     name = "icarus"
     fast = False
-    parallel = True
 
     def available(self) -> str | None:
         if shutil.which("iverilog") and shutil.which("vvp"):

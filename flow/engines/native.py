@@ -29,7 +29,6 @@ class NativeEngine:
 
     name = "myhdl"
     fast = False
-    parallel = False
 
     def available(self) -> str | None:
         return None

@@ -59,7 +59,6 @@ class VerilatorEngine:
 
     name = "verilator"
     fast = True
-    parallel = True
 
     def available(self) -> str | None:
         if _tool() is None:

@@ -96,6 +96,11 @@ class ArrayConfig:
         return 2 * SUBGROUP if self.pe == "bitvert" else SUBGROUP
 
     @property
+    def elements(self) -> int:
+        """Processing elements."""
+        return self.rows * self.columns
+
+    @property
     def lanes(self) -> int:
         """Output channels that leave the array in one cycle."""
         return -(-self.columns // self.drain)

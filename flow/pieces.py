@@ -1,0 +1,210 @@
+"""Layers in pieces: parts of the channel blocks and position tiles, each a run of its own with memories of its own.
+
+A piece is what one simulation computes: long layers are cut so that many processes have something to do and a stop
+loses little. A network too large for RTL has a sample of its tiles simulated instead: the corners of every layer,
+one tile of every number of stored columns, and random ones, block by block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.cycles import layer_cycles
+from flow.engines.base import Memory
+from flow.errors import FlowError
+from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, ArrayConfig
+from flow.schedule import OPERANDS, LayerSchedule, Program, activation_words, pack_fields, unpack_fields
+
+PIECE = 2**24  # cycles x processing elements of one run, about: some seconds in Verilator
+PIECE_SLOW = 2**17  # in the other engines
+
+
+@dataclass(frozen=True)
+class Part:
+    """Position tiles `first`, `first` + 1, ... of one channel block, by its number in the layer's schedule."""
+
+    block: int
+    first: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Parts of one layer as a job of their own.
+
+    `scheduled` is the job's schedule: its position tile t is the layer's tile `tiles[t]`, and its blocks are the
+    parts, in order. `first` is the number of the layer's first descriptor in the program.
+    """
+
+    scheduled: LayerSchedule
+    first: int
+    parts: tuple[Part, ...]
+    tiles: NDArray[np.int64]
+
+    def positions(self, config: ArrayConfig) -> NDArray[np.int64]:
+        """The layer's positions (windows) this piece computes, in the order of its rows."""
+        every = (self.tiles[:, None] * config.rows + np.arange(config.rows)).reshape(-1)
+        return every[every < self.scheduled.layer.positions]
+
+    def cells(self, config: ArrayConfig) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Of each part: indices into `positions`, and the channels."""
+        count = len(self.positions(config))
+        for block in self.scheduled.blocks:
+            begin, end = block.first_tile * config.rows, (block.first_tile + block.tiles) * config.rows
+            yield np.arange(begin, min(end, count)), block.channels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is simulated of a program: the pieces of every layer, in the order of its layers."""
+
+    program: Program
+    pieces: tuple[tuple[Piece, ...], ...]
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all pieces, by the cycle model."""
+        return sum(layer_cycles(piece.scheduled, self.program.config) for layer in self.pieces for piece in layer)
+
+
+def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -> Plan:
+    """Every layer in pieces of at most `largest` cycles x processing elements (or one tile).
+
+    `coverage` is the least share of each layer's MACs to be simulated, 0 to 1; below 1 a sample of tiles drawn from
+    `seed` and the layer's number: see `sample`. FlowError for another share.
+    """
+    if not 0 <= coverage <= 1:
+        raise FlowError(f"the share of each layer to simulate must be 0 to 1, but it is {coverage:g}; "
+                        "change --coverage")  # fmt: skip
+    config = program.config
+    budget = largest // config.elements
+    made = []
+    for number, scheduled in enumerate(program.layers):
+        if coverage < 1:
+            parts = sample(scheduled, config, coverage, np.random.default_rng([seed, number]))
+        else:
+            parts = [Part(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)]
+        made.append(tuple(cut(scheduled, dealt) for dealt in _dealt(scheduled, parts, budget)))
+    return Plan(program, tuple(made))
+
+
+def whole(scheduled: LayerSchedule) -> Piece:
+    """All of a layer in one piece."""
+    return cut(scheduled, [Part(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)])
+
+
+def cut(scheduled: LayerSchedule, parts: Iterable[Part]) -> Piece:
+    """These parts of a layer as a job."""
+    chosen = tuple(parts)
+    tiles = np.unique(np.concatenate([np.arange(part.first, part.first + part.tiles) for part in chosen]))
+    blocks = tuple(
+        replace(scheduled.blocks[part.block], tiles=part.tiles, first_tile=int(np.searchsorted(tiles, part.first)))
+        for part in chosen
+    )
+    return Piece(replace(scheduled, first=0, blocks=blocks, tiles=len(tiles)), scheduled.first, chosen, tiles)
+
+
+def sample(
+    scheduled: LayerSchedule, config: ArrayConfig, coverage: float, generator: np.random.Generator
+) -> list[Part]:
+    """Tiles that hold at least `coverage` of the layer's MACs; none at all for 0.
+
+    First the corners: first and last tile of the first and last channel block, and of the narrowest; one tile of
+    every number of stored columns; at least one random tile more. Then random ones, a tile of each channel block in
+    turn.
+    """
+    if coverage == 0:
+        return []
+    strata: dict[int, list[tuple[int, int]]] = {}  # tiles of a channel block, by its first channel
+    for number, block in enumerate(scheduled.blocks):
+        cells = strata.setdefault(int(block.channels[0]), [])
+        cells += [(number, tile) for tile in range(block.first_tile, block.first_tile + block.tiles)]
+    ordered = list(strata.values())
+    narrowest = min(ordered, key=lambda cells: len(scheduled.blocks[cells[0][0]].channels))
+    taken = {cells[end]: None for cells in (ordered[0], ordered[-1], narrowest) for end in (0, -1)}
+    met = {scheduled.blocks[number].columns for number, _ in taken}
+    for cells in (ordered[i] for i in generator.permutation(len(ordered))):
+        if (columns := scheduled.blocks[cells[0][0]].columns) not in met:
+            met.add(columns)
+            taken[cells[generator.integers(len(cells))]] = None
+    left = [[cell for cell in cells if cell not in taken] for cells in ordered]
+    order = [list(generator.permutation(len(cells))) for cells in left]
+    turns = generator.permutation(len(ordered))
+    rounds = range(max(map(len, left)))
+    random = (left[i][order[i][turn]] for turn in rounds for i in turns if turn < len(left[i]))
+    macs = sum(_macs(scheduled, config, cell) for cell in taken)
+    for cell in random:
+        taken[cell] = None
+        macs += _macs(scheduled, config, cell)
+        if macs >= coverage * scheduled.layer.macs:
+            break
+    return _merged(scheduled, sorted(taken))
+
+
+def _macs(scheduled: LayerSchedule, config: ArrayConfig, cell: tuple[int, int]) -> int:
+    number, tile = cell
+    rows = min(config.rows, scheduled.layer.positions - tile * config.rows)
+    return rows * len(scheduled.blocks[number].channels) * scheduled.layer.reduction
+
+
+def _merged(scheduled: LayerSchedule, cells: list[tuple[int, int]]) -> list[Part]:
+    """Tiles that follow each other in one block as one part."""
+    parts: list[Part] = []
+    for number, tile in cells:
+        if parts and (parts[-1].block, parts[-1].first + parts[-1].tiles) == (number, tile):
+            parts[-1] = replace(parts[-1], tiles=parts[-1].tiles + 1)
+        else:
+            parts.append(Part(number, tile, 1))
+    return parts
+
+
+def _dealt(scheduled: LayerSchedule, parts: list[Part], budget: int) -> list[list[Part]]:
+    """The parts dealt into lists of at most `budget` cycles each, or a single tile."""
+    lists: list[list[Part]] = []
+    room = 0
+    for part in parts:
+        first, left = part.first, part.tiles
+        each = scheduled.steps * scheduled.blocks[part.block].columns
+        while left:
+            if room < each:
+                lists.append([])
+                room = budget
+            count = min(left, max(1, room // each))
+            lists[-1].append(Part(part.block, first, count))
+            first, left, room = first + count, left - count, room - count * each
+    return lists
+
+
+def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[str, Memory]:
+    """The memories a piece reads, no more; `windows` int8 [groups, positions, reduction] are the whole layer's."""
+    config, scheduled = program.config, piece.scheduled
+    groups = sorted({block.group for block in scheduled.blocks})
+    chosen = windows[groups][:, piece.positions(config)]
+    words = scheduled.steps * config.beats
+    images: dict[str, list[Memory]] = {name: [] for name in ("weight", "metadata", "parameter", "index")}
+    placed: dict[int, dict[str, int]] = {}
+    used = dict.fromkeys(images, 0)
+    descriptors = []
+    for part, block in zip(piece.parts, scheduled.blocks, strict=True):
+        fields = unpack_fields(program.memories["descriptor"][piece.first + part.block], DESCRIPTOR)
+        if fields["weight_base"] not in placed:
+            placed[fields["weight_base"]] = {f"{name}_base": used[name] for name in OPERANDS}
+            for name, image in images.items():
+                operand = "parameter" if name == "index" else name
+                begin, count = fields[f"{operand}_base"], fields[f"{operand}_count"]
+                image.append(program.memories[name][begin : begin + count])
+                used[name] += count
+        fields |= placed[fields["weight_base"]] | {
+            "activation_base": (groups.index(block.group) * scheduled.tiles + block.first_tile) * words,
+            "activation_count": block.tiles * words,
+            "output_base": block.first_tile * fields["tile_stride"],
+            "tiles": block.tiles,
+        }
+        descriptors.append(pack_fields(fields, DESCRIPTOR, DESCRIPTOR_BITS, scheduled.layer.name))
+    made = {name: np.concatenate(parts) for name, parts in images.items()}
+    made = {name: image if len(image) else program.memories[name][:1] for name, image in made.items()}
+    return {**made, "descriptor": np.stack(descriptors), "activation": activation_words(scheduled, chosen, config)}
