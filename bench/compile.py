@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import click
 from flow import build
 from flow.cli import array, print_report
 from flow.compress import pruning
+from flow.progress import Advance, ignore
 
 
 class Clock:
@@ -29,9 +30,9 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    def __call__(self, name: str, total: int | None = None) -> Iterator[Advance]:
         start = time.perf_counter()
-        yield lambda: None
+        yield ignore
         self.seconds[name] = time.perf_counter() - start
 
 

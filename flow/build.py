@@ -6,20 +6,18 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-from flow import artefacts, engines, host, importer, quantize, report, samples, tune, verdict
+from flow import artefacts, engines, importer, quantize, report, samples, verdict
 from flow import plot as plots
 from flow.allocate import PRESETS
 from flow.budget import least_bits
 from flow.canonical import prepare
-from flow.compress import DATA_FREE, Compressed, Pruning, encode, pruning
+from flow.compress import Pruning, pruning
 from flow.cosim import LayerRun, SampleRun, cosimulate, run_dense, speed
 from flow.diagnosis import diagnose
 from flow.encoding import BBS
@@ -27,6 +25,7 @@ from flow.errors import FlowError
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, modules
+from flow.inputs import STORED, Imported, compress_network, evaluation, given_file, import_network, note_labels
 from flow.inspection import Inspection, inspection, refusal
 from flow.network import Network
 from flow.pieces import PIECE, PIECE_SLOW, Plan, plan
@@ -42,7 +41,6 @@ SAMPLES = 4  # simulated unless the user says otherwise, fewer when they take mo
 
 
 FORECAST = 4 * PIECE  # cycles x processing elements that are worth a forecast
-STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,9 @@ def compile(
     artefacts.check_output(output, force or resume)
 
     with stage("import and quantize"):
-        taken = _import(source, model, calibration, notes)
-        given = _evaluation(taken.network, model, evaluate, count, notes)
-    chosen, compressed = _compress(taken, chosen, config.columns, given, stage, notes)
+        taken = import_network(source, model, calibration, notes)
+        given = evaluation(taken.network, model, evaluate, count, notes)
+    chosen, compressed = compress_network(taken, chosen, config.columns, given, stage, notes)
     with stage("schedule"):
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
@@ -123,7 +121,7 @@ def compile(
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = verdict.measure(taken.source, compressed, given, simulated if coverage else None, runs)
-            _note_labels(given, accuracy, notes)
+            note_labels(given, accuracy, notes)
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
         with stage("write vectors and report"):
             result = report.simulated(
@@ -160,13 +158,13 @@ def compress(
         plots.check(Path(plot))
     notes: list[str] = []
     with stage("import and quantize"):
-        taken = _import(importer.load(model), model, calibration, notes)
-        given = _evaluation(taken.network, model, evaluate, None, notes)
+        taken = import_network(importer.load(model), model, calibration, notes)
+        given = evaluation(taken.network, model, evaluate, None, notes)
     channels = ArrayConfig(*(array or ())).columns
-    chosen, compressed = _compress(taken, chosen, channels, given, stage, notes)
+    chosen, compressed = compress_network(taken, chosen, channels, given, stage, notes)
     with stage("judge"):
         accuracy = verdict.measure(taken.source, compressed, given)
-        _note_labels(given, accuracy, notes)
+        note_labels(given, accuracy, notes)
         result = report.compressed(chosen, compressed, accuracy, notes)
     artefacts.write_model(output, compressed.network.model)
     if plot is not None:
@@ -175,7 +173,7 @@ def compress(
     return result
 
 
-def _sweep(taken: _Imported, channels: int, given: Samples, stage: Stages) -> dict[str, list[plots.Point]]:
+def _sweep(taken: Imported, channels: int, given: Samples, stage: Stages) -> dict[str, list[plots.Point]]:
     """The network compressed by the paper's presets, by one N for all, and within budgets if there are samples."""
     choices = {f"preset {name}": [pruning(name)] for name in PRESETS}
     choices["optimum, one N for all"] = [pruning(columns=n, sensitive=0.0) for n in range(BBS.max_columns_pruned + 1)]
@@ -187,7 +185,7 @@ def _sweep(taken: _Imported, channels: int, given: Samples, stage: Stages) -> di
         for name, chosen in choices.items():
             series[name] = []
             for choice in chosen:
-                _, made = _compress(taken, choice, channels, given, silent, [])
+                _, made = compress_network(taken, choice, channels, given, silent, [])
                 reached = verdict.measure(taken.source, made, given)
                 series[name].append(report.point(made, reached))
                 advance()
@@ -319,22 +317,12 @@ def inspect(model: str | Path) -> Inspection:
 # -------------------------------------------------------------------------------- what the user left open
 
 
-@dataclass(frozen=True)
-class _Imported:
-    """The user's network, its INT8 form, the float form that was quantized, and calibration samples if any."""
-
-    source: onnx.ModelProto
-    network: Network
-    prepared: onnx.ModelProto | None
-    calibration: Samples | None
-
-
 def _request(
     source: onnx.ModelProto, model: Path, chosen: Pruning, calibration: str | Path | None,
     evaluate: str | Path | None, config: ArrayConfig, simulator: engines.Engine, count: int | None, coverage: float,
 ) -> dict[str, Any]:  # fmt: skip
     """All that a build depends on, in terms of JSON: equal requests give equal builds."""
-    files = (_given(calibration, model, "calibration"), _given(evaluate, model, "test"))
+    files = (given_file(calibration, model, "calibration"), given_file(evaluate, model, "test"))
     calibrated, evaluated = (artefacts.sha256(file) if file and file.is_file() else None for file in files)
     return {
         "model": hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest(),
@@ -347,93 +335,6 @@ def _request(
         "coverage": coverage,
         "environment": report.environment(simulator.version()),
     }
-
-
-def _given(file: str | Path | None, model: Path, role: str) -> Path | None:
-    return Path(file) if file else samples.beside(model, role)
-
-
-def _import(source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]) -> _Imported:
-    """Quantizes the network if it is float."""
-    path = _given(calibration, model, "calibration")
-    given = samples.load(path, source, "calibration") if path is not None else None
-    if given is None and not importer.is_quantized(source):
-        raise FlowError(
-            f"'{model}' is a float network and needs calibration samples, but there is no "
-            f"'{model.stem}_calibration.npz' beside it; pass --calibration FILE.npz with an array x"
-        )
-    quantized = quantize.quantize(source, given.feeds if given else None)
-    network = importer.cut(quantized.model, model.stem)
-    notes += [*quantized.notes, *network.notes]
-    return _Imported(source, network, quantized.prepared, given)
-
-
-def _compress(
-    taken: _Imported, chosen: Pruning, channels_parallel: int, given: Samples, stage: Stages, notes: list[str]
-) -> tuple[Pruning, Compressed]:
-    """The compressed network, and how it was done: by default within a budget, without samples by the paper's rule."""
-    if chosen.budgeted and taken.calibration is None:
-        if chosen.name != "default":
-            raise FlowError("a budget (--bits, --max-drop) needs calibration samples, but there are none; "
-                            "pass --calibration FILE.npz")  # fmt: skip
-        chosen = pruning(DATA_FREE)
-        notes.append(f"No calibration samples: pruned by the paper's rule, preset {DATA_FREE}.")
-    layers = len(taken.network.layers)
-    if not chosen.budgeted or taken.calibration is None:
-        with stage("prune and encode", layers) as advance:
-            return chosen, encode(taken.network, chosen, channels_parallel, advance)
-    if both := _overlap(taken.calibration, given):
-        notes.append(f"{both} of the {given.count:,} samples of {given.source} are in {taken.calibration.source}, too.")
-    acceptable = _acceptable(taken, chosen.max_drop, given) if chosen.max_drop is not None else None
-    tries = len(tune.tries(taken.network, frozenset(chosen.means))) * (1 if acceptable is None else tune.BISECTIONS + 1)
-    with stage("tune, prune and encode", layers * (tries + 2)) as advance:
-        known = tune.data(taken.network, taken.source, taken.prepared, taken.calibration)
-        return chosen, encode(taken.network, chosen, channels_parallel, advance, known, acceptable)
-
-
-def _acceptable(taken: _Imported, max_drop: float, given: Samples) -> Callable[[onnx.ModelProto], bool]:
-    """Whether a network's top-1 is at most `max_drop` points below the user's network's."""
-    answers = host.predict(taken.source, given.feeds)
-    wanted = None if given.labels is None else verdict.top1(answers, given.labels)
-    if given.labels is None or wanted is None:
-        raise FlowError(f"--max-drop needs evaluation samples with class labels y, but {given.source} has none")
-    if len(np.unique(answers.reshape(len(answers), -1).argmax(axis=1))) == 1:
-        raise FlowError(
-            f"--max-drop needs a network that tells the samples of {given.source} apart, but it gives all the "
-            "same class; give other samples, or --bits"
-        )
-    labels = given.labels
-
-    def holds(model: onnx.ModelProto) -> bool:
-        reached = verdict.top1(host.predict(model, given.feeds), labels)
-        return reached is not None and reached >= wanted - max_drop / 100 - 1e-9
-
-    return holds
-
-
-def _overlap(calibration: Samples, given: Samples) -> int:
-    """How many of the given samples were calibrated with."""
-    seen = {_digest(calibration, number) for number in range(calibration.count)}
-    return sum(_digest(given, number) in seen for number in range(given.count))
-
-
-def _digest(given: Samples, number: int) -> bytes:
-    return hashlib.sha256(b"".join(array.tobytes() for array in given.one(number).values())).digest()
-
-
-def _evaluation(
-    network: Network, model: Path, evaluate: str | Path | None, count: int | None, notes: list[str]
-) -> Samples:
-    path = _given(evaluate, model, "test")
-    if path is not None:
-        return samples.load(path, network.model, "evaluation")
-    notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
-    return samples.random(network.model, max(count or 0, STORED))
-
-
-def _note_labels(given: Samples, accuracy: verdict.Accuracy, notes: list[str]) -> None:
-    if given.labels is not None and accuracy.pruned is None:
-        notes.append(f"The labels y of {given.source} are no class numbers of the first output: no accuracy is given.")
 
 
 def _array(array: tuple[int, int] | None, simulator: engines.Engine, notes: list[str]) -> ArrayConfig:

@@ -72,7 +72,7 @@ def test_what_cosimulation_found_is_counted(network: Network) -> None:
 
 
 def verdict_of(**values: Any) -> LayerVerdict:
-    good = LayerVerdict("l", 20000, 0, 0, 0, 0, {0: 20000}, None, 1)
+    good = LayerVerdict("l", 20000, 20000, 1, 0, 0, 0, 0, {0: 20000}, None, 1)
     return replace(good, **values)
 
 
