@@ -30,6 +30,7 @@ The files, in the order data takes:
 from flow.build import compile, compress, cosim, inspect, verify
 from flow.compress import Pruning, pruning
 from flow.errors import FlowError
+from flow.exploration import explore
 from flow.report import Report
 
-__all__ = ["FlowError", "Pruning", "Report", "compile", "compress", "cosim", "inspect", "pruning", "verify"]
+__all__ = ["FlowError", "Pruning", "Report", "compile", "compress", "cosim", "explore", "inspect", "pruning", "verify"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from flow import artefacts, engines, importer, quantize, report, samples, verdict
+from flow import artefacts, engines, importer, quantize, report, samples, synthesis, verdict
 from flow import plot as plots
 from flow.allocate import PRESETS
 from flow.budget import least_bits
@@ -21,6 +21,7 @@ from flow.compress import Pruning, pruning
 from flow.cosim import LayerRun, SampleRun, cosimulate, run_dense, speed
 from flow.diagnosis import diagnose
 from flow.encoding import BBS
+from flow.engines.base import cache_folder
 from flow.errors import FlowError
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
@@ -64,28 +65,33 @@ def compile(
     calibration: str | Path | None = None,
     evaluate: str | Path | None = None,
     array: tuple[int, int] | None = None,
+    weight_buffer: int | None = None,
     engine: str | None = None,
     count: int | None = None,
     coverage: float = 1.0,
     scheduler: str | None = None,
     processes: int | None = None,
+    synth: bool = False,
     force: bool = False,
     resume: bool = False,
     stage: Stages = silent,
 ) -> report.Report:
     """One shot: network in; pruned network, RTL, vectors, co-simulation, verdict and report in `output`.
 
-    `array` is (rows, columns); `count` samples are simulated, `coverage`, `scheduler` and `processes` as in `cosim`.
+    `array` is (rows, columns), `weight_buffer` the words of its weight buffer; `synth` adds an estimate of the area to
+    the report; `count` samples are simulated, `coverage`, `scheduler` and `processes` as in `cosim`.
     The files of samples default to MODEL_calibration.npz and MODEL_test.npz beside the model. `force` replaces an
     earlier build; `resume` gives the report of one of the same request if it is whole; else it is made again, but
     for what a stopped run has simulated. FlowError when an input cannot be used; `output` is then as it was.
     """
     model, output, chosen = Path(model), Path(output), chosen or pruning()
     simulator, notes = engines.select(engine)
-    config = _array(array, simulator, notes)
+    config = _array(array, weight_buffer, simulator, notes)
+    if synth:
+        synthesis.yosys()
     dense_config = config.dense()
     source = importer.load(model)
-    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count, coverage)
+    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count, coverage, synth)
     if resume and not force and (done := artefacts.finished(output, request)):
         return report.Report(**done)
     artefacts.check_output(output, force or resume)
@@ -108,6 +114,10 @@ def compile(
     ):
         with stage("emit Verilog and VHDL"):
             device, dense_device = emit(config, folder), emit(dense_config, Path(scratch))
+        area = None
+        if synth:
+            with stage("estimate the area"):
+                area = synthesis.estimate(device.files, device.name, cache_folder(None))
         bench = _Bench(simulator, hands, kept)
         rtl = next(iter(bench.built([device, dense_device] if coverage else [], stage)), None)
         runs = _co_simulate(compressed.network, plans[0], bench.remote(config, device), simulated, hands.count, stage)
@@ -126,7 +136,7 @@ def compile(
         with stage("write vectors and report"):
             result = report.simulated(
                 chosen, compressed, program, dense, simulator, simulated, accuracy, verdicts, dense_runs,
-                findings, notes,
+                findings, notes, area,
             )  # fmt: skip
             stored = given.first(max(simulated.count, STORED))
             manifest = artefacts.write(folder, compressed, program, device, chosen, stored, runs[0], request)
@@ -320,6 +330,7 @@ def inspect(model: str | Path) -> Inspection:
 def _request(
     source: onnx.ModelProto, model: Path, chosen: Pruning, calibration: str | Path | None,
     evaluate: str | Path | None, config: ArrayConfig, simulator: engines.Engine, count: int | None, coverage: float,
+    synth: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """All that a build depends on, in terms of JSON: equal requests give equal builds."""
     files = (given_file(calibration, model, "calibration"), given_file(evaluate, model, "test"))
@@ -333,11 +344,19 @@ def _request(
         "array": asdict(config),
         "samples": count,
         "coverage": coverage,
+        "synth": synth,
         "environment": report.environment(simulator.version()),
     }
 
 
-def _array(array: tuple[int, int] | None, simulator: engines.Engine, notes: list[str]) -> ArrayConfig:
+def _array(
+    array: tuple[int, int] | None, weight_buffer: int | None, simulator: engines.Engine, notes: list[str]
+) -> ArrayConfig:
+    sized = _sized(array, simulator, notes)
+    return sized if weight_buffer is None else sized.with_weight_buffer(weight_buffer)
+
+
+def _sized(array: tuple[int, int] | None, simulator: engines.Engine, notes: list[str]) -> ArrayConfig:
     if array is not None:
         return ArrayConfig(*array)
     if simulator.fast:

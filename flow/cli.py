@@ -31,7 +31,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from flow import build
+from flow import build, exploration
 from flow.allocate import PRESETS
 from flow.compress import Pruning, pruning
 from flow.encoding import BBS
@@ -162,6 +162,9 @@ array = click.option(
     callback=_size,
     help="Size of the array; default 16x32, 4x4 for the slow engines. As many channels as columns share one N.",
 )
+weight_buffer = click.option(
+    "--weight-buffer", type=int, metavar="WORDS", help="Words of the weight buffer, a power of two; default 1024."
+)
 resume = click.option(
     "--resume", is_flag=True, help="Keep an earlier build of the same request if it is whole, else go on with it."
 )
@@ -234,6 +237,8 @@ def compress(
 @_pruning_options
 @_data_options
 @array
+@weight_buffer
+@click.option("--synth", is_flag=True, help="Add Yosys' estimate of the array's area to the report.")
 @_engine_option
 @_simulation_options
 @force
@@ -241,14 +246,14 @@ def compress(
 @as_json
 def compile(
     model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
-    array: tuple[int, int] | None, engine: str | None, count: int | None, coverage: float, scheduler: str | None,
-    processes: int | None, force: bool, resume: bool, as_json: bool,
+    array: tuple[int, int] | None, weight_buffer: int | None, synth: bool, engine: str | None, count: int | None,
+    coverage: float, scheduler: str | None, processes: int | None, force: bool, resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Prune, write RTL and vectors, co-simulate, judge."""
     report = build.compile(
         model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, engine=engine, count=count, coverage=coverage, scheduler=scheduler,
-        processes=processes, force=force, resume=resume, stage=_stage(as_json),
+        evaluate=evaluate, array=array, weight_buffer=weight_buffer, synth=synth, engine=engine, count=count,
+        coverage=coverage, scheduler=scheduler, processes=processes, force=force, resume=resume, stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
 
@@ -270,6 +275,30 @@ def cosim(
         resume=resume, stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"{folder} is as it was.")
+
+
+@bbs.command()
+@model
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@_data_options
+@click.option("--trials", type=int, default=100, metavar="T", help="Designs in the study, in the end; default 100.")
+@click.option("--storage", metavar="URL", help="Where Optuna keeps the study; default: the SQLite file DIR/explore.db.")
+@click.option("--study", metavar="NAME", help="The study's name; default: the network's.")
+@as_json
+def explore(
+    model: Path, output: Path, calibration: Path | None, evaluate: Path | None, trials: int, storage: str | None,
+    study: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Search array, buffer and pruning for the best designs."""
+    found = exploration.explore(
+        model, output, calibration=calibration, evaluate=evaluate, trials=trials, storage=storage, study=study,
+        stage=_stage(as_json),
+    )  # fmt: skip
+    if as_json:
+        click.echo((output / exploration.RESULT).read_text(), nl=False)
+    else:
+        print_front(found)
+        out.print(f"The front and all designs are in {output}; open {output / 'explore.html'}.", soft_wrap=True)
 
 
 @bbs.command()
@@ -356,6 +385,8 @@ def print_report(report: Report) -> None:
         if summary["speedup"] is not None:
             line.append(f"{summary['speedup']:.2f}x faster than dense PEs")
         line.append(f"{100 * summary['utilization']:.1f} % utilization")
+    if summary.get("area"):
+        line.append(f"about {summary['area']['transistors'] / 1e6:.1f} million transistors")
     out.print(", ".join(line) + ".", soft_wrap=True)
     shown = [
         f"{name} {100 * accuracy[key]:.2f} %"
@@ -377,6 +408,22 @@ def _print_distance(accuracy: dict[str, Any]) -> None:
         out.print(f"Error of the pruned network's outputs over the {base} network's variance: {apart:.2g}.")
     else:
         out.print(f"Pruned against {base}: same class for {100 * same:.2f} %, divergence (KL) {apart:.2g}.")
+
+
+def print_front(found: Sequence[exploration.Found]) -> None:
+    """The table of `bbs explore`: the Pareto front."""
+    best = sorted((each for each in found if each.best), key=lambda each: each.measured.cycles)
+    table = Table(box=None, pad_edge=False)
+    for head in ("bbs compile", "top-1 %", "KL", "bits", "cycles", "M transistors", "KiB traffic"):
+        table.add_column(head, justify="left" if head == "bbs compile" else "right", no_wrap=head != "bbs compile")
+    for each in best:
+        got = each.measured
+        table.add_row(
+            each.design.options, "" if got.accuracy is None else f"{100 * got.accuracy:.2f}", f"{got.divergence:.2g}",
+            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", f"{got.transistors / 1e6:.2f}", f"{got.traffic / 1024:.1f}",
+        )  # fmt: skip
+    out.print(table)
+    out.print(f"{len(best)} of {len(found)} designs are on the Pareto front.")
 
 
 def _layer_table(report: Report) -> Table:

@@ -126,12 +126,13 @@ def encode(
     advance: Callable[[], None] = lambda: None,
     known: tune.Data | None = None,
     acceptable: Acceptable | None = None,
+    found: tune.Survey | None = None,
 ) -> Compressed:
     """Allocate, refine, prune and encode every array layer; `advance` is called after each.
 
-    A budget needs `known`, what calibration tells; `max_drop` needs `acceptable`, which says of a network
-    whether its answers still do. FlowError when no layer can run on the array, or a value of `chosen` is out
-    of range.
+    A budget needs `known`, what calibration tells, and surveys the network if it was not (`found`); `max_drop` needs
+    `acceptable`, which says of a network whether its answers still do. FlowError when no layer can run on the array,
+    or a value of `chosen` is out of range.
     """
     if not network.layers:
         reasons = " ".join(network.notes) or "it has no Conv, Gemm or MatMul."
@@ -142,7 +143,7 @@ def encode(
     layers, allocation, method = network.layers, {}, "optimal"
     if chosen.budgeted:
         assert known is not None
-        tuned = _tuned(network, chosen, chosen.block or channels_parallel, known, acceptable, advance)
+        tuned = _tuned(network, chosen, chosen.block or channels_parallel, known, acceptable, found, advance)
         layers, allocation = tuned.layers, tuned.allocation
     else:
         assert chosen.columns is not None and chosen.sensitive is not None and chosen.method is not None
@@ -165,10 +166,11 @@ def _tuned(
     block: int,
     known: tune.Data,
     acceptable: Acceptable | None,
+    found: tune.Survey | None,
     advance: Callable[[], None],
 ) -> tune.Tuned:
     means = frozenset(chosen.means)
-    found = tune.survey(network, known, means, advance)
+    found = found or tune.survey(network, known, means, advance)
     if chosen.bits is not None:
         return tune.tune(network, known, found, chosen.bits, block, means, advance)
     assert acceptable is not None

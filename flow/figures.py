@@ -179,6 +179,25 @@ def _histograms(figure: Figure, weights: Mapping[str, tuple[NDArray[Any], NDArra
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
 
 
+def front(figure: Figure, designs: Sequence[Mapping[str, Any]]) -> None:
+    """Designs of an exploration, those of the Pareto front filled: answers over cycles, area and traffic, area over cycles."""
+    scored = all(design["accuracy"] is not None for design in designs)
+    answers = "top-1, %" if scored else "divergence of the answers"
+    scales = {"cycles": 1.0, "transistors": 1e6, "traffic": 1024.0, "accuracy": 0.01, "divergence": 1.0}
+    names = {"cycles": "cycles of a sample", "transistors": "million transistors", "traffic": "KiB of memory traffic"}
+    panels = [(x, "accuracy" if scored else "divergence") for x in ("cycles", "transistors", "traffic")]
+    for axis, (x, y) in zip(figure.subplots(2, 2).flat, [*panels, ("cycles", "transistors")], strict=True):
+        for best, colour, filled, label in ((False, GREY, "none", "measured"), (True, BLUE, BLUE, "Pareto front")):
+            points = [(d[x] / scales[x], d[y] / scales[y]) for d in designs if d["best"] == best]
+            axis.scatter(*zip(*points), s=22, edgecolors=colour, facecolors=filled, label=label) if points else None
+        axis.set(xscale="log", xlabel=names[x], ylabel=names.get(y, answers))
+        if y == "transistors" or not scored:
+            axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+
+
 # -------------------------------------------------------------------------------- graph
 
 

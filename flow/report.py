@@ -27,6 +27,7 @@ from flow.network import ArrayLayer
 from flow.plot import Point
 from flow.samples import Samples
 from flow.schedule import LayerSchedule, Program
+from flow.synthesis import Estimate
 from flow.verdict import Accuracy, LayerVerdict, finite, passes, sqnr
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
@@ -215,6 +216,7 @@ def simulated(
     dense_runs: Mapping[str, LayerRun],
     findings: Sequence[Finding],
     notes: list[str],
+    area: Estimate | None = None,
 ) -> Report:
     """The report of `bbs compile`, or of `bbs cosim`, which has no dense array."""
     layers, hardware = [], []
@@ -235,6 +237,7 @@ def simulated(
         "rtl_share": round(done, 6),
         "verdict": "fail" if not right else "pass" if done else None,
         "accuracy": asdict(accuracy),
+        "area": None if area is None else {**asdict(area), "transistors": area.transistors},
     }
     found = [asdict(finding) for finding in findings]
     return Report(summary, layers, host_segments(result), notes, environment(engine.version()), found)
@@ -321,10 +324,14 @@ def write(folder: Path, report: Report, compressed: Compressed) -> None:
     write_json(folder / "report.json", report.as_dict())
     pairs = zip(compressed.original.layers, compressed.network.layers, strict=True)
     weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in pairs}
+    drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
+    (folder / "report.html").write_text(page("report.html.j2", **report.as_dict(), figures=drawn))
+
+
+def page(template: str, **values: Any) -> str:
+    """An HTML page from one of the templates beside this file."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     templates = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
-    page = templates.get_template("report.html.j2").render(**report.as_dict(), figures=drawn)
-    (folder / "report.html").write_text(page + "\n")
+    return templates.get_template(template).render(**values) + "\n"

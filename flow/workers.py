@@ -10,12 +10,14 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -111,13 +113,24 @@ class Local:
         import loky
 
         self.count = count
-        self._pool = loky.ProcessPoolExecutor(count, timeout=60)
+        self._pool = loky.ProcessPoolExecutor(count, initializer=_end_with, initargs=(os.getpid(),))
 
     def simulator(self, design: Design) -> Simulator:
         return _Local(self._pool, design)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, kill_workers=True)
+
+
+def _end_with(parent: int) -> None:
+    """From now on this process ends when its parent does, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 class _Local:

@@ -90,6 +90,10 @@ class ArrayConfig:
         if not 24 <= self.accumulator_bits <= 32:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
 
+    def with_weight_buffer(self, words: int) -> ArrayConfig:
+        """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
+        return replace(self, weight_depth=words, metadata_depth=max(4, words // 8))
+
     @property
     def step(self) -> int:
         """Weights of one output channel that one PE takes together: 16 (BitVert) or 8 (dense)."""
