@@ -420,7 +420,8 @@ def print_front(found: Sequence[exploration.Found]) -> None:
         got = each.measured
         table.add_row(
             each.design.options, "" if got.accuracy is None else f"{100 * got.accuracy:.2f}", f"{got.divergence:.2g}",
-            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", f"{got.transistors / 1e6:.2f}", f"{got.traffic / 1024:.1f}",
+            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", f"{got.transistors / 1e6:.2f}",
+            f"{got.traffic / 1024:.1f}",
         )  # fmt: skip
     out.print(table)
     out.print(f"{len(best)} of {len(found)} designs are on the Pareto front.")

@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from markupsafe import Markup
@@ -40,9 +41,6 @@ from flow.schedule import layout
 from flow.synthesis import FLIP_FLOP, SRAM_CELL, Estimate, estimate, yosys
 from flow.workers import fingerprint
 
-if TYPE_CHECKING:
-    import optuna
-
 ROWS = (4, 8, 16, 32, 64)
 COLUMNS = (8, 16, 32, 64)
 WEIGHT_WORDS = (256, 512, 1024, 2048, 4096)
@@ -50,7 +48,8 @@ BUDGETS = (2.5, 8.0, 0.25)  # bits per weight: from, to, step
 SENSITIVE = (0.0, 0.5, 0.05)
 BUDGET = "budget"  # among the methods: refined on calibration samples
 POPULATION = 24  # designs of one generation
-HEARTBEAT = 60  # seconds; a worker silent for three of them is lost, and its design is tried again
+SQLITE_SECONDS = 60  # to wait for another process that writes
+GRPC_SECONDS = 20
 DATABASE, RESULT = "explore.db", "explore.json"
 OBJECTIVES = ("answers", "cycles", "transistors", "traffic")
 
@@ -123,11 +122,8 @@ class Bench:
     @property
     def scored(self) -> bool:
         """Whether the answers are judged by top-1, not by their divergence."""
-        labels = self._given.labels
-        return (
-            labels is not None
-            and verdict.top1(host.predict(self._taken.network.model, self._given.feeds), labels) is not None
-        )
+        labels, model = self._given.labels, self._taken.network.model
+        return labels is not None and verdict.top1(host.predict(model, self._given.feeds), labels) is not None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -233,23 +229,24 @@ def _digest(given: Samples | None) -> str | None:
 # -------------------------------------------------------------------------------- the study
 
 
-def _storage(url: str) -> optuna.storages.BaseStorage:
-    """The storage of that URL: sqlite:///FILE, postgresql://..., or grpc://HOST:PORT (Optuna's proxy).
+def _storage(url: str) -> Any:
+    """Optuna's storage of that URL: sqlite:///FILE, postgresql://..., or grpc://HOST:PORT (its proxy).
 
     FlowError when it cannot be opened.
     """
-    optuna = _optuna()
-    parts = urlsplit(url)
+    optuna, parts = _optuna(), urlsplit(url)
     try:
         if parts.scheme == "grpc":
-            return optuna.storages.GrpcStorageProxy(host=parts.hostname or "localhost", port=parts.port or 13000)
-        retry = optuna.storages.RetryFailedTrialCallback(max_retry=2)
-        return optuna.storages.RDBStorage(
-            url.replace("postgresql://", "postgresql+psycopg://", 1), heartbeat_interval=HEARTBEAT,
-            failed_trial_callback=retry, engine_kwargs={"connect_args": {"timeout": 60}} if parts.scheme == "sqlite" else {},
-        )  # fmt: skip
+            kept = optuna.storages.GrpcStorageProxy(host=parts.hostname or "localhost", port=parts.port or 13000)
+            kept.wait_server_ready(timeout=GRPC_SECONDS)
+            return kept
+        options = {"connect_args": {"timeout": SQLITE_SECONDS}} if parts.scheme == "sqlite" else {}
+        driver = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return optuna.storages.RDBStorage(driver, engine_kwargs=options)
     except Exception as error:  # of SQLAlchemy, its drivers and gRPC
-        raise FlowError(f"the storage '{url}' cannot be opened ({first_line(error)}); check --storage") from None
+        raise FlowError(
+            f"the storage '{_without_password(url)}' cannot be opened ({first_line(error)}); check --storage"
+        ) from None
 
 
 def _optuna() -> Any:
@@ -258,11 +255,12 @@ def _optuna() -> Any:
     except ImportError:
         raise FlowError("exploration needs Optuna, which is not installed; pip install 'bbs-flow[explore]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # metric names
     return optuna
 
 
 def _search(
-    bench: Bench, kept: optuna.storages.BaseStorage, name: str, request: Mapping[str, Any], trials: int,
+    bench: Bench, kept: Any, name: str, request: Mapping[str, Any], trials: int,
     advance: Advance = ignore,
 ) -> list[Found]:  # fmt: skip
     """Measures designs until the study `name` has `trials` of them, those of earlier runs and other workers counted.
@@ -289,14 +287,13 @@ def _search(
         study.set_metric_names(list(OBJECTIVES))
         for start in _starts(bench.methods):
             study.enqueue_trial(start)
-    study.sampler = optuna.samplers.NSGAIISampler(
-        population_size=POPULATION, seed=len(study.get_trials(deepcopy=False))
-    )
+    begun = len(study.get_trials(deepcopy=False))  # another seed for whoever joins
+    study.sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=begun)
     done = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
     before = len(study.get_trials(deepcopy=False, states=done))
     advance(min(before, trials))
 
-    def objective(trial: optuna.Trial) -> tuple[float, float, float, float]:
+    def objective(trial: Any) -> tuple[float, float, float, float]:
         design = suggest(trial, bench.methods)
         try:
             measured = bench.measure(design)
@@ -307,7 +304,7 @@ def _search(
         trial.set_user_attr("compile", design.options)
         return measured.values
 
-    def count(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def count(study: Any, trial: Any) -> None:
         advance()
 
     if before < trials:
@@ -322,7 +319,7 @@ def _search(
     ]
 
 
-def suggest(trial: optuna.Trial | optuna.trial.FrozenTrial, methods: Sequence[str]) -> Design:
+def suggest(trial: Any, methods: Sequence[str]) -> Design:
     """A design of the space, drawn; of a finished trial, the one it was."""
     rows = trial.suggest_categorical("rows", ROWS)
     columns = trial.suggest_categorical("columns", COLUMNS)

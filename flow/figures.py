@@ -180,7 +180,7 @@ def _histograms(figure: Figure, weights: Mapping[str, tuple[NDArray[Any], NDArra
 
 
 def front(figure: Figure, designs: Sequence[Mapping[str, Any]]) -> None:
-    """Designs of an exploration, those of the Pareto front filled: answers over cycles, area and traffic, area over cycles."""
+    """Designs of an exploration, the Pareto front filled: answers over cycles, area, traffic; area over cycles."""
     scored = all(design["accuracy"] is not None for design in designs)
     answers = "top-1, %" if scored else "divergence of the answers"
     scales = {"cycles": 1.0, "transistors": 1e6, "traffic": 1024.0, "accuracy": 0.01, "divergence": 1.0}
@@ -188,8 +188,9 @@ def front(figure: Figure, designs: Sequence[Mapping[str, Any]]) -> None:
     panels = [(x, "accuracy" if scored else "divergence") for x in ("cycles", "transistors", "traffic")]
     for axis, (x, y) in zip(figure.subplots(2, 2).flat, [*panels, ("cycles", "transistors")], strict=True):
         for best, colour, filled, label in ((False, GREY, "none", "measured"), (True, BLUE, BLUE, "Pareto front")):
-            points = [(d[x] / scales[x], d[y] / scales[y]) for d in designs if d["best"] == best]
-            axis.scatter(*zip(*points), s=22, edgecolors=colour, facecolors=filled, label=label) if points else None
+            some = [design for design in designs if design["best"] == best]
+            xs, ys = ([design[key] / scales[key] for design in some] for key in (x, y))
+            axis.scatter(xs, ys, s=22, edgecolors=colour, facecolors=filled, label=label)
         axis.set(xscale="log", xlabel=names[x], ylabel=names.get(y, answers))
         if y == "transistors" or not scored:
             axis.set_yscale("log")
