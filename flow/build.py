@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -336,7 +335,7 @@ def _request(
     files = (given_file(calibration, model, "calibration"), given_file(evaluate, model, "test"))
     calibrated, evaluated = (artefacts.sha256(file) if file and file.is_file() else None for file in files)
     return {
-        "model": hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest(),
+        "model": importer.digest(source),
         "name": model.stem,
         "calibration": calibrated,
         "evaluation": evaluated,

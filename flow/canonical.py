@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from flow import host
+from flow import external, host
 from flow.errors import FlowError, first_line
 from flow.graph import (
     Graph,
@@ -37,6 +37,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     Standard ONNX operators only (ONNX Runtime's optimisations of level BASIC). FlowError when ONNX Runtime
     cannot process the model.
     """
+    source, model = model, external.shell(model)
     if opset(model) < 13:  # per-channel DequantizeLinear came with opset 13
         model = onnx.version_converter.convert_version(model, 13)
     prepared: onnx.ModelProto | None = None
@@ -50,6 +51,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
             f"ONNX Runtime cannot prepare network '{model.graph.name}' for quantization: "
             f"{first_line(error)}; simplify the model"
         ) from None
+    prepared = external.refilled(prepared, source)
     _fold_batch_norm(prepared)
     return prepared
 

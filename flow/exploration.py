@@ -193,7 +193,7 @@ def explore(
     with stage("survey the layers"):
         bench = Bench(taken, given)
     request = {
-        "model": hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest(),
+        "model": importer.digest(source),
         "samples": [_digest(each) for each in (taken.calibration, given)],
         "bbs-flow": fingerprint(),
     }

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from flow import host
 from flow.errors import FlowError, first_line
+from flow.external import values
 
 
 def opset(model: onnx.ModelProto) -> int:
@@ -124,7 +125,7 @@ class Graph:
         if name not in self.constants:
             return None
         if name not in self.arrays:
-            self.arrays[name] = numpy_helper.to_array(self.constants[name])
+            self.arrays[name] = values(self.constants[name])
         return self.arrays[name]
 
     def only_consumer(self, name: str) -> onnx.NodeProto | None:

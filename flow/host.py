@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from flow import external
 from flow.errors import FlowError, first_line
 
 if TYPE_CHECKING:
@@ -35,10 +36,34 @@ def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSessi
     options.graph_optimization_level = levels.ORT_ENABLE_BASIC if optimise else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised
+    outside = external.weights(model)
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        active = ort.InferenceSession(
+            external.shell(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )  # fmt: skip
     except Exception as error:
         raise _refused(model.graph.name, error) from None
+    return _Fed(active, outside) if outside else active
+
+
+class _Fed:
+    """A session whose external constants are fed to it whenever it runs, from their files."""
+
+    def __init__(self, active: ort.InferenceSession, outside: Tensors) -> None:
+        self._active, self._outside = active, outside
+
+    def get_inputs(self) -> list[Any]:
+        return [entry for entry in self._active.get_inputs() if entry.name not in self._outside]
+
+    def get_outputs(self) -> list[Any]:
+        return list(self._active.get_outputs())
+
+    def get_modelmeta(self) -> Any:
+        return self._active.get_modelmeta()
+
+    def run(self, names: list[str], feeds: Tensors) -> list[NDArray[Any]]:
+        values: list[NDArray[Any]] = self._active.run(names, {**feeds, **self._outside})
+        return values
 
 
 def _refused(name: str, error: Exception) -> FlowError:

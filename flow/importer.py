@@ -6,6 +6,7 @@ pruned layers back.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from flow import host
+from flow import external, host
 from flow.canonical import ARRAY_OPERATORS, canonical
 from flow.errors import FlowError, first_line
 from flow.graph import (
@@ -43,6 +44,8 @@ from flow.network import INT8_MAX, INT8_MIN, ArrayLayer, HostSegment, Network, Q
 OLDEST_OPSET = 11
 INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
 BIAS_SCALE_TOLERANCE = 1e-5
+LARGE_NETWORK = 2**27  # bytes: the matrices of networks with more stay in their files
+LARGE_WEIGHT = 2**20
 LARGEST = 2**30  # bytes of a tensor of one sample, taking four a value
 
 
@@ -67,21 +70,39 @@ def read(path: str | Path) -> onnx.ModelProto:
         found = "is a folder" if file.is_dir() else "does not exist"
         raise FlowError(f"the network must be an ONNX file, but '{file}' {found}; check the path")
     try:
-        model = onnx.load(str(file), format="protobuf", load_external_data=False)
-    except DecodeError:
+        if file.stat().st_size > LARGE_NETWORK:
+            model = external.read(file, LARGE_WEIGHT)
+        else:
+            model = onnx.load(str(file), format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError):
         raise FlowError(
             f"'{file}' is not an ONNX file or is truncated ({file.stat().st_size} bytes); export it again"
         ) from None
     if bad := next((name for name in names(model.graph) if not isinstance(name, str)), None):
         raise FlowError(f"names must be UTF-8, but {bad!r} in '{file}' is not; export it again")
-    for tensor in tensors(model.graph):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            _read_external(tensor, file)
+    outside = [(tensor, _located(tensor, file)) for tensor in tensors(model.graph) if external.is_external(tensor)]
+    stay = _stay_outside(model, {tensor.name: length for tensor, (_, _, length) in outside})
+    for tensor, where in outside:
+        _read_external(tensor, *where, tensor.name in stay)
     return model
 
 
-def _read_external(tensor: onnx.TensorProto, file: Path) -> None:
-    """Put the data of a tensor that is stored beside the model into the model; only files in its folder are read."""
+def _stay_outside(model: onnx.ModelProto, lengths: Mapping[str, int]) -> set[str]:
+    """Constants that stay in their files: in a large network, matrices that only products and look-ups read."""
+    if sum(lengths.values()) <= LARGE_NETWORK:
+        return set()
+    places = {"MatMul": 1, "Gemm": 1, "Gather": 0}
+    used = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        own = places.get(node.op_type, -1)
+        used.update(name for index, name in enumerate(node.input) if index != own)
+        used.update(name for name in reads(node) if name not in node.input)
+    matrices = {t.name for t in model.graph.initializer if len(t.dims) == 2 and t.data_type == TensorProto.FLOAT}
+    return {name for name in matrices if name not in used and lengths.get(name, 0) > LARGE_WEIGHT}
+
+
+def _located(tensor: onnx.TensorProto, file: Path) -> tuple[Path, int, int]:
+    """File, offset and length of an external constant; only files in the network's folder are read."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location, trouble = entries.get("location", ""), ""
     try:
@@ -100,11 +121,32 @@ def _read_external(tensor: onnx.TensorProto, file: Path) -> None:
     if trouble:
         raise FlowError(f"the external data '{location}' of tensor '{tensor.name}' of '{file}' {trouble}; "
                         "put it next to the network's file")  # fmt: skip
+    return path, offset, length
+
+
+def _read_external(tensor: onnx.TensorProto, path: Path, offset: int, length: int, stays: bool) -> None:
+    """Put the values of a constant that is stored beside the model into the model, or note where they are."""
+    wanted = math.prod(tensor.dims) * 4
+    if stays and length == wanted:
+        external.place(tensor, path, offset, length)
+        return
     with path.open("rb") as data:
         data.seek(offset)
         tensor.raw_data = data.read(length)
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def digest(model: onnx.ModelProto) -> str:
+    """The sha256 of a model and of what it keeps in files."""
+    copy, whole = onnx.ModelProto(), hashlib.sha256()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if external.is_external(tensor):
+            whole.update(external.values(tensor).data)
+            del tensor.external_data[:]
+    whole.update(copy.SerializeToString(deterministic=True))
+    return whole.hexdigest()
 
 
 def check(model: onnx.ModelProto, place: str) -> None:
@@ -119,7 +161,7 @@ def check(model: onnx.ModelProto, place: str) -> None:
         )
     _check_constants(model, place)
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(external.shell(model))
     except Exception as error:
         raise FlowError(f"'{place}' is not valid ONNX: {first_line(error)}; export it again") from None
     _check_inputs(model, place)
@@ -153,6 +195,8 @@ def refusals(model: onnx.ModelProto) -> dict[str, str]:
 def _check_constants(model: onnx.ModelProto, place: str) -> None:
     """Every constant holds as many values as its shape says."""
     for tensor in tensors(model.graph):
+        if external.is_external(tensor):
+            continue  # of the length its shape wants, or it would have been read
         count, wanted = 0, math.prod(tensor.dims)
         if tensor.HasField("raw_data"):
             count = 8 * len(tensor.raw_data)  # bits; the checker knows the types, and their exact number

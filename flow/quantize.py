@@ -18,9 +18,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow import host, importer
+from flow import external, host, importer
 from flow.canonical import ARRAY_OPERATORS, canonical, prepare
 from flow.errors import FlowError, first_line
+from flow.graph import attribute
 from flow.samples import Arrays, check_samples
 
 # What the host does between two array layers with 8-bit tensors.
@@ -29,6 +30,9 @@ BETWEEN_LAYERS = (
     "Pad", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
     "Upsample",
 )  # fmt: skip
+
+OPTIONS = {"WeightSymmetric": True, "ActivationSymmetric": False, "QuantizeBias": True}
+PART = 2**26  # bytes of a matrix that are looked at together
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def _check_weights(model: onnx.ModelProto) -> None:
         if node.op_type not in ARRAY_OPERATORS:
             continue
         for name in node.input[1:]:
-            if name in constants and not np.isfinite(numpy_helper.to_array(constants[name])).all():
+            if name in constants and not np.isfinite(external.values(constants[name])).all():
                 raise FlowError(
                     f"weights must be finite, but '{name}' of '{node.name}' holds NaN or infinity; train again"
                 )
@@ -109,53 +113,137 @@ def _left_in_float(model: onnx.ModelProto) -> list[str]:
 
 
 def _quantize_static(model: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """The samples in the batches the network takes."""
-
-        def __init__(self) -> None:
-            step = host.batch_size(host.session(model))
-            starts = range(0, len(next(iter(feeds.values()))), step)
-            self.batches = iter([{n: a[start : start + step] for n, a in feeds.items()} for start in starts])
-
-        def get_next(self) -> Arrays | None:
-            return next(self.batches, None)
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     named = onnx.ModelProto()
     named.CopyFrom(model)
     left = _left_in_float(named)
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(named, str(source))
-        previous = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # its hints are for those who call it themselves
-        try:
+    kinds = QuantType.QUInt8 if unsigned else QuantType.QInt8, QuantType.QInt8
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # its hints are for those who call it themselves
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            if external.weights(model):
+                return _quantize_large(named, feeds, left, kinds, Path(folder))
+            source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+            onnx.save(named, str(source))
             quantize_static(
                 str(source),
                 str(target),
-                Reader(),
+                _reader(named, feeds),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 reduce_range=False,
-                activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
-                weight_type=QuantType.QInt8,
+                activation_type=kinds[0],
+                weight_type=kinds[1],
                 nodes_to_exclude=left,
-                extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, "QuantizeBias": True},
+                extra_options=OPTIONS,
             )
-        except Exception as error:
-            raise FlowError(
-                f"ONNX Runtime cannot quantize network '{model.graph.name}': {first_line(error)}; "
-                "quantize it yourself and pass the QDQ model"
-            ) from None
-        finally:
-            logging.disable(previous)
-        return onnx.load(str(target))
+            return onnx.load(str(target))
+    except Exception as error:
+        raise FlowError(
+            f"ONNX Runtime cannot quantize network '{model.graph.name}': {first_line(error)}; "
+            "quantize it yourself and pass the QDQ model"
+        ) from None
+    finally:
+        logging.disable(previous)
+
+
+def _reader(model: onnx.ModelProto, feeds: Arrays) -> Any:
+    """The samples in the batches the network takes, with its external constants, as ONNX Runtime wants them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    outside = external.weights(model)
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            step = host.batch_size(host.session(model))
+            starts = range(0, len(next(iter(feeds.values()))), step)
+            self.batches = iter([{n: a[start : start + step] for n, a in feeds.items()} | outside for start in starts])
+
+        def get_next(self) -> Arrays | None:
+            return next(self.batches, None)
+
+    return Reader()
+
+
+def _quantize_large(
+    model: onnx.ModelProto, feeds: Arrays, left: list[str], kinds: tuple[Any, Any], folder: Path
+) -> onnx.ModelProto:
+    """As `quantize_static`, with the external constants of the model read from their files one by one.
+
+    ONNX Runtime calibrates the model's shell and quantizes a model in which each of these matrices is one row (or
+    column) of its channels' largest magnitudes: the scales depend on nothing else. The codes are put in after that.
+    """
+    from onnxruntime.quantization.calibrate import create_calibrator
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import add_infer_metadata
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    operators = sorted({*QDQRegistry, *QLinearOpsRegistry})
+    bare, augmented = folder / "shell.onnx", folder / "augmented.onnx"
+    inferred = onnx.shape_inference.infer_shapes(external.shell(model))
+    onnx.save(inferred, str(bare))
+    calibrator = create_calibrator(bare, operators, augmented_model_path=str(augmented))
+    calibrator.collect_data(_reader(model, feeds))
+    ranges = calibrator.compute_data()
+    del calibrator
+    small = external.refilled(inferred, model)
+    channel_axes = _channel_axes(small)
+    for tensor in small.graph.initializer:
+        if external.is_external(tensor):
+            axis = channel_axes.get(tensor.name, 0)
+            largest = _largest(external.values(tensor), 1 - axis)
+            tensor.CopyFrom(numpy_helper.from_array(largest, tensor.name))
+    add_infer_metadata(small)  # its shapes are known, and those of the stand-ins would not fit
+    quantizer = QDQQuantizer(small, True, False, kinds[1], kinds[0], ranges, [], left, operators, OPTIONS)
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(quantizer.model.model)
+    _fill(quantized, model)
+    return quantized
+
+
+def _channel_axes(model: onnx.ModelProto) -> dict[str, int]:
+    """Along which axis the output channels of the matrices that products read lie."""
+    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    return {node.input[1]: 0 if attribute(node, "transB", 0) else 1 for node in products}
+
+
+def _largest(matrix: NDArray[Any], axis: int) -> NDArray[np.float32]:
+    """Largest magnitudes along an axis, which stays with size 1; a few rows at a time."""
+    parts = [np.abs(part).max(axis=axis, keepdims=True) for part in _rows(matrix)]
+    whole = np.concatenate(parts, axis=0)
+    largest: NDArray[np.float32] = whole.max(axis=0, keepdims=True) if axis == 0 else whole
+    return largest
+
+
+def _rows(matrix: NDArray[Any]) -> list[NDArray[Any]]:
+    """A matrix in parts of some megabytes."""
+    return np.array_split(matrix, max(1, matrix.nbytes // PART))
+
+
+def _fill(quantized: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Put what belongs there in place of the stand-ins: codes of quantized matrices, values of others."""
+    outside = external.weights(source)
+    constants = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    for node in quantized.graph.node:
+        name = node.input[0].removesuffix("_quantized") if node.op_type == "DequantizeLinear" else ""
+        tensor = constants.get(f"{name}_quantized")
+        if name not in outside or tensor is None or tuple(tensor.dims) == outside[name].shape:
+            continue
+        axis = attribute(node, "axis", 1)
+        scale = numpy_helper.to_array(constants[node.input[1]]).reshape((-1, 1) if axis == 0 else (1, -1))
+        codes = np.empty(outside[name].shape, np.int8)
+        begin = 0
+        for part in _rows(outside[name]):
+            end = begin + len(part)
+            codes[begin:end] = np.clip(np.round(part / (scale[begin:end] if axis == 0 else scale)), -127, 127)
+            begin = end
+        tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
+    for name in outside.keys() & constants.keys():
+        constants[name].CopyFrom(numpy_helper.from_array(np.array(outside[name]), name))
 
 
 def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
