@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+LARGE = 2**20  # bytes
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto in onnx.proto
 
 
@@ -51,14 +52,23 @@ def weights(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 
 def shell(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its external constants as inputs, last in order; the model itself if it has none."""
-    outside = [tensor for tensor in model.graph.initializer if is_external(tensor)]
-    if not outside:
+    return _as_inputs(model, [tensor for tensor in model.graph.initializer if is_external(tensor)])
+
+
+def _as_inputs(model: onnx.ModelProto, constants: list[onnx.TensorProto]) -> onnx.ModelProto:
+    if not constants:
         return model
-    copy = _without(model, {tensor.name for tensor in outside})
+    copy = _without(model, {tensor.name for tensor in constants})
     copy.graph.input.extend(
-        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in outside
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in constants
     )
     return copy
+
+
+def outline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large constants as inputs: all that shape inference needs, in little memory."""
+    large = [tensor for tensor in model.graph.initializer if is_external(tensor) or len(tensor.raw_data) > LARGE]
+    return _as_inputs(model, large)
 
 
 def refilled(bare: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
@@ -72,12 +82,18 @@ def refilled(bare: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
 
 def _without(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     """A copy without the inputs and constants of these names."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for field in (copy.graph.initializer, copy.graph.input):
-        rest = [entry for entry in field if entry.name not in names]
-        del field[:]
-        field.extend(rest)
+    graph, copy = model.graph, onnx.ModelProto(
+        ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version,
+        domain=model.domain, model_version=model.model_version, doc_string=model.doc_string,
+        opset_import=model.opset_import, metadata_props=model.metadata_props, functions=model.functions,
+    )  # fmt: skip
+    copy.graph.MergeFrom(onnx.GraphProto(
+        name=graph.name, doc_string=graph.doc_string, node=graph.node, output=graph.output,
+        value_info=graph.value_info, sparse_initializer=graph.sparse_initializer,
+        quantization_annotation=graph.quantization_annotation,
+        input=[value for value in graph.input if value.name not in names],
+        initializer=[tensor for tensor in graph.initializer if tensor.name not in names],
+    ))  # fmt: skip
     return copy
 
 

@@ -54,7 +54,7 @@ def draw(name: str, paint: Callable[[Figure], None], height: float) -> str:
 def figures(
     network: Network, layers: Sequence[Mapping[str, Any]], weights: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 ) -> dict[str, str]:
-    """All figures by name. `layers` are those of the report, `weights` their INT8 weights before and after."""
+    """All figures by name. `layers` are those of the report, `weights` INT8 weights of some before and after."""
     names = [short(layer["name"]) for layer in layers]
     tall = 0.9 + 0.3 * len(layers)
     made = {
@@ -63,8 +63,7 @@ def figures(
         "breakdown": draw("breakdown", lambda figure: _breakdown(figure, names, layers), tall),
         "traffic": draw("traffic", lambda figure: _traffic(figure, names, layers), tall + 0.15 * len(layers)),
     }
-    largest = sorted(weights, key=lambda name: -weights[name][0].size)[:HISTOGRAMS]
-    shown = {name: weights[name] for name in weights if name in largest}
+    shown = {layer["name"]: weights[layer["name"]] for layer in layers if layer["name"] in weights}
     rows = -(-len(shown) // 3)
     made["histograms"] = draw("histograms", lambda figure: _histograms(figure, shown), 0.4 + 1.7 * rows)
     graph = flow_graph(network)
@@ -166,9 +165,9 @@ def _histograms(figure: Figure, weights: Mapping[str, tuple[NDArray[Any], NDArra
     axes = figure.subplots(-(-len(weights) // 3), 3, squeeze=False).flat
     edges = np.arange(-128, 129, 4) - 0.5
     for (name, (before, after)), axis in zip(weights.items(), axes, strict=False):
-        counts, _ = np.histogram(before, edges)
+        counts = _counts(before)
         axis.stairs(100 * counts / before.size, edges, fill=True, color=GREY, label="INT8")
-        counts, _ = np.histogram(np.clip(np.rint(after), -128, 127), edges)
+        counts = _counts(np.clip(np.rint(after), -128, 127).astype(np.int8))
         axis.stairs(100 * counts / after.size, edges, color=BLUE, linewidth=1.2, label="pruned")
         axis.set_title(f"{short(name)}, {before.size:,} weights")
         axis.set_xlim(-129, 128)
@@ -197,6 +196,13 @@ def front(figure: Figure, designs: Sequence[Mapping[str, Any]]) -> None:
         axis.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+
+
+def _counts(weights: NDArray[np.int8]) -> NDArray[np.int64]:
+    """How many weights are in each bin of four values."""
+    values = np.bincount(np.ascontiguousarray(weights).reshape(-1).view(np.uint8) ^ np.uint8(0x80), minlength=256)
+    binned: NDArray[np.int64] = values.reshape(-1, 4).sum(axis=1)
+    return binned
 
 
 # -------------------------------------------------------------------------------- graph

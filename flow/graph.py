@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from flow import host
+from flow import external, host
 from flow.errors import FlowError, first_line
-from flow.external import values
 
 
 def opset(model: onnx.ModelProto) -> int:
@@ -125,7 +124,7 @@ class Graph:
         if name not in self.constants:
             return None
         if name not in self.arrays:
-            self.arrays[name] = values(self.constants[name])
+            self.arrays[name] = external.values(self.constants[name])
         return self.arrays[name]
 
     def only_consumer(self, name: str) -> onnx.NodeProto | None:
@@ -162,18 +161,19 @@ class Types:
 
 def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
     declared = _value_infos(_inferred(model))
-    single = _one_sample(model)
-    shapes = one_sample_shapes(single)
+    shapes = one_sample_shapes(model)
     missing = [name for name in wanted if name not in shapes or name not in declared]
     if missing:
-        _measure(single, missing, declared, shapes)
+        _measure(_one_sample(model), missing, declared, shapes)
     return Types(declared, shapes)
 
 
 def one_sample_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """The shapes of one sample (batch 1) that shape inference finds, by tensor. FlowError when they do not fit."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, info in _value_infos(_inferred(_one_sample(model))).items():
+    outlined = external.outline(model)
+    large = {value.name for value in outlined.graph.input} - {value.name for value in model.graph.input}
+    for name, info in _value_infos(_inferred(_one_sample(outlined, large))).items():
         dims = info.type.tensor_type.shape.dim if info.type.tensor_type.HasField("shape") else None
         if dims is not None and all(dim.HasField("dim_value") for dim in dims):
             shapes[name] = tuple(dim.dim_value for dim in dims)
@@ -182,20 +182,20 @@ def one_sample_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return onnx.shape_inference.infer_shapes(external.outline(model), data_prop=True)
     except Exception as error:
         raise FlowError(
             f"the shapes of network '{model.graph.name}' do not fit: {first_line(error)}; export it again"
         ) from None
 
 
-def _one_sample(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of batch 1, without what it declares of other shapes."""
+def _one_sample(model: onnx.ModelProto, constants: Container[str] = ()) -> onnx.ModelProto:
+    """A copy of batch 1, without what it declares of other shapes; `constants` are no inputs of the user's."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
     del single.graph.value_info[:]
     for value in graph_inputs(single):
-        if value.type.tensor_type.shape.dim:
+        if value.name not in constants and value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_value = 1
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")

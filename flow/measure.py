@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,13 +25,16 @@ class Answers:
     scores: bool
 
 
-def answers(model: onnx.ModelProto, feeds: Arrays, scores: bool = False) -> Answers:
+def answers(
+    model: onnx.ModelProto, feeds: Arrays, scores: bool = False, outputs: NDArray[Any] | None = None
+) -> Answers:
     """The network's answers; a Softmax at its end, quantized or not, is left out.
 
-    Networks that end in a Softmax give class scores; `scores` says that others do, too.
+    Networks that end in a Softmax give class scores; `scores` says that others do, too. `outputs` are the network's
+    first outputs, if they are known.
     """
     bare, softmax = _without_softmax(model)
-    values = host.predict(bare, feeds)
+    values = outputs if outputs is not None and not softmax else host.predict(bare, feeds)
     return Answers(values.reshape(len(values), -1).astype(np.float64), softmax or scores)
 
 

@@ -319,11 +319,12 @@ def _processor() -> str:
 
 def write(folder: Path, report: Report, compressed: Compressed) -> None:
     """report.json and report.html, one file that needs no other."""
-    from flow.figures import figures  # Matplotlib takes longer to import than most commands to run
+    from flow.figures import HISTOGRAMS, figures  # Matplotlib takes longer to import than most commands to run
 
     write_json(folder / "report.json", report.as_dict())
     pairs = zip(compressed.original.layers, compressed.network.layers, strict=True)
-    weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in pairs}
+    largest = sorted(pairs, key=lambda pair: -pair[0].weights.size)[:HISTOGRAMS]
+    weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in largest}
     drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
     (folder / "report.html").write_text(page("report.html.j2", **report.as_dict(), figures=drawn))
 

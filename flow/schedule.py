@@ -163,24 +163,30 @@ def check_width(layer: ArrayLayer, config: ArrayConfig) -> None:
         )
 
 
-def parameter_words(block: Block, layer: ArrayLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
-    """Bias/scale and channel-index memory words of a block: `config.lanes` channels a word.
+def channel_parameters(layer: ArrayLayer) -> NDArray[np.uint64]:
+    """Bias and scale of every channel as the hardware wants them, uint64 [channels].
 
     The bias is b' - 128*sum(w), modulo 2^32, because activations travel as x + 128.
     """
-    count, lanes = len(block.channels), config.lanes
-    words = -(-count // lanes)
     bias = folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
     if layer.output_quantization:
         multiplier, shift = multipliers(layer)
     else:
         multiplier, shift = np.zeros_like(bias), np.ones_like(bias)
-    parameters = np.zeros(words * lanes, np.uint64)
-    parameters[:count] = (
-        (bias[block.channels] & 0xFFFFFFFF).astype(np.uint64)
-        | multiplier[block.channels].astype(np.uint64) << np.uint64(32)
-        | shift[block.channels].astype(np.uint64) << np.uint64(56)
+    packed: NDArray[np.uint64] = (
+        (bias & 0xFFFFFFFF).astype(np.uint64)
+        | multiplier.astype(np.uint64) << np.uint64(32)
+        | shift.astype(np.uint64) << np.uint64(56)
     )
+    return packed
+
+
+def parameter_words(block: Block, packed: NDArray[np.uint64], config: ArrayConfig) -> tuple[Bytes, Bytes]:
+    """Bias/scale and channel-index words of a block, `config.lanes` channels each; `packed`: `channel_parameters`."""
+    count, lanes = len(block.channels), config.lanes
+    words = -(-count // lanes)
+    parameters = np.zeros(words * lanes, np.uint64)
+    parameters[:count] = packed[block.channels]
     index = np.zeros(words * lanes, np.uint16)
     index[:count] = block.channels
     return (
@@ -225,6 +231,7 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
     images: dict[str, list[Bytes]] = {name: [] for name in ("descriptor", "weight", "metadata", "parameter", "index")}
     used = dict.fromkeys(images, 0)
     for scheduled, stored in zip(schedules, encoded, strict=True):
+        packed = channel_parameters(scheduled.layer)
         placed: dict[
             int, dict[str, tuple[int, int]]
         ] = {}  # by first channel: blocks of one tile each share their words
@@ -232,7 +239,7 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
             channel = int(block.channels[0])
             if channel not in placed:
                 weight, metadata = weight_words(block, scheduled.layer, stored, config)
-                parameters, index = parameter_words(block, scheduled.layer, config)
+                parameters, index = parameter_words(block, packed, config)
                 words = {"weight": weight, "metadata": metadata, "parameter": parameters, "index": index}
                 placed[channel] = {name: (used[name], len(image)) for name, image in words.items()}
                 for name, image in words.items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -120,11 +122,14 @@ def judge(
     network: Network, runs: Sequence[SampleRun], advance: Callable[[], None] = lambda: None
 ) -> list[LayerVerdict]:
     """Tiers 1a, 1b and 2 of every array layer over all simulated samples; `advance` is called after each."""
-    verdicts = []
-    for number in range(len(network.layers)):
-        verdicts.append(judge_layer(network, [sample.layers[number] for sample in runs]))
+
+    def one(number: int) -> LayerVerdict:
+        found = judge_layer(network, [sample.layers[number] for sample in runs])
         advance()
-    return verdicts
+        return found
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(one, range(len(network.layers))))
 
 
 def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
@@ -208,7 +213,10 @@ def measure(
     models = {"int8": compressed.original.model, "pruned": compressed.network.model}
     if source is not None and not importer.is_quantized(source):
         models = {"float": source, **models}
-    outputs = {name: host.predict(model, given.feeds) for name, model in models.items()}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        outputs = dict(
+            zip(models, pool.map(lambda model: host.predict(model, given.feeds), models.values()), strict=True)
+        )
     wanted = next(iter(outputs.values()))
     shown: dict[str, float | None] = {}
     distances = {name: finite(sqnr(answer, wanted)) for name, answer in list(outputs.items())[1:]}
@@ -224,8 +232,8 @@ def measure(
             shown["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
     first, *others = models.items()
     scores = given.labels is not None
-    before = answers(first[1], given.feeds, scores)
-    after = {name: answers(model, given.feeds, scores) for name, model in others}
+    before = answers(first[1], given.feeds, scores, outputs[first[0]])
+    after = {name: answers(model, given.feeds, scores, outputs[name]) for name, model in others}
     return Accuracy(
         given.count, given.source, **shown, output_sqnr=distances,
         divergence={name: divergence(before, got) for name, got in after.items()},

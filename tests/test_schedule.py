@@ -13,6 +13,7 @@ from flow.schedule import (
     Bytes,
     activation_words,
     channel_blocks,
+    channel_parameters,
     layout,
     output_rows,
     output_words,
@@ -75,7 +76,7 @@ def test_descriptors_point_into_the_memories() -> None:
         for number, block in enumerate(scheduled.blocks, scheduled.first):
             word = fields(program.memories["descriptor"][number])
             images = dict(zip(("weight", "metadata"), weight_words(block, layer, encoded, CONFIG), strict=True))
-            images["parameter"], index = parameter_words(block, layer, CONFIG)
+            images["parameter"], index = parameter_words(block, channel_parameters(layer), CONFIG)
             for name, image in images.items():
                 base = word[f"{name}_base"]
                 assert (base, word[f"{name}_count"]) == (used[name], len(image))

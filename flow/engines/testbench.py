@@ -5,6 +5,7 @@ A bench is compiled once and runs any command whose memories fit; what to run it
 most significant digit first, whole bytes.
 """
 
+import binascii
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,14 +34,13 @@ TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
     undefined=jinja2.StrictUndefined,
 )
-DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 NEWLINE = np.frombuffer(b"\n", np.uint8)
 
 
 def hex_digits(memory: Memory) -> NDArray[np.uint8]:
     """The words of a memory as ASCII hex digits, most significant first: uint8 [words, 2 * bytes per word]."""
-    octets = memory[:, ::-1]
-    return np.stack([DIGITS[octets >> 4], DIGITS[octets & 15]], axis=-1).reshape(len(memory), -1)
+    digits = binascii.hexlify(memory[:, ::-1].tobytes())
+    return np.frombuffer(digits, np.uint8).reshape(len(memory), -1)
 
 
 def write_hex(path: Path, memory: Memory) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 from flow import reference
-from flow.cosim import SampleRun, cycle_limit, expected_words
+from flow.cosim import LayerRun, SampleRun, cycle_limit, expected_words
 from flow.engines.base import ADDRESS_BITS, COMMAND_BITS, RESET_EDGES, Device
 from flow.engines.testbench import verilog_testbench, vhdl_testbench, write_command
 from flow.handoff import formats
@@ -56,7 +58,8 @@ def write_memories(folder: Path, program: Program, built: Device) -> None:
 def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun) -> None:
     """vectors/LAYER/: the command, one sample's activation memory and the output memory the reference expects."""
     widths = {port.name: port.width for port in built.ports}
-    for name, scheduled, layer_run in zip(layer_folders(program), program.layers, run.layers, strict=True):
+
+    def one(name: str, scheduled: LayerSchedule, layer_run: LayerRun) -> None:
         place = folder / "vectors" / name
         place.mkdir(parents=True)
         codes = scheduled.layer.input_quantization.to_int8(layer_run.tensor)
@@ -66,6 +69,10 @@ def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun)
         limit = cycle_limit(scheduled, program.config)
         words = _words(program, scheduled)
         write_command(place, built.ports, words, scheduled.first, len(scheduled.blocks), limit, layer_run.cycles)
+
+    (folder / "vectors").mkdir()
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(one, layer_folders(program), program.layers, run.layers))
 
 
 def _words(program: Program, scheduled: LayerSchedule) -> dict[str, int]:
