@@ -204,6 +204,7 @@ def speed(plan: Plan, simulator: Simulator) -> float:
     layer, part, tiles = piece.scheduled.layer, piece.parts[0], 1
     zeros = np.zeros((layer.groups, layer.positions, layer.reduction), np.int8)
     scheduled = next(each for each in plan.program.layers if each.layer is layer)
+    warm = False  # the first run opens the simulator
     while True:
         probe = cut(scheduled, [replace(part, tiles=min(tiles, part.tiles))])
         read, limit = memories(probe, plan.program, zeros), cycle_limit(probe.scheduled, config)
@@ -214,9 +215,9 @@ def speed(plan: Plan, simulator: Simulator) -> float:
         except DeviceError:
             cycles = limit
         seconds = time.perf_counter() - begin
-        if (tiles > 1 and seconds >= PROBE) or tiles >= part.tiles:
+        if warm and (seconds >= PROBE or tiles >= part.tiles):
             return cycles / max(seconds, 1e-6)
-        tiles *= 4
+        warm, tiles = True, 4 * tiles if warm else 1
 
 
 def cosimulate(

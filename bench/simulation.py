@@ -1,0 +1,84 @@
+"""How fast the RTL simulates: cycles and MACs a second by engine and array size, and what a whole input would take.
+
+    python -m bench.simulation MODEL.onnx [--array RxC ...] [--engine E ...] [--processes P] [--preset NAME]
+                               [--calibration FILE]
+
+The network is quantized and pruned once; each array then runs tiles of its longest layer, in one process and in P of
+them. `minutes` is one input whole, in P processes. Ratios are to the first line. Array sizes default to 8x8, 16x32 and
+32x32 in Verilator; the other engines run on 4x4.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from flow import engines, importer, samples
+from flow.compress import encode, pruning
+from flow.cosim import speed
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit
+from flow.inputs import import_network
+from flow.pieces import PIECE, PIECE_SLOW, plan
+from flow.schedule import schedule
+from flow.workers import Design, workers
+
+ARRAYS = ("8x8", "16x32", "32x32")
+SLOW = "4x4"
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--array", "arrays", multiple=True, default=ARRAYS)
+@click.option("--engine", "names", multiple=True, default=("verilator", "icarus", "myhdl"))
+@click.option("--processes", type=int, default=os.cpu_count() or 1)
+@click.option("--preset", default="moderate")
+@click.option("--calibration", type=click.Path(path_type=Path))
+def main(
+    model: Path, arrays: tuple[str, ...], names: tuple[str, ...], processes: int, preset: str, calibration: Path | None
+) -> None:
+    """Print the table."""
+    taken = import_network(importer.load(model), model, calibration, [])
+    given = calibration or samples.beside(model, "calibration")
+    table = Table(box=None, pad_edge=False)
+    heads = ("engine", "array", "cycles/s", f"in {processes}", "million MACs/s", "ratio", "cycles", "minutes")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < 2 else "right")
+    jobs = [(name, size) for name in names for size in (arrays if engines.ENGINES[name].fast else (SLOW,))]
+    first = 0.0
+    for name, size in jobs:
+        engine, _ = engines.select(name)
+        rows, columns = map(int, size.split("x"))
+        config = ArrayConfig(rows, columns)
+        made = encode(taken.network, pruning(preset), config.columns)
+        program = schedule(made.encoded, made.network.layers, config)
+        work = plan(program, PIECE if engine.fast else PIECE_SLOW)
+        with tempfile.TemporaryDirectory() as folder, workers(None, processes) as hands:
+            device = emit(config, Path(folder))
+            engines.open_all(engine, [device], lambda: None)
+            simulator = hands.simulator(Design.of(name, config, device))
+            alone = speed(work, simulator)
+            with ThreadPoolExecutor(processes) as pool:
+                together = sum(pool.map(speed, [work] * processes, [simulator] * processes))
+        macs = sum(layer.macs for layer in taken.network.layers) / work.cycles * together
+        first = first or macs
+        table.add_row(
+            name, size, f"{alone:,.0f}", f"{together:,.0f}", f"{macs / 1e6:.3f}", f"{macs / first:.3f}",
+            f"{work.cycles:,}", f"{work.cycles / together / 60:,.1f}",
+        )  # fmt: skip
+    Console(highlight=False, width=120).print(table)
+    click.echo(f"{model.name}, {preset}, {sum(layer.macs for layer in taken.network.layers):,} MACs, {given}")
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except (FlowError, click.ClickException) as error:
+        raise SystemExit(f"error: {error}") from None
