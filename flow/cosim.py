@@ -146,7 +146,7 @@ def run_layer(
     codes = layer.input_quantization.to_int8(tensor)
     want, windows = expected_rows(layer, codes), reference.windows(layer, codes)
     rows, simulated = want.copy(), 0
-    jobs = (whole(scheduled),) if pieces is None else pieces
+    jobs = (whole(scheduled, config),) if pieces is None else pieces
     beyond = 0
 
     def work(piece: Piece) -> Result | str:
@@ -156,17 +156,17 @@ def run_layer(
         except DeviceError as error:
             return str(error)
         finally:
-            advance(layer_cycles(piece.scheduled, config))
+            advance(piece.cycles)
 
     for piece, result in zip(jobs, each(work, jobs), strict=True):
         if isinstance(result, str):
             limit = cycle_limit(scheduled, config)
             return LayerRun(layer, tensor, np.zeros_like(want), limit, want.size, None, result, want.size, len(jobs))
-        got, positions = output_rows(piece.scheduled, result.memories["output"], config), piece.positions(config)
-        for here, channels in piece.cells(config):
-            rows[np.ix_(positions[here], channels)] = got[np.ix_(here, channels)]
-            simulated += len(here) * len(channels)
-        beyond += result.cycles - layer_cycles(piece.scheduled, config)
+        got = output_rows(piece.scheduled, result.memories["output"], config)
+        for here, positions, channels in piece.cells(config):
+            rows[positions, channels] = got[here, channels]
+            simulated += (here.stop - here.start) * len(channels)
+        beyond += result.cycles - piece.cycles
     cycles = layer_cycles(scheduled, config) + beyond
     mismatches = int((rows != want).sum())
     return LayerRun(
@@ -200,18 +200,18 @@ def run_sample(
 def speed(plan: Plan, simulator: Simulator) -> float:
     """Cycles a second of one run, measured on tiles of the layer with the most cycles, for `PROBE` seconds."""
     config = plan.program.config
-    piece = max((made for pieces in plan.pieces for made in pieces), key=lambda p: layer_cycles(p.scheduled, config))
+    piece = max((made for pieces in plan.pieces for made in pieces), key=lambda made: made.cycles)
     layer, part, tiles = piece.scheduled.layer, piece.parts[0], 1
     zeros = np.zeros((layer.groups, layer.positions, layer.reduction), np.int8)
     scheduled = next(each for each in plan.program.layers if each.layer is layer)
     warm = False  # the first run opens the simulator
     while True:
-        probe = cut(scheduled, [replace(part, tiles=min(tiles, part.tiles))])
+        probe = cut(scheduled, [replace(part, tiles=min(tiles, part.tiles))], config)
         read, limit = memories(probe, plan.program, zeros), cycle_limit(probe.scheduled, config)
         begin = time.perf_counter()
         try:
             simulator.run(read, 0, 1, {"output": probe.scheduled.output_words}, limit)
-            cycles = layer_cycles(probe.scheduled, config)
+            cycles = probe.cycles
         except DeviceError:
             cycles = limit
         seconds = time.perf_counter() - begin

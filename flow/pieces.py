@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from flow.cycles import layer_cycles
 from flow.engines.base import Memory
 from flow.errors import FlowError
-from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, ArrayConfig
-from flow.schedule import OPERANDS, LayerSchedule, Program, activation_words, pack_fields, unpack_fields
+from flow.hardware.config import ArrayConfig, descriptor_slice
+from flow.schedule import OPERANDS, LayerSchedule, Program, activation_words
 
 PIECE = 2**24  # cycles x processing elements of one run, about: some seconds in Verilator
 PIECE_SLOW = 2**17  # in the other engines
@@ -37,25 +38,28 @@ class Piece:
     """Parts of one layer as a job of their own.
 
     `scheduled` is the job's schedule: its position tile t is the layer's tile `tiles[t]`, and its blocks are the
-    parts, in order. `first` is the number of the layer's first descriptor in the program.
+    parts, in order. `first` is the number of the layer's first descriptor in the program; `cycles` are what the job
+    takes, by the cycle model.
     """
 
     scheduled: LayerSchedule
     first: int
     parts: tuple[Part, ...]
     tiles: NDArray[np.int64]
+    cycles: int
 
     def positions(self, config: ArrayConfig) -> NDArray[np.int64]:
         """The layer's positions (windows) this piece computes, in the order of its rows."""
         every = (self.tiles[:, None] * config.rows + np.arange(config.rows)).reshape(-1)
         return every[every < self.scheduled.layer.positions]
 
-    def cells(self, config: ArrayConfig) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Of each part: indices into `positions`, and the channels."""
-        count = len(self.positions(config))
-        for block in self.scheduled.blocks:
-            begin, end = block.first_tile * config.rows, (block.first_tile + block.tiles) * config.rows
-            yield np.arange(begin, min(end, count)), block.channels
+    def cells(self, config: ArrayConfig) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
+        """Of each part: the job's rows, the layer's positions they are, and the channels."""
+        positions = self.scheduled.layer.positions
+        for part, block in zip(self.parts, self.scheduled.blocks, strict=True):
+            begin, here = part.first * config.rows, block.first_tile * config.rows
+            count = min(part.tiles * config.rows, positions - begin)
+            yield slice(here, here + count), slice(begin, begin + count), block.channels
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Plan:
     @property
     def cycles(self) -> int:
         """Cycles of all pieces, by the cycle model."""
-        return sum(layer_cycles(piece.scheduled, self.program.config) for layer in self.pieces for piece in layer)
+        return sum(piece.cycles for layer in self.pieces for piece in layer)
 
 
 def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -> Plan:
@@ -88,16 +92,16 @@ def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -
             parts = sample(scheduled, config, coverage, np.random.default_rng([seed, number]))
         else:
             parts = [Part(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)]
-        made.append(tuple(cut(scheduled, dealt) for dealt in _dealt(scheduled, parts, budget)))
+        made.append(tuple(cut(scheduled, dealt, config) for dealt in _dealt(scheduled, parts, budget)))
     return Plan(program, tuple(made))
 
 
-def whole(scheduled: LayerSchedule) -> Piece:
+def whole(scheduled: LayerSchedule, config: ArrayConfig) -> Piece:
     """All of a layer in one piece."""
-    return cut(scheduled, [Part(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)])
+    return cut(scheduled, [Part(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)], config)
 
 
-def cut(scheduled: LayerSchedule, parts: Iterable[Part]) -> Piece:
+def cut(scheduled: LayerSchedule, parts: Iterable[Part], config: ArrayConfig) -> Piece:
     """These parts of a layer as a job."""
     chosen = tuple(parts)
     tiles = np.unique(np.concatenate([np.arange(part.first, part.first + part.tiles) for part in chosen]))
@@ -105,7 +109,8 @@ def cut(scheduled: LayerSchedule, parts: Iterable[Part]) -> Piece:
         replace(scheduled.blocks[part.block], tiles=part.tiles, first_tile=int(np.searchsorted(tiles, part.first)))
         for part in chosen
     )
-    return Piece(replace(scheduled, first=0, blocks=blocks, tiles=len(tiles)), scheduled.first, chosen, tiles)
+    job = replace(scheduled, first=0, blocks=blocks, tiles=len(tiles))
+    return Piece(job, scheduled.first, chosen, tiles, layer_cycles(job, config))
 
 
 def sample(
@@ -182,29 +187,46 @@ def _dealt(scheduled: LayerSchedule, parts: list[Part], budget: int) -> list[lis
 def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[str, Memory]:
     """The memories a piece reads, no more; `windows` int8 [groups, positions, reduction] are the whole layer's."""
     config, scheduled = program.config, piece.scheduled
-    groups = sorted({block.group for block in scheduled.blocks})
-    chosen = windows[groups][:, piece.positions(config)]
+    numbers = piece.first + np.array([part.block for part in piece.parts])
+    descriptors = program.memories["descriptor"][numbers]
+    images: dict[str, Memory] = {}
+    for operand in OPERANDS:
+        base, count = (_field(descriptors, f"{operand}_{kind}") for kind in ("base", "count"))
+        _, first, again = np.unique(base, return_index=True, return_inverse=True)
+        begins = np.cumsum(count[first]) - count[first]
+        _set_field(descriptors, f"{operand}_base", begins[again])
+        for name in (operand, "index") if operand == "parameter" else (operand,):
+            memory = program.memories[name]
+            parts = [memory[base[i] : base[i] + count[i]] for i in first]
+            images[name] = np.concatenate(parts) if count.any() else memory[:1]
+    groups, group = np.unique([block.group for block in scheduled.blocks], return_inverse=True)
+    first_tile, tiles = (
+        np.array([getattr(block, name) for block in scheduled.blocks]) for name in ("first_tile", "tiles")
+    )
     words = scheduled.steps * config.beats
-    images: dict[str, list[Memory]] = {name: [] for name in ("weight", "metadata", "parameter", "index")}
-    placed: dict[int, dict[str, int]] = {}
-    used = dict.fromkeys(images, 0)
-    descriptors = []
-    for part, block in zip(piece.parts, scheduled.blocks, strict=True):
-        fields = unpack_fields(program.memories["descriptor"][piece.first + part.block], DESCRIPTOR)
-        if fields["weight_base"] not in placed:
-            placed[fields["weight_base"]] = {f"{name}_base": used[name] for name in OPERANDS}
-            for name, image in images.items():
-                operand = "parameter" if name == "index" else name
-                begin, count = fields[f"{operand}_base"], fields[f"{operand}_count"]
-                image.append(program.memories[name][begin : begin + count])
-                used[name] += count
-        fields |= placed[fields["weight_base"]] | {
-            "activation_base": (groups.index(block.group) * scheduled.tiles + block.first_tile) * words,
-            "activation_count": block.tiles * words,
-            "output_base": block.first_tile * fields["tile_stride"],
-            "tiles": block.tiles,
-        }
-        descriptors.append(pack_fields(fields, DESCRIPTOR, DESCRIPTOR_BITS, scheduled.layer.name))
-    made = {name: np.concatenate(parts) for name, parts in images.items()}
-    made = {name: image if len(image) else program.memories[name][:1] for name, image in made.items()}
-    return {**made, "descriptor": np.stack(descriptors), "activation": activation_words(scheduled, chosen, config)}
+    _set_field(descriptors, "activation_base", (group * scheduled.tiles + first_tile) * words)
+    _set_field(descriptors, "activation_count", tiles * words)
+    _set_field(descriptors, "output_base", first_tile * _field(descriptors, "tile_stride"))
+    _set_field(descriptors, "tiles", tiles)
+    chosen = windows[groups][:, piece.positions(config)]
+    return {**images, "descriptor": descriptors, "activation": activation_words(scheduled, chosen, config)}
+
+
+def _octets(name: str) -> slice:
+    """The bytes of a descriptor word that are this field."""
+    end, begin = descriptor_slice(name)
+    assert begin % 8 == end % 8 == 0, name
+    return slice(begin // 8, end // 8)
+
+
+def _field(descriptors: Memory, name: str) -> NDArray[np.int64]:
+    octets = descriptors[:, _octets(name)].astype(np.int64)
+    values: NDArray[np.int64] = octets @ (1 << 8 * np.arange(octets.shape[1], dtype=np.int64))
+    return values
+
+
+def _set_field(descriptors: Memory, name: str, values: NDArray[np.integer[Any]]) -> None:
+    place = _octets(name)
+    width = place.stop - place.start
+    assert (values >= 0).all() and (values < 1 << 8 * width).all(), name
+    descriptors[:, place] = values.astype("<u8")[:, None].view(np.uint8)[:, :width]
