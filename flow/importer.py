@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,6 +312,13 @@ def _quantization(graph: Graph, node: onnx.NodeProto, kind: int) -> Quantization
     return Quantization(np.float32(scale.item()), int(zero.item()) - (128 if unsigned else 0), unsigned)
 
 
+def tensor_quantization(graph: Graph, node: onnx.NodeProto) -> Quantization | None:
+    """The 8-bit per-tensor parameters of a QuantizeLinear; None for anything else."""
+    zero = graph.constants.get(node_input(node, 2))
+    default_kind = attribute(node, "output_dtype", 0) or TensorProto.UINT8
+    return _quantization(graph, node, zero.data_type if zero is not None else default_kind)
+
+
 def _layer_weights(graph: Graph, node: onnx.NodeProto) -> _Weights:
     dequantize = graph.producer(node_input(node, 1))
     codes = graph.constant(dequantize.input[0]) if dequantize is not None and is_dequantize(dequantize) else None
@@ -397,16 +404,14 @@ def _layer_output(
         after = graph.only_consumer(activation.output[0])
     if after is None or after.op_type != "QuantizeLinear" or after.input[0] != covered[-1].output[0]:
         return raw
-    zero = graph.constants.get(node_input(after, 2))
-    default_kind = attribute(after, "output_dtype", 0) or TensorProto.UINT8
-    quantization = _quantization(graph, after, zero.data_type if zero is not None else default_kind)
-    clamp = _clamp(graph, activation, quantization) if quantization is not None else None
+    quantization = tensor_quantization(graph, after)
+    clamp = activation_clamp(graph, activation, quantization) if quantization is not None else None
     if quantization is None or clamp is None:
         return raw
     return after.output[0], quantization, clamp, [*covered, after]
 
 
-def _clamp(graph: Graph, activation: onnx.NodeProto | None, output: Quantization) -> tuple[int, int] | None:
+def activation_clamp(graph: Graph, activation: onnx.NodeProto | None, output: Quantization) -> tuple[int, int] | None:
     """ReLU or Clip in the int8 domain; None when a bound is not constant."""
     if activation is None:
         return INT8_MIN, INT8_MAX
@@ -439,19 +444,20 @@ def _window(graph: Graph, types: Types, node: onnx.NodeProto, data: str) -> Wind
     pads = tuple(attribute(node, "pads", [0] * 2 * axes))
     auto_pad = attribute(node, "auto_pad", b"NOTSET").decode()
     if auto_pad != "NOTSET":
-        pads = _resolve_auto_pad(auto_pad, shape[2:], kernel, strides, dilations)
+        pads = resolve_auto_pad(auto_pad, shape[2:], kernel, strides, dilations)
     if min(pads, default=0) < 0:
         raise _OnHost(f"it has negative pads {list(pads)}")
     return Window(kernel, strides, pads, dilations)
 
 
-def _resolve_auto_pad(
+def resolve_auto_pad(
     mode: str,
     sizes: tuple[int, ...],
     kernel: tuple[int, ...],
     strides: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[int, ...]:
+    """ONNX's auto_pad as pads: the beginnings of all axes, then the ends."""
     if mode == "VALID":
         return (0,) * (2 * len(kernel))
     begins, ends = [], []
@@ -598,13 +604,32 @@ def _declared(types: Types, tensor: str) -> onnx.ValueInfoProto:
 
 def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
     """The part of the QDQ network between the layer's input and output tensors, as a model of its own."""
-    makers = {output: node for node in model.graph.node for output in node.output}
+    kind = _element(layer.input_quantization)
+    output = layer.output_quantization
+    result = TensorProto.FLOAT if output is None else _element(output)
+    return between(
+        model,
+        [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
+        helper.make_tensor_value_info(layer.output, result, ["batch", *layer.output_shape]),
+    )
+
+
+def _element(quantization: Quantization) -> int:
+    return int(TensorProto.UINT8 if quantization.unsigned else TensorProto.INT8)
+
+
+def between(
+    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto
+) -> onnx.ModelProto:
+    """The part of a model between these tensors, as a model of its own."""
+    makers = {name: node for node in model.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    ends = {value.name for value in inputs}
     needed: set[str] = set()
-    stack, seen = [layer.output], set()
+    stack, seen = [output.name], set()
     while stack:
         name = stack.pop()
-        if name in seen or name == layer.input or not name:
+        if name in seen or name in ends or not name:
             continue
         seen.add(name)
         if name in constants:
@@ -612,16 +637,8 @@ def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
             continue
         node = makers[name]
         stack.extend(node.input)
-    nodes = [node for node in model.graph.node if any(output in seen for output in node.output)]
-    kind = TensorProto.UINT8 if layer.input_quantization.unsigned else TensorProto.INT8
-    output = layer.output_quantization
-    result = TensorProto.FLOAT if output is None else TensorProto.UINT8 if output.unsigned else TensorProto.INT8
-    graph = helper.make_graph(
-        nodes, "layer",
-        [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
-        [helper.make_tensor_value_info(layer.output, result, ["batch", *layer.output_shape])],
-        [constants[name] for name in sorted(needed)],
-    )  # fmt: skip
+    nodes = [node for node in model.graph.node if any(name in seen for name in node.output)]
+    graph = helper.make_graph(nodes, "part", inputs, [output], [constants[name] for name in sorted(needed)])
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 

@@ -113,13 +113,18 @@ def multipliers(layer: ArrayLayer) -> tuple[NDArray[np.int64], NDArray[np.int64]
     assert output is not None, f"layer {layer.name} has no output quantization"
     with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
         factors = (accumulator_scales(layer) / output.scale).astype(np.float32)
+    return fixed_point(factors, f" of layer '{layer.name}'")
+
+
+def fixed_point(factors: NDArray[np.float32], where: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(M, S) of factors float32 [channels] as `multipliers` gives them; `where` ends the message of the FlowError."""
     mantissas, exponents = np.frexp(np.where(np.isfinite(factors), factors, 0).astype(np.float64))
     shifts = MANTISSA_BITS - exponents.astype(np.int64)
     bad = np.flatnonzero(~np.isfinite(factors) | (factors < 0) | (shifts < 1))
     if bad.size:
         raise FlowError(
             f"the requantization factor s_x*s_w/s_y must lie in 0…2**23, but it is {factors[bad[0]]} at "
-            f"channel {int(bad[0])} of layer '{layer.name}'; calibrate the network again"
+            f"channel {int(bad[0])}{where}; calibrate the network again"
         )
     vanishes = (factors == 0) | (shifts > MAX_SHIFT)
     scaled = (mantissas * 2**MANTISSA_BITS).astype(np.int64)

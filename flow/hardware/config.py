@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
+from flow.hardware.maps.fields import TAPS, WALK
 
 PE_KINDS: Final = ("bitvert", "dense")
 SUBGROUP: Final = 8  # activations one sub-group of a PE sees
@@ -40,6 +41,23 @@ DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
 )
 DESCRIPTOR_BITS: Final = 416
 
+# With feature maps on chip a descriptor goes on: where operands come from and results go, and post-processing.
+FACTOR_BITS: Final = 21  # so that two bytes times their factors fit a 32-bit sum
+MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
+    ("post", 1),  # sums or maxima of windows instead of products; `factor_*` weigh the octets of a step
+    ("maximum", 1),
+    ("mirror", 1),  # results also go to the output port
+    ("factor_low", FACTOR_BITS),
+    ("factor_high", FACTOR_BITS),
+    ("entries", 8),  # of a tile, into the maps; none if it is not kept
+    ("entry_base", 32),
+    ("entry_count", 16),
+    *TAPS,
+    *((f"fetch_{name}", width) for name, width in WALK),
+    *((f"store_{name}", width) for name, width in WALK),
+)
+MAP_DESCRIPTOR_BITS: Final = 832
+
 # Per output channel, least significant field first.
 PARAMETER: Final[tuple[tuple[str, int], ...]] = (("bias", 32), ("multiplier", 24), ("shift", 8))
 PARAMETER_BITS: Final = 64
@@ -49,7 +67,7 @@ INDEX_BITS: Final = 16
 def descriptor_slice(name: str) -> tuple[int, int]:
     """(end, begin) bit positions of a descriptor field, as MyHDL slices want them."""
     begin = 0
-    for field, width in DESCRIPTOR:
+    for field, width in (*DESCRIPTOR, *MAP_DESCRIPTOR):
         if field == name:
             return begin + width, begin
         begin += width
@@ -72,6 +90,7 @@ class ArrayConfig:
     activation_depth: int = 128
     accumulator_bits: int = 32
     drain: int = 4  # cycles in which the sums of the whole array leave it
+    map_words: int = 0  # of eight bytes, for feature maps on chip; 0: windows come from outside
 
     def __post_init__(self) -> None:
         if self.pe not in PE_KINDS:
@@ -90,6 +109,13 @@ class ArrayConfig:
         if not 24 <= self.accumulator_bits <= 32:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
 
+        lines, rest = divmod(self.map_words, self.rows)
+        if self.map_words and (self.rows < 2 or self.rows & (self.rows - 1) or rest or lines < 2):
+            raise FlowError(
+                f"feature maps of {self.map_words} words on {self.rows} rows cannot be built: each row has a bank, so "
+                "the rows must be a power of two from 2, and the words a multiple of them; change --array"
+            )
+
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
         return replace(self, weight_depth=words, metadata_depth=max(4, words // 8))
@@ -98,6 +124,15 @@ class ArrayConfig:
     def step(self) -> int:
         """Weights of one output channel that one PE takes together: 16 (BitVert) or 8 (dense)."""
         return 2 * SUBGROUP if self.pe == "bitvert" else SUBGROUP
+
+    @property
+    def descriptor(self) -> tuple[tuple[str, int], ...]:
+        """The fields of a descriptor, least significant first."""
+        return (*DESCRIPTOR, *MAP_DESCRIPTOR) if self.map_words else DESCRIPTOR
+
+    @property
+    def descriptor_bits(self) -> int:
+        return DESCRIPTOR_BITS + (MAP_DESCRIPTOR_BITS if self.map_words else 0)
 
     @property
     def elements(self) -> int:
@@ -129,7 +164,8 @@ class ArrayConfig:
 
     @property
     def name(self) -> str:
-        return f"accelerator_{self.pe}_{self.rows}x{self.columns}"
+        maps = f"_{self.map_words}" if self.map_words else ""
+        return f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""

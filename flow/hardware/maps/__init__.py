@@ -1,0 +1,10 @@
+"""Feature maps on chip: the memory they lie in, the unit that reads windows from it, the one that writes to it.
+
+fields.py    the layout of what these blocks read: walks, taps, entries
+walker.py    where the windows of a tile are
+arbiter.py   which of them may use a bank at the same time
+banks.py     the memory
+fetch.py     windows out of it, as operands of the array
+store.py     results into it
+post.py      sums and maxima of windows: residual additions and pooling
+"""

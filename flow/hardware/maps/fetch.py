@@ -1,0 +1,291 @@
+"""Windows out of the feature maps (im2col in hardware): one octet of every array row's window after the other."""
+
+from myhdl import Signal, always_comb, always_seq, intbv, modbv
+
+from flow.hardware.hierarchy import block
+from flow.hardware.maps.arbiter import arbiter
+from flow.hardware.maps.fields import ADDRESS, COORDINATE, TAPS, WALK_BITS, WORD_BITS, place
+from flow.hardware.maps.walker import walker
+from flow.hardware.wires import join
+
+
+@block
+def gather(granted, sources, fresh, pad, read_data, held, word, rows):
+    """Words of the banks to the rows that asked for them.
+
+    data: granted[rows], sources[log2(rows) * rows]: the bank of each; fresh: the first of these words for this octet;
+    pad[8]: what a row shows that asks for none; read_data[64 * rows], held[64 * rows]: what was gathered before;
+    word[64 * rows] out. Combinational.
+    """
+    bits = (rows - 1).bit_length()
+    parts = [Signal(intbv(0)[WORD_BITS:]) for _ in range(rows)]
+    padding = join(*[pad] * 8)
+    fill = Signal(intbv(0)[WORD_BITS:])
+
+    @always_comb
+    def repeat():
+        fill.next = padding
+
+    @always_comb
+    def spread():
+        for b in range(rows):
+            low = WORD_BITS * b
+            parts[b].next = read_data[low + WORD_BITS : low]
+
+    @always_comb
+    def choose():
+        source = intbv(0)[bits:]
+        for j in range(rows):
+            low = WORD_BITS * j
+            least = bits * j
+            source[:] = sources[least + bits : least]
+            if granted[j]:
+                word.next[low + WORD_BITS : low] = parts[source]
+            elif fresh:
+                word.next[low + WORD_BITS : low] = fill
+            else:
+                word.next[low + WORD_BITS : low] = held[low + WORD_BITS : low]
+
+    return repeat, spread, choose
+
+
+@block
+def fetch(
+    clk, reset,
+    job, job_ready, walk, taps, tiles, base,
+    request, accepted, answer, word,
+    reads, read_lines, read_data,
+    outside_en, outside_addr, outside_ready, outside_valid, outside_data,
+    block_done,
+    rows, words,
+):  # fmt: skip
+    """The activation stream's memory: from the banks, or passed on from the activation memory.
+
+    job      job, job_ready: handshake; walk, taps: fields as in fields.py, tiles[24], base[32]: descriptor fields
+    stream   request, accepted: an octet of every row is asked for; answer, word[64 * rows]: there it is, in order
+    banks    reads[rows], read_lines in the next cycle; read_data[64 * rows] another one later
+    outside  outside_en, outside_addr[32], outside_ready, outside_valid, outside_data: the activation memory
+    control  block_done: results of a block are written; a job that waits begins when its predecessors' are
+    One octet a cycle if no two rows want the same bank; four cycles from request to answer.
+    """
+    bits = (rows - 1).bit_length()
+    line_bits = (words // rows - 1).bit_length()
+
+    def field(name):
+        return taps(*place(TAPS, name))
+
+    taps_y, taps_x, taps_octet = (field(name) for name in ("taps_y", "taps_x", "taps_octet"))
+    taps_delta_octet, taps_delta_x, taps_delta_y = (field(name) for name in ("delta_octet", "delta_x", "delta_y"))
+    taps_dilation_x, taps_dilation_y, taps_pad = (field(name) for name in ("dilation_x", "dilation_y", "pad"))
+    _, filler_at = place(TAPS, "filler")
+    _, external_at = place(TAPS, "external")
+    _, wait_at = place(TAPS, "wait")
+
+    all_y, all_x, left_y, left_x = (Signal(intbv(0)[12:]) for _ in range(4))
+    all_octets, left_octets = (Signal(intbv(0)[16:]) for _ in range(2))
+    delta_octet, delta_x, delta_y, tap_word = (Signal(modbv(0, min=0, max=2**ADDRESS)) for _ in range(4))
+    dilation_x, dilation_y, pad = (Signal(intbv(0)[8:]) for _ in range(3))
+    tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
+    fills, external, waits, filling = (Signal(bool(0)) for _ in range(4))
+    tiles_left = Signal(intbv(0)[24:])
+    address = Signal(modbv(0, min=0, max=2**32))
+    active = Signal(bool(0))
+    accept = Signal(bool(0))
+    behind = Signal(intbv(0)[8:])  # blocks taken whose results are not yet written
+    flying = Signal(intbv(0)[8:])  # octets asked for and not yet answered
+    may_begin = Signal(bool(0))
+    inside_go, outside_go, go = (Signal(bool(0)) for _ in range(3))
+    octets_end, columns_end, taps_end, tile_ends, advance = (Signal(bool(0)) for _ in range(5))
+    ready = Signal(bool(0))
+    addresses = Signal(intbv(0)[ADDRESS * rows :])
+    present = Signal(intbv(0)[rows:])
+
+    walking = walker(clk, reset, accept, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
+
+    # Stage 1: the octet under way; stage 2: the banks read; stage 3: their words are there.
+    valid1, valid2, valid3, fresh1, fresh2, fresh3, last2, last3 = (Signal(bool(0)) for _ in range(8))
+    pending1, granted, granted2, granted3, remaining = (Signal(intbv(0)[rows:]) for _ in range(5))
+    addresses1 = Signal(intbv(0)[ADDRESS * rows :])
+    pad1, pad2, pad3 = (Signal(intbv(0)[8:]) for _ in range(3))
+    sources1, sources2, sources3 = (Signal(intbv(0)[bits * rows :]) for _ in range(3))
+    enables = Signal(intbv(0)[rows:])
+    lines = Signal(intbv(0)[line_bits * rows :])
+    chosen = Signal(intbv(0)[bits * rows :])
+    free1, ends1 = Signal(bool(0)), Signal(bool(0))
+    held = Signal(intbv(0)[WORD_BITS * rows :])
+    gathered = Signal(intbv(0)[WORD_BITS * rows :])
+
+    serving = arbiter(pending1, addresses1, granted, enables, lines, chosen, rows, line_bits)
+    gathering = gather(granted3, sources3, fresh3, pad3, read_data, held, gathered, rows)
+
+    @always_comb
+    def which_banks():
+        for j in range(rows):
+            low = bits * j
+            first = ADDRESS * j
+            sources1.next[low + bits : low] = addresses1[first + bits : first]
+
+    @always_comb
+    def serve():
+        remaining.next = pending1 & ~granted
+
+    @always_comb
+    def served():
+        ends1.next = valid1 and (remaining == 0)
+
+    @always_comb
+    def room():
+        free1.next = (not valid1) or ends1
+
+    @always_comb
+    def beginning():
+        may_begin.next = active and ready and ((not waits) or (behind == 1))
+
+    @always_comb
+    def sides():
+        inside_go.next = may_begin and request and (not external) and free1
+        outside_go.next = may_begin and request and external and outside_ready
+
+    @always_comb
+    def outside_port():
+        outside_en.next = may_begin and request and external
+        outside_addr.next = address
+
+    @always_comb
+    def going():
+        go.next = inside_go or outside_go
+        accepted.next = inside_go or outside_go
+
+    @always_comb
+    def ends():
+        octets_end.next = left_octets == 1
+        columns_end.next = (left_octets == 1) and (left_x == 1)
+        taps_end.next = (left_octets == 1) and (left_x == 1) and (left_y == 1)
+
+    @always_comb
+    def tiles_end():
+        tile_ends.next = filling or (taps_end and (not fills))
+
+    @always_comb
+    def moving():
+        advance.next = go and tile_ends
+
+    @always_comb
+    def handshake():
+        job_ready.next = (not active) and (flying == 0)
+        accept.next = job and (not active) and (flying == 0)
+
+    @always_seq(clk.posedge, reset=reset)
+    def walk_taps():
+        if accept:
+            active.next = True
+            filling.next = False
+            all_y.next = taps_y
+            all_x.next = taps_x
+            all_octets.next = taps_octet
+            left_y.next = taps_y
+            left_x.next = taps_x
+            left_octets.next = taps_octet
+            delta_octet.next = taps_delta_octet
+            delta_x.next = taps_delta_x
+            delta_y.next = taps_delta_y
+            dilation_x.next = taps_dilation_x
+            dilation_y.next = taps_dilation_y
+            pad.next = taps_pad
+            fills.next = taps[filler_at]
+            external.next = taps[external_at]
+            waits.next = taps[wait_at]
+            tiles_left.next = tiles
+            address.next = base
+            tap_word.next = 0
+            tap_x.next = 0
+            tap_y.next = 0
+        elif go:
+            waits.next = False
+            address.next = address + 1
+            if tile_ends:
+                filling.next = False
+                tap_word.next = 0
+                tap_x.next = 0
+                tap_y.next = 0
+                left_y.next = all_y
+                left_x.next = all_x
+                left_octets.next = all_octets
+                tiles_left.next = tiles_left - 1
+                if tiles_left == 1:
+                    active.next = False
+            elif taps_end:
+                filling.next = True
+            elif columns_end:
+                tap_word.next = tap_word + delta_y
+                tap_x.next = 0
+                tap_y.next = tap_y + dilation_y
+                left_x.next = all_x
+                left_octets.next = all_octets
+                left_y.next = left_y - 1
+            elif octets_end:
+                tap_word.next = tap_word + delta_x
+                tap_x.next = tap_x + dilation_x
+                left_octets.next = all_octets
+                left_x.next = left_x - 1
+            else:
+                tap_word.next = tap_word + delta_octet
+                left_octets.next = left_octets - 1
+
+    @always_seq(clk.posedge, reset=reset)
+    def accounts():
+        if accept and (not block_done):
+            behind.next = behind + 1
+        elif block_done and (not accept):
+            behind.next = behind - 1
+        if go and (not answer):
+            flying.next = flying + 1
+        elif answer and (not go):
+            flying.next = flying - 1
+
+    @always_seq(clk.posedge, reset=reset)
+    def pipeline():
+        if inside_go:
+            valid1.next = True
+            fresh1.next = True
+            addresses1.next = addresses
+            if filling:
+                pending1.next = 0
+                pad1.next = 0
+            else:
+                pending1.next = present
+                pad1.next = pad
+        else:
+            pending1.next = remaining
+            if ends1:
+                valid1.next = False
+            fresh1.next = False
+        reads.next = enables
+        read_lines.next = lines
+        valid2.next = valid1
+        fresh2.next = fresh1
+        last2.next = ends1
+        pad2.next = pad1
+        granted2.next = granted
+        sources2.next = sources1
+        valid3.next = valid2
+        fresh3.next = fresh2
+        last3.next = last2
+        pad3.next = pad2
+        granted3.next = granted2
+        sources3.next = sources2
+        if valid3:
+            held.next = gathered
+
+    @always_comb
+    def answering():
+        answer.next = (valid3 and last3) or outside_valid
+        if outside_valid:
+            word.next = outside_data
+        else:
+            word.next = gathered
+
+    return (
+        walking, serving, gathering, which_banks, serve, served, room, beginning, sides, outside_port, going, ends,
+        tiles_end, moving, handshake, walk_taps, accounts, pipeline, answering,
+    )  # fmt: skip

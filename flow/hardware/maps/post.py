@@ -1,0 +1,134 @@
+"""Post-processing: sums and maxima over the taps of a window, of eight channels for every array row.
+
+It takes the array's operands and leaves by the array's drain port, so that the requantizers finish what it
+begins: a residual addition is the sum of two taps with a factor each, pooling the sum or the maximum of many.
+"""
+
+from myhdl import Signal, always, always_comb, intbv
+
+from flow.hardware.config import FACTOR_BITS
+from flow.hardware.hierarchy import block
+from flow.hardware.wires import join
+
+
+@block
+def post_channel(
+    clk, enable, valid, first, maximum, factor_low, factor_high, x_low, x_high, capture, drain, behind, result, bits
+):  # fmt: skip
+    """One channel of one row.
+
+    control  enable; stage 2: valid, first (of a tile), maximum
+    data     stage 1: x_low[8], x_high[8], factor_low[21], factor_high[21]
+    drain    capture, drain, behind[bits] in, result[bits] out
+    """
+    low_part, high_part = (Signal(intbv(0)[8 + FACTOR_BITS :]) for _ in range(2))
+    larger = Signal(intbv(0)[8:])
+    addend = Signal(intbv(0)[9 + FACTOR_BITS :])
+    total = Signal(intbv(0)[bits:])
+
+    @always(clk.posedge)
+    def register():
+        if enable:
+            low_part.next = x_low * factor_low
+            high_part.next = x_high * factor_high
+            if x_low > x_high:
+                larger.next = x_low
+            else:
+                larger.next = x_high
+
+    @always_comb
+    def add():
+        addend.next = low_part + high_part
+
+    @always(clk.posedge)
+    def accumulate():
+        if enable and valid:
+            if maximum:
+                if first or (larger > total):
+                    total.next = larger
+            elif first:
+                total.next = addend
+            else:
+                total.next = total + addend
+
+    @always(clk.posedge)
+    def hold():
+        if capture:
+            result.next = total
+        elif drain:
+            result.next = behind
+
+    return register, add, accumulate, hold
+
+
+@block
+def post(
+    clk, reset, enable, take, maximum, factor_low, factor_high,
+    valid, first, load, word, capture, drain, results,
+    rows, lanes, bits,
+):  # fmt: skip
+    """Eight channels of every row.
+
+    job      take: the fields maximum, factor_low[21] and factor_high[21] are those of the next block
+    control  enable; valid, first, load: aligned with the word, as for the array; capture, drain: the result registers
+    data     word[128 * rows]: the low octets of all rows, then the high ones; results[bits * rows * lanes]: lane 0 lowest
+    Latency: as the array's.
+    """
+    next_maximum, maximum1, maximum2, valid1, valid2, first1, first2 = (Signal(bool(0)) for _ in range(7))
+    next_low, next_high, low1, high1 = (Signal(intbv(0)[FACTOR_BITS:]) for _ in range(4))
+    operand = Signal(intbv(0)[128 * rows :])
+    result = [[Signal(intbv(0)[bits:]) for _ in range(8)] for _ in range(rows)]
+    nothing = Signal(intbv(0)[bits:])
+
+    @always(clk.posedge)
+    def fields():
+        if take:
+            next_maximum.next = maximum
+            next_low.next = factor_low
+            next_high.next = factor_high
+
+    @always(clk.posedge)
+    def pipeline():
+        if enable:
+            valid1.next = valid
+            first1.next = first
+            valid2.next = valid1
+            first2.next = first1
+            maximum2.next = maximum1
+            if load:
+                operand.next = word
+                maximum1.next = next_maximum
+                low1.next = next_low
+                high1.next = next_high
+
+    parts = []
+    for r in range(rows):
+        for k in range(8):
+            low, high = 64 * r + 8 * k, 64 * (rows + r) + 8 * k
+            parts.append(
+                post_channel(
+                    clk,
+                    enable,
+                    valid2,
+                    first2,
+                    maximum2,
+                    low1,
+                    high1,
+                    operand(low + 8, low),
+                    operand(high + 8, high),
+                    capture,
+                    drain,
+                    result[r][k + lanes] if k + lanes < 8 else nothing,
+                    result[r][k],
+                    bits,
+                )  # fmt: skip
+            )
+    leaving = join(
+        *(result[r][lane] if lane < 8 else nothing for lane in reversed(range(lanes)) for r in reversed(range(rows)))
+    )
+
+    @always_comb
+    def leave():
+        results.next = leaving
+
+    return fields, pipeline, parts, leave

@@ -1,0 +1,246 @@
+"""Results into the feature maps: collects a tile's channels, and writes them octet by octet where the map wants them."""
+
+from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
+
+from flow.hardware.hierarchy import block
+from flow.hardware.maps.arbiter import arbiter
+from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, WALK_BITS, WORD_BITS, place
+from flow.hardware.maps.walker import walker
+
+
+@block
+def collect(clk, reset, valid, tile_done, data, load, read_half, entry, words, mask, rows, columns, lanes):
+    """Two tiles of channels: one fills, the other is read.
+
+    control  valid[lanes], tile_done: as write_back gives them; load: take what `entry` says; read_half: of which tile
+    data     data[8 * rows * lanes], entry in; words[64 * rows], mask[8] out, one cycle after load
+    """
+    slots = -(-columns // lanes)
+    half = slots * lanes
+    width = 8 * rows
+    stage = [Signal(intbv(0)[width:]) for _ in range(2 * half)]
+    bits = (2 * half - 1).bit_length()
+    at = Signal(intbv(0)[bits:])
+    upper = Signal(bool(0))
+
+    @always_seq(clk.posedge, reset=reset)
+    def count():
+        if tile_done:
+            upper.next = not upper
+            if upper:
+                at.next = 0
+            else:
+                at.next = half
+        elif valid != 0:
+            at.next = at + lanes
+
+    @always(clk.posedge)
+    def take():
+        for i in range(lanes):
+            low = width * i
+            if valid[i]:
+                stage[at + i].next = data[low + width : low]
+
+    @always(clk.posedge)
+    def give():
+        column = intbv(0)[bits:]
+        picked = intbv(0)[width:]
+        if load:
+            for k in range(8):
+                least = 8 * k
+                column[:] = entry[least + 6 : least]
+                if read_half:
+                    column[:] = column + half
+                if entry[least + 6]:
+                    picked[:] = 0
+                else:
+                    picked[:] = stage[column]
+                for j in range(rows):
+                    octet = 8 * j
+                    low = WORD_BITS * j + 8 * k
+                    words.next[low + 8 : low] = picked[octet + 8 : octet]
+                mask.next[k] = entry[least + 7]
+
+    return count, take, give
+
+
+@block
+def spread(words, chosen, write_data, rows):
+    """To each bank the word of the row it serves: words[64 * rows], chosen[log2(rows) * rows] in. Combinational."""
+    bits = (rows - 1).bit_length()
+    parts = [Signal(intbv(0)[WORD_BITS:]) for _ in range(rows)]
+
+    @always_comb
+    def split():
+        for j in range(rows):
+            low = WORD_BITS * j
+            parts[j].next = words[low + WORD_BITS : low]
+
+    @always_comb
+    def choose():
+        row = intbv(0)[bits:]
+        for b in range(rows):
+            low = WORD_BITS * b
+            least = bits * b
+            row[:] = chosen[least + bits : least]
+            write_data.next[low + WORD_BITS : low] = parts[row]
+
+    return split, choose
+
+
+@block
+def store(
+    clk, reset,
+    job, job_ready, walk, entries, tiles,
+    started, room, valid, tile_done, data,
+    entry_ready, entry_read, entry_rewind, entry_discard, entry,
+    writes, write_mask, write_lines, write_data,
+    block_done,
+    rows, columns, lanes, words,
+):  # fmt: skip
+    """Writes the finished tiles of a block.
+
+    job      job, job_ready: handshake; walk: fields as in fields.py; entries[8]: of a tile, none if the block
+             is not kept; tiles[24]
+    tiles    started: one begins to leave the array; room: another one may; valid[lanes], tile_done (with its last
+             word), data[8 * rows * lanes]: as write_back gives them
+    stream   entry_ready in; entry_read, entry_rewind, entry_discard out; entry: how eight channels go to an octet
+    banks    writes[rows], write_mask[8], write_lines, write_data[64 * rows], registered
+    control  block_done: pulses when the block's last word is on its way to its bank
+    One entry a cycle if no two rows want the same bank.
+    """
+    bits = (rows - 1).bit_length()
+    line_bits = (words // rows - 1).bit_length()
+    entry_offset = entry(*place(ENTRY, "offset"))
+    entry_x, entry_y = entry(*place(ENTRY, "offset_x")), entry(*place(ENTRY, "offset_y"))
+    tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
+    tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
+    active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))
+    finished, load, loads_last, reading, read_half, empty = (Signal(bool(0)) for _ in range(6))
+    all_entries, entries_left = (Signal(intbv(0)[8:]) for _ in range(2))
+    tiles_left = Signal(intbv(0)[24:])
+    staged, flying = (Signal(intbv(0)[2:]) for _ in range(2))
+    addresses, addresses1 = (Signal(intbv(0)[ADDRESS * rows :]) for _ in range(2))
+    present, pending, granted, remaining, enables = (Signal(intbv(0)[rows:]) for _ in range(5))
+    lines = Signal(intbv(0)[line_bits * rows :])
+    chosen = Signal(intbv(0)[bits * rows :])
+    collected, sorted_words = (Signal(intbv(0)[WORD_BITS * rows :]) for _ in range(2))
+    mask = Signal(intbv(0)[8:])
+    free, busy = Signal(bool(0)), Signal(bool(0))
+
+    walking = walker(clk, reset, accept, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
+    staging = collect(
+        clk, reset, valid, tile_done, data, load, read_half, entry, collected, mask, rows, columns, lanes
+    )  # fmt: skip
+    serving = arbiter(pending, addresses1, granted, enables, lines, chosen, rows, line_bits)
+    spreading = spread(collected, chosen, sorted_words, rows)
+
+    @always_comb
+    def tap():
+        tap_word.next = entry_offset
+        tap_x.next = entry_x
+        tap_y.next = entry_y
+
+    @always_comb
+    def serve():
+        remaining.next = pending & ~granted
+
+    @always_comb
+    def whether():
+        busy.next = remaining != 0
+        free.next = remaining == 0
+        empty.next = pending == 0
+
+    @always_comb
+    def loading():
+        load.next = at_hand and free
+
+    @always_comb
+    def read_next():
+        reading.next = (
+            active
+            and ready
+            and (not flushing)
+            and (staged != 0)
+            and (entries_left != 0)
+            and entry_ready
+            and ((not at_hand) or load)
+        )
+
+    @always_comb
+    def last():
+        loads_last.next = at_hand and (entries_left == 0)
+
+    @always_comb
+    def stream_port():
+        entry_read.next = reading
+        entry_rewind.next = (entries_left == 1) and (tiles_left != 1)
+        entry_discard.next = tiles_left == 1
+
+    @always_comb
+    def finishing():
+        finished.next = (load and loads_last) or (active and (not flushing) and (all_entries == 0) and (staged != 0))
+
+    @always_comb
+    def moving():
+        advance.next = finished
+
+    @always_comb
+    def handshake():
+        job_ready.next = not active
+        accept.next = job and (not active)
+        room.next = flying < 2
+
+    @always_seq(clk.posedge, reset=reset)
+    def control():
+        block_done.next = False
+        if accept:
+            active.next = True
+            all_entries.next = entries
+            entries_left.next = entries
+            tiles_left.next = tiles
+        elif finished:
+            entries_left.next = all_entries
+            tiles_left.next = tiles_left - 1
+            if tiles_left == 1:
+                flushing.next = True
+        elif reading:
+            entries_left.next = entries_left - 1
+        if flushing and empty:
+            flushing.next = False
+            active.next = False
+            block_done.next = True
+        if reading:
+            at_hand.next = True
+        elif load:
+            at_hand.next = False
+        if finished:
+            read_half.next = not read_half
+
+    @always_seq(clk.posedge, reset=reset)
+    def accounts():
+        if started and (not finished):
+            flying.next = flying + 1
+        elif finished and (not started):
+            flying.next = flying - 1
+        if tile_done and (not finished):
+            staged.next = staged + 1
+        elif finished and (not tile_done):
+            staged.next = staged - 1
+
+    @always_seq(clk.posedge, reset=reset)
+    def pipeline():
+        if load:
+            pending.next = present
+            addresses1.next = addresses
+        else:
+            pending.next = remaining
+        writes.next = enables
+        write_lines.next = lines
+        write_mask.next = mask
+        write_data.next = sorted_words
+
+    return (
+        walking, staging, serving, spreading, tap, serve, whether, loading, read_next, last, stream_port, finishing,
+        moving, handshake, control, accounts, pipeline,
+    )  # fmt: skip

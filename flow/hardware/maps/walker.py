@@ -1,0 +1,200 @@
+"""Where the windows of a tile are: for each array row its place in the map, going on from tile to tile."""
+
+from myhdl import Signal, always_comb, always_seq, intbv, modbv
+
+from flow.hardware.hierarchy import block
+from flow.hardware.maps.fields import ADDRESS, COORDINATE, WALK, place
+from flow.hardware.wires import join
+
+WORDS = 2**ADDRESS
+PLACES = 2**COORDINATE
+
+
+@block
+def lane(
+    clk, take, advance, cursor_word, cursor_x, cursor_y, cursor_window,
+    windows, step_y, wrap_word, wrap_x, tile_windows, tile_word, tile_x, tile_y,
+    tap_word, tap_x, tap_y, height, width, address, present,
+):  # fmt: skip
+    """The window of one array row.
+
+    control  take: go to the cursor; advance: to the window of the next tile
+    fields   windows, step_y, wrap_*, tile_*, height, width of a walk; steady
+    data     tap_word, tap_x, tap_y: what the tap adds; address[24] of its word, present: it is in the map. Combinational.
+    """
+    word = Signal(modbv(0, min=0, max=WORDS))
+    x = Signal(modbv(0, min=0, max=PLACES))
+    y = Signal(modbv(0, min=0, max=PLACES))
+    window = Signal(intbv(0)[COORDINATE:])
+    onward = Signal(intbv(0)[COORDINATE + 1 :])
+    wraps = Signal(bool(0))
+    at_x = Signal(modbv(0, min=0, max=PLACES))
+    at_y = Signal(modbv(0, min=0, max=PLACES))
+
+    @always_comb
+    def following():
+        onward.next = window + tile_windows
+
+    @always_comb
+    def ending():
+        wraps.next = onward >= windows
+
+    @always_seq(clk.posedge, reset=None)
+    def walk():
+        if take:
+            word.next = cursor_word
+            x.next = cursor_x
+            y.next = cursor_y
+            window.next = cursor_window
+        elif advance:
+            if wraps:
+                window.next = onward - windows
+                word.next = word + tile_word + wrap_word
+                x.next = x + tile_x - wrap_x
+                y.next = y + tile_y + step_y
+            else:
+                window.next = onward[COORDINATE:]
+                word.next = word + tile_word
+                x.next = x + tile_x
+                y.next = y + tile_y
+
+    @always_comb
+    def reach():
+        address.next = word + tap_word
+        at_x.next = x + tap_x
+        at_y.next = y + tap_y
+
+    @always_comb
+    def check():
+        present.next = (at_x < width) and (at_y < height)
+
+    return following, ending, walk, reach, check
+
+
+@block
+def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows):
+    """The windows of one tile after the other.
+
+    control  restart: take the fields `walk` and go to the first tile, for which `rows` cycles are needed; ready: there;
+             advance: to the next tile
+    data     tap_word[24], tap_x[16], tap_y[16]; addresses[24 * rows], present[rows]: whether the tap is in the map
+             and the array row has a window. Combinational.
+    """
+
+    def field(name):
+        return walk(*place(WALK, name))
+
+    word, step_word, wrap_word, tile_word = (Signal(modbv(0, min=0, max=WORDS)) for _ in range(4))
+    x, y, step_x, step_y, wrap_x, tile_x, tile_y = (Signal(modbv(0, min=0, max=PLACES)) for _ in range(7))
+    window, windows, tile_windows, height, width = (Signal(intbv(0)[COORDINATE:]) for _ in range(5))
+    left = Signal(intbv(0)[ADDRESS:])
+    number = Signal(intbv(0)[7:])  # the next array row to be given its window
+    walk_word, walk_step_word, walk_wrap_word, walk_tile_word, walk_positions = (
+        field(name) for name in ("word", "step_word", "wrap_word", "tile_word", "positions")
+    )
+    walk_x, walk_y, walk_step_x, walk_step_y, walk_wrap_x, walk_tile_x, walk_tile_y = (
+        field(name) for name in ("x", "y", "step_x", "step_y", "wrap_x", "tile_x", "tile_y")
+    )
+    walk_windows, walk_tile_windows, walk_height, walk_width = (
+        field(name) for name in ("windows", "tile_windows", "height", "width")
+    )
+    takes = [Signal(bool(0)) for _ in range(rows)]
+    places = [Signal(intbv(0)[ADDRESS:]) for _ in range(rows)]
+    inside = [Signal(bool(0)) for _ in range(rows)]
+    taking = Signal(intbv(0)[rows:])
+    inside_all = join(*reversed(inside))
+    places_all = join(*reversed(places))
+    last_in_row = Signal(bool(0))
+
+    @always_comb
+    def rowend():
+        last_in_row.next = window + 1 >= windows
+
+    @always_comb
+    def readiness():
+        ready.next = number == rows
+
+    @always_seq(clk.posedge, reset=reset)
+    def control():
+        if restart:
+            number.next = 0
+        elif number != rows:
+            number.next = number + 1
+
+    @always_seq(clk.posedge, reset=None)
+    def cursor():
+        if restart:
+            word.next = walk_word
+            x.next = walk_x
+            y.next = walk_y
+            window.next = 0
+            windows.next = walk_windows
+            step_word.next = walk_step_word
+            step_x.next = walk_step_x
+            step_y.next = walk_step_y
+            wrap_word.next = walk_wrap_word
+            wrap_x.next = walk_wrap_x
+            tile_windows.next = walk_tile_windows
+            tile_word.next = walk_tile_word
+            tile_x.next = walk_tile_x
+            tile_y.next = walk_tile_y
+            height.next = walk_height
+            width.next = walk_width
+            left.next = walk_positions
+        else:
+            if last_in_row:
+                window.next = 0
+                word.next = word + step_word + wrap_word
+                x.next = x + step_x - wrap_x
+                y.next = y + step_y
+            else:
+                window.next = window + 1
+                word.next = word + step_word
+                x.next = x + step_x
+            if advance:
+                if left > rows:
+                    left.next = left - rows
+                else:
+                    left.next = 0
+
+    @always_comb
+    def choose():
+        for j in range(rows):
+            taking.next[j] = number == j
+
+    parts = []
+    for j in range(rows):
+        parts.append(
+            lane(
+                clk,
+                taking(j),
+                advance,
+                word,
+                x,
+                y,
+                window,
+                windows,
+                step_y,
+                wrap_word,
+                wrap_x,
+                tile_windows,
+                tile_word,
+                tile_x,
+                tile_y,
+                tap_word,
+                tap_x,
+                tap_y,
+                height,
+                width,
+                places[j],
+                inside[j],
+            )  # fmt: skip
+        )
+
+    @always_comb
+    def outputs():
+        addresses.next = places_all
+        for j in range(rows):
+            present.next[j] = inside_all[j] and (left > j)
+
+    return rowend, readiness, control, cursor, choose, parts, outputs

@@ -1,0 +1,365 @@
+"""A network as one chain of layers and post-processing on chip, or the reason why it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from flow.errors import FlowError
+from flow.graph import Graph, attribute, infer, node_input, node_name
+from flow.importer import activation_clamp, resolve_auto_pad, tensor_quantization
+from flow.network import INT8_MAX, INT8_MIN, ArrayLayer, HostSegment, Network, Quantization, Window
+from flow.onchip.post import PostOp, Shape
+
+POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
+SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+
+
+@dataclass(frozen=True)
+class Held:
+    """An 8-bit tensor of the network and the map that holds it; `flat` when its axes are one: channel, row, column."""
+
+    tensor: str
+    shape: Shape
+    quantization: Quantization
+    flat: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer and the map it reads."""
+
+    layer: ArrayLayer
+    source: Held
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What runs on chip, in order: `inputs` are loaded, `outputs` (tensors) leave it.
+
+    `before` and `after` are the host segments at either end; `held` says of every 8-bit tensor of the network in
+    which map it is (several names can mean one map).
+    """
+
+    inputs: tuple[Held, ...]
+    steps: tuple[Step | PostOp, ...]
+    outputs: tuple[str, ...]
+    before: tuple[HostSegment, ...]
+    after: tuple[HostSegment, ...]
+    held: Mapping[str, Held]
+
+
+class OffChip(Exception):
+    """A node that has no place on chip, and why."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A float tensor that a QuantizeLinear will finish; `kind` "move" alone is the 8-bit tensor itself."""
+
+    kind: str
+    operands: tuple[Held, ...]
+    shape: Shape
+    window: Window = POINT
+    offsets: tuple[int, ...] = (0,)
+    flat: bool = False
+    activation: onnx.NodeProto | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the one operand as it is."""
+        return (
+            self.kind == "move"
+            and self.window == POINT
+            and self.offsets == (0,)
+            and (self.shape == self.operands[0].shape and self.activation is None)
+        )
+
+
+def chain(network: Network) -> Chain:
+    """The network as a chain. FlowError naming the first node that has no place on chip."""
+    numbers = [i for i, step in enumerate(network.steps) if isinstance(step, ArrayLayer)]
+    if not numbers:
+        raise FlowError(f"network '{network.name}' has no layer for the array, so nothing can run on chip; "
+                        "leave out --on-chip")  # fmt: skip
+    first, last = numbers[0], numbers[-1]
+    held: dict[str, Held] = {}
+    inputs: list[Held] = []
+    steps: list[Step | PostOp] = []
+    middle = network.steps[first : last + 1]
+    made = {name for step in middle for name in ([step.output] if isinstance(step, ArrayLayer) else step.outputs)}
+    for step in middle:
+        try:
+            for name in (step.input,) if isinstance(step, ArrayLayer) else step.inputs:
+                if name not in held and name not in made:
+                    held[name] = _input(network, name)
+                    inputs.append(held[name])
+            if isinstance(step, ArrayLayer):
+                steps.append(Step(step, _source(step, held)))
+                if step.output_quantization is not None:
+                    held[step.output] = Held(step.output, _map_shape(step), step.output_quantization)
+            else:
+                steps += _post(step, held)
+        except OffChip as reason:
+            raise FlowError(
+                f"network '{network.name}' does not run on chip as a whole: {reason}; leave out --on-chip, then the "
+                "host does that"
+            ) from None
+    after = network.steps[last + 1 :]
+    wanted = {name for step in after if isinstance(step, HostSegment) for name in step.inputs} | set(network.outputs)
+    available = {step.layer.output if isinstance(step, Step) else step.output for step in steps} | set(held)
+    outputs = tuple(dict.fromkeys(name for name in sorted(wanted) if name in available))
+    return Chain(
+        tuple(inputs), tuple(steps), outputs,
+        tuple(step for step in network.steps[:first] if isinstance(step, HostSegment)),
+        tuple(step for step in after if isinstance(step, HostSegment)), held,
+    )  # fmt: skip
+
+
+def _map_shape(layer: ArrayLayer) -> Shape:
+    """The map that holds the layer's output."""
+    return _as_map(layer.output_shape, layer.window is None, layer.name)
+
+
+def _as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
+    """[channels, height, width] of one sample's shape; `rows`: the channels are the last axis."""
+    if rows:
+        return (shape[-1], 1, int(np.prod(shape[:-1], dtype=np.int64)))
+    if len(shape) == 2:
+        return (shape[0], 1, shape[1])
+    if len(shape) == 3:
+        return (shape[0], shape[1], shape[2])
+    raise OffChip(f"'{name}' has {len(shape) - 1} spatial axes, and maps have two")
+
+
+def _input(network: Network, name: str) -> Held:
+    """The map of an 8-bit tensor that the host gives."""
+    readers = [step for step in network.layers if step.input == name]
+    if not readers:
+        raise OffChip(f"'{name}' comes from the host and is read by no layer of the array")
+    layer = readers[0]
+    return Held(name, _as_map(layer.input_shape, layer.window is None, layer.name), layer.input_quantization)
+
+
+def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:
+    if layer.input not in held:
+        raise OffChip(f"the input of layer '{layer.name}' is not quantized to 8 bits")
+    source = held[layer.input]
+    if layer.window is not None and len(layer.window.kernel) > 2:
+        raise OffChip(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
+    if layer.window is None and layer.positions > 1 and source.shape[:1] != (layer.reduction,):
+        raise OffChip(f"layer '{layer.name}' reads its rows along another axis than the channels")
+    if layer.window is None and layer.positions == 1 and int(np.prod(source.shape)) != layer.reduction:
+        raise OffChip(f"layer '{layer.name}' reads another shape than was written")
+    return source
+
+
+def _post(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
+    """The segment's nodes as operations; what they make is entered into `held`."""
+    graph = Graph.of(segment.model)
+    names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
+    shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
+    drafts: dict[str, _Draft] = {}
+    made: list[PostOp] = []
+    for node in segment.model.graph.node:
+        done = _node(graph, shapes, node, held, drafts)
+        if done is not None:
+            made.append(done)
+    for name in segment.outputs:
+        if name not in held:
+            raise OffChip(f"'{name}' stays a float tensor")
+    return made
+
+
+def _node(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held],
+    drafts: dict[str, _Draft],
+) -> PostOp | None:  # fmt: skip
+    """One node: a tensor more in `held` or `drafts`, and perhaps an operation."""
+    kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
+    if kind == "DequantizeLinear":
+        if data not in held:
+            raise OffChip(f"{kind} '{name}' reads no map")
+        drafts[output] = _Draft("move", (held[data],), held[data].shape, flat=held[data].flat)
+        return None
+    if kind == "QuantizeLinear":
+        return _quantize(graph, node, held, drafts)
+    if kind in SHAPING:
+        _shaping(shapes, node, held, drafts)
+        return None
+    if kind in ("MaxPool",) and data in held:  # on codes, as on floats
+        pooled = _pool(shapes, node, _Draft("move", (held[data],), held[data].shape))
+        return _finished(name, output, pooled, held[data].quantization, (INT8_MIN, INT8_MAX), held)
+    given = [drafts.get(entry) for entry in node.input if entry and entry not in graph.constants]
+    if any(draft is None for draft in given) or not given:
+        raise OffChip(f"{kind} '{name}' has no place in hardware")
+    known = [draft for draft in given if draft is not None]
+    if kind in ("Relu", "Clip") and known[0].activation is None:
+        drafts[output] = replace(known[0], activation=node)
+    elif any(not draft.plain for draft in known):
+        raise OffChip(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
+    elif kind == "Add" and len(known) == 2 and known[0].shape == known[1].shape:
+        drafts[output] = _Draft("add", tuple(d.operands[0] for d in known), known[0].shape)
+    elif kind in ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
+        drafts[output] = _pool(shapes, node, known[0], graph)
+    elif kind == "Concat":
+        drafts[output] = _concat(shapes, node, known)
+    elif kind == "Slice":
+        drafts[output] = _slice(graph, node, known[0])
+    elif kind == "Pad":
+        drafts[output] = _pad(graph, node, known[0])
+    else:
+        raise OffChip(f"{kind} '{name}' has no place in hardware")
+    return None
+
+
+def _quantize(graph: Graph, node: onnx.NodeProto, held: dict[str, Held], drafts: Mapping[str, _Draft]) -> PostOp | None:
+    name, output = node_name(node), node.output[0]
+    if node.input[0] not in drafts:
+        raise OffChip(f"QuantizeLinear '{name}' reads a tensor that is not made on chip")
+    draft = drafts[node.input[0]]
+    quantization = tensor_quantization(graph, node)
+    clamp = activation_clamp(graph, draft.activation, quantization) if quantization is not None else None
+    if quantization is None or clamp is None:
+        raise OffChip(
+            f"QuantizeLinear '{name}' has no constant 8-bit scale of its own, or an activation without bounds"
+        )
+    same = quantization.scale == draft.operands[0].quantization.scale and (
+        quantization.zero_point == draft.operands[0].quantization.zero_point
+    )
+    if draft.plain and same:
+        held[output] = replace(draft.operands[0], flat=draft.flat)
+        return None
+    return _finished(name, output, draft, quantization, clamp, held)
+
+
+def _finished(
+    name: str, output: str, draft: _Draft, quantization: Quantization, clamp: tuple[int, int], held: dict[str, Held]
+) -> PostOp:
+    held[output] = Held(output, draft.shape, quantization, draft.flat)
+    return PostOp(
+        name, draft.kind, tuple(operand.tensor for operand in draft.operands), output,
+        tuple(operand.quantization for operand in draft.operands), quantization, clamp,
+        tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, draft.offsets,
+    )  # fmt: skip
+
+
+def _shaping(
+    shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held], drafts: dict[str, _Draft]
+) -> None:
+    """Only what leaves the order of the values is taken: a map becomes one row of channels, or stays as it is."""
+    data, output = node.input[0], node.output[0]
+    before, after = shapes.get(data, ()), shapes.get(output, ())
+    flat = len(after) == 2 and after[0] == 1
+    if not flat and after != before:
+        raise OffChip(
+            f"{node.op_type} '{node_name(node)}' makes {list(after)} of {list(before)}; only one row is taken"
+        )
+    if data in held:
+        held[output] = replace(held[data], flat=flat or held[data].flat)
+    elif data in drafts:
+        drafts[output] = replace(drafts[data], flat=flat or drafts[data].flat)
+    else:
+        raise OffChip(f"{node.op_type} '{node_name(node)}' reads no map")
+
+
+def _pool(
+    shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, draft: _Draft, graph: Graph | None = None
+) -> _Draft:
+    kind, (channels, height, width) = node.op_type, draft.shape
+    result = "maximum" if kind in ("MaxPool", "GlobalMaxPool") else "average"
+    if kind == "ReduceMean":
+        axes = _axes(graph, node)
+        if sorted(axes) != [2, 3]:
+            raise OffChip(f"ReduceMean '{node_name(node)}' runs over axes {axes}; only [2, 3] is taken")
+    if kind in ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
+        flat = len(shapes.get(node.output[0], ())) == 2
+        return _Draft(
+            result, draft.operands, (channels, 1, 1), Window((height, width), (1, 1), (0,) * 4, (1, 1)), flat=flat
+        )
+    kernel = tuple(attribute(node, "kernel_shape", []))
+    if len(kernel) == 1:
+        raise OffChip(f"{kind} '{node_name(node)}' has one spatial axis, and pooling takes two")
+    strides = tuple(attribute(node, "strides", [1, 1]))
+    dilations = tuple(attribute(node, "dilations", [1, 1]))
+    pads = tuple(attribute(node, "pads", [0] * 4))
+    auto_pad = attribute(node, "auto_pad", b"NOTSET").decode()
+    if auto_pad != "NOTSET":
+        pads = resolve_auto_pad(auto_pad, (height, width), kernel, strides, dilations)
+    if attribute(node, "ceil_mode", 0):
+        raise OffChip(f"{kind} '{node_name(node)}' rounds its size up (ceil_mode)")
+    if result == "average" and any(pads):
+        raise OffChip(f"AveragePool '{node_name(node)}' has pads, so its windows differ in size")
+    if len(node.output) > 1 and node.output[1]:
+        raise OffChip(f"{kind} '{node_name(node)}' gives indices")
+    shape = shapes.get(node.output[0], ())
+    return _Draft(result, draft.operands, (channels, shape[2], shape[3]), Window(kernel, strides, pads, dilations))
+
+
+def _axes(graph: Graph | None, node: onnx.NodeProto) -> list[int]:
+    given = attribute(node, "axes", None)
+    if given is None and graph is not None and node_input(node, 1):
+        constant = graph.constant(node_input(node, 1))
+        given = None if constant is None else constant.reshape(-1).tolist()
+    return [axis % 4 for axis in given] if given is not None else []
+
+
+def _concat(shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
+    rank = len(shapes.get(node.output[0], ()))
+    if attribute(node, "axis", 0) % max(rank, 1) != 1 or any(draft.flat for draft in drafts):
+        raise OffChip(f"Concat '{node_name(node)}' joins along another axis than the channels")
+    offsets, total = [], 0
+    for draft in drafts:
+        if total % 8:
+            raise OffChip(f"Concat '{node_name(node)}' puts a map at channel {total}, which is no multiple of 8")
+        offsets.append(total)
+        total += draft.shape[0]
+    _, height, width = drafts[0].shape
+    return _Draft("move", tuple(d.operands[0] for d in drafts), (total, height, width), offsets=tuple(offsets))
+
+
+def _numbers(graph: Graph, node: onnx.NodeProto, index: int, name: str) -> list[int] | None:
+    """An input of constants, or the attribute that older operator sets have in its place."""
+    if node_input(node, index):
+        constant = graph.constant(node_input(node, index))
+        if constant is None:
+            raise OffChip(f"{node.op_type} '{node_name(node)}' has bounds that are not constant")
+        return [int(value) for value in constant.reshape(-1)]
+    given = attribute(node, name, None)
+    return None if given is None else list(given)
+
+
+def _slice(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
+    """Rows and columns of a map at a stride."""
+    starts, ends = _numbers(graph, node, 1, "starts") or [], _numbers(graph, node, 2, "ends") or []
+    axes = _numbers(graph, node, 3, "axes") or list(range(len(starts)))
+    steps = _numbers(graph, node, 4, "steps") or [1] * len(starts)
+    begin, stride, size = [0, 0], [1, 1], list(draft.shape[1:])
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        whole = range(1 if axis % 4 == 0 else draft.shape[axis % 4 - 1])[slice(start, end, step)]
+        if axis % 4 in (0, 1):
+            if len(whole) != (1 if axis % 4 == 0 else draft.shape[0]) or step != 1:
+                raise OffChip(f"Slice '{node_name(node)}' cuts channels")
+        elif step < 1 or not len(whole):
+            raise OffChip(f"Slice '{node_name(node)}' runs backwards or takes nothing")
+        else:
+            begin[axis % 4 - 2], stride[axis % 4 - 2], size[axis % 4 - 2] = whole.start, step, len(whole)
+    window = Window((1, 1), (stride[0], stride[1]), (-begin[0], -begin[1], 0, 0), (1, 1))
+    return _Draft("move", draft.operands, (draft.shape[0], size[0], size[1]), window)
+
+
+def _pad(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
+    """Channels of zeros before and after."""
+    name, pads = node_name(node), _numbers(graph, node, 1, "pads") or []
+    value = graph.constant(node_input(node, 2)) if node_input(node, 2) else np.zeros(1)
+    if attribute(node, "mode", b"constant") != b"constant" or value is None or np.any(value) or node_input(node, 3):
+        raise OffChip(f"Pad '{name}' fills with something else than zero, or along given axes")
+    if len(pads) != 8 or any(pads[i] for i in (0, 2, 3, 4, 6, 7)) or min(pads) < 0:
+        raise OffChip(f"Pad '{name}' adds rows or columns; only channels are taken")
+    if pads[1] % 8:
+        raise OffChip(f"Pad '{name}' puts a map at channel {pads[1]}, which is no multiple of 8")
+    channels, height, width = draft.shape
+    return _Draft("move", draft.operands, (channels + pads[1] + pads[5], height, width), offsets=(pads[1],))

@@ -1,0 +1,474 @@
+"""Descriptors and memories of a whole network on chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.encoding import EncodedLayer
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, ENTRY_BITS
+from flow.network import Window
+from flow.onchip import post
+from flow.onchip.chain import POINT, Chain, Step
+from flow.onchip.place import OCTET, Place, places, plane_words, words
+from flow.onchip.post import OFFSET, PostOp, Requantization
+from flow.onchip.unroll import Part, parts
+from flow.reference import check_accumulator
+from flow.schedule import (
+    Block,
+    Bytes,
+    LayerSchedule,
+    channel_blocks,
+    channel_parameters,
+    check_width,
+    output_rows,
+    pack_fields,
+    parameter_words,
+    weight_words,
+)
+
+WRITES, ZERO = 0x80, 0x40  # of a channel in an entry
+LINES = 64  # the maps' memory is a multiple of so many lines
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where results of one step are mirrored: a part of a layer, or channels `first` and on of an operation."""
+
+    step: int
+    scheduled: LayerSchedule | None
+    part: Part | None
+    first: int
+    positions: int
+    base: int
+    words: int
+
+
+@dataclass(frozen=True)
+class OnChip:
+    """A network on chip, ready to run: memories uint8 [words, bytes], all descriptors in order.
+
+    `activations` says how the inputs are put into the activation memory, `regions` how to read the output memory.
+    `ideal_cycles` are those of the bit columns alone, by step.
+    """
+
+    config: ArrayConfig
+    chain: Chain
+    places: Mapping[str, Place]
+    memories: dict[str, Bytes]
+    regions: tuple[Region, ...]
+    output_words: int
+    ideal_cycles: tuple[int, ...]
+
+    @property
+    def descriptors(self) -> int:
+        return len(self.memories["descriptor"])
+
+
+def needed_words(chain: Chain, rows: int) -> int:
+    """Words of memory the maps of this chain need, as a size that can be built."""
+    step = rows * LINES
+    return -(-words(places(chain)) // step) * step
+
+
+@dataclass
+class _Images:
+    """Memories under way, and the descriptors."""
+
+    config: ArrayConfig
+    parts: dict[str, list[Bytes]] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    regions: list[Region] = field(default_factory=list)
+    output_words: int = 0
+
+    def add(self, name: str, image: Bytes) -> tuple[int, int]:
+        """(first word, words) of an image in its memory."""
+        begin = self.used.get(name, 0)
+        self.parts.setdefault(name, []).append(image)
+        self.used[name] = begin + len(image)
+        return begin, len(image)
+
+    def region(self, step: int, scheduled: LayerSchedule | None, part: Part | None, first: int, positions: int,
+               size: int) -> int:  # fmt: skip
+        """Room in the output memory; its first word."""
+        base = self.output_words
+        self.regions.append(Region(step, scheduled, part, first, positions, base, size))
+        self.output_words += size
+        return base
+
+    def memories(self, widths: Mapping[str, int]) -> dict[str, Bytes]:
+        made = {}
+        for name, width in widths.items():
+            parts = [part for part in self.parts.get(name, []) if len(part)]
+            made[name] = np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((1, width), np.uint8)
+        return made
+
+
+def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayConfig, mirror: bool = True) -> OnChip:
+    """The program of a whole network; `encoded` are its layers' weights as pruned, by name.
+
+    With `mirror` the results of all steps also leave by the output port, else only those the host wants.
+    FlowError when the maps do not fit the memory, or a count its field.
+    """
+    made = places(chain)
+    if words(made) > config.map_words:
+        raise FlowError(
+            f"the feature maps need {words(made):,} words of 8 bytes, but the memory has {config.map_words:,}; "
+            "give a larger --on-chip memory"
+        )
+    images, ideal = _Images(config), []
+    for held in chain.inputs:
+        _load(images, made[held.tensor])
+    settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
+    for number, step in enumerate(chain.steps):
+        sources = (step.source.tensor,) if isinstance(step, Step) else step.inputs
+        output = step.layer.output if isinstance(step, Step) else step.output
+        waits = number == 0 or any(makers[name] >= settled for name in sources)
+        settled = number if waits else settled
+        shown = mirror or output in chain.outputs
+        if isinstance(step, Step):
+            ideal.append(_layer(images, chain, made, number, step, encoded[step.layer.name], waits, shown))
+        else:
+            _post(images, made, number, step, waits, shown)
+            ideal.append(0)
+        makers[output] = number
+    widths = {
+        "descriptor": config.descriptor_bits // 8, "weight": config.weight_bits // 8,
+        "metadata": config.metadata_bits // 8, "parameter": config.lanes * 8, "index": config.lanes * 2,
+        "entry": ENTRY_BITS // 8,
+    }  # fmt: skip
+    memories = images.memories(widths)
+    if len(memories["descriptor"]) >= 1 << 16:
+        raise FlowError("the network needs more than 65,535 descriptors; use a larger array or deeper buffers")
+    return OnChip(config, chain, made, memories, tuple(images.regions), max(1, images.output_words), tuple(ideal))
+
+
+# -------------------------------------------------------------------------------- fields
+
+
+def _modulo(values: Mapping[str, int], bits: int) -> dict[str, int]:
+    return {name: value % (1 << bits) for name, value in values.items()}
+
+
+def walk(
+    word: int, pitch: int, grid_columns: int, step: tuple[int, int], origin: tuple[int, int], first: int, positions: int,
+    size: tuple[int, int], rows: int, step_word: int | None = None,
+) -> dict[str, int]:  # fmt: skip
+    """The fields of a walk over windows `grid_columns` in a row, from number `first` on.
+
+    `word` is the word of the map's pixel (0, 0), `pitch` the words of a row of pixels; `step` (rows, columns) from
+    window to window, `origin` (row, column) of window 0, `size` (rows, columns) of the map. `step_word` replaces the
+    words from one window to the next where they are not pixels of a row.
+    """
+    across = step[1] if step_word is None else step_word
+    down = step[0] * pitch
+    row, column = divmod(first, grid_columns)
+    full, rest = divmod(rows, grid_columns)
+    y, x = origin[0] + row * step[0], origin[1] + column * step[1]
+    return {
+        **_modulo({
+            "word": word + origin[0] * pitch + origin[1] + row * down + column * across,
+            "step_word": across,
+            "wrap_word": down - grid_columns * across,
+            "tile_word": full * down + rest * across,
+        }, ADDRESS),
+        **_modulo({
+            "x": x, "y": y, "step_x": step[1], "step_y": step[0], "wrap_x": grid_columns * step[1],
+            "tile_x": rest * step[1], "tile_y": full * step[0],
+        }, COORDINATE),
+        "windows": grid_columns, "tile_windows": rest, "positions": positions, "height": size[0], "width": size[1],
+    }  # fmt: skip
+
+
+def taps(window: Window, octets: int, plane: int, pitch: int, pad: int, beats: int, waits: bool) -> dict[str, int]:
+    """The fields of a window's taps over `octets` planes; `beats` octets make a step."""
+    (rows, columns), (down, across) = window.kernel, window.dilations
+    back = (octets - 1) * plane
+    return {
+        "taps_y": rows, "taps_x": columns, "taps_octet": octets,
+        **_modulo({
+            "delta_octet": plane, "delta_x": across - back, "delta_y": down * pitch - (columns - 1) * across - back,
+        }, ADDRESS),
+        "dilation_x": across, "dilation_y": down, "pad": pad, "filler": int(rows * columns * octets % beats),
+        "external": 0, "wait": int(waits),
+    }  # fmt: skip
+
+
+def _descriptor(images: _Images, where: str, **values: int) -> None:
+    """Appends a descriptor; fields that are not named are zero."""
+    config = images.config
+    given = {name: values.pop(name, 0) for name, _ in config.descriptor}
+    assert not values, values
+    images.add("descriptor", pack_fields(given, config.descriptor, config.descriptor_bits, where)[None])
+
+
+def _prefixed(prefix: str, values: Mapping[str, int]) -> dict[str, int]:
+    return {f"{prefix}_{name}": value for name, value in values.items()}
+
+
+def _entry_words(place: Place, channel: NDArray[np.int64], dy: NDArray[np.int64], dx: NDArray[np.int64]) -> Bytes:
+    """Entries that put array columns with these channels and unrolled pixels into the octets of a map."""
+    made: dict[tuple[int, int, int], dict[str, int]] = {}
+    for column, (c, y, x) in enumerate(zip(channel.tolist(), dy.tolist(), dx.tolist(), strict=True)):
+        octet = c // OCTET
+        entry = made.setdefault((octet, y, x), {name: 0 for name, _ in ENTRY})
+        entry[f"channel_{c % OCTET}"] = WRITES | column
+        for beyond in range(place.shape[0] - octet * OCTET, OCTET):  # channels that no layer makes read as zero
+            entry[f"channel_{beyond}"] = WRITES | ZERO
+        entry |= {"offset": octet * place.plane + y * place.shape[2] + x, "offset_x": x, "offset_y": y}
+    return np.stack([pack_fields(entry, ENTRY, ENTRY_BITS, "an entry") for entry in made.values()])
+
+
+# -------------------------------------------------------------------------------- steps
+
+
+def _layer(
+    images: _Images, chain: Chain, made: Mapping[str, Place], number: int, step: Step, encoded: EncodedLayer, waits: bool,
+    mirror: bool,
+) -> int:  # fmt: skip
+    """A layer's descriptors; the cycles of its bit columns."""
+    layer, config = step.layer, images.config
+    check_accumulator(layer)
+    source, target = made[step.source.tensor], made.get(layer.output)
+    output = chain.held[layer.output].shape if layer.output_quantization else _shape(layer.output_shape, layer.window)
+    planes, quantization, ideal = (1 if layer.output_quantization else 4), layer.output_quantization, 0
+    for part in parts(step, encoded, output, config):
+        check_width(part.layer, config)
+        blocks = tuple(channel_blocks(part.layer, part.columns_pruned, config))
+        tiles, steps = -(-part.positions // config.rows), -(-part.layer.reduction // config.step)
+        scheduled = LayerSchedule(part.layer, 0, blocks, tiles, steps, planes)
+        ideal += scheduled.ideal_cycles
+        base = images.region(number, scheduled, part, 0, part.positions, scheduled.output_words) if mirror else 0
+        packed, placed = channel_parameters(part.layer), dict[int, dict[str, tuple[int, int]]]()
+        for block in blocks:
+            channels = block.channels
+            if (channel := int(channels[0])) not in placed:
+                weight, metadata = weight_words(block, part.layer, part.encoded, config)
+                parameters, index = parameter_words(block, packed, config)
+                entries = (
+                    _entry_words(target, part.channel[channels], part.dy[channels], part.dx[channels])
+                    if target
+                    else np.zeros((0, ENTRY_BITS // 8), np.uint8)
+                )
+                words = {"weight": weight, "metadata": metadata, "parameter": parameters, "entry": entries}
+                placed[channel] = {name: images.add(name, image) for name, image in words.items()}
+                images.add("index", index)
+            at = placed[channel]
+            left = part.positions - block.first_tile * config.rows
+            positions = min(left, block.tiles * config.rows)
+            first = block.first_tile * config.rows
+            _descriptor(
+                images, layer.name,
+                **{f"{name}_base": begin for name, (begin, _) in at.items()},
+                **{f"{name}_count": count for name, (_, count) in at.items()},
+                activation_count=block.tiles * steps * config.beats,
+                output_base=base + block.first_tile * planes * part.layer.channels,
+                tile_stride=planes * part.layer.channels, plane_stride=part.layer.channels, tiles=block.tiles,
+                steps=steps, channels=len(channels), columns=block.columns, resident=int(block.resident),
+                raw=int(quantization is None), zero=quantization.zero_point + OFFSET if quantization else 0,
+                low=layer.clamp[0] + OFFSET, high=layer.clamp[1] + OFFSET,
+                mirror=int(mirror), entries=at["entry"][1],
+                **taps(part.window, part.octets, source.plane, source.shape[2],
+                       step.source.quantization.zero_point + OFFSET, config.beats, waits),
+                **_prefixed("fetch", walk(
+                    source.word(part.first_octet), source.shape[2], part.grid[1], part.window.strides,
+                    (-part.window.pads[0], -part.window.pads[1]), first, positions, source.shape[1:], config.rows)),
+                **_prefixed("store", walk(
+                    target.base, output[2], part.grid[1], part.unroll, (0, 0), first, positions, output[1:],
+                    config.rows) if target else {}),
+            )  # fmt: skip
+            waits = False
+    return ideal
+
+
+def _shape(shape: tuple[int, ...], window: Window | None) -> tuple[int, int, int]:
+    """The map of a layer whose results stay sums."""
+    if window is None:
+        return (shape[-1], 1, int(np.prod(shape[:-1], dtype=np.int64)))
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else (shape[0], shape[1], shape[2])
+
+
+def _load(images: _Images, place: Place) -> None:
+    """An input's descriptor: its words in order, from the activation memory."""
+    config = images.config
+    tiles = -(-place.words // config.rows)
+    begin, count = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
+    identity = Requantization(0, *post.UNIT)
+    _post_descriptor(
+        images, f"input of {place.words} words", identity, 0, (-128, 127), place.words, 1,
+        {"activation_base": begin, "maximum": 1, "external": 1, "taps_y": 1, "taps_x": 1, "taps_octet": config.beats}
+        | _prefixed("fetch", _line(place.base, place.words, config.rows)),
+        _prefixed("store", _line(place.base, place.words, config.rows)), None, 8,
+    )  # fmt: skip
+
+
+def _line(base: int, count: int, rows: int) -> dict[str, int]:
+    """A walk over so many words in a row."""
+    return walk(base, 0, 1 << (COORDINATE - 1), (0, 0), (0, 0), 0, count, (1, 1), rows, step_word=1) | {
+        "tile_windows": 0, "windows": (1 << COORDINATE) - 1, "tile_word": rows,
+    }  # fmt: skip
+
+
+def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, waits: bool, mirror: bool) -> None:
+    """An operation's descriptors: one for all octets where they can be walked in a row, else one for each."""
+    config, target = images.config, made.get(op.output)
+    sources = [made[name] for name in op.inputs]
+    low, high = op.factors
+    fields = {"factor_low": low, "factor_high": high, "maximum": int(op.kind in ("maximum", "move"))}
+    zero = op.output_quantization.zero_point
+
+    def emit(given: Requantization, positions: int, steps: int, operands: dict[str, int], first: int, channels: int,
+             target_walk: dict[str, int]) -> None:  # fmt: skip
+        nonlocal waits
+        base = None
+        if mirror:
+            size = -(-positions // config.rows) * OCTET
+            base = images.region(number, None, None, first, positions, size)
+        _post_descriptor(
+            images, op.name, given, zero, op.clamp, positions, steps, fields | operands | {"wait": int(waits)},
+            _prefixed("store", target_walk) if target else {}, base, channels,
+        )  # fmt: skip
+        waits = False
+
+    if op.kind == "add":
+        a, b = sources
+        window = taps(POINT, 2, b.base - a.base, 0, 0, config.beats, False)
+        steps = 2 // config.beats
+        emit(op.requantization(), a.words, steps, window | _prefixed("fetch", _line(a.base, a.words, config.rows)), 0, 8,
+             _line(target.base, a.words, config.rows) if target else {})  # fmt: skip
+        return
+    window = taps(op.window, 1, 0, sources[0].shape[2], 0, config.beats, False)
+    steps = -(-window["taps_y"] * window["taps_x"] // config.beats)
+    if post.whole_map(op):  # an array row for each octet instead of each pixel
+        source = sources[0]
+        over = walk(source.base, 0, source.octets, (0, 0), (0, 0), 0, source.octets, source.shape[1:], config.rows,
+                    step_word=source.plane)  # fmt: skip
+        into = _line(target.base, source.octets, config.rows) if target else {}
+        emit(op.requantization(), source.octets, steps, window | _prefixed("fetch", over), 0, 8, into)
+        return
+    _, height, width = op.output_shape
+    origin = (-op.window.pads[0], -op.window.pads[1])
+    octets = -(-op.output_shape[0] // OCTET)
+    filled = {}
+    for operand, (source, offset) in enumerate(zip(sources, op.offsets, strict=True)):
+        for octet in range(source.octets):
+            filled[offset // OCTET + octet] = (operand, octet)
+    for octet in range(octets):
+        operand, source_octet = filled.get(octet, (0, 0))
+        source = sources[operand]
+        size = source.shape[1:] if octet in filled else (0, 0)  # an empty map is all padding
+        pad = op.input_quantizations[operand].zero_point + OFFSET if octet not in filled else 0
+        over = walk(source.word(source_octet), source.shape[2], width, op.window.strides, origin, 0, height * width, size,
+                    config.rows)  # fmt: skip
+        into = (
+            walk(target.word(octet), width, width, (1, 1), (0, 0), 0, height * width, (height, width), config.rows)
+            if target
+            else {}
+        )
+        channels = min(OCTET, op.output_shape[0] - octet * OCTET)
+        emit(op.requantization(operand), height * width, steps,
+             window | {"pad": pad} | _prefixed("fetch", over), octet * OCTET, channels, into)  # fmt: skip
+
+
+def _post_descriptor(
+    images: _Images, where: str, given: Requantization, zero: int, clamp: tuple[int, int], positions: int, steps: int,
+    operands: dict[str, int], target: dict[str, int], base: int | None, channels: int,
+) -> None:  # fmt: skip
+    """One descriptor of post-processing: eight channels of `positions` windows; the array's own part idles."""
+    config = images.config
+    tiles = -(-positions // config.rows)
+    block = Block(0, np.arange(OCTET), 1, steps, tiles, 0, True)
+    packed = np.full(
+        OCTET, (given.bias & 0xFFFFFFFF) | given.multiplier << 32 | given.shift << 56, np.uint64
+    )  # as channel_parameters has them
+    parameters, index = parameter_words(block, packed, config)
+    parameter_base, parameter_count = images.add("parameter", parameters)
+    images.add("index", index)
+    entry = {name: 0 for name, _ in ENTRY}
+    for channel in range(OCTET):
+        entry[f"channel_{channel}"] = WRITES | (channel if channel < channels else ZERO)
+    entries = pack_fields(entry, ENTRY, ENTRY_BITS, where)[None][: len(target) and 1]
+    entry_base, entry_count = images.add("entry", entries)
+    _descriptor(
+        images, where, parameter_base=parameter_base, parameter_count=parameter_count,
+        activation_count=tiles * steps * config.beats, output_base=base or 0, tile_stride=OCTET, plane_stride=OCTET,
+        tiles=tiles, steps=steps, channels=OCTET, columns=1, resident=1, zero=zero + OFFSET, low=clamp[0] + OFFSET,
+        high=clamp[1] + OFFSET, post=1, mirror=int(base is not None), entries=len(entries), entry_base=entry_base,
+        entry_count=entry_count, **operands, **target,
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------- in and out
+
+
+def activations(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> Bytes:
+    """The activation memory with the inputs' codes int8 [channels, height, width], by tensor."""
+    config, images = onchip.config, []
+    for held in onchip.chain.inputs:
+        place = onchip.places[held.tensor]
+        image = map_words(place, inputs[held.tensor])
+        tiles = -(-len(image) // config.rows)
+        padded = np.zeros((tiles * config.rows, OCTET), np.uint8)
+        padded[: len(image)] = image
+        beats = np.zeros((tiles, config.beats, config.rows * OCTET), np.uint8)
+        beats[:, 0] = padded.reshape(tiles, -1)
+        images.append(beats.reshape(-1, config.rows * OCTET))
+    return np.concatenate(images)
+
+
+def map_words(place: Place, codes: NDArray[np.int8]) -> Bytes:
+    """A map's words uint8 [words, 8]: bytes u = code + 128; channels beyond the last are 0."""
+    channels, height, width = place.shape
+    made = np.zeros((place.octets * OCTET, place.plane), np.uint8)
+    made[:channels, : height * width] = codes.reshape(channels, -1).view(np.uint8) ^ 0x80
+    return np.ascontiguousarray(made.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
+
+
+def results(onchip: OnChip, memory: Bytes) -> dict[int, NDArray[np.int8] | NDArray[np.int32]]:
+    """The mirrored results by step: codes int8, or sums int32 of a raw layer, [channels, height, width]."""
+    made: dict[int, NDArray[np.int8] | NDArray[np.int32]] = {}
+    for region in onchip.regions:
+        step, image = onchip.chain.steps[region.step], memory[region.base : region.base + region.words]
+        if isinstance(step, Step):
+            assert region.part is not None and region.scheduled is not None
+            _gather(made, region, step, image, onchip.config)
+        else:
+            _gather_post(made, region, step, image, onchip.config)
+    return made
+
+
+def _gather(
+    made: dict[int, NDArray[np.int8] | NDArray[np.int32]], region: Region, step: Step, image: Bytes, config: ArrayConfig
+) -> None:
+    part, layer = region.part, step.layer
+    assert part is not None and region.scheduled is not None
+    rows = output_rows(region.scheduled, image, config)
+    shape = _shape(layer.output_shape, layer.window)
+    whole = made.setdefault(region.step, np.zeros(shape, rows.dtype))
+    for number, (c, dy, dx) in enumerate(zip(part.channel, part.dy, part.dx, strict=True)):
+        cells = rows[:, number].reshape(part.grid)
+        there = whole[c, dy :: part.unroll[0], dx :: part.unroll[1]]
+        there[:] = cells[: there.shape[0], : there.shape[1]]
+
+
+def _gather_post(
+    made: dict[int, NDArray[np.int8] | NDArray[np.int32]], region: Region, op: PostOp, image: Bytes, config: ArrayConfig
+) -> None:
+    words = image.reshape(-1, OCTET, config.rows).transpose(0, 2, 1).reshape(-1, OCTET)[: region.positions]
+    codes = (words ^ np.uint8(0x80)).view(np.int8)
+    whole = made.setdefault(region.step, np.zeros(op.output_shape, np.int8))
+    channels, height, width = op.output_shape
+    if op.kind == "add":
+        plane = plane_words(op.output_shape)
+        planes = codes.reshape(-1, plane, OCTET)[:, : height * width]
+        whole[:] = planes.transpose(0, 2, 1).reshape(-1, height, width)[:channels]
+    elif post.whole_map(op):
+        whole[:] = codes.reshape(-1)[:channels, None, None]
+    else:
+        here = whole[region.first : region.first + OCTET]
+        here[:] = codes.T[: len(here)].reshape(-1, height, width)

@@ -1,0 +1,196 @@
+"""A whole network through the RTL by one start, and the judgement on every layer and operation of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow import host, importer
+from flow.cosim import LayerRun, expected_rows, output_tensor
+from flow.engines.base import DeviceError, Simulator
+from flow.network import ArrayLayer, Network, Quantization
+from flow.onchip import post
+from flow.onchip.chain import Held, Step
+from flow.onchip.post import PostOp
+from flow.onchip.program import OnChip, activations, results
+from flow.verdict import TIER2_LSB, TIER2_SHARE, judge_layer
+
+Tensor = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ChainRun:
+    """One sample: edges from start to done, what every step gave (by number), and the network's outputs by name.
+
+    `maps` holds int8 codes [channels, height, width] by tensor, the inputs among them.
+    """
+
+    cycles: int
+    rows: Mapping[int, Tensor]
+    maps: Mapping[str, NDArray[np.int8]]
+    outputs: Mapping[str, Tensor]
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class StepVerdict:
+    """One step over all samples: outputs compared, those that differ from the integer reference and from ONNX Runtime."""
+
+    name: str
+    kind: str
+    elements: int
+    tier1_mismatches: int
+    tier2_mismatches: int
+    tier2_max_lsb: int
+
+
+def cycle_limit(onchip: OnChip) -> int:
+    """When a run has certainly hung."""
+    work = sum(onchip.ideal_cycles) + onchip.output_words + sum(len(memory) for memory in onchip.memories.values())
+    return 10_000 + 16 * work
+
+
+def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[str, Tensor]) -> ChainRun:
+    """One sample (batch of one) through the network: the host's segments at either end, all else by one start."""
+    chain = onchip.chain
+    tensors: dict[str, Tensor] = dict(feeds)
+    for segment in chain.before:
+        tensors.update(host.run(segment.model, tensors))
+    maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
+    memories = onchip.memories | {"activation": activations(onchip, maps)}
+    try:
+        done = simulator.run(memories, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip))
+    except DeviceError as error:
+        return ChainRun(0, {}, maps, {}, str(error))
+    rows = results(onchip, done.memories["output"])
+    for number, got in rows.items():
+        step = chain.steps[number]
+        name = step.layer.output if isinstance(step, Step) else step.output
+        if isinstance(step, Step):
+            tensors[name] = output_tensor(step.layer, layer_rows(step.layer, got))
+        else:
+            tensors[name] = step.output_quantization.from_int8(got)[None]
+        if got.dtype == np.int8:
+            maps[name] = got.astype(np.int8, copy=False)
+    for name, held in chain.held.items():
+        if name not in tensors and held.tensor in maps:
+            tensors[name] = as_tensor(network, name, held, maps[held.tensor])
+    for segment in chain.after:
+        tensors.update(host.run(segment.model, tensors))
+    return ChainRun(done.cycles, rows, maps, {name: tensors[name] for name in network.outputs})
+
+
+def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
+    """The 8-bit tensor of one sample as codes [channels, height, width]."""
+    codes = held.quantization.to_int8(tensor)
+    if codes.ndim == 3 and held.shape[1] == 1 and codes.shape[-1] == held.shape[0]:  # rows of channels
+        return np.ascontiguousarray(codes.reshape(-1, held.shape[0]).T).reshape(held.shape)
+    return codes.reshape(held.shape)
+
+
+def as_tensor(network: Network, name: str, held: Held, codes: NDArray[np.int8]) -> Tensor:
+    """A map as the 8-bit tensor of that name."""
+    return held.quantization.from_int8(codes).reshape((1, -1) if held.flat else (1, *codes.shape))
+
+
+def layer_input(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    """A map as the layer's input codes int8 [1, *input_shape]."""
+    if layer.window is None and layer.positions > 1:
+        codes = codes.reshape(codes.shape[0], -1).T
+    return np.ascontiguousarray(codes).reshape(1, *layer.input_shape)
+
+
+def layer_rows(layer: ArrayLayer, got: Tensor) -> Tensor:
+    """A result [channels, height, width] as rows [positions, channels]."""
+    return np.ascontiguousarray(got.reshape(layer.channels, -1).T)
+
+
+def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[StepVerdict]:
+    """Every step of the runs on the inputs it had: equal to the reference, close to ONNX Runtime."""
+    return [
+        _judge_layer(network, step, number, runs)
+        if isinstance(step, Step)
+        else _judge_post(network, step, number, runs)
+        for number, step in enumerate(onchip.chain.steps)
+    ]
+
+
+def _judge_layer(network: Network, step: Step, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
+    layer, made = step.layer, []
+    for run in runs:
+        codes = layer_input(layer, run.maps[step.source.tensor])
+        rows, want = layer_rows(layer, run.rows[number]), expected_rows(layer, codes)
+        mismatches = int((rows != want).sum())
+        tensor = layer.input_quantization.from_int8(codes)
+        made.append(LayerRun(layer, tensor, rows, run.cycles, mismatches, None, simulated=rows.size))
+    found = judge_layer(network, made)
+    return StepVerdict(
+        layer.name, layer.op, found.elements, found.tier1_mismatches, found.tier2_mismatches, found.tier2_max_lsb
+    )
+
+
+def _judge_post(network: Network, op: PostOp, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
+    judge = host.session(_model(network, op))
+    tier1, histogram, elements = 0, Counter[int](), 0
+    for run in runs:
+        operands = tuple(run.maps[name] for name in op.inputs)
+        got = run.rows[number]
+        tier1 += int((got != post.run(op, operands)).sum())
+        feeds = {
+            name: quantization.from_int8(codes)[None]
+            for name, quantization, codes in zip(op.inputs, op.input_quantizations, operands, strict=True)
+        }
+        judged = op.output_quantization.to_int8(host.run(judge, feeds)[op.output])
+        away = np.abs(got.reshape(-1).astype(int) - judged.reshape(-1).astype(int))
+        histogram.update(away.tolist())
+        elements += got.size
+    return StepVerdict(op.name, op.kind, elements, tier1, elements - histogram[0], max(histogram))
+
+
+def _model(network: Network, op: PostOp) -> onnx.ModelProto:
+    """The nodes of the network that are this operation."""
+
+    def value(name: str, quantization: Quantization, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
+        kind = onnx.TensorProto.UINT8 if quantization.unsigned else onnx.TensorProto.INT8
+        return onnx.helper.make_tensor_value_info(name, kind, None if shape is None else ["batch", *shape])
+
+    inputs = [
+        value(name, quantization, shape)
+        for name, quantization, shape in zip(op.inputs, op.input_quantizations, op.input_shapes, strict=True)
+    ]
+    return importer.between(network.model, inputs, value(op.output, op.output_quantization, None))
+
+
+def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
+    """Tier 1 equal, tier 2 at most 1 LSB on at most 1e-4 of the elements (or one), as for layers by themselves."""
+    elements = sum(verdict.elements for verdict in verdicts)
+    differing = sum(verdict.tier2_mismatches for verdict in verdicts)
+    return (
+        all(run.failure is None for run in runs)
+        and all(verdict.tier1_mismatches == 0 and verdict.tier2_max_lsb <= TIER2_LSB for verdict in verdicts)
+        and differing <= max(1, TIER2_SHARE * elements)
+    )
+
+
+def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict[int, Tensor]:
+    """What every step gives by the integer reference alone, [channels, height, width]."""
+    maps, made = dict(inputs), dict[int, Tensor]()
+    for number, step in enumerate(onchip.chain.steps):
+        if isinstance(step, Step):
+            layer = step.layer
+            rows = expected_rows(layer, layer_input(layer, maps[step.source.tensor]))
+            shape = (
+                onchip.chain.held[layer.output].shape if layer.output_quantization else (layer.channels, 1, len(rows))
+            )
+            made[number] = np.ascontiguousarray(rows.T).reshape(shape)
+            maps[layer.output] = made[number]
+        else:
+            made[number] = post.run(step, tuple(maps[name] for name in step.inputs))
+            maps[step.output] = made[number]
+    return made
