@@ -49,19 +49,40 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("mirror", 1),  # results also go to the output port
     ("factor_low", FACTOR_BITS),
     ("factor_high", FACTOR_BITS),
-    ("entries", 8),  # of a tile, into the maps; none if it is not kept
     ("entry_base", 32),
-    ("entry_count", 16),
+    ("entry_count", 16),  # of a tile, into the maps; none if it is not kept
     *TAPS,
     *((f"fetch_{name}", width) for name, width in WALK),
     *((f"store_{name}", width) for name, width in WALK),
 )
 MAP_DESCRIPTOR_BITS: Final = 832
+ENTRY_DEPTH: Final = 64  # words of the entries' buffer: those of two blocks, or of a large one
 
 # Per output channel, least significant field first.
 PARAMETER: Final[tuple[tuple[str, int], ...]] = (("bias", 32), ("multiplier", 24), ("shift", 8))
 PARAMETER_BITS: Final = 64
 INDEX_BITS: Final = 16
+
+# Why a run ended early: the error code is the place in this list.
+ERRORS: Final[tuple[tuple[str, str], ...]] = (
+    ("none", "the run is right"),
+    ("command", "start with count 0"),
+    ("tiles", "no tiles, or more than one of a block that is not resident"),
+    ("steps", "no steps"),
+    ("columns", "bit columns outside what the element takes: 2 to 8, dense 1 to 8"),
+    ("channels", "no channels, or more than the array has columns"),
+    ("weight_count", "not steps x columns"),
+    ("metadata_count", "not a word for every two steps, dense none"),
+    ("activation_count", "not tiles x steps x beats"),
+    ("parameter_count", "not channels / lanes, rounded up"),
+    ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
+)
+LEAST_COLUMNS: Final = {"bitvert": 2, "dense": 1}  # the two pieces of a BitVert constant take a column each
+
+
+def error_code(name: str) -> int:
+    """The code of an error."""
+    return [error for error, _ in ERRORS].index(name)
 
 
 def descriptor_slice(name: str) -> tuple[int, int]:

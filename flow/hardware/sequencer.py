@@ -8,7 +8,7 @@ from flow.hardware.hierarchy import block
 @block
 def sequencer(
     clk, reset,
-    job, job_ready, tiles, steps, columns, resident,
+    job, job_ready, tiles, steps, columns, resident, post,
     enable,
     weight_ready, weight_read, weight_rewind, weight_release,
     metadata_ready, metadata_read, metadata_rewind, metadata_release,
@@ -18,7 +18,8 @@ def sequencer(
 ):  # fmt: skip
     """Walks the tiles, steps and bit columns of one channel block.
 
-    job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident: descriptor fields
+    job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident, post: descriptor fields;
+             post: there are activations only
     control  enable: the array advances this cycle
     streams  *_ready in; *_read, *_rewind, *_release out
     array    valid, first, last (of a tile), load (first column of a step), high_phase, significance[3] = 7 - column,
@@ -33,6 +34,7 @@ def sequencer(
     column = Signal(intbv(0)[4:])
     odd = Signal(bool(0))
     kept = Signal(bool(0))
+    weightless = Signal(bool(0))
     fresh = Signal(bool(0))  # the next column is the first of a tile
     issue = Signal(bool(0))
     step_starts = Signal(bool(0))
@@ -62,14 +64,14 @@ def sequencer(
             issue.next = (
                 running
                 and enable
-                and weight_ready
+                and (weight_ready or weightless)
                 and ((not step_starts) or activation_ready)
-                and ((not group_starts) or metadata_ready)
+                and ((not group_starts) or metadata_ready or weightless)
             )
 
         @always_comb
         def metadata_reader():
-            metadata_read.next = issue and group_starts
+            metadata_read.next = issue and group_starts and (not weightless)
             metadata_rewind.next = group_ends_tile and kept and (tiles_left != 1)
             metadata_release.next = (not kept) or (tiles_left == 1)
 
@@ -77,7 +79,7 @@ def sequencer(
 
         @always_comb
         def decide():
-            issue.next = running and enable and weight_ready and ((not step_starts) or activation_ready)
+            issue.next = running and enable and (weight_ready or weightless) and ((not step_starts) or activation_ready)
 
         @always_comb
         def metadata_reader():
@@ -88,7 +90,7 @@ def sequencer(
 
     @always_comb
     def readers():
-        weight_read.next = issue
+        weight_read.next = issue and (not weightless)
         weight_rewind.next = tile_ends and kept and (tiles_left != 1)
         weight_release.next = (not kept) or (tiles_left == 1)
         activation_read.next = issue and step_starts
@@ -110,6 +112,7 @@ def sequencer(
             steps_left.next = steps
             columns_total.next = columns
             kept.next = resident
+            weightless.next = post
             column.next = 0
             odd.next = False
             fresh.next = True

@@ -272,7 +272,7 @@ def _layer(
                 steps=steps, channels=len(channels), columns=block.columns, resident=int(block.resident),
                 raw=int(quantization is None), zero=quantization.zero_point + OFFSET if quantization else 0,
                 low=layer.clamp[0] + OFFSET, high=layer.clamp[1] + OFFSET,
-                mirror=int(mirror), entries=at["entry"][1],
+                mirror=int(mirror),
                 **taps(part.window, part.octets, source.plane, source.shape[2],
                        step.source.quantization.zero_point + OFFSET, config.beats, waits),
                 **_prefixed("fetch", walk(
@@ -298,7 +298,7 @@ def _load(images: _Images, place: Place) -> None:
     config = images.config
     tiles = -(-place.words // config.rows)
     begin, count = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
-    identity = Requantization(0, *post.UNIT)
+    identity = Requantization(-OFFSET, *post.UNIT)
     _post_descriptor(
         images, f"input of {place.words} words", identity, 0, (-128, 127), place.words, 1,
         {"activation_base": begin, "maximum": 1, "external": 1, "taps_y": 1, "taps_x": 1, "taps_octet": config.beats}
@@ -398,7 +398,7 @@ def _post_descriptor(
         images, where, parameter_base=parameter_base, parameter_count=parameter_count,
         activation_count=tiles * steps * config.beats, output_base=base or 0, tile_stride=OCTET, plane_stride=OCTET,
         tiles=tiles, steps=steps, channels=OCTET, columns=1, resident=1, zero=zero + OFFSET, low=clamp[0] + OFFSET,
-        high=clamp[1] + OFFSET, post=1, mirror=int(base is not None), entries=len(entries), entry_base=entry_base,
+        high=clamp[1] + OFFSET, post=1, mirror=int(base is not None), entry_base=entry_base,
         entry_count=entry_count, **operands, **target,
     )  # fmt: skip
 

@@ -52,20 +52,22 @@ def gather(granted, sources, fresh, pad, read_data, held, word, rows):
 @block
 def fetch(
     clk, reset,
-    job, job_ready, walk, taps, tiles, base,
+    job, job_ready, walk, taps, base, count,
     request, accepted, answer, word,
     reads, read_lines, read_data,
     outside_en, outside_addr, outside_ready, outside_valid, outside_data,
-    block_done,
+    block_done, halt,
     rows, words,
 ):  # fmt: skip
     """The activation stream's memory: from the banks, or passed on from the activation memory.
 
-    job      job, job_ready: handshake; walk, taps: fields as in fields.py, tiles[24], base[32]: descriptor fields
+    job      job, job_ready: handshake; walk, taps: fields as in fields.py; base[32], count[32]: of the activations,
+             count octets of every row in all
     stream   request, accepted: an octet of every row is asked for; answer, word[64 * rows]: there it is, in order
     banks    reads[rows], read_lines in the next cycle; read_data[64 * rows] another one later
     outside  outside_en, outside_addr[32], outside_ready, outside_valid, outside_data: the activation memory
-    control  block_done: results of a block are written; a job that waits begins when its predecessors' are
+    control  block_done: results of a block are written; a job that waits begins when its predecessors' are;
+             halt: whatever is asked for is answered, no matter with what
     One octet a cycle if no two rows want the same bank; four cycles from request to answer.
     """
     bits = (rows - 1).bit_length()
@@ -81,20 +83,20 @@ def fetch(
     _, external_at = place(TAPS, "external")
     _, wait_at = place(TAPS, "wait")
 
-    all_y, all_x, left_y, left_x = (Signal(intbv(0)[12:]) for _ in range(4))
-    all_octets, left_octets = (Signal(intbv(0)[16:]) for _ in range(2))
+    all_y, all_x, left_y, left_x = (Signal(modbv(0, min=0, max=2**12)) for _ in range(4))
+    all_octets, left_octets = (Signal(modbv(0, min=0, max=2**16)) for _ in range(2))
     delta_octet, delta_x, delta_y, tap_word = (Signal(modbv(0, min=0, max=2**ADDRESS)) for _ in range(4))
     dilation_x, dilation_y, pad = (Signal(intbv(0)[8:]) for _ in range(3))
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
     fills, external, waits, filling = (Signal(bool(0)) for _ in range(4))
-    tiles_left = Signal(intbv(0)[24:])
+    octets_left = Signal(modbv(0, min=0, max=2**32))
     address = Signal(modbv(0, min=0, max=2**32))
     active = Signal(bool(0))
     accept = Signal(bool(0))
     behind = Signal(intbv(0)[8:])  # blocks taken whose results are not yet written
-    flying = Signal(intbv(0)[8:])  # octets asked for and not yet answered
+    flying = Signal(intbv(0)[16:])  # octets asked for and not yet answered
     may_begin = Signal(bool(0))
-    inside_go, outside_go, go = (Signal(bool(0)) for _ in range(3))
+    inside_go, outside_go, go, outside = (Signal(bool(0)) for _ in range(4))
     octets_end, columns_end, taps_end, tile_ends, advance = (Signal(bool(0)) for _ in range(5))
     ready = Signal(bool(0))
     addresses = Signal(intbv(0)[ADDRESS * rows :])
@@ -142,13 +144,17 @@ def fetch(
         may_begin.next = active and ready and ((not waits) or (behind == 1))
 
     @always_comb
+    def source():
+        outside.next = may_begin and external
+
+    @always_comb
     def sides():
-        inside_go.next = may_begin and request and (not external) and free1
-        outside_go.next = may_begin and request and external and outside_ready
+        inside_go.next = request and free1 and ((may_begin and (not external)) or (halt and (not outside)))
+        outside_go.next = outside and request and outside_ready
 
     @always_comb
     def outside_port():
-        outside_en.next = may_begin and request and external
+        outside_en.next = outside and request
         outside_addr.next = address
 
     @always_comb
@@ -195,7 +201,7 @@ def fetch(
             fills.next = taps[filler_at]
             external.next = taps[external_at]
             waits.next = taps[wait_at]
-            tiles_left.next = tiles
+            octets_left.next = count
             address.next = base
             tap_word.next = 0
             tap_x.next = 0
@@ -203,6 +209,9 @@ def fetch(
         elif go:
             waits.next = False
             address.next = address + 1
+            octets_left.next = octets_left - 1
+            if octets_left == 1:
+                active.next = False
             if tile_ends:
                 filling.next = False
                 tap_word.next = 0
@@ -211,9 +220,6 @@ def fetch(
                 left_y.next = all_y
                 left_x.next = all_x
                 left_octets.next = all_octets
-                tiles_left.next = tiles_left - 1
-                if tiles_left == 1:
-                    active.next = False
             elif taps_end:
                 filling.next = True
             elif columns_end:
@@ -286,6 +292,6 @@ def fetch(
             word.next = gathered
 
     return (
-        walking, serving, gathering, which_banks, serve, served, room, beginning, sides, outside_port, going, ends,
+        walking, serving, gathering, which_banks, serve, served, room, beginning, source, sides, outside_port, going, ends,
         tiles_end, moving, handshake, walk_taps, accounts, pipeline, answering,
     )  # fmt: skip

@@ -74,8 +74,8 @@ def post(
     data     word[128 * rows]: the low octets of all rows, then the high ones; results[bits * rows * lanes]: lane 0 lowest
     Latency: as the array's.
     """
-    next_maximum, maximum1, maximum2, valid1, valid2, first1, first2 = (Signal(bool(0)) for _ in range(7))
-    next_low, next_high, low1, high1 = (Signal(intbv(0)[FACTOR_BITS:]) for _ in range(4))
+    next_maximum, this_maximum, maximum1, maximum2, valid1, valid2, first1, first2 = (Signal(bool(0)) for _ in range(8))
+    next_low, next_high, this_low, this_high, low1, high1 = (Signal(intbv(0)[FACTOR_BITS:]) for _ in range(6))
     operand = Signal(intbv(0)[128 * rows :])
     result = [[Signal(intbv(0)[bits:]) for _ in range(8)] for _ in range(rows)]
     nothing = Signal(intbv(0)[bits:])
@@ -95,11 +95,14 @@ def post(
             valid2.next = valid1
             first2.next = first1
             maximum2.next = maximum1
+            this_maximum.next = next_maximum  # a block's job is taken as the last step before it is issued
+            this_low.next = next_low
+            this_high.next = next_high
             if load:
                 operand.next = word
-                maximum1.next = next_maximum
-                low1.next = next_low
-                high1.next = next_high
+                maximum1.next = this_maximum
+                low1.next = this_low
+                high1.next = this_high
 
     parts = []
     for r in range(rows):

@@ -100,8 +100,8 @@ def store(
 ):  # fmt: skip
     """Writes the finished tiles of a block.
 
-    job      job, job_ready: handshake; walk: fields as in fields.py; entries[8]: of a tile, none if the block
-             is not kept; tiles[24]
+    job      job, job_ready: handshake; walk: fields as in fields.py; entries[16]: of a tile, none if the
+             block is not kept; tiles[24]
     tiles    started: one begins to leave the array; room: another one may; valid[lanes], tile_done (with its last
              word), data[8 * rows * lanes]: as write_back gives them
     stream   entry_ready in; entry_read, entry_rewind, entry_discard out; entry: how eight channels go to an octet
@@ -117,7 +117,7 @@ def store(
     tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
     active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))
     finished, load, loads_last, reading, read_half, empty = (Signal(bool(0)) for _ in range(6))
-    all_entries, entries_left = (Signal(intbv(0)[8:]) for _ in range(2))
+    all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(2))
     tiles_left = Signal(intbv(0)[24:])
     staged, flying = (Signal(intbv(0)[2:]) for _ in range(2))
     addresses, addresses1 = (Signal(intbv(0)[ADDRESS * rows :]) for _ in range(2))
