@@ -172,12 +172,12 @@ def write_back(
     out      output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes], output_ready in: all lanes
              are taken where it is high, and hold until then; with feature maps only if the descriptor mirrors them;
              blocks_done: pulses as the last write of a block is taken
-             leaving[lanes]: of output_data, what moves on at this edge; tiles_done: the last of a tile
+             leaving[lanes]: of output_data, what moves on at this edge and is no raw sum; tiles_done: the last of a tile
     """
     rows, lanes, bits = config.rows, config.lanes, config.accumulator_bits
     valid1, valid2, valid3, valid4 = (Signal(intbv(0)[lanes:]) for _ in range(4))
     done1, done2, done3, done4 = (Signal(bool(0)) for _ in range(4))
-    tile1, tile2, tile3, tile4, mirrored, waits = (Signal(bool(0)) for _ in range(6))
+    tile1, tile2, tile3, tile4, mirrored, sums4, waits = (Signal(bool(0)) for _ in range(7))
     moves = Signal(bool(0))
     planes = [Signal(intbv(0)[2:]) for _ in range(3)]
     posts = [Signal(intbv(0)[len(settings) :]) for _ in range(3)]
@@ -197,6 +197,7 @@ def write_back(
         def mirroring():
             if moves:
                 mirrored.next = mirror
+                sums4.next = raw
 
     else:
 
@@ -220,7 +221,7 @@ def write_back(
             output_valid.next = valid4
         else:
             output_valid.next = 0
-        if moves:
+        if moves and (not sums4):
             leaving.next = valid4
         else:
             leaving.next = 0

@@ -88,7 +88,7 @@ def fetch(
     delta_octet, delta_x, delta_y, tap_word = (Signal(modbv(0, min=0, max=2**ADDRESS)) for _ in range(4))
     dilation_x, dilation_y, pad = (Signal(intbv(0)[8:]) for _ in range(3))
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
-    fills, external, waits, filling = (Signal(bool(0)) for _ in range(4))
+    fills, external, waits, filling, settled = (Signal(bool(0)) for _ in range(5))
     octets_left = Signal(modbv(0, min=0, max=2**32))
     address = Signal(modbv(0, min=0, max=2**32))
     active = Signal(bool(0))
@@ -177,9 +177,13 @@ def fetch(
         advance.next = go and tile_ends
 
     @always_comb
-    def handshake():
-        job_ready.next = (not active) and (flying == 0)
-        accept.next = job and (not active) and (flying == 0)
+    def order():
+        settled.next = (flying == 0) or not (external or taps[external_at])
+
+    @always_comb
+    def acceptance():
+        job_ready.next = (not active) and settled
+        accept.next = job and (not active) and settled
 
     @always_seq(clk.posedge, reset=reset)
     def walk_taps():
@@ -293,5 +297,5 @@ def fetch(
 
     return (
         walking, serving, gathering, which_banks, serve, served, room, beginning, source, sides, outside_port, going, ends,
-        tiles_end, moving, handshake, walk_taps, accounts, pipeline, answering,
+        tiles_end, moving, order, acceptance, walk_taps, accounts, pipeline, answering,
     )  # fmt: skip

@@ -8,31 +8,45 @@ from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, WALK_BITS, WOR
 from flow.hardware.maps.walker import walker
 
 
-@block
-def collect(clk, reset, valid, tile_done, data, load, read_half, entry, words, mask, rows, columns, lanes):
-    """Two tiles of channels: one fills, the other is read.
+TILES = 4  # that may be between the array and the maps: as many as hide the way of one
 
-    control  valid[lanes], tile_done: as write_back gives them; load: take what `entry` says; read_half: of which tile
+
+@block
+def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, mask, rows, columns, lanes):
+    """Channels of finished tiles: one fills, the oldest is read.
+
+    control  valid[lanes], tile_done: as write_back gives them; load: take what `entry` says of the oldest tile;
+             finished: nothing more of it will be taken
     data     data[8 * rows * lanes], entry in; words[64 * rows], mask[8] out, one cycle after load
     """
     slots = -(-columns // lanes)
-    half = slots * lanes
+    size = 1 << (slots * lanes - 1).bit_length()
     width = 8 * rows
-    stage = [Signal(intbv(0)[width:]) for _ in range(2 * half)]
-    bits = (2 * half - 1).bit_length()
+    stage = [Signal(intbv(0)[width:]) for _ in range(TILES * size)]
+    bits = (TILES * size - 1).bit_length()
+    filling, oldest = (Signal(modbv(0, min=0, max=TILES)) for _ in range(2))
+    channel = Signal(modbv(0, min=0, max=size))
     at = Signal(intbv(0)[bits:])
-    upper = Signal(bool(0))
+    least_free, least_used = (Signal(intbv(0)[bits:]) for _ in range(2))
+
+    @always_comb
+    def where():
+        least_free.next = filling * size
+        least_used.next = oldest * size
+
+    @always_comb
+    def place():
+        at.next = least_free + channel
 
     @always_seq(clk.posedge, reset=reset)
     def count():
         if tile_done:
-            upper.next = not upper
-            if upper:
-                at.next = 0
-            else:
-                at.next = half
+            filling.next = filling + 1
+            channel.next = 0
         elif valid != 0:
-            at.next = at + lanes
+            channel.next = channel + lanes
+        if finished:
+            oldest.next = oldest + 1
 
     @always(clk.posedge)
     def take():
@@ -48,9 +62,7 @@ def collect(clk, reset, valid, tile_done, data, load, read_half, entry, words, m
         if load:
             for k in range(8):
                 least = 8 * k
-                column[:] = entry[least + 6 : least]
-                if read_half:
-                    column[:] = column + half
+                column[:] = least_used + entry[least + 6 : least]
                 if entry[least + 6]:
                     picked[:] = 0
                 else:
@@ -61,7 +73,7 @@ def collect(clk, reset, valid, tile_done, data, load, read_half, entry, words, m
                     words.next[low + 8 : low] = picked[octet + 8 : octet]
                 mask.next[k] = entry[least + 7]
 
-    return count, take, give
+    return where, place, count, take, give
 
 
 @block
@@ -116,10 +128,10 @@ def store(
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
     tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
     active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))
-    finished, load, loads_last, reading, read_half, empty = (Signal(bool(0)) for _ in range(6))
+    finished, load, loads_last, reading, empty = (Signal(bool(0)) for _ in range(5))
     all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(2))
     tiles_left = Signal(intbv(0)[24:])
-    staged, flying = (Signal(intbv(0)[2:]) for _ in range(2))
+    staged, flying = (Signal(intbv(0, min=0, max=TILES + 1)) for _ in range(2))
     addresses, addresses1 = (Signal(intbv(0)[ADDRESS * rows :]) for _ in range(2))
     present, pending, granted, remaining, enables = (Signal(intbv(0)[rows:]) for _ in range(5))
     lines = Signal(intbv(0)[line_bits * rows :])
@@ -130,7 +142,7 @@ def store(
 
     walking = walker(clk, reset, accept, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
     staging = collect(
-        clk, reset, valid, tile_done, data, load, read_half, entry, collected, mask, rows, columns, lanes
+        clk, reset, valid, tile_done, data, load, finished, entry, collected, mask, rows, columns, lanes
     )  # fmt: skip
     serving = arbiter(pending, addresses1, granted, enables, lines, chosen, rows, line_bits)
     spreading = spread(collected, chosen, sorted_words, rows)
@@ -189,7 +201,7 @@ def store(
     def handshake():
         job_ready.next = not active
         accept.next = job and (not active)
-        room.next = flying < 2
+        room.next = flying < TILES
 
     @always_seq(clk.posedge, reset=reset)
     def control():
@@ -214,8 +226,6 @@ def store(
             at_hand.next = True
         elif load:
             at_hand.next = False
-        if finished:
-            read_half.next = not read_half
 
     @always_seq(clk.posedge, reset=reset)
     def accounts():
