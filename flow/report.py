@@ -176,7 +176,7 @@ def layer_hardware(
         rtl_share=round(verdict.elements_rtl / verdict.elements, 6),
         pieces=verdict.pieces,
         cycles=verdict.cycles,
-        cycles_source="model" if not verdict.elements_rtl else "rtl" if verdict.pieces == 1 else "pieces",
+        cycles_source=_source(verdict),
         cycles_dense=cycles_dense,
         cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
         cycles_model=parts.cycles,
@@ -195,6 +195,13 @@ def layer_hardware(
         tier2_histogram={str(lsb): count for lsb, count in sorted(verdict.tier2_histogram.items())},
         first_mismatch=verdict.first_mismatch,
     )
+
+
+def _source(verdict: LayerVerdict) -> str:
+    """Where a layer's cycles are from."""
+    if not verdict.elements_rtl:
+        return "model"
+    return "rtl" if verdict.pieces == 1 and verdict.elements_rtl == verdict.elements else "pieces"
 
 
 def compressed(chosen: Pruning, result: Compressed, accuracy: Accuracy, notes: list[str]) -> Report:
