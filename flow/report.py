@@ -27,7 +27,7 @@ from flow.network import ArrayLayer
 from flow.plot import Point
 from flow.samples import Samples
 from flow.schedule import LayerSchedule, Program
-from flow.synthesis import Estimate
+from flow.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
 from flow.verdict import Accuracy, LayerVerdict, finite, passes, sqnr
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
@@ -333,7 +333,8 @@ def write(folder: Path, report: Report, compressed: Compressed) -> None:
     largest = sorted(pairs, key=lambda pair: -pair[0].weights.size)[:HISTOGRAMS]
     weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in largest}
     drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
-    (folder / "report.html").write_text(page("report.html.j2", **report.as_dict(), figures=drawn))
+    transistors = {"flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL}
+    (folder / "report.html").write_text(page("report.html.j2", **report.as_dict(), **transistors, figures=drawn))
 
 
 def page(template: str, **values: Any) -> str:
