@@ -28,18 +28,17 @@ from flow.hardware.emit import emit, modules
 from flow.inputs import STORED, Imported, compress_network, evaluation, given_file, import_network, note_labels
 from flow.inspection import Inspection, inspection, refusal
 from flow.network import Network
-from flow.pieces import PIECE, PIECE_SLOW, Plan, plan
+from flow.pieces import PIECE, PIECE_SLOW, Plan, check_coverage, plan
 from flow.progress import Stages, duration, silent
 from flow.samples import Samples
 from flow.schedule import Program, layout, schedule
 from flow.workers import Design, Kept, Workers, kept_runs, workers
+from flow.workers import check as check_workers
 
 log = logging.getLogger("flow")
 
 SWEEP = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)  # budgets of a plot
 SAMPLES = 4  # simulated unless the user says otherwise, fewer when they take more than FAST or SLOW cycles
-
-
 FORECAST = 4 * PIECE  # cycles x processing elements that are worth a forecast
 
 
@@ -86,6 +85,8 @@ def compile(
     model, output, chosen = Path(model), Path(output), chosen or pruning()
     simulator, notes = engines.select(engine)
     config = _array(array, weight_buffer, simulator, notes)
+    check_coverage(coverage)
+    check_workers(scheduler, processes)
     if synth:
         synthesis.yosys()
     dense_config = config.dense()
@@ -119,12 +120,12 @@ def compile(
                 area = synthesis.estimate(device.files, device.name, cache_folder(None))
         bench = _Bench(simulator, hands, kept)
         rtl = next(iter(bench.built([device, dense_device] if coverage else [], stage)), None)
-        runs = _co_simulate(compressed.network, plans[0], bench.remote(config, device), simulated, hands.count, stage)
+        runs = _co_simulate(compressed.network, plans[0], bench.remote(config, device), simulated, hands, stage)
         dense_runs: dict[str, LayerRun] = {}
         if coverage:
             dense_rtl, budget = bench.remote(dense_config, dense_device), _budget(simulator).dense
             with stage("co-simulate dense PEs", plans[1].cycles) as advance:
-                dense_runs = run_dense(plans[1], dense_rtl, runs[0], budget, hands.count, advance)
+                dense_runs = run_dense(plans[1], dense_rtl, runs[0], budget, hands.queue, advance)
         if modelled := len(dense.layers) - len(dense_runs):
             notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
@@ -225,6 +226,8 @@ def cosim(
     """
     folder = Path(folder)
     simulator, notes = engines.select(engine)
+    check_coverage(coverage)
+    check_workers(scheduler, processes)
     broken = faults.find(fault) if fault is not None else None
     with stage("read the build"):
         build = artefacts.read(folder)
@@ -246,7 +249,7 @@ def cosim(
                             if rtl is None else f"--fault breaks the Verilog, which {simulator.name} does not run; "
                             "add --engine verilator or --engine icarus")  # fmt: skip
         runs = _co_simulate(
-            compressed.network, work, bench.remote(build.config, design), simulated, hands.count, stage
+            compressed.network, work, bench.remote(build.config, design), simulated, hands, stage
         )  # fmt: skip
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
@@ -281,18 +284,18 @@ class _Bench:
 
 
 def _co_simulate(
-    network: Network, work: Plan, rtl: Kept, given: Samples, parallel: int, stage: Stages
+    network: Network, work: Plan, rtl: Kept, given: Samples, hands: Workers, stage: Stages
 ) -> list[SampleRun]:
     """All samples through the RTL, so many pieces at a time; what takes long says beforehand how long."""
     cycles = given.count * work.cycles
     if cycles * work.program.config.elements > FORECAST:
-        rate = parallel * speed(work, rtl.simulator)
+        rate = hands.count * speed(work, rtl.simulator)
         log.info(
             "About %s: %s cycles at %s a second in %d processes.", duration(cycles / rate), f"{cycles:,}",
-            f"{rate:,.0f}", parallel,
+            f"{rate:,.0f}", hands.count,
         )  # fmt: skip
     with stage("co-simulate", cycles) as advance:
-        return cosimulate(network, work, rtl, given, parallel, advance)
+        return cosimulate(network, work, rtl, given, hands.queue, advance)
 
 
 def _broken(

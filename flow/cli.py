@@ -463,25 +463,32 @@ def _layer_table(report: Report) -> Table:
 
 def _print_verdict(report: Report) -> None:
     summary = report.summary
-    accuracy = summary["accuracy"]
+    accuracy, share = summary["accuracy"], summary["rtl_share"]
     samples = f"{summary['samples']} sample{'s' if summary['samples'] != 1 else ''}"
     if accuracy["rtl"] is not None:
+        by = "RTL" if share == 1 else "RTL and reference"
         out.print(
-            f"Top-1 on the {samples} simulated: RTL {100 * accuracy['rtl']:.2f} %, "
+            f"Top-1 on the {samples} simulated: {by} {100 * accuracy['rtl']:.2f} %, "
             f"pruned network {100 * accuracy['pruned_simulated']:.2f} %."
         )
     for finding in report.findings:
         text = f"Tier {finding['tier']}, cause: {finding['cause']}. {finding['text']}."
         out.print(text, soft_wrap=True, markup=False)
-    share = summary["rtl_share"]
     if share < 1:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
+    tier1, tier2, judged = summary["tier1_mismatches"], summary["tier2_mismatches"], f"{summary['elements']:,} elements"
+    if share == 1:
+        unlike = f"{tier1} of {judged} differ from the integer reference, {tier2} from ONNX Runtime"
+    elif share:
+        unlike = f"{tier1} of {summary['elements_rtl']:,} elements differ from the integer reference, "
+        unlike += f"{tier2} of {judged} from ONNX Runtime"
+    else:
+        unlike = f"{tier2} of {judged} differ from ONNX Runtime"
+    where = f"on a {summary['array']} array by {summary['engine']}" if share else "by the integer reference"
     out.print(
-        f"Verdict: [bold]{summary['verdict'] or 'none'}[/bold]. {samples} on a {summary['array']} array by "
-        f"{summary['engine'] if share else 'the integer reference'}: {summary['tier1_mismatches']} of "
-        f"{summary['elements']:,} elements differ from the integer reference, {summary['tier2_mismatches']} from ONNX "
-        f"Runtime (by at most {summary['tier2_max_lsb']} LSB).",
+        f"Verdict: [bold]{summary['verdict'] or 'none'}[/bold]. {samples} {where}: {unlike} "
+        f"(by at most {summary['tier2_max_lsb']} LSB).",
         soft_wrap=True,
     )
 

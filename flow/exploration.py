@@ -187,8 +187,9 @@ def explore(
         source = importer.load(model)
         taken = import_network(source, model, calibration, notes)
         given = evaluation(taken.network, model, evaluate, None, notes)
-    output.mkdir(parents=True, exist_ok=True)
     name, url = study or model.stem, storage or f"sqlite:///{output.resolve() / DATABASE}"
+    if storage is None:
+        output.mkdir(exist_ok=True)
     kept = _storage(url)
     with stage("survey the layers"):
         bench = Bench(taken, given)
@@ -204,14 +205,17 @@ def explore(
 
 
 def _check_output(folder: Path) -> None:
-    """FlowError, before any work, when the folder cannot hold the results, or holds something else."""
+    """FlowError, before any work, when the folder cannot hold the results, or holds something else. It is not made."""
     if folder.exists() and not folder.is_dir():
         raise FlowError(f"the output must be a folder, but '{folder}' is a file; choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / n).is_file() for n in (DATABASE, RESULT)):
         raise FlowError(f"the output folder '{folder}' is in use and holds no exploration; choose another")
+    there = folder.is_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        if not there:
+            folder.rmdir()
     except OSError as error:
         raise FlowError(f"the output folder '{folder}' cannot be written: {error.strerror}; choose another") from None
 
@@ -265,7 +269,7 @@ def _search(
 ) -> list[Found]:  # fmt: skip
     """Measures designs until the study `name` has `trials` of them, those of earlier runs and other workers counted.
 
-    `advance` is told of each. FlowError when the study is of another `request`, or Optuna cannot keep it.
+    `advance` is told of all of them. FlowError when the study is of another `request`, or Optuna cannot keep it.
     """
     optuna = _optuna()
     directions = ["maximize" if bench.scored else "minimize", *["minimize"] * 3]
@@ -286,36 +290,43 @@ def _search(
         study.set_user_attr("request", text)
         study.set_metric_names(list(OBJECTIVES))
         for start in _starts(bench.methods):
-            study.enqueue_trial(start)
+            study.enqueue_trial(start, skip_if_exists=True)
     begun = len(study.get_trials(deepcopy=False))  # another seed for whoever joins
     study.sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=begun)
     done = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
-    before = len(study.get_trials(deepcopy=False, states=done))
-    advance(min(before, trials))
+
+    def finished() -> int:
+        return min(trials, len(study.get_trials(deepcopy=False, states=done)))
+
+    told = finished()
+    advance(told)
 
     def objective(trial: Any) -> tuple[float, float, float, float]:
         design = suggest(trial, bench.methods)
         try:
-            measured = bench.measure(design)
+            got = bench.measure(design)
         except FlowError as error:
             trial.set_user_attr("refused", str(error))
             raise optuna.TrialPruned(str(error)) from None
-        trial.set_user_attr("measured", asdict(measured))
+        trial.set_user_attr("measured", asdict(got))
         trial.set_user_attr("compile", design.options)
-        return measured.values
+        return got.values
 
-    def count(study: Any, trial: Any) -> None:
-        advance()
+    def tell(study: Any, trial: Any) -> None:
+        nonlocal told
+        now = finished()
+        advance(now - told)
+        told = now
 
-    if before < trials:
-        study.optimize(
-            objective, callbacks=[count, optuna.study.MaxTrialsCallback(trials, states=done)],
-        )  # fmt: skip
+    if told < trials:
+        study.optimize(objective, callbacks=[tell, optuna.study.MaxTrialsCallback(trials, states=done)])
+    if not (measured := study.get_trials(deepcopy=False, states=done[:1])):
+        reason = study.trials[-1].user_attrs.get("refused", "unknown")
+        raise FlowError(f"none of the {told} designs tried can be built (of the last: {reason}); raise --trials")
     best = {trial.number for trial in study.best_trials}
-    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     return [
         Found(t.number, suggest(t, bench.methods), Measured(**t.user_attrs["measured"]), t.number in best)
-        for t in finished
+        for t in measured
     ]
 
 
@@ -353,6 +364,7 @@ def _write(folder: Path, model: str, study: str, url: str, given: Samples, found
     from flow.figures import draw, front  # Matplotlib takes long to import
 
     ordered = sorted(found, key=lambda each: (not each.best, each.measured.cycles, each.number))
+    folder.mkdir(parents=True, exist_ok=True)
     designs = [{"number": e.number, "best": e.best, "compile": e.design.options, **asdict(e.measured)} for e in ordered]
     about = {
         "study": study, "storage": _without_password(url), "samples": given.count, "source": given.source,

@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from flow.network import ArrayLayer, HostSegment, Network
@@ -178,6 +179,16 @@ def _histograms(figure: Figure, weights: Mapping[str, tuple[NDArray[Any], NDArra
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
 
 
+def _numbers(axis: Axes, side: str, values: Sequence[float]) -> None:
+    """The numbers of the axis "x" or "y" as people write them; a logarithmic scale if they are far apart."""
+    line = axis.xaxis if side == "x" else axis.yaxis
+    if 0 < 5 * min(values) < max(values):
+        axis.set(**{f"{side}scale": "log"})
+        line.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        line.set_minor_formatter(NullFormatter())
+    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:g}"))
+
+
 def front(figure: Figure, designs: Sequence[Mapping[str, Any]]) -> None:
     """Designs of an exploration, the Pareto front filled: answers over cycles, area, traffic; area over cycles."""
     scored = all(design["accuracy"] is not None for design in designs)
@@ -190,9 +201,10 @@ def front(figure: Figure, designs: Sequence[Mapping[str, Any]]) -> None:
             some = [design for design in designs if design["best"] == best]
             xs, ys = ([design[key] / scales[key] for design in some] for key in (x, y))
             axis.scatter(xs, ys, s=22, edgecolors=colour, facecolors=filled, label=label)
-        axis.set(xscale="log", xlabel=names[x], ylabel=names.get(y, answers))
-        if y == "transistors" or not scored:
-            axis.set_yscale("log")
+        axis.set(xlabel=names[x], ylabel=names.get(y, answers))
+        for side, key in (("x", x), ("y", y)):
+            if key != "accuracy":
+                _numbers(axis, side, [design[key] / scales[key] for design in designs])
         axis.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)

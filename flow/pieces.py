@@ -81,9 +81,7 @@ def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -
     `coverage` is the least share of each layer's MACs to be simulated, 0 to 1; below 1 a sample of tiles drawn from
     `seed` and the layer's number: see `sample`. FlowError for another share.
     """
-    if not 0 <= coverage <= 1:
-        raise FlowError(f"the share of each layer to simulate must be 0 to 1, but it is {coverage:g}; "
-                        "change --coverage")  # fmt: skip
+    check_coverage(coverage)
     config = program.config
     budget = largest // config.elements
     made = []
@@ -94,6 +92,13 @@ def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -
             parts = [Part(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)]
         made.append(tuple(cut(scheduled, dealt, config) for dealt in _dealt(scheduled, parts, budget)))
     return Plan(program, tuple(made))
+
+
+def check_coverage(coverage: float) -> None:
+    """FlowError for what is no share."""
+    if not 0 <= coverage <= 1:
+        raise FlowError(f"the share of each layer to simulate must be 0 to 1, but it is {coverage:g}; "
+                        "change --coverage")  # fmt: skip
 
 
 def whole(scheduled: LayerSchedule, config: ArrayConfig) -> Piece:

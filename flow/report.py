@@ -27,7 +27,7 @@ from flow.network import ArrayLayer
 from flow.plot import Point
 from flow.samples import Samples
 from flow.schedule import LayerSchedule, Program
-from flow.synthesis import Estimate
+from flow.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
 from flow.verdict import Accuracy, LayerVerdict, finite, passes, sqnr
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
@@ -176,7 +176,7 @@ def layer_hardware(
         rtl_share=round(verdict.elements_rtl / verdict.elements, 6),
         pieces=verdict.pieces,
         cycles=verdict.cycles,
-        cycles_source="model" if not verdict.elements_rtl else "rtl" if verdict.pieces == 1 else "pieces",
+        cycles_source=_source(verdict),
         cycles_dense=cycles_dense,
         cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
         cycles_model=parts.cycles,
@@ -195,6 +195,13 @@ def layer_hardware(
         tier2_histogram={str(lsb): count for lsb, count in sorted(verdict.tier2_histogram.items())},
         first_mismatch=verdict.first_mismatch,
     )
+
+
+def _source(verdict: LayerVerdict) -> str:
+    """Where a layer's cycles are from."""
+    if not verdict.elements_rtl:
+        return "model"
+    return "rtl" if verdict.pieces == 1 and verdict.elements_rtl == verdict.elements else "pieces"
 
 
 def compressed(chosen: Pruning, result: Compressed, accuracy: Accuracy, notes: list[str]) -> Report:
@@ -326,7 +333,8 @@ def write(folder: Path, report: Report, compressed: Compressed) -> None:
     largest = sorted(pairs, key=lambda pair: -pair[0].weights.size)[:HISTOGRAMS]
     weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in largest}
     drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
-    (folder / "report.html").write_text(page("report.html.j2", **report.as_dict(), figures=drawn))
+    transistors = {"flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL}
+    (folder / "report.html").write_text(page("report.html.j2", **report.as_dict(), **transistors, figures=drawn))
 
 
 def page(template: str, **values: Any) -> str:

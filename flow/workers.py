@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 20  # to reach a scheduler, and for it to have a worker
+QUEUE = 4  # jobs under way for each thread of a cluster
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,13 @@ class Job:
 
 
 class Workers(Protocol):
-    """Whoever runs the jobs: so many at a time."""
+    """Whoever runs the jobs: `count` at a time. `queue` are to be under way, more where workers may yet join."""
 
     @property
     def count(self) -> int: ...
+
+    @property
+    def queue(self) -> int: ...
 
     def simulator(self, design: Design) -> Simulator:
         """The design, ready to run on the workers."""
@@ -112,7 +117,7 @@ class Local:
     def __init__(self, count: int) -> None:
         import loky
 
-        self.count = count
+        self.count = self.queue = count
         self._pool = loky.ProcessPoolExecutor(count, initializer=_end_with, initargs=(os.getpid(),))
 
     def simulator(self, design: Design) -> Simulator:
@@ -183,6 +188,10 @@ class Cluster:
         threads = sum(worker["nthreads"] for worker in self._client.scheduler_info(n_workers=-1)["workers"].values())
         return max(1, int(threads))
 
+    @property
+    def queue(self) -> int:
+        return QUEUE * self.count
+
     def _check(self) -> None:
         """Every worker has this package, to the byte."""
         try:
@@ -203,9 +212,10 @@ class Cluster:
 
 
 class _Remote:
+    """Every job brings the design: what is stored on workers goes with them."""
+
     def __init__(self, client: Client, design: Design) -> None:
-        self._client = client
-        self._design = client.scatter(design, broadcast=True, hash=False)
+        self._client, self._design = client, design
 
     def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
         from distributed import CancelledError, KilledWorker
@@ -233,14 +243,22 @@ def fingerprint() -> str:
     return whole.hexdigest()
 
 
-@contextmanager
-def workers(scheduler: str | None, processes: int | None) -> Iterator[Workers]:
-    """The cluster at this address, or so many processes here; as many as there are processors by default."""
+def check(scheduler: str | None, processes: int | None) -> None:
+    """FlowError, before any work, when `workers` cannot be asked for like this."""
     if processes is not None and processes < 1:
         raise FlowError(f"there must be one process or more to simulate in, but there are {processes}; "
                         "change --processes")  # fmt: skip
     if scheduler is not None and processes is not None:
         raise FlowError("--scheduler and --processes came together: a cluster has its own workers; give one of them")
+    if scheduler is not None and not re.fullmatch(r"(?:tcp|tls)://(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", scheduler):
+        raise FlowError(f"the address of a Dask scheduler is tcp://HOST:PORT, but it is '{scheduler}'; "
+                        "change --scheduler")  # fmt: skip
+
+
+@contextmanager
+def workers(scheduler: str | None, processes: int | None) -> Iterator[Workers]:
+    """The cluster at this address, or so many processes here; as many as there are processors by default."""
+    check(scheduler, processes)
     made = Cluster(scheduler) if scheduler is not None else Local(processes or os.cpu_count() or 1)
     try:
         yield made
@@ -270,10 +288,11 @@ class Kept:
         if (known := _read(file)) is not None:
             return known
         result = self.simulator.run(memories, first, count, writes, limit)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
-            np.savez(part, cycles=result.cycles, **result.memories)  # type: ignore[arg-type]
-        os.replace(part.name, file)
+        with suppress(FileNotFoundError):  # another run of the same request has come to its end
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
+                np.savez(part, cycles=result.cycles, **result.memories)  # type: ignore[arg-type]
+            os.replace(part.name, file)
         return result
 
 

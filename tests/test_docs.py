@@ -21,6 +21,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from nbclient import NotebookClient
 
+import flow
+from flow.cli import bbs
 from flow.engines.base import RESET_EDGES, Scope
 from flow.engines.icarus import IcarusEngine
 from flow.engines.waveform import Trace, read
@@ -183,6 +185,20 @@ def test_files_the_docs_name_exist() -> None:
         named |= {span for span in spans if re.fullmatch(r"(?:flow|tests|bench|models|docs)/[\w./]+", span)}
     assert len(named) > 20
     assert not [name for name in sorted(named) if not (ROOT / name).exists()]
+
+
+def test_every_file_of_the_package_is_listed() -> None:
+    written = {path.name for path in (ROOT / "flow").glob("*.py")} - {"__init__.py", "errors.py"}
+    written |= {f"{path.parent.name}/" for path in (ROOT / "flow").glob("*/__init__.py")}
+    assert set(re.findall(r"[a-z]+(?:\.py|/)", flow.__doc__ or "")) == written
+
+
+def test_the_readme_names_every_command_and_option() -> None:
+    page = (ROOT / "README.md").read_text()
+    options = {name for command in bbs.commands.values() for each in command.params for name in each.opts}
+    spans = " ".join(re.findall(r"`[^`]+`|^    bbs .*", page, flags=re.MULTILINE))
+    assert {name for name in options if name.startswith("--")} - {"--output"} <= set(re.findall(r"--[a-z-]+", spans))
+    assert set(bbs.commands) <= set(re.findall(r"^    bbs (\w+)", page, flags=re.MULTILINE))
 
 
 # -------------------------------------------------------------------------------- examples

@@ -95,6 +95,9 @@ def descriptor_slice(name: str) -> tuple[int, int]:
     raise KeyError(name)
 
 
+DEEPEST = 2**16  # words of a buffer
+
+
 @dataclass(frozen=True)
 class ArrayConfig:
     """One accelerator: `rows` windows x `columns` output channels of processing elements.
@@ -123,8 +126,12 @@ class ArrayConfig:
             )
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
             depth = getattr(self, name)
-            if depth < 4 or depth & (depth - 1):
-                raise FlowError(f"{name} is {depth}: buffer depths are powers of two from 4")
+            if not 4 <= depth <= DEEPEST or depth & (depth - 1):
+                what = name.removesuffix("_depth")
+                raise FlowError(
+                    f"a buffer is a power of two of words deep, 4 to {DEEPEST:,}, but the {what} buffer is {depth}; "
+                    "give another depth" + (" with --weight-buffer" if what == "weight" else "")
+                )
         if not 1 <= self.drain <= 8:
             raise FlowError(f"drain is {self.drain}: it must be 1 to 8 cycles")
         if not 24 <= self.accumulator_bits <= 32:
