@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flow.hardware.config import DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, ArrayConfig
+from flow.hardware.config import INDEX_BITS, PARAMETER_BITS, ArrayConfig
 from flow.schedule import LayerSchedule
 
 CAPTURE = 4  # edges from a tile's last column to its capture
@@ -118,7 +118,7 @@ def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, i
         words["parameter"] += parameters
         words["index"] += parameters
     bits = {
-        "descriptor": DESCRIPTOR_BITS,
+        "descriptor": config.descriptor_bits,
         "weight": config.weight_bits,
         "metadata": config.metadata_bits,
         "activation": config.activation_bits,

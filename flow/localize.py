@@ -24,10 +24,10 @@ from flow.cosim import LayerRun, Mismatch, cycle_limit, expected_rows, locate
 from flow.engines.base import RESET_EDGES, DeviceError, Memory, Recorder, Scope, Simulator
 from flow.engines.native import ONE_AT_A_TIME
 from flow.engines.waveform import Place, Trace, read
-from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, SUBGROUP, ArrayConfig
+from flow.hardware.config import SUBGROUP, ArrayConfig
 from flow.hardware.emit import modules
 from flow.hardware.hierarchy import Module, forgotten
-from flow.schedule import LayerSchedule, Program, activation_words, output_rows, pack_fields, unpack_fields
+from flow.schedule import LayerSchedule, Program, activation_words, output_rows, pack_descriptor, unpack_fields
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _commands(
 
 def _tiles(program: Program, scheduled: LayerSchedule, number: int, first: int, last: int) -> Memory:
     """A descriptor memory of one word: position tiles `first` to `last` of one channel block."""
-    fields = _descriptor(program.memories, scheduled.first + number)
+    fields = _descriptor(program.memories, scheduled.first + number, program.config)
     skipped = first - scheduled.blocks[number].first_tile
     words = scheduled.steps * program.config.beats
     fields |= {
@@ -169,11 +169,11 @@ def _tiles(program: Program, scheduled: LayerSchedule, number: int, first: int, 
         "activation_count": (last - first + 1) * words,
         "output_base": fields["output_base"] + skipped * fields["tile_stride"],
     }
-    return pack_fields(fields, DESCRIPTOR, DESCRIPTOR_BITS, scheduled.layer.name)[None]
+    return pack_descriptor(fields, program.config, scheduled.layer.name)[None]
 
 
-def _descriptor(memories: Mapping[str, Memory], number: int) -> dict[str, int]:
-    return unpack_fields(memories["descriptor"][number], DESCRIPTOR)
+def _descriptor(memories: Mapping[str, Memory], number: int, config: ArrayConfig) -> dict[str, int]:
+    return unpack_fields(memories["descriptor"][number], config.descriptor)
 
 
 # -------------------------------------------------------------------------------- sums
@@ -186,7 +186,7 @@ def running_sums(
 
     Of tile `tile` of descriptor `number`, from the memories alone: equations 1 to 3 of the paper in plain integers.
     """
-    fields = _descriptor(memories, number)
+    fields = _descriptor(memories, number, config)
     steps, columns = fields["steps"], fields["columns"]
     begin = fields["activation_base"] + tile * steps * config.beats
     words = memories["activation"][begin : begin + steps * config.beats, SUBGROUP * row : SUBGROUP * (row + 1)]

@@ -214,6 +214,8 @@ def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[
     _set_field(descriptors, "output_base", first_tile * _field(descriptors, "tile_stride"))
     _set_field(descriptors, "tiles", tiles)
     chosen = windows[groups][:, piece.positions(config)]
+    if config.map_words:
+        images["entry"] = program.memories["entry"]
     return {**images, "descriptor": descriptors, "activation": activation_words(scheduled, chosen, config)}
 
 

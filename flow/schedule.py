@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from flow.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import (
-    DESCRIPTOR,
-    DESCRIPTOR_BITS,
     INDEX_BITS,
     PARAMETER_BITS,
     SUBGROUP,
     ArrayConfig,
 )
+from flow.hardware.maps.fields import ENTRY_BITS
 from flow.network import ArrayLayer
 from flow.reference import check_accumulator, folded_bias, multipliers
 
@@ -87,6 +86,14 @@ def pack_fields(values: dict[str, int], fields: Sequence[tuple[str, int]], bits:
         word |= value << begin
         begin += width
     return np.frombuffer(word.to_bytes(bits // 8, "little"), np.uint8)
+
+
+def pack_descriptor(values: Mapping[str, int], config: ArrayConfig, where: str) -> Bytes:
+    """One descriptor; fields that are not given are zero."""
+    unknown = set(values) - {name for name, _ in config.descriptor}
+    assert not unknown, unknown
+    given = {name: values.get(name, 0) for name, _ in config.descriptor}
+    return pack_fields(given, config.descriptor, config.descriptor_bits, where)
 
 
 def unpack_fields(word: Bytes, fields: Sequence[tuple[str, int]]) -> dict[str, int]:
@@ -247,6 +254,8 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
                     used[name] += len(image)
             images["descriptor"].append(_descriptor(scheduled, block, placed[channel], config))
     memories = {name: np.ascontiguousarray(np.concatenate(parts)) for name, parts in images.items()}
+    if config.map_words:  # the windows come from outside, so nothing is written to the maps
+        memories["entry"] = np.zeros((1, ENTRY_BITS // 8), np.uint8)
     for name, memory in memories.items():  # a dense array has no metadata, but every memory has a word
         if not len(memory):
             memories[name] = np.zeros((1, memory.shape[1]), np.uint8)
@@ -257,11 +266,18 @@ def _descriptor(
     scheduled: LayerSchedule, block: Block, placed: Mapping[str, tuple[int, int]], config: ArrayConfig
 ) -> Bytes:
     """One descriptor word; `placed` is (first word, words) of what the block reads, by memory."""
+    values = descriptor_values(scheduled, block, config)
+    values |= {f"{name}_base": placed[name][0] for name in OPERANDS}
+    values |= {f"{name}_count": placed[name][1] for name in OPERANDS}
+    outside = {"mirror": 1, "external": 1} if config.map_words else {}
+    return pack_descriptor(values | outside, config, scheduled.layer.name)[None]
+
+
+def descriptor_values(scheduled: LayerSchedule, block: Block, config: ArrayConfig) -> dict[str, int]:
+    """The fields of a block's descriptor, but for where its operands are."""
     layer, planes, beats = scheduled.layer, scheduled.planes, scheduled.steps * config.beats
     quantization = layer.output_quantization
-    values = {
-        **{f"{name}_base": placed[name][0] for name in OPERANDS},
-        **{f"{name}_count": placed[name][1] for name in OPERANDS},
+    return {
         "activation_base": (block.group * scheduled.tiles + block.first_tile) * beats,
         "activation_count": block.tiles * beats,
         "output_base": block.first_tile * planes * layer.channels,
@@ -277,7 +293,6 @@ def _descriptor(
         "low": layer.clamp[0] + OFFSET,
         "high": layer.clamp[1] + OFFSET,
     }
-    return pack_fields(values, DESCRIPTOR, DESCRIPTOR_BITS, layer.name)[None]
 
 
 def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config: ArrayConfig) -> Bytes:

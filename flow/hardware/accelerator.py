@@ -156,7 +156,9 @@ def accelerator(
 
         maps = [
             post_fields, store_jobs, what_drains,
-            banks(clk, bank_writes, write_mask, write_lines, write_data, bank_reads, read_lines, read_data, rows, words),
+            banks(
+                clk, bank_writes, write_mask, write_lines, write_data, bank_reads, read_lines, read_data, rows, words,
+            ),
             fetch(
                 clk, flush, f_job, f_free, fields_of(f"fetch_{WALK[0][0]}", f"fetch_{WALK[-1][0]}"),
                 fields_of(TAPS[0][0], TAPS[-1][0]), field("activation_base"), field("activation_count"),
@@ -174,8 +176,8 @@ def accelerator(
                 s_read, s_rewind, s_release, s_ready, entry_word, halt, e_quiet, ENTRY_BITS, ENTRY_DEPTH, 1,
             ),
             store(
-                clk, flush, store_job, store_free, fields_of(f"store_{WALK[0][0]}", f"store_{WALK[-1][0]}"), entry_count,
-                field("tiles"), capture, room, leaving, tiles_done, output_data,
+                clk, flush, store_job, store_free, fields_of(f"store_{WALK[0][0]}", f"store_{WALK[-1][0]}"),
+                entry_count, field("tiles"), capture, room, leaving, tiles_done, output_data,
                 s_ready, s_read, s_rewind, s_release, entry_word,
                 bank_writes, write_mask, write_lines, write_data, blocks_done,
                 rows, max(config.columns, SUBGROUP), lanes, words,
@@ -236,8 +238,8 @@ def accelerator(
         halt, i_quiet, INDEX_BITS * lanes, PARAMETER_DEPTH, 1,
     )  # fmt: skip
     compute = sequencer(
-        clk, flush, c_job, c_free, field("tiles"), field("steps"), field("columns"), descriptor_data(resident_begin), summing,
-        enable,
+        clk, flush, c_job, c_free, field("tiles"), field("steps"), field("columns"), descriptor_data(resident_begin),
+        summing, enable,
         w_ready, w_read, w_rewind, w_release, m_ready, m_read, m_rewind, m_release, a_ready, a_read,
         valid, first_column, last_column, load, high_phase, significance, config.pe,
     )  # fmt: skip

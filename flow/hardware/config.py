@@ -137,6 +137,8 @@ class ArrayConfig:
         if not 24 <= self.accumulator_bits <= 32:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
 
+        if self.map_words and self.pe != "bitvert":
+            raise FlowError("feature maps on chip go with the BitVert PE only; leave out --on-chip")
         lines, rest = divmod(self.map_words, self.rows)
         if self.map_words and (self.rows < 2 or self.rows & (self.rows - 1) or rest or lines < 2):
             raise FlowError(
@@ -197,4 +199,4 @@ class ArrayConfig:
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe="dense")
+        return replace(self, pe="dense", map_words=0)

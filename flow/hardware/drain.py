@@ -172,7 +172,8 @@ def write_back(
     out      output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes], output_ready in: all lanes
              are taken where it is high, and hold until then; with feature maps only if the descriptor mirrors them;
              blocks_done: pulses as the last write of a block is taken
-             leaving[lanes]: of output_data, what moves on at this edge and is no raw sum; tiles_done: the last of a tile
+             leaving[lanes]: of output_data, what moves on at this edge and is no raw sum; tiles_done: the last
+             of a tile
     """
     rows, lanes, bits = config.rows, config.lanes, config.accumulator_bits
     valid1, valid2, valid3, valid4 = (Signal(intbv(0)[lanes:]) for _ in range(4))

@@ -52,7 +52,7 @@ class Chain:
     held: Mapping[str, Held]
 
 
-class OffChip(Exception):
+class OffChipError(Exception):
     """A node that has no place on chip, and why."""
 
 
@@ -103,7 +103,7 @@ def chain(network: Network) -> Chain:
                     held[step.output] = Held(step.output, _map_shape(step), step.output_quantization)
             else:
                 steps += _post(step, held)
-        except OffChip as reason:
+        except OffChipError as reason:
             raise FlowError(
                 f"network '{network.name}' does not run on chip as a whole: {reason}; leave out --on-chip, then the "
                 "host does that"
@@ -132,28 +132,28 @@ def _as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
         return (shape[0], 1, shape[1])
     if len(shape) == 3:
         return (shape[0], shape[1], shape[2])
-    raise OffChip(f"'{name}' has {len(shape) - 1} spatial axes, and maps have two")
+    raise OffChipError(f"'{name}' has {len(shape) - 1} spatial axes, and maps have two")
 
 
 def _input(network: Network, name: str) -> Held:
     """The map of an 8-bit tensor that the host gives."""
     readers = [step for step in network.layers if step.input == name]
     if not readers:
-        raise OffChip(f"'{name}' comes from the host and is read by no layer of the array")
+        raise OffChipError(f"'{name}' comes from the host and is read by no layer of the array")
     layer = readers[0]
     return Held(name, _as_map(layer.input_shape, layer.window is None, layer.name), layer.input_quantization)
 
 
 def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:
     if layer.input not in held:
-        raise OffChip(f"the input of layer '{layer.name}' is not quantized to 8 bits")
+        raise OffChipError(f"the input of layer '{layer.name}' is not quantized to 8 bits")
     source = held[layer.input]
     if layer.window is not None and len(layer.window.kernel) > 2:
-        raise OffChip(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
+        raise OffChipError(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
     if layer.window is None and layer.positions > 1 and source.shape[:1] != (layer.reduction,):
-        raise OffChip(f"layer '{layer.name}' reads its rows along another axis than the channels")
+        raise OffChipError(f"layer '{layer.name}' reads its rows along another axis than the channels")
     if layer.window is None and layer.positions == 1 and int(np.prod(source.shape)) != layer.reduction:
-        raise OffChip(f"layer '{layer.name}' reads another shape than was written")
+        raise OffChipError(f"layer '{layer.name}' reads another shape than was written")
     return source
 
 
@@ -170,7 +170,7 @@ def _post(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
             made.append(done)
     for name in segment.outputs:
         if name not in held:
-            raise OffChip(f"'{name}' stays a float tensor")
+            raise OffChipError(f"'{name}' stays a float tensor")
     return made
 
 
@@ -182,7 +182,7 @@ def _node(
     kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
     if kind == "DequantizeLinear":
         if data not in held:
-            raise OffChip(f"{kind} '{name}' reads no map")
+            raise OffChipError(f"{kind} '{name}' reads no map")
         drafts[output] = _Draft("move", (held[data],), held[data].shape, flat=held[data].flat)
         return None
     if kind == "QuantizeLinear":
@@ -195,12 +195,12 @@ def _node(
         return _finished(name, output, pooled, held[data].quantization, (INT8_MIN, INT8_MAX), held)
     given = [drafts.get(entry) for entry in node.input if entry and entry not in graph.constants]
     if any(draft is None for draft in given) or not given:
-        raise OffChip(f"{kind} '{name}' has no place in hardware")
+        raise OffChipError(f"{kind} '{name}' has no place in hardware")
     known = [draft for draft in given if draft is not None]
     if kind in ("Relu", "Clip") and known[0].activation is None:
         drafts[output] = replace(known[0], activation=node)
     elif any(not draft.plain for draft in known):
-        raise OffChip(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
+        raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
     elif kind == "Add" and len(known) == 2 and known[0].shape == known[1].shape:
         drafts[output] = _Draft("add", tuple(d.operands[0] for d in known), known[0].shape)
     elif kind in ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
@@ -212,19 +212,19 @@ def _node(
     elif kind == "Pad":
         drafts[output] = _pad(graph, node, known[0])
     else:
-        raise OffChip(f"{kind} '{name}' has no place in hardware")
+        raise OffChipError(f"{kind} '{name}' has no place in hardware")
     return None
 
 
 def _quantize(graph: Graph, node: onnx.NodeProto, held: dict[str, Held], drafts: Mapping[str, _Draft]) -> PostOp | None:
     name, output = node_name(node), node.output[0]
     if node.input[0] not in drafts:
-        raise OffChip(f"QuantizeLinear '{name}' reads a tensor that is not made on chip")
+        raise OffChipError(f"QuantizeLinear '{name}' reads a tensor that is not made on chip")
     draft = drafts[node.input[0]]
     quantization = tensor_quantization(graph, node)
     clamp = activation_clamp(graph, draft.activation, quantization) if quantization is not None else None
     if quantization is None or clamp is None:
-        raise OffChip(
+        raise OffChipError(
             f"QuantizeLinear '{name}' has no constant 8-bit scale of its own, or an activation without bounds"
         )
     same = quantization.scale == draft.operands[0].quantization.scale and (
@@ -255,7 +255,7 @@ def _shaping(
     before, after = shapes.get(data, ()), shapes.get(output, ())
     flat = len(after) == 2 and after[0] == 1
     if not flat and after != before:
-        raise OffChip(
+        raise OffChipError(
             f"{node.op_type} '{node_name(node)}' makes {list(after)} of {list(before)}; only one row is taken"
         )
     if data in held:
@@ -263,7 +263,7 @@ def _shaping(
     elif data in drafts:
         drafts[output] = replace(drafts[data], flat=flat or drafts[data].flat)
     else:
-        raise OffChip(f"{node.op_type} '{node_name(node)}' reads no map")
+        raise OffChipError(f"{node.op_type} '{node_name(node)}' reads no map")
 
 
 def _pool(
@@ -274,7 +274,7 @@ def _pool(
     if kind == "ReduceMean":
         axes = _axes(graph, node)
         if sorted(axes) != [2, 3]:
-            raise OffChip(f"ReduceMean '{node_name(node)}' runs over axes {axes}; only [2, 3] is taken")
+            raise OffChipError(f"ReduceMean '{node_name(node)}' runs over axes {axes}; only [2, 3] is taken")
     if kind in ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
         flat = len(shapes.get(node.output[0], ())) == 2
         return _Draft(
@@ -282,7 +282,7 @@ def _pool(
         )
     kernel = tuple(attribute(node, "kernel_shape", []))
     if len(kernel) == 1:
-        raise OffChip(f"{kind} '{node_name(node)}' has one spatial axis, and pooling takes two")
+        raise OffChipError(f"{kind} '{node_name(node)}' has one spatial axis, and pooling takes two")
     strides = tuple(attribute(node, "strides", [1, 1]))
     dilations = tuple(attribute(node, "dilations", [1, 1]))
     pads = tuple(attribute(node, "pads", [0] * 4))
@@ -290,11 +290,11 @@ def _pool(
     if auto_pad != "NOTSET":
         pads = resolve_auto_pad(auto_pad, (height, width), kernel, strides, dilations)
     if attribute(node, "ceil_mode", 0):
-        raise OffChip(f"{kind} '{node_name(node)}' rounds its size up (ceil_mode)")
+        raise OffChipError(f"{kind} '{node_name(node)}' rounds its size up (ceil_mode)")
     if result == "average" and any(pads):
-        raise OffChip(f"AveragePool '{node_name(node)}' has pads, so its windows differ in size")
+        raise OffChipError(f"AveragePool '{node_name(node)}' has pads, so its windows differ in size")
     if len(node.output) > 1 and node.output[1]:
-        raise OffChip(f"{kind} '{node_name(node)}' gives indices")
+        raise OffChipError(f"{kind} '{node_name(node)}' gives indices")
     shape = shapes.get(node.output[0], ())
     return _Draft(result, draft.operands, (channels, shape[2], shape[3]), Window(kernel, strides, pads, dilations))
 
@@ -310,11 +310,11 @@ def _axes(graph: Graph | None, node: onnx.NodeProto) -> list[int]:
 def _concat(shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
     rank = len(shapes.get(node.output[0], ()))
     if attribute(node, "axis", 0) % max(rank, 1) != 1 or any(draft.flat for draft in drafts):
-        raise OffChip(f"Concat '{node_name(node)}' joins along another axis than the channels")
+        raise OffChipError(f"Concat '{node_name(node)}' joins along another axis than the channels")
     offsets, total = [], 0
     for draft in drafts:
         if total % 8:
-            raise OffChip(f"Concat '{node_name(node)}' puts a map at channel {total}, which is no multiple of 8")
+            raise OffChipError(f"Concat '{node_name(node)}' puts a map at channel {total}, which is no multiple of 8")
         offsets.append(total)
         total += draft.shape[0]
     _, height, width = drafts[0].shape
@@ -326,7 +326,7 @@ def _numbers(graph: Graph, node: onnx.NodeProto, index: int, name: str) -> list[
     if node_input(node, index):
         constant = graph.constant(node_input(node, index))
         if constant is None:
-            raise OffChip(f"{node.op_type} '{node_name(node)}' has bounds that are not constant")
+            raise OffChipError(f"{node.op_type} '{node_name(node)}' has bounds that are not constant")
         return [int(value) for value in constant.reshape(-1)]
     given = attribute(node, name, None)
     return None if given is None else list(given)
@@ -342,9 +342,9 @@ def _slice(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
         whole = range(1 if axis % 4 == 0 else draft.shape[axis % 4 - 1])[slice(start, end, step)]
         if axis % 4 in (0, 1):
             if len(whole) != (1 if axis % 4 == 0 else draft.shape[0]) or step != 1:
-                raise OffChip(f"Slice '{node_name(node)}' cuts channels")
+                raise OffChipError(f"Slice '{node_name(node)}' cuts channels")
         elif step < 1 or not len(whole):
-            raise OffChip(f"Slice '{node_name(node)}' runs backwards or takes nothing")
+            raise OffChipError(f"Slice '{node_name(node)}' runs backwards or takes nothing")
         else:
             begin[axis % 4 - 2], stride[axis % 4 - 2], size[axis % 4 - 2] = whole.start, step, len(whole)
     window = Window((1, 1), (stride[0], stride[1]), (-begin[0], -begin[1], 0, 0), (1, 1))
@@ -356,10 +356,10 @@ def _pad(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
     name, pads = node_name(node), _numbers(graph, node, 1, "pads") or []
     value = graph.constant(node_input(node, 2)) if node_input(node, 2) else np.zeros(1)
     if attribute(node, "mode", b"constant") != b"constant" or value is None or np.any(value) or node_input(node, 3):
-        raise OffChip(f"Pad '{name}' fills with something else than zero, or along given axes")
+        raise OffChipError(f"Pad '{name}' fills with something else than zero, or along given axes")
     if len(pads) != 8 or any(pads[i] for i in (0, 2, 3, 4, 6, 7)) or min(pads) < 0:
-        raise OffChip(f"Pad '{name}' adds rows or columns; only channels are taken")
+        raise OffChipError(f"Pad '{name}' adds rows or columns; only channels are taken")
     if pads[1] % 8:
-        raise OffChip(f"Pad '{name}' puts a map at channel {pads[1]}, which is no multiple of 8")
+        raise OffChipError(f"Pad '{name}' puts a map at channel {pads[1]}, which is no multiple of 8")
     channels, height, width = draft.shape
     return _Draft("move", draft.operands, (channels + pads[1] + pads[5], height, width), offsets=(pads[1],))

@@ -95,7 +95,7 @@ class PostOp:
 
 def _taps(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int64]:
     """Bytes of the windows, [channels, out height, out width, taps]; outside the map they are 0."""
-    channels, height, width = op.output_shape
+    _, height, width = op.output_shape
     window = op.window
     (top, left), (bottom, right) = window.pads[:2], window.pads[2:]
     padded = np.pad(
@@ -114,7 +114,7 @@ def _taps(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int64]:
 def _finish(op: PostOp, acc: NDArray[np.int64], operand: int = 0) -> NDArray[np.int8]:
     given = op.requantization(operand)
     return reference.requantize(
-        acc + given.bias, np.int64(given.multiplier), np.int64(given.shift), op.output_quantization.zero_point, op.clamp
+        acc + given.bias, np.array(given.multiplier), np.array(given.shift), op.output_quantization.zero_point, op.clamp
     )  # fmt: skip
 
 

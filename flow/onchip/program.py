@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from flow.network import Window
 from flow.onchip import post
 from flow.onchip.chain import POINT, Chain, Step
 from flow.onchip.place import OCTET, Place, places, plane_words, words
-from flow.onchip.post import OFFSET, PostOp, Requantization
+from flow.onchip.post import OFFSET, PostOp, Requantization, Shape
 from flow.onchip.unroll import Part, parts
 from flow.reference import check_accumulator
 from flow.schedule import (
@@ -26,7 +26,9 @@ from flow.schedule import (
     channel_blocks,
     channel_parameters,
     check_width,
+    descriptor_values,
     output_rows,
+    pack_descriptor,
     pack_fields,
     parameter_words,
     weight_words,
@@ -156,8 +158,8 @@ def _modulo(values: Mapping[str, int], bits: int) -> dict[str, int]:
 
 
 def walk(
-    word: int, pitch: int, grid_columns: int, step: tuple[int, int], origin: tuple[int, int], first: int, positions: int,
-    size: tuple[int, int], rows: int, step_word: int | None = None,
+    word: int, pitch: int, grid_columns: int, step: tuple[int, int], origin: tuple[int, int], first: int,
+    positions: int, size: tuple[int, int], rows: int, step_word: int | None = None,
 ) -> dict[str, int]:  # fmt: skip
     """The fields of a walk over windows `grid_columns` in a row, from number `first` on.
 
@@ -199,12 +201,8 @@ def taps(window: Window, octets: int, plane: int, pitch: int, pad: int, beats: i
     }  # fmt: skip
 
 
-def _descriptor(images: _Images, where: str, **values: int) -> None:
-    """Appends a descriptor; fields that are not named are zero."""
-    config = images.config
-    given = {name: values.pop(name, 0) for name, _ in config.descriptor}
-    assert not values, values
-    images.add("descriptor", pack_fields(given, config.descriptor, config.descriptor_bits, where)[None])
+def _descriptor(images: _Images, where: str, values: Mapping[str, int]) -> None:
+    images.add("descriptor", pack_descriptor(values, images.config, where)[None])
 
 
 def _prefixed(prefix: str, values: Mapping[str, int]) -> dict[str, int]:
@@ -228,62 +226,70 @@ def _entry_words(place: Place, channel: NDArray[np.int64], dy: NDArray[np.int64]
 
 
 def _layer(
-    images: _Images, chain: Chain, made: Mapping[str, Place], number: int, step: Step, encoded: EncodedLayer, waits: bool,
-    mirror: bool,
+    images: _Images, chain: Chain, made: Mapping[str, Place], number: int, step: Step, encoded: EncodedLayer,
+    waits: bool, mirror: bool,
 ) -> int:  # fmt: skip
     """A layer's descriptors; the cycles of its bit columns."""
     layer, config = step.layer, images.config
     check_accumulator(layer)
-    source, target = made[step.source.tensor], made.get(layer.output)
+    target, ideal = made.get(layer.output), 0
     output = chain.held[layer.output].shape if layer.output_quantization else _shape(layer.output_shape, layer.window)
-    planes, quantization, ideal = (1 if layer.output_quantization else 4), layer.output_quantization, 0
     for part in parts(step, encoded, output, config):
         check_width(part.layer, config)
         blocks = tuple(channel_blocks(part.layer, part.columns_pruned, config))
         tiles, steps = -(-part.positions // config.rows), -(-part.layer.reduction // config.step)
-        scheduled = LayerSchedule(part.layer, 0, blocks, tiles, steps, planes)
+        scheduled = LayerSchedule(part.layer, 0, blocks, tiles, steps, 1 if layer.output_quantization else 4)
         ideal += scheduled.ideal_cycles
         base = images.region(number, scheduled, part, 0, part.positions, scheduled.output_words) if mirror else 0
-        packed, placed = channel_parameters(part.layer), dict[int, dict[str, tuple[int, int]]]()
+        packed, placed = channel_parameters(part.layer), dict[int, dict[str, int]]()
         for block in blocks:
-            channels = block.channels
-            if (channel := int(channels[0])) not in placed:
-                weight, metadata = weight_words(block, part.layer, part.encoded, config)
-                parameters, index = parameter_words(block, packed, config)
-                entries = (
-                    _entry_words(target, part.channel[channels], part.dy[channels], part.dx[channels])
-                    if target
-                    else np.zeros((0, ENTRY_BITS // 8), np.uint8)
-                )
-                words = {"weight": weight, "metadata": metadata, "parameter": parameters, "entry": entries}
-                placed[channel] = {name: images.add(name, image) for name, image in words.items()}
-                images.add("index", index)
-            at = placed[channel]
-            left = part.positions - block.first_tile * config.rows
-            positions = min(left, block.tiles * config.rows)
-            first = block.first_tile * config.rows
-            _descriptor(
-                images, layer.name,
-                **{f"{name}_base": begin for name, (begin, _) in at.items()},
-                **{f"{name}_count": count for name, (_, count) in at.items()},
-                activation_count=block.tiles * steps * config.beats,
-                output_base=base + block.first_tile * planes * part.layer.channels,
-                tile_stride=planes * part.layer.channels, plane_stride=part.layer.channels, tiles=block.tiles,
-                steps=steps, channels=len(channels), columns=block.columns, resident=int(block.resident),
-                raw=int(quantization is None), zero=quantization.zero_point + OFFSET if quantization else 0,
-                low=layer.clamp[0] + OFFSET, high=layer.clamp[1] + OFFSET,
-                mirror=int(mirror),
-                **taps(part.window, part.octets, source.plane, source.shape[2],
-                       step.source.quantization.zero_point + OFFSET, config.beats, waits),
-                **_prefixed("fetch", walk(
-                    source.word(part.first_octet), source.shape[2], part.grid[1], part.window.strides,
-                    (-part.window.pads[0], -part.window.pads[1]), first, positions, source.shape[1:], config.rows)),
-                **_prefixed("store", walk(
-                    target.base, output[2], part.grid[1], part.unroll, (0, 0), first, positions, output[1:],
-                    config.rows) if target else {}),
-            )  # fmt: skip
+            channel = int(block.channels[0])  # blocks of one tile each share their words
+            if channel not in placed:
+                placed[channel] = _operands(images, part, block, packed, target)
+            values = descriptor_values(scheduled, block, config) | placed[channel]
+            values |= {"output_base": base + values["output_base"], "activation_base": 0, "mirror": int(mirror)}
+            values |= _walks(step, part, block, made[step.source.tensor], target, output, config, waits)
+            _descriptor(images, layer.name, values)
             waits = False
     return ideal
+
+
+def _operands(
+    images: _Images, part: Part, block: Block, packed: NDArray[np.uint64], target: Place | None
+) -> dict[str, int]:
+    """The words a block reads, put into the memories; the descriptor's fields that say where."""
+    config, channels = images.config, block.channels
+    weight, metadata = weight_words(block, part.layer, part.encoded, config)
+    parameters, index = parameter_words(block, packed, config)
+    words = {"weight": weight, "metadata": metadata, "parameter": parameters}
+    if target:
+        words["entry"] = _entry_words(target, part.channel[channels], part.dy[channels], part.dx[channels])
+    images.add("index", index)
+    fields = {}
+    for name, image in words.items():
+        fields[f"{name}_base"], fields[f"{name}_count"] = images.add(name, image)
+    return fields
+
+
+def _walks(
+    step: Step, part: Part, block: Block, source: Place, target: Place | None, output: Shape, config: ArrayConfig,
+    waits: bool,
+) -> dict[str, int]:  # fmt: skip
+    """Where a block's windows are, and where their results go."""
+    first = block.first_tile * config.rows
+    positions = min(part.positions - first, block.tiles * config.rows)
+    window, pad = part.window, step.source.quantization.zero_point + OFFSET
+    over = walk(
+        source.word(part.first_octet), source.shape[2], part.grid[1], (window.strides[0], window.strides[1]),
+        (-window.pads[0], -window.pads[1]), first, positions, (source.shape[1], source.shape[2]), config.rows,
+    )  # fmt: skip
+    fields = taps(window, part.octets, source.plane, source.shape[2], pad, config.beats, waits)
+    fields |= _prefixed("fetch", over)
+    if target:
+        size = (output[1], output[2])
+        into = walk(target.base, output[2], part.grid[1], part.unroll, (0, 0), first, positions, size, config.rows)
+        fields |= _prefixed("store", into)
+    return fields
 
 
 def _shape(shape: tuple[int, ...], window: Window | None) -> tuple[int, int, int]:
@@ -297,7 +303,7 @@ def _load(images: _Images, place: Place) -> None:
     """An input's descriptor: its words in order, from the activation memory."""
     config = images.config
     tiles = -(-place.words // config.rows)
-    begin, count = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
+    begin, _ = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
     identity = Requantization(-OFFSET, *post.UNIT)
     _post_descriptor(
         images, f"input of {place.words} words", identity, 0, (-128, 127), place.words, 1,
@@ -308,71 +314,87 @@ def _load(images: _Images, place: Place) -> None:
 
 
 def _line(base: int, count: int, rows: int) -> dict[str, int]:
-    """A walk over so many words in a row."""
-    return walk(base, 0, 1 << (COORDINATE - 1), (0, 0), (0, 0), 0, count, (1, 1), rows, step_word=1) | {
-        "tile_windows": 0, "windows": (1 << COORDINATE) - 1, "tile_word": rows,
+    """A walk over so many words in a row, whatever pixels they are."""
+    return {
+        "word": base, "step_word": 1, "tile_word": rows, "windows": (1 << COORDINATE) - 1, "positions": count,
+        "height": 1, "width": 1,
     }  # fmt: skip
 
 
-def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, waits: bool, mirror: bool) -> None:
-    """An operation's descriptors: one for all octets where they can be walked in a row, else one for each."""
-    config, target = images.config, made.get(op.output)
-    sources = [made[name] for name in op.inputs]
-    low, high = op.factors
-    fields = {"factor_low": low, "factor_high": high, "maximum": int(op.kind in ("maximum", "move"))}
-    zero = op.output_quantization.zero_point
+@dataclass(frozen=True)
+class _Sweep:
+    """One descriptor of an operation: where it reads, in so many steps a window, and where it writes."""
 
-    def emit(given: Requantization, positions: int, steps: int, operands: dict[str, int], first: int, channels: int,
-             target_walk: dict[str, int]) -> None:  # fmt: skip
-        nonlocal waits
-        base = None
-        if mirror:
-            size = -(-positions // config.rows) * OCTET
-            base = images.region(number, None, None, first, positions, size)
+    requantization: Requantization
+    taps: dict[str, int]
+    steps: int
+    over: dict[str, int]
+    into: dict[str, int]
+    first: int  # channel
+    channels: int  # of the octet; those beyond become 0
+
+    @property
+    def positions(self) -> int:
+        return self.over["positions"]
+
+
+def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, waits: bool, mirror: bool) -> None:
+    """An operation's descriptors."""
+    config, low_high = images.config, op.factors
+    kept = op.output in made
+    common = {
+        "factor_low": low_high[0], "factor_high": low_high[1], "maximum": int(op.kind in ("maximum", "move")),
+    }  # fmt: skip
+    for sweep in _sweeps(op, made, config):
+        size = -(-sweep.positions // config.rows) * OCTET
+        base = images.region(number, None, None, sweep.first, sweep.positions, size) if mirror else None
+        operands = common | sweep.taps | {"wait": int(waits)} | _prefixed("fetch", sweep.over)
         _post_descriptor(
-            images, op.name, given, zero, op.clamp, positions, steps, fields | operands | {"wait": int(waits)},
-            _prefixed("store", target_walk) if target else {}, base, channels,
+            images, op.name, sweep.requantization, op.output_quantization.zero_point, op.clamp, sweep.positions,
+            sweep.steps, operands, _prefixed("store", sweep.into) if kept else {}, base, sweep.channels,
         )  # fmt: skip
         waits = False
 
+
+def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Iterator[_Sweep]:
+    """One over all words where they can be walked in a row, else one for each octet of the output."""
+    sources = [made[name] for name in op.inputs]
+    source = sources[0]
+    target = made.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
     if op.kind == "add":
-        a, b = sources
-        window = taps(POINT, 2, b.base - a.base, 0, 0, config.beats, False)
-        steps = 2 // config.beats
-        emit(op.requantization(), a.words, steps, window | _prefixed("fetch", _line(a.base, a.words, config.rows)), 0, 8,
-             _line(target.base, a.words, config.rows) if target else {})  # fmt: skip
+        both = taps(POINT, 2, sources[1].base - source.base, 0, 0, config.beats, False)
+        over, into = (_line(place.base, source.words, config.rows) for place in (source, target))
+        yield _Sweep(op.requantization(), both, 2 // config.beats, over, into, 0, OCTET)
         return
-    window = taps(op.window, 1, 0, sources[0].shape[2], 0, config.beats, False)
+    window = taps(op.window, 1, 0, source.shape[2], 0, config.beats, False)
     steps = -(-window["taps_y"] * window["taps_x"] // config.beats)
     if post.whole_map(op):  # an array row for each octet instead of each pixel
-        source = sources[0]
-        over = walk(source.base, 0, source.octets, (0, 0), (0, 0), 0, source.octets, source.shape[1:], config.rows,
-                    step_word=source.plane)  # fmt: skip
-        into = _line(target.base, source.octets, config.rows) if target else {}
-        emit(op.requantization(), source.octets, steps, window | _prefixed("fetch", over), 0, 8, into)
-        return
-    _, height, width = op.output_shape
-    origin = (-op.window.pads[0], -op.window.pads[1])
-    octets = -(-op.output_shape[0] // OCTET)
-    filled = {}
-    for operand, (source, offset) in enumerate(zip(sources, op.offsets, strict=True)):
-        for octet in range(source.octets):
-            filled[offset // OCTET + octet] = (operand, octet)
-    for octet in range(octets):
-        operand, source_octet = filled.get(octet, (0, 0))
-        source = sources[operand]
-        size = source.shape[1:] if octet in filled else (0, 0)  # an empty map is all padding
-        pad = op.input_quantizations[operand].zero_point + OFFSET if octet not in filled else 0
-        over = walk(source.word(source_octet), source.shape[2], width, op.window.strides, origin, 0, height * width, size,
-                    config.rows)  # fmt: skip
-        into = (
-            walk(target.word(octet), width, width, (1, 1), (0, 0), 0, height * width, (height, width), config.rows)
-            if target
-            else {}
+        size = (source.shape[1], source.shape[2])
+        over = walk(
+            source.base, 0, source.octets, (0, 0), (0, 0), 0, source.octets, size, config.rows, step_word=source.plane
         )
-        channels = min(OCTET, op.output_shape[0] - octet * OCTET)
-        emit(op.requantization(operand), height * width, steps,
-             window | {"pad": pad} | _prefixed("fetch", over), octet * OCTET, channels, into)  # fmt: skip
+        yield _Sweep(op.requantization(), window, steps, over, _line(target.base, source.octets, config.rows), 0, OCTET)
+        return
+    channels, height, width = op.output_shape
+    filled = {
+        offset // OCTET + octet: (operand, octet)
+        for operand, offset in enumerate(op.offsets)
+        for octet in range(sources[operand].octets)
+    }
+    for octet in range(target.octets):
+        operand, source_octet = filled.get(octet, (0, 0))
+        source, quantization = sources[operand], op.input_quantizations[operand]
+        size, given = (source.shape[1], source.shape[2]), window
+        if octet not in filled:  # of an empty map all is padding
+            size, given = (0, 0), window | {"pad": quantization.zero_point + OFFSET}
+        origin = (-op.window.pads[0], -op.window.pads[1])
+        strides = (op.window.strides[0], op.window.strides[1])
+        over = walk(
+            source.word(source_octet), source.shape[2], width, strides, origin, 0, height * width, size, config.rows
+        )
+        into = walk(target.word(octet), width, width, (1, 1), (0, 0), 0, height * width, (height, width), config.rows)
+        first = octet * OCTET
+        yield _Sweep(op.requantization(operand), given, steps, over, into, first, min(OCTET, channels - first))
 
 
 def _post_descriptor(
@@ -394,13 +416,13 @@ def _post_descriptor(
         entry[f"channel_{channel}"] = WRITES | (channel if channel < channels else ZERO)
     entries = pack_fields(entry, ENTRY, ENTRY_BITS, where)[None][: len(target) and 1]
     entry_base, entry_count = images.add("entry", entries)
-    _descriptor(
-        images, where, parameter_base=parameter_base, parameter_count=parameter_count,
-        activation_count=tiles * steps * config.beats, output_base=base or 0, tile_stride=OCTET, plane_stride=OCTET,
-        tiles=tiles, steps=steps, channels=OCTET, columns=1, resident=1, zero=zero + OFFSET, low=clamp[0] + OFFSET,
-        high=clamp[1] + OFFSET, post=1, mirror=int(base is not None), entry_base=entry_base,
-        entry_count=entry_count, **operands, **target,
-    )  # fmt: skip
+    _descriptor(images, where, {
+        "parameter_base": parameter_base, "parameter_count": parameter_count,
+        "activation_count": tiles * steps * config.beats, "output_base": base or 0, "tile_stride": OCTET,
+        "plane_stride": OCTET, "tiles": tiles, "steps": steps, "channels": OCTET, "columns": 1, "resident": 1,
+        "zero": zero + OFFSET, "low": clamp[0] + OFFSET, "high": clamp[1] + OFFSET, "post": 1,
+        "mirror": int(base is not None), "entry_base": entry_base, "entry_count": entry_count, **operands, **target,
+    })  # fmt: skip
 
 
 # -------------------------------------------------------------------------------- in and out

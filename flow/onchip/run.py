@@ -40,7 +40,7 @@ class ChainRun:
 
 @dataclass(frozen=True)
 class StepVerdict:
-    """One step over all samples: outputs compared, those that differ from the integer reference and from ONNX Runtime."""
+    """One step over all samples: outputs compared; those that differ from the integer reference, from ONNX Runtime."""
 
     name: str
     kind: str
@@ -75,7 +75,7 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
         if isinstance(step, Step):
             tensors[name] = output_tensor(step.layer, layer_rows(step.layer, got))
         else:
-            tensors[name] = step.output_quantization.from_int8(got)[None]
+            tensors[name] = step.output_quantization.from_int8(got.astype(np.int8, copy=False))[None]
         if got.dtype == np.int8:
             maps[name] = got.astype(np.int8, copy=False)
     for name, held in chain.held.items():

@@ -115,7 +115,7 @@ def _unroll(
             taps + (by - 1) * stride for taps, by, stride in zip(kernel.shape[1:3], unroll, window.strides, strict=True)
         ]
         octets = -(-inputs // OCTET)
-        return -(-grid[0] * grid[1] // config.rows) * -(-taps[0] * taps[1] * octets * OCTET // config.step)
+        return int(-(-grid[0] * grid[1] // config.rows) * -(-taps[0] * taps[1] * octets * OCTET // config.step))
 
     fitting = [(y, x) for y, x in product(UNROLLS, UNROLLS) if channels * y * x <= config.columns]
     return min(fitting, key=lambda unroll: (steps(unroll), unroll))

@@ -4,7 +4,7 @@ from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.hierarchy import block
 from flow.hardware.maps.arbiter import arbiter
-from flow.hardware.maps.fields import ADDRESS, COORDINATE, TAPS, WALK_BITS, WORD_BITS, place
+from flow.hardware.maps.fields import ADDRESS, COORDINATE, TAPS, WORD_BITS, place
 from flow.hardware.maps.walker import walker
 from flow.hardware.wires import join
 
@@ -141,7 +141,7 @@ def fetch(
 
     @always_comb
     def beginning():
-        may_begin.next = active and ready and ((not waits) or (behind == 1))
+        may_begin.next = active and (ready or external) and ((not waits) or (behind == 1))
 
     @always_comb
     def source():
@@ -178,7 +178,7 @@ def fetch(
 
     @always_comb
     def order():
-        settled.next = (flying == 0) or not (external or taps[external_at])
+        settled.next = (flying == 0) or (external == taps[external_at])
 
     @always_comb
     def acceptance():
@@ -296,6 +296,6 @@ def fetch(
             word.next = gathered
 
     return (
-        walking, serving, gathering, which_banks, serve, served, room, beginning, source, sides, outside_port, going, ends,
-        tiles_end, moving, order, acceptance, walk_taps, accounts, pipeline, answering,
+        walking, serving, gathering, which_banks, serve, served, room, beginning, source, sides, outside_port, going,
+        ends, tiles_end, moving, order, acceptance, walk_taps, accounts, pipeline, answering,
     )  # fmt: skip

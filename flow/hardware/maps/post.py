@@ -71,7 +71,8 @@ def post(
 
     job      take: the fields maximum, factor_low[21] and factor_high[21] are those of the next block
     control  enable; valid, first, load: aligned with the word, as for the array; capture, drain: the result registers
-    data     word[128 * rows]: the low octets of all rows, then the high ones; results[bits * rows * lanes]: lane 0 lowest
+    data     word[128 * rows]: the low octets of all rows, then the high ones; results[bits * rows * lanes]: lane 0
+             lowest
     Latency: as the array's.
     """
     next_maximum, this_maximum, maximum1, maximum2, valid1, valid2, first1, first2 = (Signal(bool(0)) for _ in range(8))

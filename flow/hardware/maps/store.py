@@ -1,12 +1,11 @@
-"""Results into the feature maps: collects a tile's channels, and writes them octet by octet where the map wants them."""
+"""Results into the feature maps: collects the channels of a tile, and writes them octet by octet."""
 
 from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.hierarchy import block
 from flow.hardware.maps.arbiter import arbiter
-from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, WALK_BITS, WORD_BITS, place
+from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, place
 from flow.hardware.maps.walker import walker
-
 
 TILES = 4  # that may be between the array and the maps: as many as hide the way of one
 

@@ -20,7 +20,8 @@ def lane(
 
     control  take: go to the cursor; advance: to the window of the next tile
     fields   windows, step_y, wrap_*, tile_*, height, width of a walk; steady
-    data     tap_word, tap_x, tap_y: what the tap adds; address[24] of its word, present: it is in the map. Combinational.
+    data     tap_word, tap_x, tap_y: what the tap adds; address[24] of its word; present: it is in the map.
+             Combinational.
     """
     word = Signal(modbv(0, min=0, max=WORDS))
     x = Signal(modbv(0, min=0, max=PLACES))
@@ -98,7 +99,6 @@ def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, ad
     walk_windows, walk_tile_windows, walk_height, walk_width = (
         field(name) for name in ("windows", "tile_windows", "height", "width")
     )
-    takes = [Signal(bool(0)) for _ in range(rows)]
     places = [Signal(intbv(0)[ADDRESS:]) for _ in range(rows)]
     inside = [Signal(bool(0)) for _ in range(rows)]
     taking = Signal(intbv(0)[rows:])
