@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,8 +26,11 @@ from flow.encoding import BBS
 from flow.engines.base import Device, Memory
 from flow.engines.testbench import read_hex
 from flow.errors import FlowError
+from flow.handoff import Whole
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import device, memory_ports
+from flow.onchip.program import OnChip
+from flow.onchip.run import ChainRun
 from flow.samples import Samples, load
 from flow.schedule import Program
 
@@ -35,7 +38,7 @@ MANIFEST = "manifest.json"
 REPORT = "report.json"
 STAGING = "-building-"
 MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not of the build, and no difference from it
-FORMAT = 2
+FORMAT = 3
 
 
 # -------------------------------------------------------------------------------- folder
@@ -161,14 +164,19 @@ def write(
     given: Samples,
     run: SampleRun,
     request: dict[str, Any],
+    whole: OnChip | None = None,
+    chain_runs: Sequence[ChainRun] = (),
 ) -> dict[str, Any]:
     """Everything but HDL and report; `run` is the first sample's, `request` what was asked for.
+
+    `whole` is the network on chip, if it is, with its runs.
 
     Returns what the manifest says of it.
     """
     write_model(folder / "model_int8.onnx", compressed.original.model)
     write_model(folder / "model_bbs.onnx", compressed.network.model)
-    handoff.write(folder, compressed.network.name, program, built, run)
+    chip = Whole(whole, chain_runs[0]) if whole and chain_runs and not chain_runs[0].failure else None
+    handoff.write(folder, compressed.network.name, program, built, run, chip)
     write_samples(folder, given)
     return {
         "format": FORMAT,
@@ -180,6 +188,7 @@ def write(
         "verilog": [path.name for path in built.files],
         "vhdl": [path.name for path in built.vhdl_files],
         "samples": given.source,
+        "on_chip": chip is not None,
         "columns_pruned": {name: n.tolist() for name, n in compressed.allocation.items()},
     }
 
@@ -298,6 +307,7 @@ class Build:
     memories: dict[str, Memory]
     samples: Samples
     pruning: Pruning
+    whole: dict[str, Memory] | None  # the memories of the whole network on chip
 
 
 def read(folder: Path) -> Build:
@@ -310,7 +320,7 @@ def read(folder: Path) -> Build:
         listed = {f"{kind}/{name}" for kind in ("verilog", "vhdl") for name in manifest[kind]}
         verilog = [folder / "verilog" / name for name in manifest["verilog"]]
         vhdl = [folder / "vhdl" / name for name in manifest["vhdl"]]
-        name, source = str(manifest["model"]), str(manifest["samples"])
+        name, source, on_chip = str(manifest["model"]), str(manifest["samples"]), bool(manifest["on_chip"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise damaged from None
     original, pruned = (
@@ -325,7 +335,11 @@ def read(folder: Path) -> Build:
     ):
         raise damaged
     ports = [port for port in memory_ports(config) if not port.lanes and port.name != handoff.PER_LAYER]
-    memories = {port.name: read_memory(folder / "memory" / f"{port.name}.hex", port.bytes) for port in ports}
+    memories, whole = (
+        {port.name: read_memory(folder / place / f"{port.name}.hex", port.bytes) for port in ports} if wanted else None
+        for place, wanted in (("memory", True), (handoff.WHOLE, on_chip))
+    )
+    assert memories is not None
     given = load(folder / "vectors" / "samples.npz", pruned.model, "stored")
     return Build(
         config,
@@ -334,6 +348,7 @@ def read(folder: Path) -> Build:
         memories,
         replace(given, source=source),
         chosen,
+        whole,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from flow import plot as plots
 from flow.allocate import PRESETS
 from flow.budget import least_bits
 from flow.canonical import prepare
-from flow.compress import Pruning, pruning
+from flow.compress import Compressed, Pruning, pruning
 from flow.cosim import LayerRun, SampleRun, cosimulate, run_dense, speed
 from flow.diagnosis import diagnose
 from flow.encoding import BBS
@@ -28,8 +29,12 @@ from flow.hardware.emit import emit, modules
 from flow.inputs import STORED, Imported, compress_network, evaluation, given_file, import_network, note_labels
 from flow.inspection import Inspection, inspection, refusal
 from flow.network import Network
+from flow.onchip import run as onchip
+from flow.onchip.chain import chain
+from flow.onchip.program import OnChip, assemble, needed_words
 from flow.pieces import PIECE, PIECE_SLOW, Plan, check_coverage, plan
 from flow.progress import Stages, duration, silent
+from flow.prune import prune
 from flow.samples import Samples
 from flow.schedule import Program, layout, schedule
 from flow.workers import Design, Kept, Workers, kept_runs, workers
@@ -70,13 +75,15 @@ def compile(
     scheduler: str | None = None,
     processes: int | None = None,
     synth: bool = False,
+    on_chip: bool = False,
     force: bool = False,
     resume: bool = False,
     stage: Stages = silent,
 ) -> report.Report:
     """One shot: network in; pruned network, RTL, vectors, co-simulation, verdict and report in `output`.
 
-    `array` is (rows, columns), `weight_buffer` the words of its weight buffer; `synth` adds an estimate of the area to
+    `array` is (rows, columns), `weight_buffer` the words of its weight buffer; with `on_chip` the accelerator holds
+    feature maps and runs the whole network by one start, too; `synth` adds an estimate of the area to
     the report; `count` samples are simulated, `coverage`, `scheduler` and `processes` as in `cosim`.
     The files of samples default to MODEL_calibration.npz and MODEL_test.npz beside the model. `force` replaces an
     earlier build; `resume` gives the report of one of the same request if it is whole; else it is made again, but
@@ -85,13 +92,14 @@ def compile(
     model, output, chosen = Path(model), Path(output), chosen or pruning()
     simulator, notes = engines.select(engine)
     config = _array(array, weight_buffer, simulator, notes)
+    if on_chip:
+        config.with_maps(config.rows * 64)  # refused now or never
     check_coverage(coverage)
     check_workers(scheduler, processes)
     if synth:
         synthesis.yosys()
-    dense_config = config.dense()
     source = importer.load(model)
-    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count, coverage, synth)
+    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count, coverage, synth, on_chip)
     if resume and not force and (done := artefacts.finished(output, request)):
         return report.Report(**done)
     artefacts.check_output(output, force or resume)
@@ -99,8 +107,12 @@ def compile(
     with stage("import and quantize"):
         taken = import_network(source, model, calibration, notes)
         given = evaluation(taken.network, model, evaluate, count, notes)
+        if on_chip:
+            chain(taken.network)
     chosen, compressed = compress_network(taken, chosen, config.columns, given, stage, notes)
     with stage("schedule"):
+        config, whole = _on_chip(compressed, config) if on_chip else (config, None)
+        dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
         plans = [plan(each, _budget(simulator).piece, coverage) for each in (program, dense)]
@@ -126,6 +138,9 @@ def compile(
             dense_rtl, budget = bench.remote(dense_config, dense_device), _budget(simulator).dense
             with stage("co-simulate dense PEs", plans[1].cycles) as advance:
                 dense_runs = run_dense(plans[1], dense_rtl, runs[0], budget, hands.queue, advance)
+        chain_runs = _co_simulate_on_chip(
+            compressed.network, whole if coverage else None, bench.remote(config, device), simulated, hands, stage
+        )
         if modelled := len(dense.layers) - len(dense_runs):
             notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
@@ -133,13 +148,16 @@ def compile(
             accuracy = verdict.measure(taken.source, compressed, given, simulated if coverage else None, runs)
             note_labels(given, accuracy, notes)
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
+            chip = _judge_on_chip(compressed.network, whole, chain_runs)
         with stage("write vectors and report"):
             result = report.simulated(
                 chosen, compressed, program, dense, simulator, simulated, accuracy, verdicts, dense_runs,
-                findings, notes, area,
+                findings, notes, area, chip,
             )  # fmt: skip
             stored = given.first(max(simulated.count, STORED))
-            manifest = artefacts.write(folder, compressed, program, device, chosen, stored, runs[0], request)
+            manifest = artefacts.write(
+                folder, compressed, program, device, chosen, stored, runs[0], request, whole, chain_runs
+            )
             report.write(folder, result, compressed)
             artefacts.write_manifest(folder, manifest, result.environment)
     return result
@@ -248,18 +266,21 @@ def cosim(
             raise FlowError("--fault breaks the Verilog that is simulated, but none is; leave out --coverage 0"
                             if rtl is None else f"--fault breaks the Verilog, which {simulator.name} does not run; "
                             "add --engine verilator or --engine icarus")  # fmt: skip
-        runs = _co_simulate(
-            compressed.network, work, bench.remote(build.config, design), simulated, hands, stage
-        )  # fmt: skip
+        device = bench.remote(build.config, design)
+        runs = _co_simulate(compressed.network, work, device, simulated, hands, stage)
+        whole = _read_on_chip(build) if coverage else None
+        chain_runs = _co_simulate_on_chip(compressed.network, whole, device, simulated, hands, stage)
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = verdict.measure(None, compressed, given, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
+            chip = _judge_on_chip(compressed.network, whole, chain_runs)
     return report.simulated(
-        build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, findings, notes
-    )
+        build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, findings, notes,
+        on_chip=chip,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -298,6 +319,39 @@ def _co_simulate(
         return cosimulate(network, work, rtl, given, hands.queue, advance)
 
 
+def _on_chip(compressed: Compressed, config: ArrayConfig) -> tuple[ArrayConfig, OnChip]:
+    """The array with room for the network's feature maps, and the program of the whole network."""
+    linked = chain(compressed.network)
+    roomy = config.with_maps(needed_words(linked, config.rows))
+    encoded = dict(zip((layer.name for layer in compressed.network.layers), compressed.encoded, strict=True))
+    return roomy, assemble(linked, encoded, roomy)
+
+
+def _read_on_chip(build: artefacts.Build) -> OnChip | None:
+    """The program of the whole network with the memories of an earlier build, if it has one."""
+    if build.whole is None:
+        return None
+    network, allocation = build.compressed.network, build.compressed.allocation
+    encoded = {layer.name: prune(layer.weights, allocation[layer.name])[0] for layer in network.layers}
+    return replace(assemble(chain(network), encoded, build.config), memories=build.whole)
+
+
+def _co_simulate_on_chip(
+    network: Network, whole: OnChip | None, rtl: Kept, given: Samples, hands: Workers, stage: Stages
+) -> list[onchip.ChainRun]:
+    """All samples by one start each; none where there is nothing on chip."""
+    if whole is None:
+        return []
+    with stage("co-simulate the whole network on chip", given.count) as advance:
+        return onchip.cosimulate(network, whole, rtl, given, hands.queue, advance)
+
+
+def _judge_on_chip(network: Network, whole: OnChip | None, runs: Sequence[onchip.ChainRun]) -> dict[str, Any] | None:
+    if whole is None or not runs:
+        return None
+    return onchip.summary(whole, runs, onchip.judge(network, whole, runs))
+
+
 def _broken(
     design: engines.Device, config: ArrayConfig, fault: faults.Fault, folder: Path, notes: list[str]
 ) -> engines.Device:
@@ -332,7 +386,7 @@ def inspect(model: str | Path) -> Inspection:
 def _request(
     source: onnx.ModelProto, model: Path, chosen: Pruning, calibration: str | Path | None,
     evaluate: str | Path | None, config: ArrayConfig, simulator: engines.Engine, count: int | None, coverage: float,
-    synth: bool,
+    synth: bool, on_chip: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """All that a build depends on, in terms of JSON: equal requests give equal builds."""
     files = (given_file(calibration, model, "calibration"), given_file(evaluate, model, "test"))
@@ -347,6 +401,7 @@ def _request(
         "samples": count,
         "coverage": coverage,
         "synth": synth,
+        "on_chip": on_chip,
         "environment": report.environment(simulator.version()),
     }
 

@@ -238,6 +238,7 @@ def compress(
 @_data_options
 @array
 @weight_buffer
+@click.option("--on-chip", is_flag=True, help="Feature maps on chip: the whole network by one start, too.")
 @click.option("--synth", is_flag=True, help="Add Yosys' estimate of the array's area to the report.")
 @_engine_option
 @_simulation_options
@@ -246,14 +247,16 @@ def compress(
 @as_json
 def compile(
     model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
-    array: tuple[int, int] | None, weight_buffer: int | None, synth: bool, engine: str | None, count: int | None,
-    coverage: float, scheduler: str | None, processes: int | None, force: bool, resume: bool, as_json: bool,
+    array: tuple[int, int] | None, weight_buffer: int | None, on_chip: bool, synth: bool, engine: str | None,
+    count: int | None, coverage: float, scheduler: str | None, processes: int | None, force: bool, resume: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Prune, write RTL and vectors, co-simulate, judge."""
     report = build.compile(
         model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, weight_buffer=weight_buffer, synth=synth, engine=engine, count=count,
-        coverage=coverage, scheduler=scheduler, processes=processes, force=force, resume=resume, stage=_stage(as_json),
+        evaluate=evaluate, array=array, weight_buffer=weight_buffer, on_chip=on_chip, synth=synth, engine=engine,
+        count=count, coverage=coverage, scheduler=scheduler, processes=processes, force=force, resume=resume,
+        stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
 
@@ -474,6 +477,7 @@ def _print_verdict(report: Report) -> None:
     for finding in report.findings:
         text = f"Tier {finding['tier']}, cause: {finding['cause']}. {finding['text']}."
         out.print(text, soft_wrap=True, markup=False)
+    _print_on_chip(report.on_chip)
     if share < 1:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
@@ -491,6 +495,25 @@ def _print_verdict(report: Report) -> None:
         f"(by at most {summary['tier2_max_lsb']} LSB).",
         soft_wrap=True,
     )
+
+
+def _print_on_chip(found: dict[str, Any] | None) -> None:
+    """The whole network by one start."""
+    if found is None:
+        return
+    if found["failure"]:
+        out.print(f"On chip the whole network did not finish: {found['failure']}.", soft_wrap=True, markup=False)
+        return
+    for step in found["steps"]:
+        if step["tier1_mismatches"]:
+            wrong = f"{step['tier1_mismatches']:,} of {step['elements']:,} elements differ from the integer reference"
+            out.print(f"On chip, step '{step['name']}': {wrong}.", soft_wrap=True, markup=False)
+    out.print(
+        f"On chip, the whole network by one start: {found['cycles']:,} cycles, {100 * found['utilization']:.1f} % "
+        f"utilization, {found['map_bytes'] / 1024:,.1f} KiB of feature maps; {found['tier1_mismatches']} of "
+        f"{found['elements']:,} elements differ from the integer reference, {found['tier2_mismatches']} from ONNX "
+        f"Runtime (by at most {found['tier2_max_lsb']} LSB).", soft_wrap=True,
+    )  # fmt: skip
 
 
 def main() -> None:

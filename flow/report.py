@@ -100,6 +100,7 @@ class Report:
     notes: list[str]
     environment: dict[str, Any]
     findings: list[dict[str, Any]] = field(default_factory=list)  # why the verdict is "fail"
+    on_chip: dict[str, Any] | None = None  # the whole network by one start
 
     @property
     def passed(self) -> bool:
@@ -224,6 +225,7 @@ def simulated(
     findings: Sequence[Finding],
     notes: list[str],
     area: Estimate | None = None,
+    on_chip: dict[str, Any] | None = None,
 ) -> Report:
     """The report of `bbs compile`, or of `bbs cosim`, which has no dense array."""
     layers, hardware = [], []
@@ -232,7 +234,7 @@ def simulated(
         hardware.append(layer_hardware(scheduled, program.config, verdict, run, dense_scheduled))
         layers.append(asdict(layer_compression(result, number)) | asdict(hardware[-1]))
     dense_right = all(run.mismatches == 0 for run in dense_runs.values())
-    right = passes(verdicts, accuracy) and dense_right
+    right = passes(verdicts, accuracy) and dense_right and (on_chip is None or on_chip["verdict"] == "pass")
     done = sum(layer["macs"] * layer["rtl_share"] for layer in layers) / sum(layer["macs"] for layer in layers)
     summary = {
         **_compression(chosen, result),
@@ -247,7 +249,7 @@ def simulated(
         "area": None if area is None else {**asdict(area), "transistors": area.transistors},
     }
     found = [asdict(finding) for finding in findings]
-    return Report(summary, layers, host_segments(result), notes, environment(engine.version()), found)
+    return Report(summary, layers, host_segments(result), notes, environment(engine.version()), found, on_chip)
 
 
 def _compression(chosen: Pruning, result: Compressed) -> dict[str, Any]:

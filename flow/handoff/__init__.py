@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -12,13 +13,17 @@ import numpy as np
 
 from flow import reference
 from flow.cosim import LayerRun, SampleRun, cycle_limit, expected_words
-from flow.engines.base import ADDRESS_BITS, COMMAND_BITS, RESET_EDGES, Device
+from flow.engines.base import ADDRESS_BITS, COMMAND_BITS, RESET_EDGES, Device, Memory
 from flow.engines.testbench import verilog_testbench, vhdl_testbench, write_command
 from flow.handoff import formats
 from flow.network import ArrayLayer
+from flow.onchip.program import OnChip
+from flow.onchip.run import ChainRun
+from flow.onchip.run import cycle_limit as on_chip_limit
 from flow.schedule import LayerSchedule, Program, activation_words
 
-PER_LAYER = "activation"  # the only memory that is not one image for the whole network
+PER_LAYER = "activation"  # the only memory that is not one image for all layers
+WHOLE = "network"  # the folder of the whole network on chip, and its name as a LAYER
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -29,11 +34,33 @@ TEMPLATES = jinja2.Environment(
 )
 
 
-def write(folder: Path, name: str, program: Program, built: Device, run: SampleRun) -> None:
-    """Write memory/, vectors/, testbench/ and firmware/ for the network `name`; `run` is one sample's."""
+@dataclass(frozen=True)
+class Whole:
+    """The whole network on chip, and one sample's run of it."""
+
+    onchip: OnChip
+    run: ChainRun
+
+    @property
+    def memories(self) -> dict[str, Memory]:
+        """What the run reads and writes."""
+        return {**self.onchip.memories, **self.run.memories}
+
+    @property
+    def words(self) -> dict[str, int]:
+        return {name: len(memory) for name, memory in self.memories.items()}
+
+
+def write(folder: Path, name: str, program: Program, built: Device, run: SampleRun, whole: Whole | None = None) -> None:
+    """Write memory/, vectors/, testbench/ and firmware/ for the network `name`; `run` is one sample's.
+
+    And network/ where the `whole` network runs on chip.
+    """
     write_memories(folder, program, built)
     write_vectors(folder, program, built, run)
-    write_testbenches(folder, program, built, run)
+    if whole:
+        write_whole(folder, built, whole)
+    write_testbenches(folder, program, built, run, whole)
     write_firmware(folder, name, program, built, run)
 
 
@@ -75,6 +102,17 @@ def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun)
         list(pool.map(one, layer_folders(program), program.layers, run.layers))
 
 
+def write_whole(folder: Path, built: Device, whole: Whole) -> None:
+    """network/: the memories of the whole network on chip, a sample's run, and what it wrote."""
+    place = folder / WHOLE
+    place.mkdir()
+    for port in built.ports:
+        name = "output.expected" if port.lanes else port.name
+        formats.write(place, name, whole.memories[port.name], port.width)
+    count, limit = whole.onchip.descriptors, on_chip_limit(whole.onchip)
+    write_command(place, built.ports, whole.words, 0, count, limit, whole.run.cycles)
+
+
 def _words(program: Program, scheduled: LayerSchedule) -> dict[str, int]:
     """Words of every memory, as one layer sees them."""
     activation = scheduled.layer.groups * scheduled.tiles * scheduled.steps * program.config.beats
@@ -82,20 +120,26 @@ def _words(program: Program, scheduled: LayerSchedule) -> dict[str, int]:
     return images | {PER_LAYER: activation, "output": scheduled.output_words}
 
 
-def write_testbenches(folder: Path, program: Program, built: Device, run: SampleRun) -> None:
-    """testbench/: one self-checking bench for all layers in SystemVerilog, VHDL and cocotb, and a Makefile."""
+def write_testbenches(
+    folder: Path, program: Program, built: Device, run: SampleRun, whole: Whole | None = None
+) -> None:
+    """testbench/: one self-checking bench for all layers in SystemVerilog, VHDL and cocotb, and a Makefile.
+
+    The `whole` network on chip is one more of them.
+    """
     place = folder / "testbench"
     place.mkdir()
     layers = layer_folders(program)
     quickest = layers[min(range(len(layers)), key=lambda i: run.layers[i].cycles)]
-    each = [_words(program, scheduled) for scheduled in program.layers]
+    each = [_words(program, scheduled) for scheduled in program.layers] + ([whole.words] if whole else [])
     most = {port.name: max(words[port.name] for words in each) for port in built.ports}
     top = built.name
     (place / f"tb_{top}.sv").write_text(verilog_testbench(top, built.ports, most, [PER_LAYER]))
     (place / f"tb_{top}.vhd").write_text(vhdl_testbench(top, built.ports, most, [PER_LAYER]))
     given = {
         "top": top,
-        "layers": layers,
+        "layers": [*layers, *([WHOLE] if whole else [])],
+        "whole": WHOLE,
         "quickest": quickest,
         "verilog": [f"../verilog/{path.name}" for path in built.files],
         "vhdl": [f"../vhdl/{path.name}" for path in built.vhdl_files],

@@ -146,6 +146,10 @@ class ArrayConfig:
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
             )
 
+    def with_maps(self, words: int) -> ArrayConfig:
+        """The same array with a memory of so many words for feature maps. FlowError if it cannot have one."""
+        return replace(self, map_words=words)
+
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
         return replace(self, weight_depth=words, metadata_depth=max(4, words // 8))

@@ -176,9 +176,9 @@ def write_back(
              of a tile
     """
     rows, lanes, bits = config.rows, config.lanes, config.accumulator_bits
-    valid1, valid2, valid3, valid4 = (Signal(intbv(0)[lanes:]) for _ in range(4))
+    valid1, valid2, valid3, shown, kept = (Signal(intbv(0)[lanes:]) for _ in range(5))
     done1, done2, done3, done4 = (Signal(bool(0)) for _ in range(4))
-    tile1, tile2, tile3, tile4, mirrored, sums4, waits = (Signal(bool(0)) for _ in range(7))
+    tile1, tile2, tile3, tile4 = (Signal(bool(0)) for _ in range(4))
     moves = Signal(bool(0))
     planes = [Signal(intbv(0)[2:]) for _ in range(3)]
     posts = [Signal(intbv(0)[len(settings) :]) for _ in range(3)]
@@ -191,39 +191,17 @@ def write_back(
     final = posts[2]
     raw, zero, low, high = final(0), final(9, 1), final(17, 9), final(25, 17)
 
-    if config.map_words:
-        mirror = final(len(settings) - 1)
-
-        @always(clk.posedge)
-        def mirroring():
-            if moves:
-                mirrored.next = mirror
-                sums4.next = raw
-
-    else:
-
-        @always_comb
-        def mirroring():
-            mirrored.next = True
-
-    @always_comb
-    def waiting():
-        waits.next = mirrored and (valid4 != 0)
-
     @always_comb
     def pace():
-        moves.next = output_ready or (not waits)
+        moves.next = output_ready or (shown == 0)
 
     @always_comb
     def control():
         advance.next = moves
-        quiet.next = (valid1 == 0) and (valid2 == 0) and (valid3 == 0) and (valid4 == 0)
-        if mirrored:
-            output_valid.next = valid4
-        else:
-            output_valid.next = 0
-        if moves and (not sums4):
-            leaving.next = valid4
+        quiet.next = (valid1 == 0) and (valid2 == 0) and (valid3 == 0) and (shown == 0)
+        output_valid.next = shown
+        if moves:
+            leaving.next = kept
         else:
             leaving.next = 0
         tiles_done.next = tile4 and moves
@@ -235,7 +213,6 @@ def write_back(
             valid1.next = lanes_valid
             valid2.next = valid1
             valid3.next = valid2
-            valid4.next = valid3
             tile1.next = tile_done
             tile2.next = tile1
             tile3.next = tile2
@@ -244,6 +221,29 @@ def write_back(
             done2.next = done1
             done3.next = done2
             done4.next = done3
+
+    if config.map_words:
+        mirror = final(len(settings) - 1)
+
+        @always_seq(clk.posedge, reset=reset)
+        def last_stage():
+            if moves:
+                if mirror:
+                    shown.next = valid3
+                else:
+                    shown.next = 0
+                if raw:
+                    kept.next = 0
+                else:
+                    kept.next = valid3
+
+    else:
+
+        @always_seq(clk.posedge, reset=reset)
+        def last_stage():
+            if moves:
+                shown.next = valid3
+                kept.next = valid3
 
     addresses, data = [], []
     for lane in range(lanes):
@@ -285,7 +285,7 @@ def write_back(
         output_addr.next = all_addresses
         output_data.next = all_data
 
-    return parts, mirroring, waiting, pace, control, stages, port
+    return parts, pace, control, stages, last_stage, port
 
 
 @block

@@ -20,12 +20,16 @@ SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 
 @dataclass(frozen=True)
 class Held:
-    """An 8-bit tensor of the network and the map that holds it; `flat` when its axes are one: channel, row, column."""
+    """An 8-bit tensor of the network and the map that holds it.
+
+    `flat`: the tensor's axes are one, in the order channel, row, column; `rows`: they are rows of channels.
+    """
 
     tensor: str
     shape: Shape
     quantization: Quantization
     flat: bool = False
+    rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Step:
 
     layer: ArrayLayer
     source: Held
+
+    @property
+    def output(self) -> str:
+        return self.layer.output
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def chain(network: Network) -> Chain:
             if isinstance(step, ArrayLayer):
                 steps.append(Step(step, _source(step, held)))
                 if step.output_quantization is not None:
-                    held[step.output] = Held(step.output, _map_shape(step), step.output_quantization)
+                    held[step.output] = _held(step.output, step.output_shape, step, step.output_quantization)
             else:
                 steps += _post(step, held)
         except OffChipError as reason:
@@ -110,7 +118,7 @@ def chain(network: Network) -> Chain:
             ) from None
     after = network.steps[last + 1 :]
     wanted = {name for step in after if isinstance(step, HostSegment) for name in step.inputs} | set(network.outputs)
-    available = {step.layer.output if isinstance(step, Step) else step.output for step in steps} | set(held)
+    available = {step.output for step in steps} | set(held)
     outputs = tuple(dict.fromkeys(name for name in sorted(wanted) if name in available))
     return Chain(
         tuple(inputs), tuple(steps), outputs,
@@ -119,9 +127,15 @@ def chain(network: Network) -> Chain:
     )  # fmt: skip
 
 
-def _map_shape(layer: ArrayLayer) -> Shape:
-    """The map that holds the layer's output."""
-    return _as_map(layer.output_shape, layer.window is None, layer.name)
+def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Quantization) -> Held:
+    """The map of a tensor of this shape that the layer reads or makes."""
+    product = layer.window is None
+    if product and len(shape) > 2:
+        raise OffChipError(
+            f"layer '{layer.name}' multiplies a tensor of {len(shape)} axes, and maps have rows of channels"
+        )
+    flat, rows = product and len(shape) == 1, product and len(shape) == 2
+    return Held(name, _as_map(shape, product, layer.name), quantization, flat, rows)
 
 
 def _as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
@@ -141,7 +155,7 @@ def _input(network: Network, name: str) -> Held:
     if not readers:
         raise OffChipError(f"'{name}' comes from the host and is read by no layer of the array")
     layer = readers[0]
-    return Held(name, _as_map(layer.input_shape, layer.window is None, layer.name), layer.input_quantization)
+    return _held(name, layer.input_shape, layer, layer.input_quantization)
 
 
 def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:

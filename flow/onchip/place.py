@@ -46,9 +46,8 @@ def places(chain: Chain) -> dict[str, Place]:
     for held in chain.inputs:
         _put(held.tensor, shapes, live, made)
     for number, step in enumerate(chain.steps):
-        output = step.layer.output if isinstance(step, Step) else step.output
-        if output in shapes:
-            _put(output, shapes, live, made)
+        if step.output in shapes:
+            _put(step.output, shapes, live, made)
         live = {name: place for name, place in live.items() if last.get(name, -1) > number}
     if (needed := words(made)) > 1 << ADDRESS:
         raise FlowError(

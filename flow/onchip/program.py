@@ -129,7 +129,7 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
     for number, step in enumerate(chain.steps):
         sources = (step.source.tensor,) if isinstance(step, Step) else step.inputs
-        output = step.layer.output if isinstance(step, Step) else step.output
+        output = step.output
         waits = number == 0 or any(makers[name] >= settled for name in sources)
         settled = number if waits else settled
         shown = mirror or output in chain.outputs

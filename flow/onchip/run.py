@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from flow import host, importer
 from flow.cosim import LayerRun, expected_rows, output_tensor
-from flow.engines.base import DeviceError, Simulator
+from flow.engines.base import DeviceError, Memory, Simulator
 from flow.network import ArrayLayer, Network, Quantization
 from flow.onchip import post
 from flow.onchip.chain import Held, Step
 from flow.onchip.post import PostOp
 from flow.onchip.program import OnChip, activations, results
+from flow.progress import Advance, ignore
+from flow.samples import Samples
 from flow.verdict import TIER2_LSB, TIER2_SHARE, judge_layer
 
 Tensor = NDArray[Any]
@@ -28,13 +31,15 @@ Tensor = NDArray[Any]
 class ChainRun:
     """One sample: edges from start to done, what every step gave (by number), and the network's outputs by name.
 
-    `maps` holds int8 codes [channels, height, width] by tensor, the inputs among them.
+    `maps` holds int8 codes [channels, height, width] by tensor, the inputs among them; `memories` the activation
+    memory of the run, and the output memory it wrote. `failure`: it never finished, and there is nothing else.
     """
 
     cycles: int
     rows: Mapping[int, Tensor]
     maps: Mapping[str, NDArray[np.int8]]
     outputs: Mapping[str, Tensor]
+    memories: Mapping[str, Memory]
     failure: str | None = None
 
 
@@ -44,6 +49,7 @@ class StepVerdict:
 
     name: str
     kind: str
+    cycles_ideal: int
     elements: int
     tier1_mismatches: int
     tier2_mismatches: int
@@ -56,6 +62,20 @@ def cycle_limit(onchip: OnChip) -> int:
     return 10_000 + 16 * work
 
 
+def cosimulate(
+    network: Network, onchip: OnChip, simulator: Simulator, samples: Samples, parallel: int, advance: Advance = ignore
+) -> list[ChainRun]:
+    """All samples, each by one start; `advance` is told of each."""
+
+    def one(number: int) -> ChainRun:
+        done = run(network, onchip, simulator, samples.one(number))
+        advance()
+        return done
+
+    with ThreadPoolExecutor(parallel) as pool:
+        return list(pool.map(one, range(samples.count)))
+
+
 def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[str, Tensor]) -> ChainRun:
     """One sample (batch of one) through the network: the host's segments at either end, all else by one start."""
     chain = onchip.chain
@@ -63,39 +83,41 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     for segment in chain.before:
         tensors.update(host.run(segment.model, tensors))
     maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
-    memories = onchip.memories | {"activation": activations(onchip, maps)}
+    memories = {"activation": activations(onchip, maps)}
     try:
-        done = simulator.run(memories, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip))
+        done = simulator.run(
+            onchip.memories | memories, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip)
+        )
     except DeviceError as error:
-        return ChainRun(0, {}, maps, {}, str(error))
+        return ChainRun(0, {}, maps, {}, memories, str(error))
     rows = results(onchip, done.memories["output"])
     for number, got in rows.items():
         step = chain.steps[number]
-        name = step.layer.output if isinstance(step, Step) else step.output
-        if isinstance(step, Step):
-            tensors[name] = output_tensor(step.layer, layer_rows(step.layer, got))
+        if isinstance(step, Step) and step.layer.output_quantization is None:
+            tensors[step.layer.output] = output_tensor(step.layer, layer_rows(step.layer, got))
         else:
-            tensors[name] = step.output_quantization.from_int8(got.astype(np.int8, copy=False))[None]
-        if got.dtype == np.int8:
-            maps[name] = got.astype(np.int8, copy=False)
+            maps[step.output] = got.astype(np.int8, copy=False)
     for name, held in chain.held.items():
         if name not in tensors and held.tensor in maps:
-            tensors[name] = as_tensor(network, name, held, maps[held.tensor])
+            tensors[name] = as_tensor(held, maps[held.tensor])
     for segment in chain.after:
         tensors.update(host.run(segment.model, tensors))
-    return ChainRun(done.cycles, rows, maps, {name: tensors[name] for name in network.outputs})
+    outputs = {name: tensors[name] for name in network.outputs}
+    return ChainRun(done.cycles, rows, maps, outputs, memories | done.memories)
 
 
 def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
     """The 8-bit tensor of one sample as codes [channels, height, width]."""
     codes = held.quantization.to_int8(tensor)
-    if codes.ndim == 3 and held.shape[1] == 1 and codes.shape[-1] == held.shape[0]:  # rows of channels
-        return np.ascontiguousarray(codes.reshape(-1, held.shape[0]).T).reshape(held.shape)
-    return codes.reshape(held.shape)
+    if held.rows:
+        codes = codes.reshape(-1, held.shape[0]).T
+    return np.ascontiguousarray(codes).reshape(held.shape)
 
 
-def as_tensor(network: Network, name: str, held: Held, codes: NDArray[np.int8]) -> Tensor:
-    """A map as the 8-bit tensor of that name."""
+def as_tensor(held: Held, codes: NDArray[np.int8]) -> Tensor:
+    """A map as the 8-bit tensor of one sample."""
+    if held.rows:
+        codes = np.ascontiguousarray(codes.reshape(held.shape[0], -1).T)
     return held.quantization.from_int8(codes).reshape((1, -1) if held.flat else (1, *codes.shape))
 
 
@@ -112,13 +134,21 @@ def layer_rows(layer: ArrayLayer, got: Tensor) -> Tensor:
 
 
 def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[StepVerdict]:
-    """Every step of the runs on the inputs it had: equal to the reference, close to ONNX Runtime."""
-    return [
-        _judge_layer(network, step, number, runs)
-        if isinstance(step, Step)
-        else _judge_post(network, step, number, runs)
-        for number, step in enumerate(onchip.chain.steps)
-    ]
+    """Every step of the runs on the inputs it had: equal to the reference, close to ONNX Runtime.
+
+    Nothing where a run never finished.
+    """
+    found: list[StepVerdict] = []
+    if any(run.failure is not None for run in runs):
+        return found
+    for number, step in enumerate(onchip.chain.steps):
+        judged = (
+            _judge_layer(network, step, number, runs)
+            if isinstance(step, Step)
+            else _judge_post(network, step, number, runs)
+        )
+        found.append(replace(judged, cycles_ideal=onchip.ideal_cycles[number]))
+    return found
 
 
 def _judge_layer(network: Network, step: Step, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
@@ -131,7 +161,7 @@ def _judge_layer(network: Network, step: Step, number: int, runs: Sequence[Chain
         made.append(LayerRun(layer, tensor, rows, run.cycles, mismatches, None, simulated=rows.size))
     found = judge_layer(network, made)
     return StepVerdict(
-        layer.name, layer.op, found.elements, found.tier1_mismatches, found.tier2_mismatches, found.tier2_max_lsb
+        layer.name, layer.op, 0, found.elements, found.tier1_mismatches, found.tier2_mismatches, found.tier2_max_lsb
     )
 
 
@@ -150,7 +180,7 @@ def _judge_post(network: Network, op: PostOp, number: int, runs: Sequence[ChainR
         away = np.abs(got.reshape(-1).astype(int) - judged.reshape(-1).astype(int))
         histogram.update(away.tolist())
         elements += got.size
-    return StepVerdict(op.name, op.kind, elements, tier1, elements - histogram[0], max(histogram))
+    return StepVerdict(op.name, op.kind, 0, elements, tier1, elements - histogram[0], max(histogram))
 
 
 def _model(network: Network, op: PostOp) -> onnx.ModelProto:
@@ -176,6 +206,26 @@ def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
         and all(verdict.tier1_mismatches == 0 and verdict.tier2_max_lsb <= TIER2_LSB for verdict in verdicts)
         and differing <= max(1, TIER2_SHARE * elements)
     )
+
+
+def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> dict[str, Any]:
+    """What a report says of the runs, in terms of JSON."""
+    ideal, cycles = sum(onchip.ideal_cycles), max((run.cycles for run in runs), default=0)
+    return {
+        "verdict": "pass" if passes(verdicts, runs) else "fail",
+        "failure": next((run.failure for run in runs if run.failure), None),
+        "samples": len(runs),
+        "cycles": cycles,
+        "cycles_ideal": ideal,
+        "utilization": round(ideal / cycles, 4) if cycles else None,
+        "descriptors": onchip.descriptors,
+        "map_bytes": 8 * onchip.config.map_words,
+        "elements": sum(verdict.elements for verdict in verdicts),
+        "tier1_mismatches": sum(verdict.tier1_mismatches for verdict in verdicts),
+        "tier2_mismatches": sum(verdict.tier2_mismatches for verdict in verdicts),
+        "tier2_max_lsb": max((verdict.tier2_max_lsb for verdict in verdicts), default=0),
+        "steps": [asdict(verdict) for verdict in verdicts],
+    }
 
 
 def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict[int, Tensor]:
