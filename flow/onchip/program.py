@@ -321,6 +321,12 @@ def _line(base: int, count: int, rows: int) -> dict[str, int]:
     }  # fmt: skip
 
 
+def _planes(place: Place, rows: int) -> dict[str, int]:
+    """A walk over all pixels of all octet planes, but not over what lies between these."""
+    size = (place.octets, place.shape[1] * place.shape[2])
+    return walk(place.base, place.plane, size[1], (1, 1), (0, 0), 0, size[0] * size[1], size, rows)
+
+
 @dataclass(frozen=True)
 class _Sweep:
     """One descriptor of an operation: where it reads, in so many steps a window, and where it writes."""
@@ -363,7 +369,7 @@ def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Itera
     target = made.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
     if op.kind == "add":
         both = taps(POINT, 2, sources[1].base - source.base, 0, 0, config.beats, False)
-        over, into = (_line(place.base, source.words, config.rows) for place in (source, target))
+        over, into = (_planes(place, config.rows) for place in (source, target))
         yield _Sweep(op.requantization(), both, 2 // config.beats, over, into, 0, OCTET)
         return
     window = taps(op.window, 1, 0, source.shape[2], 0, config.beats, False)
@@ -486,8 +492,7 @@ def _gather_post(
     whole = made.setdefault(region.step, np.zeros(op.output_shape, np.int8))
     channels, height, width = op.output_shape
     if op.kind == "add":
-        plane = plane_words(op.output_shape)
-        planes = codes.reshape(-1, plane, OCTET)[:, : height * width]
+        planes = codes.reshape(-1, height * width, OCTET)
         whole[:] = planes.transpose(0, 2, 1).reshape(-1, height, width)[:channels]
     elif post.whole_map(op):
         whole[:] = codes.reshape(-1)[:channels, None, None]
