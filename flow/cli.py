@@ -508,11 +508,12 @@ def _print_on_chip(found: dict[str, Any] | None) -> None:
         if step["tier1_mismatches"]:
             wrong = f"{step['tier1_mismatches']:,} of {step['elements']:,} elements differ from the integer reference"
             out.print(f"On chip, step '{step['name']}': {wrong}.", soft_wrap=True, markup=False)
+    ties = f", {found['tier2_ties']} more at a tie" if found["tier2_ties"] else ""
     out.print(
         f"On chip, the whole network by one start: {found['cycles']:,} cycles, {100 * found['utilization']:.1f} % "
         f"utilization, {found['map_bytes'] / 1024:,.1f} KiB of feature maps; {found['tier1_mismatches']} of "
         f"{found['elements']:,} elements differ from the integer reference, {found['tier2_mismatches']} from ONNX "
-        f"Runtime (by at most {found['tier2_max_lsb']} LSB).", soft_wrap=True,
+        f"Runtime (by at most {found['tier2_max_lsb']} LSB){ties}.", soft_wrap=True,
     )  # fmt: skip
 
 

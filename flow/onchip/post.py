@@ -135,6 +135,23 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
     return made
 
 
+def near_tie(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.bool_]:
+    """Where an average lies between two codes, as near to the middle as float32's sum of so many taps may err.
+
+    The error is (taps + 3) * 2^-24 * sum |x| of a sum that is divided and scaled; other operations have no such places.
+    """
+    if op.kind != "average":
+        return np.zeros(op.output_shape, np.bool_)
+    quantization, output = op.input_quantizations[0], op.output_quantization
+    values = _taps(op, operands[0]) - OFFSET - quantization.zero_point
+    count = values.shape[-1]
+    factor = float(quantization.scale) / (float(output.scale) * count)
+    exact = values.sum(axis=-1) * factor
+    error = (count + 3) * 2.0**-24 * np.abs(values).sum(axis=-1) * factor
+    near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= error
+    return near
+
+
 def zero_code(op: PostOp) -> int:
     """The output's code of real zero, within the clamp."""
     return int(np.clip(op.output_quantization.zero_point, *op.clamp))
