@@ -44,7 +44,7 @@ def accelerator(
              later or more, looked at only while *_valid is high; descriptor_data holds until the next
              descriptor_valid; a word's bytes lie lowest first, as in memory/*.hex
              descriptor  416 bits: one channel block, its fields as in flow/hardware/config.py DESCRIPTOR; with
-                         feature maps 1248 bits: MAP_DESCRIPTOR follows
+                         feature maps 1280 bits: MAP_DESCRIPTOR follows
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights
              metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
              activation  8 bytes for each row: u = x + 128

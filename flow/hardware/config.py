@@ -55,7 +55,7 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     *((f"fetch_{name}", width) for name, width in WALK),
     *((f"store_{name}", width) for name, width in WALK),
 )
-MAP_DESCRIPTOR_BITS: Final = 832
+MAP_DESCRIPTOR_BITS: Final = 864
 ENTRY_DEPTH: Final = 64  # words of the entries' buffer: those of two blocks, or of a large one
 
 # Per output channel, least significant field first.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.graph import Graph, attribute, infer, node_input, node_name
@@ -22,14 +24,18 @@ SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 class Held:
     """An 8-bit tensor of the network and the map that holds it.
 
-    `flat`: the tensor's axes are one, in the order channel, row, column; `rows`: they are rows of channels.
+    `axes` is the shape of one sample of the tensor, in the map's order; but with `rows` it is rows of channels.
     """
 
     tensor: str
     shape: Shape
     quantization: Quantization
-    flat: bool = False
+    axes: tuple[int, ...]
     rows: bool = False
+
+    @property
+    def flat(self) -> bool:
+        return len(self.axes) == 1
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,6 @@ class _Draft:
     shape: Shape
     window: Window = POINT
     offsets: tuple[int, ...] = (0,)
-    flat: bool = False
     activation: onnx.NodeProto | None = None
 
     @property
@@ -134,8 +139,7 @@ def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Qu
         raise OffChipError(
             f"layer '{layer.name}' multiplies a tensor of {len(shape)} axes, and maps have rows of channels"
         )
-    flat, rows = product and len(shape) == 1, product and len(shape) == 2
-    return Held(name, _as_map(shape, product, layer.name), quantization, flat, rows)
+    return Held(name, _as_map(shape, product, layer.name), quantization, shape, product and len(shape) == 2)
 
 
 def _as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
@@ -195,19 +199,21 @@ def _node(
     """One node: a tensor more in `held` or `drafts`, and perhaps an operation."""
     kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
     if kind == "DequantizeLinear":
+        if data in graph.constants:
+            return None
         if data not in held:
             raise OffChipError(f"{kind} '{name}' reads no map")
-        drafts[output] = _Draft("move", (held[data],), held[data].shape, flat=held[data].flat)
+        drafts[output] = _Draft("move", (held[data],), held[data].shape)
         return None
     if kind == "QuantizeLinear":
-        return _quantize(graph, node, held, drafts)
+        return _quantize(graph, shapes, node, held, drafts)
     if kind in SHAPING:
         _shaping(shapes, node, held, drafts)
         return None
     if kind in ("MaxPool",) and data in held:  # on codes, as on floats
         pooled = _pool(shapes, node, _Draft("move", (held[data],), held[data].shape))
-        return _finished(name, output, pooled, held[data].quantization, (INT8_MIN, INT8_MAX), held)
-    given = [drafts.get(entry) for entry in node.input if entry and entry not in graph.constants]
+        return _finished(name, output, pooled, held[data].quantization, (INT8_MIN, INT8_MAX), held, shapes)
+    given = [drafts.get(entry) for entry in node.input if entry and _constant(graph, entry) is None]
     if any(draft is None for draft in given) or not given:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     known = [draft for draft in given if draft is not None]
@@ -230,7 +236,10 @@ def _node(
     return None
 
 
-def _quantize(graph: Graph, node: onnx.NodeProto, held: dict[str, Held], drafts: Mapping[str, _Draft]) -> PostOp | None:
+def _quantize(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held],
+    drafts: Mapping[str, _Draft],
+) -> PostOp | None:  # fmt: skip
     name, output = node_name(node), node.output[0]
     if node.input[0] not in drafts:
         raise OffChipError(f"QuantizeLinear '{name}' reads a tensor that is not made on chip")
@@ -245,15 +254,17 @@ def _quantize(graph: Graph, node: onnx.NodeProto, held: dict[str, Held], drafts:
         quantization.zero_point == draft.operands[0].quantization.zero_point
     )
     if draft.plain and same:
-        held[output] = replace(draft.operands[0], flat=draft.flat)
+        held[output] = replace(draft.operands[0], axes=_axes_of(shapes, output, draft.operands[0]))
         return None
-    return _finished(name, output, draft, quantization, clamp, held)
+    return _finished(name, output, draft, quantization, clamp, held, shapes)
 
 
 def _finished(
-    name: str, output: str, draft: _Draft, quantization: Quantization, clamp: tuple[int, int], held: dict[str, Held]
-) -> PostOp:
-    held[output] = Held(output, draft.shape, quantization, draft.flat)
+    name: str, output: str, draft: _Draft, quantization: Quantization, clamp: tuple[int, int], held: dict[str, Held],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> PostOp:  # fmt: skip
+    axes = _axes_of(shapes, output, draft.operands[0])
+    held[output] = Held(output, draft.shape, quantization, axes, draft.operands[0].rows and len(axes) == 2)
     return PostOp(
         name, draft.kind, tuple(operand.tensor for operand in draft.operands), output,
         tuple(operand.quantization for operand in draft.operands), quantization, clamp,
@@ -273,9 +284,9 @@ def _shaping(
             f"{node.op_type} '{node_name(node)}' makes {list(after)} of {list(before)}; only one row is taken"
         )
     if data in held:
-        held[output] = replace(held[data], flat=flat or held[data].flat)
+        held[output] = replace(held[data], axes=tuple(after[1:]), rows=held[data].rows and not flat)
     elif data in drafts:
-        drafts[output] = replace(drafts[data], flat=flat or drafts[data].flat)
+        drafts[output] = drafts[data]
     else:
         raise OffChipError(f"{node.op_type} '{node_name(node)}' reads no map")
 
@@ -290,10 +301,7 @@ def _pool(
         if sorted(axes) != [2, 3]:
             raise OffChipError(f"ReduceMean '{node_name(node)}' runs over axes {axes}; only [2, 3] is taken")
     if kind in ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
-        flat = len(shapes.get(node.output[0], ())) == 2
-        return _Draft(
-            result, draft.operands, (channels, 1, 1), Window((height, width), (1, 1), (0,) * 4, (1, 1)), flat=flat
-        )
+        return _Draft(result, draft.operands, (channels, 1, 1), Window((height, width), (1, 1), (0,) * 4, (1, 1)))
     kernel = tuple(attribute(node, "kernel_shape", []))
     if len(kernel) == 1:
         raise OffChipError(f"{kind} '{node_name(node)}' has one spatial axis, and pooling takes two")
@@ -313,6 +321,23 @@ def _pool(
     return _Draft(result, draft.operands, (channels, shape[2], shape[3]), Window(kernel, strides, pads, dilations))
 
 
+def _constant(graph: Graph, name: str) -> NDArray[Any] | None:
+    """A constant, also one that is kept in 8 bits."""
+    maker = graph.producer(name)
+    if maker is None or maker.op_type != "DequantizeLinear" or maker.input[0] not in graph.constants:
+        return graph.constant(name)
+    codes, scale = graph.constant(maker.input[0]), graph.constant(maker.input[1])
+    zero = graph.constant(node_input(maker, 2)) if node_input(maker, 2) else np.zeros(1)
+    if codes is None or scale is None or zero is None or scale.size != 1:
+        return None
+    real: NDArray[Any] = (codes.astype(np.float64) - zero) * scale
+    return real
+
+
+def _axes_of(shapes: Mapping[str, tuple[int, ...]], name: str, held: Held) -> tuple[int, ...]:
+    return tuple(shapes[name][1:]) if name in shapes else held.axes
+
+
 def _axes(graph: Graph | None, node: onnx.NodeProto) -> list[int]:
     given = attribute(node, "axes", None)
     if given is None and graph is not None and node_input(node, 1):
@@ -323,7 +348,7 @@ def _axes(graph: Graph | None, node: onnx.NodeProto) -> list[int]:
 
 def _concat(shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
     rank = len(shapes.get(node.output[0], ()))
-    if attribute(node, "axis", 0) % max(rank, 1) != 1 or any(draft.flat for draft in drafts):
+    if attribute(node, "axis", 0) % max(rank, 1) != 1 or any(d.operands[0].flat or d.operands[0].rows for d in drafts):
         raise OffChipError(f"Concat '{node_name(node)}' joins along another axis than the channels")
     offsets, total = [], 0
     for draft in drafts:
@@ -368,7 +393,7 @@ def _slice(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
 def _pad(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
     """Channels of zeros before and after."""
     name, pads = node_name(node), _numbers(graph, node, 1, "pads") or []
-    value = graph.constant(node_input(node, 2)) if node_input(node, 2) else np.zeros(1)
+    value = _constant(graph, node_input(node, 2)) if node_input(node, 2) else np.zeros(1)
     if attribute(node, "mode", b"constant") != b"constant" or value is None or np.any(value) or node_input(node, 3):
         raise OffChipError(f"Pad '{name}' fills with something else than zero, or along given axes")
     if len(pads) != 8 or any(pads[i] for i in (0, 2, 3, 4, 6, 7)) or min(pads) < 0:

@@ -183,7 +183,8 @@ def walk(
             "x": x, "y": y, "step_x": step[1], "step_y": step[0], "wrap_x": grid_columns * step[1],
             "tile_x": rest * step[1], "tile_y": full * step[0],
         }, COORDINATE),
-        "windows": grid_columns, "tile_windows": rest, "positions": positions, "height": size[0], "width": size[1],
+        "window": column, "windows": grid_columns, "tile_windows": rest, "positions": positions, "height": size[0],
+        "width": size[1],
     }  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def as_tensor(held: Held, codes: NDArray[np.int8]) -> Tensor:
     """A map as the 8-bit tensor of one sample."""
     if held.rows:
         codes = np.ascontiguousarray(codes.reshape(held.shape[0], -1).T)
-    return held.quantization.from_int8(codes).reshape((1, -1) if held.flat else (1, *codes.shape))
+    return held.quantization.from_int8(codes).reshape(1, *held.axes)
 
 
 def layer_input(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from myhdl import Signal, always_comb, always_seq, intbv, modbv
+from myhdl import ConcatSignal, Signal, always_comb, always_seq, intbv, modbv
 
 from flow.engines import Device
 from flow.engines.native import top_signals
@@ -138,6 +138,7 @@ def stalled(
     index_en, index_addr, index_ready, index_valid, index_data,
     output_valid, output_addr, output_data, output_ready,
     config, pace, seed,
+    entry_en=None, entry_addr=None, entry_ready=None, entry_valid=None, entry_data=None,
 ):  # fmt: skip
     """The accelerator's ports, each with random waits in between; error 15 if the accelerator breaks its promises."""
     outer = locals()
@@ -159,18 +160,23 @@ def stalled(
         else:
             holds = port.name == "descriptor"
             parts.append(slow_read(clk, reset, *here, *there, wrong[number], *numbers, holds))
-    wrong0, wrong1, wrong2, wrong3, wrong4, wrong5, wrong6 = wrong
+    any_wrong = Signal(intbv(0)[len(wrong) :])
+    together = ConcatSignal(*wrong)
     violation = VIOLATION
 
     @always_comb
+    def join():
+        any_wrong.next = together
+
+    @always_comb
     def verdict():
-        if wrong0 or wrong1 or wrong2 or wrong3 or wrong4 or wrong5 or wrong6:
+        if any_wrong != 0:
             error.next = violation
         else:
             error.next = code
 
     core = accelerator(clk, reset, start, first, count, busy, done, code, **inner, config=config)
-    return parts, verdict, core
+    return parts, join, verdict, core
 
 
 def stalled_device(config: ArrayConfig, pace: int, seed: int, folder: Path) -> Device:

@@ -18,6 +18,7 @@ WALK: Final[tuple[tuple[str, int], ...]] = (
     ("word", ADDRESS),  # of window 0
     ("x", COORDINATE),
     ("y", COORDINATE),
+    ("window", COORDINATE),  # number of window 0 in its row of windows
     ("windows", COORDINATE),  # in a row of windows
     ("step_word", ADDRESS),  # from one window to the next in its row
     ("step_x", COORDINATE),

@@ -96,8 +96,8 @@ def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, ad
     walk_x, walk_y, walk_step_x, walk_step_y, walk_wrap_x, walk_tile_x, walk_tile_y = (
         field(name) for name in ("x", "y", "step_x", "step_y", "wrap_x", "tile_x", "tile_y")
     )
-    walk_windows, walk_tile_windows, walk_height, walk_width = (
-        field(name) for name in ("windows", "tile_windows", "height", "width")
+    walk_window, walk_windows, walk_tile_windows, walk_height, walk_width = (
+        field(name) for name in ("window", "windows", "tile_windows", "height", "width")
     )
     places = [Signal(intbv(0)[ADDRESS:]) for _ in range(rows)]
     inside = [Signal(bool(0)) for _ in range(rows)]
@@ -127,7 +127,7 @@ def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, ad
             word.next = walk_word
             x.next = walk_x
             y.next = walk_y
-            window.next = 0
+            window.next = walk_window
             windows.next = walk_windows
             step_word.next = walk_step_word
             step_x.next = walk_step_x

@@ -1,0 +1,150 @@
+"""Small float networks of every kind that runs on chip, quantized and pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from flow import importer
+from flow.canonical import prepare
+from flow.encoding import EncodedLayer
+from flow.hardware.config import ArrayConfig
+from flow.network import ArrayLayer, Network
+from flow.onchip.chain import chain
+from flow.onchip.program import OnChip, assemble, needed_words
+from flow.prune import prune
+from flow.quantize import quantize
+
+
+class Floats:
+    """A float network, node by node; every method returns the name of the tensor it makes."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, array: Any) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(array), f"c{len(self.constants)}"))
+        return self.constants[-1].name
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{op}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        return name
+
+    def conv(self, x: str, inputs: int, outputs: int, kernel: int, relu: bool = True, **attributes: Any) -> str:
+        """A square kernel that keeps the size at stride 1."""
+        groups, dilation = attributes.get("group", 1), attributes.get("dilations", [1, 1])[0]
+        weights = self.rng.normal(0, 1, (outputs, inputs // groups, kernel, kernel)) / kernel
+        bias = self.rng.normal(0, 0.1, outputs)
+        pads = [kernel // 2 * dilation] * 4
+        made = self.node(
+            "Conv", x, self.constant(weights.astype(np.float32)), self.constant(bias.astype(np.float32)),
+            **{"pads": pads} | attributes,
+        )  # fmt: skip
+        return self.node("Relu", made) if relu else made
+
+    def gemm(self, x: str, inputs: int, outputs: int) -> str:
+        weights = self.rng.normal(0, 1, (outputs, inputs)).astype(np.float32)
+        return self.node("Gemm", x, self.constant(weights), self.constant(np.zeros(outputs, np.float32)), transB=1)
+
+    def model(self, shape: tuple[int, ...], output: str) -> onnx.ModelProto:
+        values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape])]
+        result = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
+        graph = helper.make_graph(self.nodes, "net", values, result, self.constants)
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        return onnx.shape_inference.infer_shapes(made)
+
+
+def residual() -> onnx.ModelProto:
+    """A residual block whose shortcut loses half its pixels and gains channels of zeros, then global pooling."""
+    net = Floats(1)
+    a = net.conv("x", 3, 8, 3)
+    b = net.conv(net.conv(a, 8, 16, 3, strides=[2, 2]), 16, 16, 3, relu=False)
+    bounds = [net.constant(np.array(v, np.int64)) for v in ([0, 0], [9, 9], [2, 3], [2, 2])]
+    pads = net.constant(np.array([0, 8, 0, 0, 0, 0, 0, 0], np.int64))
+    shortcut = net.node("Pad", net.node("Slice", a, *bounds), pads, net.constant(np.float32(0)))
+    c = net.node("Relu", net.node("Add", b, shortcut))
+    return net.model((3, 5, 7), net.gemm(net.node("Flatten", net.node("GlobalAveragePool", c)), 16, 5))
+
+
+def mixed() -> onnx.ModelProto:
+    """Pooling of both kinds, groups, dilation, a concatenation, a flattened map, channels that fill no octet."""
+    net = Floats(2)
+    a = net.node("MaxPool", net.conv("x", 5, 12, 3), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    b, c = net.conv(a, 12, 8, 3, group=2), net.conv(a, 12, 4, 3, dilations=[2, 2])
+    d = net.node("AveragePool", net.node("Concat", b, c, axis=1), kernel_shape=[2, 2], strides=[2, 2])
+    e = net.conv(d, 12, 6, 1, relu=False)
+    return net.model((5, 9, 8), net.gemm(net.node("Flatten", e), 6 * 2 * 2, 7))
+
+
+def depthwise() -> onnx.ModelProto:
+    """A separable network with strides, as MobileNets are."""
+    net = Floats(3)
+    a = net.conv("x", 1, 16, 3, strides=[2, 2])
+    b = net.conv(net.conv(a, 16, 16, 3, group=16), 16, 24, 1)
+    c = net.conv(net.conv(b, 24, 24, 3, group=24, strides=[2, 2]), 24, 8, 1)
+    return net.model((1, 13, 11), c)
+
+
+def dense() -> onnx.ModelProto:
+    """An auto-encoder of Gemms."""
+    net = Floats(4)
+    a = net.node("Relu", net.gemm("x", 40, 24))
+    return net.model((40,), net.gemm(net.node("Relu", net.gemm(a, 24, 5)), 5, 40))
+
+
+def tokens() -> onnx.ModelProto:
+    """Rows of channels through MatMuls."""
+    net = Floats(5)
+    weights = [net.constant(net.rng.normal(0, 1, shape).astype(np.float32)) for shape in ((24, 16), (16, 8))]
+    return net.model((6, 24), net.node("MatMul", net.node("Relu", net.node("MatMul", "x", weights[0])), weights[1]))
+
+
+def line() -> onnx.ModelProto:
+    """Convolutions of one axis."""
+    net = Floats(6)
+    weights = [net.constant(net.rng.normal(0, 1, shape).astype(np.float32)) for shape in ((8, 4, 5), (6, 8, 3))]
+    a = net.node("Relu", net.node("Conv", "x", weights[0], pads=[2, 2]))
+    return net.model((4, 19), net.node("Conv", a, weights[1], strides=[2], pads=[1, 0]))
+
+
+KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
+    each.__name__: each for each in (residual, mixed, depthwise, dense, tokens, line)
+}
+
+
+def feeds(model: onnx.ModelProto, count: int, seed: int = 7) -> dict[str, NDArray[np.float32]]:
+    shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    return {"x": np.random.default_rng(seed).normal(0, 1, (count, *shape)).astype(np.float32)}
+
+
+def quantized(model: onnx.ModelProto) -> Network:
+    return importer.cut(quantize(prepare(model), feeds(model, 16)).model, "net")
+
+
+def pruned(network: Network, columns: int, seed: int = 8) -> tuple[Network, dict[str, EncodedLayer]]:
+    """The network with N drawn for every block of so many channels, and its weights as stored."""
+    rng, layers, encoded = np.random.default_rng(seed), [], {}
+    for layer in network.layers:
+        n = np.repeat(rng.choice([0, 2, 4, 5], -(-layer.channels // columns)), columns)[: layer.channels]
+        encoded[layer.name], weights = prune(layer.weights, rng.permutation(n))
+        layers.append(replace(layer, weights=weights))
+    model = importer.with_layers(network.model, layers)
+    by_name = {layer.name: layer for layer in layers}
+    steps = tuple(by_name[step.name] if isinstance(step, ArrayLayer) else step for step in network.steps)
+    return replace(network, model=model, steps=steps), encoded
+
+
+def on_chip(kind: str, config: ArrayConfig) -> tuple[Network, OnChip]:
+    """A network of this kind and its program, with room for its maps and no more."""
+    network, encoded = pruned(quantized(KINDS[kind]()), config.columns)
+    linked = chain(network)
+    return network, assemble(linked, encoded, config.with_maps(needed_words(linked, config.rows)))

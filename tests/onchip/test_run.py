@@ -1,0 +1,148 @@
+"""Whole networks through the RTL by one start: every step equal to the reference, whatever the ports do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flow.engines import ENGINES, Simulator
+from flow.engines.base import DeviceError
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit
+from flow.network import Network
+from flow.onchip.program import OnChip
+from flow.onchip.run import ChainRun, by_reference, judge, passes, run, summary
+from tests.hardware.stalls import stalled_device
+from tests.onchip.networks import KINDS, feeds, on_chip
+from tests.test_build import require_engine
+
+TINY: dict[str, Any] = {"weight_depth": 32, "metadata_depth": 8, "activation_depth": 8}
+SMALL = ArrayConfig(4, 4, **TINY, drain=2)  # most weights pass through the buffer again for every tile
+WIDE = ArrayConfig(8, 16, drain=2)
+LONG = ArrayConfig(2, 3, drain=3)  # narrower than an octet
+
+
+def simulator(onchip: OnChip, folder: Path, engine: str = "verilator") -> Simulator:
+    require_engine(engine)
+    return ENGINES[engine].open(emit(onchip.config, folder), folder / "cache")
+
+
+def runs(network: Network, onchip: OnChip, given: Simulator, count: int) -> list[ChainRun]:
+    x = feeds(network.model, count, seed=11)["x"]
+    return [run(network, onchip, given, {"x": x[i : i + 1]}) for i in range(count)]
+
+
+def check(onchip: OnChip, done: ChainRun) -> None:
+    """Every step of the chain has come out of the output port, with the reference's values."""
+    assert done.failure is None
+    want = by_reference(onchip, {held.tensor: done.maps[held.tensor] for held in onchip.chain.inputs})
+    assert set(done.rows) == set(want) == set(range(len(onchip.chain.steps)))
+    for number, rows in want.items():
+        differs = np.argwhere(rows != done.rows[number])
+        assert not len(differs), f"step {number}: {len(differs)} of {rows.size}, the first at {differs[0]}"
+
+
+@pytest.mark.parametrize("config", [SMALL, WIDE, LONG], ids=lambda config: f"{config.rows}x{config.columns}")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -> None:
+    """Through Verilator, sample after sample, as the reference and as ONNX Runtime."""
+    network, onchip = on_chip(kind, config)
+    done = runs(network, onchip, simulator(onchip, tmp_path), 3)
+    for each in done:
+        check(onchip, each)
+    assert len({each.cycles for each in done}) == 1
+    verdicts = judge(network, onchip, done)
+    assert passes(verdicts, done), verdicts
+    told = summary(onchip, done, verdicts)
+    assert told["verdict"] == "pass" and told["cycles"] == done[0].cycles and 0 < told["utilization"] < 1
+    assert sum(verdict.elements for verdict in verdicts) == 3 * sum(rows.size for rows in done[0].rows.values())
+
+
+@pytest.mark.parametrize("engine", ["icarus", "ghdl"])
+def test_other_engines(engine: str, tmp_path: Path) -> None:
+    """The same bits and the same cycles, no bit unknown."""
+    network, onchip = on_chip("residual", replace(SMALL, rows=2))
+    (want,) = runs(network, onchip, simulator(onchip, tmp_path / "a"), 1)
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", engine), 1)
+    check(onchip, done)
+    assert done.cycles == want.cycles
+
+
+def test_the_blocks_themselves(tmp_path: Path) -> None:
+    """MyHDL's own simulator runs what is converted."""
+    network, onchip = on_chip("tokens", replace(SMALL, rows=2, columns=2))
+    (want,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
+    check(onchip, done)
+    assert done.cycles == want.cycles
+
+
+@pytest.mark.parametrize("pace", [4, 12])
+def test_ports_that_keep_it_waiting(pace: int, tmp_path: Path) -> None:
+    """Requests, answers and writes wait at random; results do not change."""
+    require_engine("verilator")
+    network, onchip = on_chip("mixed", SMALL)
+    device = stalled_device(onchip.config, pace, pace, tmp_path / "stalled")
+    (free,) = runs(network, onchip, simulator(onchip, tmp_path / "free"), 1)
+    (done,) = runs(network, onchip, ENGINES["verilator"].open(device, tmp_path / "cache"), 1)
+    check(onchip, done)
+    assert done.cycles > free.cycles
+
+
+def test_only_what_is_wanted_leaves(tmp_path: Path) -> None:
+    """Without the mirror the network's output alone is written, and it is the same."""
+    network, onchip = on_chip("residual", SMALL)
+    given = simulator(onchip, tmp_path)
+    (want,) = runs(network, onchip, given, 1)
+    quiet = replace(onchip, memories={**onchip.memories, "descriptor": without_mirror(onchip)})
+    result = given.run(
+        {**quiet.memories, "activation": want.memories["activation"]},
+        0,
+        quiet.descriptors,
+        {"output": onchip.output_words},
+        10**6,
+    )
+    last = onchip.regions[-1]
+    region = slice(last.base, last.base + last.words)
+    assert not result.memories["output"][: last.base].any() and last.step == len(onchip.chain.steps) - 1
+    assert np.array_equal(result.memories["output"][region], want.memories["output"][region])
+    assert want.memories["output"][: last.base].any()
+
+
+def without_mirror(onchip: OnChip) -> Any:
+    from flow.schedule import pack_descriptor, unpack_fields
+
+    words = onchip.memories["descriptor"].copy()
+    for number in range(len(words) - 1):
+        fields = unpack_fields(words[number], onchip.config.descriptor) | {"mirror": 0}
+        words[number] = pack_descriptor(fields, onchip.config, "test")
+    return words
+
+
+def test_a_wrong_weight_is_seen(tmp_path: Path) -> None:
+    """One word of weights: the step it belongs to, and none before, differs from the reference."""
+    network, onchip = on_chip("depthwise", SMALL)
+    weights = onchip.memories["weight"].copy()
+    weights[-1] ^= 0xFF  # the last layer's
+    (done,) = runs(
+        network, replace(onchip, memories={**onchip.memories, "weight": weights}), simulator(onchip, tmp_path), 1
+    )
+    verdicts = judge(network, onchip, [done])
+    wrong = [number for number, verdict in enumerate(verdicts) if verdict.tier1_mismatches]
+    assert wrong == [len(verdicts) - 1] and not passes(verdicts, [done])
+
+
+def test_a_run_that_does_not_end_is_no_verdict(tmp_path: Path) -> None:
+    network, onchip = on_chip("dense", SMALL)
+
+    class Hangs:
+        def run(self, *_: Any) -> Any:
+            raise DeviceError("done not high by cycle 7, the limit")
+
+    (done,) = runs(network, onchip, Hangs(), 1)
+    assert judge(network, onchip, [done]) == [] and not passes([], [done])
+    assert summary(onchip, [done], [])["failure"] == "done not high by cycle 7, the limit"
