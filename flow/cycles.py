@@ -4,9 +4,9 @@ Times are rising edges, numbered as the engines do: edge 1 takes `start`. The RT
 block docstrings:
 
     a stream that takes a job at edge t requests its first word at t + 1; the array may use it at t + 2
-    a bit column issued at edge t completes its tile, if it is the last, at t + 4: there the sums are captured
+    a bit column issued at edge t completes its tile, if it is the last, at t + CAPTURE: there the sums are captured
     a captured tile leaves the array in the `drain` edges that follow; the next tile can be captured at the last
-    of them; results are in memory four edges later
+    of them; results are in memory WRITE_BACK edges later
 
 While a tile leaves, the next one is computed; if that is finished first, the array waits. Not modelled:
 a stream that waits for room in its buffer delays the next block's fetch, not the block under way.
@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flow.hardware.array import LATENCY
 from flow.hardware.config import INDEX_BITS, PARAMETER_BITS, ArrayConfig
 from flow.schedule import LayerSchedule
 
-CAPTURE = 4  # edges from a tile's last column to its capture
+CAPTURE = 1 + LATENCY  # edges from a tile's last column, issued, to its capture
 WRITE_BACK = 4  # edges from the last channels leaving the array to done
 
 

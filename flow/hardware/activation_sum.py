@@ -25,32 +25,29 @@ def activation_sum(x, total):
 
 
 @block
-def row_operand(clk, load, word, x_low, x_high, sum_low, sum_high, sum_all):
+def row_operand(clk, enable, load, word, x_low, x_high, sum_low, sum_high, sum_all):
     """Operand registers of one array row for a 16-weight step.
 
-    control: load; data: word[128] in; x_low[64], x_high[64], sum_low[11], sum_high[11], sum_all[12] out.
-    Latency: one cycle; everything holds until the next load.
+    control  enable; load: take the word
+    data     word[128] in; x_low[64], x_high[64] out: one cycle later; sum_low[11], sum_high[11], sum_all[12] out: two
+             cycles later
     """
-    low = Signal(intbv(0)[64:])
-    high = Signal(intbv(0)[64:])
     total_low = Signal(intbv(0)[11:])
     total_high = Signal(intbv(0)[11:])
-
-    @always_comb
-    def halves():
-        low.next = word[64:]
-        high.next = word[128:64]
-
-    adder_low = activation_sum(low, total_low)
-    adder_high = activation_sum(high, total_high)
+    adder_low = activation_sum(x_low, total_low)
+    adder_high = activation_sum(x_high, total_high)
 
     @always(clk.posedge)
-    def register():
-        if load:
-            x_low.next = low
-            x_high.next = high
+    def take():
+        if enable and load:
+            x_low.next = word[64:]
+            x_high.next = word[128:64]
+
+    @always(clk.posedge)
+    def add():
+        if enable:
             sum_low.next = total_low
             sum_high.next = total_high
             sum_all.next = total_low + total_high
 
-    return halves, adder_low, adder_high, register
+    return adder_low, adder_high, take, add

@@ -3,28 +3,28 @@
 from myhdl import Signal, always, always_comb, intbv
 
 from flow.hardware.hierarchy import block
-from flow.hardware.pe import accumulator
+from flow.hardware.pe import accumulator, align
 
 
 @block
 def dense_pe(
     clk, enable,
-    x, bits_in,
-    valid, first, negative, shift,
+    x, bits_in, fine, valid, first, negative, coarse,
     capture, drain, behind, result, bits,
 ):  # fmt: skip
     """One dense element, with the BitVert element's pipeline and drain port.
 
     control  enable
-    stage 1  x[64]: eight activations; bits_in[8]: one bit column of their weights
-    stage 2  valid, first, negative, shift[3]
+    stage 2  x[64]: eight activations; bits_in[8]: one bit column of their weights
+    stage 3  fine[2]: the column counts 2^fine, ...
+    stage 4  valid, first, negative, coarse: ... and 16 times that
     drain    capture, drain, behind[bits] in, result[bits] out
     """
     y = [Signal(intbv(0)[8:]) for _ in range(8)]
     y0, y1, y2, y3, y4, y5, y6, y7 = y
-    partial = Signal(intbv(0)[12:])
-    magnitude = Signal(intbv(0)[19:])
-    positive = Signal(intbv(0, min=-(2**20), max=2**20))
+    low, high = Signal(intbv(0)[10:]), Signal(intbv(0)[10:])
+    selected = Signal(intbv(0)[11:])
+    partial = Signal(intbv(0)[15:])
     term = Signal(intbv(0, min=-(2**20), max=2**20))
 
     @always_comb
@@ -54,25 +54,17 @@ def dense_pe(
         if bits_in[7]:
             y7.next = x[64:56]
 
+    @always_comb
+    def both():
+        selected.next = low + high
+
     @always(clk.posedge)
     def register():
         if enable:
-            partial.next = y0 + y1 + y2 + y3 + y4 + y5 + y6 + y7
+            low.next = y0 + y1 + y2 + y3
+            high.next = y4 + y5 + y6 + y7
+            partial.next = selected << fine
 
-    @always_comb
-    def align():
-        magnitude.next = partial << shift
-
-    @always_comb
-    def widen():
-        positive.next = magnitude
-
-    @always_comb
-    def sign():
-        if negative:
-            term.next = -positive
-        else:
-            term.next = positive
-
-    sums = accumulator(clk, enable, valid, first, term, capture, drain, behind, result, bits)
-    return multiply, register, align, widen, sign, sums
+    aligned = align(partial, coarse, negative, term)
+    sums = accumulator(clk, enable, valid, first, term, negative, capture, drain, behind, result, bits)
+    return multiply, both, register, aligned, sums

@@ -55,12 +55,12 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("odd-kept", r"odd <= \(!odd\)", "odd <= odd"),
     ],
     "array": [
-        ("early-finish", r"finished <= last2", "finished <= last1"),
-        ("stuck-sign", r"negative2 <= negative1", "negative2 <= 1'b0"),
+        ("early-finish", r"finished <= last4", "finished <= last3"),
+        ("stuck-sign", r"negative4 <= load3", "negative4 <= 1'b0"),
         ("swapped-index", r"(row_operand0_word\[64-1:0\] = activation_word)\[64-1:0\]", r"\1[128-1:64]"),
     ],
     "row_operand": [
-        ("swapped-halves", r"x_low <= low", "x_low <= high"),
+        ("swapped-halves", r"x_low <= word\[64-1:0\]", "x_low <= word[128-1:64]"),
         ("dropped-carry", r"\(total_low \+ total_high\)", "(total_low | total_high)"),
         ("wrong-sum", r"sum_high <= total_high", "sum_high <= total_low"),
     ],
@@ -69,10 +69,10 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("swapped-index", r"x\[24-1:16\]", "x[16-1:8]"),
     ],
     "column_control": [
-        ("off-by-one-shift", r"\(significance - metadata\[8-1:6\]\)", "(significance - metadata[8-1:6] - 1)"),
-        ("swapped-pieces", r"metadata\[6-1:3\]", "metadata[3-1:0]"),
-        ("stuck-high", r"high <= high_phase", "high <= 1'b0"),
-        ("swapped-index", r"low_bits = bits\[8-1:0\]", "low_bits = bits[16-1:8]"),
+        ("off-by-one-shift", r"\(significance - stored\[8-1:6\]\)", "(significance - stored[8-1:6] - 1)"),
+        ("swapped-pieces", r"stored\[6-1:3\]", "stored[3-1:0]"),
+        ("stuck-high", r"high2 <= high_phase", "high2 <= 1'b0"),
+        ("swapped-index", r"low_bits <= bits\[8-1:0\]", "low_bits <= bits[16-1:8]"),
     ],
     "scheduler": [
         ("off-by-one", r"\(ones > 4\)", "(ones > 5)"),
@@ -85,8 +85,8 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
     ],
     "pe": [
         ("dropped-carry", r"\(selected_low \+ selected_high\)", "(selected_low ^ selected_high)"),
-        ("off-by-one-shift", r"\(partial << shift\)", "(partial << (shift + 1))"),
-        ("stuck-sign", r"\(-positive\)", "positive"),
+        ("off-by-one-shift", r"\(selected << fine\)", "(selected << (fine + 1))"),
+        ("stuck-sign", r"\(negative\)", "(1'b0)"),
         ("off-by-one-constant", r"\(offset_part << 3\)", "(offset_part << 2)"),
     ],
     "subgroup": [
@@ -98,14 +98,18 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("swapped-index", r"\] == 2\)", "] == 6)"),
     ],
     "constant_multiplier": [
-        ("off-by-one-shift", r"\(total << 1\)", "(total << 2)"),
+        ("off-by-one-shift", r"\(total << 2\)", "(total << 1)"),
         ("dropped-carry", r"\(one \+ two\)", "(one | two)"),
-        ("stuck-sign", r"\(lower - four\)", "(lower + four)"),
+        ("stuck-sign", r"\(four \^ 16383\)", "four"),
+    ],
+    "align": [
+        ("off-by-one-shift", r"\(partial << 4\)", "(partial << 3)"),
+        ("stuck-sign", r"if \(negative\)", "if (1'b0)"),
     ],
     "accumulator": [
-        ("stuck-bit", r"result <= (total\[[^\]]*\])", r"result <= (\1 | 128)"),
-        ("dropped-carry", r"\(total \+ increment\)", "(total ^ increment)"),
-        ("never-cleared", r"if \(first\)", "if (1'b0)"),
+        ("stuck-bit", r"result <= total", r"result <= (total | 128)"),
+        ("dropped-carry", r"\(left \+ right\)", "(left ^ right)"),
+        ("never-cleared", r"if \(\(!first\)\)", "if (1'b1)"),
         ("stuck-drain", r"result <= behind", "result <= result"),
     ],
     "drain_control": [

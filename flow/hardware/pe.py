@@ -1,6 +1,6 @@
 """The BitVert processing element (paper IV-B, fig. 7): sixteen weights' bit column a cycle on eight multipliers."""
 
-from myhdl import Signal, always, always_comb, intbv, modbv
+from myhdl import ConcatSignal, Signal, always, always_comb, intbv, modbv
 
 from flow.hardware.hierarchy import block
 from flow.hardware.scheduler import schedule_subgroup
@@ -38,11 +38,13 @@ def multiplexer(x, choice, y, position, begin):
 
 
 @block
-def subgroup(x, total, choice, invert, selected):
+def subgroup(clk, enable, x, choice, total, invert, selected):
     """Sum of the activations under the ones of eight weight bits, adding at most four of them.
 
-    data: x[64], total[11] (their sum), choice[12], invert in; selected[11] out (modular: it may pass through
-    garbage while its inputs settle). Combinational.
+    control  enable
+    stage 2  x[64], choice[12]
+    stage 3  total[11]: the sum of x; invert; selected[11] out (modular: it may pass through garbage while its inputs
+             settle)
     """
     y0, y1, y2, y3 = (Signal(intbv(0)[8:]) for _ in range(4))
     lanes = [
@@ -53,9 +55,10 @@ def subgroup(x, total, choice, invert, selected):
     ]
     taken = Signal(intbv(0)[10:])
 
-    @always_comb
+    @always(clk.posedge)
     def add():
-        taken.next = y0 + y1 + y2 + y3
+        if enable:
+            taken.next = y0 + y1 + y2 + y3
 
     @always_comb
     def complement():
@@ -71,27 +74,39 @@ def subgroup(x, total, choice, invert, selected):
 def constant_multiplier(total, piece, high, product):
     """Three bits of the group constant d times ΣA (paper fig. 7): low piece unsigned, high piece signed.
 
-    data: total[12], piece[3] in; control: high; product signed[17] out. Combinational.
+    data: total[12], piece[3] in; control: high; product signed[16] out. Combinational.
     """
-    one = Signal(intbv(0, min=-(2**16), max=2**16))
-    two = Signal(intbv(0, min=-(2**16), max=2**16))
-    four = Signal(intbv(0, min=-(2**16), max=2**16))
-    lower = Signal(intbv(0, min=-(2**16), max=2**16))
+    one = Signal(intbv(0)[12:])
+    two = Signal(intbv(0)[13:])  # below twice the sum there is room for the one of -x = ~x + 1
+    four = Signal(intbv(0)[14:])
+    flipped = Signal(intbv(0)[14:])
+    either = ConcatSignal(high, flipped)
+    lower = Signal(intbv(0, min=-(2**15), max=2**15))
+    upper = Signal(intbv(0, min=-(2**15), max=2**15))
 
     @always_comb
     def gate():
+        one.next = 0
+        two.next = 0
+        four.next = 0
         if piece[0]:
             one.next = total
-        else:
-            one.next = 0
         if piece[1]:
-            two.next = total << 1
-        else:
-            two.next = 0
+            two.next[13:1] = total
         if piece[2]:
             four.next = total << 2
+        two.next[0] = high
+
+    @always_comb
+    def flip():
+        if high:
+            flipped.next = four ^ 0x3FFF
         else:
-            four.next = 0
+            flipped.next = four
+
+    @always_comb
+    def sign():
+        upper.next = either.signed()
 
     @always_comb
     def add():
@@ -99,94 +114,131 @@ def constant_multiplier(total, piece, high, product):
 
     @always_comb
     def combine():
-        if high:
-            product.next = lower - four
-        else:
-            product.next = lower + four
+        product.next = lower + upper
 
-    return gate, add, combine
+    return gate, flip, sign, add, combine
 
 
 @block
-def accumulator(clk, enable, valid, first, increment, capture, drain, behind, result, bits):
+def align(partial, coarse, negative, term):
+    """What both elements do with a column's sum: term signed[21] = partial[15], sixteen times that if coarse.
+
+    When negative it is one less than its negation, ~x = -x - 1: the accumulator adds the one. Combinational.
+    """
+    magnitude = Signal(intbv(0)[19:])
+    flipped = Signal(intbv(0)[19:])
+    either = ConcatSignal(negative, flipped)
+
+    @always_comb
+    def place():
+        if coarse:
+            magnitude.next = partial << 4
+        else:
+            magnitude.next = partial
+
+    @always_comb
+    def flip():
+        if negative:
+            flipped.next = magnitude ^ 0x7FFFF
+        else:
+            flipped.next = magnitude
+
+    @always_comb
+    def sign():
+        term.next = either.signed()
+
+    return place, flip, sign
+
+
+@block
+def accumulator(clk, enable, valid, first, increment, carry, capture, drain, behind, result, bits):
     """Output-stationary accumulator and the result register that drains along the row.
 
     control  enable: the array advances; valid: accumulate; first: start anew; capture: take the finished sum
              into the result register; drain: take the neighbour's result
-    data     increment signed[21], behind[bits] in, result[bits] out (two's complement). Sums wrap.
+    data     increment signed[21] and carry, both added, and behind[bits] in, result[bits] out (two's complement).
+             Sums wrap.
     """
-    total = Signal(modbv(0, min=-(2 ** (bits - 1)), max=2 ** (bits - 1)))
+    total = Signal(intbv(0)[bits:])
+    wide = Signal(intbv(0, min=-(2 ** (bits - 1)), max=2 ** (bits - 1)))
+    left = Signal(intbv(0)[bits + 1 :])
+    right = Signal(intbv(0)[bits + 1 :])
+    double = Signal(modbv(0)[bits + 1 :])
+
+    @always_comb
+    def widen():
+        wide.next = increment
+
+    @always_comb
+    def terms():  # the carry goes in below them
+        left.next = 0
+        left.next[0] = carry
+        if not first:
+            left.next[bits + 1 : 1] = total
+        right.next[0] = carry
+        right.next[bits + 1 : 1] = wide[bits:]
+
+    @always_comb
+    def add():
+        double.next = left + right
 
     @always(clk.posedge)
     def accumulate():
         if enable and valid:
-            if first:
-                total.next = increment
-            else:
-                total.next = total + increment
+            total.next = double[bits + 1 : 1]
 
     @always(clk.posedge)
     def hold():
         if capture:
-            result.next = total[bits:]
+            result.next = total
         elif drain:
             result.next = behind
 
-    return accumulate, hold
+    return widen, terms, add, accumulate, hold
 
 
 @block
 def pe(
     clk, enable,
-    x_low, x_high, sum_low, sum_high, sum_all,
-    select_low, invert_low, select_high, invert_high, piece, high,
-    valid, first, negative, scale_high, shift,
+    x_low, x_high, select_low, select_high,
+    sum_low, sum_high, sum_all, invert_low, invert_high, piece, high, fine,
+    valid, first, negative, scale_high, coarse,
     capture, drain, behind, result, bits,
 ):  # fmt: skip
     """One processing element.
 
     control  enable
-    stage 1  row operands x_low[64], x_high[64], sum_low[11], sum_high[11], sum_all[12]; column schedule
-             select_*[12], invert_*, constant piece[3] and high (the piece is the signed upper half of d)
-    stage 2  valid, first (of a tile), negative (most significant column), scale_high, shift[3]
+    stage 2  x_low[64], x_high[64]: the row's activations; select_*[12]: the column's choices
+    stage 3  sum_low[11], sum_high[11], sum_all[12] of these activations; invert_*; constant piece[3], high (it is the
+             signed upper half of d); fine[2]: the column counts 2^fine, ...
+    stage 4  valid, first (of a tile), negative (most significant column), scale_high (the piece counts eightfold),
+             coarse: ... and 16 times that
     drain    capture, drain, behind[bits] in, result[bits] out
-    Latency: two cycles from operands to the sum, one more to result.
+    Latency: three cycles from activations to the sum, one more to result.
     """
     selected_low = Signal(modbv(0, min=0, max=2**11))
     selected_high = Signal(modbv(0, min=0, max=2**11))
-    partial = Signal(intbv(0)[12:])
-    product = Signal(intbv(0, min=-(2**16), max=2**16))
-    offset_part = Signal(intbv(0, min=-(2**16), max=2**16))
-    scaled = Signal(intbv(0, min=-(2**20), max=2**20))
-    magnitude = Signal(intbv(0)[19:])
-    positive = Signal(intbv(0, min=-(2**20), max=2**20))
-    increment = Signal(intbv(0, min=-(2**20), max=2**20))
+    selected = Signal(intbv(0)[12:])
+    partial = Signal(intbv(0)[15:])
+    product = Signal(intbv(0, min=-(2**15), max=2**15))
+    offset_part = Signal(intbv(0, min=-(2**15), max=2**15))
     term = Signal(intbv(0, min=-(2**20), max=2**20))
+    scaled = Signal(intbv(0, min=-(2**20), max=2**20))
+    increment = Signal(intbv(0, min=-(2**20), max=2**20))
 
-    low = subgroup(x_low, sum_low, select_low, invert_low, selected_low)
-    high_half = subgroup(x_high, sum_high, select_high, invert_high, selected_high)
+    low = subgroup(clk, enable, x_low, select_low, sum_low, invert_low, selected_low)
+    upper = subgroup(clk, enable, x_high, select_high, sum_high, invert_high, selected_high)
     multiply = constant_multiplier(sum_all, piece, high, product)
+
+    @always_comb
+    def both():
+        selected.next = selected_low + selected_high
 
     @always(clk.posedge)
     def register():
         if enable:
-            partial.next = selected_low + selected_high
+            partial.next = selected << fine
             offset_part.next = product
-
-    @always_comb
-    def align():
-        magnitude.next = partial << shift
-
-    @always_comb
-    def widen():
-        positive.next = magnitude
-
-    @always_comb
-    def sign():
-        if negative:
-            term.next = -positive
-        else:
-            term.next = positive
 
     @always_comb
     def weigh():
@@ -199,5 +251,6 @@ def pe(
     def add():
         increment.next = term + scaled
 
-    sums = accumulator(clk, enable, valid, first, increment, capture, drain, behind, result, bits)
-    return low, high_half, multiply, register, align, widen, sign, weigh, add, sums
+    aligned = align(partial, coarse, negative, term)
+    sums = accumulator(clk, enable, valid, first, increment, negative, capture, drain, behind, result, bits)
+    return low, upper, multiply, both, register, weigh, aligned, add, sums

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flow.encoding import BBS
 from flow.hardware.activation_sum import activation_sum
-from flow.hardware.array import array
+from flow.hardware.array import LATENCY, array
 from flow.hardware.config import ArrayConfig
 from flow.hardware.pe import constant_multiplier
 from tests.hardware.clocking import Bench, packed, reset, signed, wire
@@ -90,7 +90,7 @@ def run_array(
                     stalls,
                     weight_word=packed(bits.reshape(-1), 1),
                     metadata_word=0 if metadata is None else packed(metadata[:, step // 2]),
-                    activation_word=packed(halves.reshape(-1)) if column == 0 else 0,
+                    activation_word=packed(halves.reshape(-1)) if column < 2 else 0,  # held for one more edge
                     significance=7 - column,
                     valid=1,
                     first=step == column == 0,
@@ -99,9 +99,9 @@ def run_array(
                     high_phase=column == 1,
                 )
                 assert not made.finished
-        for finished in (False, True):  # two more edges through the pipeline
+        for edge in range(1, LATENCY):  # through the pipeline
             made.column(stalls)
-            assert bool(made.finished) == finished
+            assert bool(made.finished) == (edge == LATENCY - 1)
         return made.sums()
     finally:
         made.bench.close()

@@ -64,10 +64,10 @@ def test_the_model_of_a_column_is_its_sum(bits: int, x: list[int]) -> None:
 
 @pytest.mark.parametrize("fill", [0, 255, None])
 def test_row_operand_sums_its_activations(fill: int | None) -> None:
-    clk, load, word = wire(), wire(1, 1), wire(128)
+    clk, enable, load, word = wire(), wire(1, 1), wire(1, 1), wire(128)
     outs = [wire(64), wire(64), wire(11), wire(11), wire(12)]
-    rng = np.random.default_rng(1)
-    with bench(row_operand(clk, load, word, *outs), clk) as b:
+    rng, before = np.random.default_rng(1), (0, 0, 0)
+    with bench(row_operand(clk, enable, load, word, *outs), clk) as b:
         for _ in range(5):
             x = rng.integers(0, 256, 16) if fill is None else np.full(16, fill)
             word.next = packed(x)
@@ -75,9 +75,15 @@ def test_row_operand_sums_its_activations(fill: int | None) -> None:
             b.step()
             load.next = 0
             word.next = 0
-            b.step()
             want = (packed(x[:8]), packed(x[8:]), x[:8].sum(), x[8:].sum(), x.sum())
+            enable.next = 0
+            b.step(2)
+            assert tuple(int(out) for out in outs[:2]) == want[:2]
+            assert tuple(int(out) for out in outs[2:]) == before  # sums come with the next edge that counts
+            enable.next = 1
+            b.step()
             assert tuple(int(out) for out in outs) == want
+            before = want[2:]
 
 
 # -------------------------------------------------------------------------------- processing elements
@@ -91,9 +97,9 @@ class PeBench:
     def __init__(self) -> None:
         self.clk = wire()
         self.one = {name: wire() for name in ("enable", "valid", "first", "negative", "high", "scale_high")}
-        self.one |= {name: wire() for name in ("capture", "drain", "invert_low", "invert_high")}
+        self.one |= {name: wire() for name in ("capture", "drain", "invert_low", "invert_high", "coarse")}
         widths = {"x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11, "sum_all": 12}
-        widths |= {"select_low": 12, "select_high": 12, "piece": 3, "shift": 3}
+        widths |= {"select_low": 12, "select_high": 12, "piece": 3, "fine": 2}
         self.wide = {name: wire(width) for name, width in widths.items()}
         self.behind, self.result = wire(self.BITS), wire(self.BITS)
         ports = {**self.one, **self.wide, "behind": self.behind, "result": self.result}
@@ -105,28 +111,29 @@ class PeBench:
 
     def dot(self, kept: np.ndarray, redundant: list[int], constant: list[int], columns: int, x: np.ndarray) -> int:
         """kept [groups * 32] of `columns` bits, r and d per group, x unsigned bytes [groups * 32]."""
-        operands, controls = [], []
+        stages: tuple[list[dict[str, int]], ...] = [], [], []
         for step in range(len(kept) // 16):
             part, group = slice(16 * step, 16 * step + 16), step // 2
             halves = x[part][:8], x[part][8:]
             for column in range(columns):
                 bits = [int(w) >> (columns - 1 - column) & 1 for w in kept[part]]
                 codes, inverts = zip(*(schedule_subgroup(packed(bits[i : i + 8], 1)) for i in (0, 8)), strict=True)
-                d = constant[group] & 63
-                operands.append({
+                d, shift = constant[group] & 63, 7 - column - redundant[group]
+                stages[0].append({
                     "enable": 1, "x_low": packed(halves[0]), "x_high": packed(halves[1]),
-                    "sum_low": int(halves[0].sum()), "sum_high": int(halves[1].sum()),
-                    "sum_all": int(x[part].sum()), "select_low": packed(codes[0], 3),
-                    "select_high": packed(codes[1], 3), "invert_low": int(inverts[0]),
-                    "invert_high": int(inverts[1]), "piece": (d & 7, d >> 3)[column] if column < 2 else 0,
-                    "high": int(column == 1),
+                    "select_low": packed(codes[0], 3), "select_high": packed(codes[1], 3),
                 })  # fmt: skip
-                controls.append({
+                stages[1].append({
+                    "sum_low": int(halves[0].sum()), "sum_high": int(halves[1].sum()), "sum_all": int(x[part].sum()),
+                    "invert_low": int(inverts[0]), "invert_high": int(inverts[1]), "high": int(column == 1),
+                    "piece": (d & 7, d >> 3)[column] if column < 2 else 0, "fine": shift & 3,
+                })  # fmt: skip
+                stages[2].append({
                     "valid": 1, "first": int(step == column == 0), "negative": int(column == 0),
-                    "scale_high": int(column == 1), "shift": 7 - column - redundant[group],
+                    "scale_high": int(column == 1), "coarse": shift >> 2,
                 })  # fmt: skip
-        for stage_1, stage_2 in zip([*operands, {}], [{}, *controls], strict=True):
-            self._set(**stage_1, **stage_2)
+        for now in zip([*stages[0], {}, {}], [{}, *stages[1], {}], [{}, {}, *stages[2]], strict=True):
+            self._set(**now[0], **now[1], **now[2])
             self.bench.step()
         self._set(valid=0, capture=1)
         self.bench.step()
@@ -199,28 +206,26 @@ def test_result_registers_drain() -> None:
 
 @pytest.mark.parametrize("fill", [-128, 127, None])
 def test_dense_pe_is_a_dot_product(fill: int | None) -> None:
-    names = ("enable", "valid", "first", "negative", "capture", "drain")
+    names = ("enable", "valid", "first", "negative", "coarse", "capture", "drain")
     clk, flags = wire(), {name: wire() for name in names}
-    x, bits_in, shift, behind, result = wire(64), wire(8), wire(3), wire(32), wire(32)
-    made = dense_pe(
-        clk=clk, x=x, bits_in=bits_in, shift=shift, behind=behind, result=result, bits=32, **flags
-    )  # fmt: skip
+    x, bits_in, fine, behind, result = wire(64), wire(8), wire(2), wire(32), wire(32)
+    made = dense_pe(clk=clk, x=x, bits_in=bits_in, fine=fine, behind=behind, result=result, bits=32, **flags)
     rng = np.random.default_rng(3)
     weights = rng.integers(-128, 128, 24) if fill is None else np.full(24, fill)
     values = rng.integers(0, 256, 24) if fill is None else np.full(24, 255)
     with bench(made, clk) as b:
         flags["enable"].next = 1
-        for step in range(3):
-            part = slice(8 * step, 8 * step + 8)
-            for column in range(8):
+        for edge in range(26):  # column `edge` at stage 2, the one before at stage 3, the one before that at stage 4
+            part, column = slice(edge // 8 * 8, edge // 8 * 8 + 8), edge % 8
+            if edge < 24:
                 x.next = packed(values[part])
                 bits_in.next = packed([int(w) >> (7 - column) & 1 for w in weights[part]], 1)
-                b.step()
-                flags["valid"].next = 1
-                flags["first"].next = int(step == 0 and column == 0)
-                flags["negative"].next = int(column == 0)
-                shift.next = 7 - column
-        b.step()
+            fine.next = (7 - (edge - 1) % 8) & 3
+            flags["valid"].next = int(edge >= 2)
+            flags["first"].next = int(edge == 2)
+            flags["negative"].next = int((edge - 2) % 8 == 0)
+            flags["coarse"].next = (7 - (edge - 2) % 8) >> 2
+            b.step()
         flags["valid"].next = 0
         flags["capture"].next = 1
         b.step()

@@ -35,8 +35,9 @@ from flow.prune import METHODS
 from tests.conftest import require_tool
 from tests.hardware.clocking import Bench, packed, signed
 
-Cycle = dict[str, int]  # inputs by name; those of the second stage come a cycle later
-SECOND_STAGE = ("valid", "first", "negative", "scale_high", "shift")
+Cycle = dict[str, int]  # inputs by name; those of later stages come a cycle or two later
+STAGE_3 = ("totals", "sum_all", "invert", "offset", "high", "fine")
+STAGE_4 = ("valid", "first", "negative", "scale_high", "coarse")
 ONE = ArrayConfig(rows=1, columns=1)
 
 Weights = list[int]
@@ -51,9 +52,14 @@ def ones(value: int) -> list[int]:
     return [bit for bit in range(8) if value >> bit & 1]
 
 
+def place(significance: int) -> Cycle:
+    """The two parts of a column's shift."""
+    return {"fine": significance & 3, "coarse": significance >> 2}
+
+
 def dense(weights: Weights, x: Weights) -> list[Cycle]:
     return [
-        {"x": packed(x), "column": packed([w >> bit & 1 for w in weights], 1), "negative": bit == 7, "shift": bit}
+        {"x": packed(x), "column": packed([w >> bit & 1 for w in weights], 1), "negative": bit == 7, **place(bit)}
         for bit in range(7, -1, -1)
     ]
 
@@ -82,8 +88,8 @@ def bitlet(weights: Weights, x: Weights) -> list[Cycle]:
 def bitwave(weights: Weights, x: Weights) -> list[Cycle]:
     columns = [bit for bit in range(7) if any(magnitude(w) >> bit & 1 for w in weights)] or [0]
     return [
-        {"x": packed(x), "column": packed([magnitude(w) >> bit & 1 for w in weights], 1), "shift": bit,
-         "signs": packed([w < 0 for w in weights], 1)}
+        {"x": packed(x), "column": packed([magnitude(w) >> bit & 1 for w in weights], 1),
+         "signs": packed([w < 0 for w in weights], 1), **place(bit)}
         for bit in columns
     ]  # fmt: skip
 
@@ -110,7 +116,7 @@ def bitvert(group: int, optimized: bool) -> Callable[[Any, Weights], list[Cycle]
                 "x": packed(x), "totals": packed([sum(part) for part in parts], 7 + group.bit_length()),
                 "sum_all": sum(x), "choice": packed(codes, code_bits(group, optimized)), "invert": packed(flags, 1),
                 "offset": offset, "high": number == 1, "scale_high": number == 1, "negative": number == 0,
-                "shift": 7 - number - r,
+                **place(7 - number - r),
             })  # fmt: skip
         return cycles
 
@@ -135,16 +141,18 @@ def _choices(bits: Weights, optimized: bool) -> tuple[Weights, bool]:
 
 
 def in_time(products: list[list[Cycle]]) -> Iterator[Cycle]:
-    """All products one after the other, the second stage's inputs a cycle later; `capture` ends each product."""
-    late: Cycle = {}
+    """All products one after the other, the later stages' inputs later; `capture` ends each product."""
+    idle: Cycle = {"valid": 0, "capture": 0}
     for cycles in products:
-        for number, cycle in enumerate(cycles):
-            yield {key: value for key, value in cycle.items() if key not in SECOND_STAGE} | late
-            late = {key: value for key, value in cycle.items() if key in SECOND_STAGE}
-            late |= {"valid": 1, "first": number == 0, "capture": 0}
-        yield late
+        last = len(cycles) - 1
+        given = [{**cycle, "valid": 1, "first": number == 0, "capture": 0} for number, cycle in enumerate(cycles)]
+        for number in range(last + 3):
+            now = {key: value for key, value in given[min(number, last)].items() if key not in (*STAGE_3, *STAGE_4)}
+            if 1 <= number <= last + 1:
+                now |= {key: value for key, value in given[number - 1].items() if key in STAGE_3}
+            now |= {key: value for key, value in given[number - 2].items() if key in STAGE_4} if number >= 2 else idle
+            yield now
         yield {"valid": 0, "capture": 1}
-        late = {"valid": 0, "capture": 0}
 
 
 def in_myhdl(element: Element, products: list[list[Cycle]]) -> list[int]:

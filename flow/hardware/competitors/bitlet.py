@@ -1,8 +1,8 @@
 """The PE of Bitlet (Lu et al., MICRO 2021): each lane takes the one bits of one significance."""
 
-from myhdl import always, always_comb
+from myhdl import Signal, always_comb
 
-from flow.hardware.competitors.lanes import ADDERS, select, signed, unsigned
+from flow.hardware.competitors.lanes import ADDERS, add_four, register, select, signed, unsigned
 from flow.hardware.hierarchy import block
 from flow.hardware.pe import accumulator
 
@@ -34,9 +34,9 @@ def place(y, term, significance):
 def bitlet_pe(clk, enable, x, choice, valid, first, capture, drain, behind, result, window, bits):
     """A window of `window` weights in two's complement; lane b takes their bits of significance b, one a cycle.
 
-    stage 1  x[8 * window]; choice[8 * (w + 1)], w = log2(window): of each lane the weight whose activation it adds,
+    stage 2  x[8 * window]; choice[8 * (w + 1)], w = log2(window): of each lane the weight whose activation it adds,
              or any code from `window` on for none
-    stage 2  valid, first
+    stage 4  valid, first
     drain    capture, drain, behind[bits] in, result[bits] out
     """
     width = window.bit_length()
@@ -45,17 +45,15 @@ def bitlet_pe(clk, enable, x, choice, valid, first, capture, drain, behind, resu
     lanes = [select(x, codes[lane], y[lane], 0, window) for lane in range(8)]
     terms = [signed(17) for _ in range(8)]
     places = [place(y[lane], terms[lane], lane) for lane in range(8)]
-    total, partial, term = signed(20), signed(20), signed(21)
-    adder = ADDERS[8](*terms, total)
-
-    @always(clk.posedge)
-    def register():
-        if enable:
-            partial.next = total
+    total, partial, term, never = signed(20), signed(20), signed(21), Signal(bool(0))
+    quads = [signed(19) for _ in range(2)]
+    fours = [add_four(clk, enable, *terms[4 * i : 4 * i + 4], quads[i]) for i in range(2)]
+    adder = ADDERS[2](*quads, total)
+    registered = register(clk, enable, total, partial)
 
     @always_comb
     def widen():
         term.next = partial
 
-    sums = accumulator(clk, enable, valid, first, term, capture, drain, behind, result, bits)
-    return lanes, places, adder, register, widen, sums
+    sums = accumulator(clk, enable, valid, first, term, never, capture, drain, behind, result, bits)
+    return lanes, places, fours, adder, registered, widen, sums

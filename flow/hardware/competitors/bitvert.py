@@ -5,11 +5,11 @@ compact multiplexers   of a sub-group of g the i-th of g/2 multiplexers takes ac
 shared multiplier      3 bits of the group's constant a cycle instead of all 6 at once
 """
 
-from myhdl import Signal, always, always_comb, modbv
+from myhdl import Signal, always_comb, modbv
 
-from flow.hardware.competitors.lanes import ADDERS, align, select, signed, unsigned
+from flow.hardware.competitors.lanes import ADDERS, register, select, signed, unsigned, weigh
 from flow.hardware.hierarchy import block
-from flow.hardware.pe import accumulator, constant_multiplier
+from flow.hardware.pe import accumulator, align, constant_multiplier
 
 WEIGHTS = 16
 
@@ -20,11 +20,12 @@ def code_bits(group, optimized):
 
 
 @block
-def subgroup_sum(x, total, choice, invert, selected, base, group, optimized):
+def subgroup_sum(clk, enable, x, choice, total, invert, selected, base, group, optimized):
     """Sum of the activations under the ones of `group` weight bits, from number `base` on.
 
-    data: x[128], total[8 + log2 group] (sum of the sub-group), choice (codes of its multiplexers), invert (the
-    codes are of the zeros) in; selected as wide as total out, modular.
+    stage 2  x[128], choice (codes of its multiplexers)
+    stage 3  total[8 + log2 group] (sum of the sub-group), invert (the codes are of the zeros) in; selected as wide as
+             total out, modular
     """
     count, width = group // 2, code_bits(group, optimized)
     y = [unsigned(8) for _ in range(count)]
@@ -33,8 +34,9 @@ def subgroup_sum(x, total, choice, invert, selected, base, group, optimized):
         lanes = [select(x, codes[lane], y[lane], base + lane, count + 1) for lane in range(count)]
     else:
         lanes = [select(x, codes[lane], y[lane], base, group) for lane in range(count)]
-    taken = unsigned(8 + count.bit_length())
-    adder = ADDERS[count](*y, taken)
+    added, taken = unsigned(8 + count.bit_length()), unsigned(8 + count.bit_length())
+    adder = ADDERS[count](*y, added)
+    registered = register(clk, enable, added, taken)
 
     @always_comb
     def complement():
@@ -43,7 +45,7 @@ def subgroup_sum(x, total, choice, invert, selected, base, group, optimized):
         else:
             selected.next = taken
 
-    return lanes, adder, complement
+    return lanes, adder, registered, complement
 
 
 @block
@@ -68,14 +70,15 @@ def whole_multiplier(total, offset, product):
 
 @block
 def bitvert_pe(
-    clk, enable, x, totals, sum_all, choice, invert, offset, high, valid, first, negative, scale_high, shift,
+    clk, enable, x, choice, totals, sum_all, invert, offset, high, fine, valid, first, negative, scale_high, coarse,
     capture, drain, behind, result, group, optimized, bits,
 ):  # fmt: skip
     """A bit column of sixteen weights a cycle on eight multipliers; with `group` 8, optimized, what `pe` does.
 
-    stage 1  x[128], totals (sums of the sub-groups, 8 + log2 group bits each), sum_all[12]; choice (eight codes),
-             invert[16 / group]; offset[6]: the constant, optimized its lower or upper (`high`: signed) three bits
-    stage 2  valid, first, negative, scale_high (optimized), shift[3]
+    stage 2  x[128]; choice (eight codes)
+    stage 3  totals (sums of the sub-groups, 8 + log2 group bits each), sum_all[12]; invert[16 / group]; offset[6]: the
+             constant, optimized its lower or upper (`high`: signed) three bits; fine[2]
+    stage 4  valid, first, negative, scale_high (optimized), coarse
     drain    capture, drain, behind[bits] in, result[bits] out
     """
     count, width = WEIGHTS // group, 7 + group.bit_length()
@@ -86,47 +89,32 @@ def bitvert_pe(
         total = totals(width * (number + 1), width * number)
         choices = choice(codes * (number + 1), codes * number)
         flag = invert(number) if count > 1 else invert
-        parts.append(subgroup_sum(x, total, choices, flag, chosen[number], number * group, group, optimized))
-    added, partial, product, offset_part = unsigned(12), unsigned(12), signed(19), signed(19)
-    adder = ADDERS[count](*chosen, added)
-    scaled, term, increment = signed(21), signed(21), signed(21)
+        base = number * group
+        parts.append(subgroup_sum(clk, enable, x, choices, total, flag, chosen[number], base, group, optimized))
+    added, partial, scaled, term, increment = unsigned(12), unsigned(15), signed(21), signed(21), signed(21)
+    parts += [ADDERS[count](*chosen, added), weigh(clk, enable, added, fine, partial)]
     if optimized:
-        small = signed(17)
-        piece = offset(3, 0)
-        multiply = constant_multiplier(sum_all, piece, high, small)
+        product, offset_part = signed(16), signed(16)
+        multiply = constant_multiplier(sum_all, offset(3, 0), high, product)
 
         @always_comb
-        def widen():
-            product.next = small
-    else:
-        multiply = whole_multiplier(sum_all, offset, product)
-
-    @always(clk.posedge)
-    def register():
-        if enable:
-            partial.next = added
-            offset_part.next = product
-
-    aligned = align(partial, negative, shift, term)
-    if optimized:
-
-        @always_comb
-        def weigh():
+        def scale():
             if scale_high:
                 scaled.next = offset_part << 3
             else:
                 scaled.next = offset_part
     else:
+        product, offset_part = signed(19), signed(19)
+        multiply = whole_multiplier(sum_all, offset, product)
 
         @always_comb
-        def weigh():
+        def scale():
             scaled.next = offset_part
 
     @always_comb
     def add_up():
         increment.next = term + scaled
 
-    sums = accumulator(clk, enable, valid, first, increment, capture, drain, behind, result, bits)
-    if optimized:
-        return parts, adder, multiply, widen, register, aligned, weigh, add_up, sums
-    return parts, adder, multiply, register, aligned, weigh, add_up, sums
+    parts += [multiply, register(clk, enable, product, offset_part), align(partial, coarse, negative, term)]
+    sums = accumulator(clk, enable, valid, first, increment, negative, capture, drain, behind, result, bits)
+    return parts, scale, add_up, sums

@@ -1,8 +1,8 @@
 """The PE of BitWave (Shi et al., HPCA 2024): bit columns of weights in sign and magnitude, the empty ones skipped."""
 
-from myhdl import always, always_comb
+from myhdl import Signal, always, always_comb
 
-from flow.hardware.competitors.lanes import ADDERS, signed, unsigned
+from flow.hardware.competitors.lanes import ADDERS, add_four, signed, unsigned
 from flow.hardware.hierarchy import block
 from flow.hardware.pe import accumulator
 
@@ -35,31 +35,42 @@ def signed_gate(x, column, signs, y, lane):
 
 @block
 def bitwave_pe(
-    clk, enable, x, column, signs, valid, first, shift, capture, drain, behind, result, bits
+    clk, enable, x, column, signs, fine, valid, first, coarse, capture, drain, behind, result, bits
 ):  # fmt: skip
     """One magnitude column of eight weights a cycle.
 
-    stage 1  x[64], column[8], signs[8]: activations, the weights' bits and signs
-    stage 2  valid, first, shift[3]: the column's significance, 0 to 6
+    stage 2  x[64], column[8], signs[8]: activations, the weights' bits and signs
+    stage 3  fine[2]: the column counts 2^fine, ...
+    stage 4  valid, first, coarse: ... and 16 times that
     drain    capture, drain, behind[bits] in, result[bits] out
     """
     y = [signed(10) for _ in range(8)]
     lanes = [signed_gate(x, column, signs, y[lane], lane) for lane in range(8)]
-    total, partial, wide, term = signed(13), signed(13), signed(21), signed(21)
-    adder = ADDERS[8](*y, total)
-
-    @always(clk.posedge)
-    def register():
-        if enable:
-            partial.next = total
+    total, wide, partial, aligned, term = signed(13), signed(16), signed(16), signed(20), signed(21)
+    never = Signal(bool(0))
+    quads = [signed(12) for _ in range(2)]
+    fours = [add_four(clk, enable, *y[4 * i : 4 * i + 4], quads[i]) for i in range(2)]
+    adder = ADDERS[2](*quads, total)
 
     @always_comb
     def widen():
-        wide.next = partial
+        wide.next = total
+
+    @always(clk.posedge)
+    def weigh():
+        if enable:
+            partial.next = wide << fine
 
     @always_comb
-    def shifter():
-        term.next = wide << shift
+    def place():
+        if coarse:
+            aligned.next = partial << 4
+        else:
+            aligned.next = partial
 
-    sums = accumulator(clk, enable, valid, first, term, capture, drain, behind, result, bits)
-    return lanes, adder, register, widen, shifter, sums
+    @always_comb
+    def extend():
+        term.next = aligned
+
+    sums = accumulator(clk, enable, valid, first, term, never, capture, drain, behind, result, bits)
+    return lanes, fours, adder, widen, weigh, place, extend, sums

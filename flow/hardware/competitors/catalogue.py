@@ -62,32 +62,32 @@ def _pe(
 
 
 def stripes(lanes: int) -> Element:
-    operands = {"x": 8 * lanes, "column": lanes}
-    return _pe(f"stripes_{lanes}", stripes_pe, operands, {"negative": 1, "shift": 3}, lanes=lanes)
+    operands = {"x": 8 * lanes, "column": lanes, "fine": 2}
+    return _pe(f"stripes_{lanes}", stripes_pe, operands, {"negative": 1, "coarse": 1}, lanes=lanes)
 
 
 def bitvert(group: int, optimized: bool) -> Element:
     """A variant of table IV."""
     count = 16 // group
     operands = {
-        "x": 128, "totals": count * (7 + group.bit_length()), "sum_all": 12, "choice": 8 * code_bits(group, optimized),
-        "invert": count, "offset": 6, "high": 1,
+        "x": 128, "choice": 8 * code_bits(group, optimized), "totals": count * (7 + group.bit_length()), "sum_all": 12,
+        "invert": count, "offset": 6, "high": 1, "fine": 2,
     }  # fmt: skip
     name = f"bitvert_{group}_{'optimized' if optimized else 'plain'}"
-    controls = {"negative": 1, "scale_high": 1, "shift": 3}
+    controls = {"negative": 1, "scale_high": 1, "coarse": 1}
     return _pe(name, bitvert_pe, operands, controls, group=group, optimized=optimized)
 
 
 OURS = _pe(
     "bitvert",
     pe,
-    {"x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11, "sum_all": 12, "select_low": 12, "invert_low": 1,
-     "select_high": 12, "invert_high": 1, "piece": 3, "high": 1},
-    {"negative": 1, "scale_high": 1, "shift": 3},
+    {"x_low": 64, "x_high": 64, "select_low": 12, "select_high": 12, "sum_low": 11, "sum_high": 11, "sum_all": 12,
+     "invert_low": 1, "invert_high": 1, "piece": 3, "high": 1, "fine": 2},
+    {"negative": 1, "scale_high": 1, "coarse": 1},
 )  # fmt: skip
 PRAGMATIC = _pe("pragmatic", pragmatic_pe, {"x": 64, "power": 24, "signs": 8, "busy": 8}, {})
 BITLET = _pe("bitlet", bitlet_pe, {"x": 8 * WINDOW, "choice": 8 * WINDOW.bit_length()}, {}, window=WINDOW)
-BITWAVE = _pe("bitwave", bitwave_pe, {"x": 64, "column": 8, "signs": 8}, {"shift": 3})
+BITWAVE = _pe("bitwave", bitwave_pe, {"x": 64, "column": 8, "signs": 8, "fine": 2}, {"coarse": 1})
 VARIANTS = tuple(bitvert(group, optimized) for group in (16, 8, 4) for optimized in (False, True))
 ELEMENTS = (stripes(8), stripes(16), PRAGMATIC, BITLET, BITWAVE, OURS)
 
@@ -97,6 +97,7 @@ SCHEDULER = Element(
 )
 OPERANDS = Element(
     "row_operand", row_operand,
-    {"clk": 1, "load": 1, "word": 128, "x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11, "sum_all": 12},
+    {"clk": 1, "enable": 1, "load": 1, "word": 128, "x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11,
+     "sum_all": 12},
     outputs=("x_low", "x_high", "sum_low", "sum_high", "sum_all"),
 )  # fmt: skip

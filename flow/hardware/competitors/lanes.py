@@ -1,6 +1,6 @@
-"""Parts of the lanes: multiplexers, gates, adders, and the shift by a column's significance."""
+"""Parts of the lanes: multiplexers, gates, adders and their registers."""
 
-from myhdl import Signal, always_comb, intbv
+from myhdl import Signal, always, always_comb, intbv
 
 from flow.hardware.hierarchy import block
 
@@ -101,24 +101,36 @@ def signed(width):
 
 
 @block
-def align(partial, negative, shift, term):
-    """What all do with a column's sum: term signed[21] = (partial[12] << shift[3]), negated on demand."""
-    magnitude = unsigned(19)
-    positive = signed(21)
+def register(clk, enable, d, q):
+    """A pipeline register: q takes d where enable is high."""
 
-    @always_comb
-    def shifter():
-        magnitude.next = partial << shift
+    @always(clk.posedge)
+    def take():
+        if enable:
+            q.next = d
 
-    @always_comb
-    def widen():
-        positive.next = magnitude
+    return take
 
-    @always_comb
-    def sign():
-        if negative:
-            term.next = -positive
-        else:
-            term.next = positive
 
-    return shifter, widen, sign
+@block
+def add_four(clk, enable, a, b, c, d, total):
+    """The sum of four terms, in a register: what of more is added in the next stage."""
+
+    @always(clk.posedge)
+    def adder():
+        if enable:
+            total.next = a + b + c + d
+
+    return adder
+
+
+@block
+def weigh(clk, enable, total, fine, partial):
+    """The next stage's register: partial[15] = total[12] << fine[2]."""
+
+    @always(clk.posedge)
+    def shift():
+        if enable:
+            partial.next = total << fine
+
+    return shift

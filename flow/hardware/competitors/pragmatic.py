@@ -1,8 +1,8 @@
 """The PE of Pragmatic (Albericio et al., MICRO 2017), weights instead of activations as the serial operand."""
 
-from myhdl import always, always_comb
+from myhdl import Signal, always_comb
 
-from flow.hardware.competitors.lanes import ADDERS, signed, unsigned
+from flow.hardware.competitors.lanes import ADDERS, add_four, register, signed, unsigned
 from flow.hardware.hierarchy import block
 from flow.hardware.pe import accumulator
 
@@ -51,24 +51,22 @@ def pragmatic_pe(
 ):  # fmt: skip
     """Eight weights in sign and magnitude; a cycle takes one of the one bits of each, so that every lane shifts.
 
-    stage 1  x[64]; power[24]: place of each lane's bit, 0 to 6; signs[8]; busy[8]: lanes with a bit left
-    stage 2  valid, first
+    stage 2  x[64]; power[24]: place of each lane's bit, 0 to 6; signs[8]; busy[8]: lanes with a bit left
+    stage 4  valid, first
     drain    capture, drain, behind[bits] in, result[bits] out
     A shifter for all places in each lane, as cycle counts of one bit a lane and cycle need it.
     """
     y = [signed(17) for _ in range(8)]
     lanes = [essential(x, power, signs, busy, y[lane], lane) for lane in range(8)]
-    total, partial, term = signed(20), signed(20), signed(21)
-    adder = ADDERS[8](*y, total)
-
-    @always(clk.posedge)
-    def register():
-        if enable:
-            partial.next = total
+    total, partial, term, never = signed(20), signed(20), signed(21), Signal(bool(0))
+    quads = [signed(19) for _ in range(2)]
+    fours = [add_four(clk, enable, *y[4 * i : 4 * i + 4], quads[i]) for i in range(2)]
+    adder = ADDERS[2](*quads, total)
+    registered = register(clk, enable, total, partial)
 
     @always_comb
     def widen():
         term.next = partial
 
-    sums = accumulator(clk, enable, valid, first, term, capture, drain, behind, result, bits)
-    return lanes, adder, register, widen, sums
+    sums = accumulator(clk, enable, valid, first, term, never, capture, drain, behind, result, bits)
+    return lanes, fours, adder, registered, widen, sums

@@ -6,7 +6,9 @@ begins: a residual addition is the sum of two taps with a factor each, pooling t
 
 from myhdl import Signal, always, always_comb, intbv
 
+from flow.hardware.array import LATENCY
 from flow.hardware.config import FACTOR_BITS
+from flow.hardware.drain import delay
 from flow.hardware.hierarchy import block
 from flow.hardware.wires import join
 
@@ -93,9 +95,6 @@ def post(
         if enable:
             valid1.next = valid
             first1.next = first
-            valid2.next = valid1
-            first2.next = first1
-            maximum2.next = maximum1
             this_maximum.next = next_maximum  # a block's job is taken as the last step before it is issued
             this_low.next = next_low
             this_high.next = next_high
@@ -105,28 +104,33 @@ def post(
                 low1.next = this_low
                 high1.next = this_high
 
-    parts = []
+    # As many registers as the array has more than the three of operand, product and sum.
+    parts, operands, flags, factors = [], operand, (valid1, first1, maximum1), (low1, high1)
+    for _ in range(LATENCY - 3):
+        behind = [Signal(intbv(0)[128 * rows :]), *(Signal(bool(0)) for _ in flags)]
+        behind += [Signal(intbv(0)[FACTOR_BITS:]) for _ in factors]
+        ahead = (operands, *flags, *factors)
+        parts += [delay(clk, enable, d, q) for d, q in zip(ahead, behind, strict=True)]
+        operands, flags, factors = behind[0], tuple(behind[1:4]), tuple(behind[4:])
+    last_valid, last_first, last_maximum = flags
+
+    @always(clk.posedge)
+    def product_stage():
+        if enable:
+            valid2.next = last_valid
+            first2.next = last_first
+            maximum2.next = last_maximum
+
     for r in range(rows):
         for k in range(8):
             low, high = 64 * r + 8 * k, 64 * (rows + r) + 8 * k
+            behind = result[r][k + lanes] if k + lanes < 8 else nothing
             parts.append(
                 post_channel(
-                    clk,
-                    enable,
-                    valid2,
-                    first2,
-                    maximum2,
-                    low1,
-                    high1,
-                    operand(low + 8, low),
-                    operand(high + 8, high),
-                    capture,
-                    drain,
-                    result[r][k + lanes] if k + lanes < 8 else nothing,
-                    result[r][k],
-                    bits,
-                )  # fmt: skip
-            )
+                    clk, enable, valid2, first2, maximum2, *factors, operands(low + 8, low),
+                    operands(high + 8, high), capture, drain, behind, result[r][k], bits,
+                )
+            )  # fmt: skip
     leaving = join(
         *(result[r][lane] if lane < 8 else nothing for lane in reversed(range(lanes)) for r in reversed(range(rows)))
     )
@@ -135,4 +139,4 @@ def post(
     def leave():
         results.next = leaving
 
-    return fields, pipeline, parts, leave
+    return fields, pipeline, parts, product_stage, leave
