@@ -14,15 +14,17 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import memory_ports
 from flow.hardware.hierarchy import block, export, forgotten
 
-VIOLATION = 15  # error code: a request or a write changed before it was taken
+VIOLATION = 15  # error code: a request or a write changed before it was taken, or is under way when all is done
 FIFO = 8
 
 
 @block
-def dice(clk, reset, pace, seed, now):
-    """now: high in about `pace` of 16 cycles, at random."""
+def dice(clk, reset, seed, now):
+    """now: high at random, in 0 to 15 of 16 cycles; how often changes every 64 cycles."""
     state = Signal(modbv(seed, min=0, max=2**32))
     product = Signal(intbv(0)[64:])
+    pace = Signal(intbv(8)[4:])
+    age = Signal(modbv(0, min=0, max=64))
 
     @always_comb
     def multiply():
@@ -35,6 +37,9 @@ def dice(clk, reset, pace, seed, now):
     @always_seq(clk.posedge, reset=reset)
     def roll():
         state.next = product[32:] + 1013904223
+        age.next = age + 1
+        if age == 0:
+            pace.next = state[28:24]
 
     return multiply, show, roll
 
@@ -43,30 +48,32 @@ def dice(clk, reset, pace, seed, now):
 def slow_read(
     clk, reset, en, addr, ready, valid, data,
     memory_en, memory_addr, memory_ready, memory_valid, memory_data,
-    wrong, pace, seed, holds,
+    wrong, late, seed, holds,
 ):  # fmt: skip
     """Requests and answers of one read port wait at random; data are garbage while not valid, unless it `holds`.
 
-    wrong: a request changed while it waited.
+    wrong: a request changed while it waited; late: a request or an answer is under way.
     """
     words = [Signal(intbv(0)[len(data) :]) for _ in range(FIFO)]
-    head, tail, free = (Signal(modbv(0, min=0, max=FIFO)) for _ in range(3))
+    head, tail = (Signal(modbv(0, min=0, max=FIFO)) for _ in range(2))
     owed = Signal(intbv(0, min=0, max=FIFO + 1))
     opened, answers, passes, gives = (Signal(bool(0)) for _ in range(4))
     waited = Signal(bool(0))
     last = Signal(intbv(0)[32:])
+    most = FIFO - 1
     garbage = intbv(0)[len(data) :].max - 1
 
     @always_comb
     def request():
-        passes.next = en and opened and memory_ready and (owed < FIFO)
+        passes.next = en and opened and memory_ready and (owed < most)
         gives.next = answers and (head != tail)
+        late.next = en or valid or (owed != 0)
 
     @always_comb
     def port():
         memory_en.next = passes
         memory_addr.next = addr
-        ready.next = opened and memory_ready and (owed < FIFO)
+        ready.next = opened and memory_ready and (owed < most)
 
     @always_seq(clk.posedge, reset=reset)
     def queue():
@@ -91,16 +98,16 @@ def slow_read(
         if waited and ((not en) or addr != last):
             wrong.next = True
 
-    requests = dice(clk, reset, pace, seed, opened)
-    replies = dice(clk, reset, pace, seed + 1, answers)
+    requests = dice(clk, reset, seed, opened)
+    replies = dice(clk, reset, seed + 1, answers)
     return request, port, queue, watch, requests, replies
 
 
 @block
 def slow_write(
-    clk, reset, valid, addr, data, ready, memory_valid, memory_addr, memory_data, memory_ready, wrong, pace, seed
+    clk, reset, valid, addr, data, ready, memory_valid, memory_addr, memory_data, memory_ready, wrong, late, seed
 ):
-    """The write port waits at random. wrong: a write changed while it waited."""
+    """The write port waits at random. wrong: a write changed while it waited; late: one waits."""
     opened, waited = Signal(bool(0)), Signal(bool(0))
     last_valid, last_addr = Signal(intbv(0)[len(valid) :]), Signal(intbv(0)[len(addr) :])
     last_data = Signal(intbv(0)[len(data) :])
@@ -113,6 +120,7 @@ def slow_write(
             memory_valid.next = valid
         memory_addr.next = addr
         memory_data.next = data
+        late.next = (valid != 0) and (not opened)
 
     @always_seq(clk.posedge, reset=reset)
     def watch():
@@ -123,7 +131,7 @@ def slow_write(
         if waited and (valid != last_valid or addr != last_addr or data != last_data):
             wrong.next = True
 
-    gate = dice(clk, reset, pace, seed, opened)
+    gate = dice(clk, reset, seed, opened)
     return port, watch, gate
 
 
@@ -137,7 +145,7 @@ def stalled(
     parameter_en, parameter_addr, parameter_ready, parameter_valid, parameter_data,
     index_en, index_addr, index_ready, index_valid, index_data,
     output_valid, output_addr, output_data, output_ready,
-    config, pace, seed,
+    config, seed,
     entry_en=None, entry_addr=None, entry_ready=None, entry_valid=None, entry_data=None,
 ):  # fmt: skip
     """The accelerator's ports, each with random waits in between; error 15 if the accelerator breaks its promises."""
@@ -150,40 +158,42 @@ def stalled(
     }
     code = Signal(intbv(0)[len(error) :])
     parts = []
-    wrong = [Signal(bool(0)) for _ in ports]
+    wrong, late = ([Signal(bool(0)) for _ in ports] for _ in range(2))
+    over, broken, open_end = (Signal(bool(0)) for _ in range(3))
     for number, port in enumerate(ports):
         names = list(port.signals)
         here, there = [inner[name] for name in names], [outer[name] for name in names]
-        numbers = pace, seed + 100 * number
+        own = seed + 100 * number
         if port.lanes:
-            parts.append(slow_write(clk, reset, *here, *there, wrong[number], *numbers))
+            parts.append(slow_write(clk, reset, *here, *there, wrong[number], late[number], own))
         else:
             holds = port.name == "descriptor"
-            parts.append(slow_read(clk, reset, *here, *there, wrong[number], *numbers, holds))
-    any_wrong = Signal(intbv(0)[len(wrong) :])
-    together = ConcatSignal(*wrong)
+            parts.append(slow_read(clk, reset, *here, *there, wrong[number], late[number], own, holds))
+    wrongs, lates = ConcatSignal(*wrong), ConcatSignal(*late)
     violation = VIOLATION
 
     @always_comb
-    def join():
-        any_wrong.next = together
+    def watch():
+        broken.next = wrongs != 0
+        open_end.next = over and (lates != 0)
 
     @always_comb
     def verdict():
-        if any_wrong != 0:
+        done.next = over
+        if broken or open_end:
             error.next = violation
         else:
             error.next = code
 
-    core = accelerator(clk, reset, start, first, count, busy, done, code, **inner, config=config)
-    return parts, join, verdict, core
+    core = accelerator(clk, reset, start, first, count, busy, over, code, **inner, config=config)
+    return parts, watch, verdict, core
 
 
-def stalled_device(config: ArrayConfig, pace: int, seed: int, folder: Path) -> Device:
-    """`stalled`, emitted to `folder`; about `pace` of 16 cycles let something pass."""
+def stalled_device(config: ArrayConfig, seed: int, folder: Path) -> Device:
+    """`stalled`, emitted to `folder`."""
 
     def build(**signals: Any) -> Any:
-        return stalled(**signals, config=config, pace=pace, seed=seed)
+        return stalled(**signals, config=config, seed=seed)
 
     ports = memory_ports(config)
 
