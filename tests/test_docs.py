@@ -26,7 +26,7 @@ from flow.cli import bbs
 from flow.engines.base import RESET_EDGES, Scope
 from flow.engines.icarus import IcarusEngine
 from flow.engines.waveform import Trace, read
-from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.config import ERRORS, PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit, modules
 from tests.conftest import require_tool
 from tests.hardware.layers import random_codes, random_layer, single
@@ -259,6 +259,11 @@ def test_the_port_tables_are_the_hardwares(kind: str, rows: int, columns: int, d
 def test_every_block_has_a_table() -> None:
     written = {module.function for kind in PE_KINDS for module in modules(ArrayConfig(4, 4, kind)).values()}
     assert set(port_tables()) == written
+
+
+def test_the_errors_are_the_hardwares() -> None:
+    rows = re.findall(r"^\| (\d+) \| (\w+) \| .*\|$", (DOCS / "hardware.md").read_text(), re.MULTILINE)
+    assert rows == [(str(code), name) for code, (name, _) in enumerate(ERRORS)]
 
 
 # -------------------------------------------------------------------------------- timing

@@ -24,17 +24,23 @@ PORTS = (
     MemoryPort("flag", 1),
     MemoryPort("parity", 1, 1),
 )
+WRONG = 1000
 ENGINES: list[Engine] = [VerilatorEngine(), NativeEngine(), IcarusEngine(), GhdlEngine()]
 
 
 @block
 def copier(  # type: ignore
-    clk, reset, start, first, count, busy, done,
-    source_en, source_addr, source_data, wide_en, wide_addr, wide_data,
-    sum_valid, sum_addr, sum_data, mixed_valid, mixed_addr, mixed_data,
-    flag_en, flag_addr, flag_data, parity_valid, parity_addr, parity_data,
+    clk, reset, start, first, count, busy, done, error,
+    source_en, source_addr, source_ready, source_valid, source_data,
+    wide_en, wide_addr, wide_ready, wide_valid, wide_data,
+    sum_valid, sum_addr, sum_data, sum_ready, mixed_valid, mixed_addr, mixed_data, mixed_ready,
+    flag_en, flag_addr, flag_ready, flag_valid, flag_data, parity_valid, parity_addr, parity_data, parity_ready,
 ):  # fmt: skip
-    """sum[2i] = source + 1, sum[2i + 1] = ~source, mixed[i] = wide ^ source, parity[i] = ~flag"""
+    """sum[2i] = source + 1, sum[2i + 1] = ~source, mixed[i] = wide ^ source, parity[i] = ~flag
+
+    error is 9 when it starts at WRONG. Waits while a port is not ready, and writes only what is valid.
+    """
+    wrong = WRONG
     left, index, place = Signal(intbv(0)[16:]), Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
     running, fetched, ended = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
     even, odd = Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
@@ -53,7 +59,7 @@ def copier(  # type: ignore
             place.next = first
             running.next = 1
             fetched.next = 0
-        elif running:
+        elif running and source_ready and wide_ready and flag_ready and sum_ready and mixed_ready and parity_ready:
             fetched.next = not fetched
             if fetched:
                 index.next = index + 1
@@ -91,13 +97,16 @@ def copier(  # type: ignore
         flag_addr.next = place
         busy.next = running
         done.next = ended
+        error.next = 0
+        if first == wrong:
+            error.next = 9
 
     @always_comb
     def write():  # type: ignore
         sum_valid.next = 0
         mixed_valid.next = 0
         parity_valid.next = 0
-        if running and fetched:
+        if running and fetched and source_valid and wide_valid and flag_valid:
             sum_valid.next = 3
             mixed_valid.next = 1
             parity_valid.next = 1
@@ -177,6 +186,11 @@ def test_copier(engine: Engine, device: Device, cache: Path) -> None:
 def test_limit(engine: Engine, device: Device, cache: Path) -> None:
     with pytest.raises(RuntimeError, match=f"copier, {engine.name}: done not high by cycle 11, the limit"):
         engine.open(device, cache).run(contents(4), 0, 5, depths(5), 11)
+
+
+def test_error(engine: Engine, device: Device, cache: Path) -> None:
+    with pytest.raises(RuntimeError, match=f"copier, {engine.name}: error 9 at cycle 12"):
+        engine.open(device, cache).run(contents(4), WRONG, 5, depths(5), 100)
 
 
 def test_write_beyond(engine: Engine, device: Device, cache: Path) -> None:

@@ -1,19 +1,24 @@
 """What every simulation engine takes and gives: the device, its memories, one run and its result.
 
 A device is a synchronous top module with the inputs clk, reset (active high), start, first[16], count[16],
-the outputs busy and done, and memory ports:
+the outputs busy, done and error[4], and memory ports:
 
-    read port    <name>_en, <name>_addr[32] out; <name>_data[W] in
-                 if en is high at a rising edge, data shows mem[addr] after that edge; else it holds its value
-    write port   <name>_valid[D], <name>_addr[D*32], <name>_data[D*W] out, lane 0 lowest
-                 at a rising edge, mem[addr] = data for each lane with its valid bit set; the highest lane
-                 wins
+    read port    <name>_en, <name>_addr[32] out; <name>_ready, <name>_valid, <name>_data[W] in
+                 a request passes at a rising edge at which en and ready are high; valid is high for one cycle with
+                 each word, in the order of the requests, after the edge of the request or later
+    write port   <name>_valid[D], <name>_addr[D*32], <name>_data[D*W] out, lane 0 lowest; <name>_ready in
+                 at a rising edge at which ready is high, mem[addr] = data for each lane with its valid bit set; the
+                 highest lane wins
+
+The engines' memories never keep a device waiting: ready is always high, and valid and mem[addr] show right after
+the edge of the request; data then holds until the next.
 
 One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with
 reset high; one edge with start high (edge 1), then edges with start low until one at which done is high just
-before the edge. Its number is `cycles`, so both ends count. Writes of that last edge are done. Done at edge 1
-is not looked at, nor are the memory ports during reset. `first` and `count` are steady all along. A read
-beyond the memory gives 0; a write beyond it is a bug of the device and raises DeviceError.
+before the edge. Its number is `cycles`, so both ends count. Writes of that last edge are done; an error that is
+not 0 then raises DeviceError. Done at edge 1 is not looked at, nor are the memory ports during reset. `first` and
+`count` are steady all along. A read beyond the memory gives 0; a write beyond it is a bug of the device and raises
+DeviceError.
 """
 
 import os
@@ -32,6 +37,7 @@ Memory = NDArray[np.uint8]
 RESET_EDGES = 4
 ADDRESS_BITS = 32
 COMMAND_BITS = 16
+ERROR_BITS = 4
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,21 @@ class MemoryPort:
     def signals(self) -> dict[str, int]:
         """Name and width of every signal of this port, in the order of the port list."""
         if self.lanes:
-            sizes = {"valid": self.lanes, "addr": ADDRESS_BITS * self.lanes, "data": self.width * self.lanes}
+            sizes = {
+                "valid": self.lanes,
+                "addr": ADDRESS_BITS * self.lanes,
+                "data": self.width * self.lanes,
+                "ready": 1,
+            }
         else:
-            sizes = {"en": 1, "addr": ADDRESS_BITS, "data": self.width}
+            sizes = {"en": 1, "addr": ADDRESS_BITS, "ready": 1, "valid": 1, "data": self.width}
         return {f"{self.name}_{part}": size for part, size in sizes.items()}
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """Names of the signals that are a bit, not a vector of width 1."""
+        parts = ("ready",) if self.lanes else ("en", "ready", "valid")
+        return frozenset(f"{self.name}_{part}" for part in parts)
 
 
 @dataclass(frozen=True)
@@ -68,8 +85,8 @@ class Device:
     """A top module: sources in compile order, ports, and what makes the MyHDL instance.
 
     `build(**signals)` gets the signals that `flow.engines.native.top_signals` makes: clk, reset, start,
-    first, count, busy, done and those of every port, by name. In the VHDL, too, only clk, reset, start, busy,
-    done and *_en are std_logic, all others unsigned, also where the width is 1.
+    first, count, busy, done, error and those of every port, by name. In the VHDL, too, only clk, reset, start, busy,
+    done and the ports' `flags` are std_logic, all others unsigned, also where the width is 1.
     """
 
     name: str
@@ -106,7 +123,7 @@ class Simulator(Protocol):
         """Run from reset until done.
 
         `memories` has one entry for each read port, `writes` the depth of each write port's memory.
-        DeviceError if done is not high by edge `limit`, or if the device writes beyond a memory.
+        DeviceError if done is not high by edge `limit`, if the device ends with an error or writes beyond a memory.
         """
         ...
 
@@ -190,11 +207,15 @@ def empty(device: Device, writes: dict[str, int]) -> dict[str, Memory]:
 
 
 class DeviceError(RuntimeError):
-    """The device never finished, or wrote where there is no memory."""
+    """The device never finished, ended with an error, or wrote where there is no memory."""
 
 
 def not_done(device: Device, engine: str, limit: int) -> DeviceError:
     return DeviceError(f"{device.name}, {engine}: done not high by cycle {limit}, the limit")
+
+
+def refused(device: Device, engine: str, error: int, cycle: int) -> DeviceError:
+    return DeviceError(f"{device.name}, {engine}: error {error} at cycle {cycle}")
 
 
 def beyond(device: Device, engine: str, port: str, address: int, depth: int, cycle: int) -> DeviceError:

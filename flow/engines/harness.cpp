@@ -86,11 +86,11 @@ bool store(const Write& memory, int index, const V& valid, const A& address, con
     return true;
 }
 
-enum Status { DONE, LIMIT, BEYOND };
+enum Status { DONE, LIMIT, BEYOND, ERROR };
 
 }  // namespace
 
-// Gives a Status; *cycles is the last edge, *failure the port and address of a write beyond its memory.
+// Gives a Status; *cycles is the last edge, *failure the port and address of a write beyond its memory, or the error.
 // `waveform` is a VCD file to write, if any, of the `scopes`: a level and a path on each line, as $dumpvars has
 // them. Two time steps are one edge: just before it, just after it.
 extern "C" __attribute__((visibility("default"))) int bbs_run(
@@ -149,7 +149,10 @@ extern "C" __attribute__((visibility("default"))) int bbs_run(
         // What the edge samples, then the edge itself, then what changes after it.
         @SAMPLE@
         @STORE@
-        if (status == LIMIT && edge > 1 && dut.done) status = DONE;
+        if (status == LIMIT && edge > 1 && dut.done) {
+            status = dut.error ? ERROR : DONE;
+            if (dut.error) failure->port = dut.error;
+        }
         show();
         dut.clk = 1;
         dut.eval();

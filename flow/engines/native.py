@@ -9,6 +9,7 @@ import myhdl
 
 from flow.engines.base import (
     COMMAND_BITS,
+    ERROR_BITS,
     RESET_EDGES,
     Device,
     Memory,
@@ -18,6 +19,7 @@ from flow.engines.base import (
     check_run,
     empty,
     not_done,
+    refused,
 )
 
 ONE_AT_A_TIME = threading.Lock()
@@ -66,16 +68,16 @@ class NativeSimulator:
 def top_signals(ports: Sequence[MemoryPort]) -> dict[str, Any]:
     """Fresh MyHDL signals for every port of a device's top, by name: what `Device.build` gets.
 
-    clk, start, busy, done and <name>_en are a `Signal(bool(0))`, reset is a synchronous active-high
+    clk, start, busy, done and the ports' `flags` are a `Signal(bool(0))`, reset is a synchronous active-high
     `ResetSignal`; all others are a `Signal(intbv(0)[width:])`, also where the width is 1.
     """
     made: dict[str, Any] = {name: myhdl.Signal(bool(0)) for name in ("clk", "start", "busy", "done")}
     made["reset"] = myhdl.ResetSignal(0, active=1, isasync=False)
     made |= {name: myhdl.Signal(myhdl.intbv(0)[COMMAND_BITS:]) for name in ("first", "count")}
+    made["error"] = myhdl.Signal(myhdl.intbv(0)[ERROR_BITS:])
     for port in ports:
         for name, size in port.signals.items():
-            bit = name == f"{port.name}_en"
-            made[name] = myhdl.Signal(bool(0)) if bit else myhdl.Signal(myhdl.intbv(0)[size:])
+            made[name] = myhdl.Signal(bool(0)) if name in port.flags else myhdl.Signal(myhdl.intbv(0)[size:])
     return made
 
 
@@ -97,6 +99,8 @@ def _drive(
     signals["reset"].next = 1
     signals["first"].next = first
     signals["count"].next = count
+    for port in device.ports:
+        signals[f"{port.name}_ready"].next = 1
     yield myhdl.delay(1)
     for _ in range(RESET_EDGES):
         signals["clk"].next = 1
@@ -113,7 +117,7 @@ def _drive(
             if value(f"{port.name}_en"):
                 address, memory = value(f"{port.name}_addr"), read[port.name]
                 word = int.from_bytes(memory[address].tobytes(), "little") if address < len(memory) else 0
-                shown[f"{port.name}_data"] = word & ((1 << port.width) - 1)
+                shown[port.name] = word & ((1 << port.width) - 1)
         for port in device.writes:
             valid, memory = value(f"{port.name}_valid"), written[port.name]
             for lane in range(port.lanes):
@@ -123,15 +127,19 @@ def _drive(
                         raise beyond(device, "myhdl", port.name, address, len(memory), cycle)
                     word = value(f"{port.name}_data") >> port.width * lane & ((1 << port.width) - 1)
                     memory[address] = list(word.to_bytes(port.bytes, "little"))
-        ended = cycle > 1 and value("done")
+        ended, error = cycle > 1 and value("done"), value("error")
         signals["clk"].next = 1
         yield myhdl.delay(1)
         signals["clk"].next = 0
         signals["start"].next = 0
-        for name, word in shown.items():
-            signals[name].next = word
+        for port in device.reads:
+            signals[f"{port.name}_valid"].next = port.name in shown
+            if port.name in shown:
+                signals[f"{port.name}_data"].next = shown[port.name]
         yield myhdl.delay(1)
         if ended:
+            if error:
+                raise refused(device, "myhdl", error, cycle)
             cycles[0] = cycle
             raise myhdl.StopSimulation
     raise not_done(device, "myhdl", limit)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flow.engines.base import (
     ADDRESS_BITS,
     COMMAND_BITS,
+    ERROR_BITS,
     RESET_EDGES,
     Device,
     DeviceError,
@@ -24,6 +25,7 @@ from flow.engines.base import (
     Result,
     beyond,
     not_done,
+    refused,
 )
 
 COMMAND = "layer.txt"
@@ -99,6 +101,8 @@ def read_outputs(
                 except RuntimeError as error:
                     raise DeviceError(f"{device.name}, {engine}: {error}") from None
                 return Result(int(cycles), written)
+            case ["ERROR", code, cycle]:
+                raise refused(device, engine, int(code), int(cycle))
             case ["LIMIT", _]:
                 raise not_done(device, engine, limit)
             case ["BEYOND", port, address, cycle]:
@@ -136,8 +140,10 @@ def _bench(
         images=[port.name for port in reads if port.name not in layered],
         layered=layered,
         words=words,
-        signals=["clk", "reset", "start", "first", "count", "busy", "done", *memory_signals],
+        flags={flag for port in ports for flag in port.flags},
+        signals=["clk", "reset", "start", "first", "count", "busy", "done", "error", *memory_signals],
         address_bits=ADDRESS_BITS,
         command_bits=COMMAND_BITS,
+        error_bits=ERROR_BITS,
         reset_edges=RESET_EDGES,
     )

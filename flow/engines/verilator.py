@@ -33,6 +33,7 @@ from flow.engines.base import (
     check_run,
     empty,
     not_done,
+    refused,
 )
 from flow.errors import FlowError
 
@@ -138,6 +139,8 @@ class VerilatorSimulator:
         if status == 2:
             port = self.device.writes[failure.port].name
             raise beyond(self.device, "verilator", port, failure.address, writes[port], cycles.value)
+        if status == 3:
+            raise refused(self.device, "verilator", failure.port, cycles.value)
         return Result(cycles.value, written)
 
 
@@ -222,11 +225,14 @@ def harness(device: Device) -> str:
     clear, sample, store, show = [], [], [], []
     for index, port in enumerate(device.reads):
         name, width = port.name, port.width
+        clear.append(f"dut.{name}_ready = 1, dut.{name}_valid = 0;")
         clear.append(f"put<{width}>(dut.{name}_data, zeros);")
         sample.append(f"sample<{width}>(reads[{index}], dut.{name}_en, dut.{name}_addr);")
+        show.append(f"dut.{name}_valid = reads[{index}].next != nullptr;")
         show.append(f"if (reads[{index}].next) put<{width}>(dut.{name}_data, reads[{index}].next);")
     for index, port in enumerate(device.writes):
         name = port.name
+        clear.append(f"dut.{name}_ready = 1;")
         signals = f"dut.{name}_valid, dut.{name}_addr, dut.{name}_data"
         call = f"store<{port.width}, {port.lanes}>(writes[{index}], {index}, {signals}, *failure)"
         store.append(f"if (status == LIMIT && !{call}) status = BEYOND;")

@@ -1,11 +1,13 @@
 """The accelerator's top: streams, array, write-back and their controllers behind one host port."""
 
-from myhdl import ResetSignal, Signal, always_comb, intbv
+from myhdl import ResetSignal, Signal, always_comb, always_seq, intbv
 
+from flow.engines.base import ERROR_BITS
 from flow.hardware.array import array
 from flow.hardware.config import INDEX_BITS, PARAMETER_BITS, descriptor_slice
 from flow.hardware.dispatcher import dispatcher
 from flow.hardware.drain import drain_control, write_back
+from flow.hardware.guard import guard
 from flow.hardware.hierarchy import block
 from flow.hardware.sequencer import sequencer
 from flow.hardware.stream import stream
@@ -15,30 +17,34 @@ PARAMETER_DEPTH = 32  # words: two blocks of at most eight words each, and room
 
 @block
 def accelerator(
-    clk, reset, start, first, count, busy, done,
-    descriptor_en, descriptor_addr, descriptor_data,
-    weight_en, weight_addr, weight_data,
-    metadata_en, metadata_addr, metadata_data,
-    activation_en, activation_addr, activation_data,
-    parameter_en, parameter_addr, parameter_data,
-    index_en, index_addr, index_data,
-    output_valid, output_addr, output_data,
+    clk, reset, start, first, count, busy, done, error,
+    descriptor_en, descriptor_addr, descriptor_ready, descriptor_valid, descriptor_data,
+    weight_en, weight_addr, weight_ready, weight_valid, weight_data,
+    metadata_en, metadata_addr, metadata_ready, metadata_valid, metadata_data,
+    activation_en, activation_addr, activation_ready, activation_valid, activation_data,
+    parameter_en, parameter_addr, parameter_ready, parameter_valid, parameter_data,
+    index_en, index_addr, index_ready, index_valid, index_data,
+    output_valid, output_addr, output_data, output_ready,
     config,
 ):  # fmt: skip
     """The whole accelerator.
 
-    host     pulse start with first[16] and count[16] (descriptors); busy; done: high for one cycle when every
-             result has been written
-    memory   six read ports: *_en, *_addr[32] out, *_data in, one cycle latency, the word held until the next
-             request; a word's bytes lie lowest first, as in memory/*.hex
+    host     pulse start with first[16] and count[16] (descriptors), steady while it runs; busy; done: high for one
+             cycle as the last result is written; error[4]: with done, 0 or the place in flow/hardware/config.py
+             ERRORS of what is wrong with the command or a descriptor: results are not all written then; holds until
+             the next start; start is not looked at while busy
+    memory   six read ports: *_en, *_addr[32] out, *_ready in: a request is taken at an edge where *_en and *_ready
+             are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
+             later or more, looked at only while *_valid is high; descriptor_data holds until the next
+             descriptor_valid; a word's bytes lie lowest first, as in memory/*.hex
              descriptor  416 bits: one channel block, its fields as in flow/hardware/config.py DESCRIPTOR
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights
              metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
              activation  8 bytes for each row: u = x + 128
              parameter   for each lane: bias (32 bits, signed), multiplier (24), shift (8)
              index       for each lane: the channel's number (16 bits)
-    output   output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes]: one word of `rows` bytes
-             per lane and channel
+    output   output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes] out: one word of `rows`
+             bytes per lane and channel; output_ready in: all of them are taken where it is high, and hold until then
     """
     lanes, bits = config.lanes, config.accumulator_bits
 
@@ -56,7 +62,11 @@ def accelerator(
     w_read, w_rewind, w_release = flag(), flag(), flag()
     m_read, m_rewind, m_release = flag(), flag(), flag()
     a_read, never, always_high = flag(), flag(), Signal(bool(1))
-    clear = ResetSignal(0, active=1, isasync=False)
+    clear = ResetSignal(0, active=1, isasync=False)  # of the controllers that outlive a run
+    flush = ResetSignal(0, active=1, isasync=False)  # of all that belongs to one run
+    begins, ends, ended, halt, quiet, advance = (flag() for _ in range(6))
+    w_quiet, m_quiet, a_quiet, p_quiet, i_quiet, o_quiet = (flag() for _ in range(6))
+    code = Signal(intbv(0)[ERROR_BITS:])
     d_read, d_rewind, d_release, block_done, blocks_done = flag(), flag(), flag(), flag(), flag()
     significance = Signal(intbv(0)[3:])
     weight_word = Signal(intbv(0)[config.weight_bits :])
@@ -71,63 +81,90 @@ def accelerator(
     settings = Signal(intbv(0)[25:])
     settings_end, _ = descriptor_slice("high")
     _, settings_begin = descriptor_slice("raw")
+    _, resident_begin = descriptor_slice("resident")
 
     @always_comb
     def synchronous_reset():
         clear.next = reset
+        flush.next = reset or ended
 
+    @always_seq(clk.posedge, reset=clear)
+    def after_the_end():
+        ended.next = ends
+
+    @always_comb
+    def host():
+        done.next = ends
+        error.next = code
+
+    @always_comb
+    def stopping():
+        halt.next = code != 0
+        quiet.next = w_quiet and m_quiet and a_quiet and p_quiet and i_quiet and o_quiet
+
+    checking = guard(
+        clk, clear, begins, count, descriptor_valid,
+        field("weight_count"), field("metadata_count"), field("activation_count"), field("parameter_count"),
+        field("tiles"), field("steps"), field("channels"), field("columns"), descriptor_data(resident_begin),
+        code, config,
+    )  # fmt: skip
     control = dispatcher(
-        clk, clear, start, first, count, busy, done, descriptor_en, descriptor_addr,
+        clk, clear, start, first, count, busy, begins, ends, code, quiet,
+        descriptor_en, descriptor_addr, descriptor_ready, descriptor_valid,
         w_job, w_free, m_job, m_free, a_job, a_free, p_job, p_free, i_job, i_free, c_job, c_free, d_job, d_free,
         blocks_done,
     )  # fmt: skip
     weights = stream(
-        clk, clear, w_job, w_free, field("weight_base"), field("weight_count"),
-        weight_en, weight_addr, weight_data, w_read, w_rewind, w_release, w_ready, weight_word,
-        config.weight_bits, config.weight_depth, 1,
+        clk, flush, w_job, w_free, field("weight_base"), field("weight_count"),
+        weight_en, weight_addr, weight_ready, weight_valid, weight_data,
+        w_read, w_rewind, w_release, w_ready, weight_word,
+        halt, w_quiet, config.weight_bits, config.weight_depth, 1,
     )  # fmt: skip
     metadata = stream(
-        clk, clear, m_job, m_free, field("metadata_base"), field("metadata_count"),
-        metadata_en, metadata_addr, metadata_data, m_read, m_rewind, m_release, m_ready, metadata_word,
-        config.metadata_bits, config.metadata_depth, 1,
+        clk, flush, m_job, m_free, field("metadata_base"), field("metadata_count"),
+        metadata_en, metadata_addr, metadata_ready, metadata_valid, metadata_data,
+        m_read, m_rewind, m_release, m_ready, metadata_word,
+        halt, m_quiet, config.metadata_bits, config.metadata_depth, 1,
     )  # fmt: skip
     activations = stream(
-        clk, clear, a_job, a_free, field("activation_base"), field("activation_count"),
-        activation_en, activation_addr, activation_data, a_read, never, always_high, a_ready, activation_word,
-        config.activation_bits * config.beats, config.activation_depth, config.beats,
+        clk, flush, a_job, a_free, field("activation_base"), field("activation_count"),
+        activation_en, activation_addr, activation_ready, activation_valid, activation_data,
+        a_read, never, always_high, a_ready, activation_word,
+        halt, a_quiet, config.activation_bits * config.beats, config.activation_depth, config.beats,
     )  # fmt: skip
     parameters = stream(
-        clk, clear, p_job, p_free, field("parameter_base"), field("parameter_count"),
-        parameter_en, parameter_addr, parameter_data, d_read, d_rewind, d_release, p_ready, parameter_word,
-        PARAMETER_BITS * lanes, PARAMETER_DEPTH, 1,
+        clk, flush, p_job, p_free, field("parameter_base"), field("parameter_count"),
+        parameter_en, parameter_addr, parameter_ready, parameter_valid, parameter_data,
+        d_read, d_rewind, d_release, p_ready, parameter_word,
+        halt, p_quiet, PARAMETER_BITS * lanes, PARAMETER_DEPTH, 1,
     )  # fmt: skip
     indices = stream(
-        clk, clear, i_job, i_free, field("parameter_base"), field("parameter_count"),
-        index_en, index_addr, index_data, d_read, d_rewind, d_release, i_ready, index_word,
-        INDEX_BITS * lanes, PARAMETER_DEPTH, 1,
+        clk, flush, i_job, i_free, field("parameter_base"), field("parameter_count"),
+        index_en, index_addr, index_ready, index_valid, index_data,
+        d_read, d_rewind, d_release, i_ready, index_word,
+        halt, i_quiet, INDEX_BITS * lanes, PARAMETER_DEPTH, 1,
     )  # fmt: skip
-    _, resident_begin = descriptor_slice("resident")
     compute = sequencer(
-        clk, clear, c_job, c_free, field("tiles"), field("steps"), field("columns"), descriptor_data(resident_begin),
+        clk, flush, c_job, c_free, field("tiles"), field("steps"), field("columns"), descriptor_data(resident_begin),
         enable,
         w_ready, w_read, w_rewind, w_release, m_ready, m_read, m_rewind, m_release, a_ready, a_read,
         valid, first_column, last_column, load, high_phase, significance, config.pe,
     )  # fmt: skip
     elements = array(
-        clk, clear, enable, valid, first_column, last_column, load, high_phase, significance,
+        clk, flush, enable, valid, first_column, last_column, load, high_phase, significance,
         weight_word, metadata_word, activation_word, finished, capture, drain, results, config,
     )  # fmt: skip
     draining = drain_control(
-        clk, clear, d_job, d_free, field("tiles"), field("channels"), field("output_base"), field("tile_stride"),
+        clk, flush, d_job, d_free, field("tiles"), field("channels"), field("output_base"), field("tile_stride"),
         field("plane_stride"), descriptor_data(settings_end, settings_begin),
         finished, enable, capture, drain, p_ready, i_ready, d_read, d_rewind, d_release,
-        lanes_valid, base, plane, block_done, settings, lanes,
+        advance, lanes_valid, base, plane, block_done, settings, lanes,
     )  # fmt: skip
     writing = write_back(
-        clk, clear, results, lanes_valid, base, plane, block_done, settings, parameter_word, index_word,
-        output_valid, output_addr, output_data, blocks_done, config,
+        clk, flush, results, lanes_valid, base, plane, block_done, settings, parameter_word, index_word, advance,
+        output_valid, output_addr, output_data, output_ready, blocks_done, o_quiet, config,
     )  # fmt: skip
     return (
-        synchronous_reset, control, weights, metadata, activations, parameters, indices, compute, elements,
-        draining, writing,
+        synchronous_reset, after_the_end, host, stopping, checking, control,
+        weights, metadata, activations, parameters, indices, compute, elements, draining, writing,
     )  # fmt: skip

@@ -45,6 +45,27 @@ PARAMETER: Final[tuple[tuple[str, int], ...]] = (("bias", 32), ("multiplier", 24
 PARAMETER_BITS: Final = 64
 INDEX_BITS: Final = 16
 
+# Why a run ended early: the error code is the place in this list.
+ERRORS: Final[tuple[tuple[str, str], ...]] = (
+    ("none", "the run is right"),
+    ("command", "start with count 0"),
+    ("tiles", "no tiles, or more than one of a block that is not resident"),
+    ("steps", "no steps"),
+    ("columns", "bit columns outside what the element takes: 2 to 8, dense 1 to 8"),
+    ("channels", "no channels, or more than the array has columns"),
+    ("weight_count", "not steps x columns"),
+    ("metadata_count", "not a word for every two steps, dense none"),
+    ("activation_count", "not tiles x steps x beats"),
+    ("parameter_count", "not channels / lanes, rounded up"),
+    ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
+)
+LEAST_COLUMNS: Final = {"bitvert": 2, "dense": 1}  # the two pieces of a BitVert constant take a column each
+
+
+def error_code(name: str) -> int:
+    """The code of an error."""
+    return [error for error, _ in ERRORS].index(name)
+
 
 def descriptor_slice(name: str) -> tuple[int, int]:
     """(end, begin) bit positions of a descriptor field, as MyHDL slices want them."""

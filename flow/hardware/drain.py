@@ -14,7 +14,7 @@ def drain_control(
     job, job_ready, tiles, channels, output_base, tile_stride, plane_stride, settings,
     finished, enable, capture, drain,
     parameter_ready, index_ready, read, rewind, discard,
-    lanes_valid, base, plane, block_done, kept_settings,
+    advance, lanes_valid, base, plane, block_done, kept_settings,
     lanes,
 ):  # fmt: skip
     """Decides when a finished tile may be captured, and walks its channels out of the array.
@@ -23,6 +23,7 @@ def drain_control(
              plane_stride[16], settings[25] = high . low . zero . raw: descriptor fields
     array    finished in; enable, capture, drain out
     streams  parameter_ready, index_ready in; read, rewind, discard out (both streams alike)
+    advance  in: write-back takes what is out now
     out      lanes_valid[lanes], base[32] (output word of channel 0), plane[2], block_done,
              kept_settings[25]: aligned with the results
     """
@@ -53,7 +54,7 @@ def drain_control(
 
     @always_comb
     def decide():
-        go.next = draining and ((not fetching) or ready)
+        go.next = draining and advance and ((not fetching) or ready)
 
     @always_comb
     def ends():
@@ -124,29 +125,34 @@ def drain_control(
 
 
 @block
-def delay(clk, d, q):
-    """One register."""
+def delay(clk, enable, d, q):
+    """A register with enable."""
 
     @always(clk.posedge)
     def step():
-        q.next = d
+        if enable:
+            q.next = d
 
     return step
 
 
 @block
-def unshuffle(clk, base, index, address):
-    """Output address of one lane: base[32] + index[16], three more cycles of delay to meet the byte."""
+def unshuffle(clk, enable, base, index, address):
+    """Output address of one lane: base[32] + index[16], three more cycles of delay to meet the byte.
+
+    enable: all stages advance.
+    """
     base1 = Signal(intbv(0)[32:])
     address2 = Signal(modbv(0, min=0, max=2**32))
     address3 = Signal(modbv(0, min=0, max=2**32))
 
     @always(clk.posedge)
     def add():
-        base1.next = base
-        address2.next = base1 + index
-        address3.next = address2
-        address.next = address3
+        if enable:
+            base1.next = base
+            address2.next = base1 + index
+            address3.next = address2
+            address.next = address3
 
     return add
 
@@ -154,39 +160,54 @@ def unshuffle(clk, base, index, address):
 @block
 def write_back(
     clk, reset, results, lanes_valid, base, plane, block_done, settings,
-    parameter_word, index_word,
-    output_valid, output_addr, output_data, blocks_done, config,
+    parameter_word, index_word, advance,
+    output_valid, output_addr, output_data, output_ready, blocks_done, quiet, config,
 ):  # fmt: skip
     """Lanes of requantizers and addresses: results in, output memory writes out, four cycles later.
 
+    control  advance: all stages move on; low while a write waits for the memory; quiet: all stages are empty
     data     results[rows * bits * lanes], lanes_valid, base, plane, block_done, settings[25]: stage 0;
              parameter_word, index_word: stage 1
-    out      output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes]; blocks_done: pulses with
-             the last write of a block
+    out      output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes], output_ready in: all lanes
+             are taken where it is high, and hold until then; blocks_done: pulses as the last write of a block is taken
     """
     rows, lanes, bits = config.rows, config.lanes, config.accumulator_bits
-    valid = [Signal(intbv(0)[lanes:]) for _ in range(3)]
-    done = [Signal(bool(0)) for _ in range(3)]
+    valid1, valid2, valid3, valid4 = (Signal(intbv(0)[lanes:]) for _ in range(4))
+    done1, done2, done3, done4 = (Signal(bool(0)) for _ in range(4))
+    moves = Signal(bool(0))
     planes = [Signal(intbv(0)[2:]) for _ in range(3)]
     posts = [Signal(intbv(0)[25:]) for _ in range(3)]
     parts = [
-        [delay(clk, valid[i], valid[i + 1]) for i in range(2)],
-        [delay(clk, done[i], done[i + 1]) for i in range(2)],
-        [delay(clk, planes[i], planes[i + 1]) for i in range(2)],
-        [delay(clk, posts[i], posts[i + 1]) for i in range(2)],
-        delay(clk, lanes_valid, valid[0]),
-        delay(clk, block_done, done[0]),
-        delay(clk, plane, planes[0]),
-        delay(clk, settings, posts[0]),
+        [delay(clk, moves, planes[i], planes[i + 1]) for i in range(2)],
+        [delay(clk, moves, posts[i], posts[i + 1]) for i in range(2)],
+        delay(clk, moves, plane, planes[0]),
+        delay(clk, moves, settings, posts[0]),
     ]
     final = posts[2]
     raw, zero, low, high = final(0), final(9, 1), final(17, 9), final(25, 17)
-    final_valid, final_done = valid[2], done[2]
+
+    @always_comb
+    def pace():
+        moves.next = output_ready or (valid4 == 0)
+
+    @always_comb
+    def control():
+        advance.next = moves
+        quiet.next = (valid1 == 0) and (valid2 == 0) and (valid3 == 0) and (valid4 == 0)
+        output_valid.next = valid4
+        blocks_done.next = done4 and output_ready
 
     @always_seq(clk.posedge, reset=reset)
-    def write():
-        output_valid.next = final_valid
-        blocks_done.next = final_done
+    def stages():
+        if moves:
+            valid1.next = lanes_valid
+            valid2.next = valid1
+            valid3.next = valid2
+            valid4.next = valid3
+            done1.next = block_done
+            done2.next = done1
+            done3.next = done2
+            done4.next = done3
 
     addresses, data = [], []
     for lane in range(lanes):
@@ -196,8 +217,8 @@ def write_back(
         address = Signal(modbv(0, min=0, max=2**32))
         index = index_word(INDEX_BITS * lane + INDEX_BITS, INDEX_BITS * lane)
         parts.append(split(parameters, bias, scale1))
-        parts += [delay(clk, scale1, scale2), delay(clk, scale2, scale3)]
-        parts.append(unshuffle(clk, base, index, address))
+        parts += [delay(clk, moves, scale1, scale2), delay(clk, moves, scale2, scale3)]
+        parts.append(unshuffle(clk, moves, base, index, address))
         addresses.append(address)
         for r in range(rows):
             octet = Signal(intbv(0)[8:])
@@ -205,6 +226,7 @@ def write_back(
             parts.append(
                 requantizer(
                     clk,
+                    moves,
                     results(k + bits, k),
                     bias,
                     scale2(24, 0),
@@ -227,7 +249,7 @@ def write_back(
         output_addr.next = all_addresses
         output_data.next = all_data
 
-    return parts, write, port
+    return parts, pace, control, stages, port
 
 
 @block

@@ -10,7 +10,7 @@ from typing import Any
 
 from myhdl import Signal, intbv
 
-from flow.engines.base import Device, MemoryPort
+from flow.engines.base import ERROR_BITS, Device, MemoryPort
 from flow.hardware.accelerator import accelerator
 from flow.hardware.config import DESCRIPTOR_BITS, INDEX_BITS, PARAMETER_BITS, ArrayConfig
 from flow.hardware.hierarchy import Module, export, forgotten
@@ -60,10 +60,11 @@ def _fresh(config: ArrayConfig) -> Callable[[], Any]:
     ports = memory_ports(config)
 
     def fresh() -> Any:
-        widths = {"clk": 1, "reset": 1, "start": 1, "first": 16, "count": 16, "busy": 1, "done": 1}
+        widths = {"clk": 1, "reset": 1, "start": 1, "first": 16, "count": 16, "busy": 1, "done": 1, "error": ERROR_BITS}
+        single = {"clk", "reset", "start", "busy", "done"}
         for port in ports:
             widths.update(port.signals)
-        single = {"clk", "reset", "start", "busy", "done"} | {f"{port.name}_en" for port in ports}
+            single |= port.flags
         return accelerator(
             **{name: Signal(bool(0)) if name in single else Signal(intbv(0)[width:]) for name, width in widths.items()},
             config=config,

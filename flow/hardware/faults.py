@@ -30,10 +30,15 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("swapped-wires", r"\.plane_stride\(([^)]*)\)", r".plane_stride(\1 + 16'd1)"),
     ],
     "dispatcher": [
-        ("off-by-one", r"address <= \(first \+ 1\)", "address <= (first + 2)"),
-        ("early-done", r"assign done = \(block_done && \(to_finish == 1\)\)", "assign done = block_done"),
+        ("off-by-one", r"\(place \+ 1\)", "(place + 2)"),
+        ("early-done", r"ends = \(block_done && \(to_finish == 1\)\)", "ends = block_done"),
         ("stuck-job", r"assign index_job = [^;]*", "assign index_job = 1'b0"),
         ("dropped-handshake", r"taken0 <= \(taken0 \|\| weight_ready\)", "taken0 <= 1'b0"),
+    ],
+    "guard": [
+        ("too-strict", r"\(channels > \d+\)", "(channels > 1)"),
+        ("off-by-one", r"\(steps \+ 1\)", "(steps + 3)"),
+        ("swapped-operator", r"\(steps1 \* columns1\)", "(steps1 + columns1)"),
     ],
     "stream": [
         ("off-by-one", r"address <= base", "address <= (base + 1)"),
@@ -116,7 +121,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
          "assign word_ends = ((!planes) || (plane == 2))"),
     ],
     "write_back": [
-        ("stuck-0", r"output_valid <= final_valid", "output_valid <= 0"),
+        ("stuck-0", r"assign output_valid = valid4", "assign output_valid = 0"),
         ("swapped-index", r"(all_data\[8-1:0\] = )requantizer0_octet", r"\1requantizer1_octet"),
     ],
     "split": [
@@ -125,7 +130,8 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
     ],
     "delay": [
         ("stuck-0", r"q <= d", "q <= 0"),
-        ("transparent", r"always @\(posedge clk\) begin: step\n(\s*)q <= d", r"always @(*) begin: step\n\1q = d"),
+        ("transparent", r"always @\(posedge clk\) begin: step\n(\s*)if \(enable\) begin\s*q <= d;\s*end",
+         r"always @(*) begin: step\n\1q = d;"),
     ],
     "unshuffle": [
         ("dropped-carry", r"\(base1 \+ index\)", "(base1 | index)"),

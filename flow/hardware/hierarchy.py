@@ -72,7 +72,9 @@ KEYWORDS = frozenset(_vhdl_keywords) | frozenset(
     weak1 while wire wor xnor xor assume context cover elsif fairness postponed property protected
     restrict sequence strong vmode vprop vunit bit byte char const do enum export extern final import
     int interface logic longint new packed priority ref shortint static string struct this typedef union
-    unique var void
+    unique var void accept_on checker endchecker eventually global implements implies interconnect let
+    nettype nexttime reject_on s_always s_eventually s_nexttime s_until s_until_with soft sync_accept_on
+    sync_reject_on unique0 until until_with untyped
     """.split()  # noqa: SIM905
 )
 

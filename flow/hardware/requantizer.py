@@ -6,9 +6,10 @@ from flow.hardware.hierarchy import block
 
 
 @block
-def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, high, octet, bits):
+def requantizer(clk, enable, result, bias, multiplier, shift, raw, plane, zero, low, high, octet, bits):
     """One of the rows x lanes requantizers.
 
+    control  enable: all stages advance
     data     stage 0: result[bits] (two's complement, registered here); stage 1: bias[32] (two's complement);
              stage 2: multiplier[24]; stage 3: shift[6], raw, plane[2], zero[8], low[8], high[8]
     out      octet[8]: the output code + 128, or byte `plane` of the 32-bit sum when raw
@@ -35,7 +36,8 @@ def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, hig
 
     @always(clk.posedge)
     def take():
-        taken.next = result.signed()
+        if enable:
+            taken.next = result.signed()
 
     @always_comb
     def operands():
@@ -47,12 +49,14 @@ def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, hig
 
     @always(clk.posedge)
     def add():
-        total.next = taken + addend
+        if enable:
+            total.next = taken + addend
 
     @always(clk.posedge)
     def multiply():
-        product.next = total * factor
-        kept.next = total[32:]
+        if enable:
+            product.next = total * factor
+            kept.next = total[32:]
 
     # Round half to even: floor((p + half - 1 + odd) / 2^S), odd being the parity of floor(p / 2^S).
     @always_comb
@@ -92,21 +96,22 @@ def requantizer(clk, result, bias, multiplier, shift, raw, plane, zero, low, hig
 
     @always(clk.posedge)
     def clamp():
-        if raw:
-            if plane == 0:
-                octet.next = kept[8:]
-            elif plane == 1:
-                octet.next = kept[16:8]
-            elif plane == 2:
-                octet.next = kept[24:16]
+        if enable:
+            if raw:
+                if plane == 0:
+                    octet.next = kept[8:]
+                elif plane == 1:
+                    octet.next = kept[16:8]
+                elif plane == 2:
+                    octet.next = kept[24:16]
+                else:
+                    octet.next = kept[32:24]
+            elif code < lowest:
+                octet.next = low
+            elif code > highest:
+                octet.next = high
             else:
-                octet.next = kept[32:24]
-        elif code < lowest:
-            octet.next = low
-        elif code > highest:
-            octet.next = high
-        else:
-            octet.next = code[8:]
+                octet.next = code[8:]
 
     return (
         take, operands, add, multiply, parity, half, decrement, odd_floor, nudging, raising, scaling, centre, clamp,

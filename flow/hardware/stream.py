@@ -15,16 +15,19 @@ from flow.hardware.ram import ram
 def stream(
     clk, reset,
     job, job_ready, base, count,
-    memory_en, memory_addr, memory_data,
+    memory_en, memory_addr, memory_ready, memory_valid, memory_data,
     read, rewind, discard, ready, word,
+    halt, quiet,
     width, depth, beats,
 ):  # fmt: skip
     """One operand stream.
 
     job      job, job_ready: handshake; base[32], count: memory words to fetch
-    memory   memory_en, memory_addr[32], memory_data[width / beats], one cycle latency
+    memory   memory_en, memory_addr[32] out, memory_ready in: a request is taken where both are high, and holds until
+             then; memory_valid, memory_data[width / beats] in: the answers in order, one cycle later or more
     reader   read: take the word under the cursor, shown on word[width] one cycle later; rewind: then go back to
              the oldest word kept; discard: then give up the words read so far; ready: there is a word
+    control  halt: ask for nothing more; quiet: nothing is asked for or on its way
     """
     bits = (depth - 1).bit_length()
     wrap = 2 ** (bits + 1)
@@ -37,7 +40,8 @@ def stream(
     address = Signal(modbv(0, min=0, max=2**32))
     remaining = Signal(intbv(0)[32:])
     fetch = Signal(bool(0))
-    arriving = Signal(bool(0))
+    taken = Signal(bool(0))
+    waiting = Signal(bool(0))  # a request is on the port
     write = Signal(bool(0))
     write_addr = Signal(intbv(0)[bits:])
     read_addr = Signal(intbv(0)[bits:])
@@ -59,6 +63,7 @@ def stream(
     def memory_port():
         memory_en.next = fetch
         memory_addr.next = address
+        taken.next = fetch and memory_ready
 
     @always_seq(clk.posedge, reset=reset)
     def reader():
@@ -74,42 +79,43 @@ def stream(
 
         @always_comb
         def request():
-            fetch.next = (remaining != 0) and (occupied < depth)
+            fetch.next = (remaining != 0) and (occupied < depth) and ((not halt) or waiting)
+            quiet.next = (requested == head) and (not waiting)
 
         @always_seq(clk.posedge, reset=reset)
         def loader():
-            arriving.next = fetch
-            if fetch:
+            waiting.next = fetch and (not memory_ready)
+            if taken:
                 address.next = address + 1
                 remaining.next = remaining - 1
                 requested.next = requested + 1
             elif job and (remaining == 0):
                 address.next = base
                 remaining.next = count
-            if arriving:
+            if memory_valid:
                 head.next = head + 1
 
         @always_comb
         def assemble():
-            write.next = arriving
+            write.next = memory_valid
             assembled.next = memory_data
 
         processes = (request, loader, assemble)
     else:
-        half = Signal(bool(0))  # the request under way is the second half of a word
-        arriving_half = Signal(bool(0))
+        half = Signal(bool(0))  # the next request is for the second half of a word
+        arriving_half = Signal(bool(0))  # the next answer is one
         low = Signal(intbv(0)[width // 2 :])
         both = ConcatSignal(memory_data, low)
 
         @always_comb
         def request():
-            fetch.next = (remaining != 0) and (half or (occupied < depth))
+            fetch.next = (remaining != 0) and (half or (occupied < depth)) and ((not halt) or waiting)
+            quiet.next = (requested == head) and (half == arriving_half) and (not waiting)
 
         @always_seq(clk.posedge, reset=reset)
         def loader():
-            arriving.next = fetch
-            arriving_half.next = half
-            if fetch:
+            waiting.next = fetch and (not memory_ready)
+            if taken:
                 address.next = address + 1
                 remaining.next = remaining - 1
                 half.next = not half
@@ -118,14 +124,15 @@ def stream(
             elif job and (remaining == 0):
                 address.next = base
                 remaining.next = count
-            if arriving:
+            if memory_valid:
                 low.next = memory_data
+                arriving_half.next = not arriving_half
                 if arriving_half:
                     head.next = head + 1
 
         @always_comb
         def assemble():
-            write.next = arriving and arriving_half
+            write.next = memory_valid and arriving_half
             assembled.next = both
 
         processes = (request, loader, assemble)

@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow.encoding import decode_layer
+from flow.engines.base import ERROR_BITS
 from flow.hardware.activation_sum import row_operand
+from flow.hardware.config import DESCRIPTOR, ERRORS, PE_KINDS, ArrayConfig, error_code
 from flow.hardware.dense_pe import dense_pe
 from flow.hardware.drain import unshuffle
+from flow.hardware.guard import first_error, guard
 from flow.hardware.pe import column_sum, pe
 from flow.hardware.ram import ram
 from flow.hardware.scheduler import NOTHING, schedule_subgroup, scheduler
@@ -30,6 +33,57 @@ def bench(block: Any, clk: Any) -> Iterator[Bench]:
         yield made
     finally:
         made.close()
+
+
+# -------------------------------------------------------------------------------- guard
+
+
+def right_descriptor(config: ArrayConfig) -> dict[str, int]:
+    """The fields the guard looks at, of a block of three tiles, five steps and four columns."""
+    return {
+        "tiles": 3, "steps": 5, "columns": 4, "channels": 3, "resident": 1, "weight_count": 20,
+        "metadata_count": 3 if config.pe == "bitvert" else 0, "activation_count": 15 * config.beats,
+        "parameter_count": -(-3 // config.lanes),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PE_KINDS)
+def test_guard_is_its_model(kind: str) -> None:
+    """Descriptors a cycle apart, most with fields off by one, doubled or at their ends: the first error's code."""
+    config = ArrayConfig(2, 5, kind, drain=3, weight_depth=32, metadata_depth=4)
+    widths = dict(DESCRIPTOR)
+    right = right_descriptor(config)
+    assert first_error(right, config) == "none"
+    clk, start, count, valid, error = wire(), wire(), wire(16), wire(), wire(ERROR_BITS)
+    fields = {name: wire(widths[name]) for name in right}
+    rng = np.random.default_rng(7)
+    seen = set()
+    with bench(guard(clk, reset(), start, count, valid, error=error, config=config, **fields), clk) as b:
+        for _ in range(120):
+            start.next, count.next = 1, 3
+            b.step()
+            start.next = 0
+            assert int(error) == 0
+            wanted = "none"
+            for _ in range(3):
+                drawn = dict(right)
+                for name in rng.choice(list(right), int(rng.integers(0, 3)), replace=False):
+                    top = 2 ** widths[name] - 1
+                    drawn[name] = int(rng.choice([0, 1, right[name] - 1, right[name] + 1, 2 * right[name], top]))
+                    drawn[name] = min(max(drawn[name], 0), top)
+                wanted = wanted if wanted != "none" else first_error(drawn, config)
+                valid.next = 1
+                for name, value in drawn.items():
+                    fields[name].next = value
+                b.step()
+            valid.next = 0
+            b.step(2)
+            assert int(error) == error_code(wanted)
+            seen.add(wanted)
+        start.next, count.next = 1, 0
+        b.step()
+        assert int(error) == error_code("command")
+    assert seen == {name for name, _ in ERRORS} - {"command"}
 
 
 # -------------------------------------------------------------------------------- scheduler
@@ -253,7 +307,10 @@ def test_ram_reads_what_was_written_even_at_once() -> None:
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), beats=st.sampled_from([1, 2]))
 def test_stream_delivers_its_jobs_in_order(seed: int, beats: int) -> None:
-    """Random jobs, some read twice (rewound), at a random pace: the words come in order, none lost."""
+    """Random jobs, some read twice (rewound), reader and memory at a random pace: the words come in order, none lost.
+
+    A request waits until the memory is ready, answers take their time, and in between the data are garbage.
+    """
     rng = np.random.default_rng(seed)
     depth, width = 8, 16 * beats
     memory = rng.integers(0, 2**16, 200)
@@ -268,21 +325,27 @@ def test_stream_delivers_its_jobs_in_order(seed: int, beats: int) -> None:
                 want.append(packed(beat, 16))
                 script.append((int(last and time < times - 1), int(time == times - 1)))
     clk, job, job_ready, base, count = wire(), wire(), wire(), wire(32), wire(32)
-    en, addr, data = wire(), wire(32), wire(16)
+    en, addr, free, valid, data = wire(), wire(32), wire(), wire(), wire(16)
     read, rewind, discard, ready, word = wire(), wire(), wire(), wire(), wire(width)
+    halt, quiet = wire(), wire()
     made = stream(
-        clk, reset(), job, job_ready, base, count, en, addr, data, read, rewind, discard, ready, word,
-        width, depth, beats,
+        clk, reset(), job, job_ready, base, count, en, addr, free, valid, data,
+        read, rewind, discard, ready, word, halt, quiet, width, depth, beats,
     )  # fmt: skip
     got: list[int] = []
-    offered, shown = 0, 0
+    asked: list[int] = []
+    offered, waiting = 0, -1
     with bench(made, clk) as b:
-        for _ in range(2000):
+        for _ in range(4000):
             if len(got) == len(want):
                 break
             job.next = int(offered < len(jobs))
             if offered < len(jobs):
                 base.next, count.next = jobs[offered]
+            free.next = int(rng.integers(2))
+            valid.next = int(bool(asked) and rng.integers(2))
+            data.next = int(memory[asked.pop(0)]) if valid.next else int(rng.integers(2**16))
+            b.settle()
             wanted = len(got)
             take = bool(ready) and wanted < len(want) and bool(rng.integers(0, 3))
             read.next = int(take)
@@ -290,22 +353,56 @@ def test_stream_delivers_its_jobs_in_order(seed: int, beats: int) -> None:
                 rewind.next, discard.next = script[wanted]
             b.settle()
             accepted = bool(job) and bool(job_ready)
-            request, where = bool(en), int(addr)
+            assert waiting < 0 or (en and addr == waiting)
+            waiting = int(addr) if en and not free else -1
+            if en and free:
+                asked.append(int(addr))
             b.step()
             if take:
                 got.append(int(word))
             offered += int(accepted)
-            if request:
-                shown = int(memory[where])
-            data.next = shown
+        assert quiet
     assert got == want
 
 
+def test_a_halted_stream_takes_its_answers_and_becomes_quiet() -> None:
+    """The request that waits is held until it is taken; then nothing more is asked for."""
+    clk, job, base, count, en, addr, free, valid = wire(), wire(), wire(32), wire(32), wire(), wire(32), wire(), wire()
+    halt, quiet, ready = wire(), wire(), wire()
+    made = stream(
+        clk, reset(), job, wire(), base, count, en, addr, free, valid, wire(16),
+        wire(), wire(), wire(), ready, wire(16), halt, quiet, 16, 8, 1,
+    )  # fmt: skip
+    with bench(made, clk) as b:
+        job.next, count.next, base.next, free.next = 1, 5, 30, 1
+        b.step()
+        job.next = 0
+        b.step(2)  # two requests taken
+        free.next = 0
+        b.step()  # the third waits
+        halt.next = 1
+        b.step(3)
+        assert en and addr == 32 and not quiet
+        free.next = 1
+        b.step()
+        assert not en and not quiet
+        valid.next = 1
+        b.step(2)
+        assert not quiet
+        b.step()
+        assert quiet and not en
+
+
 def test_unshuffle_adds_the_index() -> None:
-    clk, base, index, address = wire(), wire(32), wire(16), wire(32)
-    with bench(unshuffle(clk, base, index, address), clk) as b:
+    clk, enable, base, index, address = wire(), wire(1, 1), wire(32), wire(16), wire(32)
+    with bench(unshuffle(clk, enable, base, index, address), clk) as b:
         base.next = 1000
         b.step()
         index.next, base.next = 23, 5
+        b.step(2)
+        enable.next = 0
         b.step(3)
+        assert int(address) == 0
+        enable.next = 1
+        b.step()
         assert int(address) == 1000 + 23  # the index comes one edge after its base

@@ -21,11 +21,11 @@ LATENCY = 4
 def run(
     cases: Sequence[tuple[int, int, int, int]], zero: int = 0, clamp: tuple[int, int] = (-128, 127), bits: int = 32
 ) -> list[int]:
-    """Cases (result, bias, multiplier, shift), one an edge, to codes."""
+    """Cases (result, bias, multiplier, shift), one an edge that is enabled, to codes."""
     ports = {"result": bits, "bias": 32, "multiplier": 24, "shift": 6, "plane": 2, "zero": 8, "low": 8, "high": 8}
     signals = {name: wire(width) for name, width in ports.items()}
-    clk, octet = wire(), wire(8)
-    bench = Bench(requantizer(clk=clk, raw=wire(), octet=octet, bits=bits, **signals), clk)
+    clk, enable, octet = wire(), wire(1, 1), wire(8)
+    bench = Bench(requantizer(clk=clk, enable=enable, raw=wire(), octet=octet, bits=bits, **signals), clk)
     codes = []
     try:
         for name, value in (("zero", zero), ("low", clamp[0]), ("high", clamp[1])):
@@ -34,6 +34,10 @@ def run(
             for stage, name in enumerate(("result", "bias", "multiplier", "shift")):
                 inside = 0 <= edge - stage < len(cases)
                 signals[name].next = packed([cases[edge - stage][stage]], ports[name]) if inside else 1
+            if edge % 5 == 3:  # everything stands still, whatever the operands
+                enable.next = 0
+                bench.step()
+                enable.next = 1
             bench.step()
             codes.append(int(octet) - 128)
     finally:
@@ -103,7 +107,8 @@ def test_raw_planes(acc: int, bits: int) -> None:
     clk, octet, result, bias, plane = wire(), wire(8), wire(bits), wire(32), wire(2)
     multiplier, shift, zero, low, high = wire(24, 2**23), wire(6, 1), wire(8, 3), wire(8, 100), wire(8, 101)
     bench = Bench(
-        requantizer(clk, result, bias, multiplier, shift, wire(1, 1), plane, zero, low, high, octet, bits), clk
+        requantizer(clk, wire(1, 1), result, bias, multiplier, shift, wire(1, 1), plane, zero, low, high, octet, bits),
+        clk,
     )
     got = []
     try:
