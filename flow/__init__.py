@@ -23,6 +23,7 @@ The files, in the order data takes:
     pieces.py      layers in pieces, all of them or a sample of their tiles
     workers.py     processes here, or a Dask cluster, that simulate pieces; what is kept of a run that is stopped
     cosim.py       samples through the RTL, compared with the reference
+    onchip/        the whole network by one start: chain, maps, descriptors, run
     verdict.py     ONNX Runtime as the judge (host.py: its sessions)
     diagnosis.py   why a verdict is "fail" (localize.py: bit column, cycle and hardware block in the RTL)
     artefacts.py   the output folder

@@ -237,15 +237,28 @@ def port_tables() -> dict[str, list[Port]]:
     return found
 
 
-@pytest.mark.parametrize("kind", PE_KINDS)
-@pytest.mark.parametrize(("rows", "columns", "drain"), [(4, 4, 4), (3, 5, 2)])
-def test_the_port_tables_are_the_hardwares(kind: str, rows: int, columns: int, drain: int) -> None:
+CONFIGS = (
+    *(
+        ArrayConfig(rows, columns, kind, drain=drain)
+        for kind in PE_KINDS
+        for rows, columns, drain in [(4, 4, 4), (3, 5, 2)]
+    ),
+    ArrayConfig(4, 5, drain=2, map_words=96),
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_the_port_tables_are_the_hardwares(config: ArrayConfig) -> None:
     """Every module of the Verilog has a table with its ports, their directions and widths, and no others."""
-    config = ArrayConfig(rows, columns, kind, drain=drain)
     tables = port_tables()
-    names = {"rows": rows, "columns": columns, "lanes": config.lanes, "step": config.step, "beats": config.beats}
+    names = {name: getattr(config, name) for name in ("rows", "columns", "lanes", "step", "beats")}
+    names["line_bits"] = (config.map_words // config.rows - 1).bit_length()
     for module in modules(config).values():
         table = {name: (way, width) for name, way, width in tables[module.function]}
+        if not config.map_words:
+            table = {
+                name: entry for name, entry in table.items() if not name.startswith("entry_") or "guard" in module.name
+            }
         ways = dict.fromkeys(module.inputs, "in") | dict.fromkeys(module.outputs, "out")
         assert {name: way for name, (way, _) in table.items()} == ways, module.name
         own = {name: value for name, value in module.arguments.items() if isinstance(value, int)}
@@ -257,7 +270,7 @@ def test_the_port_tables_are_the_hardwares(kind: str, rows: int, columns: int, d
 
 
 def test_every_block_has_a_table() -> None:
-    written = {module.function for kind in PE_KINDS for module in modules(ArrayConfig(4, 4, kind)).values()}
+    written = {module.function for config in CONFIGS for module in modules(config).values()}
     assert set(port_tables()) == written
 
 

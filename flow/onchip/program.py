@@ -56,7 +56,7 @@ class OnChip:
     """A network on chip, ready to run: memories uint8 [words, bytes], all descriptors in order.
 
     `activations` says how the inputs are put into the activation memory, `regions` how to read the output memory.
-    `ideal_cycles` are those of the bit columns alone, by step.
+    `ideal_cycles` are those of the bit columns alone, by step; `ends` how many descriptors are done after it.
     """
 
     config: ArrayConfig
@@ -66,6 +66,7 @@ class OnChip:
     regions: tuple[Region, ...]
     output_words: int
     ideal_cycles: tuple[int, ...]
+    ends: tuple[int, ...]
 
     @property
     def descriptors(self) -> int:
@@ -123,7 +124,7 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
             f"the feature maps need {words(made):,} words of 8 bytes, but the memory has {config.map_words:,}; "
             "give a larger --on-chip memory"
         )
-    images, ideal = _Images(config), []
+    images, ideal, ends = _Images(config), [], []
     for held in chain.inputs:
         _load(images, made[held.tensor])
     settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
@@ -139,6 +140,7 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
             _post(images, made, number, step, waits, shown)
             ideal.append(0)
         makers[output] = number
+        ends.append(images.used["descriptor"])
     widths = {
         "descriptor": config.descriptor_bits // 8, "weight": config.weight_bits // 8,
         "metadata": config.metadata_bits // 8, "parameter": config.lanes * 8, "index": config.lanes * 2,
@@ -147,7 +149,9 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     memories = images.memories(widths)
     if len(memories["descriptor"]) >= 1 << 16:
         raise FlowError("the network needs more than 65,535 descriptors; use a larger array or deeper buffers")
-    return OnChip(config, chain, made, memories, tuple(images.regions), max(1, images.output_words), tuple(ideal))
+    return OnChip(
+        config, chain, made, memories, tuple(images.regions), max(1, images.output_words), tuple(ideal), tuple(ends)
+    )
 
 
 # -------------------------------------------------------------------------------- fields

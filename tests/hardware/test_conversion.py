@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import flow.hardware
+import flow.hardware.maps
 from flow.engines import Device
 from flow.hardware import hierarchy
 from flow.hardware.config import PE_KINDS, ArrayConfig
@@ -25,8 +26,9 @@ TINY: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_dept
 def block_names() -> list[str]:
     """The functions of flow.hardware that are blocks, in the order of their files."""
     names = []
-    for info in pkgutil.iter_modules(flow.hardware.__path__):
-        module = importlib.import_module(f"flow.hardware.{info.name}")
+    paths = {"flow.hardware": flow.hardware.__path__, "flow.hardware.maps": flow.hardware.maps.__path__}
+    for where in [f"{package}.{info.name}" for package, path in paths.items() for info in pkgutil.iter_modules(path)]:
+        module = importlib.import_module(where)
         blocks = [value for value in vars(module).values() if isinstance(value, hierarchy.block)]
         names += [block.func.__name__ for block in blocks if block.func.__module__ == module.__name__]
     return names
@@ -34,8 +36,10 @@ def block_names() -> list[str]:
 
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Device]:
-    """A 2x3 accelerator of either element, emitted, with two lanes."""
-    return {kind: emit(ArrayConfig(2, 3, kind, **TINY, drain=2), tmp_path_factory.mktemp(kind)) for kind in PE_KINDS}
+    """A 2x3 accelerator of either element, emitted, with two lanes, and one with feature maps."""
+    configs = {kind: ArrayConfig(2, 3, kind, **TINY, drain=2) for kind in PE_KINDS}
+    configs["maps"] = configs["bitvert"].with_maps(24)
+    return {name: emit(config, tmp_path_factory.mktemp(name)) for name, config in configs.items()}
 
 
 def test_blocks_are_found() -> None:

@@ -1,0 +1,114 @@
+"""A whole network on chip, step by step: cycles from the RTL, utilization, and what the layer-by-layer array takes.
+
+    python -m bench.on_chip MODEL.onnx [--array RxC] [--preset NAME | --bits B] [--calibration FILE] [--samples K]
+
+The cycles of a step are those of a run up to its last descriptor less those of a run up to the step before, so
+loading, waiting and draining count. `outside` are the cycles of the layer alone with windows from the host, by the
+cycle model: for a depthwise convolution the paper's mapping, one channel at a time. `--samples K` runs K samples whole
+and gives seconds and cycles a second.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from flow import engines, importer
+from flow.compress import Compressed, pruning
+from flow.cycles import layer_cycles
+from flow.engines.base import Simulator
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit
+from flow.inputs import compress_network, evaluation, import_network
+from flow.onchip.chain import Step, chain
+from flow.onchip.program import OnChip, assemble, needed_words
+from flow.onchip.run import ChainRun, cosimulate, cycle_limit, judge, passes
+from flow.progress import silent
+from flow.schedule import schedule
+
+
+def step_cycles(onchip: OnChip, simulator: Simulator, run: ChainRun) -> list[int]:
+    """Cycles of the inputs, and of every step: what each adds to a run that ends with it."""
+    memories = {**onchip.memories, "activation": run.memories["activation"]}
+    until = [
+        simulator.run(memories, 0, end, {"output": onchip.output_words}, cycle_limit(onchip)).cycles
+        for end in (len(onchip.chain.inputs), *onchip.ends)
+    ]
+    return [int(cycles) for cycles in np.diff([0, *until])]
+
+
+def table(onchip: OnChip, compressed: Compressed, cycles: Sequence[int]) -> Table:
+    config = onchip.config
+    outside = schedule(compressed.encoded, compressed.network.layers, replace(config, map_words=0))
+    alone = {scheduled.layer.name: layer_cycles(scheduled, config) for scheduled in outside.layers}
+    made = Table(box=None, pad_edge=False)
+    for head in ("step", "what", "inputs", "cycles", "bit columns", "util. %", "MACs/cycle", "outside"):
+        made.add_column(head, justify="left" if head in ("step", "what") else "right")
+    made.add_row("load the input", "", "", f"{cycles[0]:,}", "", "", "", "")
+    for step, taken, ideal in zip(onchip.chain.steps, cycles[1:], onchip.ideal_cycles, strict=True):
+        if isinstance(step, Step):
+            layer = step.layer
+            what = f"{layer.op}{f' in {layer.groups} groups' if layer.groups > 1 else ''}"
+            made.add_row(
+                layer.name, what, str(step.source.shape[0]), f"{taken:,}", f"{ideal:,}", f"{100 * ideal / taken:.1f}",
+                f"{layer.macs / taken:,.1f}", f"{alone[layer.name]:,}",
+            )  # fmt: skip
+        else:
+            made.add_row(step.name, step.kind, str(step.input_shapes[0][0]), f"{taken:,}", "", "", "", "")
+    return made
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--array", default="16x32", metavar="ROWSxCOLUMNS")
+@click.option("--preset")
+@click.option("--bits", type=float)
+@click.option("--calibration", type=click.Path(path_type=Path))
+@click.option("--evaluate", type=click.Path(path_type=Path))
+@click.option("--samples", "count", type=int, default=1)
+@click.option("--processes", type=int, default=1)
+def main(
+    model: Path, array: str, preset: str | None, bits: float | None, calibration: Path | None, evaluate: Path | None,
+    count: int, processes: int,
+) -> None:  # fmt: skip
+    """Print the table."""
+    rows, columns = map(int, array.split("x"))
+    taken = import_network(importer.load(model), model, calibration, [])
+    given = evaluation(taken.network, model, evaluate, count, []).first(count)
+    chosen = pruning(preset, bits=bits)
+    _, compressed = compress_network(taken, chosen, columns, given, silent, [])
+    network = compressed.network
+    linked = chain(network)
+    config = ArrayConfig(rows, columns).with_maps(needed_words(linked, rows))
+    encoded = dict(zip((layer.name for layer in network.layers), compressed.encoded, strict=True))
+    onchip = assemble(linked, encoded, config)
+    engine, _ = engines.select("verilator")
+    with tempfile.TemporaryDirectory() as folder:
+        (simulator,) = engines.open_all(engine, [emit(config, Path(folder))], lambda: None)
+        begin = time.perf_counter()
+        runs = cosimulate(network, onchip, simulator, given, processes)
+        seconds = time.perf_counter() - begin
+        Console(highlight=False, width=150).print(table(onchip, compressed, step_cycles(onchip, simulator, runs[0])))
+    verdicts = judge(network, onchip, runs)
+    cycles = runs[0].cycles
+    click.echo(
+        f"{model.name}, {array}, {8 * config.map_words / 1024:,.1f} KiB of maps: {cycles:,} cycles, "
+        f"{100 * sum(onchip.ideal_cycles) / cycles:.1f} % utilization, {'pass' if passes(verdicts, runs) else 'fail'}; "
+        f"{count} samples in {seconds:.1f} s, {count * cycles / seconds:,.0f} cycles a second."
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except (FlowError, click.ClickException) as error:
+        raise SystemExit(f"error: {error}") from None
