@@ -81,12 +81,17 @@ def expected_rows(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[Any]:
     return _finished(layer, reference.accumulate(layer, codes))
 
 
-def expected_words(scheduled: LayerSchedule, codes: NDArray[np.int8], config: ArrayConfig) -> Bytes:
-    """The whole output memory after a layer; the array's rows without a window read activation memory 0."""
+def expected_words(
+    scheduled: LayerSchedule, codes: NDArray[np.int8], config: ArrayConfig, rows: NDArray[Any] | None = None
+) -> Bytes:
+    """The whole output memory after a layer; the array's rows without a window read activation memory 0.
+
+    `rows` are the `expected_rows`, where they are known.
+    """
     layer = scheduled.layer
     zeros = reference.folded_bias(layer) - 128 * layer.weights.sum(axis=1, dtype=np.int64)
     idle = _finished(layer, (zeros & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
-    return output_words(scheduled, expected_rows(layer, codes), idle, config)
+    return output_words(scheduled, expected_rows(layer, codes) if rows is None else rows, idle, config)
 
 
 def _finished(layer: ArrayLayer, acc: NDArray[np.int32]) -> NDArray[Any]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -135,10 +137,20 @@ def _span(groups: Int8, valid: Bool) -> tuple[NDArray[np.int32], NDArray[np.int3
     return np.where(empty, 0, low), np.where(empty, 0, high)
 
 
-def _chunks(groups: Int8, valid: Bool | None) -> Iterator[tuple[Int8, Bool]]:
-    for start in range(0, groups.shape[0], CHUNK):
-        part = groups[start : start + CHUNK]
-        yield part, np.ones(part.shape, np.bool_) if valid is None else valid[start : start + CHUNK]
+def _in_chunks(
+    method: Callable[[Int8, Bool, int], EncodedGroups], groups: Int8, columns_pruned: int, valid: Bool | None
+) -> EncodedGroups:
+    """All groups by a method that takes `CHUNK` at a time; several at once, for NumPy lets threads run."""
+    usable = _everything(groups, valid)
+    starts = range(0, groups.shape[0], CHUNK)
+
+    def one(start: int) -> EncodedGroups:
+        return method(groups[start : start + CHUNK], usable[start : start + CHUNK], columns_pruned)
+
+    if len(starts) < 2:
+        return _joined(columns_pruned, [one(start) for start in starts])
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return _joined(columns_pruned, list(pool.map(one, starts)))
 
 
 def _joined(columns_pruned: int, parts: list[EncodedGroups]) -> EncodedGroups:
@@ -191,18 +203,17 @@ def rounded_averaging(groups: Int8, columns_pruned: int, valid: Bool | None = No
         most = BBS.max_redundant(columns_pruned)
         found = kernels.average(groups, _everything(groups, valid), columns_pruned, most, BBS.constant_max)
         return EncodedGroups(columns_pruned, *found)
-    parts = [_average_chunk(part, mask, columns_pruned) for part, mask in _chunks(groups, valid)]
-    return _joined(columns_pruned, parts)
+    return _in_chunks(_average_chunk, groups, columns_pruned, valid)
 
 
 def _shift_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
     grid = candidates(columns_pruned, drop_contained=False)
     errors = _histogram(groups, valid) @ grid.errors
     low, high = _span(groups, valid)
-    d = grid.d.astype(np.int32)
+    d, where = np.unique(grid.d.astype(np.int32), return_inverse=True)
     shifted_low = np.clip(low[:, None] - d, BBS.weight_min, BBS.weight_max)
     shifted_high = np.clip(high[:, None] - d, BBS.weight_min, BBS.weight_max)
-    r = _redundant(shifted_low, shifted_high, columns_pruned)
+    r = _redundant(shifted_low, shifted_high, columns_pruned)[:, where]
     errors[r != grid.r] = np.inf
     return _nearest(groups, valid, grid, errors.argmin(axis=1))
 
@@ -215,8 +226,7 @@ def zero_point_shifting(groups: Int8, columns_pruned: int, valid: Bool | None = 
     Raises FlowError for N outside 0..6.
     """
     check_columns_pruned(columns_pruned)
-    parts = [_shift_chunk(part, mask, columns_pruned) for part, mask in _chunks(groups, valid)]
-    return _joined(columns_pruned, parts)
+    return _in_chunks(_shift_chunk, groups, columns_pruned, valid)
 
 
 def _optimal_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
@@ -246,8 +256,7 @@ def optimal(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> Enc
     check_columns_pruned(columns_pruned)
     if kernels := _kernels(groups):
         return _optimal_compiled(groups, _everything(groups, valid), columns_pruned, kernels)
-    parts = [_optimal_chunk(part, mask, columns_pruned) for part, mask in _chunks(groups, valid)]
-    return _joined(columns_pruned, parts)
+    return _in_chunks(_optimal_chunk, groups, columns_pruned, valid)
 
 
 METHODS: dict[str, Method] = {

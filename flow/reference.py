@@ -67,9 +67,8 @@ def folded_bias(layer: ArrayLayer, weights: NDArray[np.int8] | None = None) -> N
 
 def check_accumulator(layer: ArrayLayer) -> None:
     """Prove from the weights that no input overflows 32 bits; FlowError naming the channel otherwise."""
-    weights = layer.weights.astype(np.int64)
-    positive = np.maximum(weights, 0).sum(axis=1)
-    negative = np.minimum(weights, 0).sum(axis=1)
+    positive = np.maximum(layer.weights, 0).sum(axis=1, dtype=np.int64)
+    negative = np.minimum(layer.weights, 0).sum(axis=1, dtype=np.int64)
     bias = folded_bias(layer)
     highest = bias + positive * INT8_MAX + negative * INT8_MIN
     lowest = bias + positive * INT8_MIN + negative * INT8_MAX
@@ -90,9 +89,10 @@ def accumulate(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int32]:
     check_accumulator(layer)
     columns = windows(layer, codes)
     weights = layer.weights.reshape(layer.groups, -1, layer.reduction)
-    # Every partial sum is an integer below reduction * 2**14, so a float type with that many mantissa bits
+    # Every partial sum is an integer of at most 128 * sum(|w|), so a float type with that many mantissa bits
     # is exact, in any order of addition.
-    exact = np.float32 if layer.reduction < 2 ** (24 - 14) else np.float64
+    largest = -INT8_MIN * int(np.abs(layer.weights.astype(np.int16)).sum(axis=1, dtype=np.int64).max(initial=0))
+    exact = np.float32 if largest <= 2**24 else np.float64
     sums = np.matmul(columns.astype(exact), weights.astype(exact).transpose(0, 2, 1))
     rows = np.moveaxis(sums, 0, 1).reshape(columns.shape[1], layer.channels)
     acc: NDArray[np.int32] = (rows.astype(np.int64) + folded_bias(layer)).astype(np.int32)

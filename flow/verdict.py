@@ -148,7 +148,8 @@ def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
         tier1b += run.mismatches
         first = first or run.failure or (str(run.first_mismatch) if run.first_mismatch else None)
         judged = host.run(quantized, {layer.input: run.tensor})[layer.output]
-        histogram.update(lsb_differences(layer, run, judged).reshape(-1).tolist())
+        steps, counts = np.unique(lsb_differences(layer, run, judged), return_counts=True)
+        histogram.update(dict(zip(steps.tolist(), counts.tolist(), strict=True)))
         elements += run.rows.size
         simulated += run.simulated
     return LayerVerdict(

@@ -36,7 +36,6 @@ TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
     undefined=jinja2.StrictUndefined,
 )
-NEWLINE = np.frombuffer(b"\n", np.uint8)
 
 
 def hex_digits(memory: Memory) -> NDArray[np.uint8]:
@@ -45,10 +44,18 @@ def hex_digits(memory: Memory) -> NDArray[np.uint8]:
     return np.frombuffer(digits, np.uint8).reshape(len(memory), -1)
 
 
+def lines(text: NDArray[np.uint8], end: str = "") -> bytes:
+    """Rows of ASCII as lines that end in `end`."""
+    width = text.shape[1]
+    body = np.empty((len(text), width + len(end) + 1), np.uint8)
+    body[:, :width] = text
+    body[:, width:] = np.frombuffer(f"{end}\n".encode(), np.uint8)
+    return body.tobytes()
+
+
 def write_hex(path: Path, memory: Memory) -> None:
     """Write a memory as a hex file, for $readmemh and hread."""
-    ends = np.broadcast_to(NEWLINE, (len(memory), 1))
-    path.write_bytes(np.hstack([hex_digits(memory), ends]).tobytes())
+    path.write_bytes(lines(hex_digits(memory)))
 
 
 def read_hex(path: Path, size: int) -> Memory:
