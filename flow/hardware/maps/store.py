@@ -19,7 +19,8 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
     data     data[8 * rows * lanes], entry in; words[64 * rows], mask[8] out, one cycle after load
     """
     slots = -(-columns // lanes)
-    size = 1 << (slots * lanes - 1).bit_length()
+    channel_bits = max(1, (slots * lanes - 1).bit_length())
+    size = 1 << channel_bits
     width = 8 * rows
     stage = [Signal(intbv(0)[width:]) for _ in range(TILES * size)]
     bits = (TILES * size - 1).bit_length()
@@ -30,8 +31,8 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
 
     @always_comb
     def where():
-        least_free.next = filling * size
-        least_used.next = oldest * size
+        least_free.next = filling << channel_bits  # a product with a number VHDL would cut to the factor's width
+        least_used.next = oldest << channel_bits
 
     @always_comb
     def place():

@@ -1,0 +1,98 @@
+"""`bbs compile --on-chip`: what it writes, says and hands over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import flow
+from flow.cli import bbs
+from flow.errors import FlowError
+from flow.report import Report
+from tests.conftest import require_tool
+from tests.onchip.networks import Floats, feeds, residual
+from tests.test_build import require_engine
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    onnx.save(model, folder / "net.onnx")
+    np.savez(folder / "net_calibration.npz", **feeds(model, 16))  # type: ignore[arg-type]
+    return folder / "net.onnx"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    require_engine("verilator")
+    folder = tmp_path_factory.mktemp("onchip")
+    chosen = flow.pruning("moderate")
+    made = saved(residual(), folder)
+    return folder / "out", flow.compile(made, folder / "out", chosen=chosen, array=(4, 4), count=2, on_chip=True)
+
+
+def test_the_report_tells_of_both_ways(built: tuple[Path, Report]) -> None:
+    folder, report = built
+    told = report.on_chip
+    assert report.passed and told is not None
+    assert told["verdict"] == "pass" and told["samples"] == 2 and told["failure"] is None
+    assert [step["kind"] for step in told["steps"]].count("move") == 2 and len(told["steps"]) == 8
+    assert told["cycles_ideal"] == sum(step["cycles_ideal"] for step in told["steps"]) < told["cycles"]
+    assert json.loads((folder / "report.json").read_text())["on_chip"] == told
+    page = (folder / "report.html").read_text()
+    assert "The whole network on chip" in page and f"{told['cycles']:,} cycles from the input" in page
+
+
+def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:
+    folder, report = built
+    again = flow.cosim(folder, count=1)
+    assert again.passed and again.on_chip is not None and report.on_chip is not None
+    assert again.on_chip["cycles"] == report.on_chip["cycles"] and again.on_chip["samples"] == 1
+
+
+def test_a_fault_fails_on_chip_too(built: tuple[Path, Report]) -> None:
+    broken = flow.cosim(built[0], count=1, fault="pe:stuck-sign")
+    assert broken.on_chip is not None
+    assert broken.on_chip["verdict"] == "fail" and broken.on_chip["tier1_mismatches"] > 0
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "ghdl"])
+def test_the_network_is_a_layer_of_the_testbench(built: tuple[Path, Report], simulator: str, tmp_path: Path) -> None:
+    """It passes, cycle for cycle; a word that should be another fails."""
+    require_tool({"icarus": "iverilog"}.get(simulator, simulator))
+    folder = Path(shutil.copytree(built[0], tmp_path / "copy"))
+    command = ["make", "-s", "-C", str(folder / "testbench"), simulator, "LAYER=network"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "PASS" in done.stdout, done.stdout + done.stderr
+    assert built[1].on_chip is not None and f"CYCLES {built[1].on_chip['cycles']}" in done.stdout
+    expected = folder / "network" / "output.expected.hex"
+    lines = expected.read_text().splitlines()
+    lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
+    expected.write_text("\n".join(lines) + "\n")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "FAIL" in done.stdout + done.stderr
+
+
+def test_the_command_says_it(tmp_path: Path) -> None:
+    require_engine("verilator")
+    made = saved(residual(), tmp_path)
+    asked = ["compile", str(made), "-o", str(tmp_path / "out"), "--array", "4x4", "--samples", "1", "--on-chip"]
+    done = CliRunner().invoke(bbs, [*asked, "--preset", "moderate"])
+    assert done.exit_code == 0
+    told = json.loads((tmp_path / "out" / "report.json").read_text())["on_chip"]
+    assert f"On chip, the whole network by one start: {told['cycles']:,} cycles" in " ".join(done.output.split())
+
+
+def test_what_cannot_run_on_chip_is_refused_before_any_work(tmp_path: Path) -> None:
+    net = Floats()
+    made = saved(net.model((3, 5, 5), net.conv(net.node("Sigmoid", net.conv("x", 3, 8, 3)), 8, 8, 1)), tmp_path)
+    with pytest.raises(FlowError, match="Sigmoid '.*' has no place in hardware; leave out --on-chip"):
+        flow.compile(made, tmp_path / "out", array=(4, 4), on_chip=True)
+    with pytest.raises(FlowError, match="the rows must be a power of two from 2"):
+        flow.compile(made, tmp_path / "out", array=(3, 4), on_chip=True)
+    assert not (tmp_path / "out").exists()
