@@ -335,6 +335,9 @@ def read(folder: Path) -> Build:
     ):
         raise damaged
     ports = [port for port in memory_ports(config) if not port.lanes and port.name != handoff.PER_LAYER]
+    places = ("memory", handoff.WHOLE) if on_chip else ("memory",)
+    if any(f"{place}/{port.name}.hex" not in manifest["sha256"] for place in places for port in ports):
+        raise damaged
     memories, whole = (
         {port.name: read_memory(folder / place / f"{port.name}.hex", port.bytes) for port in ports} if wanted else None
         for place, wanted in (("memory", True), (handoff.WHOLE, on_chip))

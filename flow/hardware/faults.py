@@ -36,7 +36,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("dropped-handshake", r"taken0 <= \(taken0 \|\| weight_ready\)", "taken0 <= 1'b0"),
     ],
     "guard": [
-        ("too-strict", r"\(channels > \d+\)", "(channels > 1)"),
+        ("too-strict", r"\(channels > most_channels\)", "(channels > 1)"),
         ("off-by-one", r"\(steps \+ 1\)", "(steps + 3)"),
         ("swapped-operator", r"\(steps1 \* columns1\)", "(steps1 + columns1)"),
     ],
@@ -125,7 +125,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
          "assign word_ends = ((!planes) || (plane == 2))"),
     ],
     "write_back": [
-        ("stuck-0", r"assign output_valid = valid4", "assign output_valid = 0"),
+        ("stuck-0", r"output_valid = shown", "output_valid = 0"),
         ("swapped-index", r"(all_data\[8-1:0\] = )requantizer0_octet", r"\1requantizer1_octet"),
     ],
     "split": [

@@ -51,8 +51,8 @@ def right_descriptor(config: ArrayConfig) -> dict[str, int]:
 def test_guard_is_its_model(kind: str) -> None:
     """Descriptors a cycle apart, most with fields off by one, doubled or at their ends: the first error's code."""
     config = ArrayConfig(2, 5, kind, drain=3, weight_depth=32, metadata_depth=4)
-    widths = dict(DESCRIPTOR)
-    right = right_descriptor(config)
+    widths = dict(DESCRIPTOR) | {"post": 1, "entry_count": 16}
+    right = right_descriptor(config) | {"post": 0, "entry_count": 0}
     assert first_error(right, config) == "none"
     clk, start, count, valid, error = wire(), wire(), wire(16), wire(), wire(ERROR_BITS)
     fields = {name: wire(widths[name]) for name in right}

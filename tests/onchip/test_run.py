@@ -117,7 +117,7 @@ def without_mirror(onchip: OnChip) -> Any:
     from flow.schedule import pack_descriptor, unpack_fields
 
     words = onchip.memories["descriptor"].copy()
-    for number in range(len(words) - 1):
+    for number in range(onchip.ends[-2]):  # all but the last step's
         fields = unpack_fields(words[number], onchip.config.descriptor) | {"mirror": 0}
         words[number] = pack_descriptor(fields, onchip.config, "test")
     return words
