@@ -1,0 +1,17 @@
+// From a bit column through scheduler and multiplexers to the sum of the activations under its ones. Column and
+// activations are held. The activations' sum is the ones' and the zeros' together: see operands.sv and whole.sv.
+module harness (input clk, input [7:0] bits);
+  (* anyconst *) wire [63:0] x;
+  wire enable = 1;
+  wire [11:0] choice;
+  wire invert;
+  wire [10:0] ones, zeros, selected;
+  wire [10:0] total = ones + zeros;
+  column_sum dense (x, bits, ones, zeros);
+  scheduler first (.*);
+  subgroup dut (.*);
+
+  wire known;
+  later #(`SCHEDULER + `SUBGROUP, 1) edges (clk, 1'b1, 1'b1, known);
+  always @* if (known) assert (selected == ones);
+endmodule
