@@ -70,6 +70,16 @@ def test_every_format_holds_the_same_words(tmp_path: Path, width: int, depth: in
     assert all(len(word) == -(-width // 4) for _, word in pairs)
 
 
+def test_large_memories_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = np.random.default_rng(0).integers(0, 256, (100, 3), np.uint8)
+    formats.write(tmp_path, "whole", memory, 20)
+    for part in (1, 30, 150):  # a word at a time, ten, fifty
+        monkeypatch.setattr(formats, "PART", part)
+        formats.write(tmp_path, "parts", memory, 20)
+        for kind in ("hex", "coe", "mif", "npy", "bin"):
+            assert (tmp_path / f"parts.{kind}").read_bytes() == (tmp_path / f"whole.{kind}").read_bytes(), (kind, part)
+
+
 def test_layer_folders_are_plain_names() -> None:
     assert layer_folder("/features/conv.0:Ünï", 7) == "007__features_conv_0__n_"
     assert len(layer_folder("x" * 500, 12)) == 64

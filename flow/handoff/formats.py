@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from flow.engines.base import Memory
 from flow.engines.testbench import hex_digits, lines
+
+PART = 2**24  # bytes of a memory written at a time
 
 
 def write(folder: Path, name: str, memory: Memory, width: int) -> None:
@@ -20,23 +23,27 @@ def write(folder: Path, name: str, memory: Memory, width: int) -> None:
     npy   NumPy: uint8 [words, bytes per word], the least significant byte first
     bin   the same bytes and nothing else
     """
-    digits = hex_digits(memory)
-    (folder / f"{name}.hex").write_bytes(lines(digits))
-    _write_coe(folder / f"{name}.coe", digits)
-    _write_mif(folder / f"{name}.mif", digits, width)
     np.save(folder / f"{name}.npy", memory)
-    (folder / f"{name}.bin").write_bytes(memory.tobytes())
+    paths = [folder / f"{name}.{kind}" for kind in ("bin", "hex", "coe", "mif")]
+    mif_head = f"WIDTH={width};\nDEPTH={len(memory)};\nADDRESS_RADIX=HEX;\nDATA_RADIX=HEX;\nCONTENT BEGIN\n"
+    with ExitStack() as stack:
+        binary, plain, coe, mif = (stack.enter_context(path.open("wb")) for path in paths)
+        coe.write(b"memory_initialization_radix=16;\nmemory_initialization_vector=\n")
+        mif.write(mif_head.encode())
+        step = max(1, PART // memory.shape[1])
+        for first in range(0, len(memory), step):
+            part = np.ascontiguousarray(memory[first : first + step])
+            digits = hex_digits(part)
+            binary.write(part.data)
+            plain.write(lines(digits))
+            text = lines(digits, ",")
+            coe.write(text if first + len(part) < len(memory) else text[:-2] + b";\n")
+            mif.write(lines(_addressed(first, digits, -(-width // 4)), ";"))
+        mif.write(b"END;\n")
 
 
-def _write_coe(path: Path, digits: NDArray[np.uint8]) -> None:
-    body = lines(digits, ",")
-    path.write_bytes(b"memory_initialization_radix=16;\nmemory_initialization_vector=\n" + body[:-2] + b";\n")
-
-
-def _write_mif(path: Path, digits: NDArray[np.uint8], width: int) -> None:
-    addresses = np.arange(len(digits), dtype=">u4")[:, None].view(np.uint8)[:, ::-1]
+def _addressed(first: int, digits: NDArray[np.uint8], nibbles: int) -> NDArray[np.uint8]:
+    """ADDRESS : WORD, of words from address `first` on, each with its last `nibbles` digits."""
+    addresses = np.arange(first, first + len(digits), dtype=">u4")[:, None].view(np.uint8)[:, ::-1]
     separator = np.broadcast_to(np.frombuffer(b" : ", np.uint8), (len(digits), 3))
-    nibbles = -(-width // 4)
-    body = lines(np.hstack([hex_digits(addresses), separator, digits[:, -nibbles:]]), ";")
-    head = f"WIDTH={width};\nDEPTH={len(digits)};\nADDRESS_RADIX=HEX;\nDATA_RADIX=HEX;\nCONTENT BEGIN\n"
-    path.write_bytes(head.encode() + body + b"END;\n")
+    return np.hstack([hex_digits(addresses), separator, digits[:, -nibbles:]])
