@@ -338,11 +338,9 @@ def read(folder: Path) -> Build:
     places = ("memory", handoff.WHOLE) if on_chip else ("memory",)
     if any(f"{place}/{port.name}.hex" not in manifest["sha256"] for place in places for port in ports):
         raise damaged
-    memories, whole = (
-        {port.name: read_memory(folder / place / f"{port.name}.hex", port.bytes) for port in ports} if wanted else None
-        for place, wanted in (("memory", True), (handoff.WHOLE, on_chip))
+    memories, *whole = (
+        {port.name: read_memory(folder / place / f"{port.name}.hex", port.bytes) for port in ports} for place in places
     )
-    assert memories is not None
     given = load(folder / "vectors" / "samples.npz", pruned.model, "stored")
     return Build(
         config,
@@ -351,7 +349,7 @@ def read(folder: Path) -> Build:
         memories,
         replace(given, source=source),
         chosen,
-        whole,
+        whole[0] if whole else None,
     )
 
 

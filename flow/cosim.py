@@ -240,7 +240,7 @@ def cosimulate(
         def work(number: int) -> SampleRun:
             return run_sample(network, plan, simulator, samples.one(number), sessions, pieces.map, advance)
 
-        return list(_all(pool, pieces, work, range(samples.count)))
+        return run_all((pool, pieces), work, range(samples.count))
 
 
 def run_dense(
@@ -261,14 +261,17 @@ def run_dense(
             run = run_layer(scheduled, program, simulator, earlier.tensor, made, pieces.map, advance)
             return run.layer.name, run
 
-        return dict(_all(pool, pieces, work, chosen))
+        return dict(run_all((pool, pieces), work, chosen))
 
 
-def _all(pool: Executor, pieces: Executor, work: Callable[[T], R], jobs: Iterable[T]) -> list[R]:
-    """The jobs' results; when one fails, or the user ends it, those that have not begun are dropped."""
+def run_all(pools: Sequence[Executor], work: Callable[[T], R], jobs: Iterable[T]) -> list[R]:
+    """The jobs' results, from the first pool; the others are those they use.
+
+    When one fails, or the user ends it, those that have not begun are dropped, in all pools.
+    """
     try:
-        return list(pool.map(work, jobs))
+        return list(pools[0].map(work, jobs))
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        pieces.shutdown(wait=False, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
         raise

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx
@@ -242,16 +242,37 @@ def measure(
     )  # fmt: skip
 
 
-def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:
-    """The verdict: tiers 1a and 1b equal, tier 2 at most 1 LSB on at most 1e-4 of the elements, same answers.
+class Judged(Protocol):
+    """What tiers 1 and 2 say of a part of the network."""
 
-    Of the elements that were simulated; whether any were is not looked at.
+    @property
+    def elements(self) -> int: ...
+
+    @property
+    def tier1_mismatches(self) -> int: ...
+
+    @property
+    def tier2_mismatches(self) -> int: ...
+
+    @property
+    def tier2_max_lsb(self) -> int: ...
+
+
+def agree(parts: Sequence[Judged]) -> bool:
+    """Tier 1 equal, tier 2 at most 1 LSB on at most 1e-4 of the elements of all parts.
+
     One element may differ in tier 2 however few there are: float32 near a tie is a matter of chance.
     """
-    elements = sum(layer.elements for layer in layers)
-    differing = sum(layer.tier2_mismatches for layer in layers)
-    return (
-        all(layer.tier1_mismatches == 0 and layer.tier2_max_lsb <= TIER2_LSB for layer in layers)
-        and differing <= max(1, TIER2_SHARE * elements)
-        and accuracy.rtl == accuracy.pruned_simulated
+    elements = sum(part.elements for part in parts)
+    differing = sum(part.tier2_mismatches for part in parts)
+    return all(part.tier1_mismatches == 0 and part.tier2_max_lsb <= TIER2_LSB for part in parts) and differing <= max(
+        1, TIER2_SHARE * elements
     )
+
+
+def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:
+    """The verdict: all layers agree, and RTL and pruned network give the same answers.
+
+    Of the elements that were simulated; whether any were is not looked at.
+    """
+    return agree(layers) and accuracy.rtl == accuracy.pruned_simulated

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
-from flow.hardware.maps.fields import TAPS, WALK
+from flow.hardware.maps.fields import TAPS, WALK, place
 
 PE_KINDS: Final = ("bitvert", "dense")
 SUBGROUP: Final = 8  # activations one sub-group of a PE sees
@@ -87,12 +87,7 @@ def error_code(name: str) -> int:
 
 def descriptor_slice(name: str) -> tuple[int, int]:
     """(end, begin) bit positions of a descriptor field, as MyHDL slices want them."""
-    begin = 0
-    for field, width in (*DESCRIPTOR, *MAP_DESCRIPTOR):
-        if field == name:
-            return begin + width, begin
-        begin += width
-    raise KeyError(name)
+    return place((*DESCRIPTOR, *MAP_DESCRIPTOR), name)
 
 
 DEEPEST = 2**16  # words of a buffer

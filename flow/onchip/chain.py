@@ -139,10 +139,10 @@ def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Qu
         raise OffChipError(
             f"layer '{layer.name}' multiplies a tensor of {len(shape)} axes, and maps have rows of channels"
         )
-    return Held(name, _as_map(shape, product, layer.name), quantization, shape, product and len(shape) == 2)
+    return Held(name, as_map(shape, product, layer.name), quantization, shape, product and len(shape) == 2)
 
 
-def _as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
+def as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
     """[channels, height, width] of one sample's shape; `rows`: the channels are the last axis."""
     if rows:
         return (shape[-1], 1, int(np.prod(shape[:-1], dtype=np.int64)))

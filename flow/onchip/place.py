@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flow.errors import FlowError
+from flow.hardware.config import SUBGROUP
 from flow.hardware.maps.fields import ADDRESS
 from flow.onchip.chain import Chain, Step
 from flow.onchip.post import Shape
 
-OCTET = 8
+OCTET = SUBGROUP
 
 
 @dataclass(frozen=True)

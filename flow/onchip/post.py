@@ -19,10 +19,9 @@ from flow import reference
 from flow.errors import FlowError
 from flow.hardware.config import FACTOR_BITS
 from flow.network import Quantization, Window
+from flow.schedule import OFFSET
 
-OFFSET = 128
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
-MAX_SHIFT = 57
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -67,7 +66,7 @@ class PostOp:
     def _scaled(self) -> tuple[tuple[int, int], int]:
         """The factors of an addition and the bits they are scaled by."""
         ratios = [float(q.scale) / float(self.output_quantization.scale) for q in self.input_quantizations]
-        bits = MAX_SHIFT - UNIT[1]
+        bits = reference.MAX_SHIFT - UNIT[1]
         while bits and max(round(ratio * 2.0**bits) for ratio in ratios) >= 1 << FACTOR_BITS:
             bits -= 1
         low, high = (round(ratio * 2.0**bits) for ratio in ratios)
@@ -158,5 +157,5 @@ def zero_code(op: PostOp) -> int:
 
 
 def whole_map(op: PostOp) -> bool:
-    """Whether one window covers the whole map: global pooling."""
+    """Whether there is one window, as in global pooling."""
     return op.kind in ("average", "maximum") and op.output_shape[1:] == (1, 1) and not any(op.window.pads)

@@ -14,12 +14,13 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, ENTRY_BITS
 from flow.network import Window
 from flow.onchip import post
-from flow.onchip.chain import POINT, Chain, Step
+from flow.onchip.chain import POINT, Chain, Step, as_map
 from flow.onchip.place import OCTET, Place, places, plane_words, words
-from flow.onchip.post import OFFSET, PostOp, Requantization, Shape
+from flow.onchip.post import PostOp, Requantization, Shape
 from flow.onchip.unroll import Part, parts
 from flow.reference import check_accumulator
 from flow.schedule import (
+    OFFSET,
     Block,
     Bytes,
     LayerSchedule,
@@ -122,7 +123,7 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     if words(made) > config.map_words:
         raise FlowError(
             f"the feature maps need {words(made):,} words of 8 bytes, but the memory has {config.map_words:,}; "
-            "give a larger --on-chip memory"
+            "build the array with as many"
         )
     images, ideal, ends = _Images(config), [], []
     for held in chain.inputs:
@@ -238,7 +239,7 @@ def _layer(
     layer, config = step.layer, images.config
     check_accumulator(layer)
     target, ideal = made.get(layer.output), 0
-    output = chain.held[layer.output].shape if layer.output_quantization else _shape(layer.output_shape, layer.window)
+    output = result_shape(chain, step)
     for part in parts(step, encoded, output, config):
         check_width(part.layer, config)
         blocks = tuple(channel_blocks(part.layer, part.columns_pruned, config))
@@ -297,11 +298,12 @@ def _walks(
     return fields
 
 
-def _shape(shape: tuple[int, ...], window: Window | None) -> tuple[int, int, int]:
-    """The map of a layer whose results stay sums."""
-    if window is None:
-        return (shape[-1], 1, int(np.prod(shape[:-1], dtype=np.int64)))
-    return (shape[0], 1, shape[1]) if len(shape) == 2 else (shape[0], shape[1], shape[2])
+def result_shape(chain: Chain, step: Step) -> Shape:
+    """The map of a layer's results, also of those that stay sums and are held nowhere."""
+    layer = step.layer
+    if layer.output_quantization:
+        return chain.held[layer.output].shape
+    return as_map(layer.output_shape, layer.window is None, layer.name)
 
 
 def _load(images: _Images, place: Place) -> None:
@@ -468,21 +470,19 @@ def results(onchip: OnChip, memory: Bytes) -> dict[int, NDArray[np.int8] | NDArr
     for region in onchip.regions:
         step, image = onchip.chain.steps[region.step], memory[region.base : region.base + region.words]
         if isinstance(step, Step):
-            assert region.part is not None and region.scheduled is not None
-            _gather(made, region, step, image, onchip.config)
+            _gather(made, region, step, image, onchip)
         else:
             _gather_post(made, region, step, image, onchip.config)
     return made
 
 
 def _gather(
-    made: dict[int, NDArray[np.int8] | NDArray[np.int32]], region: Region, step: Step, image: Bytes, config: ArrayConfig
+    made: dict[int, NDArray[np.int8] | NDArray[np.int32]], region: Region, step: Step, image: Bytes, onchip: OnChip
 ) -> None:
-    part, layer = region.part, step.layer
+    part = region.part
     assert part is not None and region.scheduled is not None
-    rows = output_rows(region.scheduled, image, config)
-    shape = _shape(layer.output_shape, layer.window)
-    whole = made.setdefault(region.step, np.zeros(shape, rows.dtype))
+    rows = output_rows(region.scheduled, image, onchip.config)
+    whole = made.setdefault(region.step, np.zeros(result_shape(onchip.chain, step), rows.dtype))
     for number, (c, dy, dx) in enumerate(zip(part.channel, part.dy, part.dx, strict=True)):
         cells = rows[:, number].reshape(part.grid)
         there = whole[c, dy :: part.unroll[0], dx :: part.unroll[1]]

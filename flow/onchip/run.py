@@ -13,16 +13,16 @@ import onnx
 from numpy.typing import NDArray
 
 from flow import host, importer
-from flow.cosim import LayerRun, expected_rows, output_tensor
+from flow.cosim import LayerRun, expected_rows, output_tensor, run_all
 from flow.engines.base import DeviceError, Memory, Simulator
 from flow.network import ArrayLayer, Network, Quantization
 from flow.onchip import post
 from flow.onchip.chain import Held, Step
 from flow.onchip.post import PostOp
-from flow.onchip.program import OnChip, activations, results
+from flow.onchip.program import OnChip, activations, result_shape, results
 from flow.progress import Advance, ignore
 from flow.samples import Samples
-from flow.verdict import TIER2_LSB, TIER2_SHARE, judge_layer
+from flow.verdict import agree, judge_layer
 
 Tensor = NDArray[Any]
 
@@ -78,7 +78,7 @@ def cosimulate(
         return done
 
     with ThreadPoolExecutor(parallel) as pool:
-        return list(pool.map(one, range(samples.count)))
+        return run_all((pool,), one, range(samples.count))
 
 
 def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[str, Tensor]) -> ChainRun:
@@ -206,14 +206,8 @@ def _model(network: Network, op: PostOp) -> onnx.ModelProto:
 
 
 def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
-    """Tier 1 equal, tier 2 at most 1 LSB on at most 1e-4 of the elements (or one), as for layers by themselves."""
-    elements = sum(verdict.elements for verdict in verdicts)
-    differing = sum(verdict.tier2_mismatches for verdict in verdicts)
-    return (
-        all(run.failure is None for run in runs)
-        and all(verdict.tier1_mismatches == 0 and verdict.tier2_max_lsb <= TIER2_LSB for verdict in verdicts)
-        and differing <= max(1, TIER2_SHARE * elements)
-    )
+    """All runs have ended, and all steps agree as layers by themselves have to."""
+    return all(run.failure is None for run in runs) and agree(verdicts)
 
 
 def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> dict[str, Any]:
@@ -242,14 +236,9 @@ def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict
     maps, made = dict(inputs), dict[int, Tensor]()
     for number, step in enumerate(onchip.chain.steps):
         if isinstance(step, Step):
-            layer = step.layer
-            rows = expected_rows(layer, layer_input(layer, maps[step.source.tensor]))
-            shape = (
-                onchip.chain.held[layer.output].shape if layer.output_quantization else (layer.channels, 1, len(rows))
-            )
-            made[number] = np.ascontiguousarray(rows.T).reshape(shape)
-            maps[layer.output] = made[number]
+            rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
+            made[number] = np.ascontiguousarray(rows.T).reshape(result_shape(onchip.chain, step))
         else:
             made[number] = post.run(step, tuple(maps[name] for name in step.inputs))
-            maps[step.output] = made[number]
+        maps[step.output] = made[number]
     return made

@@ -61,10 +61,9 @@ def parts(step: Step, encoded: EncodedLayer, output: Shape, config: ArrayConfig)
     per_group = kernel.shape[3]
     if layer.groups == 1 and per_group % OCTET == 0 and not (step.source.flat and kernel.shape[1:3] != (1, 1)):
         none = np.zeros(layer.channels, np.int64)
-        columns = encoded.columns_pruned if config.pe == "bitvert" else none
         yield Part(
-            _positions(layer, layer.weights, output[1] * output[2]), encoded, columns, 0, per_group // OCTET, window,
-            output[1:], (1, 1), np.arange(layer.channels), none, none,
+            _positions(layer, layer.weights, output[1] * output[2]), encoded, encoded.columns_pruned, 0,
+            per_group // OCTET, window, output[1:], (1, 1), np.arange(layer.channels), none, none,
         )  # fmt: skip
         return
     together = next(n for n in range(1, layer.groups + 1) if n * per_group % OCTET == 0 or n == layer.groups)

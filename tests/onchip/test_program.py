@@ -30,18 +30,26 @@ def field_word(fields: dict[str, int]) -> int:
     return word
 
 
-@pytest.mark.parametrize(("height", "width"), [(5, 7), (4, 4), (3, 9), (1, 6)])
-@pytest.mark.parametrize(
-    ("kernel", "stride", "pad", "dilation"), [(3, 1, 1, 1), (3, 2, 1, 1), (1, 2, 0, 1), (2, 1, 1, 2)]
-)
-@pytest.mark.parametrize("first", [0, 3])
+def windows(size: tuple[int, int], kernel: int, stride: int, pad: int, dilation: int) -> list[int]:
+    """Rows and columns of a convolution's output."""
+    return [(extent + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for extent in size]
+
+
+WALKS = [
+    (height, width, *shape, first)
+    for height, width in [(5, 7), (4, 4), (3, 9), (1, 6)]
+    for shape in [(3, 1, 1, 1), (3, 2, 1, 1), (1, 2, 0, 1), (2, 1, 1, 2)]
+    for first in (0, 3)
+    if first < np.prod(windows((height, width), *shape))
+]
+
+
+@pytest.mark.parametrize(("height", "width", "kernel", "stride", "pad", "dilation", "first"), WALKS)
 def test_every_tap_of_every_window(
     height: int, width: int, kernel: int, stride: int, pad: int, dilation: int, first: int
 ) -> None:
     """The walker's addresses and padding are those of the convolution, from any window on."""
-    grid = [(size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for size in (height, width)]
-    if min(grid) < 1 or first >= grid[0] * grid[1]:
-        return
+    grid = windows((height, width), kernel, stride, pad, dilation)
     base, plane, octets = 11, height * width | 1, 2
     count = grid[0] * grid[1] - first
     over = walk(base, width, grid[1], (stride, stride), (-pad, -pad), first, count, (height, width), ROWS)

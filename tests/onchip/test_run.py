@@ -16,6 +16,7 @@ from flow.hardware.emit import emit
 from flow.network import Network
 from flow.onchip.program import OnChip
 from flow.onchip.run import ChainRun, by_reference, judge, passes, run, summary
+from flow.schedule import pack_descriptor, unpack_fields
 from tests.hardware.stalls import stalled_device
 from tests.onchip.networks import KINDS, feeds, on_chip
 from tests.test_build import require_engine
@@ -114,8 +115,6 @@ def test_only_what_is_wanted_leaves(tmp_path: Path) -> None:
 
 
 def without_mirror(onchip: OnChip) -> Any:
-    from flow.schedule import pack_descriptor, unpack_fields
-
     words = onchip.memories["descriptor"].copy()
     for number in range(onchip.ends[-2]):  # all but the last step's
         fields = unpack_fields(words[number], onchip.config.descriptor) | {"mirror": 0}
