@@ -240,6 +240,7 @@ def _drop_dead(model: onnx.ModelProto) -> None:
             needed.update(reads(node))
             kept.append(node)
     replace_nodes(model, reversed(kept))
-    initializers = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(initializers)
+    constants = model.graph.initializer
+    for index in reversed(range(len(constants))):
+        if constants[index].name not in needed:
+            del constants[index]

@@ -123,9 +123,12 @@ class Graph:
     def constant(self, name: str) -> NDArray[Any] | None:
         if name not in self.constants:
             return None
-        if name not in self.arrays:
-            self.arrays[name] = external.values(self.constants[name])
-        return self.arrays[name]
+        if name in self.arrays:
+            return self.arrays[name]
+        values = external.values(self.constants[name])
+        if values.nbytes <= external.LARGE:  # large ones are read anew: the model holds them already
+            self.arrays[name] = values
+        return values
 
     def only_consumer(self, name: str) -> onnx.NodeProto | None:
         """The one node that reads a tensor nobody else can see."""

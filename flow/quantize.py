@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper
 from flow import external, host, importer
 from flow.canonical import ARRAY_OPERATORS, canonical, prepare
 from flow.errors import FlowError, first_line
-from flow.graph import attribute
+from flow.graph import Graph, attribute
 from flow.samples import Arrays, check_samples
 
 # What the host does between two array layers with 8-bit tensors.
@@ -252,13 +252,13 @@ def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
     Returns the model in the importer's canonical form and a note for every bias that was changed.
     """
     copy = canonical(model)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copy.graph.initializer}
+    graph = Graph.of(copy)
     dequantizers = {node.output[0]: node for node in copy.graph.node if node.op_type == "DequantizeLinear"}
     nodes: list[onnx.NodeProto] = []
     notes: list[str] = []
     for node in copy.graph.node:
-        scales = _bias_scales(node, dequantizers, constants)
-        bias = None if scales is None else _real_bias(node, scales, dequantizers, constants)
+        scales = _bias_scales(node, dequantizers, graph)
+        bias = None if scales is None else _real_bias(node, scales, dequantizers, graph)
         if scales is not None and bias is not None:
             nodes.append(_quantize_bias(copy, node, bias, scales))
             notes.append(f"The bias of {node.op_type} '{node.name}' was quantized to int32.")
@@ -269,7 +269,7 @@ def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
 
 
 def _bias_scales(
-    node: onnx.NodeProto, dequantizers: Mapping[str, onnx.NodeProto], constants: Mapping[str, NDArray[Any]]
+    node: onnx.NodeProto, dequantizers: Mapping[str, onnx.NodeProto], graph: Graph
 ) -> NDArray[np.float32] | None:
     """s_x * s_w, float32 [1 or channels], of an INT8 layer with a bias; None for every other node."""
     if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or not node.input[2]:
@@ -277,7 +277,7 @@ def _bias_scales(
     data, weight = dequantizers.get(node.input[0]), dequantizers.get(node.input[1])
     if data is None or weight is None:
         return None
-    factors = [constants.get(dequantize.input[1]) for dequantize in (data, weight)]
+    factors = [graph.constant(dequantize.input[1]) for dequantize in (data, weight)]
     if factors[0] is None or factors[1] is None or factors[0].size != 1:
         return None
     with np.errstate(invalid="ignore", over="ignore"):
@@ -289,27 +289,28 @@ def _real_bias(
     node: onnx.NodeProto,
     scales: NDArray[np.float32],
     dequantizers: Mapping[str, onnx.NodeProto],
-    constants: Mapping[str, NDArray[Any]],
+    graph: Graph,
 ) -> NDArray[np.float32] | None:
     """The bias in real numbers when it must be quantized (again); None when it is right or not constant."""
     name = node.input[2]
-    if name in constants:
-        return constants[name].reshape(-1)
+    if (real := graph.constant(name)) is not None:
+        return real.reshape(-1)
     source = dequantizers.get(name)
-    if source is None or source.input[0] not in constants or source.input[1] not in constants:
+    if source is None:
         return None
-    codes, scale = constants[source.input[0]].reshape(-1), constants[source.input[1]].reshape(-1)
-    zero = constants.get(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
-    if zero is None:
+    codes, scale = graph.constant(source.input[0]), graph.constant(source.input[1])
+    zero = graph.constant(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
+    if codes is None or scale is None or zero is None:
         return None
+    codes, scale = codes.reshape(-1), scale.reshape(-1)
     if scale.size not in (1, codes.size) or zero.size not in (1, codes.size):
         return None
     alike = scale.size == scales.size or 1 in (scale.size, scales.size)
     if codes.dtype == np.int32 and alike and np.allclose(scale, scales, rtol=importer.BIAS_SCALE_TOLERANCE, atol=0):
         return None
     with np.errstate(over="ignore", invalid="ignore"):  # `_quantize_bias` refuses what comes of it
-        real: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
-    return real
+        whole: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
+    return whole
 
 
 def _quantize_bias(
