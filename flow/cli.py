@@ -50,6 +50,11 @@ log = logging.getLogger("flow")
 COUNTABLE = 1000  # more of something are shown in percent
 SECONDS_SAID = 60  # between two lines of progress where there is no terminal
 
+KEPT = {  # what an interruption leaves, by command
+    "compile": ", but what was simulated is kept: --resume goes on",
+    "cosim": ", but what was simulated is kept: --resume goes on",
+    "explore": ", but the study is kept: the same command goes on",
+}
 Command = Callable[..., None]
 
 
@@ -530,7 +535,7 @@ def main() -> None:
     except click.ClickException as error:
         _refuse(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        _refuse("interrupted; nothing was written")
+        _refuse(f"interrupted; nothing was written{KEPT.get(next(iter(sys.argv[1:]), ''), '')}")
     except OSError as error:  # no room, no permission, a name the file system does not take
         _refuse(f"{error.strerror or error}: '{str(error.filename)[:200]}'; nothing was written")
     except MemoryError:
