@@ -13,6 +13,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from flow.workers import fingerprint
 ROWS = (4, 8, 16, 32, 64)
 COLUMNS = (8, 16, 32, 64)
 WEIGHT_WORDS = (256, 512, 1024, 2048, 4096)
+USUAL = ArrayConfig()  # of the designs that are always measured
 BUDGETS = (2.5, 8.0, 0.25)  # bits per weight: from, to, step
 SENSITIVE = (0.0, 0.5, 0.05)
 BUDGET = "budget"  # among the methods: refined on calibration samples
@@ -199,7 +201,13 @@ def explore(
         "bbs-flow": fingerprint(),
     }
     with stage("try designs", trials) as advance:
-        found = _search(bench, kept, name, request, trials, advance)
+        try:
+            found = _search(bench, kept, name, request, trials, advance)
+        except _lost() as error:
+            raise FlowError(
+                f"the storage '{_without_password(url)}' was lost ({first_line(error)}); "
+                "when it is there again, the same command goes on"
+            ) from None
     _write(output, model.stem, name, url, given, found)
     return found
 
@@ -263,6 +271,16 @@ def _optuna() -> Any:
     return optuna
 
 
+def _lost() -> tuple[type[Exception], ...]:
+    """What is raised when a storage that was open cannot be reached any more."""
+    found: list[type[Exception]] = [_optuna().exceptions.StorageInternalError]
+    with suppress(ImportError):
+        import grpc
+
+        found.append(grpc.RpcError)
+    return tuple(found)
+
+
 def _search(
     bench: Bench, kept: Any, name: str, request: Mapping[str, Any], trials: int,
     advance: Advance = ignore,
@@ -273,15 +291,10 @@ def _search(
     """
     optuna = _optuna()
     directions = ["maximize" if bench.scored else "minimize", *["minimize"] * 3]
-    try:
-        study = optuna.create_study(
-            storage=kept, study_name=name, directions=directions, load_if_exists=True,
-            sampler=optuna.samplers.NSGAIISampler(population_size=POPULATION),
-        )  # fmt: skip
-    except ValueError as error:
-        raise FlowError(
-            f"the study '{name}' is of something else ({first_line(error)}); give --study another name"
-        ) from None
+    study = optuna.create_study(storage=kept, study_name=name, directions=directions, load_if_exists=True)
+    if [direction.name.lower() for direction in study.directions] != directions:
+        raise FlowError(f"the study '{name}' has other objectives than {', '.join(OBJECTIVES)}; "
+                        "give --study another name")  # fmt: skip
     text = json.dumps(request, sort_keys=True)
     if study.user_attrs.get("request", text) != text:
         raise FlowError(f"the study '{name}' was begun with another network, other samples or another bbs-flow; "
@@ -293,34 +306,30 @@ def _search(
             study.enqueue_trial(start, skip_if_exists=True)
     begun = len(study.get_trials(deepcopy=False))  # another seed for whoever joins
     study.sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=begun)
-    done = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
-
-    def finished() -> int:
-        return min(trials, len(study.get_trials(deepcopy=False, states=done)))
-
-    told = finished()
-    advance(told)
-
-    def objective(trial: Any) -> tuple[float, float, float, float]:
-        design = suggest(trial, bench.methods)
+    state = optuna.trial.TrialState
+    told = 0
+    while True:
+        now = min(trials, len(study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED))))
+        advance(now - told)
+        told = now
+        if told == trials:
+            break
+        trial = study.ask()
         try:
+            design = suggest(trial, bench.methods)
             got = bench.measure(design)
         except FlowError as error:
             trial.set_user_attr("refused", str(error))
-            raise optuna.TrialPruned(str(error)) from None
-        trial.set_user_attr("measured", asdict(got))
-        trial.set_user_attr("compile", design.options)
-        return got.values
-
-    def tell(study: Any, trial: Any) -> None:
-        nonlocal told
-        now = finished()
-        advance(now - told)
-        told = now
-
-    if told < trials:
-        study.optimize(objective, callbacks=[tell, optuna.study.MaxTrialsCallback(trials, states=done)])
-    if not (measured := study.get_trials(deepcopy=False, states=done[:1])):
+            study.tell(trial, state=state.PRUNED)
+        except BaseException:
+            with suppress(Exception):
+                study.tell(trial, state=state.FAIL)
+            raise
+        else:
+            trial.set_user_attr("measured", asdict(got))
+            trial.set_user_attr("compile", design.options)
+            study.tell(trial, got.values)
+    if not (measured := study.get_trials(deepcopy=False, states=(state.COMPLETE,))):
         reason = study.trials[-1].user_attrs.get("refused", "unknown")
         raise FlowError(f"none of the {told} designs tried can be built (of the last: {reason}); raise --trials")
     best = {trial.number for trial in study.best_trials}
@@ -348,8 +357,7 @@ def suggest(trial: Any, methods: Sequence[str]) -> Design:
 
 def _starts(methods: Sequence[str]) -> list[dict[str, Any]]:
     """Designs that are always measured: the paper's presets and, if there can be one, the default budget."""
-    usual = ArrayConfig()
-    array = {"rows": usual.rows, "columns": usual.columns, "weight_buffer": usual.weight_depth}
+    array = {"rows": USUAL.rows, "columns": USUAL.columns, "weight_buffer": USUAL.weight_depth}
     starts: list[dict[str, Any]] = [
         array | {"method": p.method, "pruned": p.columns_pruned, "sensitive": p.sensitive} for p in PRESETS.values()
     ]
