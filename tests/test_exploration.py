@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -274,6 +277,38 @@ def test_postgresql_is_reached_by_psycopg(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     assert exploration._without_password("postgresql://user:secret@host/study") == "postgresql://user:***@host/study"
     assert exploration._without_password("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL server of its own, where one is installed."""
+    programs = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), Path(shutil.which("initdb") or "/none/x").parent]
+    place = next((folder for folder in programs if (folder / "initdb").exists()), None)
+    if place is None:
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        data, as_user = Path(folder) / "data", {}
+        if os.getuid() == 0:  # which PostgreSQL refuses
+            as_user = {"user": "nobody"}
+            shutil.chown(folder, "nobody")
+        quiet: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_user}
+        subprocess.run([str(place / "initdb"), "-D", str(data), "-U", "someone", "-A", "trust"], check=True, **quiet)
+        options = ("-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", folder)
+        server = subprocess.Popen([str(place / "postgres"), *options], **quiet)
+        ready = [str(place / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        until(lambda: subprocess.run(ready, check=False).returncode == 0)
+        yield f"postgresql://someone@127.0.0.1:{port}/postgres"
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
+def test_a_study_in_postgresql(postgresql: str) -> None:
+    found = search(Made(), exploration._storage(postgresql), 5)
+    assert len(found) == 5
+    assert search(Made(), exploration._storage(postgresql), 5) == found
 
 
 PROXY = """
