@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from flow import cli
+from tests.test_build import require_engine
 from tests.test_importer import residual_net
 from tests.test_quantize import float_net
 
@@ -130,6 +132,13 @@ SMALL = ("--array", "2x2", "--engine", "myhdl", "--samples", 1)
         (("small.onnx", "--array", "big"), "ROWSxCOLUMNS"),
         (("small.onnx", "--engine", "spice"), "unknown engine"),
         (("small.onnx", "--samples", 0), "must be 1 to"),
+        (("small.onnx", "--coverage", 2), "0 to 1, but it is 2; change --coverage"),
+        (("small.onnx", "--coverage", -0.5), "0 to 1, but it is -0.5; change --coverage"),
+        (("small.onnx", "--coverage", "nan"), "0 to 1, but it is nan; change --coverage"),
+        (("small.onnx", "--weight-buffer", 3), "the weight buffer is 3; give another depth with --weight-buffer"),
+        (("small.onnx", "--weight-buffer", 2**17), "4 to 65,536"),
+        (("small.onnx", "--processes", 0), "one process or more"),
+        (("small.onnx", "--scheduler", "here"), "tcp://HOST:PORT"),
         (("small.onnx", "--frobnicate"), "No such option"),
     ],
 )
@@ -201,3 +210,24 @@ def test_inspect_and_help(run: Run, place: Path) -> None:
     assert found["macs"] == sum(node["macs"] for node in found["nodes"]) and 0 < found["array_share"] <= 1
     assert run("--help")[0] == 0
     assert run()[0] == 2
+
+
+def test_a_sample_of_the_rtl_is_forecast_and_said(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long beforehand, how far on the way, and what went through RTL at the end."""
+    options = ("--array", "2x2", "--engine", "icarus", "--samples", 1)
+    require_engine("icarus")
+    assert run("compile", place / "small.onnx", *options, "--coverage", 0, "-o", place / "out")[0] == 0
+    monkeypatch.setattr("flow.build.FORECAST", 0)
+    monkeypatch.setattr("flow.cli.SECONDS_SAID", 0)
+    status, out, err = run("cosim", place / "out", *options[2:], "--coverage", 0.1, "--processes", 2)
+    assert status == 0
+    assert re.search(r"About \d+ s: [\d,]+ cycles at [\d,]+ a second in 2 processes\.", err), err
+    assert re.search(r"co-simulate: \d+ %, about \d+ s left\.", err), err
+    share = re.search(r"([\d.]+) % of the MACs went through RTL, the rest through the integer reference\.", out)
+    assert share and 10 <= float(share[1]) < 100
+    assert "Verdict: pass. 1 sample on a 2x2 array by icarus: 0 of" in out
+    head, *rows = [line.split() for line in out.splitlines()[:5]]
+    assert head[-2:] == ["RTL", "%"] and all(10 <= float(row[-1]) <= 100 for row in rows)
+    status, out, _ = run("cosim", place / "out", *options[2:], "--coverage", 0)
+    assert status == 0
+    assert "Nothing went through RTL" in out and "Verdict: none. 1 sample by the integer reference" in out

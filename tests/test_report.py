@@ -71,6 +71,29 @@ def test_the_report_holds_what_the_figures_show(built: Path) -> None:
     assert identities and len(set(identities)) == len(identities)
 
 
+def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path) -> None:
+    require_engine("verilator")
+    require_tool("yosys")
+    report = flow.compile(small(tmp_path), tmp_path / "out", array=(4, 4), count=2, coverage=0.2, synth=True)
+    summary, layers = report.summary, report.layers
+    assert report.passed and all(0.2 <= layer["rtl_share"] <= 1 for layer in layers)
+    macs = sum(layer["macs"] for layer in layers)
+    assert summary["rtl_share"] == pytest.approx(
+        sum(each["macs"] * each["rtl_share"] for each in layers) / macs, abs=1e-5
+    )
+    for layer in layers:
+        assert layer["elements_rtl"] == round(layer["rtl_share"] * layer["elements"])
+        assert layer["cycles_source"] == ("rtl" if layer["rtl_share"] == 1 else "pieces") and layer["pieces"] == 1
+        assert layer["cycles"] == layer["cycles_model"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(f"<td>{100 * layer['rtl_share']:.2f} %</td></tr>" in page for layer in layers)
+    assert f"RTL against integer reference (1b)</td><td>{summary['elements_rtl']:,}</td>" in page
+    assert f"About {summary['area']['transistors'] / 1e6:.2f} million transistors" in page
+    nothing = flow.compile(tmp_path / "small.onnx", tmp_path / "nothing", array=(4, 4), coverage=0)
+    assert nothing.summary["verdict"] is None and {layer["cycles_source"] for layer in nothing.layers} == {"model"}
+    assert "not simulated" in (tmp_path / "nothing" / "report.html").read_text()
+
+
 def renamed(network: Network) -> Network:
     numbered = enumerate(network.steps)
     steps = (replace(step, name=f"{HOSTILE}{i}") if isinstance(step, ArrayLayer) else step for i, step in numbered)
