@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -52,6 +53,7 @@ BUDGET = "budget"  # among the methods: refined on calibration samples
 POPULATION = 24  # designs of one generation
 SQLITE_SECONDS = 60  # to wait for another process that writes
 GRPC_SECONDS = 20
+SCHEMA_TRIES, SCHEMA_SECONDS = 10, 0.3  # while another worker makes the tables
 DATABASE, RESULT = "explore.db", "explore.json"
 OBJECTIVES = ("answers", "cycles", "transistors", "traffic")
 
@@ -254,11 +256,25 @@ def _storage(url: str) -> Any:
             return kept
         options = {"connect_args": {"timeout": SQLITE_SECONDS}} if parts.scheme == "sqlite" else {}
         driver = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        return optuna.storages.RDBStorage(driver, engine_kwargs=options)
+        return _database(driver, options)
     except Exception as error:  # of SQLAlchemy, its drivers and gRPC
         raise FlowError(
             f"the storage '{_without_password(url)}' cannot be opened ({first_line(error)}); check --storage"
         ) from None
+
+
+def _database(driver: str, options: Mapping[str, Any]) -> Any:
+    """Optuna's storage in a database, tried again where another worker was just making the same tables."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    for _ in range(SCHEMA_TRIES):
+        try:
+            return _optuna().storages.RDBStorage(driver, engine_kwargs=options)
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(SCHEMA_SECONDS)
+    return _optuna().storages.RDBStorage(driver, engine_kwargs=options)
 
 
 def _optuna() -> Any:

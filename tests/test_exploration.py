@@ -157,7 +157,7 @@ def test_two_processes_share_a_study(
     other = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     def begun() -> Any:
-        assert other.poll() is None, other.stderr
+        assert other.poll() is None, other.communicate()
         names = optuna.study.get_all_study_names(url) if (tmp_path / "shared.db").exists() else []
         study = optuna.load_study(study_name=names[0], storage=url) if names else None
         return study if study and any(trial.state.is_finished() for trial in study.trials) else None
@@ -277,6 +277,16 @@ def test_postgresql_is_reached_by_psycopg(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     assert exploration._without_password("postgresql://user:secret@host/study") == "postgresql://user:***@host/study"
     assert exploration._without_password("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
+
+
+def test_workers_that_start_together_share_a_new_file(tmp_path: Path) -> None:
+    """Whoever finds the tables half made by another waits for them."""
+    opening = "import sys; from flow.exploration import _storage; _storage(sys.argv[1]).get_all_studies()"
+    command = [sys.executable, "-c", opening, f"sqlite:///{tmp_path / 'new.db'}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    together = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate()[1] for process in together]
+    assert [process.returncode for process in together] == [0, 0, 0], said
 
 
 @pytest.fixture
