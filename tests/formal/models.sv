@@ -1,4 +1,5 @@
-// What the harnesses of this folder share: delays, and models of what the hardware computes.
+// What the harnesses of this folder share: delays, and models of what the hardware computes. Stages are numbered as in
+// docs/hardware.md; the macros are in claims.py.
 
 // d, N enabled edges later.
 module later #(parameter N = 1, parameter W = 1) (input clk, input enable, input [W-1:0] d, output [W-1:0] q);
@@ -18,9 +19,10 @@ module column_sum (input [63:0] x, input [7:0] bits, output reg [10:0] ones, out
   always @* begin
     ones = 0;
     zeros = 0;
-    for (i = 0; i < 8; i = i + 1)
-      if (bits[i]) ones = ones + x[8*i +: 8];
-      else zeros = zeros + x[8*i +: 8];
+    for (i = 0; i < 8; i = i + 1) begin
+      ones = ones + (bits[i] ? x[8*i +: 8] : 8'd0);
+      zeros = zeros + (bits[i] ? 8'd0 : x[8*i +: 8]);
+    end
   end
 endmodule
 
@@ -42,4 +44,55 @@ module selection (input [7:0] bits, input [11:0] choice, input invert, output ri
       end
   end
   assign right = legal && invert == (ones > 4) && taken == (invert ? ~bits : bits);
+endmodule
+
+// What an element adds for a column, at the stage of its total: +-sum * 2^shift, and the constant's part.
+module weighed (
+  input clk, input enable, input [11:0] sum, input signed [16:0] offset, input [1:0] fine, // where sums are
+  input negative, input scale_high, input coarse, // where they are added to the total
+  output signed [31:0] term, output known
+);
+  wire [11:0] sum4;
+  wire [1:0] fine4;
+  wire signed [16:0] offset4;
+  later #(`TOTAL - `SUMS, 32) operands (clk, enable, {1'b1, sum, offset, fine}, {known, sum4, offset4, fine4});
+  wire signed [31:0] column = sum4 << {coarse, fine4};
+  wire signed [31:0] more = scale_high ? offset4 <<< 3 : offset4;
+  assign term = (negative ? -column : column) + more;
+endmodule
+
+// An accumulator: anew, added or held; captured, drained or held. `started`, `known`: total, result are determined.
+module accumulated (
+  input clk, input enable, input valid, input first, input signed [31:0] increment,
+  input capture, input drain, input [31:0] behind,
+  output reg [31:0] total, output reg started, output reg [31:0] result, output reg known
+);
+  initial started = 0;
+  initial known = 0;
+  always @(posedge clk) begin
+    if (enable && valid) begin
+      total <= first ? increment : total + increment;
+      started <= first || started;
+    end
+    if (capture) begin
+      result <= total;
+      known <= started;
+    end else if (drain) begin
+      result <= behind;
+      known <= 1;
+    end
+  end
+endmodule
+
+// A handshake's rule for who offers: what was offered and not taken is offered again, unchanged.
+module offer #(parameter W = 1) (
+  input clk, input reset, input valid, input ready, input [W-1:0] payload, output kept
+);
+  reg waiting = 0;
+  reg [W-1:0] before;
+  always @(posedge clk) begin
+    waiting <= valid && !ready && !reset;
+    before <= payload;
+  end
+  assign kept = !waiting || (valid && payload == before);
 endmodule

@@ -11,38 +11,51 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flow import synthesis
+from flow.hardware.faults import Fault
 
 HERE = Path(__file__).parent
-FOREVER = 4  # edges of the longest induction
+INDUCTION = 4  # edges of the longest one
+# The stages of docs/hardware.md at which an array samples its operands and controls: macros of every harness.
+STAGES = {"WORDS": 0, "BITS": 1, "PHASES": 1, "CHOICES": 2, "SUMS": 3, "TOTAL": 4}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One harness, with its macros, and how far it is unrolled.
+    """One harness, with its macros, how far it is unrolled, and what must refute it.
 
-    cut     nets that may have any value, whatever drives them
-    cases   inputs that are held: one proof for each
+    design   the emitted files: see conftest.py
+    edges    all runs of so many edges are looked at, from any state, or from reset where the harness has one
+    forever  all runs, by induction; `edges` is then how far a counterexample is looked for
+    cut      nets that may have any value, whatever drives them
+    cases    inputs that are held: a proof for each
     """
 
     name: str
+    design: str
     harness: str
-    blocks: tuple[str, ...]  # those it is about: any of their faults must refute it
-    edges: int = 0  # all runs of so many edges, from any state, or from reset where the harness has one
-    forever: bool = False  # all runs: by induction; `edges` is then how far a counterexample is looked for
-    macros: Mapping[str, int | None] = field(default_factory=dict)
+    faults: tuple[Fault, ...]
+    edges: int = 0
+    forever: bool = False
+    macros: Mapping[str, int] = field(default_factory=dict)
     cut: tuple[str, ...] = ()
-    cases: tuple[tuple[str, int], ...] = ()
+    cases: tuple[Mapping[str, int], ...] = ()
+
+    @property
+    def bound(self) -> str:
+        """In words, as docs/hardware.md has it."""
+        if self.forever:
+            return "none"
+        return f"{self.edges} edges" if self.edges else "any state"
 
 
 def proven(claim: Claim, files: Sequence[Path]) -> bool:
     """Whether Yosys proves it; False if there is a counterexample or an induction does not close."""
-    how = f"-tempinduct -maxsteps {FOREVER}" if claim.forever else f"-seq {claim.edges + 1}"
-    return _solve(claim, files, how)
+    return _solve(claim, files, f"-tempinduct -maxsteps {INDUCTION}" if claim.forever else f"-seq {claim.edges + 1}")
 
 
 def refuted(claim: Claim, files: Sequence[Path]) -> bool:
@@ -50,17 +63,18 @@ def refuted(claim: Claim, files: Sequence[Path]) -> bool:
     return not _solve(claim, files, f"-seq {claim.edges + 1}")
 
 
-def _solve(claim: Claim, files: Iterable[Path], how: str) -> bool:
+def _solve(claim: Claim, files: Sequence[Path], how: str) -> bool:
     """Whether all cases are proven; the first that is not ends it. AssertionError if Yosys could not try."""
-    macros = " ".join(f"-D{name}" + ("" if value is None else f"={value}") for name, value in claim.macros.items())
+    macros = " ".join(f"-D{name}={value}" for name, value in {**STAGES, **claim.macros}.items())
     prove = f"sat -verify -set-assumes -prove-asserts {how}"
     script = [
         f"read_verilog {' '.join(file.name for file in files)}",
         f"read_verilog -sv -formal {macros} models.sv {claim.harness}",
-        "hierarchy -check -top harness; proc; memory -nomap; memory_map; flatten",
+        # No opt_clean before all is flat: it removes instances whose outputs nobody reads.
+        "hierarchy -check -top harness; proc; memory_collect; memory_map; flatten",
         *(f"cutpoint w:{net}" for net in claim.cut),
         "opt -full",
-        *(f"{prove} -set {signal} {value}" for signal, value in claim.cases),
+        *(" ".join([prove, *(f"-set {name} {value}" for name, value in case.items())]) for case in claim.cases),
         *([] if claim.cases else [prove]),
     ]
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,8 +84,8 @@ def _solve(claim: Claim, files: Iterable[Path], how: str) -> bool:
         done = subprocess.run(
             [synthesis.yosys(), "-Q", "-T", "-s", "run.ys"], cwd=scratch, capture_output=True, text=True, check=False
         )
-    successes = len(re.findall(r"SUCCESS!", done.stdout))
-    if done.returncode == 0 and successes == max(1, len(claim.cases)):
+    said = done.stdout + done.stderr
+    if done.returncode == 0 and len(re.findall("SUCCESS!", said)) == max(1, len(claim.cases)):
         return True
-    assert "proof did fail" in done.stdout + done.stderr, f"{claim.name}: {(done.stdout + done.stderr)[-3000:]}"
+    assert "proof did fail" in said, f"{claim.name}: exit status {done.returncode}, {said[-3000:]}"
     return False

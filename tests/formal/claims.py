@@ -1,0 +1,131 @@
+"""What is proven of the emitted Verilog, in the order data takes; docs/hardware.md lists it.
+
+A miter of the whole column step is out of reach, so it is cut where values may be anything: which activations are
+chosen, their sum for each column, that sum's weight and sign, the total.
+"""
+
+from __future__ import annotations
+
+from flow import reference
+from flow.hardware.faults import FAULTS, Fault
+from tests.formal.conftest import ARRAYS, BEAT, DEPTH
+from tests.formal.prover import Claim
+
+COLUMNS = 4  # parts in which the 256 columns are proven
+HALVES = ("dut.selected_low", "dut.selected_high", "dut.product")
+REQUANTIZER = {  # the stages of its ports and registers
+    "RESULT": 0, "BIAS": 1, "SUM": 2, "MULTIPLIER": 2, "PRODUCT": 3, "SHIFT": 3, "OCTET": 4,
+    "ACCUMULATOR": 32, "MAX_SHIFT": reference.MAX_SHIFT,
+}  # fmt: skip
+
+
+def of(*names: str) -> tuple[Fault, ...]:
+    """Faults of the table: all of a block, or BLOCK:KIND."""
+    return tuple(fault for name in names for fault in FAULTS.values() if name in (fault.block, fault.name))
+
+
+CLAIMS = (
+    Claim("scheduler", "bitvert", "scheduler.sv", of("scheduler", "priority_encoder"), 4, forever=True),
+    Claim("priority encoders", "bitvert", "encoders.sv", of("priority_encoder")),
+    Claim("column control", "bitvert", "control.sv", of("column_control"), 5),
+    Claim("row operands", "bitvert", "operands.sv", of("row_operand", "activation_sum"), 3),
+    Claim("sub-group", "bitvert", "subgroup.sv", of("subgroup", "multiplexer"), 3),
+    *(
+        Claim(
+            f"columns {part + 1} of {COLUMNS}", "bitvert", "columns.sv", of("subgroup:dropped-carry", "multiplexer"), 2,
+            cases=tuple({"bits": bits} for bits in range(part, 256, COLUMNS)),
+        )
+        for part in range(COLUMNS)
+    ),
+    Claim("ones and zeros", "bitvert", "whole.sv", (), 4, forever=True),
+    Claim(
+        "constant multiplier", "bitvert", "constant.sv", of("constant_multiplier"),
+        cases=tuple({"piece": piece, "high": high} for piece in range(8) for high in range(2)),
+    ),
+    Claim(
+        "element's wires", "bitvert", "pe.sv",
+        (
+            Fault("pe", "swapped-halves", r"\.x\(x_low\)", ".x(x_high)"),
+            Fault("pe", "swapped-sums", r"\.total\(sum_high\)", ".total(sum_low)"),
+            Fault("pe", "stuck-high", r"\.high\(high\)", ".high(1'b0)"),
+        ),
+        3, macros={"PROVE_WIRES": 1},
+    ),
+    Claim("element's term", "bitvert", "pe.sv", of("pe", "align"), 2, macros={"PROVE_TERM": 1}, cut=HALVES),
+    Claim(
+        "element's sum", "bitvert", "pe.sv", of("accumulator"), 4, forever=True,
+        macros={"PROVE_SUM": 1}, cut=("dut.increment",),
+    ),
+    Claim(
+        "dense element's term", "dense", "dense_pe.sv",
+        (*of("align"), Fault("dense_pe", "stuck-0", r"y5 = x\[[^\]]*\]", "y5 = 0")), 3, macros={"PROVE_TERM": 1},
+    ),
+    Claim(
+        "dense element's sum", "dense", "dense_pe.sv", of("accumulator"), 4, forever=True,
+        macros={"PROVE_SUM": 1}, cut=("dut.term",),
+    ),
+    *(
+        Claim(
+            f"requantizer's sum of {ARRAYS[design].accumulator_bits} bits", design, "requantizer.sv",
+            of("requantizer:dropped-bias", "requantizer:swapped-plane"), 5,
+            macros=REQUANTIZER | {"PROVE_SUM": 1, "ACCUMULATOR": ARRAYS[design].accumulator_bits},
+        )
+        for design in ("bitvert", "narrow")
+    ),
+    Claim(
+        "requantizer's product", "bitvert", "requantizer.sv",
+        (Fault("requantizer", "narrow-factor", r"factor = multiplier", "factor = multiplier[23-1:0]"),), 3,
+        macros=REQUANTIZER | {"PROVE_PRODUCT": 1},
+    ),
+    Claim(
+        "requantizer's rounding", "bitvert", "requantizer.sv",
+        (
+            *(fault for fault in of("requantizer") if fault.kind not in ("dropped-bias", "swapped-plane")),
+            Fault("requantizer", "half-up", r"\(below_half \+ odd\)", "below_half"),
+        ),
+        1, macros=REQUANTIZER | {"PROVE_ROUNDING": 1}, cut=("dut.product",),
+    ),
+    Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
+    *(
+        Claim(
+            f"stream of {beats} beats a word", f"stream {beats}", "stream.sv",
+            (
+                *of("stream", "ram"),
+                Fault("stream", "overfull", rf"\(occupied < {DEPTH}\)", f"(occupied < {DEPTH + 1})"),
+                Fault("stream", "too-soon", r"\(cursor != head\)", "1'b1"),
+                Fault("stream", "dropped-request", r"\(\(!halt\) \|\| waiting\)", "(!halt)"),
+            ),
+            5 + DEPTH * beats, forever=True,
+            macros={"WIDTH": BEAT * beats, "BEAT": BEAT, "BEATS": beats, "DEPTH": DEPTH, f"BEATS_{beats}": 1},
+        )
+        for beats in (1, 2)
+    ),
+    *(
+        Claim(
+            f"{design} compute controller's reading", design, "sequencer.sv",
+            (Fault("sequencer", "impatient", r"\(weight_ready \|\| weightless\)", "1'b1"),),
+            macros={design.upper(): 1},
+        )
+        for design in ("bitvert", "dense")
+    ),
+    Claim(
+        "drain controller's reading", "bitvert", "drain_control.sv",
+        (
+            *of("drain_control:stuck-capture"),
+            Fault("drain_control", "impatient", r"\(parameter_ready && index_ready\)", "parameter_ready"),
+        ),
+        macros={"LANES": ARRAYS["bitvert"].lanes},
+    ),
+    Claim(
+        "output port", "narrow", "write_back.sv",
+        (Fault("write_back", "impatient", r"moves = \(output_ready \|\| \(shown == 0\)\)", "moves = 1'b1"),), 3,
+        macros={
+            "LANES": ARRAYS["narrow"].lanes, "ROWS": ARRAYS["narrow"].rows,
+            "RESULTS": ARRAYS["narrow"].lanes * ARRAYS["narrow"].rows * ARRAYS["narrow"].accumulator_bits,
+        },
+    ),
+    Claim(
+        "dispatcher", "bitvert", "dispatcher.sv",
+        (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& \(error == 0\)", "&& 1'b1")), 8, forever=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,63 @@
+"""The Verilog that the claims are about, as it is emitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flow import synthesis
+from flow.hardware import hierarchy
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit, modules
+from flow.hardware.stream import stream
+from tests.conftest import require_tool
+from tests.hardware.clocking import reset, wire
+
+ARRAYS = {
+    "bitvert": ArrayConfig(4, 4),
+    "dense": ArrayConfig(4, 4, "dense"),
+    "narrow": ArrayConfig(2, 2, accumulator_bits=24),
+}
+BEAT = 2  # bits of a memory word of the small streams
+DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Design:
+    """Emitted files, and the block of each module."""
+
+    files: tuple[Path, ...]
+    functions: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Design]:
+    """design(name): one of ARRAYS, or a small "stream 1" or "stream 2" of so many beats a word."""
+    if synthesis.tool(synthesis.YOSYS) is None:
+        require_tool("yosys")
+
+    @cache
+    def make(name: str) -> Design:
+        folder = tmp_path_factory.mktemp("rtl")
+        if config := ARRAYS.get(name):
+            found = modules(config)
+            files = emit(config, folder).files
+        else:
+            found = {}
+            files = tuple(hierarchy.export(lambda: _stream(int(name[-1])), "stream", folder, "verilog", found))
+        return Design(files, {module.name: module.function for module in found.values()})
+
+    return make
+
+
+def _stream(beats: int) -> Any:
+    width = BEAT * beats
+    return stream(
+        wire(), reset(), wire(), wire(), wire(32), wire(32), wire(), wire(32), wire(), wire(), wire(BEAT),
+        wire(), wire(), wire(), wire(), wire(width), wire(), wire(), width, DEPTH, beats,
+    )  # fmt: skip
