@@ -50,7 +50,7 @@ class Claim:
         """In words, as docs/hardware.md has it."""
         if self.forever:
             return "none"
-        return f"{self.edges} edges" if self.edges else "any state"
+        return f"{self.edges} edge{'s' * (self.edges > 1)}" if self.edges else "any state"
 
 
 def proven(claim: Claim, files: Sequence[Path]) -> bool:

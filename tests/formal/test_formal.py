@@ -31,3 +31,9 @@ def test_a_fault_refutes_it(claim: Claim, fault: Fault, design: Callable[[str], 
 
 def test_faults_are_tried_on_all_hardware() -> None:
     assert [claim.name for claim in CLAIMS if not claim.faults] == ["ones and zeros"]  # arithmetic alone
+
+
+def test_the_page_lists_them() -> None:
+    section = HARDWARE.read_text().split("## What is proven\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    assert [(name, row[2]) for row in rows for name in row[0].split(", ")] == [(c.name, c.bound) for c in CLAIMS]
