@@ -35,6 +35,7 @@ def gather(granted, sources, fresh, pad, read_data, held, word, rows):
     @always_comb
     def choose():
         source = intbv(0)[bits:]
+        word.next = held
         for j in range(rows):
             low = WORD_BITS * j
             least = bits * j
@@ -43,8 +44,6 @@ def gather(granted, sources, fresh, pad, read_data, held, word, rows):
                 word.next[low + WORD_BITS : low] = parts[source]
             elif fresh:
                 word.next[low + WORD_BITS : low] = fill
-            else:
-                word.next[low + WORD_BITS : low] = held[low + WORD_BITS : low]
 
     return repeat, spread, choose
 
