@@ -26,7 +26,15 @@ from rich.table import Table
 from bench.paper.published import PE_AREA, PE_VARIANTS
 from flow import synthesis
 from flow.errors import FlowError
-from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, OURS, SCHEDULER, VARIANTS, Element
+from flow.hardware.competitors.catalogue import (
+    ELEMENTS,
+    OPERANDS,
+    OURS,
+    REQUANTIZER,
+    SCHEDULER,
+    VARIANTS,
+    Element,
+)
 from flow.synthesis import Area, Fabric
 
 ROWS, COLUMNS = 16, 32
@@ -134,7 +142,7 @@ def per_area(found: dict[str, Measured], lanes: int) -> dict[int, float]:
 @click.option("--json", "file", type=click.Path(path_type=Path), help="the figures as JSON")
 def main(liberty: Path | None, fabric: bool, fmax: bool, file: Path | None) -> None:
     try:
-        found = measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS], liberty, fabric, fmax)
+        found = measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS, REQUANTIZER], liberty, fabric, fmax)
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

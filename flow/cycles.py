@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flow.hardware.array import LATENCY
+from flow.hardware import array, requantizer
 from flow.hardware.config import INDEX_BITS, PARAMETER_BITS, ArrayConfig
 from flow.schedule import LayerSchedule
 
-CAPTURE = 1 + LATENCY  # edges from a tile's last column, issued, to its capture
-WRITE_BACK = 4  # edges from the last channels leaving the array to done
+CAPTURE = 1 + array.LATENCY  # edges from a tile's last column, issued, to its capture
+WRITE_BACK = requantizer.LATENCY  # edges from the last channels leaving the array to done
 
 
 @dataclass

@@ -132,7 +132,7 @@ def test_the_notebook_runs_and_says_what_it_shows() -> None:
             for before, after in zip(old.outputs, new.outputs, strict=True):
                 if "cycles" in before.get("text", "") or "array" in before.get("text", ""):
                     assert before.text == after.text
-    assert "pass 15,399 cycles" in json.dumps(shown)
+    assert "pass 15,415 cycles" in json.dumps(shown)
 
 
 # -------------------------------------------------------------------------------- links

@@ -10,7 +10,7 @@ from bench import area
 from bench.paper.__main__ import main as paper
 from flow import synthesis
 from flow.errors import FlowError
-from flow.hardware.competitors.catalogue import OPERANDS, OURS, SCHEDULER, bitvert, stripes
+from flow.hardware.competitors.catalogue import OPERANDS, OURS, REQUANTIZER, SCHEDULER, Element, bitvert, stripes
 from tests.conftest import require_tool
 
 COUNTER = """
@@ -50,6 +50,15 @@ def test_clock_rate_of_a_counter(counter: list[Path]) -> None:
         require_tool("nextpnr-ice40")
     rate = synthesis.clock_rate(counter, "counter", "ice40", {"clk": 1, "a": 8, "q": 8}, ["q"])
     assert 50 < rate < 1000
+
+
+@pytest.mark.parametrize("element", [SCHEDULER, OURS, REQUANTIZER], ids=lambda element: element.name)
+def test_blocks_reach_100_mhz_on_ecp5(element: Element, tmp_path: Path) -> None:
+    require_tool("yosys")
+    if synthesis.tool(synthesis.NEXTPNR["ecp5"]) is None:
+        require_tool("nextpnr-ecp5")
+    files = element.verilog(tmp_path)
+    assert synthesis.clock_rate(files, element.name, "ecp5", dict(element.ports), element.outputs) >= 100
 
 
 def test_elements_beside_the_dense_one(liberty: Path) -> None:

@@ -83,9 +83,9 @@ def array(
 
     control  enable: advance; valid, first, last, load, high_phase, significance[3]: the column under way, aligned
              with the memory words; finished: a tile's sums are complete; capture, drain: the result registers
-    data     weight_word, metadata_word, activation_word (it stays for a step's second column) in;
-             results[rows * bits * lanes] out: lane 0 lowest, within a lane row 0 lowest
-    Stages: words, 0; weights and metadata registered, 1; activations and choices, 2; sums, 3; weighed, 4; total, 5.
+    data     weight_word, metadata_word, activation_word in; results[rows * bits * lanes] out: lane 0 lowest,
+             within a lane row 0 lowest
+    Stages: words, 0; registered, 1; activations and choices, 2; sums, 3; weighed, 4; total, 5.
     Latency: `LATENCY` cycles from the words to `finished`, with the total.
     """
     rows, columns, lanes, bits = config.rows, config.columns, config.lanes, config.accumulator_bits
@@ -131,7 +131,7 @@ def array(
             word = [activation_word(64 * (rows * half + r + 1), 64 * (rows * half + r)) for half in range(2)]
             activations.append((x_low, x_high))
             sums.append((sum_low, sum_high, sum_all))
-            parts.append(row_operand(clk, enable, load1, join(word[1], word[0]), *activations[r], *sums[r]))
+            parts.append(row_operand(clk, enable, load, join(word[1], word[0]), *activations[r], *sums[r]))
         for c in range(columns):
             select_low, select_high = Signal(intbv(0)[12:]), Signal(intbv(0)[12:])
             invert_low, invert_high, high, scale_high, coarse = (Signal(bool(0)) for _ in range(5))
@@ -190,7 +190,7 @@ def array(
 
         @always_comb
         def loading():
-            operand_load.next = enable and load1
+            operand_load.next = enable and load
 
         @always(clk.posedge)
         def shifts():
@@ -202,7 +202,9 @@ def array(
 
         parts += [loading, shifts]
         for r in range(rows):
-            parts.append(operand_register(clk, operand_load, activation_word(64 * r + 64, 64 * r), x[r]))
+            taken = Signal(intbv(0)[step_bits:])
+            parts.append(operand_register(clk, operand_load, activation_word(64 * r + 64, 64 * r), taken))
+            parts.append(operand_register(clk, enable, taken, x[r]))
         for c in range(columns):
             bits1, bits2 = Signal(intbv(0)[8:]), Signal(intbv(0)[8:])
             parts.append(operand_register(clk, enable, weight_word(8 * c + 8, 8 * c), bits1))

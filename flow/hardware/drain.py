@@ -4,7 +4,7 @@ from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.config import INDEX_BITS, PARAMETER_BITS
 from flow.hardware.hierarchy import block
-from flow.hardware.requantizer import requantizer
+from flow.hardware.requantizer import LATENCY, requantizer
 from flow.hardware.wires import join
 
 
@@ -32,6 +32,7 @@ def drain_control(
     tiles_left = Signal(intbv(0)[24:])
     all_channels = Signal(intbv(0)[16:])
     channels_left = Signal(intbv(0)[16:])
+    one_word, last_word, last_tile = (Signal(bool(0)) for _ in range(3))  # what channels and tiles_left say
     tile_base = Signal(modbv(0, min=0, max=2**32))
     stride = Signal(intbv(0)[24:])
     plane_step = Signal(intbv(0)[16:])
@@ -58,12 +59,12 @@ def drain_control(
 
     @always_comb
     def ends():
-        tile_ends.next = go and word_ends and (channels_left <= lanes)
-        block_ends.next = go and word_ends and (channels_left <= lanes) and (tiles_left == 1)
+        tile_ends.next = go and word_ends and last_word
+        block_ends.next = go and word_ends and last_word and last_tile
 
     @always_comb
     def free():
-        available.next = room and ((running and (not draining)) or (tile_ends and ((not block_ends) or job)))
+        available.next = room and ((running and (not draining)) or (tile_ends and ((not last_tile) or job)))
         accept.next = job and ((not running) or block_ends)
         job_ready.next = (not running) or block_ends
 
@@ -77,8 +78,8 @@ def drain_control(
         capture.next = take
         drain.next = go and word_ends
         read.next = go and fetching
-        rewind.next = (channels_left <= lanes) and (tiles_left != 1)
-        discard.next = tiles_left == 1
+        rewind.next = last_word and (not last_tile)
+        discard.next = last_tile
         tile_done.next = tile_ends
         block_done.next = block_ends
 
@@ -96,8 +97,11 @@ def drain_control(
         if accept:
             running.next = True
             tiles_left.next = tiles
+            last_tile.next = tiles == 1
             all_channels.next = channels
             channels_left.next = channels
+            one_word.next = channels <= lanes
+            last_word.next = channels <= lanes
             tile_base.next = output_base
             base.next = output_base
             stride.next = tile_stride
@@ -114,13 +118,16 @@ def drain_control(
                 base.next = tile_base
                 if tile_ends:
                     channels_left.next = all_channels
+                    last_word.next = one_word
                     tile_base.next = tile_base + stride
                     base.next = tile_base + stride
                     tiles_left.next = tiles_left - 1
-                    if tiles_left == 1:
+                    last_tile.next = tiles_left == 2
+                    if last_tile:
                         running.next = False
                 else:
                     channels_left.next = channels_left - lanes
+                    last_word.next = channels_left <= 2 * lanes
 
     return progress, decide, ends, free, stalling, outputs, which_lanes, walk
 
@@ -139,21 +146,12 @@ def delay(clk, enable, d, q):
 
 @block
 def unshuffle(clk, enable, base, index, address):
-    """Output address of one lane: base[32] + index[16], three more cycles of delay to meet the byte.
-
-    enable: all stages advance.
-    """
-    base1 = Signal(intbv(0)[32:])
-    address2 = Signal(modbv(0, min=0, max=2**32))
-    address3 = Signal(modbv(0, min=0, max=2**32))
+    """Output address of one lane: base[32] + index[16], one cycle later. enable: the address advances."""
 
     @always(clk.posedge)
     def add():
         if enable:
-            base1.next = base
-            address2.next = base1 + index
-            address3.next = address2
-            address.next = address3
+            address.next = base + index
 
     return add
 
@@ -164,7 +162,7 @@ def write_back(
     parameter_word, index_word, advance,
     output_valid, output_addr, output_data, output_ready, leaving, tiles_done, blocks_done, quiet, config,
 ):  # fmt: skip
-    """Lanes of requantizers and addresses: results in, output memory writes out, four cycles later.
+    """Lanes of requantizers and addresses: results in, output memory writes out, `LATENCY` cycles later.
 
     control  advance: all stages move on; low while a write waits for the memory; quiet: all stages are empty
     data     results[rows * bits * lanes], lanes_valid, base, plane, tile_done, block_done, settings: stage 0;
@@ -176,20 +174,25 @@ def write_back(
              of a tile
     """
     rows, lanes, bits = config.rows, config.lanes, config.accumulator_bits
-    valid1, valid2, valid3, shown, kept = (Signal(intbv(0)[lanes:]) for _ in range(5))
-    done1, done2, done3, done4 = (Signal(bool(0)) for _ in range(4))
-    tile1, tile2, tile3, tile4 = (Signal(bool(0)) for _ in range(4))
+    stages = LATENCY - 1  # before the last, whose registers are the outputs
+    travelling = Signal(intbv(0)[lanes * stages :])  # lanes_valid of each stage, the youngest lowest
+    tiles, done = Signal(intbv(0)[LATENCY:]), Signal(intbv(0)[LATENCY:])
+    final_valid = travelling(lanes * stages, lanes * (stages - 1))
+    shown, kept = Signal(intbv(0)[lanes:]), Signal(intbv(0)[lanes:])
     moves = Signal(bool(0))
-    planes = [Signal(intbv(0)[2:]) for _ in range(3)]
-    posts = [Signal(intbv(0)[len(settings) :]) for _ in range(3)]
+    plane1 = Signal(intbv(0)[2:])
+    posts = [Signal(intbv(0)[len(settings) :]) for _ in range(LATENCY)]
+    bases = [Signal(intbv(0)[32:]) for _ in range(LATENCY)]
     parts = [
-        [delay(clk, moves, planes[i], planes[i + 1]) for i in range(2)],
-        [delay(clk, moves, posts[i], posts[i + 1]) for i in range(2)],
-        delay(clk, moves, plane, planes[0]),
-        delay(clk, moves, settings, posts[0]),
+        [delay(clk, moves, posts[i], posts[i + 1]) for i in range(1, stages)],
+        [delay(clk, moves, bases[i], bases[i + 1]) for i in range(1, stages)],
+        delay(clk, moves, plane, plane1),
+        delay(clk, moves, settings, posts[1]),
+        delay(clk, moves, base, bases[1]),
     ]
-    final = posts[2]
-    raw, zero, low, high = final(0), final(9, 1), final(17, 9), final(25, 17)
+    raw1, raw6, zero = posts[1](0), posts[6](0), posts[6](9, 1)
+    final = posts[stages]
+    raw, low, high = final(0), final(17, 9), final(25, 17)
 
     @always_comb
     def pace():
@@ -198,29 +201,24 @@ def write_back(
     @always_comb
     def control():
         advance.next = moves
-        quiet.next = (valid1 == 0) and (valid2 == 0) and (valid3 == 0) and (shown == 0)
+        quiet.next = (travelling == 0) and (shown == 0)
         output_valid.next = shown
         if moves:
             leaving.next = kept
         else:
             leaving.next = 0
-        tiles_done.next = tile4 and moves
-        blocks_done.next = done4 and moves
+        tiles_done.next = tiles[stages] and moves
+        blocks_done.next = done[stages] and moves
 
     @always_seq(clk.posedge, reset=reset)
-    def stages():
+    def travel():
         if moves:
-            valid1.next = lanes_valid
-            valid2.next = valid1
-            valid3.next = valid2
-            tile1.next = tile_done
-            tile2.next = tile1
-            tile3.next = tile2
-            tile4.next = tile3
-            done1.next = block_done
-            done2.next = done1
-            done3.next = done2
-            done4.next = done3
+            travelling.next[lanes:] = lanes_valid
+            travelling.next[:lanes] = travelling[lanes * (stages - 1) :]
+            tiles.next[0] = tile_done
+            tiles.next[:1] = tiles[stages:]
+            done.next[0] = block_done
+            done.next[:1] = done[stages:]
 
     if config.map_words:
         mirror = final(len(settings) - 1)
@@ -229,32 +227,35 @@ def write_back(
         def last_stage():
             if moves:
                 if mirror:
-                    shown.next = valid3
+                    shown.next = final_valid
                 else:
                     shown.next = 0
                 if raw:
                     kept.next = 0
                 else:
-                    kept.next = valid3
+                    kept.next = final_valid
 
     else:
 
         @always_seq(clk.posedge, reset=reset)
         def last_stage():
             if moves:
-                shown.next = valid3
-                kept.next = valid3
+                shown.next = final_valid
+                kept.next = final_valid
 
     addresses, data = [], []
     for lane in range(lanes):
         parameters = parameter_word(PARAMETER_BITS * lane + PARAMETER_BITS, PARAMETER_BITS * lane)
         bias = Signal(intbv(0)[32:])
-        scale1, scale2, scale3 = (Signal(intbv(0)[30:]) for _ in range(3))
+        scales = [Signal(intbv(0)[30:]) for _ in range(5)]
+        indices = [Signal(intbv(0)[INDEX_BITS:]) for _ in range(LATENCY)]
         address = Signal(modbv(0, min=0, max=2**32))
         index = index_word(INDEX_BITS * lane + INDEX_BITS, INDEX_BITS * lane)
-        parts.append(split(parameters, bias, scale1))
-        parts += [delay(clk, moves, scale1, scale2), delay(clk, moves, scale2, scale3)]
-        parts.append(unshuffle(clk, moves, base, index, address))
+        parts.append(split(parameters, raw1, plane1, bias, scales[1]))
+        parts += [delay(clk, moves, scales[i], scales[i + 1]) for i in range(1, 4)]
+        parts.append(delay(clk, moves, index, indices[2]))
+        parts += [delay(clk, moves, indices[i], indices[i + 1]) for i in range(2, stages)]
+        parts.append(unshuffle(clk, moves, bases[stages], indices[stages], address))
         addresses.append(address)
         for r in range(rows):
             octet = Signal(intbv(0)[8:])
@@ -265,11 +266,11 @@ def write_back(
                     moves,
                     results(k + bits, k),
                     bias,
-                    scale2(24, 0),
-                    scale3(30, 24),
-                    raw,
-                    planes[2],
+                    scales[2](24, 0),
+                    scales[4](30, 24),
+                    raw6,
                     zero,
+                    raw,
                     low,
                     high,
                     octet,
@@ -285,16 +286,23 @@ def write_back(
         output_addr.next = all_addresses
         output_data.next = all_data
 
-    return parts, pace, control, stages, last_stage, port
+    return parts, pace, control, travel, last_stage, port
 
 
 @block
-def split(parameters, bias, scale):
-    """Fields of one channel's parameter word: bias[32], scale[30] = shift (6) . multiplier (24)."""
+def split(parameters, raw, plane, bias, scale):
+    """Fields of one channel's parameter word: bias[32], scale[30] = shift (6) . multiplier (24).
+
+    Those of a raw sum make the requantizer give its byte `plane`: 2^23 and 24 + 8 * plane. Combinational.
+    """
 
     @always_comb
     def fields():
         bias.next = parameters[32:]
-        scale.next = parameters[62:32]
+        if raw:
+            scale.next = 2**23
+            scale.next[30:27] = plane + 3
+        else:
+            scale.next = parameters[62:32]
 
     return fields

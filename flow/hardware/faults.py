@@ -65,12 +65,12 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("swapped-index", r"(row_operand0_word\[64-1:0\] = activation_word)\[64-1:0\]", r"\1[128-1:64]"),
     ],
     "row_operand": [
-        ("swapped-halves", r"x_low <= word\[64-1:0\]", "x_low <= word[128-1:64]"),
+        ("swapped-halves", r"x_low <= low", "x_low <= high"),
         ("dropped-carry", r"\(total_low \+ total_high\)", "(total_low | total_high)"),
         ("wrong-sum", r"sum_high <= total_high", "sum_high <= total_low"),
     ],
     "activation_sum": [
-        ("dropped-carry", r"\(\(\(s0 \+ s1\) \+ s2\) \+ s3\)", "(((s0 + s1) + s2) ^ s3)"),
+        ("dropped-carry", r"\(low \+ high\)", "(low ^ high)"),
         ("swapped-index", r"x\[24-1:16\]", "x[16-1:8]"),
     ],
     "column_control": [
@@ -131,6 +131,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "split": [
         ("off-by-one", r"parameters\[62-1:32\]", "parameters[61-1:31]"),
         ("flipped-bit", r"(bias = )(parameters\[32-1:0\])", r"\1(\2 ^ 4096)"),
+        ("swapped-plane", r"\(plane \+ 3\)", "(plane + 2)"),
     ],
     "delay": [
         ("stuck-0", r"q <= d", "q <= 0"),
@@ -138,16 +139,22 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
          r"always @(*) begin: step\n\1q = d;"),
     ],
     "unshuffle": [
-        ("dropped-carry", r"\(base1 \+ index\)", "(base1 | index)"),
-        ("swapped-index", r"\(base1 \+ index\)", "(base1 + (index ^ 1))"),
+        ("dropped-carry", r"\(base \+ index\)", "(base | index)"),
+        ("swapped-index", r"\(base \+ index\)", "(base + (index ^ 1))"),
     ],
     "requantizer": [
-        ("truncating", r"\(product \+ nudge\)", "product"),
-        ("off-by-one-shift", r"(raised >>> )(\$signed\(\{1'b0, shift\}\))", r"\1(\2 + 1)"),
+        ("truncating", r"\(zero \+ 1\)", "zero"),
         ("dropped-bias", r"\(taken \+ addend\)", "taken"),
         ("stuck-clamp", r"\(code < lowest\)", "1'b0"),
-        ("dropped-zero", r"\(rounded \+ offset\)", "rounded"),
-        ("swapped-plane", r"kept\[16-1:8\]", "kept[8-1:0]"),
+        ("dropped-zero", r"\(floor \+ offset\)", "floor"),
+    ],
+    "multiplier_24": [
+        ("dropped-carry", r"\(outer \+ inner\)", "(outer ^ inner)"),
+        ("swapped-halves", r"(factor_low = )multiplier\[12-1:0\]", r"\1multiplier[24-1:12]"),
+    ],
+    "rounding_shift": [
+        ("off-by-one-shift", r"(window5 >>> )(\$signed\(\{1'b0, bits5\}\))", r"\1(\2 + 1)"),
+        ("stuck-octets", r"(whole\[6-1:3\] = )shift\[6-1:3\]", r"\g<1>3"),
     ],
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Compute controller: issues one bit column a cycle, tile after tile, as the streams have its operands."""
 
-from myhdl import Signal, always_comb, always_seq, intbv
+from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.hierarchy import block
 
@@ -30,7 +30,8 @@ def sequencer(
     tiles_left = Signal(intbv(0)[24:])
     steps_total = Signal(intbv(0)[16:])
     steps_left = Signal(intbv(0)[16:])
-    columns_total = Signal(intbv(0)[4:])
+    final_column = Signal(modbv(0)[4:])
+    last_step, last_group, last_tile = (Signal(bool(0)) for _ in range(3))  # what steps_left and tiles_left say
     column = Signal(intbv(0)[4:])
     odd = Signal(bool(0))
     kept = Signal(bool(0))
@@ -42,20 +43,18 @@ def sequencer(
     step_ends = Signal(bool(0))
     tile_ends = Signal(bool(0))
     block_ends = Signal(bool(0))
-    group_ends_tile = Signal(bool(0))
     accept = Signal(bool(0))
 
     @always_comb
     def where():
         step_starts.next = column == 0
         group_starts.next = (column == 0) and (not odd)
-        step_ends.next = column + 1 == columns_total
+        step_ends.next = column == final_column
 
     @always_comb
     def ends():
-        tile_ends.next = step_ends and (steps_left == 1)
-        block_ends.next = step_ends and (steps_left == 1) and (tiles_left == 1)
-        group_ends_tile.next = steps_left <= 2
+        tile_ends.next = step_ends and last_step
+        block_ends.next = step_ends and last_step and last_tile
 
     if kind == "bitvert":
 
@@ -72,8 +71,8 @@ def sequencer(
         @always_comb
         def metadata_reader():
             metadata_read.next = issue and group_starts and (not weightless)
-            metadata_rewind.next = group_ends_tile and kept and (tiles_left != 1)
-            metadata_release.next = (not kept) or (tiles_left == 1)
+            metadata_rewind.next = last_group and kept and (not last_tile)
+            metadata_release.next = (not kept) or last_tile
 
     else:
 
@@ -91,8 +90,8 @@ def sequencer(
     @always_comb
     def readers():
         weight_read.next = issue and (not weightless)
-        weight_rewind.next = tile_ends and kept and (tiles_left != 1)
-        weight_release.next = (not kept) or (tiles_left == 1)
+        weight_rewind.next = tile_ends and kept and (not last_tile)
+        weight_release.next = (not kept) or last_tile
         activation_read.next = issue and step_starts
 
     @always_comb
@@ -108,9 +107,12 @@ def sequencer(
         if accept:
             running.next = True
             tiles_left.next = tiles
+            last_tile.next = tiles == 1
             steps_total.next = steps
             steps_left.next = steps
-            columns_total.next = columns
+            last_step.next = steps == 1
+            last_group.next = steps <= 2
+            final_column.next = columns - 1
             kept.next = resident
             weightless.next = post
             column.next = 0
@@ -126,10 +128,15 @@ def sequencer(
                     running.next = False
                 elif tile_ends:
                     tiles_left.next = tiles_left - 1
+                    last_tile.next = tiles_left == 2
                     steps_left.next = steps_total
+                    last_step.next = steps_total == 1
+                    last_group.next = steps_total <= 2
                     odd.next = False
                 else:
                     steps_left.next = steps_left - 1
+                    last_step.next = steps_left == 2
+                    last_group.next = steps_left <= 3
                     odd.next = not odd
 
     @always_seq(clk.posedge, reset=reset)

@@ -36,9 +36,10 @@ def stream(
     tail = Signal(modbv(0, min=0, max=wrap))
     cursor = Signal(modbv(0, min=0, max=wrap))
     following = Signal(modbv(0, min=0, max=wrap))
-    occupied = Signal(modbv(0, min=0, max=wrap))
+    full = Signal(bool(0))
     address = Signal(modbv(0, min=0, max=2**32))
     remaining = Signal(intbv(0)[32:])
+    more = Signal(bool(0))  # remaining is not 0
     fetch = Signal(bool(0))
     taken = Signal(bool(0))
     waiting = Signal(bool(0))  # a request is on the port
@@ -49,11 +50,11 @@ def stream(
 
     @always_comb
     def occupancy():
-        occupied.next = requested - tail
+        full.next = (requested[bits:] == tail[bits:]) and (requested[bits] != tail[bits])
 
     @always_comb
     def reader_view():
-        job_ready.next = remaining == 0
+        job_ready.next = not more
         ready.next = (cursor != head) or write
         read_addr.next = cursor[bits:]
         write_addr.next = head[bits:]
@@ -79,7 +80,7 @@ def stream(
 
         @always_comb
         def request():
-            fetch.next = (remaining != 0) and (occupied < depth) and ((not halt) or waiting)
+            fetch.next = more and (not full) and ((not halt) or waiting)
             quiet.next = (requested == head) and (not waiting)
 
         @always_seq(clk.posedge, reset=reset)
@@ -88,10 +89,12 @@ def stream(
             if taken:
                 address.next = address + 1
                 remaining.next = remaining - 1
+                more.next = remaining != 1
                 requested.next = requested + 1
-            elif job and (remaining == 0):
+            elif job and (not more):
                 address.next = base
                 remaining.next = count
+                more.next = count != 0
             if memory_valid:
                 head.next = head + 1
 
@@ -109,7 +112,7 @@ def stream(
 
         @always_comb
         def request():
-            fetch.next = (remaining != 0) and (half or (occupied < depth)) and ((not halt) or waiting)
+            fetch.next = more and (half or (not full)) and ((not halt) or waiting)
             quiet.next = (requested == head) and (half == arriving_half) and (not waiting)
 
         @always_seq(clk.posedge, reset=reset)
@@ -118,12 +121,14 @@ def stream(
             if taken:
                 address.next = address + 1
                 remaining.next = remaining - 1
+                more.next = remaining != 1
                 half.next = not half
                 if half:
                     requested.next = requested + 1
-            elif job and (remaining == 0):
+            elif job and (not more):
                 address.next = base
                 remaining.next = count
+                more.next = count != 0
             if memory_valid:
                 low.next = memory_data
                 arriving_half.next = not arriving_half

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from flow import reference
 from flow.hardware.faults import FAULTS, Fault
+from flow.hardware.requantizer import LATENCY
 from tests.formal.conftest import ARRAYS, BEAT, DEPTH
 from tests.formal.prover import Claim
 
 COLUMNS = 4  # parts in which the 256 columns are proven
+PARTS = tuple(f"dut.multiplier_240.{total}_{factor}" for total in ("low", "high") for factor in ("low", "high"))
 HALVES = ("dut.selected_low", "dut.selected_high", "dut.product")
 REQUANTIZER = {  # the stages of its ports and registers
-    "RESULT": 0, "BIAS": 1, "SUM": 2, "MULTIPLIER": 2, "PRODUCT": 3, "SHIFT": 3, "OCTET": 4,
-    "ACCUMULATOR": 32, "MAX_SHIFT": reference.MAX_SHIFT,
+    "RESULT": 0, "BIAS": 1, "SUM": 2, "MULTIPLIER": 2, "SHIFT": 4, "RAW": 6, "PASSING": 7, "OCTET": LATENCY,
+    "ACCUMULATOR": 32,
 }  # fmt: skip
 
 
@@ -67,23 +69,27 @@ CLAIMS = (
     *(
         Claim(
             f"requantizer's sum of {ARRAYS[design].accumulator_bits} bits", design, "requantizer.sv",
-            of("requantizer:dropped-bias", "requantizer:swapped-plane"), 5,
+            of("requantizer:dropped-bias", "split:swapped-plane"), LATENCY,
             macros=REQUANTIZER | {"PROVE_SUM": 1, "ACCUMULATOR": ARRAYS[design].accumulator_bits},
         )
         for design in ("bitvert", "narrow")
     ),
     Claim(
-        "requantizer's product", "bitvert", "requantizer.sv",
-        (Fault("requantizer", "narrow-factor", r"factor = multiplier", "factor = multiplier[23-1:0]"),), 3,
-        macros=REQUANTIZER | {"PROVE_PRODUCT": 1},
+        "requantizer's partial products", "bitvert", "requantizer.sv", of("multiplier_24:swapped-halves"), 2,
+        macros=REQUANTIZER | {"PROVE_PARTS": 1},
+    ),
+    Claim(
+        "requantizer's product", "bitvert", "requantizer.sv", of("multiplier_24:dropped-carry"), 2,
+        macros=REQUANTIZER | {"PROVE_PRODUCT": 1}, cut=PARTS,
     ),
     Claim(
         "requantizer's rounding", "bitvert", "requantizer.sv",
         (
-            *(fault for fault in of("requantizer") if fault.kind not in ("dropped-bias", "swapped-plane")),
-            Fault("requantizer", "half-up", r"\(below_half \+ odd\)", "below_half"),
+            *(fault for fault in of("requantizer", "rounding_shift") if fault.kind != "dropped-bias"),
+            Fault("requantizer", "half-up", r"\(rest \|\| halves\[1\]\)", "1'b1"),
         ),
-        1, macros=REQUANTIZER | {"PROVE_ROUNDING": 1}, cut=("dut.product",),
+        4, macros=REQUANTIZER | {"PROVE_ROUNDING": 1}, cut=("dut.product",),
+        cases=tuple({"shift": shift} for shift in range(1, reference.MAX_SHIFT + 1)),
     ),
     Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
     *(
@@ -91,7 +97,7 @@ CLAIMS = (
             f"stream of {beats} beats a word", f"stream {beats}", "stream.sv",
             (
                 *of("stream", "ram"),
-                Fault("stream", "overfull", rf"\(occupied < {DEPTH}\)", f"(occupied < {DEPTH + 1})"),
+                Fault("stream", "overfull", r"\(!full\)", "1'b1"),
                 Fault("stream", "too-soon", r"\(cursor != head\)", "1'b1"),
                 Fault("stream", "dropped-request", r"\(\(!halt\) \|\| waiting\)", "(!halt)"),
             ),

@@ -90,7 +90,7 @@ def run_array(
                     stalls,
                     weight_word=packed(bits.reshape(-1), 1),
                     metadata_word=0 if metadata is None else packed(metadata[:, step // 2]),
-                    activation_word=packed(halves.reshape(-1)) if column < 2 else 0,  # held for one more edge
+                    activation_word=packed(halves.reshape(-1)) if column == 0 else 0,
                     significance=7 - column,
                     valid=1,
                     first=step == column == 0,
@@ -193,9 +193,9 @@ def test_accumulators_of_24_bits_hold_their_range() -> None:
 
 
 def test_activation_sum_adds_eight_bytes() -> None:
-    x, total = wire(64), wire(11)
+    clk, x, total = wire(), wire(64), wire(11)
     rng = np.random.default_rng(2)
-    bench = Bench(activation_sum(x, total))
+    bench = Bench(activation_sum(clk, wire(1, 1), x, total), clk)
     try:
         for values in (np.zeros(8), np.full(8, 255), *rng.integers(0, 256, (20, 8)), *(255 * np.eye(8))):
             x.next = packed(values)

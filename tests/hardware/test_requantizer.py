@@ -4,36 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from myhdl import block
 
 from flow import reference
-from flow.hardware.requantizer import requantizer
+from flow.hardware.drain import split
+from flow.hardware.requantizer import LATENCY, requantizer
 from tests.hardware.clocking import Bench, packed, signed, wire
 
 INT32 = (-(2**31), 2**31 - 1)
-LATENCY = 4
 
 
 def run(
     cases: Sequence[tuple[int, int, int, int]], zero: int = 0, clamp: tuple[int, int] = (-128, 127), bits: int = 32
 ) -> list[int]:
     """Cases (result, bias, multiplier, shift), one an edge that is enabled, to codes."""
-    ports = {"result": bits, "bias": 32, "multiplier": 24, "shift": 6, "plane": 2, "zero": 8, "low": 8, "high": 8}
+    ports = {"result": bits, "bias": 32, "multiplier": 24, "shift": 6, "zero": 8, "low": 8, "high": 8}
+    stages = {"result": 0, "bias": 1, "multiplier": 2, "shift": 4}
     signals = {name: wire(width) for name, width in ports.items()}
     clk, enable, octet = wire(), wire(1, 1), wire(8)
-    bench = Bench(requantizer(clk=clk, enable=enable, raw=wire(), octet=octet, bits=bits, **signals), clk)
+    bench = Bench(
+        requantizer(clk=clk, enable=enable, raw=wire(), passing=wire(), octet=octet, bits=bits, **signals), clk
+    )
     codes = []
     try:
         for name, value in (("zero", zero), ("low", clamp[0]), ("high", clamp[1])):
             signals[name].next = value + 128
         for edge in range(len(cases) + LATENCY - 1):
-            for stage, name in enumerate(("result", "bias", "multiplier", "shift")):
+            for place, (name, stage) in enumerate(stages.items()):
                 inside = 0 <= edge - stage < len(cases)
-                signals[name].next = packed([cases[edge - stage][stage]], ports[name]) if inside else 1
+                signals[name].next = packed([cases[edge - stage][place]], ports[name]) if inside else 1
             if edge % 5 == 3:  # everything stands still, whatever the operands
                 enable.next = 0
                 bench.step()
@@ -104,16 +109,25 @@ def test_zero_point_and_clamp(zero: int, clamp: tuple[int, int]) -> None:
 @pytest.mark.parametrize("bits", [24, 32])
 def test_raw_planes(acc: int, bits: int) -> None:
     """Byte plane after byte plane of the 32-bit sum, whatever the clamp; the sum wraps as the bias did."""
-    clk, octet, result, bias, plane = wire(), wire(8), wire(bits), wire(32), wire(2)
-    multiplier, shift, zero, low, high = wire(24, 2**23), wire(6, 1), wire(8, 3), wire(8, 100), wire(8, 101)
-    bench = Bench(
-        requantizer(clk, wire(1, 1), result, bias, multiplier, shift, wire(1, 1), plane, zero, low, high, octet, bits),
-        clk,
-    )
+    clk, raw, octet, result, plane = wire(), wire(1, 1), wire(8), wire(bits), wire(2)
+    zero, low, high = wire(8, 3), wire(8, 100), wire(8, 101)
+    parameters, bias, scale = wire(64), wire(32), wire(30)
+
+    @block
+    def lane() -> Any:
+        """A requantizer with its lane's parameters."""
+        return (
+            split(parameters, raw, plane, bias, scale),
+            requantizer(
+                clk, wire(1, 1), result, bias, scale(24, 0), scale(30, 24), raw, zero, raw, low, high, octet, bits,
+            ),
+        )  # fmt: skip
+
+    bench = Bench(lane(), clk)
     got = []
     try:
         result.next = packed([-123456], bits)
-        bias.next = packed([acc + 123456], 32)
+        parameters.next = packed([acc + 123456], 32) | 12345 << 32
         for number in range(4):
             plane.next = number
             bench.step(LATENCY)

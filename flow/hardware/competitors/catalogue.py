@@ -17,6 +17,7 @@ from flow.hardware.competitors.pragmatic import pragmatic_pe
 from flow.hardware.competitors.stripes import stripes_pe
 from flow.hardware.hierarchy import export, forgotten
 from flow.hardware.pe import pe
+from flow.hardware.requantizer import requantizer
 from flow.hardware.scheduler import scheduler
 
 ACCUMULATOR_BITS = 32
@@ -91,7 +92,7 @@ BITWAVE = _pe("bitwave", bitwave_pe, {"x": 64, "column": 8, "signs": 8, "fine": 
 VARIANTS = tuple(bitvert(group, optimized) for group in (16, 8, 4) for optimized in (False, True))
 ELEMENTS = (stripes(8), stripes(16), PRAGMATIC, BITLET, BITWAVE, OURS)
 
-# What the PEs of a row or a column share: not counted in a PE, given as a share of it.
+# What the PEs of a row or a column share, not counted in a PE, and what the lanes that leave the array go through.
 SCHEDULER = Element(
     "scheduler", scheduler, {"clk": 1, "enable": 1, "bits": 8, "choice": 12, "invert": 1}, outputs=("choice", "invert")
 )
@@ -100,4 +101,11 @@ OPERANDS = Element(
     {"clk": 1, "enable": 1, "load": 1, "word": 128, "x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11,
      "sum_all": 12},
     outputs=("x_low", "x_high", "sum_low", "sum_high", "sum_all"),
+)  # fmt: skip
+REQUANTIZER = Element(
+    "requantizer", requantizer,
+    {"clk": 1, "enable": 1, "result": ACCUMULATOR_BITS, "bias": 32, "multiplier": 24, "shift": 6, "raw": 1, "zero": 8,
+     "passing": 1, "low": 8, "high": 8, "octet": 8},
+    {"bits": ACCUMULATOR_BITS},
+    outputs=("octet",),
 )  # fmt: skip
