@@ -1,18 +1,21 @@
 """How fast the RTL simulates: cycles and MACs a second by engine and array size, and what a whole input would take.
 
     python -m bench.simulation MODEL.onnx [--array RxC ...] [--engine E ...] [--processes P] [--preset NAME]
-                               [--calibration FILE]
+                               [--calibration FILE] [--cluster]
 
 The network is quantized and pruned once; each array then runs tiles of its longest layer, in one process and in P of
 them. `minutes` is one input whole, in P processes. Ratios are to the first line. Array sizes default to 8x8, 16x32 and
-32x32 in Verilator; the other engines run on 4x4.
+32x32 in Verilator; the other engines run on 4x4. With --cluster the P processes are workers of a Dask scheduler on this
+machine, as those of `--scheduler` are.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -34,6 +37,15 @@ ARRAYS = ("8x8", "16x32", "32x32")
 SLOW = "4x4"
 
 
+@contextmanager
+def scheduler(workers: int) -> Iterator[str]:
+    """The address of a Dask scheduler with so many workers of one thread."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50) as made:
+        yield made.scheduler_address
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--array", "arrays", multiple=True, default=ARRAYS)
@@ -41,9 +53,11 @@ SLOW = "4x4"
 @click.option("--processes", type=int, default=os.cpu_count() or 1)
 @click.option("--preset", default="moderate")
 @click.option("--calibration", type=click.Path(path_type=Path))
+@click.option("--cluster", is_flag=True)
 def main(
-    model: Path, arrays: tuple[str, ...], names: tuple[str, ...], processes: int, preset: str, calibration: Path | None
-) -> None:
+    model: Path, arrays: tuple[str, ...], names: tuple[str, ...], processes: int, preset: str,
+    calibration: Path | None, cluster: bool,
+) -> None:  # fmt: skip
     """Print the table."""
     taken = import_network(importer.load(model), model, calibration, [])
     given = calibration or samples.beside(model, "calibration")
@@ -60,7 +74,11 @@ def main(
         made = encode(taken.network, pruning(preset), config.columns)
         program = schedule(made.encoded, made.network.layers, config)
         work = plan(program, PIECE if engine.fast else PIECE_SLOW)
-        with tempfile.TemporaryDirectory() as folder, workers(None, processes) as hands:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            scheduler(processes) if cluster else nullcontext() as address,
+            workers(address, None if address else processes) as hands,
+        ):
             device = emit(config, Path(folder))
             engines.open_all(engine, [device], lambda: None)
             simulator = hands.simulator(Design.of(name, config, device))
