@@ -41,8 +41,8 @@ def accelerator(
              the next start; start is not looked at while busy
     memory   six read ports: *_en, *_addr[32] out, *_ready in: a request is taken at an edge where *_en and *_ready
              are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
-             later or more, looked at only while *_valid is high; descriptor_data holds until the next
-             descriptor_valid; a word's bytes lie lowest first, as in memory/*.hex
+             later or more, looked at only while *_valid is high; descriptor_data holds until the next request for
+             one is taken; a word's bytes lie lowest first, as in memory/*.hex
              descriptor  416 bits: one channel block, its fields as in flow/hardware/config.py DESCRIPTOR; with
                          feature maps 1280 bits: MAP_DESCRIPTOR follows
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights

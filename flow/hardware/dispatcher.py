@@ -20,7 +20,7 @@ def dispatcher(
     control  started: a run begins; ended: one cycle, with the last write; error[4]: the run must not go on: nothing
              more is asked for or offered, and ended comes when what was asked for is there and the units are quiet
     memory   memory_en, memory_addr[32], memory_ready, memory_valid of the descriptor memory, whose word holds
-             until the next memory_valid
+             until the next request is taken
     units    *_job out, *_ready in; block_done: a block's last result has been written
     """
     held = Signal(bool(0))

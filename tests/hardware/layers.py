@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,21 @@ from flow import reference
 from flow.cosim import expected_words
 from flow.encoding import EncodedLayer
 from flow.hardware.config import ArrayConfig
+from flow.hardware.guard import first_error
 from flow.network import ArrayLayer, Quantization, Window
 from flow.prune import prune
-from flow.schedule import Bytes, LayerSchedule, Program, activation_words, schedule
+from flow.schedule import (
+    Bytes,
+    LayerSchedule,
+    Program,
+    activation_words,
+    pack_fields,
+    schedule,
+    unpack_fields,
+)
 
 Int8 = NDArray[np.int8]
+TINY: dict[str, Any] = {"weight_depth": 16, "metadata_depth": 4, "activation_depth": 8}
 
 
 def random_weights(rng: np.random.Generator, channels: int, reduction: int) -> Int8:
@@ -90,3 +101,56 @@ def single(encoded: EncodedLayer, layer: ArrayLayer, config: ArrayConfig, codes:
 
 def random_codes(seed: int, layer: ArrayLayer) -> Int8:
     return np.random.default_rng(seed).integers(-128, 128, (1, *layer.input_shape)).astype(np.int8)
+
+
+def random_job(seed: int, config: ArrayConfig, small: bool = False) -> Job:
+    """A layer of any reduction, positions, channels, N and groups; a `small` one takes a few hundred cycles at most."""
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 2] if small else [1, 1, 2, 5]))
+    channels = groups * int(rng.integers(1, 4 if small else 12))
+    reduction = int(rng.choice([1, 3, 9, 16, 17] if small else [1, 3, 9, 16, 17, 32, 64, 100]))
+    positions = int(rng.choice([1, 2, 5] if small else [1, 2, 5, 16, 33]))
+    weights = random_weights(rng, channels, reduction)
+    encoded, pruned = prune(weights, rng.choice([0, 2, 4, 6], channels), "optimal")
+    layer = layer_of(
+        pruned, positions, rng, raw=bool(rng.integers(4) == 0), groups=groups,
+        input_shape=(positions, groups * reduction),
+    )  # fmt: skip
+    if groups > 1:
+        layer = _as_convolution(layer, positions, groups, reduction)
+    return single(encoded, layer, config, random_codes(seed, layer))
+
+
+def _as_convolution(layer: ArrayLayer, positions: int, groups: int, reduction: int) -> ArrayLayer:
+    """Groups exist in convolutions only: 1x1 over a line of positions."""
+    window = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
+    return replace(
+        layer, op="Conv", window=window, groups=groups,
+        input_shape=(groups * reduction, 1, positions), output_shape=(layer.channels, 1, positions),
+    )  # fmt: skip
+
+
+# What may be wrong with a descriptor: the error, and the fields that make it, of an array with TINY buffers.
+WRONG: list[tuple[str, dict[str, int]]] = [
+    ("tiles", {"tiles": 0}), ("tiles", {"tiles": 2, "resident": 0}), ("steps", {"steps": 0}),
+    ("columns", {"columns": 0}), ("columns", {"columns": 1}), ("columns", {"columns": 9}),
+    ("channels", {"channels": 0}), ("channels", {"channels": 4}),
+    ("weight_count", {"weight_count": 1}), ("weight_count", {"weight_count": 2**32 - 1, "resident": 0, "tiles": 1}),
+    ("metadata_count", {"metadata_count": 0}), ("metadata_count", {"metadata_count": 2**31}),
+    ("activation_count", {"activation_count": 0}), ("activation_count", {"activation_count": 2**32 - 1}),
+    ("activation_count", {
+        "tiles": 2**24 - 1, "resident": 1, "steps": 1, "columns": 8, "weight_count": 8, "metadata_count": 1,
+        "activation_count": 2**24 - 1,
+    }),
+    ("parameter_count", {"parameter_count": 0}), ("parameter_count", {"parameter_count": 9}),
+    ("buffer", {"resident": 1, "steps": 3, "columns": 8, "weight_count": 24}),
+    ("buffer", {"resident": 1, "steps": 9, "metadata_count": 5}),
+]  # fmt: skip
+
+
+def broken(work: Job, number: int, config: ArrayConfig, **changes: int) -> tuple[Job, str]:
+    """The job with fields of one descriptor changed, and the error that is."""
+    memories = {name: memory.copy() for name, memory in work.memories.items()}
+    fields = unpack_fields(memories["descriptor"][number], config.descriptor) | changes
+    memories["descriptor"][number] = pack_fields(fields, config.descriptor, config.descriptor_bits, "layer")
+    return Job(work.scheduled, memories, work.want), first_error(fields, config)

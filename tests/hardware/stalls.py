@@ -11,8 +11,8 @@ from flow.engines import Device
 from flow.engines.native import top_signals
 from flow.hardware.accelerator import accelerator
 from flow.hardware.config import ArrayConfig
-from flow.hardware.emit import memory_ports
 from flow.hardware.hierarchy import block, export, forgotten
+from flow.hardware.ports import memory_ports
 
 VIOLATION = 15  # error code: a request or a write changed before it was taken, or is under way when all is done
 FIFO = 8
@@ -50,7 +50,9 @@ def slow_read(
     memory_en, memory_addr, memory_ready, memory_valid, memory_data,
     wrong, late, seed, holds,
 ):  # fmt: skip
-    """Requests and answers of one read port wait at random; data are garbage while not valid, unless it `holds`.
+    """Requests and answers of one read port wait at random; data are garbage while not valid.
+
+    On a port that `holds` only from the next request on.
 
     wrong: a request changed while it waited; late: a request or an answer is under way.
     """
@@ -84,7 +86,7 @@ def slow_read(
         if gives:
             data.next = words[tail]
             tail.next = tail + 1
-        elif not holds:
+        elif (not holds) or passes:
             data.next = garbage
         if passes and not gives:
             owed.next = owed + 1

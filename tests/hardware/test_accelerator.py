@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +15,11 @@ from flow.engines import ENGINES, Simulator
 from flow.errors import FlowError
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit
-from flow.network import ArrayLayer, Window
+from flow.network import ArrayLayer
 from flow.prune import prune
 from flow.schedule import schedule
-from tests.hardware.layers import Job, job, layer_of, random_codes, random_layer, random_weights, single
+from tests.hardware.layers import TINY, Job, job, layer_of, random_codes, random_job, random_layer, single
 
-TINY: dict[str, Any] = {"weight_depth": 16, "metadata_depth": 4, "activation_depth": 8}
 CONFIGS = (
     ArrayConfig(2, 3, **TINY, drain=3),  # most layers pass their weights through the buffer again for every tile
     ArrayConfig(4, 4, drain=2),
@@ -84,32 +82,6 @@ def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
         cycles, model = bank.run("verilator", config, work), layer_cycles(work.scheduled, config)
         said = f"seed {seed}: {cycles} cycles, the model says {model}"
         assert cycles == model if roomy else model <= cycles <= 1.1 * model, said
-
-
-def random_job(seed: int, config: ArrayConfig) -> Job:
-    rng = np.random.default_rng(seed)
-    groups = int(rng.choice([1, 1, 2, 5]))
-    channels = groups * int(rng.integers(1, 12))
-    reduction = int(rng.choice([1, 3, 9, 16, 17, 32, 64, 100]))
-    positions = int(rng.choice([1, 2, 5, 16, 33]))
-    weights = random_weights(rng, channels, reduction)
-    encoded, pruned = prune(weights, rng.choice([0, 2, 4, 6], channels), "optimal")
-    layer = layer_of(
-        pruned, positions, rng, raw=bool(rng.integers(4) == 0), groups=groups,
-        input_shape=(positions, groups * reduction),
-    )  # fmt: skip
-    if groups > 1:
-        layer = _as_convolution(layer, positions, groups, reduction)
-    return single(encoded, layer, config, random_codes(seed, layer))
-
-
-def _as_convolution(layer: ArrayLayer, positions: int, groups: int, reduction: int) -> ArrayLayer:
-    """Groups exist in convolutions only: 1x1 over a line of positions."""
-    window = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
-    return replace(
-        layer, op="Conv", window=window, groups=groups,
-        input_shape=(groups * reduction, 1, positions), output_shape=(layer.channels, 1, positions),
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", PE_KINDS)

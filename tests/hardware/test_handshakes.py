@@ -11,13 +11,10 @@ import pytest
 from flow.cycles import layer_cycles
 from flow.engines import ENGINES, Simulator
 from flow.engines.base import DeviceError
-from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, ERRORS, PE_KINDS, ArrayConfig, error_code
+from flow.hardware.config import ERRORS, PE_KINDS, ArrayConfig, error_code
 from flow.hardware.emit import emit
-from flow.hardware.guard import first_error
-from flow.schedule import pack_fields, unpack_fields
-from tests.hardware.layers import Job, random_codes, random_layer, single
+from tests.hardware.layers import TINY, WRONG, Job, broken, random_codes, random_job, random_layer, single
 from tests.hardware.stalls import VIOLATION, stalled_device
-from tests.hardware.test_accelerator import TINY, random_job
 from tests.test_build import require_engine
 
 CONFIG = ArrayConfig(2, 3, **TINY, drain=2)
@@ -74,14 +71,6 @@ def test_the_engines_stall_alike(simulators: dict[str, Simulator], tmp_path: Pat
 # -------------------------------------------------------------------------------- errors
 
 
-def broken(work: Job, number: int, **changes: int) -> tuple[Job, str]:
-    """The job with fields of one descriptor changed, and the error that is."""
-    memories = {name: memory.copy() for name, memory in work.memories.items()}
-    fields = unpack_fields(memories["descriptor"][number], DESCRIPTOR) | changes
-    memories["descriptor"][number] = pack_fields(fields, DESCRIPTOR, DESCRIPTOR_BITS, "layer")
-    return Job(work.scheduled, memories, work.want), first_error(fields, CONFIG)
-
-
 def layer_job() -> Job:
     encoded, layer = random_layer(5, 37, 5, (0, 4, 2, 4, 4))
     return single(encoded, layer, CONFIG, random_codes(5, layer))
@@ -93,23 +82,6 @@ def fails(simulator: Simulator, work: Job, code: int) -> None:
         simulator.run(work.memories, scheduled.first, len(scheduled.blocks), {"output": 1000}, 20000)
 
 
-WRONG = [
-    ("tiles", {"tiles": 0}), ("tiles", {"tiles": 2, "resident": 0}), ("steps", {"steps": 0}),
-    ("columns", {"columns": 0}), ("columns", {"columns": 1}), ("columns", {"columns": 9}),
-    ("channels", {"channels": 0}), ("channels", {"channels": 4}),
-    ("weight_count", {"weight_count": 1}), ("weight_count", {"weight_count": 2**32 - 1, "resident": 0, "tiles": 1}),
-    ("metadata_count", {"metadata_count": 0}), ("metadata_count", {"metadata_count": 2**31}),
-    ("activation_count", {"activation_count": 0}), ("activation_count", {"activation_count": 2**32 - 1}),
-    ("activation_count", {
-        "tiles": 2**24 - 1, "resident": 1, "steps": 1, "columns": 8, "weight_count": 8, "metadata_count": 1,
-        "activation_count": 2**24 - 1,
-    }),
-    ("parameter_count", {"parameter_count": 0}), ("parameter_count", {"parameter_count": 9}),
-    ("buffer", {"resident": 1, "steps": 3, "columns": 8, "weight_count": 24}),
-    ("buffer", {"resident": 1, "steps": 9, "metadata_count": 5}),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("ports", ["direct", "bitvert"])
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize(("error", "changes"), WRONG)
@@ -119,7 +91,7 @@ def test_a_wrong_descriptor_ends_the_run(
     """The first, the second or the last descriptor of a layer breaks a rule: its code, and no hang."""
     work = layer_job()
     assert len(work.scheduled.blocks) > 2
-    bad, expected = broken(work, number, **changes)
+    bad, expected = broken(work, number, CONFIG, **changes)
     assert expected == error
     fails(simulators[ports], bad, error_code(error))
 
@@ -140,7 +112,7 @@ def test_random_descriptors_never_hang(simulators: dict[str, Simulator]) -> None
         changes = {}
         for name in rng.choice(CHECKED, int(rng.integers(1, 3)), replace=False):
             changes[str(name)] = int(rng.integers(2 if name == "resident" else 12))
-        bad, error = broken(work, number, **changes)
+        bad, error = broken(work, number, CONFIG, **changes)
         seen.add(error)
         if error == "none":
             continue
