@@ -26,8 +26,10 @@ from flow.cli import bbs
 from flow.engines.base import RESET_EDGES, Scope
 from flow.engines.icarus import IcarusEngine
 from flow.engines.waveform import Trace, read
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ERRORS, PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit, modules
+from flow.hardware.ports import memory_ports
 from tests.conftest import require_tool
 from tests.hardware.layers import random_codes, random_layer, single
 
@@ -253,7 +255,11 @@ def test_the_port_tables_are_the_hardwares(config: ArrayConfig) -> None:
     tables = port_tables()
     names = {name: getattr(config, name) for name in ("rows", "columns", "lanes", "step", "beats")}
     names["line_bits"] = (config.map_words // config.rows - 1).bit_length()
-    for module in modules(config).values():
+    axi = AxiConfig()
+    names |= {"data_bits": axi.data_bits, "address_bits": axi.address_bits}
+    names["memories"] = len(memory_ports(config))
+    names["reads"] = names["memories"] - 1
+    for module in modules(config, axi).values():
         table = {name: (way, width) for name, way, width in tables[module.function]}
         if not config.map_words:
             table = {
@@ -270,7 +276,7 @@ def test_the_port_tables_are_the_hardwares(config: ArrayConfig) -> None:
 
 
 def test_every_block_has_a_table() -> None:
-    written = {module.function for config in CONFIGS for module in modules(config).values()}
+    written = {module.function for config in CONFIGS for module in modules(config, AxiConfig()).values()}
     assert set(port_tables()) == written
 
 

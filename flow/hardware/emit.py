@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from myhdl import Signal, intbv
 
-from flow.engines.base import ERROR_BITS, Device, MemoryPort
+from flow.engines.base import ERROR_BITS, Device
 from flow.hardware.accelerator import accelerator
-from flow.hardware.config import INDEX_BITS, PARAMETER_BITS, ArrayConfig
-from flow.hardware.hierarchy import Module, export, forgotten
-from flow.hardware.maps.fields import ENTRY_BITS
+from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.axi.top import axi_accelerator, wires
+from flow.hardware.config import ArrayConfig
+from flow.hardware.hierarchy import Language, Module, export, forgotten
+from flow.hardware.ports import memory_ports
 
 
-def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:
-    """The accelerator's memory ports, in the order of its port list."""
-    return (
-        MemoryPort("descriptor", config.descriptor_bits),
-        MemoryPort("weight", config.weight_bits),
-        MemoryPort("metadata", config.metadata_bits),
-        MemoryPort("activation", config.activation_bits),
-        MemoryPort("parameter", PARAMETER_BITS * config.lanes),
-        MemoryPort("index", INDEX_BITS * config.lanes),
-        *([MemoryPort("entry", ENTRY_BITS)] if config.map_words else []),
-        MemoryPort("output", 8 * config.rows, config.lanes),
-    )
+@dataclass(frozen=True)
+class Wrapper:
+    """The accelerator behind AXI: its top module, and all files in compile order, the accelerator's included."""
+
+    axi: AxiConfig
+    name: str
+    files: tuple[Path, ...]
+    vhdl_files: tuple[Path, ...]
 
 
 def device(config: ArrayConfig, verilog: Sequence[Path], vhdl: Sequence[Path]) -> Device:
@@ -48,12 +47,36 @@ def emit(config: ArrayConfig, folder: Path) -> Device:
     return device(config, verilog, vhdl)
 
 
+def emit_wrapped(config: ArrayConfig, axi: AxiConfig, folder: Path) -> tuple[Device, Wrapper]:
+    """As `emit`, with the wrapper around it."""
+    with forgotten():
+        verilog = _export_wrapped(config, axi, folder / "verilog", "verilog")
+        vhdl = _export_wrapped(config, axi, folder / "vhdl", "vhdl")
+    inner = [files[: 1 + [file.stem for file in files].index(config.name)] for files in (verilog, vhdl)]
+    return device(config, *inner), Wrapper(axi, wrapped_name(config), tuple(verilog), tuple(vhdl))
+
+
+def wrapped_name(config: ArrayConfig) -> str:
+    """The wrapper's top module."""
+    return f"{config.name}_axi"
+
+
+def _export_wrapped(
+    config: ArrayConfig, axi: AxiConfig, folder: Path, language: Language, found: dict[str, Module] | None = None
+) -> list[Path]:
+    names = {accelerator.func.__name__: config.name}
+    return export(_fresh_wrapped(config, axi), wrapped_name(config), folder, language, found, names)
+
+
 @cache
-def modules(config: ArrayConfig) -> dict[str, Module]:
-    """The modules of the Verilog by name, to simulate one by one."""
+def modules(config: ArrayConfig, axi: AxiConfig | None = None) -> dict[str, Module]:
+    """The modules of the Verilog by name, to simulate one by one; with `axi` those of the wrapper, too."""
     found: dict[str, Module] = {}
     with tempfile.TemporaryDirectory() as scratch, forgotten():
-        export(_fresh(config), config.name, Path(scratch), "verilog", found)
+        if axi is None:
+            export(_fresh(config), config.name, Path(scratch), "verilog", found)
+        else:
+            _export_wrapped(config, axi, Path(scratch), "verilog", found)
     return found
 
 
@@ -71,5 +94,14 @@ def _fresh(config: ArrayConfig) -> Callable[[], Any]:
             **{name: Signal(bool(0)) if name in single else Signal(intbv(0)[width:]) for name, width in widths.items()},
             config=config,
         )
+
+    return fresh
+
+
+def _fresh_wrapped(config: ArrayConfig, axi: AxiConfig) -> Callable[[], Any]:
+    """What makes the wrapper on Signals of its own."""
+
+    def fresh() -> Any:
+        return axi_accelerator(**wires(axi), config=config, axi=axi)
 
     return fresh

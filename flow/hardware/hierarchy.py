@@ -35,7 +35,7 @@ import enum
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -75,6 +75,11 @@ KEYWORDS = frozenset(_vhdl_keywords) | frozenset(
     unique var void accept_on checker endchecker eventually global implements implies interconnect let
     nettype nexttime reject_on s_always s_eventually s_nexttime s_until s_until_with soft sync_accept_on
     sync_reject_on unique0 until until_with untyped
+    bins binsof break chandle class clocking constraint continue coverpoint covergroup cross dist endclass
+    endclocking endgroup endinterface endpackage endprogram endproperty endsequence expect extends
+    first_match foreach forkjoin iff ignore_bins illegal_bins inside intersect join_any join_none local
+    matches modport null package program pure rand randc randcase randsequence return shortreal solve super
+    tagged throughout timeprecision timeunit type uwire virtual wait_order wildcard with within
     """.split()  # noqa: SIM905
 )
 
@@ -147,8 +152,9 @@ class Module:
 class _Export:
     """The state of one export: what was converted, the names taken, the instances per open block."""
 
-    def __init__(self, name: str, folder: Path, language: Language) -> None:
+    def __init__(self, name: str, folder: Path, language: Language, named: Mapping[str, str]) -> None:
         self.top = name
+        self.named = named
         self.folder = folder
         self.language = language
         self.modules: dict[tuple[Any, ...], list[Module]] = {}
@@ -161,7 +167,7 @@ class _Export:
         """The function's name, with an index when taken and a suffix when it is a keyword."""
         if len(self.counts) == 1:
             return self.top
-        base = function + "_block" if function.lower() in KEYWORDS else function
+        base = self.named.get(function, function + "_block" if function.lower() in KEYWORDS else function)
         name, index = base, 0
         while name.lower() in self.names:
             index += 1
@@ -259,6 +265,7 @@ def export(
     folder: Path,
     language: Language,
     modules: dict[str, Module] | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write a design as one file per module; returns the files in compile order, the top last.
 
@@ -267,6 +274,7 @@ def export(
               function occurs with several parameters or port types
     language  "verilog" or "vhdl" (then MyHDL's package file comes first)
     modules   takes the modules by name, if given
+    named     names of modules, by function, that are not to be called after it
 
     Equal designs give equal bytes. Raises ExportError, or MyHDL's ConversionError, naming the block.
     """
@@ -281,7 +289,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     options = (toVerilog.no_testbench, toVerilog.no_myhdl_header, toVHDL.no_myhdl_header)
     toVerilog.no_testbench = toVerilog.no_myhdl_header = toVHDL.no_myhdl_header = True
-    _export = state = _Export(name, folder, language)
+    _export = state = _Export(name, folder, language, named or {})
     try:
         if language == "vhdl":
             package = folder / f"pck_myhdl_{_shortversion}.vhd"

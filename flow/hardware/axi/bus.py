@@ -1,0 +1,175 @@
+"""The AXI wrapper's parameters, its register map and where words lie in memory: what RTL, drivers and tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from flow.engines.base import Memory, MemoryPort
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+
+IDENTITY: Final = 0x42425346  # "BBSF"
+VERSION: Final = 1  # of the register map
+PAGE: Final = 4096  # bytes: no burst crosses it, and every base address is a multiple of it
+MOST_BEATS: Final = 256  # of a burst, by the protocol
+REGISTER_BYTES: Final = 4
+INDEX_BITS: Final = 10  # of a register in the window of one page
+COMMON: Final = 16  # registers before the first memory's
+PER_MEMORY: Final = 4
+ID_BITS: Final = 4  # of reads: the memory port's number
+INCREMENTING: Final = 1  # AxBURST
+CACHE: Final = 3  # AxCACHE: normal memory, bufferable, not cached
+PROTECTION: Final = 0  # AxPROT: data, secure, unprivileged
+
+
+@dataclass(frozen=True)
+class AxiConfig:
+    """The memory bus: bits of a beat (32 to 1024) and of an address (32 to 64), beats of a burst (1 to 256)."""
+
+    data_bits: int = 64
+    address_bits: int = 32
+    burst: int = 16
+
+    def __post_init__(self) -> None:
+        if self.data_bits not in (32, 64, 128, 256, 512, 1024):
+            raise FlowError(f"a bus of {self.data_bits} bits cannot be built: give --bus 32, 64, 128, 256, 512 or 1024")
+        if not 32 <= self.address_bits <= 64:
+            raise FlowError(f"a bus with addresses of {self.address_bits} bits cannot be built: give 32 to 64")
+        most = min(MOST_BEATS, PAGE // self.beat)
+        if not 1 <= self.burst <= most:
+            raise FlowError(
+                f"bursts of {self.burst} beats cannot be built: give 1 to {most} on a bus of {self.data_bits} bits"
+            )
+
+    @property
+    def beat(self) -> int:
+        """Bytes of a beat."""
+        return self.data_bits // 8
+
+    def stride(self, port: MemoryPort) -> int:
+        """Bytes from one word of a memory to the next: a power of two, and a beat at least."""
+        return max(self.beat, 1 << (port.bytes - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a memory lies: `words` words, `stride` bytes apart, from `offset` bytes on."""
+
+    name: str
+    words: int
+    stride: int
+    offset: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.words * self.stride
+
+
+def regions(ports: Sequence[MemoryPort], axi: AxiConfig, words: Mapping[str, int]) -> list[Region]:
+    """One memory after the other, each from the next page on; `words` has how many words each has, by name."""
+    placed: list[Region] = []
+    for port in ports:
+        offset = -(-placed[-1].end // PAGE) * PAGE if placed else 0
+        placed.append(Region(port.name, words[port.name], axi.stride(port), offset))
+    return placed
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bits `low` and up of a register."""
+
+    name: str
+    low: int
+    bits: int
+    meaning: str
+
+    @property
+    def mask(self) -> int:
+        return (1 << self.bits) - 1 << self.low
+
+
+@dataclass(frozen=True)
+class Register:
+    """32 bits at byte `offset`. access: "r", "rw", or "w1" (a one written has an effect, reading shows the state)."""
+
+    name: str
+    offset: int
+    access: str
+    meaning: str
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def index(self) -> int:
+        return self.offset // REGISTER_BYTES
+
+    def field(self, name: str) -> Field:
+        return next(field for field in self.fields if field.name == name)
+
+
+def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
+    return (
+        ("id", "r", f"{IDENTITY:#010x}", ()),
+        ("version", "r", f"of this map: {VERSION}", ()),
+        ("array", "r", "the array's size", (
+            Field("rows", 0, 8, ""), Field("columns", 8, 8, ""), Field("lanes", 16, 8, "channels of one write"),
+            Field("dense", 24, 1, "1: dense elements, 0: BitVert"),
+        )),
+        ("control", "rw", "starts a run", (
+            Field("start", 0, 1, "write 1: run the command; no effect while busy; reads 0"),
+            Field("interrupt_enable", 1, 1, "irq is high while done is"),
+        )),
+        ("status", "w1", "how the run stands", (
+            Field("busy", 0, 1, "from start to done"),
+            Field("done", 1, 1, "all results are in memory, or the run has failed; write 1, or start, to clear"),
+            Field("read_error", 2, 1, "the bus answered a read of this run with an error"),
+            Field("write_error", 3, 1, "the bus answered a write of this run with an error"),
+            Field("error", 8, 4, "error code of the run, with done"),
+        )),
+        ("command", "rw", "what to run; write it while not busy", (
+            Field("first", 0, 16, "number of the first descriptor"), Field("count", 16, 16, "how many"),
+        )),
+        ("cycles", "r", "clock cycles of the last run, start to done", ()),
+        ("cycles_high", "r", "its upper 32 bits", ()),
+        ("busy_cycles", "r", "clock cycles of all runs since reset", ()),
+        ("busy_cycles_high", "r", "its upper 32 bits", ()),
+    )  # fmt: skip
+
+
+def registers(ports: Sequence[MemoryPort]) -> dict[str, Register]:
+    """The register map of a device with these memory ports, by name."""
+    made = [Register(name, REGISTER_BYTES * i, *rest) for i, (name, *rest) in enumerate(_common())]  # type: ignore[arg-type]
+    for number, port in enumerate(ports):
+        at = REGISTER_BYTES * (COMMON + PER_MEMORY * number)
+        what = f"{port.name} memory"
+        waits = "cycles of the last run in which a write waited" if port.lanes else (
+            "cycles of the last run in which a request waited"
+        )  # fmt: skip
+        made += [
+            Register(f"{port.name}_base", at, "rw", f"byte address of the {what}, a multiple of {PAGE}"),
+            Register(f"{port.name}_base_high", at + 4, "rw", "its upper 32 bits"),
+            Register(f"{port.name}_stalls", at + 8, "r", waits),
+        ]
+    assert made[-1].index < 1 << INDEX_BITS and len(_common()) <= COMMON
+    return {register.name: register for register in made}
+
+
+def array_word(config: ArrayConfig) -> int:
+    """The value of the register `array`."""
+    values = {"rows": config.rows, "columns": config.columns, "lanes": config.lanes, "dense": config.pe == "dense"}
+    return sum(int(values[field.name]) << field.low for field in registers(())["array"].fields)
+
+
+def spread(memory: Memory, stride: int) -> bytes:
+    """The bytes of a memory as the bus sees them: words `stride` bytes apart, zeros in between."""
+    words = np.zeros((len(memory), stride), np.uint8)
+    words[:, : memory.shape[1]] = memory
+    return words.tobytes()
+
+
+def gathered(octets: bytes, stride: int, size: int) -> Memory:
+    """The memory in such bytes, words of `size` bytes."""
+    return np.ascontiguousarray(np.frombuffer(octets, np.uint8).reshape(-1, stride)[:, :size])

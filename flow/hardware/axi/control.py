@@ -1,0 +1,207 @@
+"""Control and status registers of the AXI wrapper: start, done, interrupt, addresses, counters."""
+
+from myhdl import Signal, always_comb, always_seq, intbv, modbv
+
+from flow.engines.base import COMMAND_BITS, ERROR_BITS
+from flow.hardware.axi.bus import COMMON, IDENTITY, PAGE, PER_MEMORY, VERSION, registers
+from flow.hardware.hierarchy import block
+from flow.hardware.wires import join
+
+
+@block
+def axi_register(clk, reset, write, data, strobe, value, mask):
+    """One register, value[32]: where write is high it takes the bytes of data[32] that strobe[4] marks.
+
+    Bits outside mask stay 0. Latency: one cycle.
+    """
+    mask0, mask1, mask2, mask3 = (mask >> 8 * i & 255 for i in range(4))
+
+    @always_seq(clk.posedge, reset=reset)
+    def store():
+        if write:
+            if strobe[0]:
+                value.next[8:] = data[8:] & mask0
+            if strobe[1]:
+                value.next[16:8] = data[16:8] & mask1
+            if strobe[2]:
+                value.next[24:16] = data[24:16] & mask2
+            if strobe[3]:
+                value.next[32:24] = data[32:24] & mask3
+
+    return store
+
+
+@block
+def axi_counter(clk, reset, clear, count, value, bits):
+    """value[bits]: cycles with count high since clear; it wraps."""
+    cycles = Signal(modbv(0, min=0, max=2**bits))
+
+    @always_comb
+    def show():
+        value.next = cycles
+
+    @always_seq(clk.posedge, reset=reset)
+    def step():
+        if clear:
+            cycles.next = 0
+        elif count:
+            cycles.next = cycles + 1
+
+    return show, step
+
+
+@block
+def axi_control(
+    clk, reset,
+    write, write_index, write_data, write_strobe, read_index, read_data,
+    start, first, count, done, error, written,
+    irq,
+    bases, stalled, read_failed, write_failed,
+    ports, axi, array,
+):  # fmt: skip
+    """The registers of flow/hardware/axi/bus.py and what they command.
+
+    registers  write, write_index[10], write_data[32], write_strobe[4]; read_index[10] in, read_data[32] out,
+               combinational
+    core       start: one cycle, with first[16], count[16]; done, error[4]: as the accelerator has them; written: all
+               it has written is in memory
+    host       irq: level, while enabled and done
+    bus        bases[address_bits * memories]: byte addresses, the first memory lowest; stalled[memories]: its port
+               waits in this cycle; read_failed, write_failed: the bus has answered with an error
+    ports, axi the memory ports and the bus; array: value of the register that says the array's size
+    """
+    layout = registers(ports)
+    memories, extra = len(ports), axi.address_bits - 32
+    control_at, status_at = layout["control"].index, layout["status"].index
+    start_bit, enable_bit = (layout["control"].field(name).low for name in ("start", "interrupt_enable"))
+    busy_bit, done_bit, read_bit, write_bit, error_low = (
+        layout["status"].field(name).low for name in ("busy", "done", "read_error", "write_error", "error")
+    )
+    error_high = error_low + ERROR_BITS
+    enable_word, own, this = 1 << enable_bit, IDENTITY, VERSION
+
+    running, finishing, ended, enabled, starting = (Signal(bool(0)) for _ in range(5))
+    read_bad, write_bad, starts, clears, never = (Signal(bool(0)) for _ in range(5))
+    code = Signal(intbv(0)[ERROR_BITS:])
+    cycles, busy_cycles = Signal(intbv(0)[64:]), Signal(intbv(0)[64:])
+    nothing = Signal(intbv(0)[32:])
+    values = {name: Signal(intbv(0)[32:]) for name in layout if extra or not name.endswith("_base_high")}
+    by_place = {layout[name].index: value for name, value in values.items()}
+    places = COMMON + PER_MEMORY * memories
+    chosen = Signal(intbv(0)[places:])
+    every = join(*(by_place.get(place, nothing) for place in reversed(range(places))))
+    identity, version, size, settings, status = (
+        values[name] for name in ("id", "version", "array", "control", "status")
+    )
+    low, high, busy_low, busy_high = (
+        values[name] for name in ("cycles", "cycles_high", "busy_cycles", "busy_cycles_high")
+    )
+    command = values["command"]
+    addresses = []
+    for port in reversed(ports):
+        addresses += [values[f"{port.name}_base_high"](extra, 0)] if extra > 1 else []
+        addresses += [values[f"{port.name}_base_high"](0)] if extra == 1 else []
+        addresses.append(values[f"{port.name}_base"])
+    all_bases = join(*addresses)
+
+    @always_comb
+    def commands():
+        starts.next = (
+            write and (write_index == control_at) and write_strobe[0] and write_data[start_bit] and (not running)
+        )
+        clears.next = write and (write_index == status_at) and write_strobe[0] and write_data[done_bit]
+
+    @always_seq(clk.posedge, reset=reset)
+    def walk():
+        starting.next = starts
+        if write and (write_index == control_at) and write_strobe[0]:
+            enabled.next = write_data[enable_bit]
+        if starts:
+            running.next = True
+            ended.next = False
+            code.next = 0
+            read_bad.next = False
+            write_bad.next = False
+        else:
+            if done:
+                finishing.next = True
+                code.next = error
+            if finishing and written:
+                finishing.next = False
+                running.next = False
+                ended.next = True
+            elif clears:
+                ended.next = False
+            if read_failed:
+                read_bad.next = True
+            if write_failed:
+                write_bad.next = True
+
+    @always_comb
+    def core():
+        start.next = starting
+        first.next = command[COMMAND_BITS:]
+        count.next = command[32:COMMAND_BITS]
+        irq.next = ended and enabled
+        bases.next = all_bases
+        identity.next = own
+        version.next = this
+        size.next = array
+        nothing.next = 0
+        never.next = 0
+
+    @always_comb
+    def control():
+        if enabled:
+            settings.next = enable_word
+        else:
+            settings.next = 0
+
+    @always_comb
+    def state():
+        word = intbv(0)[32:]
+        word[:] = 0
+        word[busy_bit] = running
+        word[done_bit] = ended
+        word[read_bit] = read_bad
+        word[write_bit] = write_bad
+        word[error_high:error_low] = code
+        status.next = word
+
+    @always_comb
+    def counted():
+        low.next = cycles[32:]
+        high.next = cycles[64:32]
+        busy_low.next = busy_cycles[32:]
+        busy_high.next = busy_cycles[64:32]
+
+    @always_comb
+    def read():
+        read_data.next = 0
+        for i in range(places):
+            lowest = 32 * i
+            if read_index == i:
+                read_data.next = every[lowest + 32 : lowest]
+
+    @always_comb
+    def choose():
+        for i in range(places):
+            chosen.next[i] = write and (write_index == i)
+
+    masks = {"command": 2**32 - 1}
+    for port in ports:
+        masks |= {f"{port.name}_base": 2**32 - PAGE}
+        masks |= {f"{port.name}_base_high": 2**extra - 1} if extra else {}
+    parts = [
+        axi_counter(clk, reset, starts, running, cycles, 64),
+        axi_counter(clk, reset, never, running, busy_cycles, 64),
+        [
+            axi_counter(clk, reset, starts, stalled(number), values[f"{port.name}_stalls"], 32)
+            for number, port in enumerate(ports)
+        ],
+        [
+            axi_register(clk, reset, chosen(layout[name].index), write_data, write_strobe, values[name], mask)
+            for name, mask in masks.items()
+        ],
+    ]
+    return commands, walk, core, control, state, counted, read, choose, parts
