@@ -28,7 +28,8 @@ from flow.engines.testbench import read_hex
 from flow.errors import FlowError
 from flow.handoff import Whole
 from flow.hardware.config import ArrayConfig
-from flow.hardware.emit import device, memory_ports
+from flow.hardware.emit import Wrapper, device
+from flow.hardware.ports import memory_ports
 from flow.onchip.program import OnChip
 from flow.onchip.run import ChainRun
 from flow.samples import Samples, load
@@ -160,6 +161,7 @@ def write(
     compressed: Compressed,
     program: Program,
     built: Device,
+    wrapper: Wrapper,
     chosen: Pruning,
     given: Samples,
     run: SampleRun,
@@ -176,7 +178,7 @@ def write(
     write_model(folder / "model_int8.onnx", compressed.original.model)
     write_model(folder / "model_bbs.onnx", compressed.network.model)
     chip = Whole(whole, chain_runs[0]) if whole and chain_runs and not chain_runs[0].failure else None
-    handoff.write(folder, compressed.network.name, program, built, run, chip)
+    handoff.write(folder, compressed.network.name, program, built, wrapper, run, chip)
     write_samples(folder, given)
     return {
         "format": FORMAT,
@@ -187,6 +189,12 @@ def write(
         "top": built.name,
         "verilog": [path.name for path in built.files],
         "vhdl": [path.name for path in built.vhdl_files],
+        "bus": asdict(wrapper.axi),
+        "axi": {
+            "top": wrapper.name,
+            "verilog": [path.name for path in wrapper.files],
+            "vhdl": [path.name for path in wrapper.vhdl_files],
+        },
         "samples": given.source,
         "on_chip": chip is not None,
         "columns_pruned": {name: n.tolist() for name, n in compressed.allocation.items()},

@@ -24,8 +24,9 @@ from flow.encoding import BBS
 from flow.engines.base import cache_folder
 from flow.errors import FlowError
 from flow.hardware import faults
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
-from flow.hardware.emit import emit, modules
+from flow.hardware.emit import emit, emit_wrapped, modules
 from flow.inputs import STORED, Imported, compress_network, evaluation, given_file, import_network, note_labels
 from flow.inspection import Inspection, inspection, refusal
 from flow.network import Network
@@ -69,6 +70,7 @@ def compile(
     evaluate: str | Path | None = None,
     array: tuple[int, int] | None = None,
     weight_buffer: int | None = None,
+    bus: int = 64,
     engine: str | None = None,
     count: int | None = None,
     coverage: float = 1.0,
@@ -82,16 +84,17 @@ def compile(
 ) -> report.Report:
     """One shot: network in; pruned network, RTL, vectors, co-simulation, verdict and report in `output`.
 
-    `array` is (rows, columns), `weight_buffer` the words of its weight buffer; with `on_chip` the accelerator holds
-    feature maps and runs the whole network by one start, too; `synth` adds an estimate of the area to
-    the report; `count` samples are simulated, `coverage`, `scheduler` and `processes` as in `cosim`.
+    `array` is (rows, columns), `weight_buffer` the words of its weight buffer, `bus` the bits of the AXI bus; with
+    `on_chip` the accelerator holds feature maps and runs the whole network by one start, too; `synth` adds an
+    estimate of the area to the report; `count` samples are simulated, `coverage`, `scheduler` and `processes` as in
+    `cosim`.
     The files of samples default to MODEL_calibration.npz and MODEL_test.npz beside the model. `force` replaces an
     earlier build; `resume` gives the report of one of the same request if it is whole; else it is made again, but
     for what a stopped run has simulated. FlowError when an input cannot be used; `output` is then as it was.
     """
     model, output, chosen = Path(model), Path(output), chosen or pruning()
     simulator, notes = engines.select(engine)
-    config = _array(array, weight_buffer, simulator, notes)
+    config, axi = _array(array, weight_buffer, simulator, notes), AxiConfig(bus)
     if on_chip:
         config.with_maps(config.rows * 64)  # refused now or never
     check_coverage(coverage)
@@ -99,7 +102,9 @@ def compile(
     if synth:
         synthesis.yosys()
     source = importer.load(model)
-    request = _request(source, model, chosen, calibration, evaluate, config, simulator, count, coverage, synth, on_chip)
+    request = _request(
+        source, model, chosen, calibration, evaluate, config, axi, simulator, count, coverage, synth, on_chip
+    )
     if resume and not force and (done := artefacts.finished(output, request)):
         return report.Report(**done)
     artefacts.check_output(output, force or resume)
@@ -125,7 +130,8 @@ def compile(
         kept_runs(json.dumps(request), resume) as kept,
     ):
         with stage("emit Verilog and VHDL"):
-            device, dense_device = emit(config, folder), emit(dense_config, Path(scratch))
+            device, wrapper = emit_wrapped(config, axi, folder)
+            dense_device = emit(dense_config, Path(scratch))
         area = None
         if synth:
             with stage("estimate the area"):
@@ -156,7 +162,7 @@ def compile(
             )  # fmt: skip
             stored = given.first(max(simulated.count, STORED))
             manifest = artefacts.write(
-                folder, compressed, program, device, chosen, stored, runs[0], request, whole, chain_runs
+                folder, compressed, program, device, wrapper, chosen, stored, runs[0], request, whole, chain_runs
             )
             report.write(folder, result, compressed)
             artefacts.write_manifest(folder, manifest, result.environment)
@@ -385,8 +391,8 @@ def inspect(model: str | Path) -> Inspection:
 
 def _request(
     source: onnx.ModelProto, model: Path, chosen: Pruning, calibration: str | Path | None,
-    evaluate: str | Path | None, config: ArrayConfig, simulator: engines.Engine, count: int | None, coverage: float,
-    synth: bool, on_chip: bool,
+    evaluate: str | Path | None, config: ArrayConfig, axi: AxiConfig, simulator: engines.Engine, count: int | None,
+    coverage: float, synth: bool, on_chip: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """All that a build depends on, in terms of JSON: equal requests give equal builds."""
     files = (given_file(calibration, model, "calibration"), given_file(evaluate, model, "test"))
@@ -398,6 +404,7 @@ def _request(
         "evaluation": evaluated,
         "pruning": asdict(chosen) | {"means": list(chosen.means)},
         "array": asdict(config),
+        "bus": asdict(axi),
         "samples": count,
         "coverage": coverage,
         "synth": synth,

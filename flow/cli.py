@@ -243,6 +243,7 @@ def compress(
 @_data_options
 @array
 @weight_buffer
+@click.option("--bus", type=int, default=64, metavar="BITS", help="Bits of the AXI bus, 32 to 1024; default 64.")
 @click.option("--on-chip", is_flag=True, help="Feature maps on chip: the whole network by one start, too.")
 @click.option("--synth", is_flag=True, help="Add Yosys' estimate of the array's area to the report.")
 @_engine_option
@@ -252,16 +253,16 @@ def compress(
 @as_json
 def compile(
     model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
-    array: tuple[int, int] | None, weight_buffer: int | None, on_chip: bool, synth: bool, engine: str | None,
-    count: int | None, coverage: float, scheduler: str | None, processes: int | None, force: bool, resume: bool,
-    as_json: bool,
+    array: tuple[int, int] | None, weight_buffer: int | None, bus: int, on_chip: bool, synth: bool,
+    engine: str | None, count: int | None, coverage: float, scheduler: str | None, processes: int | None, force: bool,
+    resume: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Prune, write RTL and vectors, co-simulate, judge."""
     report = build.compile(
         model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, weight_buffer=weight_buffer, on_chip=on_chip, synth=synth, engine=engine,
-        count=count, coverage=coverage, scheduler=scheduler, processes=processes, force=force, resume=resume,
-        stage=_stage(as_json),
+        evaluate=evaluate, array=array, weight_buffer=weight_buffer, bus=bus, on_chip=on_chip, synth=synth,
+        engine=engine, count=count, coverage=coverage, scheduler=scheduler, processes=processes, force=force,
+        resume=resume, stage=_stage(as_json),
     )  # fmt: skip
     _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
 

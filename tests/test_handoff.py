@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,12 @@ import onnx
 import pytest
 
 import flow
+from flow.engines.base import MemoryPort
 from flow.engines.testbench import read_hex
 from flow.handoff import formats, layer_folder
+from flow.hardware.axi.bus import AxiConfig, Region, regions, registers, spread
+from flow.hardware.config import ArrayConfig
+from flow.hardware.ports import memory_ports
 from tests.conftest import require_tool, verilator
 from tests.test_build import require_engine, small
 from tests.test_importer import residual_net, wide_net
@@ -139,6 +143,8 @@ def test_make_names_the_layers_and_refuses_others(elsewhere: Path) -> None:
 
 # -------------------------------------------------------------------------------- firmware
 
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-O1")
+
 PROGRAM = r"""
 #include <assert.h>
 #include <stdio.h>
@@ -206,7 +212,7 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
     compiler, elsewhere = require_tool("gcc"), tmp_path / "out"
     onnx.save(network(), str(tmp_path / "net.onnx"))
     assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", count=1).passed
-    (header,) = (elsewhere / "firmware").glob("*.h")
+    (header,) = (elsewhere / "firmware").glob("*.h")  # that of the registers is in a folder of its own
     build = artefacts.read(elsewhere)
     wanted: dict[str, list[int]] = {}
 
@@ -222,8 +228,7 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
     assert len(kinds) > 1  # a convolution in groups, or a layer of 32-bit sums, too
     (tmp_path / "try.c").write_text(PROGRAM.replace("HEADER", str(header)))
     program = str(tmp_path / "try")
-    strict = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-O1"]
-    subprocess.run([compiler, *strict, "-o", program, str(tmp_path / "try.c")], check=True)
+    subprocess.run([compiler, *STRICT, "-o", program, str(tmp_path / "try.c")], check=True)
     printed = subprocess.run([program, str(elsewhere)], capture_output=True, text=True, check=True).stdout.split()
     got: dict[str, list[int]] = {}
     for word in printed:
@@ -232,6 +237,111 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
         else:
             got[list(got)[-1]].append(int(word))
     assert got == wanted
+
+
+DRIVER = r"""
+#include <assert.h>
+#include <stdio.h>
+#include "axi/registers.h"
+#include "HEADER"
+
+static uint32_t device[1024];
+static uint8_t memory[PREFIXMEMORY_BYTES], image[PREFIXMEMORY_BYTES], again[PREFIXMEMORY_BYTES];
+
+static void load(const char *path, uint8_t *at, uint32_t words, uint32_t bytes, uint32_t stride)
+{
+    FILE *file = fopen(path, "rb");
+    size_t size = (size_t)words * bytes;
+    assert(file && fread(image, 1, sizeof image, file) == size);
+    fclose(file);
+    bbs_axi_spread(at, image, words, bytes, stride);
+    bbs_axi_gather(again, at, words, bytes, stride);
+    assert(!memcmp(image, again, size));
+    memset(image, 0, sizeof image);
+}
+
+static void show(const char *path, const void *data, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    assert(file && fwrite(data, 1, size, file) == size);
+    fclose(file);
+}
+
+/* Files in the order of the ports: loaded where the header says; the memory and the registers written are shown. */
+int main(int argc, char **argv)
+{
+    assert(argc == 1 + FILES + 2);
+    LOADS
+    bbs_axi_PLACE(device, 0x1122334000u);
+    bbs_axi_start(device, 0x1234u, 0x5678u, 1);
+    show(argv[argc - 2], memory, sizeof memory);
+    show(argv[argc - 1], device, sizeof device);
+    device[BBS_REG_STATUS / 4] = BBS_STATUS_DONE_MASK;
+    assert(bbs_axi_wait(device) == 0 && device[BBS_REG_STATUS / 4] == BBS_STATUS_DONE_MASK);
+    device[BBS_REG_STATUS / 4] = BBS_STATUS_DONE_MASK | (uint32_t)BBS_ERROR_BUFFER << BBS_STATUS_ERROR_SHIFT;
+    assert(bbs_axi_finish(device) >> BBS_STATUS_ERROR_SHIFT == BBS_ERROR_BUFFER);
+    device[BBS_REG_STATUS / 4] = BBS_STATUS_DONE_MASK | BBS_STATUS_READ_ERROR_MASK;
+    assert(bbs_axi_wait(device) == BBS_STATUS_READ_ERROR_MASK);
+    return 0;
+}
+"""
+
+
+def check_driver(
+    build: Path, scratch: Path, files: list[Path], ports: Sequence[MemoryPort], network: bool
+) -> list[Region]:
+    """A C program with both headers loads these images, one for each port; the package's own map and layout agree."""
+    loads = (
+        f"load(argv[{i}], memory + PREFIXOFFSET_{name}, PREFIXWORDS_{name}, BBS_BYTES_{name}, BBS_STRIDE_{name});"
+        for i, name in enumerate((port.name.upper() for port in ports), 1)
+    )
+    (header,) = (build / "firmware").glob("*.h")
+    source = DRIVER.replace("LOADS", "\n    ".join(loads)).replace("PREFIX", "BBS_NETWORK_" if network else "BBS_")
+    source = source.replace("PLACE", "place_network" if network else "place").replace("HEADER", header.name)
+    (scratch / "driver.c").write_text(source.replace("FILES", str(len(files))))
+    program, memory, device = (str(scratch / name) for name in ("driver", "memory", "device"))
+    include = ["-I", str(build / "firmware")]
+    subprocess.run([require_tool("gcc"), *STRICT, *include, "-o", program, str(scratch / "driver.c")], check=True)
+    subprocess.run([program, *map(str, files), memory, device], check=True)
+    axi = AxiConfig(**json.loads((build / "manifest.json").read_text())["bus"])
+    images = [np.fromfile(file, np.uint8).reshape(-1, port.bytes) for port, file in zip(ports, files, strict=True)]
+    words = {port.name: len(image) for port, image in zip(ports, images, strict=True)}
+    placed = regions(ports, axi, words)
+    want = np.zeros(placed[-1].end, np.uint8)
+    for region, image in zip(placed, images, strict=True):
+        octets = spread(image, region.stride)
+        want[region.offset : region.offset + len(octets)] = np.frombuffer(octets, np.uint8)
+    assert Path(memory).read_bytes() == want.tobytes()
+    layout = registers(ports)
+    written = {"command": 0x56781234, "control": 3}
+    for region in placed:
+        address = 0x1122334000 + region.offset
+        written |= {f"{region.name}_base": address % 2**32, f"{region.name}_base_high": address >> 32}
+    found = dict(enumerate(np.fromfile(device, np.uint32).tolist()))
+    assert {index: value for index, value in found.items() if value} == {
+        layout[name].index: value for name, value in written.items()
+    }
+    return placed
+
+
+def test_a_driver_places_the_memories(built: Path, tmp_path: Path) -> None:
+    """Each memory has room for the layer with most words."""
+    ports, files = memory_ports(ArrayConfig(3, 4)), []
+    for port in ports:
+        name = {"activation": "activation", "output": "output.expected"}.get(port.name)
+        made = [folder / f"{name}.bin" for folder in layers(built)] if name else [built / "memory" / f"{port.name}.bin"]
+        files.append(max(made, key=lambda file: file.stat().st_size))
+    placed = check_driver(built, tmp_path, files, ports, network=False)
+    page = (built / "firmware" / "axi" / "registers.md").read_text()
+    rows = re.findall(r"^\| `(0x[0-9a-f]{3})` \| `(\w+)` \|", page, re.MULTILINE)
+    assert [(name, int(at, 16)) for at, name in rows] == [
+        (name, register.offset) for name, register in registers(ports).items()
+    ]
+    rows = re.findall(r"^\| `(0x[0-9a-f]{8})` \| `0x[0-9a-f]{8}` \| (\w+) \| (\d+) \|", page, re.MULTILINE)
+    assert [(name, int(at, 16), int(words)) for at, name, words in rows] == [
+        (region.name, region.offset, region.words) for region in placed
+    ]
+    assert "The whole network" not in page
 
 
 # -------------------------------------------------------------------------------- verify

@@ -16,6 +16,9 @@ from flow.cosim import LayerRun, SampleRun, cycle_limit, expected_words
 from flow.engines.base import ADDRESS_BITS, COMMAND_BITS, RESET_EDGES, Device, Memory
 from flow.engines.testbench import verilog_testbench, vhdl_testbench, write_command
 from flow.handoff import formats
+from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, regions, registers
+from flow.hardware.config import ERRORS
+from flow.hardware.emit import Wrapper
 from flow.network import ArrayLayer
 from flow.onchip.program import OnChip
 from flow.onchip.run import ChainRun
@@ -51,7 +54,15 @@ class Whole:
         return {name: len(memory) for name, memory in self.memories.items()}
 
 
-def write(folder: Path, name: str, program: Program, built: Device, run: SampleRun, whole: Whole | None = None) -> None:
+def write(
+    folder: Path,
+    name: str,
+    program: Program,
+    built: Device,
+    wrapper: Wrapper,
+    run: SampleRun,
+    whole: Whole | None = None,
+) -> None:
     """Write memory/, vectors/, testbench/ and firmware/ for the network `name`; `run` is one sample's.
 
     And network/ where the `whole` network runs on chip.
@@ -62,6 +73,7 @@ def write(folder: Path, name: str, program: Program, built: Device, run: SampleR
         write_whole(folder, built, whole)
     write_testbenches(folder, program, built, run, whole)
     write_firmware(folder, name, program, built, run)
+    write_registers(folder, program, built, wrapper, whole)
 
 
 def layer_folder(layer: str, number: int) -> str:
@@ -122,6 +134,12 @@ def _words(program: Program, scheduled: LayerSchedule) -> dict[str, int]:
     return images | {PER_LAYER: activation, "output": scheduled.output_words}
 
 
+def _most_words(program: Program, built: Device, whole: Whole | None = None) -> dict[str, int]:
+    """Words of every memory that do for each layer, and for the `whole` network."""
+    each = [_words(program, scheduled) for scheduled in program.layers] + ([whole.words] if whole else [])
+    return {port.name: max(words[port.name] for words in each) for port in built.ports}
+
+
 def write_testbenches(
     folder: Path, program: Program, built: Device, run: SampleRun, whole: Whole | None = None
 ) -> None:
@@ -133,8 +151,7 @@ def write_testbenches(
     place.mkdir()
     layers = layer_folders(program)
     quickest = layers[min(range(len(layers)), key=lambda i: run.layers[i].cycles)]
-    each = [_words(program, scheduled) for scheduled in program.layers] + ([whole.words] if whole else [])
-    most = {port.name: max(words[port.name] for words in each) for port in built.ports}
+    most = _most_words(program, built, whole)
     top = built.name
     (place / f"tb_{top}.sv").write_text(verilog_testbench(top, built.ports, most, [PER_LAYER]))
     (place / f"tb_{top}.vhd").write_text(vhdl_testbench(top, built.ports, most, [PER_LAYER]))
@@ -180,6 +197,27 @@ def write_firmware(folder: Path, name: str, program: Program, built: Device, run
         ports={port.name: port for port in built.ports}, command_bits=COMMAND_BITS,
     )  # fmt: skip
     (folder / "firmware" / f"{identifier or 'network'}.h").write_text(text)
+
+
+def write_registers(folder: Path, program: Program, built: Device, wrapper: Wrapper, whole: Whole | None) -> None:
+    """firmware/axi/registers.h and .md: the accelerator behind AXI, its registers and a place for every memory."""
+    place = folder / "firmware" / "axi"
+    place.mkdir()
+    memories = []
+    for port in built.ports:
+        stride = wrapper.axi.stride(port)
+        image = "written by the accelerator" if port.lanes else (
+            f"`{port.name}.bin` as it is" if stride == port.bytes else f"`{port.name}.bin`, its words spread"
+        )  # fmt: skip
+        memories.append({"name": port.name, "bytes": port.bytes, "stride": stride, "image": image})
+    for name in ("registers.h", "registers.md"):
+        text = TEMPLATES.get_template(f"{name}.j2").render(
+            top=wrapper.name, axi=wrapper.axi, registers=list(registers(built.ports).values()), memories=memories,
+            errors=ERRORS, identity=IDENTITY, version=VERSION, page=PAGE, count=whole and whole.onchip.descriptors,
+            layers=regions(built.ports, wrapper.axi, _most_words(program, built)),
+            network=regions(built.ports, wrapper.axi, whole.words) if whole else [],
+        )  # fmt: skip
+        (place / name).write_text(text)
 
 
 def _shapes(layer: ArrayLayer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,12 +14,15 @@ import pytest
 from click.testing import CliRunner
 
 import flow
+from flow import artefacts
 from flow.cli import bbs
 from flow.errors import FlowError
+from flow.hardware.ports import memory_ports
 from flow.report import Report
 from tests.conftest import require_tool
 from tests.onchip.networks import Floats, feeds, residual
 from tests.test_build import require_engine
+from tests.test_handoff import check_driver
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
@@ -76,6 +80,17 @@ def test_the_network_is_a_layer_of_the_testbench(built: tuple[Path, Report], sim
     expected.write_text("\n".join(lines) + "\n")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "FAIL" in done.stdout + done.stderr
+
+
+def test_a_driver_places_the_network(built: tuple[Path, Report], tmp_path: Path) -> None:
+    """Behind AXI, with a map of its own beside that of the layers."""
+    folder, _ = built
+    ports = memory_ports(artefacts.read(folder).config)
+    files = [folder / "network" / f"{'output.expected' if port.lanes else port.name}.bin" for port in ports]
+    check_driver(folder, tmp_path, files, ports, network=True)
+    count = re.search(r"^count (\d+)$", (folder / "network" / "layer.txt").read_text(), re.MULTILINE)
+    assert count is not None
+    assert f"#define BBS_NETWORK_COUNT {count[1]}u" in (folder / "firmware" / "axi" / "registers.h").read_text()
 
 
 def test_the_command_says_it(tmp_path: Path) -> None:
