@@ -227,14 +227,15 @@ def port_tables() -> dict[str, list[Port]]:
     stream = tokens(DOCS / "hardware.md")
     for token, inner in zip(stream, [*stream[1:], stream[-1]], strict=True):
         if token.type == "heading_open":
-            block = inner.content.strip("`")
+            block = inner.content
         elif token.type == "td_open":
             cells.append(inner.content if inner.type == "inline" else "")
         elif token.type == "tr_close":
-            if len(cells) == 4:
+            if len(cells) == 4 and block.startswith("`"):  # a heading that names a block
                 names, ways = re.findall(r"`(\w+)`", cells[0]), cells[1].split(", ")
                 ways = ways if len(ways) == len(names) else ways * len(names)
-                found.setdefault(block, []).extend((n, w, cells[2]) for n, w in zip(names, ways, strict=True))
+                ports = ((n, w, cells[2]) for n, w in zip(names, ways, strict=True))
+                found.setdefault(block.strip("`"), []).extend(ports)
             cells = []
     return found
 
