@@ -5,7 +5,7 @@ from myhdl import Signal, always_comb, always_seq, intbv, modbv
 from flow.hardware.hierarchy import block
 from flow.hardware.maps.arbiter import arbiter
 from flow.hardware.maps.fields import ADDRESS, COORDINATE, TAPS, WORD_BITS, place
-from flow.hardware.maps.walker import walker
+from flow.hardware.maps.walker import walkers
 from flow.hardware.wires import join
 
 
@@ -101,7 +101,7 @@ def fetch(
     addresses = Signal(intbv(0)[ADDRESS * rows :])
     present = Signal(intbv(0)[rows:])
 
-    walking = walker(clk, reset, accept, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
+    walking = walkers(clk, reset, job, accept, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
 
     # Stage 1: the octet under way; stage 2: the banks read; stage 3: their words are there.
     valid1, valid2, valid3, fresh1, fresh2, fresh3, last2, last3 = (Signal(bool(0)) for _ in range(8))

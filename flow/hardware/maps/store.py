@@ -5,7 +5,7 @@ from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 from flow.hardware.hierarchy import block
 from flow.hardware.maps.arbiter import arbiter
 from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, place
-from flow.hardware.maps.walker import walker
+from flow.hardware.maps.walker import walkers
 
 TILES = 4  # that may be between the array and the maps: as many as hide the way of one
 
@@ -112,7 +112,7 @@ def store(
 ):  # fmt: skip
     """Writes the finished tiles of a block.
 
-    job      job, job_ready: handshake; walk: fields as in fields.py; entries[16]: of a tile, none if the
+    job      job, job_ready: handshake, one ahead; walk: fields as in fields.py; entries[16]: of a tile, none if the
              block is not kept; tiles[24]
     tiles    started: one begins to leave the array; room: another one may; valid[lanes], tile_done (with its last
              word), data[8 * rows * lanes]: as write_back gives them
@@ -129,8 +129,11 @@ def store(
     tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
     active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))
     finished, load, loads_last, reading, empty = (Signal(bool(0)) for _ in range(5))
-    all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(2))
-    tiles_left = Signal(intbv(0)[24:])
+    pending_job, begin = Signal(bool(0)), Signal(bool(0))  # the one after that under way
+    next_entries, all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(3))
+    left = Signal(intbv(0)[16:])  # entries of the tile of the next one
+    last_tile, there = Signal(bool(0)), Signal(bool(0))  # that tile is the block's last, is staged
+    next_tiles, tiles_left = (Signal(intbv(0)[24:]) for _ in range(2))
     staged, flying = (Signal(intbv(0, min=0, max=TILES + 1)) for _ in range(2))
     addresses, addresses1 = (Signal(intbv(0)[ADDRESS * rows :]) for _ in range(2))
     present, pending, granted, remaining, enables = (Signal(intbv(0)[rows:]) for _ in range(5))
@@ -140,7 +143,7 @@ def store(
     mask = Signal(intbv(0)[8:])
     free, busy = Signal(bool(0)), Signal(bool(0))
 
-    walking = walker(clk, reset, accept, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
+    walking = walkers(clk, reset, accept, begin, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
     staging = collect(
         clk, reset, valid, tile_done, data, load, finished, entry, collected, mask, rows, columns, lanes
     )  # fmt: skip
@@ -168,15 +171,20 @@ def store(
         load.next = at_hand and free
 
     @always_comb
+    def next_entry():
+        if finished:
+            left.next = all_entries
+            last_tile.next = tiles_left == 2
+            there.next = (staged > 1) and (tiles_left != 1)
+        else:
+            left.next = entries_left
+            last_tile.next = tiles_left == 1
+            there.next = staged != 0
+
+    @always_comb
     def read_next():
         reading.next = (
-            active
-            and ready
-            and (not flushing)
-            and (staged != 0)
-            and (entries_left != 0)
-            and entry_ready
-            and ((not at_hand) or load)
+            active and ready and (not flushing) and there and (left != 0) and entry_ready and ((not at_hand) or load)
         )
 
     @always_comb
@@ -186,8 +194,8 @@ def store(
     @always_comb
     def stream_port():
         entry_read.next = reading
-        entry_rewind.next = (entries_left == 1) and (tiles_left != 1)
-        entry_discard.next = tiles_left == 1
+        entry_rewind.next = (left == 1) and (not last_tile)
+        entry_discard.next = last_tile
 
     @always_comb
     def finishing():
@@ -199,20 +207,30 @@ def store(
 
     @always_comb
     def handshake():
-        job_ready.next = not active
-        accept.next = job and (not active)
+        job_ready.next = not pending_job
+        accept.next = job and (not pending_job)
+        begin.next = pending_job and (not active)
         room.next = flying < TILES
 
     @always_seq(clk.posedge, reset=reset)
     def control():
         block_done.next = False
         if accept:
+            pending_job.next = True
+            next_entries.next = entries
+            next_tiles.next = tiles
+        elif begin:
+            pending_job.next = False
+        if begin:
             active.next = True
-            all_entries.next = entries
-            entries_left.next = entries
-            tiles_left.next = tiles
+            all_entries.next = next_entries
+            entries_left.next = next_entries
+            tiles_left.next = next_tiles
         elif finished:
-            entries_left.next = all_entries
+            if reading:
+                entries_left.next = all_entries - 1
+            else:
+                entries_left.next = all_entries
             tiles_left.next = tiles_left - 1
             if tiles_left == 1:
                 flushing.next = True
@@ -251,6 +269,6 @@ def store(
         write_data.next = sorted_words
 
     return (
-        walking, staging, serving, spreading, tap, serve, whether, loading, read_next, last, stream_port, finishing,
-        moving, handshake, control, accounts, pipeline,
+        walking, staging, serving, spreading, tap, serve, whether, loading, next_entry, read_next, last, stream_port,
+        finishing, moving, handshake, control, accounts, pipeline,
     )  # fmt: skip

@@ -198,3 +198,57 @@ def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, ad
             present.next[j] = inside_all[j] and (left > j)
 
     return rowend, readiness, control, cursor, choose, parts, outputs
+
+
+@block
+def walkers(clk, reset, job, take, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows):
+    """A walker that is under way, and one that is made ready for the next job meanwhile.
+
+    control  job: the fields `walk` are a job's: the waiting walker takes them, the first time since take; take: the job
+             begins; ready: at its first tile, at once if job came `rows` cycles before; advance: to the next tile
+    data     as a walker's
+    """
+    second = Signal(bool(0))  # is under way
+    begun = Signal(bool(0))  # the other one has the job's fields
+    restarts, advances, at_tile = ([Signal(bool(0)) for _ in range(2)] for _ in range(3))
+    places = [Signal(intbv(0)[ADDRESS * rows :]) for _ in range(2)]
+    inside = [Signal(intbv(0)[rows:]) for _ in range(2)]
+    restart0, restart1 = restarts
+    advance0, advance1 = advances
+    ready0, ready1 = at_tile
+    places0, places1 = places
+    inside0, inside1 = inside
+    pair = [
+        walker(
+            clk, reset, restarts[i], advances[i], at_tile[i], walk, tap_word, tap_x, tap_y, places[i], inside[i], rows
+        )
+        for i in range(2)
+    ]
+
+    @always_seq(clk.posedge, reset=reset)
+    def turns():
+        if take:
+            second.next = not second
+            begun.next = False
+        elif job:
+            begun.next = True
+
+    @always_comb
+    def controls():
+        restart0.next = job and (not begun) and second
+        restart1.next = job and (not begun) and (not second)
+        advance0.next = advance and (not second)
+        advance1.next = advance and second
+
+    @always_comb
+    def outputs():
+        if second:
+            ready.next = ready1
+            addresses.next = places1
+            present.next = inside1
+        else:
+            ready.next = ready0
+            addresses.next = places0
+            present.next = inside0
+
+    return pair, turns, controls, outputs
