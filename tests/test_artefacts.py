@@ -175,8 +175,9 @@ def test_ended_it_cleans_up(tmp_path: Path, sent: signal.Signals) -> None:
     ]
     environment = {**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])}
     started = subprocess.Popen(
-        [*command, "--engine", "myhdl", "--array", "8x8"], stderr=subprocess.PIPE, text=True, env=environment
-    )
+        [*command, "--engine", "myhdl", "--array", "8x8"], stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     while not list(tmp_path.glob(".out-*")):
         assert started.poll() is None
         time.sleep(0.01)

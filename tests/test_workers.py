@@ -152,7 +152,10 @@ def test_a_killed_command_goes_on(
 
 def test_an_interrupted_command_says_how_it_goes_on(build: Path, cache: Path) -> None:
     options = ["--engine", "icarus", "--samples", str(SAMPLES), "--processes", "1"]
-    command = subprocess.Popen([sys.executable, *COSIM, str(build), *options], stderr=subprocess.PIPE, text=True)
+    command = subprocess.Popen(
+        [sys.executable, *COSIM, str(build), *options], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     until(lambda: kept(cache))
     command.send_signal(signal.SIGINT)
     _, said = command.communicate(timeout=60)
