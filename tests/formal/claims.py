@@ -9,7 +9,7 @@ from __future__ import annotations
 from flow import reference
 from flow.hardware.faults import FAULTS, Fault
 from flow.hardware.requantizer import LATENCY
-from tests.formal.conftest import ARRAYS, BEAT, DEPTH
+from tests.formal.conftest import ARRAYS, BEAT, DEPTH, WRAPPED
 from tests.formal.prover import Claim
 
 COLUMNS = 4  # parts in which the 256 columns are proven
@@ -133,5 +133,38 @@ CLAIMS = (
     Claim(
         "dispatcher", "bitvert", "dispatcher.sv",
         (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& \(error == 0\)", "&& 1'b1")), 8, forever=True,
+    ),
+    Claim(
+        "AXI registers' channels", "axi", "axi_lite.sv",
+        (
+            Fault("axi_lite", "forgotten-response", r"else if \(bready\)", "else if (1'b1)"),
+            Fault("axi_lite", "late-word", r"rdata <= read_data", "rdata <= rdata"),
+            Fault("axi_lite", "hasty", r"\(!take\) && \(!answered\)", "(!take)"),
+        ),
+        5, forever=True,
+    ),
+    Claim(
+        "AXI read addresses", "axi", "axi_requests.sv",
+        (
+            Fault("axi_requests", "impatient", r"\(\(!shown\) \|\| arready\)\);", "1'b1);"),
+            Fault("axi_requests", "no-offset", r"\(picked_base \+ picked_offset\)", "picked_base"),
+        ),
+        5, forever=True, macros={"PORTS": 6},
+    ),
+    Claim(
+        "AXI writes", "axi", "axi_write.sv",
+        (
+            Fault("axi_write", "impatient", r"\(\(!address_shown\) \|\| awready\)", "1'b1"),
+            Fault("axi_write", "early", r"&& \(outstanding == 0\)", "&& 1'b1"),
+        ),
+        6, forever=True, macros={"LANES": WRAPPED["axi"][0].lanes, "ROWS": WRAPPED["axi"][0].rows},
+    ),
+    Claim(
+        "AXI bursts", "axi", "axi_read.sv",
+        (
+            Fault("axi_read", "over-the-page", r"&& open_page", "&& 1'b1"),
+            Fault("axi_read", "any-address", r"\(addr == following\)", "1'b1"),
+        ),
+        6, forever=True, macros={"WIDTH": 416, "STRIDE": 64, "MOST": 2},
     ),
 )  # fmt: skip

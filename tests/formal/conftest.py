@@ -12,8 +12,9 @@ import pytest
 
 from flow import synthesis
 from flow.hardware import hierarchy
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
-from flow.hardware.emit import emit, modules
+from flow.hardware.emit import emit, emit_wrapped, modules
 from flow.hardware.stream import stream
 from tests.conftest import require_tool
 from tests.hardware.clocking import reset, wire
@@ -23,6 +24,7 @@ ARRAYS = {
     "dense": ArrayConfig(4, 4, "dense"),
     "narrow": ArrayConfig(2, 2, accumulator_bits=24),
 }
+WRAPPED = {"axi": (ArrayConfig(2, 2), AxiConfig())}
 BEAT = 2  # bits of a memory word of the small streams
 DEPTH = 4
 
@@ -37,7 +39,7 @@ class Design:
 
 @pytest.fixture(scope="session")
 def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Design]:
-    """design(name): one of ARRAYS, or a small "stream 1" or "stream 2" of so many beats a word."""
+    """design(name): one of ARRAYS or WRAPPED, or a small "stream 1" or "stream 2" of so many beats a word."""
     if synthesis.tool(synthesis.YOSYS) is None:
         require_tool("yosys")
 
@@ -47,6 +49,9 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Design]:
         if config := ARRAYS.get(name):
             found = modules(config)
             files = emit(config, folder).files
+        elif wrapped := WRAPPED.get(name):
+            found = modules(*wrapped)
+            files = emit_wrapped(*wrapped, folder)[1].files
         else:
             found = {}
             files = tuple(hierarchy.export(lambda: _stream(int(name[-1])), "stream", folder, "verilog", found))

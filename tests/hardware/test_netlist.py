@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from flow import synthesis
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
-from flow.hardware.emit import emit
+from flow.hardware.emit import emit, emit_wrapped
 from tests.conftest import require_tool
 
 PAGE = Path(__file__).parents[2] / "docs" / "hardware.md"
@@ -73,10 +74,18 @@ def stated(config: ArrayConfig) -> Counter[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_netlist_is_sound(name: str, tmp_path: Path) -> None:
-    config = CONFIGS[name]
-    device = emit(config, tmp_path)
-    module = elaborated(device.files, device.name, tmp_path)
-    (clock,) = module["ports"]["clk"]["bits"]
+    device = emit(CONFIGS[name], tmp_path)
+    check(CONFIGS[name], elaborated(device.files, device.name, tmp_path), "clk")
+
+
+def test_the_netlist_behind_axi_is_sound(tmp_path: Path) -> None:
+    _, wrapper = emit_wrapped(CONFIGS["bitvert"], AxiConfig(), tmp_path)
+    check(CONFIGS["bitvert"], elaborated(wrapper.files, wrapper.name, tmp_path), "aclk")
+
+
+def check(config: ArrayConfig, module: dict[str, Any], clock_port: str) -> None:
+    """One clock, no latch, no asynchronous reset, the memories that are stated."""
+    (clock,) = module["ports"][clock_port]["bits"]
     cells = module["cells"].values()
     stores = [cell for cell in cells if STORING.fullmatch(cell["type"])]
     assert len(stores) > 100

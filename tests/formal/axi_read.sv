@@ -1,0 +1,41 @@
+// A read port's bursts: words that follow each other, no more than may be, all of them in one page of 4 KiB.
+module harness (
+  input clk, input reset, input en, input [31:0] addr, input granted, input rvalid, input [3:0] rid, input [63:0] rdata
+);
+  wire ready, valid, request;
+  wire [`WIDTH-1:0] data;
+  wire [31:0] offset;
+  wire [7:0] length;
+  axi_read dut (.*);
+
+  // The words taken since the last burst was granted.
+  reg running = 0;
+  reg [31:0] first = 0, words = 0;
+  always @(posedge clk) begin
+    running <= 1;
+    if (running) begin
+      if (granted) words <= 0;
+      else if (en && ready) begin
+        if (words == 0) first <= addr;
+        words <= words + 1;
+      end
+    end
+  end
+  wire [31:0] bytes = words * `STRIDE;
+  wire [31:0] within = (first * `STRIDE) % 4096;
+
+  (* hierconn *) wire \dut.gathering ;
+  (* hierconn *) wire [31:0] \dut.origin , \dut.following ;
+  (* hierconn *) wire [$clog2(`MOST + 1)-1:0] \dut.words ;
+  always @* begin
+    assume (reset == !running);
+    assume (!granted || (request && !(en && ready)));
+    if (running) begin
+      if (en && ready && words != 0) assert (addr == first + words);
+      if (request) assert (words != 0 && offset == first * `STRIDE && 8 * (length + 32'd1) == bytes);
+      assert (words <= `MOST && within + bytes <= 4096);
+      assert (\dut.gathering == (words != 0));
+      if (words != 0) assert (\dut.origin == first && \dut.following == first + words && \dut.words == words);
+    end
+  end
+endmodule
