@@ -128,7 +128,7 @@ def store(
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
     tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
     active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))
-    finished, load, loads_last, reading, empty = (Signal(bool(0)) for _ in range(5))
+    finished, load, loads_last, reading, block_ends = (Signal(bool(0)) for _ in range(5))
     pending_job, begin = Signal(bool(0)), Signal(bool(0))  # the one after that under way
     next_entries, all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(3))
     left = Signal(intbv(0)[16:])  # entries of the tile of the next one
@@ -164,7 +164,6 @@ def store(
     def whether():
         busy.next = remaining != 0
         free.next = remaining == 0
-        empty.next = pending == 0
 
     @always_comb
     def loading():
@@ -183,9 +182,7 @@ def store(
 
     @always_comb
     def read_next():
-        reading.next = (
-            active and ready and (not flushing) and there and (left != 0) and entry_ready and ((not at_hand) or load)
-        )
+        reading.next = active and ready and there and (left != 0) and entry_ready and ((not at_hand) or load)
 
     @always_comb
     def last():
@@ -204,17 +201,17 @@ def store(
     @always_comb
     def moving():
         advance.next = finished
+        block_ends.next = finished and (tiles_left == 1)
 
     @always_comb
     def handshake():
         job_ready.next = not pending_job
         accept.next = job and (not pending_job)
-        begin.next = pending_job and (not active)
+        begin.next = pending_job and ((not active) or block_ends)
         room.next = flying < TILES
 
     @always_seq(clk.posedge, reset=reset)
     def control():
-        block_done.next = False
         if accept:
             pending_job.next = True
             next_entries.next = entries
@@ -227,23 +224,27 @@ def store(
             entries_left.next = next_entries
             tiles_left.next = next_tiles
         elif finished:
+            if block_ends:
+                active.next = False
             if reading:
                 entries_left.next = all_entries - 1
             else:
                 entries_left.next = all_entries
             tiles_left.next = tiles_left - 1
-            if tiles_left == 1:
-                flushing.next = True
         elif reading:
             entries_left.next = entries_left - 1
-        if flushing and empty:
-            flushing.next = False
-            active.next = False
-            block_done.next = True
         if reading:
             at_hand.next = True
         elif load:
             at_hand.next = False
+
+    @always_seq(clk.posedge, reset=reset)
+    def endings():
+        block_done.next = flushing and free
+        if block_ends:
+            flushing.next = True
+        elif free:
+            flushing.next = False
 
     @always_seq(clk.posedge, reset=reset)
     def accounts():
@@ -270,5 +271,5 @@ def store(
 
     return (
         walking, staging, serving, spreading, tap, serve, whether, loading, next_entry, read_next, last, stream_port,
-        finishing, moving, handshake, control, accounts, pipeline,
+        finishing, moving, handshake, control, endings, accounts, pipeline,
     )  # fmt: skip
