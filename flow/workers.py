@@ -124,7 +124,7 @@ class Local:
         return _Local(self._pool, design)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, kill_workers=True)
+        self._pool.shutdown(wait=True, kill_workers=True)  # else the end of Python warns of what it left
 
 
 def _end_with(parent: int) -> None:

@@ -113,7 +113,15 @@ def test_it_installs_where_there_is_nothing(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    install = ("--python", program / "python", "install", "--no-index", "--no-deps", "--no-warn-script-location")
+    install = (
+        "--python",
+        program / "python",
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--ignore-installed",
+        "--no-warn-script-location",
+    )
     call(sys.executable, "-m", "pip", *install, file)
     where = call(program / "python", "-c", "import flow; print(flow.__file__)")
     assert Path(where.strip()).is_relative_to(purelib)
