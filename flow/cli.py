@@ -459,8 +459,8 @@ def _layer_table(report: Report) -> Table:
                 f"{layer['cycles']:,}",
                 "" if speedup is None else f"{speedup:.2f}x",
                 f"{100 * layer['utilization']:.1f}",
-                str(layer["tier1_mismatches"]),
-                str(layer["tier2_mismatches"]),
+                f"{layer['tier1_mismatches']:,}",
+                f"{layer['tier2_mismatches']:,}",
             ]
         else:
             cells += [f"{layer['weight_mse']:.2f}", f"{layer['weight_kl']:.4f}", str(layer["sensitive_channels"])]
@@ -487,7 +487,8 @@ def _print_verdict(report: Report) -> None:
     if share < 1:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
-    tier1, tier2, judged = summary["tier1_mismatches"], summary["tier2_mismatches"], f"{summary['elements']:,} elements"
+    tier1, tier2, judged = (f"{summary[name]:,}" for name in ("tier1_mismatches", "tier2_mismatches", "elements"))
+    judged = f"{judged} elements"
     if share == 1:
         unlike = f"{tier1} of {judged} differ from the integer reference, {tier2} from ONNX Runtime"
     elif share:
@@ -495,7 +496,8 @@ def _print_verdict(report: Report) -> None:
         unlike += f"{tier2} of {judged} from ONNX Runtime"
     else:
         unlike = f"{tier2} of {judged} differ from ONNX Runtime"
-    where = f"on a {summary['array']} array by {summary['engine']}" if share else "by the integer reference"
+    article = "an" if summary["array"].startswith(("8", "11x", "18x")) else "a"
+    where = f"on {article} {summary['array']} array by {summary['engine']}" if share else "by the integer reference"
     out.print(
         f"Verdict: [bold]{summary['verdict'] or 'none'}[/bold]. {samples} {where}: {unlike} "
         f"(by at most {summary['tier2_max_lsb']} LSB).",

@@ -39,7 +39,7 @@ def accelerator(
              cycle as the last result is written; error[4]: with done, 0 or the place in flow/hardware/config.py
              ERRORS of what is wrong with the command or a descriptor: results are not all written then; holds until
              the next start; start is not looked at while busy
-    memory   six read ports: *_en, *_addr[32] out, *_ready in: a request is taken at an edge where *_en and *_ready
+    memory   read ports: *_en, *_addr[32] out, *_ready in: a request is taken at an edge where *_en and *_ready
              are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
              later or more, looked at only while *_valid is high; descriptor_data holds until the next request for
              one is taken; a word's bytes lie lowest first, as in memory/*.hex
