@@ -50,11 +50,9 @@ log = logging.getLogger("flow")
 COUNTABLE = 1000  # more of something are shown in percent
 SECONDS_SAID = 60  # between two lines of progress where there is no terminal
 
-KEPT = {  # what an interruption leaves, by command
-    "compile": ", but what was simulated is kept: --resume goes on",
-    "cosim": ", but what was simulated is kept: --resume goes on",
-    "explore": ", but the study is kept: the same command goes on",
-}
+SIMULATED = ", but what was simulated is kept: --resume goes on"
+STUDIED = ", but the study is kept: the same command goes on"
+KEPT = {"compile": SIMULATED, "cosim": SIMULATED, "explore": STUDIED}  # what an interruption leaves, by command
 Command = Callable[..., None]
 
 

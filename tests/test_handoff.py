@@ -20,10 +20,11 @@ import flow
 from flow.engines.base import MemoryPort
 from flow.engines.testbench import read_hex
 from flow.handoff import formats, layer_folder
-from flow.hardware.axi.bus import AxiConfig, Region, regions, registers, spread
+from flow.hardware.axi.bus import AxiConfig, Region, regions, registers
 from flow.hardware.config import ArrayConfig
 from flow.hardware.ports import memory_ports
 from tests.conftest import require_tool, verilator
+from tests.hardware.layers import spread
 from tests.test_build import require_engine, small
 from tests.test_importer import residual_net, wide_net
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flow import reference
 from flow.hardware.faults import FAULTS, Fault
+from flow.hardware.ports import memory_ports
 from flow.hardware.requantizer import LATENCY
 from tests.formal.conftest import ARRAYS, BEAT, DEPTH, WRAPPED
 from tests.formal.prover import Claim
@@ -19,6 +20,9 @@ REQUANTIZER = {  # the stages of its ports and registers
     "RESULT": 0, "BIAS": 1, "SUM": 2, "MULTIPLIER": 2, "SHIFT": 4, "RAW": 6, "PASSING": 7, "OCTET": LATENCY,
     "ACCUMULATOR": 32,
 }  # fmt: skip
+BUS_ARRAY, BUS = WRAPPED["axi"]
+BUS_PORTS = memory_ports(BUS_ARRAY)  # the descriptors' first, the output last
+STRIDE = BUS.stride(BUS_PORTS[0])
 
 
 def of(*names: str) -> tuple[Fault, ...]:
@@ -149,7 +153,7 @@ CLAIMS = (
             Fault("axi_requests", "impatient", r"\(\(!shown\) \|\| arready\)\);", "1'b1);"),
             Fault("axi_requests", "no-offset", r"\(picked_base \+ picked_offset\)", "picked_base"),
         ),
-        5, forever=True, macros={"PORTS": 6},
+        5, forever=True, macros={"PORTS": len(BUS_PORTS) - 1},
     ),
     Claim(
         "AXI writes", "axi", "axi_write.sv",
@@ -157,7 +161,7 @@ CLAIMS = (
             Fault("axi_write", "impatient", r"\(\(!address_shown\) \|\| awready\)", "1'b1"),
             Fault("axi_write", "early", r"&& \(outstanding == 0\)", "&& 1'b1"),
         ),
-        6, forever=True, macros={"LANES": WRAPPED["axi"][0].lanes, "ROWS": WRAPPED["axi"][0].rows},
+        6, forever=True, macros={"LANES": BUS_ARRAY.lanes, "ROWS": BUS_ARRAY.rows},
     ),
     Claim(
         "AXI bursts", "axi", "axi_read.sv",
@@ -165,6 +169,6 @@ CLAIMS = (
             Fault("axi_read", "over-the-page", r"&& open_page", "&& 1'b1"),
             Fault("axi_read", "any-address", r"\(addr == following\)", "1'b1"),
         ),
-        6, forever=True, macros={"WIDTH": 416, "STRIDE": 64, "MOST": 2},
+        6, forever=True, macros={"WIDTH": BUS_PORTS[0].width, "STRIDE": STRIDE, "MOST": BUS.burst * BUS.beat // STRIDE},
     ),
 )  # fmt: skip

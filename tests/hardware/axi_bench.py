@@ -21,11 +21,11 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
 from flow.cycles import layer_cycles
 from flow.engines.base import Memory
-from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, AxiConfig, array_word, gathered, registers, spread
+from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, AxiConfig, array_word, registers
 from flow.hardware.config import ArrayConfig, error_code
 from flow.hardware.ports import memory_ports
 from flow.schedule import pack_fields, unpack_fields
-from tests.hardware.layers import WRONG, Job, broken, random_job
+from tests.hardware.layers import WRONG, Job, broken, gathered, random_job, spread
 
 CONFIG = ArrayConfig(**json.loads(os.environ["CONFIG"]))
 AXI = AxiConfig(**json.loads(os.environ["AXI"]))

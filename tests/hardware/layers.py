@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flow import reference
 from flow.cosim import expected_words
 from flow.encoding import EncodedLayer
+from flow.engines.base import Memory
 from flow.hardware.config import ArrayConfig
 from flow.hardware.guard import first_error
 from flow.network import ArrayLayer, Quantization, Window
@@ -154,3 +155,15 @@ def broken(work: Job, number: int, config: ArrayConfig, **changes: int) -> tuple
     fields = unpack_fields(memories["descriptor"][number], config.descriptor) | changes
     memories["descriptor"][number] = pack_fields(fields, config.descriptor, config.descriptor_bits, "layer")
     return Job(work.scheduled, memories, work.want), first_error(fields, config)
+
+
+def spread(memory: Memory, stride: int) -> bytes:
+    """The bytes of a memory as the bus sees them: words `stride` bytes apart, zeros in between."""
+    words = np.zeros((len(memory), stride), np.uint8)
+    words[:, : memory.shape[1]] = memory
+    return words.tobytes()
+
+
+def gathered(octets: bytes, stride: int, size: int) -> Memory:
+    """The memory in such bytes, words of `size` bytes."""
+    return np.ascontiguousarray(np.frombuffer(octets, np.uint8).reshape(-1, stride)[:, :size])

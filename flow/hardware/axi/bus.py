@@ -1,4 +1,4 @@
-"""The AXI wrapper's parameters, its register map and where words lie in memory: what RTL, drivers and tests share."""
+"""The AXI wrapper's parameters, its register map and where words lie in memory: what RTL and drivers share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from flow.engines.base import Memory, MemoryPort
+from flow.engines.base import MemoryPort
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 
@@ -141,7 +139,10 @@ def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
 
 def registers(ports: Sequence[MemoryPort]) -> dict[str, Register]:
     """The register map of a device with these memory ports, by name."""
-    made = [Register(name, REGISTER_BYTES * i, *rest) for i, (name, *rest) in enumerate(_common())]  # type: ignore[arg-type]
+    made = [
+        Register(name, REGISTER_BYTES * i, access, meaning, fields)
+        for i, (name, access, meaning, fields) in enumerate(_common())
+    ]
     for number, port in enumerate(ports):
         at = REGISTER_BYTES * (COMMON + PER_MEMORY * number)
         what = f"{port.name} memory"
@@ -161,15 +162,3 @@ def array_word(config: ArrayConfig) -> int:
     """The value of the register `array`."""
     values = {"rows": config.rows, "columns": config.columns, "lanes": config.lanes, "dense": config.pe == "dense"}
     return sum(int(values[field.name]) << field.low for field in registers(())["array"].fields)
-
-
-def spread(memory: Memory, stride: int) -> bytes:
-    """The bytes of a memory as the bus sees them: words `stride` bytes apart, zeros in between."""
-    words = np.zeros((len(memory), stride), np.uint8)
-    words[:, : memory.shape[1]] = memory
-    return words.tobytes()
-
-
-def gathered(octets: bytes, stride: int, size: int) -> Memory:
-    """The memory in such bytes, words of `size` bytes."""
-    return np.ascontiguousarray(np.frombuffer(octets, np.uint8).reshape(-1, stride)[:, :size])

@@ -141,7 +141,7 @@ def store(
     chosen = Signal(intbv(0)[bits * rows :])
     collected, sorted_words = (Signal(intbv(0)[WORD_BITS * rows :]) for _ in range(2))
     mask = Signal(intbv(0)[8:])
-    free, busy = Signal(bool(0)), Signal(bool(0))
+    free = Signal(bool(0))
 
     walking = walkers(clk, reset, accept, begin, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
     staging = collect(
@@ -162,7 +162,6 @@ def store(
 
     @always_comb
     def whether():
-        busy.next = remaining != 0
         free.next = remaining == 0
 
     @always_comb
