@@ -7,6 +7,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import jinja2
 import numpy as np
@@ -20,9 +21,11 @@ from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, regions, registers
 from flow.hardware.config import ERRORS
 from flow.hardware.emit import Wrapper
 from flow.network import ArrayLayer
-from flow.onchip.program import OnChip
+from flow.onchip.chain import Step
+from flow.onchip.program import OnChip, input_words, layout
 from flow.onchip.run import ChainRun
 from flow.onchip.run import cycle_limit as on_chip_limit
+from flow.reference import accumulator_scales
 from flow.schedule import LayerSchedule, Program, activation_words
 
 PER_LAYER = "activation"  # the only memory that is not one image for all layers
@@ -72,7 +75,7 @@ def write(
     if whole:
         write_whole(folder, built, whole)
     write_testbenches(folder, program, built, run, whole)
-    write_firmware(folder, name, program, built, run)
+    write_firmware(folder, name, program, built, run, whole)
     write_registers(folder, program, built, wrapper, whole)
 
 
@@ -171,8 +174,13 @@ def write_testbenches(
     (place / f"test_{top}.py").write_text(TEMPLATES.get_template("test_cocotb.py.j2").render(given))
 
 
-def write_firmware(folder: Path, name: str, program: Program, built: Device, run: SampleRun) -> None:
-    """firmware/NAME.h: what a driver needs to load the memories, start each layer and read what comes out."""
+def write_firmware(
+    folder: Path, name: str, program: Program, built: Device, run: SampleRun, whole: Whole | None = None
+) -> None:
+    """firmware/NAME.h: what a driver needs to load the memories, start each layer and read what comes out.
+
+    And to start the `whole` network on chip.
+    """
     (folder / "firmware").mkdir()
     layers = []
     for place, scheduled, layer_run in zip(layer_folders(program), program.layers, run.layers, strict=True):
@@ -195,8 +203,40 @@ def write_firmware(folder: Path, name: str, program: Program, built: Device, run
         name=_c_comment(name), guard=f"BBS_{identifier.upper()}_H", top=built.name, config=program.config,
         layers=layers, images=images, memories=program.memories, beats=program.config.beats,
         ports={port.name: port for port in built.ports}, command_bits=COMMAND_BITS,
+        descriptors=whole and whole.onchip.descriptors, inputs=whole and _inputs(whole.onchip),
+        outputs=whole and _outputs(whole.onchip),
     )  # fmt: skip
     (folder / "firmware" / f"{identifier or 'network'}.h").write_text(text)
+
+
+def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
+    return [
+        {
+            "tensor": _c_string(held.tensor), "shape": held.shape, "base": base,
+            "plane": onchip.places[held.tensor].plane, "scale": _c_float(held.quantization.scale),
+            "zero": held.quantization.zero_point,
+        }
+        for held, base in zip(onchip.chain.inputs, input_words(onchip), strict=True)
+    ]  # fmt: skip
+
+
+def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
+    """Those a step makes."""
+    chain, made = onchip.chain, []
+    makers = {step.output: number for number, step in enumerate(chain.steps)}
+    for tensor in chain.outputs:
+        held = chain.held.get(tensor)
+        number = makers.get(held.tensor if held else tensor)
+        if number is None:
+            continue
+        step, where = chain.steps[number], layout(onchip, number)
+        scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(Step, step).layer)
+        made.append({
+            "tensor": _c_string(tensor), "shape": where.shape, "unroll": where.unroll, "windows": where.windows,
+            "planes": where.planes, "zero": held.quantization.zero_point if held else 0,
+            "cells": where.cells.reshape(-1, 3).tolist(), "scales": [_c_float(scale) for scale in scales],
+        })  # fmt: skip
+    return made
 
 
 def write_registers(folder: Path, program: Program, built: Device, wrapper: Wrapper, whole: Whole | None) -> None:

@@ -116,7 +116,7 @@ def accelerator(
     if config.map_words:
         rows, words = config.rows, config.map_words
         line_bits = (words // rows - 1).bit_length()
-        f_free, s_free, store_job, store_free, entry_job, entry_free, room = (flag() for _ in range(7))
+        f_free, s_free, store_job, store_free, entry_job, entry_free, full = (flag() for _ in range(7))
         s_ready, s_read, s_rewind, s_release, summing, maximum, take = (flag() for _ in range(7))
         octet_en, octet_ready, octet_valid = flag(), flag(), flag()
         octet_addr = Signal(intbv(0)[32:])
@@ -177,15 +177,15 @@ def accelerator(
             ),
             store(
                 clk, flush, store_job, store_free, fields_of(f"store_{WALK[0][0]}", f"store_{WALK[-1][0]}"),
-                entry_count, field("tiles"), capture, room, leaving, tiles_done, output_data,
+                entry_count, field("tiles"), leaving, tiles_done, output_data, full, halt,
                 s_ready, s_read, s_rewind, s_release, entry_word,
                 bank_writes, write_mask, write_lines, write_data, blocks_done,
                 rows, max(config.columns, SUBGROUP), lanes, words,
             ),
         ]  # fmt: skip
     else:
-        f_free = s_free = room = always_high
-        summing, entry_count, products = never, nothing, results
+        f_free = s_free = always_high
+        summing, full, entry_count, products = never, never, nothing, results
         operand_port = (activation_en, activation_addr, activation_ready, activation_valid, activation_data)
 
         @always_comb
@@ -250,12 +250,13 @@ def accelerator(
     draining = drain_control(
         clk, flush, d_job, d_free, field("tiles"), field("channels"), field("output_base"), field("tile_stride"),
         field("plane_stride"), descriptor_data(settings_end, settings_begin),
-        finished, room, enable, capture, drain, p_ready, i_ready, d_read, d_rewind, d_release,
+        finished, enable, capture, drain, p_ready, i_ready, d_read, d_rewind, d_release,
         advance, lanes_valid, base, plane, tile_done, block_done, settings, lanes,
     )  # fmt: skip
     writing = write_back(
         clk, flush, results, lanes_valid, base, plane, tile_done, block_done, settings, parameter_word, index_word,
-        advance, output_valid, output_addr, output_data, output_ready, leaving, tiles_done, written, o_quiet, config,
+        advance, output_valid, output_addr, output_data, output_ready, leaving, tiles_done, full, written, o_quiet,
+        config,
     )  # fmt: skip
     return (
         synchronous_reset, after_the_end, host, stopping, maps, checking, control,

@@ -12,7 +12,7 @@ from flow.hardware.wires import join
 def drain_control(
     clk, reset,
     job, job_ready, tiles, channels, output_base, tile_stride, plane_stride, settings,
-    finished, room, enable, capture, drain,
+    finished, enable, capture, drain,
     parameter_ready, index_ready, read, rewind, discard,
     advance, lanes_valid, base, plane, tile_done, block_done, kept_settings,
     lanes,
@@ -21,7 +21,7 @@ def drain_control(
 
     job      job, job_ready: handshake; tiles[24], channels[16], output_base[32], tile_stride[24],
              plane_stride[16], settings = ... high . low . zero . raw: descriptor fields
-    array    finished in; enable, capture, drain out; room in: who takes what leaves has room for a tile
+    array    finished in; enable, capture, drain out
     streams  parameter_ready, index_ready in; read, rewind, discard out (both streams alike)
     advance  in: write-back takes what is out now
     out      lanes_valid[lanes], base[32] (output word of channel 0), plane[2], tile_done, block_done,
@@ -64,7 +64,7 @@ def drain_control(
 
     @always_comb
     def free():
-        available.next = room and ((running and (not draining)) or (tile_ends and ((not last_tile) or job)))
+        available.next = (running and (not draining)) or (tile_ends and ((not last_tile) or job))
         accept.next = job and ((not running) or block_ends)
         job_ready.next = (not running) or block_ends
 
@@ -160,18 +160,19 @@ def unshuffle(clk, enable, base, index, address):
 def write_back(
     clk, reset, results, lanes_valid, base, plane, tile_done, block_done, settings,
     parameter_word, index_word, advance,
-    output_valid, output_addr, output_data, output_ready, leaving, tiles_done, blocks_done, quiet, config,
+    output_valid, output_addr, output_data, output_ready, leaving, tiles_done, full, blocks_done, quiet, config,
 ):  # fmt: skip
     """Lanes of requantizers and addresses: results in, output memory writes out, `LATENCY` cycles later.
 
-    control  advance: all stages move on; low while a write waits for the memory; quiet: all stages are empty
+    control  advance: all stages move on; low while a write waits for the memory or a tile for the feature maps;
+             quiet: all stages are empty
     data     results[rows * bits * lanes], lanes_valid, base, plane, tile_done, block_done, settings: stage 0;
              parameter_word, index_word: stage 1
     out      output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes], output_ready in: all lanes
              are taken where it is high, and hold until then; with feature maps only if the descriptor mirrors them;
              blocks_done: pulses as the last write of a block is taken
              leaving[lanes]: of output_data, what moves on at this edge and is no raw sum; tiles_done: the last
-             of a tile
+             of a tile; full in: the feature maps take nothing more; rises only after tiles_done
     """
     rows, lanes, bits = config.rows, config.lanes, config.accumulator_bits
     stages = LATENCY - 1  # before the last, whose registers are the outputs
@@ -179,7 +180,7 @@ def write_back(
     tiles, done = Signal(intbv(0)[LATENCY:]), Signal(intbv(0)[LATENCY:])
     final_valid = travelling(lanes * stages, lanes * (stages - 1))
     shown, kept = Signal(intbv(0)[lanes:]), Signal(intbv(0)[lanes:])
-    moves = Signal(bool(0))
+    held, moves = Signal(bool(0)), Signal(bool(0))
     plane1 = Signal(intbv(0)[2:])
     posts = [Signal(intbv(0)[len(settings) :]) for _ in range(LATENCY)]
     bases = [Signal(intbv(0)[32:]) for _ in range(LATENCY)]
@@ -195,14 +196,21 @@ def write_back(
     raw, low, high = final(0), final(17, 9), final(25, 17)
 
     @always_comb
+    def hold():
+        held.next = full and ((kept != 0) or tiles[stages])
+
+    @always_comb
     def pace():
-        moves.next = output_ready or (shown == 0)
+        moves.next = (output_ready or (shown == 0)) and (not held)
 
     @always_comb
     def control():
         advance.next = moves
         quiet.next = (travelling == 0) and (shown == 0)
-        output_valid.next = shown
+        if held:
+            output_valid.next = 0
+        else:
+            output_valid.next = shown
         if moves:
             leaving.next = kept
         else:
@@ -286,7 +294,7 @@ def write_back(
         output_addr.next = all_addresses
         output_data.next = all_data
 
-    return parts, pace, control, travel, last_stage, port
+    return parts, hold, pace, control, travel, last_stage, port
 
 
 @block

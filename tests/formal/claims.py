@@ -128,7 +128,11 @@ CLAIMS = (
     ),
     Claim(
         "output port", "narrow", "write_back.sv",
-        (Fault("write_back", "impatient", r"moves = \(output_ready \|\| \(shown == 0\)\)", "moves = 1'b1"),), 3,
+        (
+            Fault("write_back", "impatient", r"moves = \(\(output_ready \|\| \(shown == 0\)\)", "moves = (1'b1"),
+            Fault("write_back", "overfull", r"\(!held\)", "1'b1"),
+            Fault("write_back", "taken-twice", r"output_valid = 0;", "output_valid = shown;"),
+        ), 3,
         macros={
             "LANES": ARRAYS["narrow"].lanes, "ROWS": ARRAYS["narrow"].rows,
             "RESULTS": ARRAYS["narrow"].lanes * ARRAYS["narrow"].rows * ARRAYS["narrow"].accumulator_bits,

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,22 @@ import pytest
 from click.testing import CliRunner
 
 import flow
-from flow import artefacts
+from flow import artefacts, host
+from flow.canonical import prepare
 from flow.cli import bbs
 from flow.errors import FlowError
 from flow.hardware.ports import memory_ports
+from flow.onchip.chain import chain
+from flow.onchip.program import assemble
+from flow.onchip.run import as_map, by_reference
+from flow.prune import prune
+from flow.quantize import quantize
+from flow.reference import accumulator_scales
 from flow.report import Report
 from tests.conftest import require_tool
-from tests.onchip.networks import Floats, feeds, residual
+from tests.onchip.networks import Floats, dense, feeds, residual
 from tests.test_build import require_engine
-from tests.test_handoff import check_driver
+from tests.test_handoff import STRICT, check_driver
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
@@ -91,6 +99,104 @@ def test_a_driver_places_the_network(built: tuple[Path, Report], tmp_path: Path)
     count = re.search(r"^count (\d+)$", (folder / "network" / "layer.txt").read_text(), re.MULTILINE)
     assert count is not None
     assert f"#define BBS_NETWORK_COUNT {count[1]}u" in (folder / "firmware" / "axi" / "registers.h").read_text()
+
+
+PROGRAM = r"""
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "HEADER"
+
+/* The input's codes into an activation memory, which must be the one given; the results of an output memory. */
+int main(int argc, char **argv)
+{
+    const struct bbs_input *input = bbs_network_inputs;
+    const struct bbs_output *output = bbs_network_outputs;
+    uint32_t words = WORDS, c, y, x;
+    uint8_t *memory = calloc(words, BBS_ACTIVATION_BYTES), *given = malloc(words * BBS_ACTIVATION_BYTES + 1u);
+    FILE *codes, *file;
+    assert(argc == 4 && memory && given);
+    codes = fopen(argv[1], "rb"), file = fopen(argv[2], "rb");
+    assert(codes && file && fread(given, BBS_ACTIVATION_BYTES, words + 1u, file) == words);
+    fclose(file);
+    for (c = 0; c < input->channels; c++)
+        for (y = 0; y < input->height; y++)
+            for (x = 0; x < input->width; x++)
+                bbs_put_input(input, memory, c, y, x, (int8_t)fgetc(codes));
+    assert(!memcmp(memory, given, (size_t)words * BBS_ACTIVATION_BYTES));
+    memory = realloc(memory, OUTPUTS * BBS_OUTPUT_BYTES);
+    file = fopen(argv[3], "rb");
+    assert(memory && file && fread(memory, BBS_OUTPUT_BYTES, OUTPUTS, file) == OUTPUTS);
+    printf("%u\n", BBS_NETWORK_DESCRIPTORS);
+    for (c = 0; c < output->channels; c++)
+        for (y = 0; y < output->height; y++)
+            for (x = 0; x < output->width; x++)
+                printf("%d %.9g\n", (int)bbs_get_result(output, memory, c, y, x),
+                       (double)bbs_get_real(output, memory, c, y, x));
+    free(memory), free(given), fclose(codes), fclose(file);
+    return 0;
+}
+"""
+
+
+def ends_in_columns() -> onnx.ModelProto:
+    """Its last layer computes several pixels of a channel at once, and has a line of them left over."""
+    net = Floats(9)
+    return net.model((3, 9, 7), net.conv(net.conv("x", 3, 8, 3), 8, 8, 3, group=8, relu=False))
+
+
+def ends_in_sums() -> onnx.ModelProto:
+    """What its last layer makes is not quantized."""
+    made = quantize(prepare(dense()), feeds(dense(), 16)).model
+    name = made.graph.output[0].name
+    dequantizer = next(node for node in made.graph.node if name in node.output)
+    quantizer = next(node for node in made.graph.node if dequantizer.input[0] in node.output)
+    kept = [node for node in made.graph.node if node not in (quantizer, dequantizer)]
+    for node in kept:
+        node.output[:] = [name if output == quantizer.input[0] else output for output in node.output]
+    del made.graph.node[:]
+    made.graph.node.extend(kept)
+    return made
+
+
+@pytest.mark.parametrize("network", [residual, ends_in_columns, ends_in_sums])
+def test_the_c_header_fills_the_input_and_finds_the_results(
+    network: Callable[[], onnx.ModelProto], tmp_path: Path
+) -> None:
+    compiler, folder = require_tool("gcc"), tmp_path / "out"
+    require_engine("icarus")
+    model = saved(network(), tmp_path)
+    chosen = flow.pruning("moderate")
+    assert flow.compile(model, folder, chosen=chosen, array=(4, 8), engine="icarus", count=1, on_chip=True).passed
+    build = artefacts.read(folder)
+    layers = build.compressed.network.layers
+    encoded = {layer.name: prune(layer.weights, build.compressed.allocation[layer.name])[0] for layer in layers}
+    onchip = assemble(chain(build.compressed.network), encoded, build.config)
+    (held,), (tensor,) = onchip.chain.inputs, onchip.chain.outputs
+    feed = build.samples.one(0)
+    for segment in onchip.chain.before:
+        feed.update(host.run(segment.model, feed))
+    codes = as_map(held, feed[held.tensor])
+    (tmp_path / "codes.bin").write_bytes(codes.tobytes())
+    want = by_reference(onchip, {held.tensor: codes})[len(onchip.chain.steps) - 1]
+    layer = layers[-1]
+    if made := layer.output_quantization:
+        reals = (want.astype(np.float32) - made.zero_point) * made.scale
+    else:
+        reals = want.astype(np.float32) * accumulator_scales(layer)[:, None, None]
+    (header,) = (folder / "firmware").glob("*.h")
+    source = PROGRAM.replace("HEADER", str(header)).replace("OUTPUTS", f"{onchip.output_words}u")
+    source = source.replace("WORDS", f"{len(np.load(folder / 'network' / 'activation.npy'))}u")
+    (tmp_path / "try.c").write_text(source)
+    program = str(tmp_path / "try")
+    subprocess.run([compiler, *STRICT, "-o", program, str(tmp_path / "try.c")], check=True)
+    files = [tmp_path / "codes.bin", folder / "network" / "activation.bin", folder / "network" / "output.expected.bin"]
+    printed = subprocess.run([program, *map(str, files)], capture_output=True, text=True, check=True).stdout.split()
+    assert int(printed[0]) == onchip.descriptors
+    assert [int(number) for number in printed[1::2]] == want.reshape(-1).tolist()
+    assert np.array_equal(np.array(printed[2::2], np.float32), reals.reshape(-1).astype(np.float32))
+    assert (tensor in onchip.chain.held) == (network is not ends_in_sums)
 
 
 def test_the_command_says_it(tmp_path: Path) -> None:

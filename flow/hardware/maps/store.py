@@ -7,7 +7,7 @@ from flow.hardware.maps.arbiter import arbiter
 from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, place
 from flow.hardware.maps.walker import walkers
 
-TILES = 4  # that may be between the array and the maps: as many as hide the way of one
+TILES = 4  # that are collected at once: one fills, one is read, and two for what banks in conflict take longer
 
 
 @block
@@ -104,7 +104,7 @@ def spread(words, chosen, write_data, rows):
 def store(
     clk, reset,
     job, job_ready, walk, entries, tiles,
-    started, room, valid, tile_done, data,
+    valid, tile_done, data, full, halt,
     entry_ready, entry_read, entry_rewind, entry_discard, entry,
     writes, write_mask, write_lines, write_data,
     block_done,
@@ -114,8 +114,8 @@ def store(
 
     job      job, job_ready: handshake, one ahead; walk: fields as in fields.py; entries[16]: of a tile, none if the
              block is not kept; tiles[24]
-    tiles    started: one begins to leave the array; room: another one may; valid[lanes], tile_done (with its last
-             word), data[8 * rows * lanes]: as write_back gives them
+    tiles    valid[lanes], tile_done (with its last word), data[8 * rows * lanes]: as write_back gives them; full:
+             nothing more is taken, unless halt: then no matter what becomes of it
     stream   entry_ready in; entry_read, entry_rewind, entry_discard out; entry: how eight channels go to an octet
     banks    writes[rows], write_mask[8], write_lines, write_data[64 * rows], registered
     control  block_done: pulses when the block's last word is on its way to its bank
@@ -134,7 +134,7 @@ def store(
     left = Signal(intbv(0)[16:])  # entries of the tile of the next one
     last_tile, there = Signal(bool(0)), Signal(bool(0))  # that tile is the block's last, is staged
     next_tiles, tiles_left = (Signal(intbv(0)[24:]) for _ in range(2))
-    staged, flying = (Signal(intbv(0, min=0, max=TILES + 1)) for _ in range(2))
+    staged = Signal(intbv(0, min=0, max=TILES + 1))
     addresses, addresses1 = (Signal(intbv(0)[ADDRESS * rows :]) for _ in range(2))
     present, pending, granted, remaining, enables = (Signal(intbv(0)[rows:]) for _ in range(5))
     lines = Signal(intbv(0)[line_bits * rows :])
@@ -207,7 +207,7 @@ def store(
         job_ready.next = not pending_job
         accept.next = job and (not pending_job)
         begin.next = pending_job and ((not active) or block_ends)
-        room.next = flying < TILES
+        full.next = (staged == TILES) and (not halt)
 
     @always_seq(clk.posedge, reset=reset)
     def control():
@@ -247,11 +247,7 @@ def store(
 
     @always_seq(clk.posedge, reset=reset)
     def accounts():
-        if started and (not finished):
-            flying.next = flying + 1
-        elif finished and (not started):
-            flying.next = flying - 1
-        if tile_done and (not finished):
+        if tile_done and (not finished) and (staged != TILES):
             staged.next = staged + 1
         elif finished and (not tile_done):
             staged.next = staged - 1
