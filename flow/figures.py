@@ -55,7 +55,11 @@ def draw(name: str, paint: Callable[[Figure], None], height: float) -> str:
 def figures(
     network: Network, layers: Sequence[Mapping[str, Any]], weights: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 ) -> dict[str, str]:
-    """All figures by name. `layers` are those of the report, `weights` INT8 weights of some before and after."""
+    """All figures by name.
+
+    `layers` are those of the report; `weights` says of some how many weights are at each INT8 value before and after,
+    int64 [256] each.
+    """
     names = [short(layer["name"]) for layer in layers]
     tall = 0.9 + 0.3 * len(layers)
     made = {
@@ -165,12 +169,11 @@ def _histograms(figure: Figure, weights: Mapping[str, tuple[NDArray[Any], NDArra
     """INT8 weights before and after, four values to a bin."""
     axes = figure.subplots(-(-len(weights) // 3), 3, squeeze=False).flat
     edges = np.arange(-128, 129, 4) - 0.5
-    for (name, (before, after)), axis in zip(weights.items(), axes, strict=False):
-        counts = _counts(before)
-        axis.stairs(100 * counts / before.size, edges, fill=True, color=GREY, label="INT8")
-        counts = _counts(np.clip(np.rint(after), -128, 127).astype(np.int8))
-        axis.stairs(100 * counts / after.size, edges, color=BLUE, linewidth=1.2, label="pruned")
-        axis.set_title(f"{short(name)}, {before.size:,} weights")
+    for (name, counts), axis in zip(weights.items(), axes, strict=False):
+        before, after = (100 * count.reshape(-1, 4).sum(axis=1) / count.sum() for count in counts)
+        axis.stairs(before, edges, fill=True, color=GREY, label="INT8")
+        axis.stairs(after, edges, color=BLUE, linewidth=1.2, label="pruned")
+        axis.set_title(f"{short(name)}, {counts[0].sum():,} weights")
         axis.set_xlim(-129, 128)
     for axis in list(axes):
         axis.set_axis_off()
@@ -208,13 +211,6 @@ def front(figure: Figure, designs: Sequence[Mapping[str, Any]]) -> None:
         axis.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-
-
-def _counts(weights: NDArray[np.int8]) -> NDArray[np.int64]:
-    """How many weights are in each bin of four values."""
-    values = np.bincount(np.ascontiguousarray(weights).reshape(-1).view(np.uint8) ^ np.uint8(0x80), minlength=256)
-    binned: NDArray[np.int64] = values.reshape(-1, 4).sum(axis=1)
-    return binned
 
 
 # -------------------------------------------------------------------------------- graph

@@ -28,9 +28,10 @@ from flow.plot import Point
 from flow.samples import Samples
 from flow.schedule import LayerSchedule, Program
 from flow.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
-from flow.verdict import Accuracy, LayerVerdict, finite, passes, sqnr
+from flow.verdict import Accuracy, LayerVerdict, decibels, finite, passes
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
+TOGETHER = 2**22  # weights compared at a time
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,7 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
     before, after = compressed.original.layers[number], compressed.network.layers[number]
     n = compressed.allocation[before.name]
     values, counts = np.unique(n, return_counts=True)
-    scale = before.weight_scales.astype(np.float64)[:, None]
-    pruned = after.weights * after.weight_scales.astype(np.float64)[:, None]
-    steps = weight_steps(before, after)
+    change = weight_change(before, after)
     return LayerCompression(
         name=before.name,
         op=before.op,
@@ -127,29 +126,51 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
         columns_pruned={str(value): int(count) for value, count in zip(values, counts, strict=True)},
         bits_per_weight=round(average_bits([before], compressed.allocation), 4),
         sensitive_channels=int((n == 0).sum()),
-        weight_sqnr=finite(sqnr(pruned, before.weights * scale)),
-        weight_mse=round(float(((steps - before.weights) ** 2).mean()), 6),
-        weight_kl=round(_distribution_divergence(before.weights, steps), 6),
+        weight_sqnr=change.sqnr,
+        weight_mse=round(change.mse, 6),
+        weight_kl=round(change.divergence, 6),
     )
 
 
-def weight_steps(before: ArrayLayer, after: ArrayLayer) -> NDArray[np.float64]:
-    """The weights of a layer after pruning, in steps of its INT8 weights before: float64 [channels, reduction]."""
-    scale = before.weight_scales.astype(np.float64)[:, None]
-    pruned = after.weights * after.weight_scales.astype(np.float64)[:, None]
-    return np.divide(pruned, scale, out=np.zeros_like(pruned), where=scale > 0)
+@dataclass(frozen=True)
+class WeightChange:
+    """What pruning did to a layer's weights.
 
-
-def _distribution_divergence(before: NDArray[np.int8], after: NDArray[np.float64]) -> float:
-    """Kullback-Leibler divergence of two weights' distributions over the 256 INT8 values, in nats.
-
-    Half a weight is added to every value, so that values pruning never gives do not make it infinite.
+    `sqnr` in dB, None if they are equal; `mse` in steps of the INT8 weights; `before` and `after`: how many weights
+    are at, or nearest to, each INT8 value, int64 [256], from -128 up.
     """
-    shares = []
-    for values in (before, np.clip(np.rint(after), BBS.weight_min, BBS.weight_max)):
-        counts = np.bincount(values.astype(np.int64).reshape(-1) - BBS.weight_min, minlength=256) + 0.5
-        shares.append(counts / counts.sum())
-    return float((shares[0] * np.log(shares[0] / shares[1])).sum())
+
+    sqnr: float | None
+    mse: float
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+    @property
+    def divergence(self) -> float:
+        """Kullback-Leibler divergence of the two distributions over the 256 INT8 values, in nats.
+
+        Half a weight is added to every value, so that values pruning never gives do not make it infinite.
+        """
+        before, after = ((counts + 0.5) / (counts.sum() + 128) for counts in (self.before, self.after))
+        return float((before * np.log(before / after)).sum())
+
+
+def weight_change(before: ArrayLayer, after: ArrayLayer) -> WeightChange:
+    """A layer before and after pruning, some channels at a time."""
+    counts = np.zeros((2, 256), np.int64)
+    signal = noise = error = 0.0
+    some = max(1, TOGETHER // before.reduction)
+    for first in range(0, before.channels, some):
+        part = slice(first, first + some)
+        old, scale = before.weights[part], before.weight_scales[part].astype(np.float64)[:, None]
+        pruned = after.weights[part] * after.weight_scales[part].astype(np.float64)[:, None]
+        real = old * scale
+        signal, noise = signal + float((real**2).sum()), noise + float(((pruned - real) ** 2).sum())
+        steps = np.divide(pruned, scale, out=np.zeros_like(pruned), where=scale > 0)
+        error += float(((steps - old) ** 2).sum())
+        for values, counted in zip((old, np.clip(np.rint(steps), BBS.weight_min, BBS.weight_max)), counts, strict=True):
+            counted += np.bincount(values.astype(np.int64).reshape(-1) - BBS.weight_min, minlength=256)
+    return WeightChange(finite(decibels(signal, noise)), error / before.weights.size, counts[0], counts[1])
 
 
 def point(compressed: Compressed, accuracy: Accuracy) -> Point:
@@ -333,7 +354,8 @@ def write(folder: Path, report: Report, compressed: Compressed) -> None:
     write_json(folder / "report.json", report.as_dict())
     pairs = zip(compressed.original.layers, compressed.network.layers, strict=True)
     largest = sorted(pairs, key=lambda pair: -pair[0].weights.size)[:HISTOGRAMS]
-    weights = {before.name: (before.weights, weight_steps(before, after)) for before, after in largest}
+    changes = {before.name: weight_change(before, after) for before, after in largest}
+    weights = {name: (change.before, change.after) for name, change in changes.items()}
     drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
     transistors = {"flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL}
     (folder / "report.html").write_text(page("report.html.j2", **report.as_dict(), **transistors, figures=drawn))

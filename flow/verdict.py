@@ -177,7 +177,12 @@ def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Signal to quantization noise of the network's outputs, dB; infinite when equal."""
     noise = float(((outputs.astype(np.float64) - wanted) ** 2).sum())
     signal = float((wanted.astype(np.float64) ** 2).sum())
-    return float("inf") if noise == 0 else 10 * np.log10(max(signal, 1e-300) / noise)
+    return decibels(signal, noise)
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Their ratio; infinite without noise."""
+    return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,25 @@ def test_names_are_text_and_figures_the_same_bytes(built: Path, tmp_path: Path) 
     assert "]]&gt;" in pages[0].decode()
 
 
+def test_weights_are_compared_some_channels_at_a_time(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flow import artefacts
+
+    compressed = artefacts.read(built).compressed
+    for before, after in zip(compressed.original.layers, compressed.network.layers, strict=True):
+        scales = np.linspace(0.5, 1.5, before.channels).astype(np.float32)
+        moved = replace(after, weight_scales=after.weight_scales * scales)
+        old, new = (each.weights * each.weight_scales[:, None].astype(np.float64) for each in (before, moved))
+        steps = new / before.weight_scales[:, None].astype(np.float64)
+        for together in (1, 3 * before.reduction, 2**22):
+            monkeypatch.setattr(reports, "TOGETHER", together)
+            change = reports.weight_change(before, moved)
+            assert change.sqnr == pytest.approx(10 * np.log10((old**2).sum() / ((new - old) ** 2).sum()))
+            assert change.mse == pytest.approx(((steps - before.weights) ** 2).mean())
+            nearest = np.clip(np.rint(steps), -128, 127).astype(int)
+            for counts, values in ((change.before, before.weights), (change.after, nearest)):
+                assert counts.tolist() == [int((values == value).sum()) for value in range(-128, 128)]
+
+
 def test_a_graph_of_every_size_is_drawn_or_left_out(built: Path) -> None:
     from flow import artefacts
 
@@ -130,7 +149,8 @@ def test_a_graph_of_every_size_is_drawn_or_left_out(built: Path) -> None:
     assert len(steps) == len(network.steps)
     assert all(graph.in_degree(node) for node in graph if graph.nodes[node]["kind"] != "input")
     layers: list[dict[str, Any]] = json.loads((built / "report.json").read_text())["layers"]
-    weights = {layer.name: (layer.weights, layer.weights) for layer in network.layers}
+    counts = np.arange(256)
+    weights = {layer.name: (counts, counts) for layer in network.layers}
     assert "graph" in figures(network, layers, weights)
     long = replace(network, steps=network.steps * 60)
     assert "graph" not in figures(long, layers, weights)
