@@ -22,6 +22,7 @@ from flow.schedule import LayerSchedule
 
 CAPTURE = 1 + array.LATENCY  # edges from a tile's last column, issued, to its capture
 WRITE_BACK = requantizer.LATENCY  # edges from the last channels leaving the array to done
+STORE = 3  # edges that a unit for feature maps puts after that, though windows come from outside and none are kept
 
 
 @dataclass
@@ -68,7 +69,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
     weights, metadata, activations, parameters = (_Stream() for _ in range(4))
     offered = 1  # the edge after which the block's descriptor is at hand
     issued = captured = natural = 0  # of the block before: last column, last capture, and where it was due
-    left = 0  # the edge at which its last channels leave the array
+    left = begun = 0  # the edges at which its last channels leave the array, and its job for the feature maps begins
     load = stall = 0
     for block in scheduled.blocks:
         compute = block.steps * block.columns
@@ -83,6 +84,9 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
             max(offered + 1, issued),
             max(offered + 1, left),
         ]
+        if config.map_words:  # the store takes a job when that before begins, and begins it when that before ends
+            taken.append(max(offered + 1, begun + 1))
+            begun = max(taken[6] + 1, left + WRITE_BACK + 1 if issued else 0)
         start = max(taken[0] + 2, taken[2] + 1 + config.beats, taken[4] + 1)
         if config.pe == "bitvert":
             start = max(start, taken[1] + 2)
@@ -101,7 +105,8 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
         issued, natural, captured, left = due - CAPTURE, due, capture, capture + drain
         stall += issued + 1 - start - block.tiles * compute
         offered = max(taken)
-    return Breakdown(scheduled.ideal_cycles, load, left + WRITE_BACK - issued, stall)
+    last = left + WRITE_BACK + (STORE if config.map_words else 0)
+    return Breakdown(scheduled.ideal_cycles, load, last - issued, stall)
 
 
 def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, int]:

@@ -84,6 +84,16 @@ def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
         assert cycles == model if roomy else model <= cycles <= 1.1 * model, said
 
 
+@pytest.mark.parametrize(
+    "config", [CONFIGS[1].with_maps(256), ArrayConfig(2, 8, drain=1).with_maps(128)], ids=["4x4", "2x8"]
+)
+def test_random_layers_from_outside_past_feature_maps(config: ArrayConfig, bank: Bank) -> None:
+    """Layer by layer an accelerator with feature maps takes what its unit for them adds, and no more."""
+    for seed in range(60):
+        work = random_job(seed, config)
+        assert bank.run("verilator", config, work) == layer_cycles(work.scheduled, config), f"seed {seed}"
+
+
 @pytest.mark.parametrize("kind", PE_KINDS)
 @pytest.mark.parametrize("code", [-128, 127])
 @pytest.mark.parametrize("weight", [-128, 127])
