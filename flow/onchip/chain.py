@@ -18,6 +18,10 @@ from flow.onchip.post import PostOp, Shape
 
 POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
 SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
+TAKEN = {
+    *SHAPING, *POOLING, "QuantizeLinear", "DequantizeLinear", "Relu", "Clip", "Add", "Concat", "Slice", "Pad",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,11 @@ def chain(network: Network) -> Chain:
             else:
                 steps += _post(step, held)
         except OffChipError as reason:
+            operators = {kind for step in middle if isinstance(step, HostSegment) for kind in step.operators}
+            never = f" (never on chip: {', '.join(sorted(operators - TAKEN))})" if operators - TAKEN else ""
             raise FlowError(
-                f"network '{network.name}' does not run on chip as a whole: {reason}; leave out --on-chip, then the "
-                "host does that"
+                f"network '{network.name}' does not run on chip as a whole: {reason}{never}; leave out --on-chip, then "
+                "the host does that"
             ) from None
     after = network.steps[last + 1 :]
     wanted = {name for step in after if isinstance(step, HostSegment) for name in step.inputs} | set(network.outputs)
@@ -223,7 +229,7 @@ def _node(
         raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
     elif kind == "Add" and len(known) == 2 and known[0].shape == known[1].shape:
         drafts[output] = _Draft("add", tuple(d.operands[0] for d in known), known[0].shape)
-    elif kind in ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
+    elif kind in POOLING:
         drafts[output] = _pool(shapes, node, known[0], graph)
     elif kind == "Concat":
         drafts[output] = _concat(shapes, node, known)
