@@ -22,7 +22,7 @@ from flow.hardware.config import ERRORS
 from flow.hardware.emit import Wrapper
 from flow.network import ArrayLayer
 from flow.onchip.chain import Step
-from flow.onchip.program import OnChip, input_words, layout
+from flow.onchip.program import OnChip, input_words, layout, outputs_only
 from flow.onchip.run import ChainRun
 from flow.onchip.run import cycle_limit as on_chip_limit
 from flow.reference import accumulator_scales
@@ -120,12 +120,17 @@ def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun)
 
 
 def write_whole(folder: Path, built: Device, whole: Whole) -> None:
-    """network/: the memories of the whole network on chip, a sample's run, and what it wrote."""
+    """network/: the memories of the whole network on chip, a sample's run, and what it wrote.
+
+    And the descriptors of a run that writes the network's outputs alone.
+    """
     place = folder / WHOLE
     place.mkdir()
     for port in built.ports:
         name = "output.expected" if port.lanes else port.name
         formats.write(place, name, whole.memories[port.name], port.width)
+        if port.name == "descriptor":
+            formats.write(place, "descriptor.outputs", outputs_only(whole.onchip), port.width)
     count, limit = whole.onchip.descriptors, on_chip_limit(whole.onchip)
     write_command(place, built.ports, whole.words, 0, count, limit, whole.run.cycles)
 
@@ -221,15 +226,9 @@ def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
 
 
 def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
-    """Those a step makes."""
     chain, made = onchip.chain, []
-    makers = {step.output: number for number, step in enumerate(chain.steps)}
-    for tensor in chain.outputs:
-        held = chain.held.get(tensor)
-        number = makers.get(held.tensor if held else tensor)
-        if number is None:
-            continue
-        step, where = chain.steps[number], layout(onchip, number)
+    for tensor, number in chain.output_steps.items():
+        held, step, where = chain.held.get(tensor), chain.steps[number], layout(onchip, number)
         scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(Step, step).layer)
         made.append({
             "tensor": _c_string(tensor), "shape": where.shape, "unroll": where.unroll, "windows": where.windows,

@@ -69,6 +69,13 @@ class Chain:
     after: tuple[HostSegment, ...]
     held: Mapping[str, Held]
 
+    @property
+    def output_steps(self) -> dict[str, int]:
+        """The number of the step that makes it, of every output that one makes."""
+        makers = {step.output: number for number, step in enumerate(self.steps)}
+        tensors = {name: self.held[name].tensor if name in self.held else name for name in self.outputs}
+        return {name: makers[tensor] for name, tensor in tensors.items() if tensor in makers}
+
 
 class OffChipError(Exception):
     """A node that has no place on chip, and why."""

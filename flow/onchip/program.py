@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.encoding import EncodedLayer
 from flow.errors import FlowError
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import ArrayConfig, descriptor_slice
 from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, ENTRY_BITS
 from flow.network import Window
 from flow.onchip import post
@@ -40,7 +41,7 @@ LINES = 64  # the maps' memory is a multiple of so many lines
 
 @dataclass(frozen=True)
 class Region:
-    """Where results of one step are mirrored: a part of a layer, or channels `first` and on of an operation."""
+    """Where results of one step leave to: a part of a layer, or channels `first` and on of an operation."""
 
     step: int
     scheduled: LayerSchedule | None
@@ -112,10 +113,10 @@ class _Images:
         return made
 
 
-def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayConfig, mirror: bool = True) -> OnChip:
+def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayConfig) -> OnChip:
     """The program of a whole network; `encoded` are its layers' weights as pruned, by name.
 
-    With `mirror` the results of all steps also leave by the output port, else only those the host wants.
+    The results of all steps also leave by the output port, so that each can be compared; see `outputs_only`.
     FlowError when the maps do not fit the memory, or a count its field.
     """
     made = places(chain)
@@ -133,11 +134,10 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
         output = step.output
         waits = number == 0 or any(makers[name] >= settled for name in sources)
         settled = number if waits else settled
-        shown = mirror or output in chain.outputs
         if isinstance(step, Step):
-            ideal.append(_layer(images, chain, made, number, step, encoded[step.layer.name], waits, shown))
+            ideal.append(_layer(images, chain, made, number, step, encoded[step.layer.name], waits))
         else:
-            _post(images, made, number, step, waits, shown)
+            _post(images, made, number, step, waits)
             ideal.append(0)
         makers[output] = number
         ends.append(images.used["descriptor"])
@@ -152,6 +152,16 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     return OnChip(
         config, chain, made, memories, tuple(images.regions), max(1, images.output_words), tuple(ideal), tuple(ends)
     )
+
+
+def outputs_only(onchip: OnChip) -> Bytes:
+    """The descriptors of a run that writes nothing but the network's outputs, each where it is written anyway."""
+    _, mirror = descriptor_slice("mirror")
+    descriptors, wanted = onchip.memories["descriptor"].copy(), set(onchip.chain.output_steps.values())
+    for number, (first, end) in enumerate(pairwise((0, *onchip.ends))):
+        if number not in wanted:
+            descriptors[first:end, mirror // 8] &= ~np.uint8(1 << mirror % 8)
+    return descriptors
 
 
 # -------------------------------------------------------------------------------- fields
@@ -232,7 +242,7 @@ def _entry_words(place: Place, channel: NDArray[np.int64], dy: NDArray[np.int64]
 
 def _layer(
     images: _Images, chain: Chain, made: Mapping[str, Place], number: int, step: Step, encoded: EncodedLayer,
-    waits: bool, mirror: bool,
+    waits: bool,
 ) -> int:  # fmt: skip
     """A layer's descriptors; the cycles of its bit columns."""
     layer, config = step.layer, images.config
@@ -245,14 +255,14 @@ def _layer(
         tiles, steps = -(-part.positions // config.rows), -(-part.layer.reduction // config.step)
         scheduled = LayerSchedule(part.layer, 0, blocks, tiles, steps, 1 if layer.output_quantization else 4)
         ideal += scheduled.ideal_cycles
-        base = images.region(number, scheduled, part, 0, part.positions, scheduled.output_words) if mirror else 0
+        base = images.region(number, scheduled, part, 0, part.positions, scheduled.output_words)
         packed, placed = channel_parameters(part.layer), dict[int, dict[str, int]]()
         for block in blocks:
             channel = int(block.channels[0])  # blocks of one tile each share their words
             if channel not in placed:
                 placed[channel] = _operands(images, part, block, packed, target)
             values = descriptor_values(scheduled, block, config) | placed[channel]
-            values |= {"output_base": base + values["output_base"], "activation_base": 0, "mirror": int(mirror)}
+            values |= {"output_base": base + values["output_base"], "activation_base": 0, "mirror": 1}
             values |= _walks(step, part, block, made[step.source.tensor], target, output, config, waits)
             _descriptor(images, layer.name, values)
             waits = False
@@ -350,7 +360,7 @@ class _Sweep:
         return self.over["positions"]
 
 
-def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, waits: bool, mirror: bool) -> None:
+def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, waits: bool) -> None:
     """An operation's descriptors."""
     config, low_high = images.config, op.factors
     kept = op.output in made
@@ -359,7 +369,7 @@ def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, w
     }  # fmt: skip
     for sweep in _sweeps(op, made, config):
         size = -(-sweep.positions // config.rows) * OCTET
-        base = images.region(number, None, None, sweep.first, sweep.positions, size) if mirror else None
+        base = images.region(number, None, None, sweep.first, sweep.positions, size)
         operands = common | sweep.taps | {"wait": int(waits)} | _prefixed("fetch", sweep.over)
         _post_descriptor(
             images, op.name, sweep.requantization, op.output_quantization.zero_point, op.clamp, sweep.positions,
@@ -488,7 +498,7 @@ class Layout:
 
 
 def layout(onchip: OnChip, number: int) -> Layout:
-    """Where the results of a step lie, which must have been mirrored."""
+    """Where the results of a step lie in the output memory."""
     step = onchip.chain.steps[number]
     regions = [region for region in onchip.regions if region.step == number]
     if isinstance(step, Step):
@@ -521,9 +531,9 @@ def _layer_layout(shape: Shape, regions: list[Region]) -> Layout:
 
 
 def results(onchip: OnChip, memory: Bytes) -> dict[int, NDArray[np.int8] | NDArray[np.int32]]:
-    """The mirrored results by step: codes int8, or sums int32 of a raw layer, [channels, height, width]."""
-    shown = sorted({region.step for region in onchip.regions})
-    return {number: _read(layout(onchip, number), memory, onchip.config.rows) for number in shown}
+    """The results by step: codes int8, or sums int32 of a raw layer, [channels, height, width]."""
+    steps = range(len(onchip.chain.steps))
+    return {number: _read(layout(onchip, number), memory, onchip.config.rows) for number in steps}
 
 
 def _read(where: Layout, memory: Bytes, rows: int) -> NDArray[np.int8] | NDArray[np.int32]:

@@ -19,7 +19,7 @@ from flow.network import ArrayLayer, Network, Quantization
 from flow.onchip import post
 from flow.onchip.chain import Held, Step
 from flow.onchip.post import PostOp
-from flow.onchip.program import OnChip, activations, result_shape, results
+from flow.onchip.program import OnChip, activations, outputs_only, result_shape, results
 from flow.progress import Advance, ignore
 from flow.samples import Samples
 from flow.verdict import agree, judge_layer
@@ -33,6 +33,8 @@ class ChainRun:
 
     `maps` holds int8 codes [channels, height, width] by tensor, the inputs among them; `memories` the activation
     memory of the run, and the output memory it wrote. `failure`: it never finished, and there is nothing else.
+    `outputs_only`: bytes that were not as they are here where nothing but the network's outputs was to be written;
+    None where that was not tried.
     """
 
     cycles: int
@@ -41,6 +43,7 @@ class ChainRun:
     outputs: Mapping[str, Tensor]
     memories: Mapping[str, Memory]
     failure: str | None = None
+    outputs_only: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,12 @@ def cycle_limit(onchip: OnChip) -> int:
 def cosimulate(
     network: Network, onchip: OnChip, simulator: Simulator, samples: Samples, parallel: int, advance: Advance = ignore
 ) -> list[ChainRun]:
-    """All samples, each by one start; `advance` is told of each."""
+    """All samples, each by one start, the first once more for its outputs alone; `advance` is told of each."""
 
     def one(number: int) -> ChainRun:
         done = run(network, onchip, simulator, samples.one(number))
+        if number == 0 and not done.failure:
+            done = replace(done, outputs_only=_strays(onchip, simulator, done.memories))
         advance()
         return done
 
@@ -109,6 +114,21 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
         tensors.update(host.run(segment.model, tensors))
     outputs = {name: tensors[name] for name in network.outputs}
     return ChainRun(done.cycles, rows, maps, outputs, memories | done.memories)
+
+
+def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]) -> int:
+    """Bytes of the output memory that are wrong after a run that writes the network's outputs alone."""
+    given = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": memories["activation"]}
+    want, wanted = np.zeros_like(memories["output"]), set(onchip.chain.output_steps.values())
+    for region in onchip.regions:
+        if region.step in wanted:
+            place = slice(region.base, region.base + region.words)
+            want[place] = memories["output"][place]
+    try:
+        done = simulator.run(given, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip))
+    except DeviceError:
+        return want.size
+    return int((done.memories["output"] != want).sum())
 
 
 def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
@@ -206,8 +226,8 @@ def _model(network: Network, op: PostOp) -> onnx.ModelProto:
 
 
 def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
-    """All runs have ended, and all steps agree as layers by themselves have to."""
-    return all(run.failure is None for run in runs) and agree(verdicts)
+    """All runs have ended, all steps agree as layers by themselves have to, and outputs alone are as they were."""
+    return all(run.failure is None and not run.outputs_only for run in runs) and agree(verdicts)
 
 
 def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> dict[str, Any]:
@@ -227,6 +247,7 @@ def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVer
         "tier2_mismatches": sum(verdict.tier2_mismatches for verdict in verdicts),
         "tier2_ties": sum(verdict.tier2_ties for verdict in verdicts),
         "tier2_max_lsb": max((verdict.tier2_max_lsb for verdict in verdicts), default=0),
+        "outputs_only_mismatches": runs[0].outputs_only if runs else None,
         "steps": [asdict(verdict) for verdict in verdicts],
     }
 

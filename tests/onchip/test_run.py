@@ -14,9 +14,11 @@ from flow.engines.base import DeviceError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.network import Network
-from flow.onchip.program import OnChip
-from flow.onchip.run import ChainRun, by_reference, judge, passes, run, summary
-from flow.schedule import pack_descriptor, unpack_fields
+from flow.onchip import run as running
+from flow.onchip.program import OnChip, outputs_only
+from flow.onchip.run import ChainRun, by_reference, cosimulate, judge, passes, run, summary
+from flow.samples import Samples
+from flow.verdict import agree
 from tests.hardware.stalls import stalled_device
 from tests.onchip.networks import KINDS, feeds, on_chip
 from tests.test_build import require_engine
@@ -94,32 +96,25 @@ def test_ports_that_keep_it_waiting(seed: int, tmp_path: Path) -> None:
     assert done.cycles > free.cycles
 
 
-def test_only_what_is_wanted_leaves(tmp_path: Path) -> None:
-    """Without the mirror the network's output alone is written, and it is the same."""
+def test_only_the_outputs_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the other descriptors the network's output alone is written, and it is the same; else the verdict fails."""
     network, onchip = on_chip("residual", SMALL)
     given = simulator(onchip, tmp_path)
-    (want,) = runs(network, onchip, given, 1)
-    quiet = replace(onchip, memories={**onchip.memories, "descriptor": without_mirror(onchip)})
-    result = given.run(
-        {**quiet.memories, "activation": want.memories["activation"]},
-        0,
-        quiet.descriptors,
-        {"output": onchip.output_words},
-        10**6,
-    )
+    x = Samples(feeds(network.model, 2, seed=11), None, "drawn")
+    want, other = cosimulate(network, onchip, given, x, 1)
+    assert want.outputs_only == 0 and other.outputs_only is None
+    quiet = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": want.memories["activation"]}
+    result = given.run(quiet, 0, onchip.descriptors, {"output": onchip.output_words}, 10**6)
     last = onchip.regions[-1]
     region = slice(last.base, last.base + last.words)
     assert not result.memories["output"][: last.base].any() and last.step == len(onchip.chain.steps) - 1
     assert np.array_equal(result.memories["output"][region], want.memories["output"][region])
     assert want.memories["output"][: last.base].any()
-
-
-def without_mirror(onchip: OnChip) -> Any:
-    words = onchip.memories["descriptor"].copy()
-    for number in range(onchip.ends[-2]):  # all but the last step's
-        fields = unpack_fields(words[number], onchip.config.descriptor) | {"mirror": 0}
-        words[number] = pack_descriptor(fields, onchip.config, "test")
-    return words
+    monkeypatch.setattr(running, "outputs_only", lambda onchip: onchip.memories["descriptor"])
+    done = cosimulate(network, onchip, given, x, 1)
+    verdicts = judge(network, onchip, done)
+    assert done[0].outputs_only and agree(verdicts) and not passes(verdicts, done)
+    assert summary(onchip, done, verdicts)["outputs_only_mismatches"] == done[0].outputs_only
 
 
 def test_a_wrong_weight_is_seen(tmp_path: Path) -> None:
