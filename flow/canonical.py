@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import tempfile
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flow import external, host
 from flow.errors import FlowError, first_line
 from flow.graph import (
     Graph,
+    Types,
     attribute,
+    infer,
     is_dequantize,
     model_like,
     node_input,
@@ -46,12 +51,15 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
             prepared = _pre_process(model, symbolic=True)
     try:
         prepared = prepared or _pre_process(model, symbolic=False)
+        if any(tensor.data_type == TensorProto.FLOAT16 for tensor in prepared.graph.initializer):
+            prepared = _pre_process(prepared, symbolic=False)  # folds casts to float32, which it inserted too late
     except Exception as error:
         raise FlowError(
             f"ONNX Runtime cannot prepare network '{model.graph.name}' for quantization: "
             f"{first_line(error)}; simplify the model"
         ) from None
     prepared = external.refilled(prepared, source)
+    _plain_gemms(prepared)
     _fold_batch_norm(prepared)
     return prepared
 
@@ -64,6 +72,37 @@ def _pre_process(model: onnx.ModelProto, symbolic: bool) -> onnx.ModelProto:
         onnx.save(model, str(source))  # given a ModelProto, the tool would move its tensors to external data
         quant_pre_process(str(source), str(target), skip_symbolic_shape=not symbolic)
         return onnx.load(str(target))
+
+
+def _plain_gemms(model: onnx.ModelProto) -> None:
+    """alpha and beta of Gemm into its weights and bias, and one bias for each channel, where these are constant."""
+    graph = Graph.of(model)
+    for node in model.graph.node:
+        matrix = graph.constants.get(node_input(node, 1)) if node.op_type == "Gemm" else None
+        name = node_input(node, 2)
+        bias = graph.constant(name) if name else np.zeros(1, np.float32)
+        if matrix is None or bias is None:
+            continue
+        channels = matrix.dims[0 if attribute(node, "transB", 0) else 1]
+        alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+        if bias.size != 1 and (bias.size, *bias.shape[-1:]) != (channels, channels):  # one for each row
+            continue
+        if alpha != 1.0:
+            weights = graph.constant(matrix.name)
+            assert weights is not None
+            node.input[1] = _added(model, f"{node.output[0]}_weights", (weights * alpha).astype(weights.dtype))
+        if name and (beta != 1.0 or bias.shape != (channels,)):
+            whole = np.broadcast_to((bias.reshape(-1) * beta).astype(bias.dtype), (channels,))
+            node.input[2] = _added(model, f"{node.output[0]}_bias", whole)
+        kept = [entry for entry in node.attribute if entry.name not in ("alpha", "beta")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    _drop_dead(model)
+
+
+def _added(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    return name
 
 
 def _fold_batch_norm(model: onnx.ModelProto) -> None:
@@ -103,14 +142,16 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Constant nodes become initializers, QuantizeLinear of a constant is folded, layout operators between
     DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
-    its own, and nodes that no output needs are left out.
+    its own, matrix products have the batch as axis 0, and nodes that no output needs are left out.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _constants_to_initializers(copy)
+    _nodes_make_outputs(copy)
     _fold_constant_quantize(copy)
     _layout_before_dequantize(copy)
     _weights_of_their_own(copy)
+    _batch_before_rows(copy)
     _drop_dead(copy)
     _unique_names(copy)
     return copy
@@ -135,6 +176,15 @@ def _constants_to_initializers(model: onnx.ModelProto) -> None:
             entry.CopyFrom(tensor)
             entry.name = node.output[0]
     replace_nodes(model, nodes)
+
+
+def _nodes_make_outputs(model: onnx.ModelProto) -> None:
+    """An output that is a constant comes from an Identity: every output is made by some step."""
+    outputs = {value.name for value in model.graph.output}
+    for tensor in model.graph.initializer:
+        if (name := tensor.name) in outputs:
+            tensor.name = f"{name}_constant"
+            model.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [name], f"{name}_identity"))
 
 
 def _fold_constant_quantize(model: onnx.ModelProto) -> None:
@@ -230,6 +280,85 @@ def _weights_of_their_own(model: onnx.ModelProto) -> None:
             used.add(weight)
         nodes.append(node)
     replace_nodes(model, nodes)
+
+
+def _batch_before_rows(model: onnx.ModelProto) -> None:
+    """Axis 0 of every product becomes the batch: of [rows, features] with many rows a sample, of [tokens, batch, ...].
+
+    ONNX Runtime makes such a Gemm of MatMul and Add where the batch is fixed; attention often has tokens first.
+    A product treats all rows alike, so any axes may stand for them. A Gemm becomes MatMul and Add.
+    """
+    graph = Graph.of(model)
+    products = [node for node in model.graph.node if _is_product(graph, node)]
+    if not products:
+        return
+    types = infer(model, [graph.producers[node.input[0]].input[0] for node in products])
+    names = {node.output[0] for node in products}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        name = node.output[0]
+        dequantize = graph.producers[node.input[0]] if name in names else None
+        shape = types.shapes.get(dequantize.input[0], ()) if dequantize is not None else ()
+        whole = _with_open_axis(types, dequantize.input[0]) if dequantize is not None else []
+        if dequantize is None or len(shape) < 2 or shape[0] == 1 or whole.count(-1) > 1:
+            nodes.append(node)
+            continue
+        rows = _reshape(model, dequantize.input[0], [-1, prod(shape[:-1]), shape[-1]], f"{name}_rows")
+        real = onnx.NodeProto()
+        real.CopyFrom(dequantize)
+        real.name, real.input[0], real.output[0] = f"{name}_rows_dequantize", rows.output[0], f"{name}_rows_real"
+        weights, transposed = _matrix(model, graph, node)
+        product = helper.make_node("MatMul", [real.output[0], weights], [f"{name}_product"], node_name(node))
+        bias = node_input(node, 2)
+        matrix = graph.constants[graph.producers[node.input[1]].input[0]]
+        channels = matrix.dims[0 if attribute(node, "transB", 0) else 1]
+        whole[-1] = channels
+        nodes += [rows, real, *transposed, product]
+        nodes.append(_reshape(model, product.output[0], whole, f"{name}_without_bias" if bias else name))
+        if bias:  # behind the Reshape: ONNX Runtime fuses what follows at once, and takes names that are there already
+            nodes.append(helper.make_node("Add", [nodes[-1].output[0], bias], [name], f"{name}_bias"))
+    replace_nodes(model, nodes)
+
+
+def _is_product(graph: Graph, node: onnx.NodeProto) -> bool:
+    """A MatMul or Gemm of an 8-bit tensor and a constant 8-bit matrix."""
+    if node.op_type not in ("MatMul", "Gemm") or attribute(node, "transA", 0):
+        return False
+    data, weights = graph.producer(node.input[0]), graph.producer(node.input[1])
+    if not (data is not None and is_dequantize(data) and weights is not None and is_dequantize(weights)):
+        return False
+    plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    matrix = graph.constants.get(weights.input[0])
+    return plain and matrix is not None and len(matrix.dims) == 2 and size(graph, node_input(data, 1)) == 1
+
+
+def _with_open_axis(types: Types, name: str) -> list[int]:
+    """The shape of a tensor for any batch, -1 for the axis that depends on it (or several that may)."""
+    dims = types.declared[name].type.tensor_type.shape.dim if name in types.declared else []
+    known = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
+    return known if len(known) == len(types.shapes[name]) else [-1] * len(types.shapes[name])
+
+
+def _matrix(model: onnx.ModelProto, graph: Graph, node: onnx.NodeProto) -> tuple[str, list[onnx.NodeProto]]:
+    """The weights of a product as [inputs, channels], and the nodes that make them."""
+    if not attribute(node, "transB", 0):
+        return node.input[1], []
+    made = onnx.NodeProto()
+    made.CopyFrom(graph.producers[node.input[1]])
+    codes = graph.constant(made.input[0])
+    assert codes is not None
+    made.name, made.output[0] = f"{node.output[0]}_matrix_dequantize", f"{node.output[0]}_matrix_real"
+    made.input[0] = _added(model, f"{node.output[0]}_matrix", codes.T)
+    axis = attribute(made, "axis", 1) % 2
+    kept = [entry for entry in made.attribute if entry.name != "axis"]
+    del made.attribute[:]
+    made.attribute.extend([*kept, helper.make_attribute("axis", 1 - axis)])
+    return made.output[0], [made]
+
+
+def _reshape(model: onnx.ModelProto, source: str, shape: list[int], target: str) -> onnx.NodeProto:
+    wanted = _added(model, f"{target}_shape", np.array(shape, np.int64))
+    return helper.make_node("Reshape", [source, wanted], [target], f"{target}_reshape")
 
 
 def _drop_dead(model: onnx.ModelProto) -> None:

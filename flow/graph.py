@@ -226,6 +226,8 @@ def _measure(
         kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         feeds[value.name] = np.zeros([dim.dim_value for dim in tensor.shape.dim], kind)
     for name, array in host.run(single, feeds).items():
+        if not isinstance(array, np.ndarray):  # a sequence, or an optional that is not there
+            continue
         shapes[name] = array.shape
         if name not in declared or name in already:
             element = int(helper.np_dtype_to_tensor_dtype(array.dtype))

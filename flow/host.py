@@ -6,7 +6,7 @@ VNNI.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,10 +111,30 @@ def predict(
     """The first output for every sample of `x` ([samples, ...], or a dict of such arrays by input name)."""
     active = session(model) if isinstance(model, onnx.ModelProto) else model
     feeds = as_feeds([entry.name for entry in active.get_inputs()], x)
-    first, step = active.get_outputs()[0].name, batch_size(active)
+    first = active.get_outputs()[0]
     samples = len(next(iter(feeds.values())))
-    parts = [
-        run(active, {name: array[start : start + step] for name, array in feeds.items()})[first]
-        for start in range(0, samples, step)
-    ]
-    return np.concatenate(parts)
+
+    def parts(step: int) -> list[NDArray[Any]]:
+        return [
+            run(active, {name: array[start : start + step] for name, array in feeds.items()})[first.name]
+            for start in range(0, samples, step)
+        ]
+
+    if first.shape and not isinstance(first.shape[0], int):  # its first axis may be the batch
+        together = parts(batch_size(active))
+        if sum(map(len, together)) == samples:
+            return np.concatenate(together)
+    return joined(parts(1), first.name)
+
+
+def joined(parts: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
+    """Outputs of one sample each as one array, samples along axis 0, which is put before what has no batch there.
+
+    FlowError where the shape depends on the sample: such answers cannot be compared.
+    """
+    if other := next((part.shape for part in parts if part.shape != parts[0].shape), None):
+        raise FlowError(
+            f"the first output must have one shape for all samples, but '{name}' has {list(parts[0].shape)} and "
+            f"{list(other)}; export the network up to what comes before"
+        )
+    return np.concatenate(parts) if parts[0].ndim and len(parts[0]) == 1 else np.stack(parts)

@@ -84,7 +84,19 @@ def read(path: str | Path) -> onnx.ModelProto:
     stay = _stay_outside(model, {tensor.name: length for tensor, (_, _, length) in outside})
     for tensor, where in outside:
         _read_external(tensor, *where, tensor.name in stay)
+    _constants_are_no_inputs(model)
     return model
+
+
+def _constants_are_no_inputs(model: onnx.ModelProto) -> None:
+    """Up to IR version 3 every constant had to be an input as well, and shape inference wants it there.
+
+    ONNX Runtime folds nothing that an input might change, neither then nor later.
+    """
+    inputs = graph_inputs(model)
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)
 
 
 def _stay_outside(model: onnx.ModelProto, lengths: Mapping[str, int]) -> set[str]:
@@ -232,6 +244,11 @@ def _check_inputs(model: onnx.ModelProto, place: str) -> None:
                 f"inputs must be tensors of known rank, but '{value.name}' of '{place}' is not; export again"
             )
         dims = value.type.tensor_type.shape.dim
+        if not dims:
+            raise FlowError(
+                f"the first axis of an input must be the batch, but '{value.name}' of '{place}' is a single number; "
+                "make it a constant and export again"
+            )
         for axis, dim in enumerate(dims):
             size = dim.dim_value if dim.HasField("dim_value") else None
             if axis > 0 and not size:
@@ -507,6 +524,9 @@ def cut(model: onnx.ModelProto, name: str) -> Network:
             layers.append(layer)
             covered.update(output for taken in nodes for output in taken.output)
     host_nodes = _host_nodes(whole, layers, covered)
+    named = dict.fromkeys(name for node in host_nodes for name in (*reads(node), *node.output) if name)
+    if unknown := [name for name in named if name not in types.declared and name not in graph.constants]:
+        types = infer(whole, [*wanted, *unknown])  # behind operators of other domains
     steps = tuple(_schedule(graph, types, layers, host_nodes))
     return Network(
         name=name,

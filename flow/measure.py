@@ -41,11 +41,13 @@ def answers(
 def divergence(wanted: Answers, got: Answers) -> float:
     """Mean Kullback-Leibler divergence from wanted to got, in nats; where they are no class scores, the squared
     error over the variance of what is wanted."""
+    apart = wanted.values != got.values  # equal infinities (a mask) are not
     if not wanted.scores or wanted.values.shape[1] < 2:
-        noise = float(((wanted.values - got.values) ** 2).mean())
-        return noise / max(float(wanted.values.var()), 1e-30)
+        noise = float(((wanted.values[apart] - got.values[apart]) ** 2).sum() / max(apart.size, 1))
+        return noise / max(float(wanted.values[np.isfinite(wanted.values)].var()), 1e-30)
     p, q = _log_softmax(wanted.values), _log_softmax(got.values)
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+    distance = np.subtract(p, q, out=np.zeros_like(p), where=p > -np.inf)
+    return float((np.exp(p) * distance).sum(axis=1).mean())
 
 
 def agreement(wanted: Answers, got: Answers) -> float:

@@ -174,15 +174,19 @@ def finite(decibel: float) -> float | None:
 
 
 def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Signal to quantization noise of the network's outputs, dB; infinite when equal."""
-    noise = float(((outputs.astype(np.float64) - wanted) ** 2).sum())
-    signal = float((wanted.astype(np.float64) ** 2).sum())
+    """Signal to quantization noise of the network's outputs, dB; infinite when equal.
+
+    Infinite outputs, those of a mask, are no signal, and no noise where they are equal.
+    """
+    apart = outputs != wanted
+    noise = float(((outputs[apart].astype(np.float64) - wanted[apart]) ** 2).sum())
+    signal = float((wanted[np.isfinite(wanted)].astype(np.float64) ** 2).sum())
     return decibels(signal, noise)
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Their ratio; infinite without noise."""
-    return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
+    """Their ratio, not below -3,000; infinite without noise."""
+    return float("inf") if noise == 0 else max(10 * float(np.log10(max(signal, 1e-300)) - np.log10(noise)), -3000.0)
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,7 @@ def measure(
         shown = {name: top1(answer, given.labels) for name, answer in outputs.items()}
     if simulated is not None:
         count, name = simulated.count, compressed.network.outputs[0]
-        rtl = np.concatenate([run.outputs[name] for run in runs])
+        rtl = host.joined([run.outputs[name] for run in runs], name)
         distances["rtl"] = finite(sqnr(rtl, wanted[:count]))
         distances["pruned_simulated"] = finite(sqnr(outputs["pruned"][:count], wanted[:count]))
         if simulated.labels is not None:
@@ -242,7 +246,7 @@ def measure(
     after = {name: answers(model, given.feeds, scores, outputs[name]) for name, model in others}
     return Accuracy(
         given.count, given.source, **shown, output_sqnr=distances,
-        divergence={name: divergence(before, got) for name, got in after.items()},
+        divergence={name: finite(divergence(before, got)) for name, got in after.items()},
         agreement={name: agreement(before, got) for name, got in after.items()} if before.scores else {},
     )  # fmt: skip
 

@@ -169,9 +169,10 @@ def test_load_refuses_missing_external_data(tmp_path: Path) -> None:
         (float_net("NoSuchOperator"), "NoSuchOperator"),
         (float_net(shape=("N", "width")), "axis 1 of 'x' .* is 'width'"),
         (float_net(shape=(8, 4)), "has batch 8"),
+        (float_net(shape=()), "must be the batch, but 'x' .* is a single number"),
         (integer_net(), "node 'MatMulInteger_1' .* must be in QDQ form, but it is MatMulInteger; quantize with"),
     ],
-    ids=["opset", "operator", "dynamic", "batch", "integer"],
+    ids=["opset", "operator", "dynamic", "batch", "scalar", "integer"],
 )
 def test_load_names_the_rule(tmp_path: Path, model: onnx.ModelProto, message: str) -> None:
     with pytest.raises(FlowError, match=message) as caught:
@@ -306,6 +307,80 @@ def test_canonical_form_is_a_fixed_point() -> None:
 
 
 # -------------------------------------------------------------------------------- weights back
+
+
+def rows_net(op: str, shape: list[Any], order: list[int], transposed: int = 0) -> onnx.ModelProto:
+    """A product whose rows are no batch, with its bias, between quantized tensors: tokens first, or one sample's."""
+    b = Builder(8)
+    if op == "MatMul":
+        x = b.quantized(b.node("Transpose", "x", perm=order), 0.05, 3)
+        weight, bias = b.weights((6, 5), 1, 0.05)
+        y = b.node("Add", b.node("MatMul", x, weight), bias)
+    else:
+        x = b.quantized(b.node("Reshape", "x", b.constant(np.array(order))), 0.05, 3)
+        weight, bias = b.weights((5, 6) if transposed else (6, 5), 1 - transposed, 0.05)
+        y = b.node("Gemm", x, weight, bias, transB=transposed)
+    return b.model({"x": shape}, b.quantized(y, 0.1, -20), rank=len(order))
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "batches"),
+    [
+        (rows_net("Gemm", [1, 4, 6], [4, 6]), 4, (1,)),
+        (rows_net("Gemm", [1, 4, 6], [4, 6], transposed=1), 4, (1,)),
+        (rows_net("MatMul", ["N", 4, 6], [1, 0, 2]), 4, (1, 3)),
+        (rows_net("MatMul", ["N", 4, 3, 6], [1, 2, 0, 3]), 12, (1, 2)),
+    ],
+    ids=["rows", "transposed", "tokens first", "four axes"],
+)
+def test_rows_of_a_product_need_not_be_the_batch(model: onnx.ModelProto, rows: int, batches: tuple[int, ...]) -> None:
+    """The array takes it; the network is the same function for every batch, and its layers the reference's."""
+    form = canonical(model)
+    network = importer.cut(model, "net")
+    assert canonical(form).SerializeToString() == form.SerializeToString()
+    (layer,) = network.layers
+    assert (layer.op, layer.positions, layer.channels) == ("MatMul", rows, 5)
+    for batch in batches:
+        feeds = samples(model, batch)
+        (want,), (got,) = (list(host.run(each, feeds).values()) for each in (model, network.model))
+        assert got.shape == want.shape and np.allclose(got, want, rtol=0, atol=1e-6)
+        if batch == 1:
+            (name,) = network.outputs
+            assert np.abs(reference.run_network(network, feeds, reference.run_layer)[name] - want).max() <= 0.1001
+
+
+def test_constants_may_be_inputs_as_well(tmp_path: Path) -> None:
+    """As up to IR version 3 they had to be."""
+    model = residual_net()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    model.ir_version = 3
+    network = importer.cut(importer.load(write(tmp_path, model)), "net")
+    assert network.inputs == ("x",) and len(network.layers) == len(importer.cut(residual_net(), "net").layers)
+
+
+def test_an_output_may_be_a_constant() -> None:
+    b = Builder(1)
+    x = b.quantized("x", 0.05, 3)
+    weight, bias = b.weights((8, 4), 0, 0.05)
+    y = b.quantized(b.node("Gemm", x, weight, bias, transB=1), 0.1, 0)
+    model = b.model({"x": ["N", 4]}, y)
+    anchors = np.arange(6, dtype=np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(anchors, "anchors"))
+    model.graph.output.append(helper.make_tensor_value_info("anchors", TensorProto.FLOAT, [6]))
+    network = importer.cut(model, "net")
+    made = reference.run_network(network, {"x": np.ones((1, 4), np.float32)}, reference.run_layer)
+    assert np.array_equal(made["anchors"], anchors) and set(network.outputs) <= set(made)
+
+
+def test_quantization_operators_of_another_domain() -> None:
+    model = residual_net()
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.domain = "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    network = importer.cut(model, "net")
+    assert len(network.layers) == len(importer.cut(residual_net(), "net").layers) > 0
 
 
 def test_with_layers_is_the_inverse_of_cut() -> None:

@@ -115,6 +115,54 @@ def test_prepare_folds_batch_normalization_into_gemm(transposed: int, biased: bo
     assert np.allclose(host.predict(prepared, feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize(
+    ("shape", "factors"),
+    [
+        ((), {}), ((1,), {}), ((1, 1), {}), ((1, 5), {}), ((5,), {"beta": 0.5}), (None, {"alpha": -1.5}),
+        ((1,), {"beta": 2.0, "alpha": 0.5}),
+    ],
+    ids=["scalar", "one", "one by one", "row", "beta", "alpha", "both"],
+)  # fmt: skip
+def test_every_constant_gemm_runs_on_the_array(
+    shape: tuple[int, ...] | None, factors: dict[str, float], transposed: int
+) -> None:
+    b = Builder(8)
+    inputs = [b.constant(np.asarray(b.rng.normal(size=(5, 8) if transposed else (8, 5)), np.float32))]
+    if shape is not None:
+        inputs.append(b.constant(np.asarray(b.rng.normal(size=shape), np.float32)))
+    model = b.model({"x": ["N", 8]}, b.node("Gemm", "x", *inputs, transB=transposed, **factors))
+    feeds = samples(model, 9)
+    assert np.allclose(host.predict(prepare(model), feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+    made = quantize.quantize(model, feeds).model
+    assert [layer.op for layer in importer.cut(made, "net").layers] == ["Gemm"]
+    expected, got = host.predict(model, feeds), host.predict(made, feeds)
+    assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
+
+
+def test_a_gemm_bias_for_each_row_is_left_as_it_is() -> None:
+    b = Builder(8)
+    weights, rows = (b.constant(np.asarray(b.rng.normal(size=size), np.float32)) for size in ((8, 5), (5, 1)))
+    x = b.node("Reshape", "x", b.constant(np.array([5, 8])))
+    model = b.model({"x": [1, 40]}, b.node("Gemm", x, weights, rows, beta=0.5))
+    feeds = samples(model, 1)
+    assert np.allclose(host.predict(prepare(model), feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+
+
+def test_a_network_of_16_bit_floats_runs_on_the_array() -> None:
+    model = float_net()
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    feeds = {name: array.astype(np.float16) for name, array in samples(model, 20).items()}
+    made = quantize.quantize(model, feeds).model
+    assert [layer.op for layer in importer.cut(made, "net").layers] == ["Conv", "Conv", "Gemm"]
+    expected, got = host.predict(model, feeds).astype(float), host.predict(made, feeds).astype(float)
+    assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
+
+
 def test_weights_that_are_no_numbers_are_refused() -> None:
     model = float_net()
     tensor = next(t for t in model.graph.initializer if t.name == model.graph.node[0].input[1])

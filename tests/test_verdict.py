@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from flow import importer, reference
+from flow import host, importer, reference
 from flow.cosim import LayerRun, expected_rows, output_tensor
+from flow.errors import FlowError
+from flow.measure import Answers, divergence
 from flow.network import ArrayLayer, Network
 from flow.verdict import Accuracy, LayerVerdict, finite, judge_layer, passes, sqnr, top1
 from tests.test_importer import residual_net, samples
@@ -101,6 +106,53 @@ def test_top1() -> None:
     assert top1(scores, np.array([1, 0, 2])) is None  # a label that is no class
     assert top1(scores, np.array([1.0, 0.0, 0.0])) is None
     assert top1(scores, np.array([1, 0])) is None
+
+
+def answering(nodes: list[onnx.NodeProto], output: list[Any], constants: dict[str, Any]) -> onnx.ModelProto:
+    """A network of one input x [N, 3, 2]."""
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)], tensors,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("node", "output", "want"),
+    [
+        (helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0), [], lambda x: x.sum(axis=(1, 2))),
+        (helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0, 2]), [3, "N", 2], lambda x: x[:, :, None]),
+        (helper.make_node("Reshape", ["x", "six"], ["y"]), ["M"], lambda x: x.reshape(len(x), 6)),
+        (helper.make_node("Neg", ["x"], ["y"]), ["N", 3, 2], lambda x: -x),
+    ],
+    ids=["a number", "tokens first", "a row", "the batch first"],
+)
+def test_answers_of_every_shape_are_one_for_each_sample(
+    node: onnx.NodeProto, output: list[Any], want: Callable[[NDArray[Any]], NDArray[Any]]
+) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float32)
+    made = host.predict(answering([node], output, {"six": np.array([-1])}), x)
+    assert made.shape == want(x).shape and np.allclose(made, want(x), rtol=1e-6)
+
+
+def test_answers_whose_shape_depends_on_the_sample_are_refused() -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["z"]), helper.make_node("Cast", ["z"], ["y"], to=TensorProto.FLOAT)]
+    x = np.ones((2, 3, 2), np.float32)
+    x[1, 0] = 0
+    with pytest.raises(FlowError, match=r"one shape for all samples, but 'y' has \[3, 6\] and \[3, 4\]"):
+        host.predict(answering(nodes, [3, "M"], {}), x)
+
+
+def test_a_mask_of_infinities_is_no_difference() -> None:
+    wanted = np.array([[1.0, -np.inf, 2.0], [-np.inf, 0.0, 4.0]])
+    off = wanted + np.array([[0.1, 0, 0], [0, 0, 0]])
+    assert sqnr(wanted, wanted) == np.inf and sqnr(off, wanted) == pytest.approx(10 * np.log10(21 / 0.01))
+    lost = np.where(np.isinf(wanted), 0, wanted)
+    assert sqnr(lost, wanted) == -3000  # far from equal
+    for scores in (False, True):
+        assert divergence(Answers(wanted, scores), Answers(wanted, scores)) == 0
+        assert 0 < divergence(Answers(wanted, scores), Answers(off, scores)) < 0.01
 
 
 def test_sqnr() -> None:
