@@ -373,6 +373,9 @@ def print_inspection(found: Inspection) -> None:
         out.print(f"Folded into others at import: {operators}.", soft_wrap=True)
     if found.refused:
         return
+    if found.uncounted:
+        operators = ", ".join(f"{count} {op}" for op, count in found.uncounted.items())
+        out.print(f"Not counted are the MACs of {operators}.", soft_wrap=True)
     out.print(
         f"The array takes {len(on_array)} layers: {macs:,} MACs ({100 * found.array_share:.1f} % of the network's), "
         f"{weights:,} weights.", soft_wrap=True,

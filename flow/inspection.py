@@ -15,6 +15,7 @@ from flow.network import ArrayLayer, Network
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 RECURRENT = ("LSTM", "GRU", "RNN")
 COUNTED = (*ARRAY_OPERATORS, "ConvTranspose", *RECURRENT)
+UNCOUNTED = ("Attention", "Einsum", "If", "Loop", "MultiHeadAttention", "Scan")  # these multiply, too
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,13 @@ class Inspection:
         return sum(node.macs for node in self.nodes)
 
     @property
+    def uncounted(self) -> dict[str, int]:
+        """How many nodes multiply without being counted, by operator."""
+        return dict(sorted(Counter(node.op for node in self.nodes if node.op in UNCOUNTED).items()))
+
+    @property
     def array_share(self) -> float:
-        """Share of the MACs that the array takes, 0 to 1."""
+        """Share of the MACs that the array takes, of those that are counted, 0 to 1."""
         return sum(node.macs for node in self.nodes if node.target == "array") / max(self.macs, 1)
 
 

@@ -81,6 +81,15 @@ def test_macs_on_the_host(
     assert found.array_share == pytest.approx(array[0].macs / (array[0].macs + macs))
 
 
+def test_what_multiplies_uncounted_is_told(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["t"]),
+             helper.make_node("Einsum", ["t", "t"], ["y"], equation="bij,bkj->bik")]  # fmt: skip
+    found = inspect(tmp_path, nodes, [1, 4, 6], 3, w=(6, 5))
+    assert found.uncounted == {"Einsum": 1} and found.array_share == 1
+    nodes[0].output[0] = "y"
+    assert inspect(tmp_path, nodes[:1], [1, 4, 6], 3, w=(6, 5)).uncounted == {}
+
+
 def test_a_clamp_is_post_processing(tmp_path: Path) -> None:
     found = flow.inspect(small(tmp_path))
     clamps = [node for node in found.nodes if node.target == "post-processing"]
