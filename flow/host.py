@@ -120,9 +120,9 @@ def predict(
             for start in range(0, samples, step)
         ]
 
-    if first.shape and not isinstance(first.shape[0], int):  # its first axis may be the batch
+    if not (first.shape and isinstance(first.shape[0], int)):  # its first axis may be the batch
         together = parts(batch_size(active))
-        if sum(map(len, together)) == samples:
+        if all(part.ndim for part in together) and sum(map(len, together)) == samples:
             return np.concatenate(together)
     return joined(parts(1), first.name)
 
