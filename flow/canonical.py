@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import tempfile
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,17 @@ from flow.graph import (
     Graph,
     Types,
     attribute,
+    graph_inputs,
     infer,
     is_dequantize,
     model_like,
+    names,
     node_input,
     node_name,
     opset,
     reads,
     replace_nodes,
+    sample_shapes,
     size,
 )
 
@@ -78,10 +82,11 @@ def _plain_gemms(model: onnx.ModelProto) -> None:
     """alpha and beta of Gemm into its weights and bias, and one bias for each channel, where these are constant."""
     graph = Graph.of(model)
     for node in model.graph.node:
-        matrix = graph.constants.get(node_input(node, 1)) if node.op_type == "Gemm" else None
+        standard = node.op_type == "Gemm" and node.domain in ("", "ai.onnx")
+        matrix = graph.constants.get(node_input(node, 1)) if standard else None
         name = node_input(node, 2)
         bias = graph.constant(name) if name else np.zeros(1, np.float32)
-        if matrix is None or bias is None:
+        if matrix is None or bias is None or external.is_external(matrix):  # not read whole
             continue
         channels = matrix.dims[0 if attribute(node, "transB", 0) else 1]
         alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
@@ -101,7 +106,16 @@ def _plain_gemms(model: onnx.ModelProto) -> None:
 
 
 def _added(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
+    """A constant more, by this name or one like it."""
+    name = _unused(model, name)
     model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    return name
+
+
+def _unused(model: onnx.ModelProto, name: str) -> str:
+    taken = set(names(model.graph))
+    while name in taken:
+        name += "_"
     return name
 
 
@@ -183,7 +197,9 @@ def _nodes_make_outputs(model: onnx.ModelProto) -> None:
     outputs = {value.name for value in model.graph.output}
     for tensor in model.graph.initializer:
         if (name := tensor.name) in outputs:
-            tensor.name = f"{name}_constant"
+            tensor.name = own = _unused(model, f"{name}_constant")
+            for node in model.graph.node:  # what reads it still reads a constant
+                node.input[:] = [own if entry == name else entry for entry in node.input]
             model.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [name], f"{name}_identity"))
 
 
@@ -293,43 +309,68 @@ def _batch_before_rows(model: onnx.ModelProto) -> None:
     if not products:
         return
     types = infer(model, [graph.producers[node.input[0]].input[0] for node in products])
-    names = {node.output[0] for node in products}
+    steady = _steady(model)
+    made = {node.output[0] for node in products}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         name = node.output[0]
-        dequantize = graph.producers[node.input[0]] if name in names else None
+        dequantize = graph.producers[node.input[0]] if name in made else None
         shape = types.shapes.get(dequantize.input[0], ()) if dequantize is not None else ()
         whole = _with_open_axis(types, dequantize.input[0]) if dequantize is not None else []
-        if dequantize is None or len(shape) < 2 or shape[0] == 1 or whole.count(-1) > 1:
+        if (
+            dequantize is None or len(shape) < 2 or shape[0] == 1 or whole.count(-1) > 1
+            or not steady(dequantize.input[0])
+        ):  # fmt: skip
             nodes.append(node)
             continue
-        rows = _reshape(model, dequantize.input[0], [-1, prod(shape[:-1]), shape[-1]], f"{name}_rows")
+        rows, real_rows, summed, plain = (
+            _unused(model, f"{name}_{part}") for part in ("rows", "rows_real", "product", "without_bias")
+        )
+        reshaped = _reshape(model, dequantize.input[0], [-1, prod(shape[:-1]), shape[-1]], rows)
         real = onnx.NodeProto()
         real.CopyFrom(dequantize)
-        real.name, real.input[0], real.output[0] = f"{name}_rows_dequantize", rows.output[0], f"{name}_rows_real"
+        real.name, real.input[0], real.output[0] = f"{name}_rows_dequantize", rows, real_rows
         weights, transposed = _matrix(model, graph, node)
-        product = helper.make_node("MatMul", [real.output[0], weights], [f"{name}_product"], node_name(node))
+        product = helper.make_node("MatMul", [real_rows, weights], [summed], node_name(node))
         bias = node_input(node, 2)
         matrix = graph.constants[graph.producers[node.input[1]].input[0]]
         channels = matrix.dims[0 if attribute(node, "transB", 0) else 1]
         whole[-1] = channels
-        nodes += [rows, real, *transposed, product]
-        nodes.append(_reshape(model, product.output[0], whole, f"{name}_without_bias" if bias else name))
+        nodes += [reshaped, real, *transposed, product, _reshape(model, summed, whole, plain if bias else name)]
         if bias:  # behind the Reshape: ONNX Runtime fuses what follows at once, and takes names that are there already
-            nodes.append(helper.make_node("Add", [nodes[-1].output[0], bias], [name], f"{name}_bias"))
+            nodes.append(helper.make_node("Add", [plain, bias], [name], f"{name}_bias"))
     replace_nodes(model, nodes)
+
+
+def _steady(model: onnx.ModelProto) -> Callable[[str], bool]:
+    """Whether a tensor has as many rows for each sample, whatever the data and the batch."""
+    one = sample_shapes(model, 1)
+    two: dict[str, tuple[int, ...]] | None = None
+    batches = [dims[0] for value in graph_inputs(model) if (dims := value.type.tensor_type.shape.dim)]
+    if not any(dim.HasField("dim_value") for dim in batches):
+        two = {}
+        with contextlib.suppress(FlowError):  # nothing is known of another batch
+            two = sample_shapes(model, 2)
+
+    def steady(name: str) -> bool:
+        rows = prod(one[name][:-1]) if name in one else 0
+        return rows > 0 and (two is None or (name in two and prod(two[name][:-1]) == 2 * rows))
+
+    return steady
 
 
 def _is_product(graph: Graph, node: onnx.NodeProto) -> bool:
     """A MatMul or Gemm of an 8-bit tensor and a constant 8-bit matrix."""
-    if node.op_type not in ("MatMul", "Gemm") or attribute(node, "transA", 0):
+    if node.op_type not in ("MatMul", "Gemm") or node.domain not in ("", "ai.onnx") or attribute(node, "transA", 0):
         return False
     data, weights = graph.producer(node.input[0]), graph.producer(node.input[1])
     if not (data is not None and is_dequantize(data) and weights is not None and is_dequantize(weights)):
         return False
     plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     matrix = graph.constants.get(weights.input[0])
-    return plain and matrix is not None and len(matrix.dims) == 2 and size(graph, node_input(data, 1)) == 1
+    if matrix is None or (attribute(node, "transB", 0) and external.is_external(matrix)):  # none is copied whole
+        return False
+    return plain and len(matrix.dims) == 2 and size(graph, node_input(data, 1)) == 1
 
 
 def _with_open_axis(types: Types, name: str) -> list[int]:
@@ -347,12 +388,13 @@ def _matrix(model: onnx.ModelProto, graph: Graph, node: onnx.NodeProto) -> tuple
     made.CopyFrom(graph.producers[node.input[1]])
     codes = graph.constant(made.input[0])
     assert codes is not None
-    made.name, made.output[0] = f"{node.output[0]}_matrix_dequantize", f"{node.output[0]}_matrix_real"
+    made.name, made.output[0] = f"{node.output[0]}_matrix_dequantize", _unused(model, f"{node.output[0]}_matrix_real")
     made.input[0] = _added(model, f"{node.output[0]}_matrix", codes.T)
-    axis = attribute(made, "axis", 1) % 2
-    kept = [entry for entry in made.attribute if entry.name != "axis"]
-    del made.attribute[:]
-    made.attribute.extend([*kept, helper.make_attribute("axis", 1 - axis)])
+    if size(graph, node_input(made, 1)) > 1:  # one scale for all needs no axis, which came with opset 13
+        axis = attribute(made, "axis", 1) % 2
+        kept = [entry for entry in made.attribute if entry.name != "axis"]
+        del made.attribute[:]
+        made.attribute.extend([*kept, helper.make_attribute("axis", 1 - axis)])
     return made.output[0], [made]
 
 

@@ -164,19 +164,19 @@ class Types:
 
 def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
     declared = _value_infos(_inferred(model))
-    shapes = one_sample_shapes(model)
+    shapes = sample_shapes(model)
     missing = [name for name in wanted if name not in shapes or name not in declared]
     if missing:
         _measure(_one_sample(model), missing, declared, shapes)
     return Types(declared, shapes)
 
 
-def one_sample_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """The shapes of one sample (batch 1) that shape inference finds, by tensor. FlowError when they do not fit."""
+def sample_shapes(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[int, ...]]:
+    """The shapes of so many samples that shape inference finds, by tensor. FlowError when they do not fit."""
     shapes: dict[str, tuple[int, ...]] = {}
     outlined = external.outline(model)
     large = {value.name for value in outlined.graph.input} - {value.name for value in model.graph.input}
-    for name, info in _value_infos(_inferred(_one_sample(outlined, large))).items():
+    for name, info in _value_infos(_inferred(_one_sample(outlined, large, batch))).items():
         dims = info.type.tensor_type.shape.dim if info.type.tensor_type.HasField("shape") else None
         if dims is not None and all(dim.HasField("dim_value") for dim in dims):
             shapes[name] = tuple(dim.dim_value for dim in dims)
@@ -192,14 +192,14 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from None
 
 
-def _one_sample(model: onnx.ModelProto, constants: Container[str] = ()) -> onnx.ModelProto:
-    """A copy of batch 1, without what it declares of other shapes; `constants` are no inputs of the user's."""
+def _one_sample(model: onnx.ModelProto, constants: Container[str] = (), batch: int = 1) -> onnx.ModelProto:
+    """A copy of this batch, without what it declares of other shapes; `constants` are no inputs of the user's."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
     del single.graph.value_info[:]
     for value in graph_inputs(single):
         if value.name not in constants and value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_value = 1
+            value.type.tensor_type.shape.dim[0].dim_value = batch
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")
     return single

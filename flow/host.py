@@ -121,8 +121,10 @@ def predict(
         ]
 
     if not (first.shape and isinstance(first.shape[0], int)):  # its first axis may be the batch
-        together = parts(batch_size(active))
-        if all(part.ndim for part in together) and sum(map(len, together)) == samples:
+        step = batch_size(active)
+        alone = run(active, {name: array[:1] for name, array in feeds.items()})[first.name]
+        together = parts(step) if alone.ndim and len(alone) == 1 else []
+        if together and all(p.ndim and len(p) == min(step, samples - i * step) for i, p in enumerate(together)):
             return np.concatenate(together)
     return joined(parts(1), first.name)
 

@@ -14,6 +14,7 @@ from flow import host
 from flow.graph import Graph, replace_nodes
 from flow.samples import Arrays
 
+FARTHEST = 1e30
 PASSED_THROUGH = ("QuantizeLinear", "DequantizeLinear", "Identity", "Softmax", "LogSoftmax")
 
 
@@ -44,10 +45,16 @@ def divergence(wanted: Answers, got: Answers) -> float:
     apart = wanted.values != got.values  # equal infinities (a mask) are not
     if not wanted.scores or wanted.values.shape[1] < 2:
         noise = float(((wanted.values[apart] - got.values[apart]) ** 2).sum() / max(apart.size, 1))
-        return noise / max(float(wanted.values[np.isfinite(wanted.values)].var()), 1e-30)
+        finite = wanted.values[np.isfinite(wanted.values)]
+        return _bounded(noise / max(float(finite.var()) if finite.size else 0.0, 1e-30))
     p, q = _log_softmax(wanted.values), _log_softmax(got.values)
     distance = np.subtract(p, q, out=np.zeros_like(p), where=p > -np.inf)
-    return float((np.exp(p) * distance).sum(axis=1).mean())
+    return _bounded(float((np.exp(p) * distance).sum(axis=1).mean()))
+
+
+def _bounded(value: float) -> float:
+    """Infinitely far, or no number at all, is very far: it can be compared, printed and stored."""
+    return min(value, FARTHEST) if value == value else FARTHEST
 
 
 def agreement(wanted: Answers, got: Answers) -> float:
@@ -56,7 +63,8 @@ def agreement(wanted: Answers, got: Answers) -> float:
 
 
 def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = values - values.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of nothing but minus infinity: no number
+        shifted = values - values.max(axis=1, keepdims=True)
     logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logs
 

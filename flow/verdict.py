@@ -185,8 +185,11 @@ def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Their ratio, not below -3,000; infinite without noise."""
-    return float("inf") if noise == 0 else max(10 * float(np.log10(max(signal, 1e-300)) - np.log10(noise)), -3000.0)
+    """Their ratio, not below -3,000, which noise that is no number has; infinite without noise."""
+    if noise == 0:
+        return float("inf")
+    ratio = 10 * float(np.log10(max(signal, 1e-300)) - np.log10(noise))
+    return max(ratio, -3000.0) if ratio == ratio else -3000.0
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def measure(
     after = {name: answers(model, given.feeds, scores, outputs[name]) for name, model in others}
     return Accuracy(
         given.count, given.source, **shown, output_sqnr=distances,
-        divergence={name: finite(divergence(before, got)) for name, got in after.items()},
+        divergence={name: divergence(before, got) for name, got in after.items()},
         agreement={name: agreement(before, got) for name, got in after.items()} if before.scores else {},
     )  # fmt: skip
 

@@ -349,6 +349,79 @@ def test_rows_of_a_product_need_not_be_the_batch(model: onnx.ModelProto, rows: i
             assert np.abs(reference.run_network(network, feeds, reference.run_layer)[name] - want).max() <= 0.1001
 
 
+def chosen_rows() -> onnx.ModelProto:
+    """Those rows of a sample whose sum is above zero, and a product of them."""
+    b = Builder(8)
+    x = b.node("Reshape", "x", b.constant(np.array([4, 6])))
+    sums = b.node("ReduceSum", x, b.constant(np.array([1])), keepdims=0)
+    x = b.quantized(b.node("Compress", x, b.node("LessOrEqual", sums, b.constant(np.float32(0))), axis=0), 0.05, 3)
+    return b.model({"x": ["N", 4, 6]}, b.node("MatMul", x, b.weights((6, 5), 1, 0.05)[0]))
+
+
+def rows_beside() -> onnx.ModelProto:
+    """The batch, and three rows more."""
+    b = Builder(8)
+    x = b.quantized(b.node("Concat", "x", b.constant(np.ones((3, 6), np.float32)), axis=0), 0.05, 3)
+    return b.model({"x": ["N", 6]}, b.node("MatMul", x, b.weights((6, 5), 1, 0.05)[0]))
+
+
+def gemm_of_its_own() -> onnx.ModelProto:
+    """An operator that is called Gemm, too, but gives the negative."""
+    b = Builder(8)
+    x = b.quantized(b.node("Reshape", "x", b.constant(np.array([4, 6]))), 0.05, 3)
+    model = b.model({"x": [1, 4, 6]}, b.node("Gemm", x, b.weights((6, 5), 1, 0.05)[0], domain="own"))
+    inside = [helper.make_node("MatMul", ["a", "b"], ["t"]), helper.make_node("Neg", ["t"], ["c"])]
+    made = helper.make_function("own", "Gemm", ["a", "b"], ["c"], inside, [helper.make_opsetid("", 17)])
+    model.functions.append(made)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    return model
+
+
+@pytest.mark.parametrize(("model", "batch"), [(chosen_rows(), 1), (rows_beside(), 2), (gemm_of_its_own(), 1)],
+                         ids=["rows by the data", "rows beside the batch", "another Gemm"])  # fmt: skip
+def test_what_only_looks_like_rows_of_a_product_stays_as_it_is(model: onnx.ModelProto, batch: int) -> None:
+    feeds = samples(model, batch)
+    (want,), (got,) = (list(host.run(each, feeds).values()) for each in (model, importer.cut(model, "net").model))
+    assert want.shape == got.shape and np.array_equal(want, got)
+
+
+def test_rows_of_a_product_before_axes_of_weights() -> None:
+    """Opset 12 has no axis at DequantizeLinear, and one scale needs none."""
+    b = Builder(8)
+    x = b.quantized(b.node("Reshape", "x", b.constant(np.array([4, 6]))), 0.05, 3)
+    codes = b.constant(b.rng.integers(-127, 128, (5, 6)).astype(np.int8))
+    weight = b.node("DequantizeLinear", codes, b.constant(np.float32(0.01)), b.constant(np.int8(0)))
+    model = b.model({"x": [1, 4, 6]}, b.node("Gemm", x, weight, transB=1), opset=12)
+    network, feeds = importer.cut(model, "net"), samples(model, 1)
+    (want,), (got,) = (list(host.run(each, feeds).values()) for each in (model, network.model))
+    assert len(network.layers) == 1 and np.allclose(want, got, rtol=0, atol=1e-6)
+
+
+def test_a_constant_output_stays_a_constant_for_its_readers() -> None:
+    model, plain = residual_net(), importer.cut(residual_net(), "net")
+    weights = plain.layers[0].weight_tensor
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == weights)
+    model.graph.output.append(helper.make_tensor_value_info(weights, tensor.data_type, tensor.dims))
+    network = importer.cut(model, "net")
+    assert len(network.layers) == len(plain.layers)
+    pruned = importer.with_layers(network.model, [replace(network.layers[0], weights=network.layers[0].weights * 0)])
+    assert np.array_equal(host.run(pruned, samples(residual_net(), 1))[weights], numpy_helper.to_array(tensor))
+
+
+def test_sequences_that_cannot_be_of_zeros() -> None:
+    """What an operator gives of zeros is looked at only where it can be."""
+    b = Builder(8)
+    x = b.quantized("x", 0.05, 3)
+    y = b.node("MatMul", x, b.weights((6, 5), 1, 0.05)[0])
+    size = b.node("Cast", b.node("ReduceMax", "x", keepdims=0), to=TensorProto.INT64)
+    parts = b.node("SplitToSequence", y, size, axis=1)
+    model = b.model({"x": ["N", 6]}, b.node("SequenceAt", parts, b.constant(np.int64(1))))
+    network, feeds = importer.cut(model, "net"), {"x": np.full((1, 6), 2, np.float32)}
+    (name,) = network.outputs
+    got = reference.run_network(network, feeds, reference.run_layer)[name]
+    assert len(network.layers) == 1 and np.allclose(got, host.run(model, feeds)[name])
+
+
 def test_constants_may_be_inputs_as_well(tmp_path: Path) -> None:
     """As up to IR version 3 they had to be."""
     model = residual_net()

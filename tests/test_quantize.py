@@ -140,6 +140,18 @@ def test_every_constant_gemm_runs_on_the_array(
     assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
 
 
+def test_what_becomes_of_a_gemm_takes_no_name_that_is_taken() -> None:
+    b = Builder(8)
+    weights, bias = (np.asarray(b.rng.normal(size=size), np.float32) for size in ((8, 5), (1, 5)))
+    model = b.model({"x": ["N", 8]}, b.node("Gemm", "x", "t0_weights", "t0_bias", alpha=0.5))
+    model.graph.initializer.extend([
+        numpy_helper.from_array(weights, "t0_weights"), numpy_helper.from_array(bias, "t0_bias"),
+    ])  # fmt: skip
+    prepared, feeds = prepare(model), samples(model, 9)
+    assert len({tensor.name for tensor in prepared.graph.initializer}) == len(prepared.graph.initializer)
+    assert np.allclose(host.predict(prepared, feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+
+
 def test_a_gemm_bias_for_each_row_is_left_as_it_is() -> None:
     b = Builder(8)
     weights, rows = (b.constant(np.asarray(b.rng.normal(size=size), np.float32)) for size in ((8, 5), (5, 1)))

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flow import host, importer, reference
 from flow.cosim import LayerRun, expected_rows, output_tensor
 from flow.errors import FlowError
-from flow.measure import Answers, divergence
+from flow.measure import FARTHEST, Answers, divergence
 from flow.network import ArrayLayer, Network
 from flow.verdict import Accuracy, LayerVerdict, finite, judge_layer, passes, sqnr, top1
 from tests.test_importer import residual_net, samples
@@ -142,6 +142,24 @@ def test_answers_whose_shape_depends_on_the_sample_are_refused() -> None:
     x[1, 0] = 0
     with pytest.raises(FlowError, match=r"one shape for all samples, but 'y' has \[3, 6\] and \[3, 4\]"):
         host.predict(answering(nodes, [3, "M"], {}), x)
+
+
+def test_answers_that_only_together_are_as_many_as_the_samples_are_refused() -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["z"]), helper.make_node("Transpose", ["z"], ["t"]),
+             helper.make_node("Cast", ["t"], ["y"], to=TensorProto.FLOAT)]  # fmt: skip
+    x = np.zeros((4, 3, 2), np.float32)
+    x[:2, 0] = 1  # two rows each of two samples, none of the others
+    with pytest.raises(FlowError, match=r"one shape for all samples"):
+        host.predict(answering(nodes, ["M", 3], {}), x)
+
+
+def test_answers_infinitely_far_are_a_number() -> None:
+    wanted, got = np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 2.0, -np.inf]])
+    nothing = np.full((1, 3), -np.inf)
+    for scores in (False, True):
+        assert divergence(Answers(wanted, scores), Answers(got, scores)) == FARTHEST
+        assert np.isfinite(divergence(Answers(nothing, scores), Answers(nothing, scores)))
+    assert sqnr(np.array([np.nan, 1]), np.array([1.0, 1])) == -3000
 
 
 def test_a_mask_of_infinities_is_no_difference() -> None:

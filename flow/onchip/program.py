@@ -47,7 +47,6 @@ class Region:
     scheduled: LayerSchedule | None
     part: Part | None
     first: int
-    positions: int
     base: int
     words: int
 
@@ -97,11 +96,10 @@ class _Images:
         self.used[name] = begin + len(image)
         return begin, len(image)
 
-    def region(self, step: int, scheduled: LayerSchedule | None, part: Part | None, first: int, positions: int,
-               size: int) -> int:  # fmt: skip
+    def region(self, step: int, scheduled: LayerSchedule | None, part: Part | None, first: int, size: int) -> int:
         """Room in the output memory; its first word."""
         base = self.output_words
-        self.regions.append(Region(step, scheduled, part, first, positions, base, size))
+        self.regions.append(Region(step, scheduled, part, first, base, size))
         self.output_words += size
         return base
 
@@ -255,7 +253,7 @@ def _layer(
         tiles, steps = -(-part.positions // config.rows), -(-part.layer.reduction // config.step)
         scheduled = LayerSchedule(part.layer, 0, blocks, tiles, steps, 1 if layer.output_quantization else 4)
         ideal += scheduled.ideal_cycles
-        base = images.region(number, scheduled, part, 0, part.positions, scheduled.output_words)
+        base = images.region(number, scheduled, part, 0, scheduled.output_words)
         packed, placed = channel_parameters(part.layer), dict[int, dict[str, int]]()
         for block in blocks:
             channel = int(block.channels[0])  # blocks of one tile each share their words
@@ -369,7 +367,7 @@ def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, w
     }  # fmt: skip
     for sweep in _sweeps(op, made, config):
         size = -(-sweep.positions // config.rows) * OCTET
-        base = images.region(number, None, None, sweep.first, sweep.positions, size)
+        base = images.region(number, None, None, sweep.first, size)
         operands = common | sweep.taps | {"wait": int(waits)} | _prefixed("fetch", sweep.over)
         _post_descriptor(
             images, op.name, sweep.requantization, op.output_quantization.zero_point, op.clamp, sweep.positions,

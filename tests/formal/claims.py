@@ -126,17 +126,20 @@ CLAIMS = (
         ),
         macros={"LANES": ARRAYS["bitvert"].lanes},
     ),
-    Claim(
-        "output port", "narrow", "write_back.sv",
-        (
-            Fault("write_back", "impatient", r"moves = \(\(output_ready \|\| \(shown == 0\)\)", "moves = (1'b1"),
-            Fault("write_back", "overfull", r"\(!held\)", "1'b1"),
-            Fault("write_back", "taken-twice", r"output_valid = 0;", "output_valid = shown;"),
-        ), 3,
-        macros={
-            "LANES": ARRAYS["narrow"].lanes, "ROWS": ARRAYS["narrow"].rows,
-            "RESULTS": ARRAYS["narrow"].lanes * ARRAYS["narrow"].rows * ARRAYS["narrow"].accumulator_bits,
-        },
+    *(
+        Claim(
+            name, design, "write_back.sv",
+            (
+                Fault("write_back", "impatient", r"moves = \(\(output_ready \|\| \(shown == 0\)\)", "moves = (1'b1"),
+                Fault("write_back", "overfull", r"\(!held\)", "1'b1"),
+                Fault("write_back", "taken-twice", r"output_valid = 0;", "output_valid = shown;"),
+            ), 3,
+            macros={
+                "LANES": ARRAYS[design].lanes, "ROWS": ARRAYS[design].rows, "SETTINGS": settings,
+                "RESULTS": ARRAYS[design].lanes * ARRAYS[design].rows * ARRAYS[design].accumulator_bits,
+            },
+        )
+        for name, design, settings in (("output port", "narrow", 25), ("output port beside maps", "maps", 28))
     ),
     Claim(
         "dispatcher", "bitvert", "dispatcher.sv",

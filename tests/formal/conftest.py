@@ -23,6 +23,7 @@ ARRAYS = {
     "bitvert": ArrayConfig(4, 4),
     "dense": ArrayConfig(4, 4, "dense"),
     "narrow": ArrayConfig(2, 2, accumulator_bits=24),
+    "maps": ArrayConfig(2, 2, accumulator_bits=24).with_maps(128),
 }
 WRAPPED = {"axi": (ArrayConfig(2, 2), AxiConfig())}
 BEAT = 2  # bits of a memory word of the small streams

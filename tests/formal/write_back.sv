@@ -2,7 +2,7 @@
 // none while it is full, which it becomes only with the last of a tile.
 module harness (
   input clk, input reset, input [`RESULTS-1:0] results, input [`LANES-1:0] lanes_valid, input [31:0] base,
-  input [1:0] plane, input tile_done, input block_done, input [24:0] settings,
+  input [1:0] plane, input tile_done, input block_done, input [`SETTINGS-1:0] settings,
   input [64*`LANES-1:0] parameter_word, input [16*`LANES-1:0] index_word, input output_ready, input full
 );
   wire advance, tiles_done, blocks_done, quiet;
