@@ -34,9 +34,9 @@ from flow.graph import (
     names,
     node_input,
     node_name,
-    sample_shapes,
     opset,
     reads,
+    sample_shapes,
     size,
     tensors,
 )
