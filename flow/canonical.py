@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import tempfile
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,8 @@ from flow import external, host
 from flow.errors import FlowError, first_line
 from flow.graph import (
     Graph,
-    Types,
     attribute,
     graph_inputs,
-    infer,
     is_dequantize,
     model_like,
     names,
@@ -305,22 +302,23 @@ def _batch_before_rows(model: onnx.ModelProto) -> None:
     A product treats all rows alike, so any axes may stand for them. A Gemm becomes MatMul and Add.
     """
     graph = Graph.of(model)
-    products = [node for node in model.graph.node if _is_product(graph, node)]
-    if not products:
+    products = {n.output[0]: graph.producers[n.input[0]] for n in model.graph.node if _is_product(graph, n)}
+    one = sample_shapes(model) if products else {}
+    if all(one.get(dequantize.input[0], (1,))[:1] in ((), (1,)) for dequantize in products.values()):
         return
-    types = infer(model, [graph.producers[node.input[0]].input[0] for node in products])
-    steady = _steady(model)
-    made = {node.output[0] for node in products}
+    batches = [dims[0] for value in graph_inputs(model) if (dims := value.type.tensor_type.shape.dim)]
+    samples = 1 if any(dim.HasField("dim_value") for dim in batches) else 2
+    more: dict[str, tuple[int, ...]] = {}
+    with contextlib.suppress(FlowError):  # it takes one sample only: nothing is known of another batch
+        more = sample_shapes(model, samples)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         name = node.output[0]
-        dequantize = graph.producers[node.input[0]] if name in made else None
-        shape = types.shapes.get(dequantize.input[0], ()) if dequantize is not None else ()
-        whole = _with_open_axis(types, dequantize.input[0]) if dequantize is not None else []
-        if (
-            dequantize is None or len(shape) < 2 or shape[0] == 1 or whole.count(-1) > 1
-            or not steady(dequantize.input[0])
-        ):  # fmt: skip
+        dequantize = products.get(name)
+        source = dequantize.input[0] if dequantize is not None else ""
+        shape = one.get(source, ())
+        whole = _of_any_batch(shape, more.get(source, ()), samples)
+        if dequantize is None or not whole or shape[0] == 1:
             nodes.append(node)
             continue
         rows, real_rows, summed, plain = (
@@ -342,21 +340,14 @@ def _batch_before_rows(model: onnx.ModelProto) -> None:
     replace_nodes(model, nodes)
 
 
-def _steady(model: onnx.ModelProto) -> Callable[[str], bool]:
-    """Whether a tensor has as many rows for each sample, whatever the data and the batch."""
-    one = sample_shapes(model, 1)
-    two: dict[str, tuple[int, ...]] | None = None
-    batches = [dims[0] for value in graph_inputs(model) if (dims := value.type.tensor_type.shape.dim)]
-    if not any(dim.HasField("dim_value") for dim in batches):
-        two = {}
-        with contextlib.suppress(FlowError):  # nothing is known of another batch
-            two = sample_shapes(model, 2)
+def _of_any_batch(one: tuple[int, ...], more: tuple[int, ...], samples: int) -> list[int]:
+    """A shape of one sample and of so many as the shape for any batch, -1 for the axis that grows with it.
 
-    def steady(name: str) -> bool:
-        rows = prod(one[name][:-1]) if name in one else 0
-        return rows > 0 and (two is None or (name in two and prod(two[name][:-1]) == 2 * rows))
-
-    return steady
+    Nothing where a shape is not known before there are data, or does not grow so.
+    """
+    shape = [axis if axis == other else -1 for axis, other in zip(one, more, strict=False)]
+    grows = prod(more) == samples * prod(one) > 0 and shape.count(-1) == samples - 1
+    return shape if len(one) == len(more) > 1 and grows and shape[-1] != -1 else []
 
 
 def _is_product(graph: Graph, node: onnx.NodeProto) -> bool:
@@ -371,13 +362,6 @@ def _is_product(graph: Graph, node: onnx.NodeProto) -> bool:
     if matrix is None or (attribute(node, "transB", 0) and external.is_external(matrix)):  # none is copied whole
         return False
     return plain and len(matrix.dims) == 2 and size(graph, node_input(data, 1)) == 1
-
-
-def _with_open_axis(types: Types, name: str) -> list[int]:
-    """The shape of a tensor for any batch, -1 for the axis that depends on it (or several that may)."""
-    dims = types.declared[name].type.tensor_type.shape.dim if name in types.declared else []
-    known = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
-    return known if len(known) == len(types.shapes[name]) else [-1] * len(types.shapes[name])
 
 
 def _matrix(model: onnx.ModelProto, graph: Graph, node: onnx.NodeProto) -> tuple[str, list[onnx.NodeProto]]:
