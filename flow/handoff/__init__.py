@@ -22,7 +22,8 @@ from flow.hardware.config import ERRORS
 from flow.hardware.emit import Wrapper
 from flow.network import ArrayLayer
 from flow.onchip.chain import Step
-from flow.onchip.program import OnChip, input_words, layout, outputs_only
+from flow.onchip.layout import input_words, layout
+from flow.onchip.program import OnChip, outputs_only
 from flow.onchip.run import ChainRun
 from flow.onchip.run import cycle_limit as on_chip_limit
 from flow.reference import accumulator_scales

@@ -18,8 +18,9 @@ from flow.engines.base import DeviceError, Memory, Simulator
 from flow.network import ArrayLayer, Network, Quantization
 from flow.onchip import post
 from flow.onchip.chain import Held, Step
+from flow.onchip.layout import activations, results
 from flow.onchip.post import PostOp
-from flow.onchip.program import OnChip, activations, outputs_only, result_shape, results
+from flow.onchip.program import OnChip, outputs_only, result_shape
 from flow.progress import Advance, ignore
 from flow.samples import Samples
 from flow.verdict import agree, judge_layer

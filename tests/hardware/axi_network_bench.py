@@ -11,7 +11,8 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from flow.onchip.program import activations, outputs_only, results
+from flow.onchip.layout import activations, results
+from flow.onchip.program import outputs_only
 from flow.onchip.run import by_reference
 from tests.hardware.axi_bench import CONFIG, Bench
 from tests.onchip.networks import on_chip
