@@ -21,6 +21,7 @@ from flow.graph import (
     attribute,
     graph_inputs,
     is_dequantize,
+    is_standard,
     model_like,
     names,
     node_input,
@@ -79,8 +80,8 @@ def _plain_gemms(model: onnx.ModelProto) -> None:
     """alpha and beta of Gemm into its weights and bias, and one bias for each channel, where these are constant."""
     graph = Graph.of(model)
     for node in model.graph.node:
-        standard = node.op_type == "Gemm" and node.domain in ("", "ai.onnx")
-        matrix = graph.constants.get(node_input(node, 1)) if standard else None
+        gemm = node.op_type == "Gemm" and is_standard(node)
+        matrix = graph.constants.get(node_input(node, 1)) if gemm else None
         name = node_input(node, 2)
         bias = graph.constant(name) if name else np.zeros(1, np.float32)
         if matrix is None or bias is None or external.is_external(matrix):  # not read whole
@@ -352,7 +353,7 @@ def _of_any_batch(one: tuple[int, ...], more: tuple[int, ...], samples: int) -> 
 
 def _is_product(graph: Graph, node: onnx.NodeProto) -> bool:
     """A MatMul or Gemm of an 8-bit tensor and a constant 8-bit matrix."""
-    if node.op_type not in ("MatMul", "Gemm") or node.domain not in ("", "ai.onnx") or attribute(node, "transA", 0):
+    if node.op_type not in ("MatMul", "Gemm") or not is_standard(node) or attribute(node, "transA", 0):
         return False
     data, weights = graph.producer(node.input[0]), graph.producer(node.input[1])
     if not (data is not None and is_dequantize(data) and weights is not None and is_dequantize(weights)):

@@ -73,6 +73,11 @@ def reads(node: onnx.NodeProto) -> list[str]:
     return names
 
 
+def is_standard(node: onnx.NodeProto) -> bool:
+    """Whether the operator is ONNX's own."""
+    return node.domain in ("", "ai.onnx")
+
+
 def is_dequantize(node: onnx.NodeProto | None) -> bool:
     return node is not None and node.op_type == "DequantizeLinear"
 

@@ -122,8 +122,10 @@ def predict(
 
     if not (first.shape and isinstance(first.shape[0], int)):  # its first axis may be the batch
         step = batch_size(active)
-        alone = run(active, {name: array[:1] for name, array in feeds.items()})[first.name]
-        together = parts(step) if alone.ndim and len(alone) == 1 else []
+        batches = {entry.shape[0] for entry in active.get_inputs() if entry.shape} - {None}
+        said = bool(first.shape) and first.shape[0] in batches
+        alone = None if said else run(active, {name: array[:1] for name, array in feeds.items()})[first.name]
+        together = parts(step) if alone is None or (alone.ndim and len(alone) == 1) else []
         if together and all(p.ndim and len(p) == min(step, samples - i * step) for i, p in enumerate(together)):
             return np.concatenate(together)
     return joined(parts(1), first.name)

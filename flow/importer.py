@@ -30,6 +30,7 @@ from flow.graph import (
     graph_inputs,
     infer,
     is_dequantize,
+    is_standard,
     model_like,
     names,
     node_input,
@@ -194,7 +195,7 @@ def refusals(model: onnx.ModelProto) -> dict[str, str]:
     whole = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
     quantized = is_quantized(model)
     for node in model.graph.node:
-        standard = node.domain in ("", "ai.onnx")
+        standard = is_standard(node)
         if node.op_type in INTEGER and not quantized:
             reason = f"INT8 networks must be in QDQ form, but it is {node.op_type}; quantize with QuantFormat.QDQ"
         elif standard and not onnx.defs.has(node.op_type, whole, "") and ("", node.op_type) not in own:
@@ -516,7 +517,7 @@ def cut(model: onnx.ModelProto, name: str) -> Network:
     covered: set[str] = set()
     notes: list[str] = []
     for node in whole.graph.node:
-        if node.op_type in ARRAY_OPERATORS and node.domain in ("", "ai.onnx"):
+        if node.op_type in ARRAY_OPERATORS and is_standard(node):
             try:
                 layer, nodes = _array_layer(graph, types, node)
             except _OnHost as reason:
