@@ -24,18 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.paper.published import PE_AREA, PE_VARIANTS
-from flow import synthesis
 from flow.errors import FlowError
-from flow.hardware.competitors.catalogue import (
-    ELEMENTS,
-    OPERANDS,
-    OURS,
-    REQUANTIZER,
-    SCHEDULER,
-    VARIANTS,
-    Element,
-)
-from flow.synthesis import Area, Fabric
+from flow.hardware import synthesis
+from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, OURS, REQUANTIZER, SCHEDULER, VARIANTS, Element
+from flow.hardware.synthesis import Area, Fabric
 
 ROWS, COLUMNS = 16, 32
 FAMILIES = ("ecp5", "ice40")

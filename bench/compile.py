@@ -17,9 +17,10 @@ from pathlib import Path
 
 import click
 
-from flow import build
-from flow.cli import array, print_report
-from flow.compress import pruning
+from flow import api
+from flow.cli.options import array
+from flow.cli.tables import print_report
+from flow.compression.choice import pruning
 from flow.progress import Advance, ignore
 
 
@@ -60,7 +61,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         if fresh:
             os.environ["BBS_CACHE"] = f"{folder}/cache"
-        report = build.compile(
+        report = api.compile(
             model,
             Path(folder) / "build",
             chosen=pruning(preset),

@@ -32,15 +32,20 @@ from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from flow import host, importer, measure, quantize, samples, tune
-from flow.allocate import PRESETS, average_bits
-from flow.compress import encode, pruning
-from flow.graph import node_name
-from flow.network import ArrayLayer, Network
-from flow.plot import Point, curves
-from flow.prune import prune
-from flow.samples import Samples
-from flow.verdict import top1
+from flow.compression import tune
+from flow.compression.allocate import PRESETS, average_bits
+from flow.compression.choice import pruning
+from flow.compression.compress import encode
+from flow.compression.prune import prune
+from flow.frontend import checks, cut, load, quantize, rewrite
+from flow.frontend.layers import from_rows
+from flow.judgement.accuracy import top1
+from flow.network import answers, samples
+from flow.network.model import ArrayLayer, Network
+from flow.network.samples import Samples
+from flow.onnxtools import runtime
+from flow.onnxtools.graph import node_name
+from flow.output.report.plot import Point, curves
 
 Rows = NDArray[np.float64]  # [channels, reduction], in units of the layer's INT8 scales
 Baseline = Callable[[Rows, float], tuple[Rows, float]]  # weights and a budget to weights and bits per weight
@@ -115,7 +120,7 @@ def with_real_weights(network: Network, weights: dict[str, Rows]) -> onnx.ModelP
     shapes = {tensor.name: tuple(tensor.dims) for tensor in copy.graph.initializer}
     for layer in network.layers:
         real = weights[layer.name] * layer.weight_scales[:, None]
-        array = importer.from_rows(nodes[layer.name], real.astype(np.float32), shapes[layer.weight_tensor])
+        array = from_rows(nodes[layer.name], real.astype(np.float32), shapes[layer.weight_tensor])
         copy.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), f"{layer.name}_real"))
         nodes[layer.name].input[1] = f"{layer.name}_real"
     return copy
@@ -134,29 +139,29 @@ class Comparison:
     """One network with its data: every method's model, judged alike."""
 
     def __init__(self, model: Path, calibration: Path, test: Path, count: int | None) -> None:
-        self.source = importer.load(model)
+        self.source = load.load(model)
         given = samples.load(calibration, self.source, "calibration")
         made = quantize.quantize(self.source, given.feeds)
-        self.network = importer.cut(made.model, model.stem)
+        self.network = cut.partition(made.model, model.stem)
         self.known = tune.data(self.network, self.source, made.prepared, given)
         self.test: Samples = samples.load(test, self.source, "evaluation")
         self.test = self.test.first(count or self.test.count)
-        self.wanted = measure.answers(self.source, self.test.feeds, scores=True)
+        self.wanted = answers.answers(self.source, self.test.feeds, scores=True)
         self.found = tune.survey(self.network, self.known, frozenset(pruning().means), lambda: None)
         self.results: list[tuple[str, float, float, float, float, float]] = []
 
     def judge(self, method: str, bits: float, model: onnx.ModelProto) -> None:
-        got = measure.answers(model, self.test.feeds, scores=True)
+        got = answers.answers(model, self.test.feeds, scores=True)
         labels = self.test.labels
-        share = None if labels is None else top1(host.predict(model, self.test.feeds), labels)
+        share = None if labels is None else top1(runtime.predict(model, self.test.feeds), labels)
         reached = float("nan") if share is None else share
         error = np.sqrt(reached * (1 - reached) / self.test.count)
-        same, kl = measure.agreement(self.wanted, got), measure.divergence(self.wanted, got)
+        same, kl = answers.agreement(self.wanted, got), answers.divergence(self.wanted, got)
         self.results.append((method, bits, 100 * reached, 100 * float(error), 100 * same, kl))
 
     def run(self, budgets: list[float], advance: Callable[[], None]) -> None:
         network, layers = self.network, self.network.layers
-        self.judge("float" if not importer.is_quantized(self.source) else "source", 32, self.source)
+        self.judge("float" if not checks.is_quantized(self.source) else "source", 32, self.source)
         self.judge("int8", 8, network.model)
         for name in PRESETS:
             made = encode(network, pruning(name))
@@ -169,7 +174,7 @@ class Comparison:
         network, layers = self.network, self.network.layers
         means = frozenset(pruning().means)
         tuned = tune.tune(network, self.known, self.found, bits, GROUP, means)
-        model = importer.with_layers(network.model, tuned.layers)
+        model = rewrite.with_layers(network.model, tuned.layers)
         self.judge("bbs budgeted", average_bits(layers, tuned.allocation), model)
         allocation = uniform(layers, bits)
         plain = {layer.name: prune(layer.weights, allocation[layer.name])[1].astype(float) for layer in layers}

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from flow import host, importer
 from flow.errors import FlowError
+from flow.frontend import load
+from flow.onnxtools import runtime
 
 TOKENS = 32
 OPSET = 17
@@ -140,7 +141,7 @@ def compare(model: Path, build: Path) -> dict[str, NDArray[np.float64]]:
         feeds = {name: arrays[name] for name in arrays.files}
     made = {}
     for name, file in {"float": model, "INT8": build / "model_int8.onnx", "pruned": build / "model_bbs.onnx"}.items():
-        vectors = host.predict(importer.load(file), feeds).astype(np.float64).reshape(len(TRIPLES), 3, -1)
+        vectors = runtime.predict(load.load(file), feeds).astype(np.float64).reshape(len(TRIPLES), 3, -1)
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
         made[name] = np.einsum("td,tod->to", vectors[:, 0], vectors[:, 1:])
     return made

@@ -21,19 +21,22 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flow import engines, importer
-from flow.compress import Compressed, pruning
-from flow.cycles import layer_cycles
-from flow.engines.base import Simulator
+from flow.api.inputs import compress_network, evaluation, import_network
+from flow.compression.choice import pruning
+from flow.compression.compress import Compressed
 from flow.errors import FlowError
+from flow.frontend import load
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
-from flow.inputs import compress_network, evaluation, import_network
-from flow.onchip.chain import Step, chain
-from flow.onchip.program import OnChip, assemble, needed_words
-from flow.onchip.run import ChainRun, cosimulate, cycle_limit, judge, passes
+from flow.judgement.onchip import judge, passes
 from flow.progress import silent
-from flow.schedule import schedule
+from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.onchip.chain import Step, chain
+from flow.scheduling.onchip.program import OnChip, assemble, needed_words
+from flow.scheduling.schedule import schedule
+from flow.simulation import engines
+from flow.simulation.engines.base import Simulator
+from flow.simulation.onchip import ChainRun, cosimulate, cycle_limit
 
 
 def step_cycles(onchip: OnChip, simulator: Simulator, run: ChainRun) -> list[int]:
@@ -82,7 +85,7 @@ def main(
 ) -> None:  # fmt: skip
     """Print the table."""
     rows, columns = map(int, array.split("x"))
-    taken = import_network(importer.load(model), model, calibration, [])
+    taken = import_network(load.load(model), model, calibration, [])
     given = evaluation(taken.network, model, evaluate, count, []).first(count)
     chosen = pruning(preset, bits=bits)
     _, compressed = compress_network(taken, chosen, columns, given, silent, [])

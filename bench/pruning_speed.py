@@ -17,9 +17,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from flow import prune as pruner
-from flow.encoding import BBS
-from flow.prune import METHODS, prune
+from flow.compression import prune as pruning
+from flow.compression.encoding import BBS
+from flow.compression.prune import METHODS, prune
 
 RESNET_50 = 25_500_000 // 32  # groups
 SHARE = 1000  # of the groups, algorithm 1 as written gets one in so many
@@ -77,15 +77,15 @@ def algorithm_1(groups: NDArray[np.int8], columns: int) -> NDArray[np.int64]:
 def searches(groups: NDArray[np.int8], columns: int) -> dict[str, float]:
     """Seconds of every way to search, without grouping and decoding."""
     taken = {}
-    usual = pruner.KERNEL_FROM
+    usual = pruning.KERNEL_FROM
     for name, least in (("compiled", 0), ("NumPy", len(groups) + 1)):
-        pruner.KERNEL_FROM = least
+        pruning.KERNEL_FROM = least
         for method in ("optimal", "rounded-averaging"):
             METHODS[method](groups[:100_000], columns, None)  # loads and compiles
             start = time.perf_counter()
             METHODS[method](groups, columns, None)
             taken[f"{method}, {name}"] = time.perf_counter() - start
-    pruner.KERNEL_FROM = usual
+    pruning.KERNEL_FROM = usual
     start = time.perf_counter()
     algorithm_1(groups[: len(groups) // SHARE], columns)
     taken["algorithm 1 as written, scaled up"] = (time.perf_counter() - start) * SHARE

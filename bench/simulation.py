@@ -22,16 +22,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from flow import engines, importer, samples
-from flow.compress import encode, pruning
-from flow.cosim import speed
+from flow.api.inputs import import_network
+from flow.compression.choice import pruning
+from flow.compression.compress import encode
 from flow.errors import FlowError
+from flow.frontend import load
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
-from flow.inputs import import_network
-from flow.pieces import PIECE, PIECE_SLOW, plan
-from flow.schedule import schedule
-from flow.workers import Design, workers
+from flow.network import samples
+from flow.scheduling.pieces import PIECE, PIECE_SLOW, plan
+from flow.scheduling.schedule import schedule
+from flow.simulation import engines
+from flow.simulation.cosim import speed
+from flow.simulation.workers.job import DesignSources
+from flow.simulation.workers.open import workers
 
 ARRAYS = ("8x8", "16x32", "32x32")
 SLOW = "4x4"
@@ -59,7 +63,7 @@ def main(
     calibration: Path | None, cluster: bool,
 ) -> None:  # fmt: skip
     """Print the table."""
-    taken = import_network(importer.load(model), model, calibration, [])
+    taken = import_network(load.load(model), model, calibration, [])
     given = calibration or samples.beside(model, "calibration")
     table = Table(box=None, pad_edge=False)
     heads = ("engine", "array", "cycles/s", f"in {processes}", "million MACs/s", "ratio", "cycles", "minutes")
@@ -81,7 +85,7 @@ def main(
         ):
             device = emit(config, Path(folder))
             engines.open_all(engine, [device], lambda: None)
-            simulator = hands.simulator(Design.of(name, config, device))
+            simulator = hands.simulator(DesignSources.of(name, config, device))
             alone = speed(work, simulator)
             with ThreadPoolExecutor(processes) as pool:
                 together = sum(pool.map(speed, [work] * processes, [simulator] * processes))

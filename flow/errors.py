@@ -1,5 +1,7 @@
 """The two classes of failure: what the user can mend, and everything else (an assertion, our bug)."""
 
+from __future__ import annotations
+
 MOST = 400  # characters of another library's words
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flow.allocate import PRESETS, allocate, average_bits, preset
-from flow.encoding import bits_per_weight
+from flow.compression.allocate import PRESETS, allocate, average_bits, preset
+from flow.compression.encoding import bits_per_weight
+from flow.compression.prune import METHODS
 from flow.errors import FlowError
-from flow.network import ArrayLayer, Quantization
-from flow.prune import METHODS
+from flow.network.model import ArrayLayer, Quantization
 
 
 def layer(name: str, scales: NDArray[Any], reduction: int = 64) -> ArrayLayer:

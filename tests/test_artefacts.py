@@ -15,8 +15,8 @@ import onnx
 import pytest
 
 import flow
-from flow import artefacts
 from flow.errors import FlowError
+from flow.output.folder import output_folder
 from tests.test_build import require_engine, small
 from tests.test_importer import residual_net
 
@@ -41,7 +41,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_resume_gives_the_report_of_a_whole_build(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(built)
-    monkeypatch.setattr("flow.build.cosimulate", None)
+    monkeypatch.setattr("flow.api.simulate.cosimulate", None)
     again = build(built, resume=True)
     assert again.as_dict() == json.loads((built / "out" / "report.json").read_text())
     assert files(built) == before
@@ -83,7 +83,7 @@ def test_resume_refuses_another_request(built: Path, tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(built: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(built, tmp_path / "copy"))
-    with artefacts.output_folder(copy / "new", force=False) as held:
+    with output_folder(copy / "new", force=False) as held:
         (copy / ".out-building-dead").mkdir()
         (copy / ".new-building-dead").mkdir()
         (copy / "out").rename(copy / ".out-replaced")  # killed between the two renames of --force
@@ -91,7 +91,7 @@ def test_what_a_killed_process_left_is_removed(built: Path, tmp_path: Path) -> N
         assert held.is_dir()
         left = {path.name for path in copy.iterdir()}
         assert left == {"small.onnx", "out", ".new-building-dead", held.name}
-        with artefacts.output_folder(copy / "new", force=False) as other:
+        with output_folder(copy / "new", force=False) as other:
             assert held.is_dir() and other != held and not (copy / ".new-building-dead").exists()
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import onnxruntime
 import pytest
 
 import flow
-from flow import importer
-from flow.engines import ENGINES
 from flow.errors import FlowError
+from flow.frontend import cut, load
 from flow.hardware.config import ArrayConfig
+from flow.simulation.engines import ENGINES
 from tests.test_importer import residual_net, samples
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits_cnn.onnx"
@@ -133,7 +134,7 @@ def test_compress_writes_the_network_compile_would(tmp_path: Path) -> None:
     report = flow.compress(DIGITS, tmp_path / "small.onnx", array=(4, 4))
     assert report.summary["accuracy"]["pruned"] > 0.9
     assert "verdict" not in report.summary
-    network = importer.cut(importer.load(tmp_path / "small.onnx"), "small")
+    network = cut.partition(load.load(tmp_path / "small.onnx"), "small")
     assert [layer.name for layer in network.layers] == [layer["name"] for layer in report.layers]
 
 
@@ -153,7 +154,7 @@ def test_a_failed_compile_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     def broken(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flow.build.cosimulate", broken)
+    monkeypatch.setattr("flow.api.simulate.cosimulate", broken)
     with pytest.raises(KeyboardInterrupt):
         flow.compile(small(tmp_path), tmp_path / "out", array=(2, 2), engine="myhdl", count=1)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
@@ -177,16 +178,14 @@ def test_a_wrong_weight_memory_fails_and_is_located(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The RTL with one wrong weight bit: tier 1b must see it and name the place."""
-    from flow import artefacts
+    from flow.output.build import Build, read
 
-    read = artefacts.read
-
-    def flipped(folder: Path) -> artefacts.Build:
+    def flipped(folder: Path) -> Build:
         build = read(folder)
         build.memories["weight"][0, 0] ^= 1
         return build
 
-    monkeypatch.setattr(artefacts, "read", flipped)
+    monkeypatch.setattr(sys.modules["flow.api.cosim"], "read", flipped)
     report = flow.cosim(digits, engine="verilator", count=1)
     assert not report.passed
     first = report.layers[0]

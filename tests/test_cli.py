@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from flow import cli
+from flow.cli import commands
 from tests.test_build import require_engine
 from tests.test_importer import residual_net
 from tests.test_quantize import float_net
@@ -29,7 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", ["bbs", *map(str, arguments)])
         status = 0
         try:
-            cli.main()
+            commands.main()
         except SystemExit as stop:
             status = int(stop.code or 0)
         captured = capsys.readouterr()
@@ -195,7 +195,7 @@ def test_compile_cosim_and_force(run: Run, place: Path) -> None:
 
 
 def test_a_failed_verdict_is_status_1(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flow.verdict.TIER2_LSB", -1)
+    monkeypatch.setattr("flow.judgement.verdict.TIER2_LSB", -1)
     status, out, _ = run("compile", place / "small.onnx", *SMALL, "-o", place / "out")
     assert status == 1
     assert "Verdict: fail" in out
@@ -217,8 +217,8 @@ def test_a_sample_of_the_rtl_is_forecast_and_said(run: Run, place: Path, monkeyp
     options = ("--array", "2x2", "--engine", "icarus", "--samples", 1)
     require_engine("icarus")
     assert run("compile", place / "small.onnx", *options, "--coverage", 0, "-o", place / "out")[0] == 0
-    monkeypatch.setattr("flow.build.FORECAST", 0)
-    monkeypatch.setattr("flow.cli.SECONDS_SAID", 0)
+    monkeypatch.setattr("flow.api.simulate.FORECAST", 0)
+    monkeypatch.setattr("flow.cli.stages.SECONDS_SAID", 0)
     status, out, err = run("cosim", place / "out", *options[2:], "--coverage", 0.1, "--processes", 2)
     assert status == 0
     assert re.search(r"About \d+ s: [\d,]+ cycles at [\d,]+ a second in 2 processes\.", err), err

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow.encoding import (
+from flow.compression.encoding import (
     BBS,
     EncodedGroups,
     EncodedLayer,

@@ -21,13 +21,20 @@ import optuna
 import pytest
 
 import flow
-from flow import exploration, host, importer
-from flow.compress import pruning
+from flow.api.inputs import evaluation, import_network
+from flow.compression.choice import pruning
+from flow.compression.prune import METHODS
 from flow.errors import FlowError
-from flow.exploration import Bench, Design, Found, Measured, explore
+from flow.exploration import space as designs
+from flow.exploration import study
+from flow.exploration.evaluate import Evaluator, Measured
+from flow.exploration.explore import explore
+from flow.exploration.space import Design
+from flow.exploration.study import Found, open_storage
+from flow.exploration.study import search as search_study
+from flow.frontend import load
 from flow.hardware.config import ArrayConfig
-from flow.inputs import evaluation, import_network
-from flow.prune import METHODS
+from flow.onnxtools import runtime
 from tests.conftest import require_tool
 from tests.test_build import small
 from tests.test_cli import run  # noqa: F401  (a fixture)
@@ -39,10 +46,11 @@ SPACE = {"ROWS": (2,), "COLUMNS": (2, 4), "WEIGHT_WORDS": (256, 1024), "USUAL": 
 REQUEST = {"model": "some network"}
 OTHER = f"""
 import sys
-from flow import exploration
+from flow.exploration import space
+from flow.exploration.explore import explore
 from flow.hardware.config import ArrayConfig
-vars(exploration).update({SPACE!r})
-exploration.explore(sys.argv[1], sys.argv[2], storage=sys.argv[3], trials=int(sys.argv[4]))
+vars(space).update({SPACE!r})
+explore(sys.argv[1], sys.argv[2], storage=sys.argv[3], trials=int(sys.argv[4]))
 """
 
 
@@ -50,7 +58,7 @@ exploration.explore(sys.argv[1], sys.argv[2], storage=sys.argv[3], trials=int(sy
 def space(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrays that Yosys is done with in seconds."""
     for name, value in SPACE.items():
-        monkeypatch.setattr(exploration, name, value)
+        monkeypatch.setattr(designs, name, value)
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +67,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = small(tmp_path_factory.mktemp("model"))
     np.savez(file.with_name("small_calibration.npz"), x=samples(residual_net(), 12)["x"])
     x = samples(residual_net(), 30)["x"]
-    np.savez(file.with_name("small_test.npz"), x=x, y=host.predict(residual_net(), x).argmax(axis=1))
+    np.savez(file.with_name("small_test.npz"), x=x, y=runtime.predict(residual_net(), x).argmax(axis=1))
     return file
 
 
 @pytest.fixture(scope="module")
-def bench(model: Path) -> Bench:
+def bench(model: Path) -> Evaluator:
     require_tool("yosys")
-    taken = import_network(importer.load(model), model, None, [])
-    return Bench(taken, evaluation(taken.network, model, None, None, []))
+    taken = import_network(load.load(model), model, None, [])
+    return Evaluator(taken, evaluation(taken.network, model, None, None, []))
 
 
 def dominates(one: Measured, other: Measured, scored: bool = True) -> bool:
@@ -91,13 +99,13 @@ def test_a_study_is_searched_reported_and_gone_on_with(
 ) -> None:
     require_tool("yosys")
     measured: list[Design] = []
-    actual = Bench.measure
+    actual = Evaluator.measure
 
-    def measure(self: Bench, design: Design) -> Measured:
+    def measure(self: Evaluator, design: Design) -> Measured:
         measured.append(design)
         return actual(self, design)
 
-    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr(Evaluator, "measure", measure)
     out = tmp_path / "out"
     first = explore(model, out, trials=5)
     assert [each.design for each in first] == measured and len(first) == 5
@@ -131,7 +139,7 @@ def check_report(out: Path, found: list[Found]) -> None:
     assert f"{len(front)} designs of {len(found)} are on the Pareto front" in text
 
 
-def test_a_design_is_what_compile_would_build(model: Path, bench: Bench, tmp_path: Path) -> None:
+def test_a_design_is_what_compile_would_build(model: Path, bench: Evaluator, tmp_path: Path) -> None:
     """Cycles, bits, top-1, traffic and transistors as the report of a build has them."""
     design = Design(2, 4, 256, pruning(columns=3, sensitive=0.3, method="optimal"))
     assert design.options == "--array 2x4 --weight-buffer 256 --columns 3 --sensitive 0.3 --method optimal"
@@ -148,7 +156,7 @@ def test_a_design_is_what_compile_would_build(model: Path, bench: Bench, tmp_pat
 
 
 def test_two_processes_share_a_study(
-    model: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, bench: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process is at it when this one joins; both measure, and both see all."""
     url, trials = f"sqlite:///{tmp_path / 'shared.db'}", 20
@@ -158,7 +166,7 @@ def test_two_processes_share_a_study(
 
     def begun() -> Any:
         assert other.poll() is None, other.communicate()
-        kept = exploration._storage(url)
+        kept = open_storage(url)
         names = [study.study_name for study in kept.get_all_studies()]
         study = optuna.load_study(study_name=names[0], storage=kept) if names else None
         return study if study and any(trial.state.is_finished() for trial in study.trials) else None
@@ -168,11 +176,11 @@ def test_two_processes_share_a_study(
 
     def measure(design: Design) -> Measured:
         mine.append(design)
-        return Bench.measure(bench, design)
+        return Evaluator.measure(bench, design)
 
     monkeypatch.setattr(bench, "measure", measure)
     request = json.loads(study.user_attrs["request"])
-    found = exploration._search(bench, exploration._storage(url), study.study_name, request, trials)
+    found = search_study(bench, open_storage(url), study.study_name, request, trials)
     _, said = other.communicate(timeout=120)
     assert other.returncode == 0, said
     assert 0 < len(mine) < trials
@@ -212,7 +220,7 @@ class Made:
 def search(made: Made, kept: Any, trials: int, **others: Any) -> list[Found]:
     told: list[int] = []
     request = {**REQUEST, **others}
-    found = exploration._search(cast(Bench, made), kept, "study", request, trials, lambda done=1: told.append(done))
+    found = search_study(cast(Evaluator, made), kept, "study", request, trials, lambda done=1: told.append(done))
     assert sum(told) == trials
     return found
 
@@ -257,8 +265,8 @@ def test_a_storage_that_does_not_open_is_one_line(
     run: Callable[..., tuple[int, str, str]],  # noqa: F811
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(exploration, "GRPC_SECONDS", 1)
-    monkeypatch.setattr(exploration, "yosys", lambda: "")
+    monkeypatch.setattr(study, "GRPC_SECONDS", 1)
+    monkeypatch.setattr("flow.exploration.explore.yosys", lambda: "")
     status, out, err = run("explore", small(tmp_path), "-o", tmp_path / "out", "--storage", url)
     assert (status, out) == (2, "")
     last = err.splitlines()[-1]
@@ -270,19 +278,19 @@ def test_a_storage_that_does_not_open_is_one_line(
 def test_postgresql_is_reached_by_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(optuna.storages, "RDBStorage", lambda url, engine_kwargs: asked.append((url, engine_kwargs)))
-    exploration._storage("postgresql://user:secret@host/study?sslmode=require")
-    exploration._storage("sqlite:///study.db")
+    study.open_storage("postgresql://user:secret@host/study?sslmode=require")
+    study.open_storage("sqlite:///study.db")
     assert asked == [
         ("postgresql+psycopg://user:secret@host/study?sslmode=require", {}),
-        ("sqlite:///study.db", {"connect_args": {"timeout": exploration.SQLITE_SECONDS}}),
+        ("sqlite:///study.db", {"connect_args": {"timeout": study.SQLITE_SECONDS}}),
     ]
-    assert exploration._without_password("postgresql://user:secret@host/study") == "postgresql://user:***@host/study"
-    assert exploration._without_password("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
+    assert study.without_password("postgresql://user:secret@host/study") == "postgresql://user:***@host/study"
+    assert study.without_password("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
 
 
 def test_workers_that_start_together_share_a_new_file(tmp_path: Path) -> None:
     """Whoever finds the tables half made by another waits for them."""
-    opening = "import sys; from flow.exploration import _storage; _storage(sys.argv[1]).get_all_studies()"
+    opening = "import sys; from flow.exploration.study import open_storage; open_storage(sys.argv[1]).get_all_studies()"
     command = [sys.executable, "-c", opening, f"sqlite:///{tmp_path / 'new.db'}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     together = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
@@ -317,9 +325,9 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_study_in_postgresql(postgresql: str) -> None:
-    found = search(Made(), exploration._storage(postgresql), 5)
+    found = search(Made(), study.open_storage(postgresql), 5)
     assert len(found) == 5
-    assert search(Made(), exploration._storage(postgresql), 5) == found
+    assert search(Made(), study.open_storage(postgresql), 5) == found
 
 
 PROXY = """
@@ -342,21 +350,21 @@ def proxy(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def test_a_study_behind_a_proxy(proxy: tuple[str, subprocess.Popen[bytes]], tmp_path: Path) -> None:
-    found = search(Made(), exploration._storage(proxy[0]), 5)
+    found = search(Made(), study.open_storage(proxy[0]), 5)
     assert len(found) == 5
-    assert search(Made(), exploration._storage(f"sqlite:///{tmp_path / 'study.db'}"), 5) == found  # the file has it all
+    assert search(Made(), study.open_storage(f"sqlite:///{tmp_path / 'study.db'}"), 5) == found  # the file has it all
 
 
 def test_a_lost_storage_is_said(
     proxy: tuple[str, subprocess.Popen[bytes]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(self: Bench, design: Design) -> Measured:
+    def measure(self: Evaluator, design: Design) -> Measured:
         proxy[1].kill()
         proxy[1].wait()
         return Made().measure(design)
 
-    monkeypatch.setattr(exploration, "yosys", lambda: "")
-    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr("flow.exploration.explore.yosys", lambda: "")
+    monkeypatch.setattr(Evaluator, "measure", measure)
     with pytest.raises(FlowError, match="the storage 'grpc://.*' was lost .*the same command goes on"):
         explore(model, tmp_path / "out", trials=3, storage=proxy[0])
 
@@ -368,7 +376,7 @@ def test_what_cannot_be_explored_is_one_line(
     run: Callable[..., tuple[int, str, str]],  # noqa: F811
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(exploration, "yosys", lambda: "")
+    monkeypatch.setattr("flow.exploration.explore.yosys", lambda: "")
     model, used = small(tmp_path), tmp_path / "used"
     used.mkdir()
     (used / "thesis.tex").write_text("")

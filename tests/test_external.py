@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
-from flow import external, host, importer, quantize
+from flow.frontend import cut, load, quantize
+from flow.onnxtools import external, runtime
 from tests.test_importer import residual_net
 from tests.test_quantize import float_net
 
@@ -52,8 +53,8 @@ def save(model: onnx.ModelProto, file: Path) -> Path:
 
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importer, "LARGE_NETWORK", 1000)
-    monkeypatch.setattr(importer, "LARGE_WEIGHT", 300)
+    monkeypatch.setattr(load, "LARGE_NETWORK", 1000)
+    monkeypatch.setattr(load, "LARGE_WEIGHT", 300)
 
 
 # -------------------------------------------------------------------------------- reading
@@ -88,12 +89,12 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("everything_is_large")
 def test_only_matrices_that_products_and_look_ups_read_stay(tmp_path: Path) -> None:
-    model = importer.load(save(embedding_net(), tmp_path / "net.onnx"))
+    model = load.load(save(embedding_net(), tmp_path / "net.onnx"))
     assert set(external.weights(model)) == {"table", "first", "second", "last"}
     added = embedding_net()
     added.graph.node.append(helper.make_node("ReduceSum", ["first"], ["sum"], "sum"))
     added.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, None))
-    assert set(external.weights(importer.read(save(added, tmp_path / "added.onnx")))) == {"table", "second", "last"}
+    assert set(external.weights(load.read(save(added, tmp_path / "added.onnx")))) == {"table", "second", "last"}
 
 
 # -------------------------------------------------------------------------------- the same network
@@ -113,9 +114,9 @@ def test_a_streamed_network_is_the_same(tmp_path: Path, outside: bool) -> None:
     else:
         onnx.save(model, str(file))
     ids = {"ids": np.arange(30)}
-    streamed = importer.load(file)
+    streamed = load.load(file)
     assert external.weights(streamed)
-    assert np.array_equal(host.predict(streamed, ids), host.predict(model, ids))
+    assert np.array_equal(runtime.predict(streamed, ids), runtime.predict(model, ids))
     got, want = (quantize.quantize(each, ids).model for each in (streamed, model))
     assert not external.weights(got)
     assert constants(got).keys() == constants(want).keys()
@@ -124,7 +125,7 @@ def test_a_streamed_network_is_the_same(tmp_path: Path, outside: bool) -> None:
     assert sorted(node.SerializeToString() for node in got.graph.node) == sorted(
         node.SerializeToString() for node in want.graph.node
     )
-    assert len(importer.cut(got, "net").layers) == 3
+    assert len(cut.partition(got, "net").layers) == 3
 
 
 @pytest.mark.usefixtures("everything_is_large")
@@ -143,7 +144,8 @@ MEASURED = """
 import sys, threading
 import numpy as np
 import onnxruntime.quantization.qdq_quantizer
-from flow import external, importer, quantize
+from flow.frontend import cut, load, quantize
+from flow.onnxtools import external
 
 def anonymous():
     with open("/proc/self/status") as status:
@@ -159,9 +161,9 @@ def watch():
 
 watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
-model = importer.load(sys.argv[1])
+model = load.load(sys.argv[1])
 if len(sys.argv) > 2:
-    importer.cut(quantize.quantize(model, np.load(sys.argv[2])).model, "net")
+    cut.partition(quantize.quantize(model, np.load(sys.argv[2])).model, "net")
 done.set()
 watcher.join()
 print(sum(array.nbytes for array in external.weights(model).values()), max(most, anonymous()) - before)

@@ -27,8 +27,12 @@ from hypothesis import HealthCheck, given, settings, strategies
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
-from flow import artefacts, cli, importer, quantize, samples
+from flow.cli import commands
 from flow.errors import FlowError
+from flow.frontend import checks, cut, load, quantize
+from flow.network import samples
+from flow.output.build import read, read_memory
+from flow.output.manifest import verify_build
 from tests.test_build import require_engine, small
 from tests.test_importer import conv_net, float_net, integer_net, residual_net, wide_net
 
@@ -98,10 +102,10 @@ def networks() -> list[onnx.ModelProto]:
 
 def use(path: Path) -> None:
     """What every command does first with an INT8 network; a float one is only read, for quantizing takes long."""
-    model = importer.load(path)
-    if importer.is_quantized(model):
+    model = load.load(path)
+    if checks.is_quantized(model):
         samples.random(model, 1)
-        network = importer.cut(quantize.quantize(model).model, "net")
+        network = cut.partition(quantize.quantize(model).model, "net")
         for layer in network.layers:
             assert layer.weights.dtype == np.int8 and layer.macs >= 0
 
@@ -585,7 +589,7 @@ def test_damaged_manifests(place: Path, built: Path) -> None:
         text = json.dumps(spoilt(right, generator))
         if generator.random() < 0.25:
             text = damaged(text.encode(), generator).decode("utf-8", "replace")
-        use = artefacts.verify if generator.random() < 0.6 else artefacts.read
+        use = verify_build if generator.random() < 0.6 else read
         with manifest(folder, text):
             tally.attempt(lambda: use(folder))
 
@@ -600,7 +604,7 @@ def test_damaged_memories(place: Path, built: Path) -> None:
 
     def one(generator: Generator) -> None:
         (place / "m.hex").write_bytes(damaged(right, generator))
-        tally.attempt(lambda: artefacts.read_memory(place / "m.hex", 4))
+        tally.attempt(lambda: read_memory(place / "m.hex", 4))
 
     examples(count("memory"), 0, one)
     tally.check(count("memory"))
@@ -666,7 +670,7 @@ def test_strange_options(
         monkeypatch.setattr(sys, "argv", ["bbs", *arguments])
         status = 0
         try:
-            cli.main()
+            commands.main()
         except SystemExit as error:
             status = int(error.code or 0)
         printed = capsys.readouterr()

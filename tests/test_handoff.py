@@ -17,12 +17,12 @@ import onnx
 import pytest
 
 import flow
-from flow.engines.base import MemoryPort
-from flow.engines.testbench import read_hex
-from flow.handoff import formats, layer_folder
-from flow.hardware.axi.bus import AxiConfig, Region, regions, registers
-from flow.hardware.config import ArrayConfig
-from flow.hardware.ports import memory_ports
+from flow.files import layer_folder
+from flow.hardware.axi.bus import AxiConfig, MemoryRegion, regions, registers
+from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.interface import MemoryPort
+from flow.output.handoff import formats
+from flow.simulation.engines.testbench import read_hex
 from tests.conftest import require_tool, verilator
 from tests.hardware.layers import spread
 from tests.test_build import require_engine, small
@@ -205,16 +205,18 @@ int main(int argc, char **argv)
 @pytest.mark.parametrize("network", [residual_net, wide_net])
 def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], onnx.ModelProto]) -> None:
     """A C program fills and reads the memories as the header says; the package's own layout agrees."""
-    from flow import artefacts, reference
-    from flow.cosim import expected_rows
-    from flow.host import Sessions
-    from flow.network import ArrayLayer
+    from flow.network import reference
+    from flow.network.model import ArrayLayer
+    from flow.network.run import run_network
+    from flow.onnxtools.runtime import Sessions
+    from flow.output.build import read
+    from flow.simulation.results import expected_rows
 
     compiler, elsewhere = require_tool("gcc"), tmp_path / "out"
     onnx.save(network(), str(tmp_path / "net.onnx"))
     assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", count=1).passed
     (header,) = (elsewhere / "firmware").glob("*.h")  # that of the registers is in a folder of its own
-    build = artefacts.read(elsewhere)
+    build = read(elsewhere)
     wanted: dict[str, list[int]] = {}
 
     def take(layer: ArrayLayer, tensor: np.ndarray) -> np.ndarray:
@@ -224,7 +226,7 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
         wanted[place.name] = expected_rows(layer, codes).reshape(-1).tolist()
         return reference.run_layer(layer, tensor)
 
-    reference.run_network(build.compressed.network, build.samples.one(0), take, Sessions())
+    run_network(build.compressed.network, build.samples.one(0), take, Sessions())
     kinds = {(layer.groups > 1, layer.output_quantization is None) for layer in build.compressed.network.layers}
     assert len(kinds) > 1  # a convolution in groups, or a layer of 32-bit sums, too
     (tmp_path / "try.c").write_text(PROGRAM.replace("HEADER", str(header)))
@@ -290,7 +292,7 @@ int main(int argc, char **argv)
 
 def check_driver(
     build: Path, scratch: Path, files: list[Path], ports: Sequence[MemoryPort], network: bool
-) -> list[Region]:
+) -> list[MemoryRegion]:
     """A C program with both headers loads these images, one for each port; the package's own map and layout agree."""
     loads = (
         f"load(argv[{i}], memory + PREFIXOFFSET_{name}, PREFIXWORDS_{name}, BBS_BYTES_{name}, BBS_STRIDE_{name});"

@@ -22,7 +22,7 @@ from myhdl import (
     modbv,
 )
 
-from flow.hardware.hierarchy import ExportError, block, export
+from flow.hardware.conversion.hierarchy import ExportError, block, export
 from tests.conftest import require_tool
 
 

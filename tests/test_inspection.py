@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
-from flow.inspection import Inspection
+from flow.frontend.inspection import Inspection
 from tests.test_build import DIGITS, small
 from tests.test_importer import float_net, integer_net
 

@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow import localize
-from flow.cosim import run_layer
-from flow.encoding import EncodedLayer
-from flow.engines import ENGINES, Device
+from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, modules
-from flow.localize import Location
-from flow.network import ArrayLayer
-from flow.reference import accumulate
-from flow.schedule import Program, activation_words, schedule
+from flow.hardware.interface import Device
+from flow.judgement import localize
+from flow.judgement.localize import Location
+from flow.network.model import ArrayLayer
+from flow.network.reference import accumulate
+from flow.scheduling.blocks import Program
+from flow.scheduling.schedule import schedule
+from flow.scheduling.words import activation_words
+from flow.simulation.cosim import run_layer
+from flow.simulation.engines import ENGINES
 from tests.hardware.layers import Int8, random_codes, random_layer
 from tests.test_build import require_engine
 

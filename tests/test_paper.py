@@ -18,11 +18,11 @@ from bench.paper.sections import SECTIONS
 from bench.paper.studies import Results, Study, run
 from bench.paper.trained import pareto
 from bench.paper.workloads import Source, Spec, Workload
-from flow import engines
-from flow.encoding import decode_layer
+from flow.compression.encoding import decode_layer
+from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
-from flow.network import ArrayLayer
-from flow.prune import prune
+from flow.network.model import ArrayLayer
+from flow.simulation import engines
 
 SHIPPED = Path(__file__).parents[1] / "models" / "digits_cnn.onnx"
 SMALL = ArrayConfig(rows=4, columns=4)

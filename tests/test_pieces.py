@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flow.cosim import LayerRun, expected_rows, run_layer
-from flow.cycles import layer_cycles
-from flow.encoding import EncodedLayer
-from flow.engines import ENGINES
-from flow.engines.base import Memory, Result, Simulator
+from flow.compression.encoding import EncodedLayer
+from flow.compression.prune import prune
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
-from flow.network import ArrayLayer, Window
-from flow.pieces import Piece, Plan, plan, sample
-from flow.prune import prune
-from flow.schedule import Program, schedule
+from flow.hardware.interface import Memory
+from flow.network.model import ArrayLayer, Window
+from flow.scheduling.blocks import Program
+from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.pieces import Piece, Plan, plan, sample
+from flow.scheduling.schedule import schedule
+from flow.simulation.cosim import run_layer
+from flow.simulation.engines import ENGINES
+from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.results import LayerRun, expected_rows
 from tests.hardware.layers import layer_of, random_layer, random_weights
 from tests.test_build import require_engine
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flow.encoding import BBS, EncodedGroups, decode, decode_layer, pack, unpack
+from flow.compression.encoding import BBS, EncodedGroups, decode, decode_layer, pack, unpack
+from flow.compression.prune import METHODS, optimal, prune, rounded_averaging, to_groups, zero_point_shifting
 from flow.errors import FlowError
-from flow.prune import METHODS, optimal, prune, rounded_averaging, to_groups, zero_point_shifting
 
 ALL_N = range(BBS.max_columns_pruned + 1)
 STORED_CONSTANTS = range(-32, 32)

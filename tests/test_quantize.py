@@ -11,10 +11,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from flow import host, importer, quantize, reference
-from flow.canonical import ARRAY_OPERATORS, canonical, prepare
 from flow.errors import FlowError
-from flow.samples import load_arrays
+from flow.frontend import checks, cut, load, ort_quantizer, quantize
+from flow.frontend.canonical import canonical
+from flow.frontend.operators import ARRAY_OPERATORS
+from flow.frontend.prepare import prepare
+from flow.network import reference
+from flow.network.run import run_network
+from flow.network.samples import load_arrays
+from flow.onnxtools import runtime
 from tests.test_importer import Builder, residual_net, samples
 
 
@@ -40,11 +45,11 @@ def test_a_float_network_runs_on_the_array(batch: Any, unsigned: bool) -> None:
     feeds = samples(model, 40)
     result = quantize.quantize(model, feeds, unsigned)
     quantized, notes = result.model, result.notes
-    network = importer.cut(quantized, "net")
+    network = cut.partition(quantized, "net")
     assert [layer.op for layer in network.layers] == ["Conv", "Conv", "Gemm"]
     assert all(layer.input_quantization.unsigned == unsigned for layer in network.layers)
     assert "40 samples" in notes[0]
-    expected, got = host.predict(model, feeds), host.predict(quantized, feeds)
+    expected, got = runtime.predict(model, feeds), runtime.predict(quantized, feeds)
     assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
 
 
@@ -79,8 +84,8 @@ def test_attention_stays_in_float(masked: bool) -> None:
     model = attention_net(masked)
     feeds = samples(model, 64)
     quantized = quantize.quantize(model, feeds).model
-    assert len(importer.cut(quantized, "net").layers) == 5
-    expected, got = host.predict(model, feeds), host.predict(quantized, feeds)
+    assert len(cut.partition(quantized, "net").layers) == 5
+    expected, got = runtime.predict(model, feeds), runtime.predict(quantized, feeds)
     assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
     scales = [
         float(numpy_helper.to_array(tensor)) for tensor in quantized.graph.initializer
@@ -95,8 +100,8 @@ def test_attention_stays_in_float(masked: bool) -> None:
 
 def test_what_lies_between_layers_keeps_eight_bits() -> None:
     """A residual Add and a pool between convolutions are quantized as before: nothing is left in float."""
-    assert quantize._left_in_float(prepare(float_net())) == []
-    names = quantize._left_in_float(prepare(attention_net(True)))
+    assert ort_quantizer._left_in_float(prepare(float_net())) == []
+    names = ort_quantizer._left_in_float(prepare(attention_net(True)))
     assert len(names) == len(set(names)) and all(names)
 
 
@@ -112,7 +117,7 @@ def test_prepare_folds_batch_normalization_into_gemm(transposed: int, biased: bo
     model = b.model({"x": ["N", 8]}, b.node("Relu", b.node("BatchNormalization", y, *constants)))
     prepared, feeds = prepare(model), samples(model, 9)
     assert {node.op_type for node in prepared.graph.node} == {"Gemm", "Relu"}
-    assert np.allclose(host.predict(prepared, feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+    assert np.allclose(runtime.predict(prepared, feeds), runtime.predict(model, feeds), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
@@ -133,10 +138,10 @@ def test_every_constant_gemm_runs_on_the_array(
         inputs.append(b.constant(np.asarray(b.rng.normal(size=shape), np.float32)))
     model = b.model({"x": ["N", 8]}, b.node("Gemm", "x", *inputs, transB=transposed, **factors))
     feeds = samples(model, 9)
-    assert np.allclose(host.predict(prepare(model), feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+    assert np.allclose(runtime.predict(prepare(model), feeds), runtime.predict(model, feeds), rtol=1e-5, atol=1e-5)
     made = quantize.quantize(model, feeds).model
-    assert [layer.op for layer in importer.cut(made, "net").layers] == ["Gemm"]
-    expected, got = host.predict(model, feeds), host.predict(made, feeds)
+    assert [layer.op for layer in cut.partition(made, "net").layers] == ["Gemm"]
+    expected, got = runtime.predict(model, feeds), runtime.predict(made, feeds)
     assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
 
 
@@ -149,7 +154,7 @@ def test_what_becomes_of_a_gemm_takes_no_name_that_is_taken() -> None:
     ])  # fmt: skip
     prepared, feeds = prepare(model), samples(model, 9)
     assert len({tensor.name for tensor in prepared.graph.initializer}) == len(prepared.graph.initializer)
-    assert np.allclose(host.predict(prepared, feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+    assert np.allclose(runtime.predict(prepared, feeds), runtime.predict(model, feeds), rtol=1e-5, atol=1e-5)
 
 
 def test_a_gemm_bias_for_each_row_is_left_as_it_is() -> None:
@@ -158,7 +163,7 @@ def test_a_gemm_bias_for_each_row_is_left_as_it_is() -> None:
     x = b.node("Reshape", "x", b.constant(np.array([5, 8])))
     model = b.model({"x": [1, 40]}, b.node("Gemm", x, weights, rows, beta=0.5))
     feeds = samples(model, 1)
-    assert np.allclose(host.predict(prepare(model), feeds), host.predict(model, feeds), rtol=1e-5, atol=1e-5)
+    assert np.allclose(runtime.predict(prepare(model), feeds), runtime.predict(model, feeds), rtol=1e-5, atol=1e-5)
 
 
 def test_a_network_of_16_bit_floats_runs_on_the_array() -> None:
@@ -170,8 +175,8 @@ def test_a_network_of_16_bit_floats_runs_on_the_array() -> None:
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     feeds = {name: array.astype(np.float16) for name, array in samples(model, 20).items()}
     made = quantize.quantize(model, feeds).model
-    assert [layer.op for layer in importer.cut(made, "net").layers] == ["Conv", "Conv", "Gemm"]
-    expected, got = host.predict(model, feeds).astype(float), host.predict(made, feeds).astype(float)
+    assert [layer.op for layer in cut.partition(made, "net").layers] == ["Conv", "Conv", "Gemm"]
+    expected, got = runtime.predict(model, feeds).astype(float), runtime.predict(made, feeds).astype(float)
     assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
 
 
@@ -193,8 +198,8 @@ def test_prepare_leaves_no_batch_normalization_and_standard_operators_only() -> 
 
 def test_an_int8_network_is_left_as_it_is() -> None:
     model = residual_net()
-    assert importer.is_quantized(model)
-    assert not importer.is_quantized(float_net())
+    assert checks.is_quantized(model)
+    assert not checks.is_quantized(float_net())
     result = quantize.quantize(model)
     quantized, notes = result.model, result.notes
     assert notes == []
@@ -210,7 +215,7 @@ def test_a_float_bias_of_an_int8_layer_is_quantized_and_noted() -> None:
     result = quantize.quantize(model)
     quantized, notes = result.model, result.notes
     assert notes == [f"The bias of Conv '{conv.name}' was quantized to int32."]
-    layer = importer.cut(quantized, "net").layers[0]
+    layer = cut.partition(quantized, "net").layers[0]
     scales = reference.accumulator_scales(layer)
     assert np.abs(layer.bias * scales - bias).max() <= scales.max() / 2 * 1.001
 
@@ -253,10 +258,10 @@ def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
     folder = os.environ.get("BBS_DATA")
     if not folder:
         pytest.skip("BBS_DATA does not name the folder of real networks")
-    model = importer.load(Path(folder) / "models" / f"{name}.onnx")
+    model = load.load(Path(folder) / "models" / f"{name}.onnx")
     quantized = quantize.quantize(model, load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz")).model
-    network = importer.cut(quantized, name)
+    network = cut.partition(quantized, name)
     assert len(network.layers) == sum(node.op_type in ARRAY_OPERATORS for node in model.graph.node)
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:32]
-    ours = reference.run_network(network, {network.inputs[0]: x})[network.outputs[0]]
-    assert np.array_equal(ours.argmax(1), host.predict(quantized, x).argmax(1))
+    ours = run_network(network, {network.inputs[0]: x})[network.outputs[0]]
+    assert np.array_equal(ours.argmax(1), runtime.predict(quantized, x).argmax(1))

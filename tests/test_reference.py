@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from flow import host, importer, reference
 from flow.errors import FlowError
-from flow.network import ArrayLayer, Quantization, Window
+from flow.frontend import cut
+from flow.network import reference
+from flow.network.model import ArrayLayer, Quantization, Window
+from flow.network.run import run_network
+from flow.onnxtools import runtime
 from tests.test_importer import conv_net, residual_net, samples
 
 
@@ -66,7 +69,7 @@ def run_node(node: onnx.NodeProto, feeds: dict[str, Any]) -> NDArray[np.int32]:
     output = helper.make_tensor_value_info("y", TensorProto.INT32, None)
     graph = helper.make_graph([node], "node", inputs, [output])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return host.run(model, {name: np.asarray(array) for name, array in feeds.items()})["y"]
+    return runtime.run(model, {name: np.asarray(array) for name, array in feeds.items()})["y"]
 
 
 CONVOLUTIONS = [
@@ -165,22 +168,22 @@ def test_requantize_ties() -> None:
     ids=["relu", "uint8", "clip", "depthwise"],
 )
 def test_one_layer_is_within_one_step_of_onnx_runtime(model: onnx.ModelProto) -> None:
-    network = importer.cut(model, "net")
+    network = cut.partition(model, "net")
     feeds = samples(model, 4)
-    ours = reference.run_network(network, feeds)[network.outputs[0]]
-    steps = np.rint((ours - host.predict(model, feeds)) / 0.1)
+    ours = run_network(network, feeds)[network.outputs[0]]
+    steps = np.rint((ours - runtime.predict(model, feeds)) / 0.1)
     assert np.abs(steps).max() <= 1
     assert (steps != 0).mean() < 0.01
 
 
 def test_a_whole_network_agrees_with_onnx_runtime_layer_by_layer() -> None:
-    network = importer.cut(residual_net(), "net")
+    network = cut.partition(residual_net(), "net")
     feeds = samples(network.model, 5)
-    tensors = reference.run_network(network, feeds)
+    tensors = run_network(network, feeds)
     probe = onnx.ModelProto()
     probe.CopyFrom(network.model)
     probe.graph.output.extend(onnx.ValueInfoProto(name=layer.output) for layer in network.layers)
-    theirs = host.run(probe, feeds)
+    theirs = runtime.run(probe, feeds)
     for layer in network.layers[:-1]:
         difference = tensors[layer.output].astype(int) - theirs[layer.output].astype(int)
         assert np.abs(difference).max() <= 1, layer.name
@@ -189,7 +192,7 @@ def test_a_whole_network_agrees_with_onnx_runtime_layer_by_layer() -> None:
 
 
 def test_the_accelerator_can_take_the_place_of_the_reference() -> None:
-    network = importer.cut(residual_net(), "net")
+    network = cut.partition(residual_net(), "net")
     feeds = samples(network.model, 1)
     called = []
 
@@ -197,8 +200,8 @@ def test_the_accelerator_can_take_the_place_of_the_reference() -> None:
         called.append(layer.name)
         return reference.run_layer(layer, tensor)
 
-    sessions = host.Sessions()
-    once = reference.run_network(network, feeds, hook, sessions)
-    twice = reference.run_network(network, feeds, hook, sessions)
+    sessions = runtime.Sessions()
+    once = run_network(network, feeds, hook, sessions)
+    twice = run_network(network, feeds, hook, sessions)
     assert called == [layer.name for layer in network.layers] * 2
     assert np.array_equal(once[network.outputs[0]], twice[network.outputs[0]])

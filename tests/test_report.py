@@ -15,12 +15,17 @@ import numpy as np
 import pytest
 
 import flow
-from flow import report as reports
-from flow.cycles import breakdown, layer_cycles, memory_traffic
-from flow.figures import draw, figures, flow_graph, short
 from flow.hardware.config import ArrayConfig
-from flow.network import ArrayLayer, Network
-from flow.schedule import schedule
+from flow.network.model import ArrayLayer, Network
+from flow.output.build import read
+from flow.output.report import layers as layer_reports
+from flow.output.report.figures import figures
+from flow.output.report.graph import flow_graph, short
+from flow.output.report.layers import weight_change
+from flow.output.report.report import Report, write_report
+from flow.output.report.style import draw
+from flow.scheduling.cycles import breakdown, layer_cycles, memory_traffic
+from flow.scheduling.schedule import schedule
 from tests.conftest import require_tool
 from tests.hardware.layers import random_layer
 from tests.test_build import require_engine, small
@@ -101,19 +106,17 @@ def renamed(network: Network) -> Network:
 
 
 def test_names_are_text_and_figures_the_same_bytes(built: Path, tmp_path: Path) -> None:
-    from flow import artefacts
-
-    build = artefacts.read(built)
+    build = read(built)
     network, original = renamed(build.compressed.network), renamed(build.compressed.original)
     stored = json.loads((built / "report.json").read_text())
     for layer, made in zip(stored["layers"], network.layers, strict=True):
         layer["name"] = made.name
-    report = reports.Report(**stored)
+    report = Report(**stored)
     compressed = replace(build.compressed, network=network, original=original)
     pages = []
     for number in range(2):
         (tmp_path / str(number)).mkdir()
-        reports.write(tmp_path / str(number), report, compressed)
+        write_report(tmp_path / str(number), report, compressed)
         pages.append((tmp_path / str(number) / "report.html").read_bytes())
     assert pages[0] == pages[1]
     assert b"<script" not in pages[0]
@@ -122,17 +125,15 @@ def test_names_are_text_and_figures_the_same_bytes(built: Path, tmp_path: Path) 
 
 
 def test_weights_are_compared_some_channels_at_a_time(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flow import artefacts
-
-    compressed = artefacts.read(built).compressed
+    compressed = read(built).compressed
     for before, after in zip(compressed.original.layers, compressed.network.layers, strict=True):
         scales = np.linspace(0.5, 1.5, before.channels).astype(np.float32)
         moved = replace(after, weight_scales=after.weight_scales * scales)
         old, new = (each.weights * each.weight_scales[:, None].astype(np.float64) for each in (before, moved))
         steps = new / before.weight_scales[:, None].astype(np.float64)
         for together in (1, 3 * before.reduction, 2**22):
-            monkeypatch.setattr(reports, "TOGETHER", together)
-            change = reports.weight_change(before, moved)
+            monkeypatch.setattr(layer_reports, "TOGETHER", together)
+            change = weight_change(before, moved)
             assert change.sqnr == pytest.approx(10 * np.log10((old**2).sum() / ((new - old) ** 2).sum()))
             assert change.mse == pytest.approx(((steps - before.weights) ** 2).mean())
             nearest = np.clip(np.rint(steps), -128, 127).astype(int)
@@ -141,9 +142,7 @@ def test_weights_are_compared_some_channels_at_a_time(built: Path, monkeypatch: 
 
 
 def test_a_graph_of_every_size_is_drawn_or_left_out(built: Path) -> None:
-    from flow import artefacts
-
-    network = artefacts.read(built).compressed.network
+    network = read(built).compressed.network
     graph = flow_graph(network)
     steps = [node for node in graph if graph.nodes[node]["kind"] in ("array", "host")]
     assert len(steps) == len(network.steps)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow import samples
 from flow.errors import FlowError
+from flow.network import samples
 from tests.test_quantize import float_net
 
 

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from flow.errors import FlowError
-from flow.hardware.config import DESCRIPTOR, DESCRIPTOR_BITS, ArrayConfig
-from flow.schedule import (
-    Bytes,
+from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import DESCRIPTOR, DESCRIPTOR_BITS
+from flow.scheduling.blocks import Bytes, channel_blocks, layout
+from flow.scheduling.schedule import schedule
+from flow.scheduling.words import (
     activation_words,
-    channel_blocks,
     channel_parameters,
-    layout,
     output_rows,
-    output_words,
     pack_fields,
+    pack_outputs,
     parameter_words,
-    schedule,
     weight_words,
 )
 from tests.hardware.layers import layer_of, random_layer, random_weights
@@ -126,7 +125,7 @@ def test_output_rows_invert_output_words(raw: bool) -> None:
     scheduled = layout([layer], {"layer": np.zeros(5, np.int64)}, CONFIG)[0]
     rng = np.random.default_rng(1)
     rows = rng.integers(-(2**31), 2**31, (7, 5)).astype(np.int32) if raw else random_weights(rng, 7, 5)
-    memory = output_words(scheduled, rows, np.zeros(5, rows.dtype), CONFIG)
+    memory = pack_outputs(scheduled, rows, np.zeros(5, rows.dtype), CONFIG)
     assert memory.shape == (scheduled.output_words, CONFIG.rows)
     assert np.array_equal(output_rows(scheduled, memory, CONFIG), rows)
 

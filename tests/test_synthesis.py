@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from bench import area
 from bench.paper.__main__ import main as paper
-from flow import synthesis
 from flow.errors import FlowError
+from flow.hardware import synthesis
 from flow.hardware.competitors.catalogue import OPERANDS, OURS, REQUANTIZER, SCHEDULER, Element, bitvert, stripes
 from tests.conftest import require_tool
 

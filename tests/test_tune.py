@@ -10,15 +10,20 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from flow import host, importer, measure, prune, quantize, reference, tune
-from flow.allocate import average_bits, channel_bits
-from flow.budget import least_bits, spend
-from flow.calibration import Moments, moments, walk
-from flow.compress import DEFAULT_BITS, encode, pruning
+from flow.compression import prune, tune
+from flow.compression.allocate import average_bits, channel_bits
+from flow.compression.budget import least_bits, spend
+from flow.compression.calibration import Moments, moments, walk
+from flow.compression.choice import DEFAULT_BITS, pruning
+from flow.compression.compress import encode
+from flow.compression.refine import REFINEMENTS, error_curves, refine
 from flow.errors import FlowError
-from flow.network import ArrayLayer, Network
-from flow.refine import REFINEMENTS, error_curves, refine
-from flow.samples import Samples
+from flow.frontend import cut, quantize, rewrite
+from flow.network import answers, reference
+from flow.network.model import ArrayLayer, Network
+from flow.network.run import run_network
+from flow.network.samples import Samples
+from flow.onnxtools import runtime
 from tests.hardware.layers import layer_of, random_weights
 from tests.test_importer import residual_net, samples
 from tests.test_quantize import float_net
@@ -41,7 +46,7 @@ def correlated(seed: int, layer: ArrayLayer) -> NDArray[np.int8]:
 
 
 def network(quantized: onnx.ModelProto) -> Network:
-    return importer.cut(quantized, "net")
+    return cut.partition(quantized, "net")
 
 
 # -------------------------------------------------------------------------------- moments
@@ -70,7 +75,7 @@ def test_walking_without_change_gives_the_network_itself() -> None:
         return layer
 
     walk(net, feeds, keep)
-    expected = reference.run_network(net, feeds)
+    expected = run_network(net, feeds)
     assert set(seen) == {layer.input for layer in net.layers}
     for name, tensor in seen.items():
         near = np.abs(tensor.astype(int) - expected[name].astype(int))
@@ -213,8 +218,8 @@ def test_a_budget_beats_the_rule_at_the_same_bits() -> None:
     assert average_bits(net.layers, tuned.allocation) <= bits
     error = {}
     for name, made in (("plain", plain), ("tuned", tuned)):
-        got = measure.answers(made.network.model, feeds)
-        error[name] = measure.divergence(known.wanted, got)
+        got = answers.answers(made.network.model, feeds)
+        error[name] = answers.divergence(known.wanted, got)
     assert error["tuned"] < 0.5 * error["plain"]
     onnx.checker.check_model(tuned.network.model)
 
@@ -222,7 +227,7 @@ def test_a_budget_beats_the_rule_at_the_same_bits() -> None:
 def test_answers_that_never_change_share_the_bits_out_alike() -> None:
     net, known, _ = learned()
     last = replace(net.layers[-1], weights=np.zeros_like(net.layers[-1].weights))
-    dull = importer.cut(importer.with_layers(net.model, [last]), "dull")
+    dull = cut.partition(rewrite.with_layers(net.model, [last]), "dull")
     targets = known.targets | {last.name: last.weights.astype(np.float64)}
     found = tune.survey(dull, replace(known, targets=targets), ALL, lambda: None)
     for layer in dull.layers[:-1]:
@@ -245,14 +250,14 @@ def test_networks_that_are_int8_already_want_their_own_weights() -> None:
 def test_the_fewest_bits_that_are_acceptable() -> None:
     net, known, _ = learned()
     found = tune.survey(net, known, frozenset({"bias"}), lambda: None)
-    whole = host.predict(net.model, known.samples.feeds)
+    whole = runtime.predict(net.model, known.samples.feeds)
 
     def acceptable(model: onnx.ModelProto) -> bool:
-        return float(np.abs(host.predict(model, known.samples.feeds) - whole).mean()) < 0.1 * float(whole.std())
+        return float(np.abs(runtime.predict(model, known.samples.feeds) - whole).mean()) < 0.1 * float(whole.std())
 
     tuned = tune.smallest(net, known, found, 2, frozenset({"bias"}), acceptable)
     bits = average_bits(net.layers, tuned.allocation)
-    assert acceptable(importer.with_layers(net.model, tuned.layers)) and least_bits(net.layers) < bits < 8
+    assert acceptable(rewrite.with_layers(net.model, tuned.layers)) and least_bits(net.layers) < bits < 8
     with pytest.raises(FlowError, match="even at 8 bits"):
         tune.smallest(net, known, found, 2, frozenset({"bias"}), lambda _: False)
 
@@ -262,22 +267,22 @@ def test_the_fewest_bits_that_are_acceptable() -> None:
 
 def test_divergence() -> None:
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.25, 0.25])
-    wanted, got = (measure.Answers(np.log(x)[None] + 5, True) for x in (p, q))
-    assert measure.divergence(wanted, got) == pytest.approx((p * np.log(p / q)).sum())
-    assert measure.agreement(wanted, got) == 1
-    plain = measure.Answers(np.array([[1.0, 3.0]]), False)
-    assert measure.divergence(plain, measure.Answers(np.array([[2.0, 3.0]]), False)) == pytest.approx(0.5)
+    wanted, got = (answers.Answers(np.log(x)[None] + 5, True) for x in (p, q))
+    assert answers.divergence(wanted, got) == pytest.approx((p * np.log(p / q)).sum())
+    assert answers.agreement(wanted, got) == 1
+    plain = answers.Answers(np.array([[1.0, 3.0]]), False)
+    assert answers.divergence(plain, answers.Answers(np.array([[2.0, 3.0]]), False)) == pytest.approx(0.5)
 
 
 def test_answers_come_before_the_softmax() -> None:
     model = float_net()
     model.graph.node.append(onnx.helper.make_node("Softmax", [model.graph.output[0].name], ["p"]))
     feeds = samples(model, 4)
-    wanted = host.predict(model, feeds)
+    wanted = runtime.predict(model, feeds)
     model.graph.output[0].name = "p"
-    got = measure.answers(model, feeds)
+    got = answers.answers(model, feeds)
     assert got.scores and np.allclose(got.values, wanted, rtol=1e-5)
-    assert not measure.answers(float_net(), feeds).scores
+    assert not answers.answers(float_net(), feeds).scores
 
 
 def test_choices_that_exclude_each_other() -> None:

@@ -12,18 +12,22 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from flow import host, importer, reference
-from flow.cosim import LayerRun, expected_rows, output_tensor
 from flow.errors import FlowError
-from flow.measure import FARTHEST, Answers, divergence
-from flow.network import ArrayLayer, Network
-from flow.verdict import Accuracy, LayerVerdict, finite, judge_layer, passes, sqnr, top1
+from flow.frontend import cut
+from flow.judgement.accuracy import Accuracy, json_number, sqnr, top1
+from flow.judgement.verdict import LayerVerdict, judge_layer, passes
+from flow.network import reference
+from flow.network.answers import FARTHEST, Answers, divergence
+from flow.network.model import ArrayLayer, Network
+from flow.network.run import run_network
+from flow.onnxtools import runtime
+from flow.simulation.results import LayerRun, expected_rows, output_tensor
 from tests.test_importer import residual_net, samples
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return importer.cut(residual_net(), "residual")
+    return cut.partition(residual_net(), "residual")
 
 
 def runs_of(network: Network) -> dict[str, LayerRun]:
@@ -35,7 +39,7 @@ def runs_of(network: Network) -> dict[str, LayerRun]:
         runs[layer.name] = LayerRun(layer, tensor, rows, 10, 0, None)
         return output_tensor(layer, rows)
 
-    reference.run_network(network, {name: x[:1] for name, x in samples(network.model, 1).items()}, layer_run)
+    run_network(network, {name: x[:1] for name, x in samples(network.model, 1).items()}, layer_run)
     return runs
 
 
@@ -132,7 +136,7 @@ def test_answers_of_every_shape_are_one_for_each_sample(
     node: onnx.NodeProto, output: list[Any], want: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> None:
     x = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float32)
-    made = host.predict(answering([node], output, {"six": np.array([-1])}), x)
+    made = runtime.predict(answering([node], output, {"six": np.array([-1])}), x)
     assert made.shape == want(x).shape and np.allclose(made, want(x), rtol=1e-6)
 
 
@@ -141,7 +145,7 @@ def test_answers_whose_shape_depends_on_the_sample_are_refused() -> None:
     x = np.ones((2, 3, 2), np.float32)
     x[1, 0] = 0
     with pytest.raises(FlowError, match=r"one shape for all samples, but 'y' has \[3, 6\] and \[3, 4\]"):
-        host.predict(answering(nodes, [3, "M"], {}), x)
+        runtime.predict(answering(nodes, [3, "M"], {}), x)
 
 
 def test_answers_that_only_together_are_as_many_as_the_samples_are_refused() -> None:
@@ -150,7 +154,7 @@ def test_answers_that_only_together_are_as_many_as_the_samples_are_refused() -> 
     x = np.zeros((4, 3, 2), np.float32)
     x[:2, 0] = 1  # two rows each of two samples, none of the others
     with pytest.raises(FlowError, match=r"one shape for all samples"):
-        host.predict(answering(nodes, ["M", 3], {}), x)
+        runtime.predict(answering(nodes, ["M", 3], {}), x)
 
 
 def test_answers_infinitely_far_are_a_number() -> None:
@@ -176,4 +180,4 @@ def test_a_mask_of_infinities_is_no_difference() -> None:
 def test_sqnr() -> None:
     wanted = np.array([3.0, 4.0])
     assert sqnr(wanted + np.array([0.3, 0.4]), wanted) == pytest.approx(20)
-    assert finite(sqnr(wanted, wanted)) is None
+    assert json_number(sqnr(wanted, wanted)) is None

@@ -20,13 +20,16 @@ import pytest
 from distributed import Client
 
 import flow
-from flow import workers
-from flow.engines import ENGINES
-from flow.engines.base import Memory, Result
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
-from flow.workers import Design, Job, Kept, kept_runs
+from flow.hardware.interface import Memory
+from flow.simulation.engines import ENGINES
+from flow.simulation.engines.base import Result
+from flow.simulation.workers import cluster
+from flow.simulation.workers.job import DesignSources, Job, run
+from flow.simulation.workers.kept import Kept, kept_runs
+from flow.simulation.workers.local import _Local
 from tests.hardware.layers import random_codes, random_layer, single
 from tests.test_build import require_engine, small
 
@@ -78,7 +81,7 @@ def until(happens: Callable[[], Any], seconds: float = 120) -> Any:
 
 
 @pytest.fixture(scope="module")
-def design(tmp_path_factory: pytest.TempPathFactory) -> tuple[Design, Job, Result]:
+def design(tmp_path_factory: pytest.TempPathFactory) -> tuple[DesignSources, Job, Result]:
     """A device, a job for it, and its result."""
     require_engine("icarus")
     config = ArrayConfig(2, 2)
@@ -88,16 +91,16 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> tuple[Design, Job, Resul
     job = Job(work.memories, 0, len(work.scheduled.blocks), {"output": work.scheduled.output_words}, 5000)
     result = ENGINES["icarus"].open(built).run(job.memories, job.first, job.count, job.writes, job.limit)
     assert (result.memories["output"] == work.want).all()
-    return Design.of("icarus", config, built), job, result
+    return DesignSources.of("icarus", config, built), job, result
 
 
 def same(got: Result, want: Result) -> bool:
     return got.cycles == want.cycles and np.array_equal(got.memories["output"], want.memories["output"])
 
 
-def test_a_design_runs_from_its_text_alone(design: tuple[Design, Job, Result]) -> None:
+def test_a_design_runs_from_its_text_alone(design: tuple[DesignSources, Job, Result]) -> None:
     made, job, result = design
-    assert same(workers.run(made, job), result)
+    assert same(run(made, job), result)
 
 
 def test_processes_give_the_same_report(build: Path, serial: dict[str, Any], cache: Path) -> None:
@@ -115,8 +118,8 @@ def test_a_killed_process_is_said(build: Path, cache: Path, monkeypatch: pytest.
                 os.kill(process.pid, signal.SIGKILL)
         return actual(self, *arguments)
 
-    actual = workers._Local.run
-    monkeypatch.setattr(workers._Local, "run", run)
+    actual = _Local.run
+    monkeypatch.setattr(_Local, "run", run)
     with pytest.raises(FlowError, match="simulation process was killed.*--resume"):
         flow.cosim(build, engine="icarus", count=SAMPLES, processes=1)
     assert len(kept(cache)) >= 3
@@ -143,8 +146,8 @@ def test_a_killed_command_goes_on(
         asked.append(arguments)
         return actual(self, *arguments)
 
-    actual = workers._Local.run
-    monkeypatch.setattr(workers._Local, "run", run)
+    actual = _Local.run
+    monkeypatch.setattr(_Local, "run", run)
     assert flow.cosim(build, engine="icarus", count=SAMPLES, resume=True).as_dict() == serial
     assert len(asked) == JOBS - done + 1
     assert not kept(cache)
@@ -179,10 +182,10 @@ class Counting:
         return self.result
 
 
-def test_a_result_is_kept_for_what_it_depends_on(design: tuple[Design, Job, Result], tmp_path: Path) -> None:
+def test_a_result_is_kept_for_what_it_depends_on(design: tuple[DesignSources, Job, Result], tmp_path: Path) -> None:
     made, job, result = design
     counting = Counting(result)
-    other = Design(made.engine, ArrayConfig(2, 3), made.verilog, made.vhdl)
+    other = DesignSources(made.engine, ArrayConfig(2, 3), made.verilog, made.vhdl)
     changed = {name: memory.copy() for name, memory in job.memories.items()}
     changed["weight"][-1, -1] ^= 1
     cases = [
@@ -281,8 +284,8 @@ def test_a_cluster_gives_the_same_report_though_a_worker_is_killed(
                 first.send_signal(signal.SIGKILL)
             return result
 
-        actual = workers._Remote.run
-        monkeypatch.setattr(workers._Remote, "run", run)
+        actual = cluster._Remote.run
+        monkeypatch.setattr(cluster._Remote, "run", run)
         assert flow.cosim(build, engine="icarus", count=SAMPLES, scheduler=scheduler).as_dict() == serial
         assert killed and first.wait() == -signal.SIGKILL
         assert victim not in client.scheduler_info()["workers"]
@@ -290,14 +293,14 @@ def test_a_cluster_gives_the_same_report_though_a_worker_is_killed(
 
 def test_a_worker_with_another_version_is_refused(scheduler: str, build: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "flow", tmp_path / "flow", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "flow" / "reference.py").open("a") as source:
+    with (tmp_path / "flow" / "network" / "reference.py").open("a") as source:
         source.write("\n# one line more\n")
     with worker(scheduler, tmp_path), pytest.raises(FlowError, match="has another bbs-flow than this machine"):
         flow.cosim(build, engine="icarus", count=1, scheduler=scheduler)
 
 
 def test_schedulers_that_cannot_help_are_said(scheduler: str, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(FlowError, match="has no workers; start some with 'dask worker tcp://"):
         flow.cosim(build, engine="icarus", count=1, scheduler=scheduler)
     with pytest.raises(FlowError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9'"):

@@ -23,8 +23,9 @@ from bench.paper import page
 from bench.paper.sections import SECTIONS, Section
 from bench.paper.studies import run
 from bench.paper.workloads import TABLES, Source, source
-from flow import engines, synthesis
 from flow.errors import FlowError
+from flow.hardware import synthesis
+from flow.simulation import engines
 
 EXTRAS = {"fig17", "rtl", "tab5"}  # what is measured beside networks
 SHIPPED = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"

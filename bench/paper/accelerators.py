@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.paper.workloads import SAMPLED_TILES, Workload
-from flow.encoding import BBS, EncodedLayer, bit_columns
+from flow.compression.encoding import BBS, EncodedLayer, bit_columns
 from flow.hardware.config import SUBGROUP, ArrayConfig
-from flow.network import ArrayLayer
-from flow.schedule import channel_blocks
+from flow.network.model import ArrayLayer
+from flow.scheduling.blocks import channel_blocks
 
 Int8 = NDArray[np.int8]
 Count = NDArray[np.int64]

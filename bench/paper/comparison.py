@@ -11,11 +11,11 @@ from bench.paper import accelerators, pruned
 from bench.paper.energy import Energy, energy
 from bench.paper.memory import times, traffic
 from bench.paper.workloads import Workload
-from flow.allocate import PRESETS, Allocation
-from flow.cycles import layer_cycles
-from flow.encoding import BBS
+from flow.compression.allocate import PRESETS, Allocation
+from flow.compression.encoding import BBS
 from flow.hardware.config import ArrayConfig
-from flow.schedule import layout
+from flow.scheduling.blocks import layout
+from flow.scheduling.cycles import layer_cycles
 
 ARRAY = ArrayConfig()  # 16 x 32 PEs
 OURS = {f"ours, {name}'s noise": name for name in PRESETS}

@@ -16,7 +16,7 @@ from bench.paper.accelerators import ANT_COLUMNS, ANT_ROWS, Work, tiles
 from bench.paper.memory import Traffic
 from bench.paper.published import PE_POWER
 from flow.hardware.config import ArrayConfig
-from flow.network import ArrayLayer
+from flow.network.model import ArrayLayer
 
 CLOCK = 800e6  # Hz
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.compression import mxint, ptq_clipped
-from flow.prune import prune
+from flow.compression.prune import prune
 
 Rows = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.paper.accelerators import Work
-from flow.network import ArrayLayer
+from flow.network.model import ArrayLayer
 
 BUFFER = 256 * 1024  # bytes, each of the two
 BYTES_PER_CYCLE = 16  # DDR3, 12.8 GB/s, at 800 MHz

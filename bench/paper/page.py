@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from bench.paper.sections import Section
-from flow.report import environment
+from flow.output.report.environment import environment
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.paper.memory import BYTES_PER_CYCLE
-from flow.allocate import CHANNELS_PARALLEL, PRESETS, Allocation, allocate, channel_bits
-from flow.budget import EVERY_N, RANKED_BY
-from flow.encoding import BBS
+from flow.compression.allocate import CHANNELS_PARALLEL, PRESETS, Allocation, allocate, channel_bits
+from flow.compression.budget import EVERY_N, RANKED_BY
+from flow.compression.encoding import BBS
+from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
-from flow.network import ArrayLayer
-from flow.prune import prune
+from flow.network.model import ArrayLayer
 
 MOST_WEIGHTS = 1_000_000  # of one layer whose error is measured; of larger ones every n-th channel is
 HALVINGS = 80

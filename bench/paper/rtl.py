@@ -1,7 +1,7 @@
 """The cycle models of BitVert and Stripes held against the RTL: layers small enough are co-simulated.
 
 A model counts the bit columns that the PEs compute; the RTL also loads operands, fills and drains the array. What
-the flow's cycle model adds for these (flow/cycles.py) must give the RTL's count to the cycle.
+the flow's cycle model adds for these (flow/scheduling/cycles.py) must give the RTL's count to the cycle.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from bench.paper import accelerators
 from bench.paper.comparison import ARRAY
 from bench.paper.workloads import Workload
-from flow import engines
-from flow.allocate import PRESETS, Allocation, allocate
-from flow.cosim import run_layer
-from flow.cycles import breakdown, memory_traffic
-from flow.engines import Engine, Simulator
+from flow.compression.allocate import PRESETS, Allocation, allocate
+from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
-from flow.network import ArrayLayer
-from flow.prune import prune
-from flow.schedule import layout, schedule
-from flow.workers import Design, workers
+from flow.network.model import ArrayLayer
+from flow.scheduling.blocks import layout
+from flow.scheduling.cycles import breakdown, memory_traffic
+from flow.scheduling.schedule import schedule
+from flow.simulation import engines
+from flow.simulation.cosim import run_layer
+from flow.simulation.engines import Engine, Simulator
+from flow.simulation.workers.job import DesignSources
+from flow.simulation.workers.open import workers
 
 MOST_CYCLES = 140_000  # of a layer on dense PEs, to be small enough
 MOST_BYTES = 16_000_000  # of its memories
@@ -70,7 +72,9 @@ def check(workloads: Sequence[Workload], engine: Engine) -> list[Checked]:
         configs = [ARRAY, ARRAY.dense()]
         devices = [emit(config, Path(folder) / config.pe) for config in configs]
         engines.open_all(engine, devices, lambda: None)
-        simulators = [hands.simulator(Design.of(engine.name, *pair)) for pair in zip(configs, devices, strict=True)]
+        simulators = [
+            hands.simulator(DesignSources.of(engine.name, *pair)) for pair in zip(configs, devices, strict=True)
+        ]
         jobs = [
             (work.name, layer, rule[layer.name], config, simulator)
             for work in workloads

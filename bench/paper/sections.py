@@ -13,8 +13,8 @@ from bench.paper.comparison import OURS, SCHEMES, Outcome, geomean
 from bench.paper.energy import DRAM_BYTE, DRAM_BYTE_AUTHORS
 from bench.paper.studies import Results, Study
 from bench.paper.trained import Design, Trained, pareto
-from flow.allocate import PRESETS
-from flow.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, draw
+from flow.compression.allocate import PRESETS
+from flow.output.report.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, draw
 
 LABELS = {
     "sparten": "SparTen",
@@ -695,8 +695,8 @@ def rtl(results: Results) -> Section:
         rows,
         [
             "Model: cycles in which bit columns are computed, as figures 12 to 16 count them. Overhead: loading, "
-            "filling and draining by flow/cycles.py. RTL: Verilog under Verilator, 16 x 32 PEs, outputs compared with "
-            "the integer reference.",
+            "filling and draining by flow/scheduling/cycles.py. RTL: Verilog under Verilator, 16 x 32 PEs, outputs "
+            "compared with the integer reference.",
             "Of each network the three quickest layers of different shapes that take at most 140,000 cycles on dense "
             "PEs.",
         ],

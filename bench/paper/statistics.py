@@ -13,9 +13,9 @@ from bench.paper import accelerators
 from bench.paper.accelerators import POPCOUNT, Work
 from bench.paper.pruned import preset
 from bench.paper.workloads import Workload
-from flow.encoding import BBS
+from flow.compression.encoding import BBS
+from flow.compression.prune import METHODS, prune
 from flow.hardware.config import SUBGROUP, ArrayConfig
-from flow.prune import METHODS, prune
 
 COLUMNS = (2, 4, 8, 16, 32)
 BINS = (1, 8)  # INT8 values that one bin of a distribution holds

@@ -18,8 +18,8 @@ from bench.paper.rtl import Checked
 from bench.paper.statistics import Sparsity, Sweep
 from bench.paper.trained import Trained
 from bench.paper.workloads import Source, load
-from flow.engines import Engine
 from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, SCHEDULER, VARIANTS
+from flow.simulation.engines import Engine
 
 DIVERGENCES = ("ResNet-34", "ViT-Base")  # of figure 6
 SWEEPS = ("ResNet-50", "BERT-base")  # of figures 14 and 15

@@ -21,13 +21,17 @@ from bench.paper import accelerators
 from bench.paper.comparison import ARRAY, Outcome, outcome
 from bench.paper.pruned import Tradeoff
 from bench.paper.workloads import Source, Workload, imported
-from flow import host, importer, measure, quantize, samples, tune
-from flow.allocate import CHANNELS_PARALLEL, PRESETS, Allocation, allocate, average_bits
-from flow.budget import least_bits
-from flow.compress import encode, pruning
-from flow.encoding import BBS
-from flow.network import Network
-from flow.verdict import top1
+from flow.compression import tune
+from flow.compression.allocate import CHANNELS_PARALLEL, PRESETS, Allocation, allocate, average_bits
+from flow.compression.budget import least_bits
+from flow.compression.choice import pruning
+from flow.compression.compress import encode
+from flow.compression.encoding import BBS
+from flow.frontend import checks, cut, load, quantize, rewrite
+from flow.judgement.accuracy import top1
+from flow.network import answers, samples
+from flow.network.model import Network
+from flow.onnxtools import runtime
 
 SENSITIVE = (0.0, 0.1, 0.2, 0.3)  # beta of figure 16
 PRUNED = (1, 2, 3, 4, 5)  # N of figure 16
@@ -90,14 +94,14 @@ class Subject:
 
     def __init__(self, given: Source) -> None:
         assert given.model is not None and given.calibration is not None and given.test is not None
-        self.source = importer.load(given.model)
+        self.source = load.load(given.model)
         known = samples.load(given.calibration, self.source, "calibration")
         made = quantize.quantize(self.source, known.feeds)
-        self.network: Network = importer.cut(made.model, given.name)
+        self.network: Network = cut.partition(made.model, given.name)
         self.workload: Workload = imported(given)
         self.known = tune.data(self.network, self.source, made.prepared, known)
         self.test = samples.load(given.test, self.source, "evaluation")
-        self.wanted = measure.answers(self.source, self.test.feeds, scores=True)
+        self.wanted = answers.answers(self.source, self.test.feeds, scores=True)
         self.found = tune.survey(self.network, self.known, MEANS, lambda: None)
         self.made = [self._within(bits) for bits in BUDGETS if bits >= least_bits(self.network.layers)]
         self.fast = self._fast()
@@ -106,13 +110,13 @@ class Subject:
         """The network on a part of the test samples."""
         feeds = {name: array[part] for name, array in self.test.feeds.items()}
         labels = self.test.labels
-        share = None if labels is None else top1(host.predict(model, feeds), labels[part])
+        share = None if labels is None else top1(runtime.predict(model, feeds), labels[part])
         wanted = replace(self.wanted, values=self.wanted.values[part])
-        got = measure.answers(model, feeds, scores=True)
+        got = answers.answers(model, feeds, scores=True)
         a, b = wanted.values, got.values
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         cosine = float(((a * b).sum(axis=1) / np.maximum(norms, 1e-30)).mean())
-        return Judged(method, bits, share, measure.divergence(wanted, got), cosine)
+        return Judged(method, bits, share, answers.divergence(wanted, got), cosine)
 
     def rule(self, method: str, columns: int, sensitive: float, label: str) -> tuple[Judged, Allocation]:
         """The paper's rule."""
@@ -151,7 +155,7 @@ class Subject:
         return [self._made(made) for made in tuned]
 
     def _made(self, tuned: tune.Tuned) -> Within:
-        model = importer.with_layers(self.network.model, tuned.layers)
+        model = rewrite.with_layers(self.network.model, tuned.layers)
         return Within(average_bits(self.network.layers, tuned.allocation), model, tuned.allocation)
 
     def as_accurate(self, preset: onnx.ModelProto) -> Within | None:
@@ -172,7 +176,7 @@ class Subject:
 def study(given: Source, pareto: bool) -> Trained:
     """All that the sections show of one network; `pareto` asks for figure 16, too."""
     subject = Subject(given)
-    reference = subject.judge("float" if not importer.is_quantized(subject.source) else "source", 8.0, subject.source)
+    reference = subject.judge("float" if not checks.is_quantized(subject.source) else "source", 8.0, subject.source)
     at_presets: dict[str, list[Judged]] = {}
     matched: dict[str, tuple[Design, Design]] = {}
     for name in PRESETS:

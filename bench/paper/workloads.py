@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow import importer, quantize, reference, samples
-from flow.calibration import walk
+from flow.compression.calibration import walk
 from flow.errors import FlowError
-from flow.network import ArrayLayer, Network, Quantization, Window
+from flow.frontend import cut, quantize
+from flow.frontend.load import load as load_network
+from flow.network import reference, samples
+from flow.network.model import ArrayLayer, Network, Quantization, Window
 
 CHANNEL_SPREAD = 0.25
 IMAGE = 224
@@ -300,10 +302,10 @@ def imported(given: Source) -> Workload:
     zero.
     """
     assert given.model is not None
-    model = importer.load(given.model)
+    model = load_network(given.model)
     known = given.calibration
     seen = samples.load(known, model, "calibration") if known is not None else samples.random(model, RANDOM)
-    network = importer.cut(quantize.quantize(model, seen.feeds).model, given.name)
+    network = cut.partition(quantize.quantize(model, seen.feeds).model, given.name)
     if not network.layers:
         raise FlowError(f"network '{given.model}' has no layer for the array; see 'bbs inspect'")
     zeros, nonzero = _zeros(network, seen.first(RANDOM))

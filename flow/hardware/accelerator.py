@@ -1,21 +1,33 @@
 """The accelerator's top: streams, array, write-back and their controllers behind one host port."""
 
+from __future__ import annotations
+
 from myhdl import ResetSignal, Signal, always_comb, always_seq, intbv
 
-from flow.engines.base import ERROR_BITS
-from flow.hardware.array import array
-from flow.hardware.config import ENTRY_DEPTH, INDEX_BITS, PARAMETER_BITS, SUBGROUP, descriptor_slice
-from flow.hardware.dispatcher import dispatcher
-from flow.hardware.drain import drain_control, write_back
-from flow.hardware.guard import guard
-from flow.hardware.hierarchy import block
+from flow.hardware.config import SUBGROUP
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.array import array
+from flow.hardware.core.dispatcher import dispatcher
+from flow.hardware.core.drain import drain_control
+from flow.hardware.core.guard import guard
+from flow.hardware.core.sequencer import sequencer
+from flow.hardware.core.stream import stream
+from flow.hardware.core.write_back import write_back
+from flow.hardware.fields import (
+    ENTRY_BITS,
+    ENTRY_DEPTH,
+    INDEX_BITS,
+    PARAMETER_BITS,
+    TAPS,
+    WALK,
+    WORD_BITS,
+    descriptor_slice,
+)
+from flow.hardware.interface import ERROR_BITS
 from flow.hardware.maps.banks import banks
 from flow.hardware.maps.fetch import fetch
-from flow.hardware.maps.fields import ENTRY_BITS, TAPS, WALK, WORD_BITS
 from flow.hardware.maps.post import post
 from flow.hardware.maps.store import store
-from flow.hardware.sequencer import sequencer
-from flow.hardware.stream import stream
 
 PARAMETER_DEPTH = 32  # words: two blocks of at most eight words each, and room
 

@@ -1,7 +1,4 @@
-"""The parameters of one accelerator instance and the layout of what it reads: descriptors and parameters.
-
-Everything the RTL, the schedule and the reference must agree on is a field here and nowhere else.
-"""
+"""The parameters of one accelerator instance, and its memory ports."""
 
 from __future__ import annotations
 
@@ -9,86 +6,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
-from flow.hardware.maps.fields import TAPS, WALK, place
+from flow.hardware.fields import (
+    DESCRIPTOR,
+    DESCRIPTOR_BITS,
+    ENTRY_BITS,
+    INDEX_BITS,
+    MAP_DESCRIPTOR,
+    MAP_DESCRIPTOR_BITS,
+    PARAMETER_BITS,
+)
+from flow.hardware.interface import MemoryPort
 
 PE_KINDS: Final = ("bitvert", "dense")
 SUBGROUP: Final = 8  # activations one sub-group of a PE sees
 MAX_COLUMNS: Final = 8  # bit columns of an unpruned weight
-
-# One descriptor is one channel block: up to `columns` output channels, every position tile. Least significant
-# field first. Counts are in words of the memory they belong to.
-DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
-    ("weight_base", 32),
-    ("weight_count", 32),
-    ("metadata_base", 32),
-    ("metadata_count", 32),
-    ("activation_base", 32),
-    ("activation_count", 32),
-    ("parameter_base", 32),
-    ("parameter_count", 16),
-    ("output_base", 32),
-    ("tile_stride", 24),  # output words from one position tile to the next
-    ("plane_stride", 16),  # output words from one byte plane of a raw result to the next
-    ("tiles", 24),  # position tiles
-    ("steps", 16),  # reduction steps of one tile
-    ("channels", 16),  # channels of this block
-    ("columns", 4),  # stored bit columns, 8 - N
-    ("resident", 1),  # the block's weights stay in the buffer for all tiles
-    ("raw", 1),  # write the 32-bit sums, byte plane by byte plane, instead of requantizing
-    ("zero", 8),  # output zero point + 128
-    ("low", 8),  # clamp, + 128
-    ("high", 8),
-)
-DESCRIPTOR_BITS: Final = 416
-
-# With feature maps on chip a descriptor goes on: where operands come from and results go, and post-processing.
-FACTOR_BITS: Final = 21  # so that two bytes times their factors fit a 32-bit sum
-MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
-    ("post", 1),  # sums or maxima of windows instead of products; `factor_*` weigh the octets of a step
-    ("maximum", 1),
-    ("mirror", 1),  # results also go to the output port
-    ("factor_low", FACTOR_BITS),
-    ("factor_high", FACTOR_BITS),
-    ("entry_base", 32),
-    ("entry_count", 16),  # of a tile, into the maps; none if it is not kept
-    *TAPS,
-    *((f"fetch_{name}", width) for name, width in WALK),
-    *((f"store_{name}", width) for name, width in WALK),
-)
-MAP_DESCRIPTOR_BITS: Final = 864
-ENTRY_DEPTH: Final = 64  # words of the entries' buffer: those of two blocks, or of a large one
-
-# Per output channel, least significant field first.
-PARAMETER: Final[tuple[tuple[str, int], ...]] = (("bias", 32), ("multiplier", 24), ("shift", 8))
-PARAMETER_BITS: Final = 64
-INDEX_BITS: Final = 16
-
-# Why a run ended early: the error code is the place in this list.
-ERRORS: Final[tuple[tuple[str, str], ...]] = (
-    ("none", "the run is right"),
-    ("command", "start with count 0"),
-    ("tiles", "no tiles, or more than one of a block that is not resident"),
-    ("steps", "no steps"),
-    ("columns", "bit columns outside what the element takes: 2 to 8, dense 1 to 8"),
-    ("channels", "no channels, or more than the array has columns"),
-    ("weight_count", "not steps x columns"),
-    ("metadata_count", "not a word for every two steps, dense none"),
-    ("activation_count", "not tiles x steps x beats"),
-    ("parameter_count", "not channels / lanes, rounded up"),
-    ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
-)
-LEAST_COLUMNS: Final = {"bitvert": 2, "dense": 1}  # the two pieces of a BitVert constant take a column each
-
-
-def error_code(name: str) -> int:
-    """The code of an error."""
-    return [error for error, _ in ERRORS].index(name)
-
-
-def descriptor_slice(name: str) -> tuple[int, int]:
-    """(end, begin) bit positions of a descriptor field, as MyHDL slices want them."""
-    return place((*DESCRIPTOR, *MAP_DESCRIPTOR), name)
-
 
 DEEPEST = 2**16  # words of a buffer
 
@@ -199,3 +130,17 @@ class ArrayConfig:
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
         return replace(self, pe="dense", map_words=0)
+
+
+def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:
+    """The accelerator's memory ports, in the order of its port list."""
+    return (
+        MemoryPort("descriptor", config.descriptor_bits),
+        MemoryPort("weight", config.weight_bits),
+        MemoryPort("metadata", config.metadata_bits),
+        MemoryPort("activation", config.activation_bits),
+        MemoryPort("parameter", PARAMETER_BITS * config.lanes),
+        MemoryPort("index", INDEX_BITS * config.lanes),
+        *([MemoryPort("entry", ENTRY_BITS)] if config.map_words else []),
+        MemoryPort("output", 8 * config.rows, config.lanes),
+    )

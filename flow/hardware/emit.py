@@ -11,13 +11,12 @@ from typing import Any
 
 from myhdl import Signal, intbv
 
-from flow.engines.base import ERROR_BITS, Device
 from flow.hardware.accelerator import accelerator
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.axi.top import axi_accelerator, wires
-from flow.hardware.config import ArrayConfig
-from flow.hardware.hierarchy import Language, Module, export, forgotten
-from flow.hardware.ports import memory_ports
+from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.conversion.hierarchy import Language, Module, export, forgotten
+from flow.hardware.interface import ERROR_BITS, Device
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ chosen, their sum for each column, that sum's weight and sign, the total.
 
 from __future__ import annotations
 
-from flow import reference
+from flow.hardware.config import memory_ports
+from flow.hardware.core.requantizer import LATENCY
 from flow.hardware.faults import FAULTS, Fault
-from flow.hardware.ports import memory_ports
-from flow.hardware.requantizer import LATENCY
+from flow.network import reference
 from tests.formal.conftest import ARRAYS, BEAT, DEPTH, WRAPPED
 from tests.formal.prover import Claim
 

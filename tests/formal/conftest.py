@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from flow import synthesis
-from flow.hardware import hierarchy
+from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
+from flow.hardware.conversion import hierarchy
+from flow.hardware.core.stream import stream
 from flow.hardware.emit import emit, emit_wrapped, modules
-from flow.hardware.stream import stream
 from tests.conftest import require_tool
 from tests.hardware.clocking import reset, wire
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flow import synthesis
+from flow.hardware import synthesis
 from flow.hardware.faults import Fault
 
 HERE = Path(__file__).parent

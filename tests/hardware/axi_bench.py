@@ -19,12 +19,12 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
-from flow.cycles import layer_cycles
-from flow.engines.base import Memory
 from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, AxiConfig, array_word, registers
-from flow.hardware.config import ArrayConfig, error_code
-from flow.hardware.ports import memory_ports
-from flow.schedule import pack_fields, unpack_fields
+from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.fields import error_code
+from flow.hardware.interface import Memory
+from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.words import pack_fields, unpack_fields
 from tests.hardware.layers import WRONG, Job, broken, gathered, random_job, spread
 
 CONFIG = ArrayConfig(**json.loads(os.environ["CONFIG"]))

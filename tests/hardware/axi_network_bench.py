@@ -11,9 +11,9 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from flow.onchip.layout import activations, results
-from flow.onchip.program import outputs_only
-from flow.onchip.run import by_reference
+from flow.scheduling.onchip.layout import activations, results
+from flow.scheduling.onchip.program import outputs_only
+from flow.simulation.onchip import by_reference
 from tests.hardware.axi_bench import CONFIG, Bench
 from tests.onchip.networks import on_chip
 

@@ -9,23 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow import reference
-from flow.cosim import expected_words
-from flow.encoding import EncodedLayer
-from flow.engines.base import Memory
+from flow.compression.encoding import EncodedLayer
+from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
-from flow.hardware.guard import first_error
-from flow.network import ArrayLayer, Quantization, Window
-from flow.prune import prune
-from flow.schedule import (
-    Bytes,
-    LayerSchedule,
-    Program,
-    activation_words,
-    pack_fields,
-    schedule,
-    unpack_fields,
-)
+from flow.hardware.core.guard import first_error
+from flow.hardware.interface import Memory
+from flow.network import reference
+from flow.network.model import ArrayLayer, Quantization, Window
+from flow.scheduling.blocks import Bytes, LayerSchedule, Program
+from flow.scheduling.schedule import schedule
+from flow.scheduling.words import activation_words, pack_fields, unpack_fields
+from flow.simulation.results import expected_words
 
 Int8 = NDArray[np.int8]
 TINY: dict[str, Any] = {"weight_depth": 16, "metadata_depth": 4, "activation_depth": 8}

@@ -7,12 +7,11 @@ from typing import Any
 
 from myhdl import ConcatSignal, Signal, always_comb, always_seq, intbv, modbv
 
-from flow.engines import Device
-from flow.engines.native import top_signals
 from flow.hardware.accelerator import accelerator
-from flow.hardware.config import ArrayConfig
-from flow.hardware.hierarchy import block, export, forgotten
-from flow.hardware.ports import memory_ports
+from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.conversion.hierarchy import block, export, forgotten
+from flow.hardware.interface import Device
+from flow.simulation.engines.native import top_signals
 
 VIOLATION = 15  # error code: a request or a write changed before it was taken, or is under way when all is done
 FIFO = 8

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.cycles import layer_cycles
-from flow.encoding import EncodedLayer
-from flow.engines import ENGINES, Simulator
+from flow.compression.encoding import EncodedLayer
+from flow.compression.prune import prune
 from flow.errors import FlowError
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit
-from flow.network import ArrayLayer
-from flow.prune import prune
-from flow.schedule import schedule
+from flow.network.model import ArrayLayer
+from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.schedule import schedule
+from flow.simulation.engines import ENGINES, Simulator
 from tests.hardware.layers import TINY, Job, job, layer_of, random_codes, random_job, random_layer, single
 
 CONFIGS = (

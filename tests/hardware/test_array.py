@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from myhdl import Signal, intbv
 from numpy.typing import NDArray
 
-from flow.encoding import BBS
-from flow.hardware.activation_sum import activation_sum
-from flow.hardware.array import LATENCY, array
+from flow.compression.encoding import BBS
 from flow.hardware.config import ArrayConfig
-from flow.hardware.pe import constant_multiplier
+from flow.hardware.core.array import LATENCY, array
+from flow.hardware.elements.activation_sum import activation_sum
+from flow.hardware.elements.pe import constant_multiplier
 from tests.hardware.clocking import Bench, packed, reset, signed, wire
 
 Ints = NDArray[np.int64]

@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flow.encoding import decode_layer
-from flow.engines.base import ERROR_BITS
-from flow.hardware.activation_sum import row_operand
-from flow.hardware.config import DESCRIPTOR, ERRORS, PE_KINDS, ArrayConfig, error_code
-from flow.hardware.dense_pe import dense_pe
-from flow.hardware.drain import unshuffle
-from flow.hardware.guard import first_error, guard
-from flow.hardware.pe import column_sum, pe
-from flow.hardware.ram import ram
-from flow.hardware.scheduler import NOTHING, schedule_subgroup, scheduler
-from flow.hardware.stream import stream
-from flow.prune import prune
+from flow.compression.encoding import decode_layer
+from flow.compression.prune import prune
+from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.core.guard import first_error, guard
+from flow.hardware.core.ram import ram
+from flow.hardware.core.stream import stream
+from flow.hardware.core.write_back import unshuffle
+from flow.hardware.elements.activation_sum import row_operand
+from flow.hardware.elements.dense_pe import dense_pe
+from flow.hardware.elements.pe import column_sum, pe
+from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, scheduler
+from flow.hardware.fields import DESCRIPTOR, ERRORS, error_code
+from flow.hardware.interface import ERROR_BITS
 from tests.hardware.clocking import Bench, packed, reset, signed, wire
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from bench.paper import accelerators
 from bench.paper.workloads import Spec, layer
-from flow.encoding import decode
+from flow.compression.encoding import decode
+from flow.compression.prune import METHODS
 from flow.hardware.competitors.bitvert import code_bits
 from flow.hardware.competitors.catalogue import (
     BITLET,
@@ -30,8 +31,7 @@ from flow.hardware.competitors.catalogue import (
     stripes,
 )
 from flow.hardware.config import ArrayConfig
-from flow.hardware.pe import pe
-from flow.prune import METHODS
+from flow.hardware.elements.pe import pe
 from tests.conftest import require_tool
 from tests.hardware.clocking import Bench, packed, signed
 

@@ -14,12 +14,14 @@ import pytest
 
 import flow.hardware
 import flow.hardware.axi
+import flow.hardware.core
+import flow.hardware.elements
 import flow.hardware.maps
-from flow.engines import Device
-from flow.hardware import hierarchy
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.conversion import hierarchy
 from flow.hardware.emit import Wrapper, emit, emit_wrapped
+from flow.hardware.interface import Device
 from tests.conftest import require_tool
 
 TINY: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_depth": 8}
@@ -28,7 +30,8 @@ TINY: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_dept
 def block_names() -> list[str]:
     """The functions of flow.hardware that are blocks, in the order of their files."""
     names = []
-    packages = (flow.hardware, flow.hardware.maps, flow.hardware.axi)
+    rooms = (flow.hardware.elements, flow.hardware.core, flow.hardware.maps, flow.hardware.axi)
+    packages = (flow.hardware, *rooms)
     for where in [f"{p.__name__}.{info.name}" for p in packages for info in pkgutil.iter_modules(p.__path__)]:
         module = importlib.import_module(where)
         blocks = [value for value in vars(module).values() if isinstance(value, hierarchy.block)]

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flow.cycles import layer_cycles
-from flow.engines import ENGINES, Simulator
-from flow.engines.base import DeviceError
-from flow.hardware.config import ERRORS, PE_KINDS, ArrayConfig, error_code
+from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit
+from flow.hardware.fields import ERRORS, error_code
+from flow.scheduling.cycles import layer_cycles
+from flow.simulation.engines import ENGINES, Simulator
+from flow.simulation.engines.base import DeviceError
 from tests.hardware.layers import TINY, WRONG, Job, broken, random_codes, random_job, random_layer, single
 from tests.hardware.stalls import VIOLATION, stalled_device
 from tests.test_build import require_engine

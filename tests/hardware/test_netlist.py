@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flow import synthesis
+from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit, emit_wrapped

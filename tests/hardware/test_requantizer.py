@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from myhdl import block
 
-from flow import reference
-from flow.hardware.drain import split
-from flow.hardware.requantizer import LATENCY, requantizer
+from flow.hardware.core.requantizer import LATENCY, requantizer
+from flow.hardware.core.write_back import split
+from flow.network import reference
 from tests.hardware.clocking import Bench, packed, signed, wire
 
 INT32 = (-(2**31), 2**31 - 1)

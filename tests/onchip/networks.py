@@ -11,15 +11,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from flow import importer
-from flow.canonical import prepare
-from flow.encoding import EncodedLayer
+from flow.compression.encoding import EncodedLayer
+from flow.compression.prune import prune
+from flow.frontend import cut, rewrite
+from flow.frontend.prepare import prepare
+from flow.frontend.quantize import quantize
 from flow.hardware.config import ArrayConfig
-from flow.network import ArrayLayer, Network
-from flow.onchip.chain import chain
-from flow.onchip.program import OnChip, assemble, needed_words
-from flow.prune import prune
-from flow.quantize import quantize
+from flow.network.model import ArrayLayer, Network
+from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.program import OnChip, assemble, needed_words
 
 
 class Floats:
@@ -127,7 +127,7 @@ def feeds(model: onnx.ModelProto, count: int, seed: int = 7) -> dict[str, NDArra
 
 
 def quantized(model: onnx.ModelProto) -> Network:
-    return importer.cut(quantize(prepare(model), feeds(model, 16)).model, "net")
+    return cut.partition(quantize(prepare(model), feeds(model, 16)).model, "net")
 
 
 def pruned(network: Network, columns: int, seed: int = 8) -> tuple[Network, dict[str, EncodedLayer]]:
@@ -137,7 +137,7 @@ def pruned(network: Network, columns: int, seed: int = 8) -> tuple[Network, dict
         n = np.repeat(rng.choice([0, 2, 4, 5], -(-layer.channels // columns)), columns)[: layer.channels]
         encoded[layer.name], weights = prune(layer.weights, rng.permutation(n))
         layers.append(replace(layer, weights=weights))
-    model = importer.with_layers(network.model, layers)
+    model = rewrite.with_layers(network.model, layers)
     by_name = {layer.name: layer for layer in layers}
     steps = tuple(by_name[step.name] if isinstance(step, ArrayLayer) else step for step in network.steps)
     return replace(network, model=model, steps=steps), encoded

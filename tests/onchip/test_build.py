@@ -15,18 +15,19 @@ import pytest
 from click.testing import CliRunner
 
 import flow
-from flow import artefacts, host
-from flow.canonical import prepare
-from flow.cli import bbs
+from flow.cli.commands import bbs
+from flow.compression.prune import prune
 from flow.errors import FlowError
-from flow.hardware.ports import memory_ports
-from flow.onchip.chain import chain
-from flow.onchip.program import assemble
-from flow.onchip.run import as_map, by_reference
-from flow.prune import prune
-from flow.quantize import quantize
-from flow.reference import accumulator_scales
-from flow.report import Report
+from flow.frontend.prepare import prepare
+from flow.frontend.quantize import quantize
+from flow.hardware.config import memory_ports
+from flow.network.reference import accumulator_scales
+from flow.onnxtools import runtime
+from flow.output.build import read
+from flow.output.report.report import Report
+from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.program import assemble
+from flow.simulation.onchip import as_map, by_reference
 from tests.conftest import require_tool
 from tests.onchip.networks import Floats, dense, feeds, residual
 from tests.test_build import require_engine
@@ -93,7 +94,7 @@ def test_the_network_is_a_layer_of_the_testbench(built: tuple[Path, Report], sim
 def test_a_driver_places_the_network(built: tuple[Path, Report], tmp_path: Path) -> None:
     """Behind AXI, with a map of its own beside that of the layers."""
     folder, _ = built
-    ports = memory_ports(artefacts.read(folder).config)
+    ports = memory_ports(read(folder).config)
     files = [folder / "network" / f"{'output.expected' if port.lanes else port.name}.bin" for port in ports]
     check_driver(folder, tmp_path, files, ports, network=True)
     count = re.search(r"^count (\d+)$", (folder / "network" / "layer.txt").read_text(), re.MULTILINE)
@@ -169,14 +170,14 @@ def test_the_c_header_fills_the_input_and_finds_the_results(
     model = saved(network(), tmp_path)
     chosen = flow.pruning("moderate")
     assert flow.compile(model, folder, chosen=chosen, array=(4, 8), engine="icarus", count=1, on_chip=True).passed
-    build = artefacts.read(folder)
+    build = read(folder)
     layers = build.compressed.network.layers
     encoded = {layer.name: prune(layer.weights, build.compressed.allocation[layer.name])[0] for layer in layers}
     onchip = assemble(chain(build.compressed.network), encoded, build.config)
     (held,), (tensor,) = onchip.chain.inputs, onchip.chain.outputs
     feed = build.samples.one(0)
     for segment in onchip.chain.before:
-        feed.update(host.run(segment.model, feed))
+        feed.update(runtime.run(segment.model, feed))
     codes = as_map(held, feed[held.tensor])
     (tmp_path / "codes.bin").write_bytes(codes.tobytes())
     want = by_reference(onchip, {held.tensor: codes})[len(onchip.chain.steps) - 1]

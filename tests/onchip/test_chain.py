@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from flow.errors import FlowError
-from flow.onchip.chain import Chain, Step, chain
-from flow.onchip.place import places, words
-from flow.onchip.post import PostOp
+from flow.scheduling.onchip.chain import Chain, Step, chain
+from flow.scheduling.onchip.place import places, words
+from flow.scheduling.onchip.post import PostOp
 from tests.onchip.networks import KINDS, Floats, feeds, mixed, quantized, residual
 
 

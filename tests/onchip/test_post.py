@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from flow import host
 from flow.errors import FlowError
-from flow.network import Quantization, Window
-from flow.onchip import post
-from flow.onchip.chain import POINT
-from flow.onchip.post import PostOp
+from flow.network.model import Quantization, Window
+from flow.onnxtools import runtime
+from flow.scheduling.onchip import post
+from flow.scheduling.onchip.maps import POINT
+from flow.scheduling.onchip.post import PostOp
 
 
 def quantization(rng: np.random.Generator) -> Quantization:
@@ -48,7 +48,7 @@ def by_onnx_runtime(op: PostOp, operands: list[NDArray[np.int8]], node: str, **a
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     feeds = {name: codes[None] for name, codes in zip(op.inputs, operands, strict=True)}
-    made: NDArray[np.int8] = host.run(model, feeds)["y"][0]
+    made: NDArray[np.int8] = runtime.run(model, feeds)["y"][0]
     return made
 
 

@@ -10,12 +10,13 @@ from myhdl import Signal, intbv
 
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import ADDRESS, WALK, WALK_BITS
 from flow.hardware.maps.arbiter import arbiter
-from flow.hardware.maps.fields import ADDRESS, WALK, WALK_BITS
 from flow.hardware.maps.walker import walker
-from flow.network import Window
-from flow.onchip.chain import chain
-from flow.onchip.program import assemble, needed_words, taps, walk
+from flow.network.model import Window
+from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.program import assemble, needed_words
+from flow.scheduling.onchip.walks import taps, walk
 from tests.hardware.clocking import Bench, reset, wire
 from tests.onchip.networks import mixed, pruned, quantized
 

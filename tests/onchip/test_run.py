@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flow.engines import ENGINES, Simulator
-from flow.engines.base import DeviceError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
-from flow.network import Network
-from flow.onchip import run as running
-from flow.onchip.program import OnChip, outputs_only
-from flow.onchip.run import ChainRun, by_reference, cosimulate, judge, passes, run, summary
-from flow.samples import Samples
-from flow.verdict import agree
+from flow.judgement.onchip import judge, passes, summary
+from flow.judgement.verdict import agree
+from flow.network.model import Network
+from flow.network.samples import Samples
+from flow.scheduling.onchip.program import OnChip, outputs_only
+from flow.simulation import onchip as running
+from flow.simulation.engines import ENGINES, Simulator
+from flow.simulation.engines.base import DeviceError
+from flow.simulation.onchip import ChainRun, by_reference, cosimulate, run
 from tests.hardware.stalls import stalled_device
 from tests.onchip.networks import KINDS, feeds, on_chip
 from tests.test_build import require_engine

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flow.engines.base import MemoryPort
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
+from flow.hardware.interface import MemoryPort
 
 IDENTITY: Final = 0x42425346  # "BBSF"
 VERSION: Final = 1  # of the register map
@@ -54,7 +54,7 @@ class AxiConfig:
 
 
 @dataclass(frozen=True)
-class Region:
+class MemoryRegion:
     """Where a memory lies: `words` words, `stride` bytes apart, from `offset` bytes on."""
 
     name: str
@@ -67,12 +67,12 @@ class Region:
         return self.offset + self.words * self.stride
 
 
-def regions(ports: Sequence[MemoryPort], axi: AxiConfig, words: Mapping[str, int]) -> list[Region]:
+def regions(ports: Sequence[MemoryPort], axi: AxiConfig, words: Mapping[str, int]) -> list[MemoryRegion]:
     """One memory after the other, each from the next page on; `words` has how many words each has, by name."""
-    placed: list[Region] = []
+    placed: list[MemoryRegion] = []
     for port in ports:
         offset = -(-placed[-1].end // PAGE) * PAGE if placed else 0
-        placed.append(Region(port.name, words[port.name], axi.stride(port), offset))
+        placed.append(MemoryRegion(port.name, words[port.name], axi.stride(port), offset))
     return placed
 
 

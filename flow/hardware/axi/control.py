@@ -1,11 +1,13 @@
 """Control and status registers of the AXI wrapper: start, done, interrupt, addresses, counters."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
-from flow.engines.base import COMMAND_BITS, ERROR_BITS
 from flow.hardware.axi.bus import COMMON, IDENTITY, PAGE, PER_MEMORY, VERSION, registers
-from flow.hardware.hierarchy import block
-from flow.hardware.wires import join
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.wires import join
+from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
 
 
 @block

@@ -1,9 +1,11 @@
 """AXI4-Lite slave: register reads and writes, one at a time."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb, always_seq
 
 from flow.hardware.axi.bus import INDEX_BITS
-from flow.hardware.hierarchy import block
+from flow.hardware.conversion.hierarchy import block
 
 
 @block

@@ -1,9 +1,11 @@
 """One read port on the bus: requests in a row become a burst, its beats become words again."""
 
+from __future__ import annotations
+
 from myhdl import ConcatSignal, Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import MOST_BEATS, PAGE
-from flow.hardware.hierarchy import block
+from flow.hardware.conversion.hierarchy import block
 
 
 @block

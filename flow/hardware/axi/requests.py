@@ -1,9 +1,11 @@
 """Read address channel: the read ports' bursts, one after the other."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import CACHE, INCREMENTING, PROTECTION
-from flow.hardware.hierarchy import block
+from flow.hardware.conversion.hierarchy import block
 
 
 @block

@@ -1,10 +1,11 @@
 """The accelerator behind AXI: registers for the host, one master for all memories."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from myhdl import ResetSignal, Signal, always_comb, intbv
 
-from flow.engines.base import COMMAND_BITS, ERROR_BITS
 from flow.hardware.accelerator import accelerator
 from flow.hardware.axi.bus import ID_BITS, INDEX_BITS, AxiConfig, array_word
 from flow.hardware.axi.control import axi_control
@@ -12,9 +13,10 @@ from flow.hardware.axi.lite import axi_lite
 from flow.hardware.axi.read import axi_read
 from flow.hardware.axi.requests import axi_requests
 from flow.hardware.axi.write import axi_write
-from flow.hardware.hierarchy import block
-from flow.hardware.ports import memory_ports
-from flow.hardware.wires import join
+from flow.hardware.config import memory_ports
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.wires import join
+from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
 
 
 def wires(axi: AxiConfig) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The PE of Bitlet (Lu et al., MICRO 2021): each lane takes the one bits of one significance."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb
 
 from flow.hardware.competitors.lanes import ADDERS, add_four, register, select, signed, unsigned
-from flow.hardware.hierarchy import block
-from flow.hardware.pe import accumulator
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.elements.accumulator import accumulator
 
 
 @block

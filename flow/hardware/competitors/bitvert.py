@@ -5,11 +5,14 @@ compact multiplexers   of a sub-group of g the i-th of g/2 multiplexers takes ac
 shared multiplier      3 bits of the group's constant a cycle instead of all 6 at once
 """
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb, modbv
 
 from flow.hardware.competitors.lanes import ADDERS, register, select, signed, unsigned, weigh
-from flow.hardware.hierarchy import block
-from flow.hardware.pe import accumulator, align, constant_multiplier
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.elements.accumulator import accumulator, align
+from flow.hardware.elements.pe import constant_multiplier
 
 WEIGHTS = 16
 

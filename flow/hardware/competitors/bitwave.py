@@ -1,10 +1,12 @@
 """The PE of BitWave (Shi et al., HPCA 2024): bit columns of weights in sign and magnitude, the empty ones skipped."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always, always_comb
 
 from flow.hardware.competitors.lanes import ADDERS, add_four, signed, unsigned
-from flow.hardware.hierarchy import block
-from flow.hardware.pe import accumulator
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.elements.accumulator import accumulator
 
 
 @block

@@ -9,16 +9,16 @@ from typing import Any
 
 from myhdl import Signal, intbv
 
-from flow.hardware.activation_sum import row_operand
 from flow.hardware.competitors.bitlet import bitlet_pe
 from flow.hardware.competitors.bitvert import bitvert_pe, code_bits
 from flow.hardware.competitors.bitwave import bitwave_pe
 from flow.hardware.competitors.pragmatic import pragmatic_pe
 from flow.hardware.competitors.stripes import stripes_pe
-from flow.hardware.hierarchy import export, forgotten
-from flow.hardware.pe import pe
-from flow.hardware.requantizer import requantizer
-from flow.hardware.scheduler import scheduler
+from flow.hardware.conversion.hierarchy import export, forgotten
+from flow.hardware.core.requantizer import requantizer
+from flow.hardware.elements.activation_sum import row_operand
+from flow.hardware.elements.pe import pe
+from flow.hardware.elements.scheduler import scheduler
 
 ACCUMULATOR_BITS = 32
 WINDOW = 64  # of Bitlet: the 64:1 multiplexers of the BBS paper's comparison

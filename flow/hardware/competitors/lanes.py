@@ -1,8 +1,10 @@
 """Parts of the lanes: multiplexers, gates, adders and their registers."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always, always_comb, intbv
 
-from flow.hardware.hierarchy import block
+from flow.hardware.conversion.hierarchy import block
 
 
 @block

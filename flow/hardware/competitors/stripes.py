@@ -1,8 +1,10 @@
 """The dense bit-serial PE of Stripes (Judd et al., MICRO 2016) with 8 or 16 lanes."""
 
+from __future__ import annotations
+
 from flow.hardware.competitors.lanes import ADDERS, add_four, gate, signed, unsigned, weigh
-from flow.hardware.hierarchy import block
-from flow.hardware.pe import accumulator, align
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.elements.accumulator import accumulator, align
 
 
 @block

@@ -1,6 +1,5 @@
 """Feature maps on chip: the memory they lie in, the unit that reads windows from it, the one that writes to it.
 
-fields.py    the layout of what these blocks read: walks, taps, entries
 walker.py    where the windows of a tile are
 arbiter.py   which of them may use a bank at the same time
 banks.py     the memory

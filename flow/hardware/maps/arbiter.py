@@ -1,10 +1,12 @@
 """Which array rows may use a bank at the same time: the first of those that want the same one."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb, intbv
 
-from flow.hardware.hierarchy import block
-from flow.hardware.maps.fields import ADDRESS
-from flow.hardware.wires import join
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.wires import join
+from flow.hardware.fields import ADDRESS
 
 
 @block

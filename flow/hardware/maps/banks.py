@@ -1,10 +1,12 @@
 """The memory of the feature maps: one bank for each array row, one word of eight bytes a bank in a cycle."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always, always_comb, intbv
 
-from flow.hardware.hierarchy import block
-from flow.hardware.maps.fields import WORD_BITS
-from flow.hardware.wires import join
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.wires import join
+from flow.hardware.fields import WORD_BITS
 
 
 @block

@@ -1,12 +1,14 @@
 """Windows out of the feature maps (im2col in hardware): one octet of every array row's window after the other."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
-from flow.hardware.hierarchy import block
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.wires import join
+from flow.hardware.fields import ADDRESS, COORDINATE, TAPS, WORD_BITS, field_span
 from flow.hardware.maps.arbiter import arbiter
-from flow.hardware.maps.fields import ADDRESS, COORDINATE, TAPS, WORD_BITS, place
 from flow.hardware.maps.walker import walkers
-from flow.hardware.wires import join
 
 
 @block
@@ -73,14 +75,14 @@ def fetch(
     line_bits = (words // rows - 1).bit_length()
 
     def field(name):
-        return taps(*place(TAPS, name))
+        return taps(*field_span(TAPS, name))
 
     taps_y, taps_x, taps_octet = (field(name) for name in ("taps_y", "taps_x", "taps_octet"))
     taps_delta_octet, taps_delta_x, taps_delta_y = (field(name) for name in ("delta_octet", "delta_x", "delta_y"))
     taps_dilation_x, taps_dilation_y, taps_pad = (field(name) for name in ("dilation_x", "dilation_y", "pad"))
-    _, filler_at = place(TAPS, "filler")
-    _, external_at = place(TAPS, "external")
-    _, wait_at = place(TAPS, "wait")
+    _, filler_at = field_span(TAPS, "filler")
+    _, external_at = field_span(TAPS, "external")
+    _, wait_at = field_span(TAPS, "wait")
 
     all_y, all_x, left_y, left_x = (Signal(modbv(0, min=0, max=2**12)) for _ in range(4))
     all_octets, left_octets = (Signal(modbv(0, min=0, max=2**16)) for _ in range(2))

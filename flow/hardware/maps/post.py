@@ -4,13 +4,14 @@ It takes the array's operands and leaves by the array's drain port, so that the 
 begins: a residual addition is the sum of two taps with a factor each, pooling the sum or the maximum of many.
 """
 
+from __future__ import annotations
+
 from myhdl import Signal, always, always_comb, intbv
 
-from flow.hardware.array import LATENCY
-from flow.hardware.config import FACTOR_BITS
-from flow.hardware.drain import delay
-from flow.hardware.hierarchy import block
-from flow.hardware.wires import join
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.array import LATENCY
+from flow.hardware.core.wires import delay, join
+from flow.hardware.fields import FACTOR_BITS
 
 
 @block

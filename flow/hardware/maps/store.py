@@ -1,10 +1,12 @@
 """Results into the feature maps: collects the channels of a tile, and writes them octet by octet."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
-from flow.hardware.hierarchy import block
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, field_span
 from flow.hardware.maps.arbiter import arbiter
-from flow.hardware.maps.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, place
 from flow.hardware.maps.walker import walkers
 
 TILES = 4  # that are collected at once: one fills, one is read, and two for what banks in conflict take longer
@@ -73,7 +75,7 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
                     words.next[low + 8 : low] = picked[octet + 8 : octet]
                 mask.next[k] = entry[least + 7]
 
-    return where, place, count, take, give
+    return where, field_span, count, take, give
 
 
 @block
@@ -123,8 +125,8 @@ def store(
     """
     bits = (rows - 1).bit_length()
     line_bits = (words // rows - 1).bit_length()
-    entry_offset = entry(*place(ENTRY, "offset"))
-    entry_x, entry_y = entry(*place(ENTRY, "offset_x")), entry(*place(ENTRY, "offset_y"))
+    entry_offset = entry(*field_span(ENTRY, "offset"))
+    entry_x, entry_y = entry(*field_span(ENTRY, "offset_x")), entry(*field_span(ENTRY, "offset_y"))
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
     tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
     active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))

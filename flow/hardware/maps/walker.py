@@ -1,10 +1,12 @@
 """Where the windows of a tile are: for each array row its place in the map, going on from tile to tile."""
 
+from __future__ import annotations
+
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
-from flow.hardware.hierarchy import block
-from flow.hardware.maps.fields import ADDRESS, COORDINATE, WALK, place
-from flow.hardware.wires import join
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.wires import join
+from flow.hardware.fields import ADDRESS, COORDINATE, WALK, field_span
 
 WORDS = 2**ADDRESS
 PLACES = 2**COORDINATE
@@ -83,7 +85,7 @@ def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, ad
     """
 
     def field(name):
-        return walk(*place(WALK, name))
+        return walk(*field_span(WALK, name))
 
     word, step_word, wrap_word, tile_word = (Signal(modbv(0, min=0, max=WORDS)) for _ in range(4))
     x, y, step_x, step_y, wrap_x, tile_x, tile_y = (Signal(modbv(0, min=0, max=PLACES)) for _ in range(7))

@@ -1,0 +1,18 @@
+"""The verbs: what a user calls, from Python or by the command `bbs`.
+
+inputs.py    what the user gives, and what is done where an option is left open: network, samples, how to compress
+simulate.py  what `compile` and `cosim` share: how much is simulated, by whom, and the runs through the RTL
+compile.py   `compile`: the whole pipeline on one screen, from the network to RTL, vectors, verdict and report
+compress.py  `compress`: the pruned INT8 network alone, and the sweep over bit budgets behind its plot
+cosim.py     `cosim`: an earlier build simulated again, from its own files
+inspect.py   `inspect`: where every node of a network would run, and why
+verify.py    `verify`: whether an earlier build is as it was built
+"""
+
+from flow.api.compile import compile
+from flow.api.compress import compress
+from flow.api.cosim import cosim
+from flow.api.inspect import inspect
+from flow.api.verify import verify
+
+__all__ = ["compile", "compress", "cosim", "inspect", "verify"]

@@ -1,0 +1,111 @@
+"""`cosim`: an earlier build simulated again, from its own files."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
+from flow.compression.prune import prune
+from flow.errors import FlowError
+from flow.files import sha256
+from flow.hardware import faults
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import modules
+from flow.judgement import verdict
+from flow.judgement.accuracy import measure
+from flow.judgement.diagnosis import diagnose
+from flow.output.build import Build, read
+from flow.output.manifest import MANIFEST
+from flow.output.report.report import Report, simulation_report
+from flow.progress import Stages, silent
+from flow.scheduling.blocks import Program, layout
+from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.program import OnChip, assemble
+from flow.scheduling.pieces import check_coverage, plan
+from flow.simulation import engines
+from flow.simulation.workers.kept import kept_runs
+from flow.simulation.workers.open import check as check_workers
+from flow.simulation.workers.open import workers
+
+
+def cosim(
+    folder: str | Path,
+    *,
+    engine: str | None = None,
+    count: int | None = None,
+    coverage: float = 1.0,
+    scheduler: str | None = None,
+    processes: int | None = None,
+    fault: str | None = None,
+    resume: bool = False,
+    stage: Stages = silent,
+) -> Report:
+    """Simulates an earlier build again, from its own files; `folder` stays as it is.
+
+    `coverage` is the least share of each layer's MACs to go through RTL, 0 to 1: below 1 a seeded sample of tiles,
+    the rest by the bit-true reference. Simulations run in `processes` on this machine (default: as many as it has
+    processors), or on the Dask cluster at `scheduler` (tcp://HOST:PORT). `resume` goes on where a run of this build
+    was stopped.
+    `fault` is BLOCK:KIND of `flow.hardware.faults`, put into the Verilog that is simulated. What goes wrong is
+    located, with a waveform in the folder `folder`-waveforms.
+    FlowError when it is no build, was changed, or holds fewer than `count` samples.
+    """
+    folder = Path(folder)
+    simulator, notes = engines.select(engine)
+    check_coverage(coverage)
+    check_workers(scheduler, processes)
+    broken = faults.find(fault) if fault is not None else None
+    with stage("read the build"):
+        build = read(folder)
+        compressed, given = build.compressed, build.samples
+        layers = layout(compressed.network.layers, compressed.allocation, build.config)
+        program = Program(build.config, build.memories, layers)
+        work = plan(program, cycle_budget(simulator).piece, coverage)
+        simulated = given.first(sample_count(count, given, work, simulator, notes))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        workers(scheduler, processes) as hands,
+        kept_runs(f"cosim {sha256(folder / MANIFEST)}", resume) as kept,
+    ):
+        design = build.device if broken is None else _broken(build.device, build.config, broken, Path(scratch), notes)
+        bench = Runner(simulator, hands, kept)
+        rtl = next(iter(bench.built([design] if coverage else [], stage)), None)
+        if broken is not None and not isinstance(rtl, engines.Recorder):
+            raise FlowError("--fault breaks the Verilog that is simulated, but none is; leave out --coverage 0"
+                            if rtl is None else f"--fault breaks the Verilog, which {simulator.name} does not run; "
+                            "add --engine verilator or --engine icarus")  # fmt: skip
+        device = bench.remote(build.config, design)
+        runs = co_simulate(compressed.network, work, device, simulated, hands, stage)
+        whole = _read_on_chip(build) if coverage else None
+        chain_runs = co_simulate_on_chip(compressed.network, whole, device, simulated, hands, stage)
+        with stage("judge", len(program.layers)) as advance:
+            verdicts = verdict.judge(compressed.network, runs, advance)
+            accuracy = measure(None, compressed, given, simulated if coverage else None, runs)
+        with stage("locate what is wrong"):
+            waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
+            findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
+            chip = judge_on_chip(compressed.network, whole, chain_runs)
+    return simulation_report(
+        build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, findings, notes,
+        on_chip=chip,
+    )  # fmt: skip
+
+
+def _read_on_chip(build: Build) -> OnChip | None:
+    """The program of the whole network with the memories of an earlier build, if it has one."""
+    if build.whole is None:
+        return None
+    network, allocation = build.compressed.network, build.compressed.allocation
+    encoded = {layer.name: prune(layer.weights, allocation[layer.name])[0] for layer in network.layers}
+    return replace(assemble(chain(network), encoded, build.config), memories=build.whole)
+
+
+def _broken(
+    design: engines.Device, config: ArrayConfig, fault: faults.Fault, folder: Path, notes: list[str]
+) -> engines.Device:
+    """The design with a fault in its Verilog, written to `folder`."""
+    functions = {name: module.function for name, module in modules(config).items()}
+    notes.append(f"The fault {fault.name} is in the Verilog that is simulated.")
+    return replace(design, files=faults.inject(design.files, functions, fault, folder))

@@ -1,0 +1,115 @@
+"""What `compile` and `cosim` share: how much is simulated, by whom, and the runs through the RTL."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.judgement.onchip import judge, summary
+from flow.network.model import Network
+from flow.network.samples import Samples
+from flow.progress import Stages, duration
+from flow.scheduling.onchip.program import OnChip
+from flow.scheduling.pieces import PIECE, PIECE_SLOW, Plan
+from flow.simulation import engines
+from flow.simulation.cosim import cosimulate, speed
+from flow.simulation.onchip import ChainRun
+from flow.simulation.onchip import cosimulate as cosimulate_on_chip
+from flow.simulation.results import SampleRun
+from flow.simulation.workers.job import DesignSources, Workers
+from flow.simulation.workers.kept import Kept
+
+log = logging.getLogger("flow")
+SAMPLES = 4  # simulated unless the user says otherwise, fewer when they take more than FAST or SLOW cycles
+FORECAST = 4 * PIECE  # cycles x processing elements that are worth a forecast
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Cycles simulated unless the user asks for more: over all samples, on dense PEs; and what one run may take."""
+
+    samples: int
+    dense: int
+    piece: int  # cycles x processing elements
+
+
+FAST = Budget(samples=2_000_000, dense=1_000_000, piece=PIECE)
+SLOW = Budget(samples=30_000, dense=100_000, piece=PIECE_SLOW)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What simulates: the engine, the workers that run it, the folder that keeps their results."""
+
+    engine: engines.Engine
+    hands: Workers
+    kept: Path
+
+    def built(self, devices: list[engines.Device], stage: Stages) -> list[engines.Simulator]:
+        """The devices' simulators in this process; the workers find what was compiled for them."""
+        if not devices:
+            return []
+        with stage(f"build simulators: {self.engine.version()}", len(devices)) as advance:
+            return engines.open_all(self.engine, devices, advance)
+
+    def remote(self, config: ArrayConfig, device: engines.Device) -> Kept:
+        """The device's simulator on the workers."""
+        design = DesignSources.of(self.engine.name, config, device)
+        return Kept(self.hands.simulator(design), design, self.engine.version(), self.kept)
+
+
+def co_simulate(
+    network: Network, work: Plan, rtl: Kept, given: Samples, hands: Workers, stage: Stages
+) -> list[SampleRun]:
+    """All samples through the RTL, so many pieces at a time; what takes long says beforehand how long."""
+    cycles = given.count * work.cycles
+    if cycles * work.program.config.elements > FORECAST:
+        rate = hands.count * speed(work, rtl.simulator)
+        log.info(
+            "About %s: %s cycles at %s a second in %d processes.", duration(cycles / rate), f"{cycles:,}",
+            f"{rate:,.0f}", hands.count,
+        )  # fmt: skip
+    with stage("co-simulate", cycles) as advance:
+        return cosimulate(network, work, rtl, given, hands.queue, advance)
+
+
+def co_simulate_on_chip(
+    network: Network, whole: OnChip | None, rtl: Kept, given: Samples, hands: Workers, stage: Stages
+) -> list[ChainRun]:
+    """All samples by one start each; none where there is nothing on chip."""
+    if whole is None:
+        return []
+    with stage("co-simulate the whole network on chip", given.count) as advance:
+        return cosimulate_on_chip(network, whole, rtl, given, hands.queue, advance)
+
+
+def judge_on_chip(network: Network, whole: OnChip | None, runs: Sequence[ChainRun]) -> dict[str, Any] | None:
+    if whole is None or not runs:
+        return None
+    return summary(whole, runs, judge(network, whole, runs))
+
+
+def cycle_budget(simulator: engines.Engine) -> Budget:
+    return FAST if simulator.fast else SLOW
+
+
+def sample_count(count: int | None, given: Samples, work: Plan, simulator: engines.Engine, notes: list[str]) -> int:
+    """How many samples are simulated."""
+    if count is not None:
+        if not 1 <= count <= given.count:
+            raise FlowError(
+                f"the samples to simulate must be 1 to {given.count}, as many as there are of {given.source}, "
+                f"but they are {count}; change --samples"
+            )
+        return count
+    cycles = work.cycles
+    affordable = max(1, cycle_budget(simulator).samples // cycles) if cycles else 1
+    if affordable < min(SAMPLES, given.count):
+        taken = f"One sample takes about {cycles:,} cycles" if cycles else "Nothing goes through RTL"
+        notes.append(f"{taken}: {affordable} simulated; --samples K asks for more.")
+    return min(SAMPLES, given.count, affordable)

@@ -1,0 +1,74 @@
+"""Progress on stderr: a bar for each stage in a terminal, a line a minute elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from flow.cli.tables import err
+from flow.progress import Advance, Stages, duration, silent
+
+log = logging.getLogger("flow")
+COUNTABLE = 1000  # more of something are shown in percent
+SECONDS_SAID = 60  # between two lines of progress where there is no terminal
+
+
+@contextmanager
+def stage(name: str, total: int | None = None) -> Iterator[Advance]:
+    """One step of the pipeline as a line on stderr; with a total, a bar. Without a terminal a line a minute."""
+    columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(24)]
+    if total:
+        columns.append(MofNCompleteColumn() if total <= COUNTABLE else TaskProgressColumn())
+    columns.append(TimeElapsedColumn())
+    if total:
+        columns.append(TimeRemainingColumn(compact=True))
+    begin = said = time.monotonic()
+    lock = Lock()  # told from many threads
+    total_done = 0
+
+    def advance(done: int = 1) -> None:
+        nonlocal total_done, said
+        with lock:
+            total_done += done
+            progress.advance(task, done)
+            now = time.monotonic()
+            if total and total_done < total and not err.is_terminal and now - said >= SECONDS_SAID:
+                said = now
+                left = duration((now - begin) * (total - total_done) / total_done)
+                log.info("%s: %.0f %%, about %s left.", name, 100 * total_done / total, left)
+
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        task = progress.add_task(name[:42], total=total)
+        yield advance
+        progress.update(task, total=total or 1, completed=total or 1)
+
+
+def progress_for(as_json: bool) -> Stages:
+    """Progress, and what the flow says on its way, on stderr; with --json in a pipe neither."""
+    if as_json and not err.is_terminal:
+        return silent
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(_Said())
+    return stage
+
+
+class _Said(logging.Handler):
+    """What the flow logs, as the notes are shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(record.getMessage(), style="dim", soft_wrap=True, markup=False)

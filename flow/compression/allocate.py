@@ -1,0 +1,103 @@
+"""Which channels are pruned, and by how many bit columns (BBS paper, algorithm 2).
+
+The channels with the largest weight scales of the whole network are the sensitive ones. The array takes
+`channels_parallel` channels at a time, all with one N, so that each layer's number of sensitive channels is
+rounded up to whole blocks of that many; those keep all 8 bit columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.compression.encoding import BBS, check_columns_pruned
+from flow.errors import FlowError
+from flow.network.model import ArrayLayer
+
+CHANNELS_PARALLEL = 32  # C_H of the paper
+
+Allocation = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A point of the paper's evaluation: share of sensitive channels (0..1), N of the others, method."""
+
+    sensitive: float
+    columns_pruned: int
+    method: str
+
+
+PRESETS: dict[str, Preset] = {
+    "conservative": Preset(0.10, 2, "rounded-averaging"),
+    "moderate": Preset(0.20, 4, "zero-point-shifting"),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; FlowError, with the known names, if there is none."""
+    if name not in PRESETS:
+        raise FlowError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def allocate(
+    layers: Sequence[ArrayLayer],
+    columns_pruned: int,
+    sensitive: float,
+    channels_parallel: int = CHANNELS_PARALLEL,
+) -> Allocation:
+    """N of every channel, by layer name: int64 [channels], 0 for sensitive channels.
+
+    Paper algorithm 2. `sensitive` is beta, 0..1: the share of all the given layers' channels, ranked together
+    by weight scale (equal scales: earlier layer, earlier channel first; the number is rounded). A layer with
+    any of them keeps its most sensitive ones whole, their number rounded up to a multiple of
+    `channels_parallel`, at most all of its channels.
+    Raises FlowError for N outside 0..6, beta outside 0..1, or channels_parallel below 1.
+    """
+    check_columns_pruned(columns_pruned)
+    if not 0 <= sensitive <= 1:
+        raise FlowError(f"beta, the sensitive share, must be 0..1, got {sensitive:g}; write 20 % as 0.2")
+    if channels_parallel < 1:
+        raise FlowError(f"channels processed in parallel must be 1 or more, got {channels_parallel}; use 32")
+    counts = _sensitive_counts(layers, sensitive)
+    return {
+        layer.name: _layer_columns(layer, -(-count // channels_parallel) * channels_parallel, columns_pruned)
+        for layer, count in zip(layers, counts, strict=True)
+    }
+
+
+def _sensitive_counts(layers: Sequence[ArrayLayer], sensitive: float) -> list[int]:
+    """How many of each layer's channels are among the network's most sensitive."""
+    if not layers:
+        return []
+    scales = np.concatenate([layer.weight_scales for layer in layers])
+    owner = np.repeat(np.arange(len(layers)), [layer.channels for layer in layers])
+    chosen = np.argsort(-scales, kind="stable")[: round(sensitive * scales.size)]
+    return [int(count) for count in np.bincount(owner[chosen], minlength=len(layers))]
+
+
+def _layer_columns(layer: ArrayLayer, whole: int, columns_pruned: int) -> NDArray[np.int64]:
+    columns = np.full(layer.channels, columns_pruned, np.int64)
+    columns[np.argsort(-layer.weight_scales, kind="stable")[:whole]] = 0
+    return columns
+
+
+def average_bits(layers: Sequence[ArrayLayer], allocation: Mapping[str, NDArray[np.int64]]) -> float:
+    """Bits per weight over the given layers: 8-N for each weight, a metadata byte for each pruned group.
+
+    A channel whose reduction is no multiple of 32 pays a whole metadata byte for its last group, but not for
+    that group's padding. Where every group is full this is the mean of `bits_per_weight`.
+    """
+    bits = sum(int(channel_bits(layer, allocation[layer.name]).sum()) for layer in layers)
+    return bits / max(sum(layer.weights.size for layer in layers), 1)
+
+
+def channel_bits(layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stored bits of one channel of the layer for each given N, int64, metadata counted."""
+    groups = -(-layer.reduction // BBS.group_size)
+    metadata = np.where(columns_pruned > 0, groups * BBS.metadata_bits, 0)
+    return (BBS.weight_bits - columns_pruned) * layer.reduction + metadata

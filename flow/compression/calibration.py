@@ -1,0 +1,119 @@
+"""Calibration: what the layers of an INT8 network see on the user's samples, layer after layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.frontend import rewrite
+from flow.network import reference
+from flow.network.model import ArrayLayer, Network
+from flow.network.samples import Arrays, Samples
+from flow.onnxtools import runtime
+
+Double = NDArray[np.float64]
+Single = NDArray[np.float32]
+Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
+
+WALK_MACS = 4e11  # MACs one walk may spend on samples
+WALK_SAMPLES = (16, 256)
+MOMENT_WORK = 1e11  # multiplications the second moments of one layer may take
+MOMENT_ROWS = 4096  # windows that are always used, if there are so many
+WIDEST = 2048  # inputs of a dot product that are correlated with each other: longer ones are taken in parts
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of a layer's windows, zero point taken off: E[x] [groups, reduction], E[x x^T] as `parts` of the reduction.
+
+    Each part is float32 [groups, size, size] over consecutive positions; a reduction of up to 2,048 has one.
+    """
+
+    mean: Double
+    parts: tuple[Single, ...]
+
+    def error(self, group: int, difference: Double, centred: bool, width: int = WIDEST) -> Double:
+        """E[(e x)^2] of weight differences e [channels, reduction]; `centred`: their mean effect is corrected.
+
+        Inputs more than `width` apart count as uncorrelated: an estimate, and quicker.
+        """
+        total, begin = np.zeros(len(difference)), 0
+        for part in self.parts:
+            for first in range(0, part.shape[-1], width):
+                last = min(first + width, part.shape[-1])
+                e = difference[:, begin + first : begin + last]
+                narrow = e.astype(np.float32)
+                total += ((narrow @ part[group, first:last, first:last]) * narrow).sum(axis=1, dtype=np.float64)
+                if centred:
+                    total -= (e @ self.mean[group, begin + first : begin + last]) ** 2
+            begin += part.shape[-1]
+        return np.maximum(total, 0)
+
+
+def affordable(network: Network, given: Samples) -> Samples:
+    """As many of the samples as one walk may take."""
+    macs = max(sum(layer.macs for layer in network.layers), 1)
+    fewest, most = WALK_SAMPLES
+    return given.first(int(np.clip(WALK_MACS / macs, fewest, most)))
+
+
+def walk(network: Network, feeds: Arrays, decide: Decide) -> None:
+    """The network once over all samples; what `decide` makes of a layer computes what the next layers see.
+
+    `decide` gets the layer and its 8-bit input tensors, one for each batch.
+    """
+    step = runtime.batch_size(runtime.session(network.model))
+    count = len(next(iter(feeds.values())))
+    batches: list[Arrays] = [
+        {name: array[begin : begin + step] for name, array in feeds.items()} for begin in range(0, count, step)
+    ]
+    readers = _last_readers(network)
+    sessions = runtime.Sessions()
+    for number, stage in enumerate(network.steps):
+        if isinstance(stage, ArrayLayer):
+            chosen = decide(stage, [tensors[stage.input] for tensors in batches])
+            model = rewrite.with_layers(rewrite.layer_model(network.model, stage), [chosen])
+            session = runtime.session(model)
+        else:
+            session = sessions.get(stage.model)
+        for tensors in batches:
+            tensors.update(runtime.run(session, tensors))
+            for name in [name for name in tensors if readers.get(name, -1) <= number]:
+                del tensors[name]
+
+
+def _last_readers(network: Network) -> dict[str, int]:
+    """The number of the last step that reads a tensor."""
+    last: dict[str, int] = {}
+    for number, stage in enumerate(network.steps):
+        inputs = (stage.input,) if isinstance(stage, ArrayLayer) else stage.inputs
+        last.update(dict.fromkeys(inputs, number))
+    return last
+
+
+def moments(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> Moments:
+    """First and second moments of the layer's windows; seeded draws of windows where all would take too long."""
+    generator = np.random.default_rng(0)
+    bounds = [*range(0, layer.reduction, WIDEST), layer.reduction]
+    sizes = np.diff(bounds)
+    total = sum(len(tensor) for tensor in tensors) * layer.positions
+    wanted = min(total, max(MOMENT_ROWS, int(MOMENT_WORK / (layer.groups * int((sizes**2).sum())))))
+    mean = np.zeros((layer.groups, layer.reduction))
+    parts = [np.zeros((layer.groups, size, size)) for size in sizes]
+    rows = 0
+    for tensor in tensors:
+        seen = reference.windows(layer, layer.input_quantization.to_int8(tensor))
+        count = -(-wanted * seen.shape[1] // total)
+        if count < seen.shape[1]:
+            seen = seen[:, np.sort(generator.choice(seen.shape[1], count, replace=False))]
+        x = seen.astype(np.float32) - np.float32(layer.input_quantization.zero_point)
+        mean += x.sum(axis=1, dtype=np.float64)
+        for part, begin, end in zip(parts, bounds[:-1], bounds[1:], strict=True):
+            inputs = x[:, :, begin:end]
+            part += np.matmul(inputs.transpose(0, 2, 1), inputs)
+        rows += seen.shape[1]
+    return Moments(mean / rows, tuple((part / rows).astype(np.float32) for part in parts))

@@ -1,0 +1,102 @@
+"""The user's choice of how much to prune: the paper's rule, or a budget of bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flow.compression.allocate import preset
+from flow.compression.encoding import BBS
+from flow.compression.prune import METHODS
+from flow.compression.refine import REFINEMENTS
+from flow.errors import FlowError
+
+DATA_FREE = "moderate"  # what is done without calibration samples
+DEFAULT_BITS = 5.0  # about what the moderate preset has on a large network
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What to prune: the paper's rule, or a budget.
+
+    `name`   the preset's, "custom", "budget" or "default" (a budget if there are calibration samples)
+    rule     `columns` is N of the pruned channels, `sensitive` the share left whole (0..1), `method` how
+    budget   `bits` per weight on average, or `max_drop`, the points of top-1 that may be lost; `block` channels
+             share one N (None: as many as the array has columns); `means` of refinement (refine.REFINEMENTS)
+    """
+
+    name: str
+    columns: int | None = None
+    sensitive: float | None = None
+    method: str | None = None
+    bits: float | None = None
+    max_drop: float | None = None
+    block: int | None = None
+    means: tuple[str, ...] = ()
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether calibration samples are needed."""
+        return self.bits is not None or self.max_drop is not None
+
+
+def pruning(
+    preset_name: str | None = None,
+    columns: int | None = None,
+    sensitive: float | None = None,
+    method: str | None = None,
+    bits: float | None = None,
+    max_drop: float | None = None,
+    block: int | None = None,
+    means: tuple[str, ...] = REFINEMENTS,
+) -> Pruning:
+    """The user's choice, completed.
+
+    A preset of the paper; or single values of its rule over the moderate preset's, method optimal; or a budget;
+    nothing at all is a budget of 5 bits. FlowError: two of them together, an unknown preset or method, a value
+    out of range.
+    """
+    rule = {"columns": columns, "sensitive": sensitive, "method": method}
+    budget = {"bits": bits, "max-drop": max_drop}
+    kinds = {
+        f"preset '{preset_name}'": preset_name is not None,
+        ", ".join(name for name, value in rule.items() if value is not None): any(v is not None for v in rule.values()),
+        " and ".join(name for name, value in budget.items() if value is not None): any(
+            v is not None for v in budget.values()
+        ),
+    }
+    given = [name for name, used in kinds.items() if used]
+    if len(given) > 1 or (bits is not None and max_drop is not None):
+        raise FlowError(f"{' came together with '.join(given)}: each says how much to prune; give one of them")
+    if preset_name is not None:
+        chosen = preset(preset_name)
+        return Pruning(preset_name, chosen.columns_pruned, chosen.sensitive, chosen.method)
+    if any(value is not None for value in rule.values()):
+        return _rule(columns, sensitive, method)
+    return _budget(bits, max_drop, block, means)
+
+
+def _rule(columns: int | None, sensitive: float | None, method: str | None) -> Pruning:
+    usual = preset(DATA_FREE)
+    if method is not None and method not in METHODS:
+        raise FlowError(f"unknown pruning method '{method}'; choose one of {', '.join(METHODS)}")
+    return Pruning(
+        "custom",
+        usual.columns_pruned if columns is None else columns,
+        usual.sensitive if sensitive is None else sensitive,
+        method or "optimal",
+    )
+
+
+def _budget(bits: float | None, max_drop: float | None, block: int | None, means: tuple[str, ...]) -> Pruning:
+    if bits is not None and not 0 < bits <= BBS.weight_bits:
+        raise FlowError(f"a budget is more than 0 and at most 8 bits per weight, but it is {bits:g}; change --bits")
+    if max_drop is not None and not 0 <= max_drop <= 100:
+        raise FlowError(f"the drop allowed must be 0 to 100 points, but it is {max_drop:g}; change --max-drop")
+    if block is not None and block < 1:
+        raise FlowError(f"channels that share one N must be 1 or more, but they are {block}; change --block")
+    unknown = sorted(set(means) - set(REFINEMENTS))
+    if unknown:
+        raise FlowError(f"unknown refinement '{unknown[0]}'; choose of {', '.join(REFINEMENTS)}")
+    if bits is None and max_drop is None:
+        return Pruning("default", bits=DEFAULT_BITS, block=block, means=means)
+    return Pruning("budget", bits=bits, max_drop=max_drop, block=block, means=means)

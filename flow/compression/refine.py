@@ -1,0 +1,184 @@
+"""Refinement without retraining: weights, scales and biases of a pruned layer that its inputs ask for.
+
+Three means, each of which can be left out:
+
+    scales        of twelve per channel, the one whose pruned weights err least at the layer's output
+    compensation  weights are rounded one after another, and what one loses the later ones make up for, as far
+                  as the inputs correlate (GPTQ, Frantar et al. 2023; OBQ); here on the levels of a group's
+                  (r, d), of which the best few are tried to the group's end before one is taken
+    bias          the mean of what is still lost at the output goes into the bias
+
+All of it happens on the grid of the encoding: what comes out is exactly encodable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.compression.calibration import Double, Moments
+from flow.compression.encoding import BBS
+from flow.compression.prune import candidates, prune
+from flow.network.model import ArrayLayer
+
+REFINEMENTS: Final = ("bias", "compensation", "scales")
+SCALES: Final = np.linspace(0.85, 1.8, 12)
+TRIED = 16  # (r, d) of a group that are tried to its end
+ROUGH = 512  # inputs of a dot product that are correlated with each other when scales are compared
+DAMPING = 0.01  # of the mean second moment, added to all: inputs that never vary stay harmless
+CHUNK = 64  # channels worked on at a time
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A layer with other weights, scales and biases, and the error they leave at its output."""
+
+    layer: ArrayLayer
+    error: Double  # [channels], mean square, in the output's real units
+
+
+def refine(
+    layer: ArrayLayer, targets: Double, columns_pruned: NDArray[np.int64], seen: Moments, means: frozenset[str]
+) -> Refined:
+    """The layer pruned by `columns_pruned` [channels], refined by `means` (of REFINEMENTS).
+
+    `targets` float64 [channels, reduction]: the wanted weights in units of the layer's own scales, from the
+    float network where there is one. `seen`: the moments of the layer's inputs.
+    """
+    centred = "bias" in means and layer.op != "MatMul"
+    weights = np.zeros_like(layer.weights)
+    factors = np.ones(layer.channels)
+    error = np.zeros(layer.channels)
+    members = layer.channels // layer.groups
+    for group in range(layer.groups):
+        here = np.arange(group * members, (group + 1) * members)
+        inverse: list[Float] | None = None
+        for n in np.unique(columns_pruned[here]):
+            chosen = here[columns_pruned[here] == n]
+            best, rows, left = _scaled(targets[chosen], int(n), seen, group, centred, "scales" in means)
+            if "compensation" in means:
+                inverse = inverse or [_inverse_factor(part[group]) for part in seen.parts]
+                other = _compensated(targets[chosen] / best[:, None], int(n), inverse)
+                other_left = seen.error(group, other - targets[chosen] / best[:, None], centred) * best**2
+                better = other_left < left
+                rows[better], left[better] = other[better], other_left[better]
+            weights[chosen], factors[chosen], error[chosen] = rows.astype(np.int8), best, left
+    scales = (layer.weight_scales * factors).astype(np.float32)
+    unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
+    bias = _bias(layer, targets, weights, scales, seen, centred)
+    return Refined(replace(layer, weights=weights, weight_scales=scales, bias=bias), error * unit**2)
+
+
+def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, means: frozenset[str]) -> Double:
+    """Mean square error at the output when a channel loses N columns, real units, [channels, N = 0 to 6].
+
+    Of nearest weights: compensation and scales lower all of them, and much alike.
+    """
+    centred = "bias" in means and layer.op != "MatMul"
+    members = layer.channels // layer.groups
+    unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
+    curves = np.zeros((layer.channels, BBS.max_columns_pruned + 1))
+    for n in range(BBS.max_columns_pruned + 1):
+        rows = _nearest(targets, n)
+        for group in range(layer.groups):
+            here = slice(group * members, (group + 1) * members)
+            curves[here, n] = seen.error(group, rows[here] - targets[here], centred)
+    return curves * (unit**2)[:, None]
+
+
+def _nearest(targets: Double, n: int) -> Double:
+    """The best pruning of the rounded targets: the exact optimum, ties balanced."""
+    codes = np.clip(np.rint(targets), BBS.weight_min, BBS.weight_max).astype(np.int8)
+    return prune(codes, np.full(len(codes), n), "optimal")[1].astype(np.float64)
+
+
+def _scaled(
+    targets: Double, n: int, seen: Moments, group: int, centred: bool, search: bool
+) -> tuple[Double, Double, Double]:
+    """Scale factor [channels], pruned weights [channels, reduction] in the scaled units, and their error."""
+    factors = np.ones(len(targets))
+    rows = _nearest(targets, n)
+    estimate = seen.error(group, rows - targets, centred, ROUGH)
+    for factor in SCALES if search else ():
+        wanted = targets / factor
+        tried = _nearest(wanted, n)
+        left = seen.error(group, tried - wanted, centred, ROUGH) * factor**2
+        better = left < estimate
+        rows[better], estimate[better], factors[better] = tried[better], left[better], factor
+    return factors, rows, seen.error(group, rows - targets / factors[:, None], centred) * factors**2
+
+
+def _inverse_factor(second: Float) -> Float:
+    """Upper triangular U with U^T U the inverse of the damped second moments [size, size]."""
+    size = len(second)
+    damped = second.astype(np.float64) + np.eye(size) * max(DAMPING * float(np.trace(second)) / size, 1e-6)
+    return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+
+
+def _compensated(targets: Double, n: int, inverse: list[Float]) -> Double:
+    """Weights on the grid, [channels, reduction], rounded in order with compensation."""
+    rows, begin = np.empty(targets.shape), 0
+    for factor in inverse:
+        end = begin + len(factor)
+        for start in range(0, len(targets), CHUNK):
+            part = targets[start : start + CHUNK, begin:end].astype(np.float32)
+            rows[start : start + CHUNK, begin:end] = _in_order(part, n, factor)
+        begin = end
+    return rows
+
+
+def _in_order(wanted: Float, n: int, factor: Float) -> Float:
+    """`wanted` [channels, size] is used up: later weights take over what earlier ones lose."""
+    grid = candidates(n)
+    step = np.exp2(n - grid.r).astype(np.float32)
+    levels = np.stack([step, grid.d, grid.lowest, grid.highest]).astype(np.float32)
+    rows = np.empty_like(wanted)
+    channels = np.arange(len(wanted))
+    for begin in range(0, wanted.shape[1], BBS.group_size):
+        end = min(begin + BBS.group_size, wanted.shape[1])
+        within = factor[begin:end, begin:end]
+        cost = (1 / np.diag(within)).astype(np.float32)
+        tried = levels[:, _promising(wanted[:, begin:end], levels, cost)]  # [4, channels, tried]
+        left = np.repeat(wanted[:, None, begin:end], tried.shape[2], axis=1)
+        values, losses = np.empty_like(left), np.empty_like(left)
+        for i in range(end - begin):
+            values[:, :, i] = _round(left[:, :, i], tried)
+            losses[:, :, i] = (left[:, :, i] - values[:, :, i]) * cost[i]
+            left[:, :, i + 1 :] -= losses[:, :, i, None] * within[i, i + 1 :]
+        best = (losses**2).sum(axis=2).argmin(axis=1)
+        rows[:, begin:end] = values[channels, best]
+        wanted[:, end:] -= losses[channels, best] @ factor[begin:end, end:]
+    return rows
+
+
+def _round(values: Float, levels: Float) -> Float:
+    step, constant, lowest, highest = levels
+    rounded: Float = np.clip(np.floor((values - constant) / step + np.float32(0.5)), lowest, highest) * step + constant
+    return rounded
+
+
+def _promising(wanted: Float, levels: Float, cost: Float) -> NDArray[np.int64]:
+    """The TRIED candidates that lose least without compensation, int [channels, tried]."""
+    count = levels.shape[1]
+    if count <= TRIED:
+        return np.broadcast_to(np.arange(count), (len(wanted), count))
+    spread = wanted[:, None, :]
+    error = ((_round(spread, levels[:, None, :, None]) - spread) * cost) ** 2
+    return np.argpartition(error.sum(axis=2), TRIED, axis=1)[:, :TRIED]
+
+
+def _bias(
+    layer: ArrayLayer, targets: Double, weights: NDArray[np.int8], scales: Float, seen: Moments, corrected: bool
+) -> NDArray[np.int32]:
+    """The bias in units of the new scales, with the mean of what the weights lost if it is to be corrected."""
+    old, new = layer.weight_scales.astype(np.float64), scales.astype(np.float64)
+    lost = targets * old[:, None] - weights * new[:, None]
+    mean = np.repeat(seen.mean, layer.channels // layer.groups, axis=0)
+    shift = (lost * mean).sum(axis=1) if corrected else np.zeros(layer.channels)
+    codes = np.rint((layer.bias * old + shift) / new)
+    return np.clip(codes, -(2**31), 2**31 - 1).astype(np.int32)

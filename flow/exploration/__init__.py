@@ -1,0 +1,12 @@
+"""Design-space exploration.
+
+space.py     the design space: array, weight buffer and pruning, and the designs that are always tried
+evaluate.py  measures one design: answers, bits, cycles, area and memory traffic
+study.py     the Optuna study: where it is kept, and the search that goes on with it
+explore.py   design-space exploration: the Pareto front of accuracy, cycles, area and memory traffic, by NSGA-II
+"""
+
+from flow.exploration.explore import RESULT, explore
+from flow.exploration.study import Found
+
+__all__ = ["RESULT", "Found", "explore"]

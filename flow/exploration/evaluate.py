@@ -1,0 +1,97 @@
+"""Measures one design: answers, bits, cycles, area and memory traffic."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.api.inputs import Imported
+from flow.compression import tune
+from flow.compression.allocate import average_bits
+from flow.compression.choice import Pruning
+from flow.compression.compress import Compressed, encode
+from flow.compression.prune import METHODS
+from flow.compression.refine import REFINEMENTS
+from flow.exploration.space import BUDGET, Design
+from flow.files import cache_folder
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit
+from flow.hardware.synthesis import Estimate, estimate
+from flow.judgement.accuracy import top1
+from flow.network.answers import answers, divergence
+from flow.network.samples import Samples
+from flow.onnxtools import runtime
+from flow.scheduling.blocks import layout
+from flow.scheduling.cycles import layer_cycles, memory_traffic
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a design gives. Cycles and bytes of traffic are one sample's; `accuracy` is None without labels."""
+
+    accuracy: float | None
+    divergence: float
+    bits_per_weight: float
+    cycles: int
+    transistors: int
+    traffic: int
+
+    @property
+    def values(self) -> tuple[float, float, float, float]:
+        """The objectives: top-1 to be large or divergence to be small, and three to be small."""
+        answers = self.divergence if self.accuracy is None else self.accuracy
+        return answers, self.cycles, self.transistors, self.traffic
+
+
+class Evaluator:
+    """Measures designs of one network; what designs have in common is computed once."""
+
+    def __init__(self, taken: Imported, given: Samples) -> None:
+        self._taken, self._given = taken, given
+        self._known = self._survey = None
+        if taken.calibration is not None:
+            self._known = tune.data(taken.network, taken.source, taken.prepared, taken.calibration)
+            self._survey = tune.survey(taken.network, self._known, frozenset(REFINEMENTS), lambda: None)
+        self._wanted = answers(taken.source, given.feeds, given.labels is not None)
+        self._compressed: dict[tuple[Pruning, int], tuple[Compressed, float | None, float]] = {}
+        self._areas: dict[ArrayConfig, Estimate] = {}
+
+    @property
+    def scored(self) -> bool:
+        """Whether the answers are judged by top-1, not by their divergence."""
+        labels, model = self._given.labels, self._taken.network.model
+        return labels is not None and top1(runtime.predict(model, self._given.feeds), labels) is not None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The ways to prune there are: a budget needs calibration samples."""
+        return (*METHODS, BUDGET) if self._known is not None else tuple(METHODS)
+
+    def measure(self, design: Design) -> Measured:
+        """FlowError when the design cannot be built."""
+        config = design.config
+        made, accuracy, apart = self._answers(design.chosen, design.columns)
+        layers = layout(made.network.layers, made.allocation, config)
+        traffic = sum(sum(memory_traffic(scheduled, config).values()) for scheduled in layers)
+        cycles = sum(layer_cycles(scheduled, config) for scheduled in layers)
+        bits = average_bits(made.network.layers, made.allocation)
+        return Measured(accuracy, apart, bits, cycles, self._area(config).transistors, traffic)
+
+    def _answers(self, chosen: Pruning, columns: int) -> tuple[Compressed, float | None, float]:
+        """The pruned network, its top-1 and its divergence from the user's network."""
+        key = (chosen, columns)
+        if key not in self._compressed:
+            made = encode(self._taken.network, chosen, columns, known=self._known, found=self._survey)
+            labels, model, feeds = self._given.labels, made.network.model, self._given.feeds
+            accuracy = None if labels is None else top1(runtime.predict(model, feeds), labels)
+            got = answers(model, feeds, labels is not None)
+            self._compressed[key] = made, accuracy, divergence(self._wanted, got)
+        return self._compressed[key]
+
+    def _area(self, config: ArrayConfig) -> Estimate:
+        if config not in self._areas:
+            with tempfile.TemporaryDirectory() as folder:
+                files = emit(config, Path(folder)).files
+                self._areas[config] = estimate(files, config.name, cache_folder(None))
+        return self._areas[config]

@@ -1,0 +1,121 @@
+"""Design-space exploration: the Pareto front of accuracy, cycles, area and memory traffic, by NSGA-II."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from markupsafe import Markup
+
+from flow.api.inputs import evaluation, import_network
+from flow.errors import FlowError, first_line
+from flow.exploration.evaluate import Evaluator
+from flow.exploration.study import Found, open_storage, search, storage_errors, without_password
+from flow.files import fingerprint, write_json
+from flow.frontend import load
+from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, yosys
+from flow.network.samples import Samples
+from flow.output.report.page import page
+from flow.progress import Stages, silent
+
+DATABASE, RESULT = "explore.db", "explore.json"
+
+
+def explore(
+    model: str | Path,
+    output: str | Path,
+    *,
+    calibration: str | Path | None = None,
+    evaluate: str | Path | None = None,
+    trials: int = 100,
+    storage: str | None = None,
+    study: str | None = None,
+    stage: Stages = silent,
+) -> list[Found]:
+    """Searches array, weight buffer and pruning for the Pareto front of answers, cycles, area and memory traffic.
+
+    The study `study` (the network's name) of `storage` (an Optuna URL; explore.db in the folder `output`) is gone on
+    with until it has `trials` designs; other processes that name the same storage work on the same study. The front
+    is written to `output` as explore.html and explore.json. FlowError as `compile`, and when Optuna or Yosys is
+    missing or the storage cannot be opened.
+    """
+    model, output = Path(model), Path(output)
+    if trials < 1:
+        raise FlowError(f"an exploration tries one design or more, but they are {trials}; change --trials")
+    _check_output(output)
+    yosys()
+    notes: list[str] = []
+    with stage("import and quantize"):
+        source = load.load(model)
+        taken = import_network(source, model, calibration, notes)
+        given = evaluation(taken.network, model, evaluate, None, notes)
+    name, url = study or model.stem, storage or f"sqlite:///{output.resolve() / DATABASE}"
+    if storage is None:
+        output.mkdir(exist_ok=True)
+    kept = open_storage(url)
+    with stage("survey the layers"):
+        bench = Evaluator(taken, given)
+    request = {
+        "model": load.digest(source),
+        "samples": [_digest(each) for each in (taken.calibration, given)],
+        "bbs-flow": fingerprint(),
+    }
+    with stage("try designs", trials) as advance:
+        try:
+            found = search(bench, kept, name, request, trials, advance)
+        except storage_errors() as error:
+            raise FlowError(
+                f"the storage '{without_password(url)}' was lost ({first_line(error)}); "
+                "when it is there again, the same command goes on"
+            ) from None
+    _write(output, model.stem, name, url, given, found)
+    return found
+
+
+def _check_output(folder: Path) -> None:
+    """FlowError, before any work, when the folder cannot hold the results, or holds something else. It is not made."""
+    if folder.exists() and not folder.is_dir():
+        raise FlowError(f"the output must be a folder, but '{folder}' is a file; choose another name")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / n).is_file() for n in (DATABASE, RESULT)):
+        raise FlowError(f"the output folder '{folder}' is in use and holds no exploration; choose another")
+    there = folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if not there:
+            folder.rmdir()
+    except OSError as error:
+        raise FlowError(f"the output folder '{folder}' cannot be written: {error.strerror}; choose another") from None
+
+
+def _digest(given: Samples | None) -> str | None:
+    if given is None:
+        return None
+    arrays = given.feeds | ({} if given.labels is None else {"y": given.labels})
+    whole = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        whole.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    return whole.hexdigest()
+
+
+def _write(folder: Path, model: str, study: str, url: str, given: Samples, found: Sequence[Found]) -> None:
+    """explore.json and explore.html, the front first."""
+    from flow.output.report.figures import front  # Matplotlib takes long to import
+    from flow.output.report.style import draw
+
+    ordered = sorted(found, key=lambda each: (not each.best, each.measured.cycles, each.number))
+    folder.mkdir(parents=True, exist_ok=True)
+    designs = [{"number": e.number, "best": e.best, "compile": e.design.options, **asdict(e.measured)} for e in ordered]
+    about = {
+        "study": study, "storage": without_password(url), "samples": given.count, "source": given.source,
+        "flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL,
+    }  # fmt: skip
+    write_json(folder / RESULT, {"model": model, **about, "designs": designs})
+    picture = draw("front", lambda figure: front(figure, designs), 6.5)
+    text = page(
+        Path(__file__).with_name("explore.html.j2"), model=model, about=about, designs=designs, picture=Markup(picture)
+    )
+    (folder / "explore.html").write_text(text)

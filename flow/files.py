@@ -1,0 +1,57 @@
+"""Files: the cache folder, digests, JSON and ONNX files written whole, names of layer folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import onnx
+
+
+def write_model(path: Path, model: onnx.ModelProto) -> None:
+    """Write an ONNX file; killed half way, it leaves the file as it was."""
+    content = model.SerializeToString(deterministic=True)
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}-", dir=path.parent, delete=False) as file:
+        try:
+            file.write(content)
+            file.close()
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(cache: Path | None) -> Path:
+    """The folder for compiled models: `cache`, else $BBS_CACHE, else ~/.cache/bbs-flow."""
+    return cache or Path(os.environ.get("BBS_CACHE") or Path.home() / ".cache" / "bbs-flow")
+
+
+def layer_folder(layer: str, number: int) -> str:
+    """A layer's folder in vectors/: its number, and of its name what every file system and make takes."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in layer)
+    return f"{number:03d}_{plain[:60]}"
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """A digest of this package's sources."""
+    whole = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*")):
+        if path.suffix in (".py", ".cpp", ".j2"):
+            whole.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()

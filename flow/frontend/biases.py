@@ -1,0 +1,110 @@
+"""Biases of a quantized network: int32 at the scale input x weight, as the accelerator adds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from flow.errors import FlowError
+from flow.frontend.canonical import canonical
+from flow.frontend.layers import BIAS_SCALE_TOLERANCE
+from flow.onnxtools.graph import Graph
+
+
+def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """Biases of INT8 layers, float or of another scale, as int32 in units of input scale x weight scale.
+
+    Returns the model in the importer's canonical form and a note for every bias that was changed.
+    """
+    copy = canonical(model)
+    graph = Graph.of(copy)
+    dequantizers = {node.output[0]: node for node in copy.graph.node if node.op_type == "DequantizeLinear"}
+    nodes: list[onnx.NodeProto] = []
+    notes: list[str] = []
+    for node in copy.graph.node:
+        scales = _bias_scales(node, dequantizers, graph)
+        bias = None if scales is None else _real_bias(node, scales, dequantizers, graph)
+        if scales is not None and bias is not None:
+            nodes.append(_quantize_bias(copy, node, bias, scales))
+            notes.append(f"The bias of {node.op_type} '{node.name}' was quantized to int32.")
+        nodes.append(node)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return canonical(copy), notes
+
+
+def _bias_scales(
+    node: onnx.NodeProto, dequantizers: Mapping[str, onnx.NodeProto], graph: Graph
+) -> NDArray[np.float32] | None:
+    """s_x * s_w, float32 [1 or channels], of an INT8 layer with a bias; None for every other node."""
+    if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or not node.input[2]:
+        return None
+    data, weight = dequantizers.get(node.input[0]), dequantizers.get(node.input[1])
+    if data is None or weight is None:
+        return None
+    factors = [graph.constant(dequantize.input[1]) for dequantize in (data, weight)]
+    if factors[0] is None or factors[1] is None or factors[0].size != 1:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        product = (factors[0].reshape(-1) * factors[1].reshape(-1)).astype(np.float32)
+    return product if product.size and bool((product > 0).all()) else None
+
+
+def _real_bias(
+    node: onnx.NodeProto,
+    scales: NDArray[np.float32],
+    dequantizers: Mapping[str, onnx.NodeProto],
+    graph: Graph,
+) -> NDArray[np.float32] | None:
+    """The bias in real numbers when it must be quantized (again); None when it is right or not constant."""
+    name = node.input[2]
+    if (real := graph.constant(name)) is not None:
+        return real.reshape(-1)
+    source = dequantizers.get(name)
+    if source is None:
+        return None
+    codes, scale = graph.constant(source.input[0]), graph.constant(source.input[1])
+    zero = graph.constant(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
+    if codes is None or scale is None or zero is None:
+        return None
+    codes, scale = codes.reshape(-1), scale.reshape(-1)
+    if scale.size not in (1, codes.size) or zero.size not in (1, codes.size):
+        return None
+    alike = scale.size == scales.size or 1 in (scale.size, scales.size)
+    if codes.dtype == np.int32 and alike and np.allclose(scale, scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):  # `_quantize_bias` refuses what comes of it
+        whole: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
+    return whole
+
+
+def _quantize_bias(
+    model: onnx.ModelProto, node: onnx.NodeProto, bias: NDArray[np.float32], scales: NDArray[np.float32]
+) -> onnx.NodeProto:
+    """Gives `node` an int32 bias; returns the DequantizeLinear for it. FlowError if it overflows, or does not fit."""
+    size = max(bias.size, scales.size)
+    if bias.size != scales.size and 1 not in (bias.size, scales.size):
+        raise FlowError(
+            f"a bias must have one value for each channel, but that of '{node.name}' has {bias.size} for "
+            f"{scales.size} weight scales; export the network again"
+        )
+    codes = np.broadcast_to(np.rint(bias.astype(np.float64) / scales), (size,))
+    bad = np.flatnonzero(~((codes >= -(2**31)) & (codes < 2**31)))  # NaN, too
+    if bad.size:
+        raise FlowError(
+            f"biases must fit 32 bits in units of s_x*s_w, but channel {int(bad[0])} of '{node.name}' needs "
+            f"{codes[bad[0]]:.0f}; use a larger weight scale"
+        )
+    stem = f"{node.name}_bias_int32"
+    model.graph.initializer.append(numpy_helper.from_array(codes.astype(np.int32), stem))
+    factor = scales if scales.size == size and size > 1 else np.float32(scales[0])
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(factor, np.float32), f"{stem}_scale"))
+    node.input[2] = f"{stem}_dequantized"
+    dequantize = helper.make_node("DequantizeLinear", [stem, f"{stem}_scale"], [node.input[2]], f"{stem}_dequantize")
+    if np.ndim(factor):
+        dequantize.attribute.append(helper.make_attribute("axis", 0))
+    return dequantize

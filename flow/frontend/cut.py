@@ -1,0 +1,152 @@
+"""An INT8 (QDQ) model partitioned into array layers and host segments: the `Network`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import onnx
+from onnx import helper
+
+from flow.errors import FlowError
+from flow.frontend.canonical import canonical
+from flow.frontend.layers import OnHost, array_layer
+from flow.frontend.operators import ARRAY_OPERATORS
+from flow.network.model import ArrayLayer, HostSegment, Network
+from flow.onnxtools.edit import model_like
+from flow.onnxtools.graph import Graph, graph_inputs, is_dequantize, is_standard, node_name, reads, size
+from flow.onnxtools.shapes import Types, infer
+
+
+def partition(model: onnx.ModelProto, name: str) -> Network:
+    """Cut an INT8 QDQ model into array layers and host segments, in the order they run.
+
+    Conv, Gemm and MatMul with 8-bit input and constant 8-bit symmetric weights go to the array, together with
+    the ReLU or Clip and the QuantizeLinear that follow alone; everything else goes to the host, and a note
+    says why for each Conv, Gemm and MatMul among it. `Network.model` is the model in `canonical` form.
+    """
+    whole = canonical(model)
+    graph = Graph.of(whole)
+    wanted = []
+    for node in whole.graph.node:
+        if node.op_type in ARRAY_OPERATORS:
+            before = graph.producer(node.input[0])
+            wanted.append(node.output[0])
+            wanted += [before.input[0]] if before is not None and is_dequantize(before) else []
+    types = infer(whole, wanted)
+    layers: list[ArrayLayer] = []
+    covered: set[str] = set()
+    notes: list[str] = []
+    for node in whole.graph.node:
+        if node.op_type in ARRAY_OPERATORS and is_standard(node):
+            try:
+                layer, nodes = array_layer(graph, types, node)
+            except OnHost as reason:
+                notes.append(f"{node.op_type} '{node_name(node)}' stays on the host: {reason}.")
+                continue
+            layers.append(layer)
+            covered.update(output for taken in nodes for output in taken.output)
+    host_nodes = _host_nodes(whole, layers, covered)
+    named = dict.fromkeys(name for node in host_nodes for name in (*reads(node), *node.output) if name)
+    if unknown := [name for name in named if name not in types.declared and name not in graph.constants]:
+        with contextlib.suppress(FlowError):  # a run on zeros may fail; sequences have no type here anyway
+            types = infer(whole, [*wanted, *unknown])  # behind operators of other domains
+    steps = tuple(_schedule(graph, types, layers, host_nodes))
+    return Network(
+        name=name,
+        model=whole,
+        steps=steps,
+        inputs=tuple(value.name for value in graph_inputs(whole)),
+        outputs=tuple(value.name for value in whole.graph.output),
+        notes=tuple(notes),
+    )
+
+
+def _host_nodes(model: onnx.ModelProto, layers: list[ArrayLayer], covered: set[str]) -> list[onnx.NodeProto]:
+    """Nodes the host must run, in order: needed by an output or a layer, and not taken over by a layer."""
+    needed = {value.name for value in model.graph.output} | {layer.input for layer in layers}
+    nodes = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output) and not covered.intersection(node.output):
+            needed.update(reads(node))
+            nodes.append(node)
+    return nodes[::-1]
+
+
+def _schedule(
+    graph: Graph, types: Types, layers: list[ArrayLayer], nodes: list[onnx.NodeProto]
+) -> Iterator[ArrayLayer | HostSegment]:
+    """Greedy: all host nodes that are ready as one segment, then all layers that are ready, and again.
+
+    A DequantizeLinear belongs to whichever segment reads it, so that tensors between steps stay 8 bits wide.
+    """
+    lazy = {node.output[0]: node for node in nodes if _is_lazy(graph, node)}
+    ready = {value.name for value in graph_inputs(graph.model)} | set(graph.constants)
+    eager = [node for node in nodes if node.output[0] not in lazy]
+    waiting = list(layers)
+    count = 0
+    while eager or waiting:
+        segment, rest = [], []
+        for node in eager:
+            if all(lazy[name].input[0] in ready if name in lazy else name in ready for name in reads(node)):
+                segment.append(node)
+                ready.update(node.output)
+            else:
+                rest.append(node)
+        later = {lazy[name].input[0] if name in lazy else name for node in rest for name in reads(node)}
+        later |= {layer.input for layer in waiting} | graph.outputs
+        runnable = [layer for layer in waiting if layer.input in ready]
+        assert segment or runnable, "the graph has a cycle"
+        if segment:
+            yield _segment(graph, types, f"host_{count}", segment, lazy, later)
+            count += 1
+        yield from runnable
+        ready.update(layer.output for layer in runnable)
+        eager = rest
+        waiting = [layer for layer in waiting if layer.output not in ready]
+
+
+def _is_lazy(graph: Graph, node: onnx.NodeProto) -> bool:
+    return is_dequantize(node) and node.output[0] not in graph.outputs and size(graph, node.input[1]) > 0
+
+
+def _segment(
+    graph: Graph,
+    types: Types,
+    name: str,
+    nodes: list[onnx.NodeProto],
+    lazy: Mapping[str, onnx.NodeProto],
+    later: set[str],
+) -> HostSegment:
+    body: list[onnx.NodeProto] = []
+    made: set[str] = set()
+    for node in nodes:
+        for tensor in reads(node):
+            if tensor in lazy and tensor not in made:
+                body.append(lazy[tensor])
+                made.add(tensor)
+        body.append(node)
+        made.update(node.output)
+    needed = dict.fromkeys(tensor for node in body for tensor in reads(node))
+    inputs = [tensor for tensor in needed if tensor not in made and tensor not in graph.constants]
+    outputs = [tensor for node in body for tensor in node.output if tensor in later]
+    extracted = helper.make_graph(
+        body,
+        name,
+        [_declared(types, tensor) for tensor in inputs],
+        [_declared(types, tensor) for tensor in outputs],
+        [graph.constants[tensor] for tensor in needed if tensor in graph.constants],
+    )
+    return HostSegment(
+        name=name,
+        model=model_like(graph.model, extracted),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        operators=tuple(node.op_type for node in body),
+    )
+
+
+def _declared(types: Types, tensor: str) -> onnx.ValueInfoProto:
+    if tensor in types.declared:
+        return types.declared[tensor]
+    raise FlowError(f"the type of tensor '{tensor}' cannot be inferred; add it to the model's value_info")

@@ -1,0 +1,139 @@
+"""Where every node of a network would run, and why, with shapes and multiply-accumulates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+
+import onnx
+
+from flow.frontend.operators import ARRAY_OPERATORS
+from flow.network.model import ArrayLayer, Network
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name, size
+from flow.onnxtools.shapes import Types, infer
+
+QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
+RECURRENT = ("LSTM", "GRU", "RNN")
+COUNTED = (*ARRAY_OPERATORS, "ConvTranspose", *RECURRENT)
+UNCOUNTED = ("Attention", "Einsum", "If", "Loop", "MultiHeadAttention", "Scan")  # these multiply, too
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where one node runs. `shape` is one sample's output shape; `macs` and `parameters` are of one sample.
+
+    `target`: "array"; "post-processing", taken over by the array layer before it; "host", ONNX Runtime; "refused"; or
+    "open" in a network with refused nodes. MACs are counted for Conv, ConvTranspose, Gemm, MatMul and recurrent
+    operators.
+    """
+
+    name: str
+    op: str
+    target: str
+    reason: str
+    shape: tuple[int, ...] | None
+    macs: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All nodes in the order of the file; how many nodes import folds into others, by operator."""
+
+    nodes: tuple[Node, ...]
+    folded: dict[str, int]
+
+    @property
+    def refused(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes if node.target == "refused")
+
+    @property
+    def macs(self) -> int:
+        return sum(node.macs for node in self.nodes)
+
+    @property
+    def uncounted(self) -> dict[str, int]:
+        """How many nodes multiply without being counted, by operator."""
+        return dict(sorted(Counter(node.op for node in self.nodes if node.op in UNCOUNTED).items()))
+
+    @property
+    def array_share(self) -> float:
+        """Share of the MACs that the array takes, of those that are counted, 0 to 1."""
+        return sum(node.macs for node in self.nodes if node.target == "array") / max(self.macs, 1)
+
+
+def refusal(source: onnx.ModelProto, reasons: dict[str, str]) -> Inspection:
+    """A network that cannot be imported: which nodes are why."""
+    names = [(node_name(node), node.op_type) for node in source.graph.node]
+    refused = "the network is refused for other nodes"
+    return Inspection(
+        tuple(
+            Node(name, op, "refused" if name in reasons else "open", reasons.get(name, refused), None, 0, 0)
+            for name, op in names
+        ),
+        {},
+    )
+
+
+def inspection(source: onnx.ModelProto, network: Network) -> Inspection:
+    """Where the nodes of `source`, imported as `network`, run; nodes that only quantize are left out."""
+    stays = {}
+    for note in network.notes:
+        head, _, reason = note.partition(" stays on the host: ")
+        stays[head] = reason.rstrip(".")
+    layers = {layer.name: layer for layer in network.layers}
+    segments = [step.model.graph.node for step in network.steps if not isinstance(step, ArrayLayer)]
+    on_host = {node.output[0] for nodes in segments for node in nodes}
+    graph = Graph.of(network.model)
+    counted = [node for node in network.model.graph.node if node.op_type in COUNTED]
+    types = infer(network.model, [name for node in counted for name in (node.input[0], node.output[0])])
+    nodes = []
+    for node in network.model.graph.node:
+        if node.op_type in QUANTIZATION:
+            continue
+        if layer := layers.get(node.name):
+            takes = "int32 sums" if layer.output_quantization is None else "8-bit in and out"
+            parameters = layer.weights.size
+            nodes.append(Node(node.name, node.op_type, "array", takes, layer.output_shape, layer.macs, parameters))
+        elif node.output[0] in on_host:
+            reason = stays.get(f"{node.op_type} '{node.name}'", "no Conv, Gemm or MatMul")
+            shape, macs = _shape(types, node.output[0]), _macs(graph, types, node)
+            nodes.append(Node(node.name, node.op_type, "host", reason, shape, macs, _parameters(graph, node)))
+        else:
+            before = graph.producer(node.input[0])
+            reason = f"the clamp of '{before.name}'" if before is not None else "the clamp of a layer"
+            nodes.append(Node(node.name, node.op_type, "post-processing", reason, _shape(types, node.output[0]), 0, 0))
+    given = Counter(node.op_type for node in source.graph.node if node.op_type not in QUANTIZATION)
+    return Inspection(tuple(nodes), dict(sorted((given - Counter(node.op for node in nodes)).items())))
+
+
+def _shape(types: Types, name: str) -> tuple[int, ...] | None:
+    shape = types.shapes.get(name)
+    return shape[1:] if shape and shape[0] == 1 else shape
+
+
+def _parameters(graph: Graph, node: onnx.NodeProto) -> int:
+    """Numbers in the constants a node reads, as they are or through a DequantizeLinear; biases left out."""
+    names = [node_input(node, index) for index in ((1, 2) if node.op_type in RECURRENT else (1,))]
+    makers = [graph.producer(name) for name in names]
+    pairs = zip(makers, names, strict=True)
+    stored = [made.input[0] if made is not None and made.op_type in QUANTIZATION else name for made, name in pairs]
+    return sum(size(graph, name) for name in stored) if node.op_type in COUNTED else 0
+
+
+def _macs(graph: Graph, types: Types, node: onnx.NodeProto) -> int:
+    """Multiply-accumulates of one sample that stay on the host; 0 where a shape is not known."""
+    given, made = types.shapes.get(node_input(node, 0)), types.shapes.get(node.output[0])
+    if node.op_type not in COUNTED or not given or not made:
+        return 0
+    if node.op_type in RECURRENT:  # [steps, batch, input], or [batch, steps, input]
+        return given[0] * given[1] * _parameters(graph, node)
+    if node.op_type == "MatMul":
+        return prod(made) * given[-1]
+    if node.op_type == "Gemm":
+        return prod(made) * given[0 if attribute(node, "transA", 0) else -1]
+    weights = _parameters(graph, node)
+    if node.op_type == "ConvTranspose":  # every input meets the whole kernel of every output channel of its group
+        return prod(given) // given[1] * weights
+    return prod(made) // made[1] * weights

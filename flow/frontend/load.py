@@ -1,0 +1,129 @@
+"""ONNX files: read with their external data, and told apart by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from flow.errors import FlowError
+from flow.frontend.checks import check
+from flow.onnxtools import external
+from flow.onnxtools.graph import graph_inputs, names, reads, tensors
+
+LARGE_NETWORK = 2**27  # bytes: the matrices of networks with more stay in their files
+LARGE_WEIGHT = 2**20
+
+
+def load(path: str | Path) -> onnx.ModelProto:
+    """Read an ONNX file, with its external data, and check that the flow and ONNX Runtime can run it.
+
+    FlowError: no such file, not ONNX, external data missing, invalid, too old, operators ONNX Runtime
+    does not have, inputs that are not tensors, or sizes other than the batch (axis 0) left open.
+    """
+    model = read(path)
+    check(model, str(path))
+    return model
+
+
+def read(path: str | Path) -> onnx.ModelProto:
+    """Read an ONNX file with its external data; FlowError when that fails. What it holds is not checked."""
+    file = Path(path)
+    if not file.is_file():
+        found = "is a folder" if file.is_dir() else "does not exist"
+        raise FlowError(f"the network must be an ONNX file, but '{file}' {found}; check the path")
+    try:
+        if file.stat().st_size > LARGE_NETWORK:
+            model = external.read(file, LARGE_WEIGHT)
+        else:
+            model = onnx.load(str(file), format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError):
+        raise FlowError(
+            f"'{file}' is not an ONNX file or is truncated ({file.stat().st_size} bytes); export it again"
+        ) from None
+    if bad := next((name for name in names(model.graph) if not isinstance(name, str)), None):
+        raise FlowError(f"names must be UTF-8, but {bad!r} in '{file}' is not; export it again")
+    outside = [(tensor, _located(tensor, file)) for tensor in tensors(model.graph) if external.is_external(tensor)]
+    stay = _stay_outside(model, {tensor.name: length for tensor, (_, _, length) in outside})
+    for tensor, where in outside:
+        _read_external(tensor, *where, tensor.name in stay)
+    _drop_initializers_from_inputs(model)
+    return model
+
+
+def _drop_initializers_from_inputs(model: onnx.ModelProto) -> None:
+    """Up to IR version 3 every constant had to be an input as well, and shape inference wants it there.
+
+    ONNX Runtime folds nothing that an input might change, neither then nor later.
+    """
+    inputs = graph_inputs(model)
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)
+
+
+def _stay_outside(model: onnx.ModelProto, lengths: Mapping[str, int]) -> set[str]:
+    """Constants that stay in their files: in a large network, matrices that only products and look-ups read."""
+    if sum(lengths.values()) <= LARGE_NETWORK:
+        return set()
+    places = {"MatMul": 1, "Gemm": 1, "Gather": 0}
+    used = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        own = places.get(node.op_type, -1)
+        used.update(name for index, name in enumerate(node.input) if index != own)
+        used.update(name for name in reads(node) if name not in node.input)
+    matrices = {t.name for t in model.graph.initializer if len(t.dims) == 2 and t.data_type == TensorProto.FLOAT}
+    return {name for name in matrices if name not in used and lengths.get(name, 0) > LARGE_WEIGHT}
+
+
+def _located(tensor: onnx.TensorProto, file: Path) -> tuple[Path, int, int]:
+    """File, offset and length of an external constant; only files in the network's folder are read."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location, trouble = entries.get("location", ""), ""
+    try:
+        path = (file.parent / location).resolve()
+        offset = int(entries.get("offset", 0))
+        size = path.stat().st_size
+        length = int(entries.get("length", size - offset))
+        if not any(path.is_relative_to(root) for root in (file.parent.resolve(), file.resolve().parent)):
+            trouble = "is outside the network's folder"
+        elif not path.is_file():
+            trouble = "is no file"
+        elif not (offset >= 0 and length >= 0 and offset + length <= size):
+            trouble = f"has {size:,} bytes, fewer than the {length:,} from {offset:,} on that are wanted"
+    except (OSError, ValueError) as error:
+        trouble = f"cannot be read ({error.strerror if isinstance(error, OSError) else error})"
+    if trouble:
+        raise FlowError(f"the external data '{location}' of tensor '{tensor.name}' of '{file}' {trouble}; "
+                        "put it next to the network's file")  # fmt: skip
+    return path, offset, length
+
+
+def _read_external(tensor: onnx.TensorProto, path: Path, offset: int, length: int, stays: bool) -> None:
+    """Put the values of a constant that is stored beside the model into the model, or note where they are."""
+    wanted = math.prod(tensor.dims) * 4
+    if stays and length == wanted:
+        external.make_external(tensor, path, offset, length)
+        return
+    with path.open("rb") as data:
+        data.seek(offset)
+        tensor.raw_data = data.read(length)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def digest(model: onnx.ModelProto) -> str:
+    """The sha256 of a model and of what it keeps in files."""
+    copy, whole = onnx.ModelProto(), hashlib.sha256()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if external.is_external(tensor):
+            whole.update(external.values(tensor).data)
+            del tensor.external_data[:]
+    whole.update(copy.SerializeToString(deterministic=True))
+    return whole.hexdigest()

@@ -1,0 +1,15 @@
+"""Which operators the array computes, which only move codes, and which are refused."""
+
+from __future__ import annotations
+
+ARRAY_OPERATORS = ("Conv", "Gemm", "MatMul")
+# Operators that only move or select 8-bit codes, so that they may come before DequantizeLinear as well.
+LAYOUT_OPERATORS = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
+
+# What the host does between two array layers with 8-bit tensors.
+BETWEEN_LAYERS = (
+    "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Flatten", "GlobalAveragePool", "Identity", "MaxPool",
+    "Pad", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Upsample",
+)  # fmt: skip

@@ -1,0 +1,75 @@
+"""Any network in, INT8 network in QDQ form out, with notes on what was changed.
+
+A float network is quantized by ONNX Runtime (static, per-channel symmetric weights, per-tensor activations)
+from the user's calibration samples. A network that is INT8 already is only brought to the form `cut` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow.errors import FlowError
+from flow.frontend import checks
+from flow.frontend.biases import quantize_biases
+from flow.frontend.operators import ARRAY_OPERATORS
+from flow.frontend.ort_quantizer import quantize_static
+from flow.frontend.prepare import prepare
+from flow.network.samples import check_samples
+from flow.onnxtools import external
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The INT8 (QDQ) network; the float one it was made from, BatchNorm folded; notes, one sentence each."""
+
+    model: onnx.ModelProto
+    prepared: onnx.ModelProto | None
+    notes: list[str]
+
+
+def quantize(
+    model: onnx.ModelProto,
+    calibration: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None,
+    unsigned: bool = False,
+) -> Quantized:
+    """The INT8 (QDQ) network, with notes on what was changed.
+
+    `calibration` is [samples, ...] for the only input, or arrays by input name; it is needed for float
+    networks only. `unsigned` asks for uint8 activations. FlowError when the samples do not fit or ONNX
+    Runtime cannot quantize the network.
+    """
+    if checks.is_quantized(model):
+        quantized, notes = quantize_biases(model)
+        return Quantized(quantized, None, notes)
+    if calibration is None:
+        raise FlowError(
+            f"network '{model.graph.name}' is float and needs calibration samples, but there are none; "
+            "pass --calibration FILE.npz"
+        )
+    feeds = check_samples(model, calibration, "calibration")
+    prepared = prepare(model)
+    _check_weights(prepared)
+    quantized, notes = quantize_biases(quantize_static(prepared, feeds, unsigned))
+    count = len(next(iter(feeds.values())))
+    kind = "uint8" if unsigned else "int8"
+    notes = [f"Quantized by ONNX Runtime from {count} samples, activations {kind}.", *notes]
+    return Quantized(quantized, prepared, notes)
+
+
+def _check_weights(model: onnx.ModelProto) -> None:
+    """FlowError for weights that are NaN or infinite."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ARRAY_OPERATORS:
+            continue
+        for name in node.input[1:]:
+            if name in constants and not np.isfinite(external.values(constants[name])).all():
+                raise FlowError(
+                    f"weights must be finite, but '{name}' of '{node.name}' holds NaN or infinity; train again"
+                )

@@ -1,0 +1,134 @@
+"""Layers put back into a QDQ model, and parts of it taken out as models of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from flow.errors import FlowError
+from flow.frontend.layers import BIAS_SCALE_TOLERANCE, from_rows, layer_bias, output_axis, to_rows
+from flow.network.model import ArrayLayer, Quantization
+from flow.onnxtools.edit import between, set_axis
+from flow.onnxtools.graph import Graph, node_input, node_name
+
+
+def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
+    """The part of the QDQ network between the layer's input and output tensors, as a model of its own."""
+    kind = _element(layer.input_quantization)
+    output = layer.output_quantization
+    result = TensorProto.FLOAT if output is None else _element(output)
+    return between(
+        model,
+        [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
+        helper.make_tensor_value_info(layer.output, result, ["batch", *layer.output_shape]),
+    )
+
+
+def _element(quantization: Quantization) -> int:
+    return int(TensorProto.UINT8 if quantization.unsigned else TensorProto.INT8)
+
+
+def real_weights(prepared: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> dict[str, NDArray[np.float64]]:
+    """The float weights that the layers' int8 weights were rounded from, in units of their scales, by layer name.
+
+    `prepared` is the float network that was quantized. float64 [channels, reduction]; layers whose float weights
+    are not found, or are something else, are left out.
+    """
+    graph = Graph.of(prepared)
+    nodes = {node_name(node): node for node in prepared.graph.node}
+    found = {}
+    for layer in layers:
+        node = nodes.get(layer.name)
+        weights = graph.constant(node_input(node, 1)) if node is not None else None
+        if node is None or weights is None or weights.size != layer.weights.size:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            real = to_rows(node, weights).astype(np.float64) / layer.weight_scales[:, None]
+        if real.shape == layer.weights.shape and np.abs(np.clip(real, -128, 127) - layer.weights).max() < 1:
+            found[layer.name] = real
+    return found
+
+
+def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.ModelProto:
+    """A copy of `model` (a network's own, or that of one layer) with these layers' weights, scales and biases.
+
+    What a layer has unchanged stays as it is in the model, to the byte. FlowError for a name that is no layer,
+    or weights of another shape. A MatMul has no bias to change.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = Graph.of(copy)
+    nodes = {node_name(node): node for node in copy.graph.node}
+    for layer in layers:
+        node = nodes.get(layer.name)
+        _check_shape(graph, node, layer)
+        assert node is not None
+        tensor = graph.constants[layer.weight_tensor]
+        unsigned = tensor.data_type == TensorProto.UINT8
+        stored = layer.weights.view(np.uint8) ^ np.uint8(0x80) if unsigned else layer.weights
+        array = np.ascontiguousarray(from_rows(node, stored, tuple(tensor.dims)))
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        _set_scales(graph, node, layer)
+        _set_bias(graph, node, layer)
+    return copy
+
+
+def _check_shape(graph: Graph, node: onnx.NodeProto | None, layer: ArrayLayer) -> None:
+    expected = "no such layer"
+    if node is not None and layer.weight_tensor in graph.constants:
+        dims = tuple(graph.constants[layer.weight_tensor].dims)
+        shape = list(to_rows(node, np.empty(dims, np.int8)).shape)
+        expected = f"int8 {shape}"
+        if list(layer.weights.shape) == shape and layer.weights.dtype == np.int8:
+            return
+    raise FlowError(
+        f"weights must match their layer, but '{layer.name}' got {layer.weights.dtype} "
+        f"{list(layer.weights.shape)} for {expected}; pass the layer's own shape"
+    )
+
+
+def _set_scales(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
+    dequantize = graph.producers[node.input[1]]
+    scale = graph.constant(dequantize.input[1])
+    assert scale is not None
+    if np.array_equal(np.broadcast_to(scale.reshape(-1), layer.weight_scales.shape), layer.weight_scales):
+        return
+    kind = helper.tensor_dtype_to_np_dtype(graph.constants[layer.weight_tensor].data_type)
+    zeros = np.full(layer.channels, 128 if kind == np.uint8 else 0, kind)
+    names = _add_constants(graph, layer, weight_scale=layer.weight_scales, weight_zero=zeros)
+    dequantize.input[:] = [dequantize.input[0], *names]
+    set_axis(dequantize, output_axis(node))
+
+
+def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
+    """The bias codes and their scale, s_x * s_w; a layer that has none gets one if it is not zero."""
+    if node.op_type == "MatMul":
+        assert not layer.bias.any(), f"MatMul '{layer.name}' cannot have a bias"
+        return
+    scales = (layer.input_quantization.scale * layer.weight_scales).astype(np.float32)
+    name = node_input(node, 2)
+    if not name and not layer.bias.any():
+        return
+    if name and np.array_equal(layer_bias(graph, node, scales, strict=False), layer.bias):
+        scale = graph.constant(graph.producers[name].input[1])
+        if scale is not None and np.allclose(scale.reshape(-1), scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
+            return
+    names = _add_constants(graph, layer, bias=layer.bias, bias_scale=scales)
+    output = f"{layer.name}_refined_bias_dequantized"
+    dequantize = helper.make_node("DequantizeLinear", names, [output], f"{layer.name}_refined_bias", axis=0)
+    position = list(graph.model.graph.node).index(node)
+    graph.model.graph.node.insert(position, dequantize)
+    here = graph.model.graph.node[position + 1]
+    here.input[:] = [*here.input[:2], output]
+
+
+def _add_constants(graph: Graph, layer: ArrayLayer, **arrays: NDArray[Any]) -> list[str]:
+    names = [f"{layer.name}_refined_{name}" for name in arrays]
+    for name, array in zip(names, arrays.values(), strict=True):
+        graph.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    return names

@@ -1,0 +1,484 @@
+"""A `block` decorator and an `export` that keep the module hierarchy when MyHDL designs are converted.
+
+MyHDL's own `convert()` flattens a design into one module. Here every block becomes a module of its own:
+during an export each call of a block converts its function on copies of the signals it got, once per distinct
+(function, parameters, port types), and stands in the parent as an instantiation. Outside an export `block`
+builds the ordinary MyHDL block, so simulation and conversion share one source.
+
+What a block may be given
+    ports       Signals of bool, intbv or modbv, ResetSignals; inputs also as `bus(high, low)`, `bus(bit)`,
+                ConcatSignal, an undriven Signal (a constant, negative ones too) or an element of a list
+    parameters  None, bool, int, str, float, enum members, tuples and lists of these, frozen dataclasses
+    not         lists of Signals; Signals in tuples or dataclasses; an output tied to a slice or a
+                ConcatSignal
+
+How to write what converts
+    * A wire's name is its name in the block, else `<instance>_<port>`; Signals in (nested) lists, in loops
+      and without a name are therefore fine as connections between children.
+    * A list of Signals that a process uses becomes an array. Its elements may be connected to children, but
+      all of them must be driven by children or all by processes; a mixture is refused.
+    * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
+    * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; `low` must be a
+      variable of its own, and the width a number.
+    * One operator per assignment where signs or widths mix; `signed.next = unsigned` is fine
+      when the signed one has at least one bit more.
+    * A modbv accumulator wraps alike everywhere if what it adds, sign bit included, is no wider than itself;
+      VHDL's resize of a wider signed sum keeps the sign instead of wrapping.
+    * No slice of a ConcatSignal, no ConcatSignal without a name inside another one, no 1-bit slice `b(4, 3)`
+      inside a ConcatSignal: write `b(3)`.
+    * Keywords of Verilog and VHDL cannot name ports and lists. Blocks, processes and other signals of such a
+      name get a suffix, and so does a process called like a signal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import myhdl._instance
+from myhdl import ConcatSignal, ResetSignal, Signal, ToVerilogWarning, ToVHDLWarning, intbv
+from myhdl._block import _Block as Block
+from myhdl._block import block_decorator
+from myhdl._extractHierarchy import _UserVerilogCode, _UserVhdlCode
+from myhdl._ShadowSignal import _ShadowSignal, _SliceSignal
+from myhdl._Signal import _Signal
+from myhdl._simulator import _signals
+from myhdl.conversion._toVerilog import _ToVerilogConvertor, toVerilog
+from myhdl.conversion._toVHDL import _shortversion, _ToVHDLConvertor, toVHDL
+from myhdl.conversion._toVHDLPackage import _package
+
+from flow.hardware.conversion.keywords import KEYWORDS
+
+Language = Literal["verilog", "vhdl"]
+
+
+class ExportError(Exception):
+    """A design that cannot be exported: the message names the block, the port or signal, and the rule."""
+
+
+class _Frames:
+    """Stands for `inspect` inside MyHDL: `stack` without reading source lines, the rest unchanged."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(inspect, name)
+
+    @staticmethod
+    def stack() -> list[tuple[FrameType, str, int, str]]:
+        """The innermost frames, as many as MyHDL looks at, in the order and layout of `inspect.stack`."""
+        frame: FrameType | None = sys._getframe(1)
+        frames: list[tuple[FrameType, str, int, str]] = []
+        while frame is not None and len(frames) < 8:
+            frames.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+        return frames
+
+
+setattr(myhdl._block, "inspect", _Frames())  # noqa: B010
+setattr(myhdl._instance, "inspect", _Frames())  # noqa: B010
+
+
+@dataclasses.dataclass
+class Module:
+    """One converted module: what it was made from, the ports it drives, and the instances in it.
+
+    `outputs` holds the type and initial value of each port it drives, `children` (instance, module) names.
+    """
+
+    name: str
+    source: block
+    arguments: dict[str, Any]
+    outputs: dict[str, tuple[Any, ...]]
+    children: list[tuple[str, str]]
+
+    @property
+    def function(self) -> str:
+        """The block's name in the MyHDL source."""
+        return str(self.source.func.__name__)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the ports it reads."""
+        return [name for name, value in self.arguments.items() if isinstance(value, _Signal) and not self.drives(name)]
+
+    def drives(self, port: str) -> bool:
+        return port in self.outputs
+
+    def fits(self, ports: dict[str, Any]) -> bool:
+        """Whether the ports it drives have the types and reset values of `ports`."""
+        return all(_output_type(ports[name]) == kind for name, kind in self.outputs.items())
+
+    def build(self) -> tuple[Block, dict[str, Any]]:
+        """The block alone, to simulate, and its ports: fresh Signals by name."""
+        arguments = {
+            name: _copy(value) if isinstance(value, _Signal) else value for name, value in self.arguments.items()
+        }
+        return self.source(**arguments), {
+            name: value for name, value in arguments.items() if isinstance(value, _Signal)
+        }
+
+
+class _Export:
+    """The state of one export: what was converted, the names taken, the instances per open block."""
+
+    def __init__(self, name: str, folder: Path, language: Language, named: Mapping[str, str]) -> None:
+        self.top = name
+        self.named = named
+        self.folder = folder
+        self.language = language
+        self.modules: dict[tuple[Any, ...], list[Module]] = {}
+        self.children: list[list[_Instance]] = [[]]
+        self.names: set[str] = {name.lower()}
+        self.files: list[Path] = []
+        self.counts: list[dict[str, int]] = [{}]
+
+    def module_name(self, function: str) -> str:
+        """The function's name, with an index when taken and a suffix when it is a keyword."""
+        if len(self.counts) == 1:
+            return self.top
+        base = self.named.get(function, function + "_block" if function.lower() in KEYWORDS else function)
+        name, index = base, 0
+        while name.lower() in self.names:
+            index += 1
+            name = f"{base}_{index}"
+        self.names.add(name.lower())
+        return name
+
+    def label(self, function: str) -> str:
+        """The next instance name of a function inside the block being built."""
+        count = self.counts[-1]
+        index = count[function] = count.get(function, -1) + 1
+        return f"{function}{index}"
+
+    def convert(self, block: Block, name: str) -> list[str]:
+        """Write one elaborated block as a module; returns the names of the ports it drives."""
+        verilog = self.language == "verilog"
+        converter = _VerilogModule() if verilog else _VhdlModule()
+        converter.name = name
+        converter.directory = str(self.folder)
+        if not verilog:
+            converter.no_myhdl_package = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ToVerilogWarning)
+            warnings.simplefilter("ignore", ToVHDLWarning)
+            warnings.filterwarnings("error", "VHDL (keyword|variable)|Previously used", ToVHDLWarning)
+            try:
+                converter(block)
+            except ToVHDLWarning as warning:
+                raise ExportError(f"{name}: {warning}; rename it (VHDL knows no case)") from warning
+        self.files.append(self.folder / f"{name}{'.v' if verilog else '.vhd'}")
+        return converter.outputs
+
+
+_export: _Export | None = None
+
+
+class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all of them
+    """Decorator of every hardware block: `myhdl.block`, and one module per block inside `export`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Block:
+        if _export is None:
+            name = myhdl._block._uniqueify_name(f"{self.func.__name__}{self.calls}")
+            self.calls += 1
+            return Block(self.func, self, name, self.srcfile, self.srcline, False, *args, **kwargs)
+
+        function = self.func.__name__
+        bound = inspect.signature(self.func).bind(*args, **kwargs)
+        bound.apply_defaults()
+        ports = {name: value for name, value in bound.arguments.items() if isinstance(value, _Signal)}
+        key = (self.func, *(_key(function, name, value) for name, value in bound.arguments.items()))
+        known = _export.modules.setdefault(key, [])
+        module = next((m for m in known if m.fits(ports)), None)
+        if module is None:
+            copies = {name: _copy(signal) for name, signal in ports.items()}
+            bound.arguments.update(copies)
+            module_name = _export.module_name(function)
+            _export.counts.append({})
+            _export.children.append([])
+            inner = Block(
+                self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs
+            )  # fmt: skip
+            _export.counts.pop()
+            outputs = _export.convert(inner, module_name)
+            children = [(instance.label, instance.module) for instance in _export.children.pop()]
+            driven = {name: _output_type(ports[name]) for name in outputs}
+            module = Module(module_name, self, dict(bound.arguments), driven, children)
+            known.append(module)
+
+        # MyHDL looks at the frames: the instance must be constructed right here.
+        label = _export.label(function)
+        instance = Block(_nothing, self, label, self.srcfile, self.srcline, False)
+        signals = dict(ports)
+        for name, signal in ports.items():
+            where = f"{function}: port {name}"
+            if name not in module.outputs:
+                _read(signal, name, signals)
+            elif isinstance(signal, _ShadowSignal):
+                raise ExportError(f"{where} is an output, so it cannot be tied to a slice or a ConcatSignal")
+            elif signal._driven:
+                raise ExportError(f"{where} drives a signal that another block drives too")
+            else:
+                signal._driven = "wire"
+                signal._markUsed()
+        instance.symdict = instance.sigdict = signals
+        language = _VerilogInstance if _export.language == "verilog" else _VhdlInstance
+        code = language(module.name, label, ports, self)
+        _export.children[-1].append(code)
+        instance.verilog_code = instance.vhdl_code = code
+        return instance
+
+
+def export(
+    build: Callable[[], Block],
+    name: str,
+    folder: Path,
+    language: Language,
+    modules: dict[str, Module] | None = None,
+    named: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write a design as one file per module; returns the files in compile order, the top last.
+
+    build     makes fresh top-level Signals, instantiates the top block on them and returns it
+    name      the top module's name; the others are called after their functions, with an index where a
+              function occurs with several parameters or port types
+    language  "verilog" or "vhdl" (then MyHDL's package file comes first)
+    modules   takes the modules by name, if given
+    named     names of modules, by function, that are not to be called after it
+
+    Equal designs give equal bytes. Raises ExportError, or MyHDL's ConversionError, naming the block.
+    """
+    global _export
+    if language not in ("verilog", "vhdl"):
+        raise ExportError(f'the language is "verilog" or "vhdl", not {language!r}')
+    if _export is not None:
+        raise ExportError("an export is running; build() must not start another")
+    if name.lower() in KEYWORDS:
+        raise ExportError(f"the top module cannot be called {name!r}, a keyword")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    options = (toVerilog.no_testbench, toVerilog.no_myhdl_header, toVHDL.no_myhdl_header)
+    toVerilog.no_testbench = toVerilog.no_myhdl_header = toVHDL.no_myhdl_header = True
+    _export = state = _Export(name, folder, language, named or {})
+    try:
+        if language == "vhdl":
+            package = folder / f"pck_myhdl_{_shortversion}.vhd"
+            package.write_text(_package)
+            state.files.append(package)
+        build()
+    finally:
+        _export = None
+        toVerilog.no_testbench, toVerilog.no_myhdl_header, toVHDL.no_myhdl_header = options
+    if not state.files or state.files[-1].stem != name:
+        raise ExportError("build() must instantiate the top block, decorated with hierarchy.block, and return it")
+    if modules is not None:
+        modules.update({module.name: module for known in state.modules.values() for module in known})
+    return state.files
+
+
+@contextmanager
+def forgotten() -> Iterator[None]:
+    """What is built and simulated inside leaves nothing in MyHDL's global lists of signals and names, nor sees any.
+
+    They only ever grow, and every simulation walks them.
+    """
+    signals, names, instances = list(_signals), set(myhdl._block._name_set), set(myhdl._block._inst_name_set)
+    _signals.clear()
+    try:
+        yield
+    finally:
+        _signals[:] = signals
+        myhdl._block._name_set.intersection_update(names)
+        myhdl._block._inst_name_set.intersection_update(instances)
+
+
+def _nothing() -> tuple[()]:
+    return ()
+
+
+def _key(function: str, name: str, value: Any) -> tuple[Any, ...]:
+    """What of an argument decides which module is instantiated."""
+    if not isinstance(value, _Signal):
+        return name, _freeze(f"{function}: parameter {name}", value)
+    if value._type not in (bool, intbv) or not value._nrbits:
+        raise ExportError(f"{function}: port {name} is a bool or an intbv or modbv of known width")
+    if name.lower() in KEYWORDS:
+        raise ExportError(f"{function}: port {name!r} is a keyword of Verilog or VHDL; rename it")
+    reset = (value.active, value.isasync) if isinstance(value, ResetSignal) else None
+    return name, value._type, value._nrbits, value._min, value._max, reset
+
+
+def _freeze(where: str, value: Any) -> Any:
+    """A hashable stand-in of a parameter; equal ones of different types (1, True) stay different."""
+    if value is None or isinstance(value, (bool, int, float, str, enum.Enum)):
+        return type(value), value
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(_freeze(where, item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return type(value), tuple(_freeze(f"{where}.{f.name}", getattr(value, f.name)) for f in fields)
+    raise ExportError(
+        f"{where} is a {type(value).__name__}; a block takes Signals, None, numbers, strings, "
+        "tuples of them and frozen dataclasses"
+    )
+
+
+def _output_type(signal: Any) -> tuple[Any, ...]:
+    """What matters of a driven signal beyond the port's type: how it wraps and its reset value."""
+    return type(signal._init), int(signal._init)
+
+
+def _copy(signal: Any) -> Any:
+    """A fresh Signal of the same type and initial value."""
+    if isinstance(signal, ResetSignal):
+        return ResetSignal(signal._init, active=signal.active, isasync=signal.isasync)
+    return Signal(deepcopy(signal._init))
+
+
+def _read(signal: Any, name: str, signals: dict[str, Any]) -> None:
+    """Mark a signal and all it is made of as read; the parts join `signals`, to be named and declared."""
+    signals.setdefault(name, signal)
+    signal._markRead()
+    signal._markUsed()
+    if isinstance(signal, _SliceSignal):
+        _read(signal._sig, f"{name}_bus", signals)
+    elif isinstance(signal, ConcatSignal):
+        signal._driven = "wire"
+        for index, part in enumerate(signal._sigargs):
+            _read(part, f"{name}_part{index}", signals)
+
+
+class _Instance:
+    """The text of an instantiation, written when MyHDL has named the signals."""
+
+    module: str
+    label: str
+    ports: dict[str, Any]
+
+    def __init__(self, module: str, label: str, ports: dict[str, Any], source: block) -> None:
+        code: tuple[Any, ...] = ("", {}, module, source.func, source.srcfile, source.srcline)
+        super().__init__(*code)
+        self.module = module
+        self.label = label
+        self.ports = ports
+
+    def connections(self) -> dict[str, str]:
+        """Port name to the text of what it is connected to."""
+        return {port: signal._name.strip() for port, signal in self.ports.items()}
+
+
+class _VerilogInstance(_Instance, _UserVerilogCode):
+    def __str__(self) -> str:
+        lines = ",\n".join(f"    .{port}({actual})" for port, actual in self.connections().items())
+        return f"\n{self.module} {self.label} (\n{lines}\n);\n"
+
+
+class _VhdlInstance(_Instance, _UserVhdlCode):
+    def __str__(self) -> str:
+        lines = ",\n".join(f"    {port} => {actual}" for port, actual in self.connections().items())
+        return f"\n{self.label}: entity work.{self.module}\n    port map (\n{lines}\n    );\n"
+
+    def connections(self) -> dict[str, str]:
+        """As in Verilog; a slice of a signed bus is unsigned in MyHDL, which VHDL wants to be told."""
+        actuals = super().connections()
+        for port, signal in self.ports.items():
+            if isinstance(signal, _SliceSignal) and signal._right is not None and _signed(signal._sig):
+                actuals[port] = f"unsigned({actuals[port]})"
+        return actuals
+
+
+def _signed(signal: Any) -> bool:
+    return signal._min is not None and signal._min < 0
+
+
+def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[Any], hdl: str) -> list[str]:
+    """Settle the names before MyHDL writes a module, refuse what it would write wrongly.
+
+    Returns the names of the ports that the module drives.
+    Called with MyHDL's analysis: the signals and arrays by name, and the processes and instances in order.
+    """
+    where = block.func.__name__
+    for name in block.argnames:
+        block.argdict[name]._name = name
+        _name_slices(block.argdict[name], hdl)
+    for memory in memories:
+        if not memory._used:
+            continue
+        if memory.name.lower() in KEYWORDS:
+            raise ExportError(f"{where}: list {memory.name!r} is a keyword of Verilog or VHDL; rename it")
+        for element in memory.mem:
+            _name_slices(element, hdl)
+        if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
+            raise ExportError(f"{where}: list {memory.name} is driven by processes and by blocks; use two lists")
+    for signal in signals:
+        if signal._name.lower() in KEYWORDS:
+            signal._name += "_signal"
+            _name_slices(signal, hdl)
+        if isinstance(signal, ConcatSignal):
+            if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
+                raise ExportError(f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one")
+            if hdl == "VHDL":
+                signal._args = tuple(_unsigned_part(part) for part in signal._args)
+        elif hdl == "Verilog" and not signal._driven and _signed(signal) and signal._val < 0:
+            bits = signal._nrbits
+            signal._val = intbv(int(signal._val) % 2**bits)[bits:]  # MyHDL writes decimal literals
+
+    taken = {signal._name.lower() for signal in signals} | {memory.name.lower() for memory in memories}
+    taken |= KEYWORDS
+    for tree in trees:
+        _sort_signals(tree)
+        attribute = "label" if isinstance(tree, _Instance) else "name"
+        label = getattr(tree, attribute)
+        while label.lower() in taken:
+            label += "_unit" if isinstance(tree, _Instance) else "_process"
+        taken.add(label.lower())
+        setattr(tree, attribute, label)
+    return [name for name in block.argnames if block.argdict[name]._driven]
+
+
+def _sort_signals(tree: Any) -> None:
+    """MyHDL lists a process's signals in the order of a set, which changes from run to run."""
+    for attribute in ("senslist", "sigregs"):
+        signals = getattr(tree, attribute, None)
+        if signals and all(isinstance(signal, _Signal) for signal in signals):
+            setattr(tree, attribute, sorted(signals, key=lambda signal: signal._name))
+
+
+def _name_slices(signal: Any, hdl: str) -> None:
+    for part in signal._slicesigs:
+        part._setName(hdl)
+
+
+def _unsigned_part(part: Any) -> Any:
+    """A part of a ConcatSignal as VHDL needs it: of the unsigned type that the whole has."""
+    base = part._sig if isinstance(part, _SliceSignal) else part
+    if not isinstance(part, _Signal) or len(part) < 2 or not _signed(base):
+        return part
+    stand_in = Signal(intbv(0)[len(part) :])
+    stand_in._name = f"unsigned({part._name})"
+    return stand_in
+
+
+class _VerilogModule(_ToVerilogConvertor):
+    """MyHDL's converter with `_prepare` at its hook."""
+
+    outputs: list[str]
+
+    def _convert_filter(self, h: Any, intf: Any, siglist: Any, memlist: Any, genlist: Any) -> None:
+        self.outputs = _prepare(intf, siglist, memlist, genlist, "Verilog")
+
+
+class _VhdlModule(_ToVHDLConvertor):
+    """MyHDL's converter with `_prepare` at its hook."""
+
+    outputs: list[str]
+
+    def _convert_filter(self, h: Any, intf: Any, siglist: Any, memlist: Any, genlist: Any) -> None:
+        self.outputs = _prepare(intf, siglist, memlist, genlist, "VHDL")

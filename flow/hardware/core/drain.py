@@ -1,0 +1,131 @@
+"""Drain controller: takes finished tiles from the array, row by row."""
+
+from __future__ import annotations
+
+from myhdl import Signal, always_comb, always_seq, intbv, modbv
+
+from flow.hardware.conversion.hierarchy import block
+
+
+@block
+def drain_control(
+    clk, reset,
+    job, job_ready, tiles, channels, output_base, tile_stride, plane_stride, settings,
+    finished, enable, capture, drain,
+    parameter_ready, index_ready, read, rewind, discard,
+    advance, lanes_valid, base, plane, tile_done, block_done, kept_settings,
+    lanes,
+):  # fmt: skip
+    """Decides when a finished tile may be captured, and walks its channels out of the array.
+
+    job      job, job_ready: handshake; tiles[24], channels[16], output_base[32], tile_stride[24],
+             plane_stride[16], settings = ... high . low . zero . raw: descriptor fields
+    array    finished in; enable, capture, drain out
+    streams  parameter_ready, index_ready in; read, rewind, discard out (both streams alike)
+    advance  in: write-back takes what is out now
+    out      lanes_valid[lanes], base[32] (output word of channel 0), plane[2], tile_done, block_done,
+             kept_settings: aligned with the results
+    """
+    running = Signal(bool(0))
+    draining = Signal(bool(0))
+    tiles_left = Signal(intbv(0)[24:])
+    all_channels = Signal(intbv(0)[16:])
+    channels_left = Signal(intbv(0)[16:])
+    one_word, last_word, last_tile = (Signal(bool(0)) for _ in range(3))  # what channels and tiles_left say
+    tile_base = Signal(modbv(0, min=0, max=2**32))
+    stride = Signal(intbv(0)[24:])
+    plane_step = Signal(intbv(0)[16:])
+    planes = Signal(bool(0))
+    ready = Signal(bool(0))
+    fetching = Signal(bool(0))  # the word's parameters are read with its first plane
+    go = Signal(bool(0))
+    word_ends = Signal(bool(0))
+    tile_ends = Signal(bool(0))
+    block_ends = Signal(bool(0))
+    available = Signal(bool(0))
+    accept = Signal(bool(0))
+    take = Signal(bool(0))
+
+    @always_comb
+    def progress():
+        fetching.next = plane == 0
+        ready.next = parameter_ready and index_ready
+        word_ends.next = (not planes) or (plane == 3)
+
+    @always_comb
+    def decide():
+        go.next = draining and advance and ((not fetching) or ready)
+
+    @always_comb
+    def ends():
+        tile_ends.next = go and word_ends and last_word
+        block_ends.next = go and word_ends and last_word and last_tile
+
+    @always_comb
+    def free():
+        available.next = (running and (not draining)) or (tile_ends and ((not last_tile) or job))
+        accept.next = job and ((not running) or block_ends)
+        job_ready.next = (not running) or block_ends
+
+    @always_comb
+    def stalling():
+        enable.next = (not finished) or available
+        take.next = finished and available
+
+    @always_comb
+    def outputs():
+        capture.next = take
+        drain.next = go and word_ends
+        read.next = go and fetching
+        rewind.next = last_word and (not last_tile)
+        discard.next = last_tile
+        tile_done.next = tile_ends
+        block_done.next = block_ends
+
+    @always_comb
+    def which_lanes():
+        for i in range(lanes):
+            lanes_valid.next[i] = go and (channels_left > i)
+
+    @always_seq(clk.posedge, reset=reset)
+    def walk():
+        if take:
+            draining.next = True
+        elif tile_ends:
+            draining.next = False
+        if accept:
+            running.next = True
+            tiles_left.next = tiles
+            last_tile.next = tiles == 1
+            all_channels.next = channels
+            channels_left.next = channels
+            one_word.next = channels <= lanes
+            last_word.next = channels <= lanes
+            tile_base.next = output_base
+            base.next = output_base
+            stride.next = tile_stride
+            plane_step.next = plane_stride
+            planes.next = settings[0]
+            kept_settings.next = settings
+            plane.next = 0
+        elif go:
+            if not word_ends:
+                plane.next = plane + 1
+                base.next = base + plane_step
+            else:
+                plane.next = 0
+                base.next = tile_base
+                if tile_ends:
+                    channels_left.next = all_channels
+                    last_word.next = one_word
+                    tile_base.next = tile_base + stride
+                    base.next = tile_base + stride
+                    tiles_left.next = tiles_left - 1
+                    last_tile.next = tiles_left == 2
+                    if last_tile:
+                        running.next = False
+                else:
+                    channels_left.next = channels_left - lanes
+                    last_word.next = channels_left <= 2 * lanes
+
+    return progress, decide, ends, free, stalling, outputs, which_lanes, walk

@@ -1,0 +1,167 @@
+"""Checks descriptors: a run that could not end, or would read another block's words, ends with an error code."""
+
+from __future__ import annotations
+
+from myhdl import Signal, always_comb, always_seq, intbv
+
+from flow.hardware.config import MAX_COLUMNS, SUBGROUP, ArrayConfig
+from flow.hardware.conversion.hierarchy import block
+from flow.hardware.fields import ENTRY_DEPTH, LEAST_COLUMNS, error_code
+from flow.hardware.interface import ERROR_BITS
+
+
+def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
+    """The software model: the name in ERRORS of the first rule that a descriptor's fields break, or "none"."""
+    field = descriptor
+    bitvert = config.pe == "bitvert"
+    post = bool(field.get("post", 0))
+    least = 1 if post else LEAST_COLUMNS[config.pe]
+    rules = {
+        "tiles": field["tiles"] >= 1 and (bool(field["resident"]) or field["tiles"] == 1),
+        "steps": field["steps"] >= 1,
+        "columns": least <= field["columns"] <= MAX_COLUMNS,
+        "channels": 1 <= field["channels"] <= (SUBGROUP if post else config.columns),
+        "metadata_count": field["metadata_count"] == (-(-field["steps"] // 2) if bitvert and not post else 0),
+        "parameter_count": field["parameter_count"] == -(-field["channels"] // config.lanes),
+        "buffer": (
+            not field["resident"]
+            or (field["weight_count"] <= config.weight_depth and field["metadata_count"] <= config.metadata_depth)
+        )
+        and field.get("entry_count", 0) <= ENTRY_DEPTH,
+        "weight_count": field["weight_count"] == (0 if post else field["steps"] * field["columns"]),
+        "activation_count": field["activation_count"] == field["tiles"] * field["steps"] * config.beats,
+    }
+    return next((name for name, holds in rules.items() if not holds), "none")
+
+
+@block
+def guard(
+    clk, reset, start, count, valid,
+    weight_count, metadata_count, activation_count, parameter_count, tiles, steps, channels, columns, resident,
+    post, entry_count, error, config,
+):  # fmt: skip
+    """The error code of a run, beside the dispatcher and off its path.
+
+    control  start, count[16]: a run begins, of so many descriptors; valid: a descriptor is at hand, for one cycle
+    data     descriptor fields; post and entry_count are 0 where there are no feature maps
+    out      error[4]: 0, or the place in ERRORS of the first rule that is broken; holds until the next start
+    Latency: one cycle from start, three from valid. One descriptor a cycle.
+    """
+    none, command, no_tiles = error_code("none"), error_code("command"), error_code("tiles")
+    no_steps, wrong_columns, wrong_channels = error_code("steps"), error_code("columns"), error_code("channels")
+    wrong_weights, wrong_metadata = error_code("weight_count"), error_code("metadata_count")
+    wrong_activations, wrong_parameters = error_code("activation_count"), error_code("parameter_count")
+    too_large = error_code("buffer")
+    array_columns, lanes, beats = config.columns, config.lanes, config.beats
+    weight_depth, metadata_depth = config.weight_depth, config.metadata_depth
+    least, most = LEAST_COLUMNS[config.pe], MAX_COLUMNS
+    halving = 1 if config.pe == "bitvert" else 17  # metadata words: (steps + 1) >> halving
+
+    entry_depth, octet = ENTRY_DEPTH, SUBGROUP
+    most_channels = Signal(intbv(0)[16:])
+    steps_up = Signal(intbv(0)[17:])
+    metadata_words = Signal(intbv(0)[17:])
+    parameter_reach = Signal(intbv(0)[23:])
+    parameter_limit = Signal(intbv(0)[17:])
+    simple = Signal(intbv(0)[ERROR_BITS:])
+    seen1, seen2, post1 = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
+    all_metadata_words = Signal(intbv(0)[17:])
+    simple1, simple2, code = (Signal(intbv(0)[ERROR_BITS:]) for _ in range(3))
+    steps1 = Signal(intbv(0)[16:])
+    columns1 = Signal(intbv(0)[4:])
+    tiles1 = Signal(intbv(0)[24:])
+    weights1, weights2 = Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
+    activations1, activations2 = Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
+    weight_words2 = Signal(intbv(0)[20:])
+    steps2 = Signal(intbv(0)[40:])
+    activation_words = Signal(intbv(0)[41:])
+
+    @always_comb
+    def rounding():
+        steps_up.next = steps + 1
+        parameter_reach.next = parameter_count * lanes
+        parameter_limit.next = channels + lanes
+
+    @always_comb
+    def metadata_of_steps():
+        all_metadata_words.next = steps_up >> halving
+
+    @always_comb
+    def metadata_of_products():
+        if post:
+            metadata_words.next = 0
+        else:
+            metadata_words.next = all_metadata_words
+
+    @always_comb
+    def reach():
+        if post:
+            most_channels.next = octet
+        else:
+            most_channels.next = array_columns
+
+    @always_comb
+    def simple_rules():
+        if tiles == 0 or ((not resident) and tiles != 1):
+            simple.next = no_tiles
+        elif steps == 0:
+            simple.next = no_steps
+        elif (columns < least and (not post)) or columns == 0 or columns > most:
+            simple.next = wrong_columns
+        elif channels == 0 or channels > most_channels:
+            simple.next = wrong_channels
+        elif metadata_count != metadata_words:
+            simple.next = wrong_metadata
+        elif parameter_reach < channels or parameter_reach >= parameter_limit:
+            simple.next = wrong_parameters
+        elif (resident and (weight_count > weight_depth or metadata_count > metadata_depth)) or (
+            entry_count > entry_depth
+        ):
+            simple.next = too_large
+        else:
+            simple.next = none
+
+    @always_seq(clk.posedge, reset=reset)
+    def stages():
+        seen1.next = valid
+        post1.next = post
+        simple1.next = simple
+        steps1.next = steps
+        columns1.next = columns
+        tiles1.next = tiles
+        weights1.next = weight_count
+        activations1.next = activation_count
+        seen2.next = seen1
+        simple2.next = simple1
+        if post1:
+            weight_words2.next = 0
+        else:
+            weight_words2.next = steps1 * columns1
+        steps2.next = tiles1 * steps1
+        weights2.next = weights1
+        activations2.next = activations1
+
+    @always_comb
+    def beats_of_steps():
+        activation_words.next = steps2 * beats
+
+    @always_seq(clk.posedge, reset=reset)
+    def verdict():
+        if start:
+            if count == 0:
+                code.next = command
+            else:
+                code.next = none
+        elif seen2 and (code == none):
+            if simple2 != none:
+                code.next = simple2
+            elif weights2 != weight_words2:
+                code.next = wrong_weights
+            elif activations2 != activation_words:
+                code.next = wrong_activations
+
+    @always_comb
+    def show():
+        error.next = code
+
+    return rounding, metadata_of_steps, metadata_of_products, reach, simple_rules, stages, beats_of_steps, verdict, show

@@ -1,0 +1,8 @@
+"""Processing elements: what multiplies and adds.
+
+scheduler.py       bit column scheduler (paper fig. 8): which of eight activations the four multiplexers take
+accumulator.py     the accumulator of a processing element: a term aligned to its bit column and added
+pe.py              the BitVert processing element (paper IV-B, fig. 7): sixteen weights' bit column a cycle
+dense_pe.py        the dense bit-serial processing element (Stripes): eight weights a cycle, one bit column of each
+activation_sum.py  row operand registers and the sums of activations (the ΣA generator, paper fig. 7)
+"""

@@ -1,0 +1,81 @@
+"""Which hardware block does not do what its MyHDL source says: its ports replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import myhdl
+
+from flow.hardware.conversion.hierarchy import Module, forgotten
+from flow.simulation.engines.native import ONE_AT_A_TIME
+from flow.simulation.engines.waveform import Place, Trace
+
+
+def blame(parts: Mapping[str, Module], trace: Trace, name: str, place: Place = ()) -> tuple[Place, str] | None:
+    """The innermost instance that does not do what its MyHDL source says, and its block; None if all do.
+
+    `name` is the module at `place`. The top is not replayed: it is at fault when nothing in it is, and a
+    mismatch it passed on must have come from somewhere.
+    """
+    module = parts[name]
+    children = [
+        (label, child) for label, child in module.children if trace.has((*place, label), _first_port(parts[child]))
+    ]
+    large = [pair for pair in children if parts[pair[1]].function == "array"]
+    if place and module.function != "array" and replay(module, trace, place) is None:
+        return None
+    for label, child in [pair for pair in children if pair not in large] + large:
+        if guilty := blame(parts, trace, child, (*place, label)):
+            return guilty
+    if module.function == "array" and replay(module, trace, place) is None:
+        return None
+    return place or (name,), module.function
+
+
+def _first_port(module: Module) -> str:
+    return module.inputs[0]
+
+
+def replay(module: Module, trace: Trace, place: Place) -> tuple[int, str] | None:
+    """Simulates one module on its inputs in the trace; the first edge and output that differ, None if none does."""
+    wanted = {name: trace.values(place, name) for name in module.outputs if trace.has(place, name)}
+    driven = {name: trace.values(place, name) for name in module.inputs if name != "clk" and trace.has(place, name)}
+    found: list[tuple[int, str]] = []
+    with ONE_AT_A_TIME, forgotten():
+        block, ports = module.build()
+        clocked = "clk" in ports
+
+        def drive() -> Iterator[Any]:
+            for edge in range(trace.edges):
+                for name, values in driven.items():
+                    value = values[edge]
+                    if value is not None:
+                        ports[name].next = _as_port(ports[name], value)
+                yield myhdl.delay(1)
+                for name, values in wanted.items():
+                    value = values[edge]
+                    if value is not None and int(ports[name].val) != _as_port(ports[name], value):
+                        found.append((edge, name))
+                        raise myhdl.StopSimulation
+                if clocked:
+                    ports["clk"].next = 1
+                    yield myhdl.delay(1)
+                    ports["clk"].next = 0
+                    yield myhdl.delay(1)
+
+        simulation = myhdl.Simulation(block, drive())
+        try:
+            simulation.run(None, quiet=1)
+        except (ValueError, IndexError):
+            return None  # inputs that the source never expects: nothing can be said of this instance
+        finally:
+            simulation.quit()
+    return found[0] if found else None
+
+
+def _as_port(port: Any, value: int) -> int:
+    """The unsigned value of a waveform in the type of a port."""
+    if port.min is not None and port.min < 0 and value >> (len(port) - 1):
+        return value - (1 << len(port))
+    return value

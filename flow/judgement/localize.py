@@ -1,0 +1,280 @@
+"""Finds where RTL that left the reference went wrong: bit column, cycle and hardware block, with a waveform.
+
+isolate   the shortest run that still shows the difference: the position tile alone, with the one before it,
+          its channel block, or the whole layer
+record    that run once more, with a waveform of what the element passes through
+sums      the running sum of its processing element against that of the integer reference, column by column
+blame     every module on the way replayed alone, by MyHDL, on the inputs it had in the waveform: the innermost
+          one whose outputs differ from its source is at fault
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.hardware.config import SUBGROUP, ArrayConfig
+from flow.hardware.conversion.hierarchy import Module
+from flow.hardware.emit import modules
+from flow.hardware.interface import Memory
+from flow.judgement.blame import blame
+from flow.network import reference
+from flow.scheduling.blocks import LayerSchedule, Program
+from flow.scheduling.words import activation_words, output_rows, pack_descriptor, unpack_fields
+from flow.simulation.cosim import cycle_limit
+from flow.simulation.engines.base import RESET_EDGES, DeviceError, Recorder, Scope, Simulator
+from flow.simulation.engines.waveform import Place, Trace, read
+from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where RTL first left the reference. None: not known, or does not apply.
+
+    `group`, `bit_column` and `cycle` are of the first wrong running sum, `sum_expected` and `sum_got` its values;
+    when all sums are right they are None, and `cycle` is that of the wrong write. Cycles count as the engines do,
+    in the run of the waveform. `module` is the instance at fault, `hardware_block` its block in flow/hardware.
+    """
+
+    mismatch: Mismatch | None
+    failure: str | None
+    run: str
+    group: int | None = None
+    bit_column: int | None = None
+    cycle: int | None = None
+    sum_expected: int | None = None
+    sum_got: int | None = None
+    module: str | None = None
+    hardware_block: str | None = None
+    waveform: str | None = None
+
+    def __str__(self) -> str:
+        parts = [str(self.mismatch) if self.mismatch else self.failure or ""]
+        if self.bit_column is not None:
+            parts.append(
+                f"first wrong in weight group {self.group}, bit column {self.bit_column}, at cycle {self.cycle}: sum "
+                f"{self.sum_got} instead of {self.sum_expected}"
+            )
+        elif self.mismatch and self.waveform:
+            where = f"at cycle {self.cycle}" if self.cycle is not None else "never"
+            parts.append(f"its sum is what the memories give, the result is written {where}")
+        if self.module:
+            parts.append(f"hardware block '{self.hardware_block}' ({self.module}) does not do what its source says")
+        elif self.waveform:
+            parts.append("every hardware block does what its source says")
+        if self.waveform:
+            parts.append(f"waveform of {self.run}: {self.waveform}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A run of a part of a layer: memories, command, and the part's (block, tile) pairs in order."""
+
+    what: str
+    memories: dict[str, Memory]
+    first: int
+    count: int
+    tiles: tuple[tuple[int, int], ...]
+
+
+def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: Simulator, file: Path) -> Location:
+    """Where `run` went wrong. The waveform goes to `file`, if the simulator can write one (Verilator, Icarus)."""
+    config, codes = program.config, scheduled.layer.input_quantization.to_int8(run.tensor)
+    command, mismatch = _isolate(program, scheduled, run, codes, simulator)
+    failure = None if mismatch else run.failure
+    if not isinstance(simulator, Recorder):
+        return Location(mismatch, failure, command.what)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parts = modules(config)
+    row, column = (mismatch.row, mismatch.column) if mismatch else (0, 0)
+    places = _places(parts, config, row, column)
+    scopes = [Scope(place, 0 if deep else 1) for place, deep in places]
+    depths = {"output": scheduled.output_words}
+    limit = cycle_limit(scheduled, config)
+    root = simulator.record(command.memories, command.first, command.count, depths, limit, scopes, file)
+    trace = read(file, root)
+    found: dict[str, Any] = {}
+    if mismatch:
+        found = _wrong_sum(scheduled, command, config, trace, mismatch, parts) or {
+            "cycle": _written(scheduled, config, trace, mismatch)
+        }
+    if guilty := blame(parts, trace, config.name):
+        found |= {"module": ".".join(guilty[0]), "hardware_block": guilty[1]}
+    return Location(mismatch, failure, command.what, **found, waveform=str(file))
+
+
+def _isolate(
+    program: Program, scheduled: LayerSchedule, run: LayerRun, codes: NDArray[np.int8], simulator: Simulator
+) -> tuple[_Command, Mismatch | None]:
+    """The shortest command that still goes wrong, and the first wrong element of that run (None if it hangs)."""
+    config, want = program.config, expected_rows(scheduled.layer, codes)
+    windows = reference.windows(scheduled.layer, codes)
+    memories = program.memories | {"activation": activation_words(scheduled, windows, config)}
+    depths, limit = {"output": scheduled.output_words}, cycle_limit(scheduled, config)
+    whole = _commands(program, scheduled, memories, run.first_mismatch)
+    for command in whole:
+        try:
+            result = simulator.run(command.memories, command.first, command.count, depths, limit)
+        except DeviceError:
+            return command, None
+        rows = output_rows(scheduled, result.memories["output"], config)
+        outside = np.ones(want.shape, bool)
+        for number, tile in command.tiles:
+            here = slice(tile * config.rows, (tile + 1) * config.rows)
+            outside[here, scheduled.blocks[number].channels] = False
+        mismatch = locate(scheduled, config, np.where(outside, want, rows), want)
+        if mismatch is not None:
+            return command, mismatch
+    return whole[-1], run.first_mismatch
+
+
+def _commands(
+    program: Program, scheduled: LayerSchedule, memories: dict[str, Memory], wrong: Mismatch | None
+) -> list[_Command]:
+    """From the tile alone to the whole layer."""
+    blocks = scheduled.blocks
+    every = [tuple((i, b.first_tile + t) for t in range(b.tiles)) for i, b in enumerate(blocks)]
+    number = wrong.block if wrong else 0
+    block, tile = blocks[number], wrong.tile if wrong else blocks[number].first_tile
+    commands = []
+    for first in dict.fromkeys((tile, max(tile - 1, block.first_tile))):
+        part = _tiles(program, scheduled, number, first, tile)
+        tiles = tuple((number, t) for t in range(first, tile + 1))
+        what = f"position tile {tile}" if first == tile else f"position tiles {first} and {tile}"
+        if len(tiles) < block.tiles or len(blocks) > 1:
+            commands.append(_Command(f"{what} of channel block {number}", memories | {"descriptor": part}, 0, 1, tiles))
+    layer = _Command(
+        "the whole layer", memories, scheduled.first, len(blocks), tuple(pair for tiles in every for pair in tiles)
+    )
+    if len(blocks) > 1:
+        commands.append(_Command(f"channel block {number}", memories, scheduled.first + number, 1, every[number]))
+    return [*commands, layer]
+
+
+def _tiles(program: Program, scheduled: LayerSchedule, number: int, first: int, last: int) -> Memory:
+    """A descriptor memory of one word: position tiles `first` to `last` of one channel block."""
+    fields = _descriptor(program.memories, scheduled.first + number, program.config)
+    skipped = first - scheduled.blocks[number].first_tile
+    words = scheduled.steps * program.config.beats
+    fields |= {
+        "tiles": last - first + 1,
+        "activation_base": fields["activation_base"] + skipped * words,
+        "activation_count": (last - first + 1) * words,
+        "output_base": fields["output_base"] + skipped * fields["tile_stride"],
+    }
+    return pack_descriptor(fields, program.config, scheduled.layer.name)[None]
+
+
+def _descriptor(memories: Mapping[str, Memory], number: int, config: ArrayConfig) -> dict[str, int]:
+    return unpack_fields(memories["descriptor"][number], config.descriptor)
+
+
+def running_sums(
+    memories: Mapping[str, Memory], number: int, tile: int, row: int, column: int, config: ArrayConfig
+) -> NDArray[np.int64]:
+    """The sum a BitVert element must hold after each bit column: int64 [steps * columns].
+
+    Of tile `tile` of descriptor `number`, from the memories alone: equations 1 to 3 of the paper in plain integers.
+    """
+    fields = _descriptor(memories, number, config)
+    steps, columns = fields["steps"], fields["columns"]
+    begin = fields["activation_base"] + tile * steps * config.beats
+    words = memories["activation"][begin : begin + steps * config.beats, SUBGROUP * row : SUBGROUP * (row + 1)]
+    codes = words.reshape(steps, config.step).astype(np.int64)
+    begin, octets = fields["weight_base"], config.step // 8
+    stored = memories["weight"][begin : begin + steps * columns, octets * column : octets * (column + 1)]
+    bits = np.unpackbits(stored, axis=1, bitorder="little").reshape(steps, columns, config.step)
+    begin = fields["metadata_base"]
+    metadata = memories["metadata"][begin : begin + -(-steps // 2), column].repeat(2)[:steps].astype(np.int64)
+    shift = 7 - np.arange(columns) - (metadata >> 6)[:, None]
+    increments = (bits * codes[:, None, :]).sum(axis=2) << shift
+    increments[:, 0] = (metadata & 7) * codes.sum(axis=1) - increments[:, 0]
+    upper = (metadata >> 3) & 7
+    increments[:, 1] += ((upper ^ 4) - 4) * codes.sum(axis=1) << 3
+    sums: NDArray[np.int64] = increments.reshape(-1).cumsum()
+    return sums
+
+
+def _wrong_sum(
+    scheduled: LayerSchedule,
+    command: _Command,
+    config: ArrayConfig,
+    trace: Trace,
+    wrong: Mismatch,
+    parts: Mapping[str, Module],
+) -> dict[str, int | None] | None:
+    """Group, bit column, cycle and values of the first wrong running sum; None if all are right."""
+    place = _element(parts, config, wrong.row, wrong.column)
+    enable, valid, total = (trace.values(place, name) for name in ("enable", "valid", "total"))
+    added = [edge for edge in range(trace.edges) if enable[edge] == 1 and valid[edge] == 1]
+    at = command.tiles.index((wrong.block, wrong.tile))
+    lengths = [scheduled.blocks[number].steps * scheduled.blocks[number].columns for number, _ in command.tiles]
+    skipped = sum(lengths[:at])
+    descriptors = [number for number, _ in dict.fromkeys(command.tiles)]
+    tile = at - descriptors.index(wrong.block)
+    number = command.first + sorted(set(descriptors)).index(wrong.block)
+    expected = running_sums(command.memories, number, tile, wrong.row, wrong.column, config)
+    half, wrap = 1 << (config.accumulator_bits - 1), 1 << config.accumulator_bits
+    for index, want in enumerate(expected):
+        where = skipped + index
+        edge = added[where] if where < len(added) else None
+        got = total[edge + 1] if edge is not None and edge + 1 < trace.edges else None
+        signed = None if got is None else (got + half) % wrap - half
+        if signed != (int(want) + half) % wrap - half:
+            step, bit_column = divmod(index, scheduled.blocks[wrong.block].columns)
+            return {
+                "group": step * config.step // 32,
+                "bit_column": bit_column,
+                "cycle": None if edge is None else edge - RESET_EDGES + 1,
+                "sum_expected": int(want),
+                "sum_got": signed,
+            }
+    return None
+
+
+def _written(scheduled: LayerSchedule, config: ArrayConfig, trace: Trace, wrong: Mismatch) -> int | None:
+    """The cycle at which the element's word was first written, None if never."""
+    layer = scheduled.layer
+    first = wrong.tile * scheduled.planes * layer.channels + wrong.channel
+    words = {first + plane * layer.channels for plane in range(scheduled.planes)}
+    valid, address = trace.values((), "output_valid"), trace.values((), "output_addr")
+    for edge, (lanes, addresses) in enumerate(zip(valid, address, strict=True)):
+        for lane in range(config.lanes):
+            if lanes and addresses is not None and lanes >> lane & 1 and addresses >> 32 * lane & 0xFFFFFFFF in words:
+                return edge - RESET_EDGES + 1
+    return None
+
+
+def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Iterator[tuple[Place, bool]]:
+    """What an element passes through: places, and whether with all that is in them."""
+    yield (), False
+    lane = column % config.lanes
+    chosen = {
+        "row_operand": {row}, "column_control": {column},
+        "pe": {c * config.rows + row for c in range(lane, column + 1, config.lanes)},
+        "requantizer": {lane * config.rows + row},
+    }  # fmt: skip
+    for label, name in parts[config.name].children:
+        large = parts[name].function in ("array", "write_back")
+        yield (label,), not large
+        if large:
+            seen: dict[str, int] = {}
+            for inner, inner_name in parts[name].children:
+                function = parts[inner_name].function
+                index = seen[function] = seen.get(function, -1) + 1
+                if function not in chosen or index in chosen[function]:
+                    yield (label, inner), True
+
+
+def _element(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Place:
+    """The accumulator of one processing element."""
+    array = next((label, name) for label, name in parts[config.name].children if parts[name].function == "array")
+    elements = [label for label, name in parts[array[1]].children if parts[name].function == "pe"]
+    inner = next(label for label, name in parts["pe"].children if parts[name].function == "accumulator")
+    return array[0], elements[column * config.rows + row], inner

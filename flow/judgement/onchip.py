@@ -1,0 +1,133 @@
+"""The judgement on every layer and operation of a network that ran on chip by one start."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from flow.judgement.verdict import agree, judge_layer
+from flow.network.model import Network, Quantization
+from flow.onnxtools import edit, runtime
+from flow.scheduling.onchip import post
+from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.program import OnChip
+from flow.simulation.onchip import ChainRun, layer_input, layer_rows
+from flow.simulation.results import LayerRun, expected_rows
+
+
+@dataclass(frozen=True)
+class StepVerdict:
+    """One step over all samples: outputs compared; those that differ from the integer reference, from ONNX Runtime.
+
+    `tier2_ties` are not among the latter: averages so near the middle of two codes that float32, in which ONNX
+    Runtime adds, may take either.
+    """
+
+    name: str
+    kind: str
+    cycles_ideal: int
+    elements: int
+    tier1_mismatches: int
+    tier2_mismatches: int
+    tier2_max_lsb: int
+    tier2_ties: int = 0
+
+
+def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[StepVerdict]:
+    """Every step of the runs on the inputs it had: equal to the reference, close to ONNX Runtime.
+
+    Nothing where a run never finished.
+    """
+    found: list[StepVerdict] = []
+    if any(run.failure is not None for run in runs):
+        return found
+    for number, step in enumerate(onchip.chain.steps):
+        judged = (
+            _judge_layer(network, step, number, runs)
+            if isinstance(step, Step)
+            else _judge_post(network, step, number, runs)
+        )
+        found.append(replace(judged, cycles_ideal=onchip.ideal_cycles[number]))
+    return found
+
+
+def _judge_layer(network: Network, step: Step, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
+    layer, made = step.layer, []
+    for run in runs:
+        codes = layer_input(layer, run.maps[step.source.tensor])
+        rows, want = layer_rows(layer, run.rows[number]), expected_rows(layer, codes)
+        mismatches = int((rows != want).sum())
+        tensor = layer.input_quantization.from_int8(codes)
+        made.append(LayerRun(layer, tensor, rows, run.cycles, mismatches, None, simulated=rows.size))
+    found = judge_layer(network, made)
+    return StepVerdict(
+        layer.name, layer.op, 0, found.elements, found.tier1_mismatches, found.tier2_mismatches, found.tier2_max_lsb
+    )
+
+
+def _judge_post(network: Network, op: PostOp, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
+    judge = runtime.session(_model(network, op))
+    tier1, histogram, elements, ties = 0, Counter[int](), 0, 0
+    for run in runs:
+        operands = tuple(run.maps[name] for name in op.inputs)
+        got = run.rows[number]
+        tier1 += int((got != post.run(op, operands)).sum())
+        feeds = {
+            name: quantization.from_int8(codes)[None]
+            for name, quantization, codes in zip(op.inputs, op.input_quantizations, operands, strict=True)
+        }
+        judged = op.output_quantization.to_int8(runtime.run(judge, feeds)[op.output])
+        away = np.abs(got.astype(int) - judged.reshape(got.shape).astype(int))
+        tie = (away == 1) & post.near_tie(op, operands)
+        ties += int(tie.sum())
+        histogram.update(away[~tie].tolist())
+        elements += got.size
+    differing = elements - ties - histogram[0]
+    return StepVerdict(op.name, op.kind, 0, elements, tier1, differing, max(histogram, default=0), ties)
+
+
+def _model(network: Network, op: PostOp) -> onnx.ModelProto:
+    """The nodes of the network that are this operation."""
+
+    def value(name: str, quantization: Quantization, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
+        kind = onnx.TensorProto.UINT8 if quantization.unsigned else onnx.TensorProto.INT8
+        return onnx.helper.make_tensor_value_info(name, kind, None if shape is None else ["batch", *shape])
+
+    inputs = [
+        value(name, quantization, shape)
+        for name, quantization, shape in zip(op.inputs, op.input_quantizations, op.input_shapes, strict=True)
+    ]
+    return edit.between(network.model, inputs, value(op.output, op.output_quantization, None))
+
+
+def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
+    """All runs have ended, all steps agree as layers by themselves have to, and outputs alone are as they were."""
+    return all(run.failure is None and not run.outputs_only for run in runs) and agree(verdicts)
+
+
+def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> dict[str, Any]:
+    """What a report says of the runs, in terms of JSON."""
+    ideal, cycles = sum(onchip.ideal_cycles), max((run.cycles for run in runs), default=0)
+    return {
+        "verdict": "pass" if passes(verdicts, runs) else "fail",
+        "failure": next((run.failure for run in runs if run.failure), None),
+        "samples": len(runs),
+        "cycles": cycles,
+        "cycles_ideal": ideal,
+        "utilization": round(ideal / cycles, 4) if cycles else None,
+        "descriptors": onchip.descriptors,
+        "map_bytes": 8 * onchip.config.map_words,
+        "elements": sum(verdict.elements for verdict in verdicts),
+        "tier1_mismatches": sum(verdict.tier1_mismatches for verdict in verdicts),
+        "tier2_mismatches": sum(verdict.tier2_mismatches for verdict in verdicts),
+        "tier2_ties": sum(verdict.tier2_ties for verdict in verdicts),
+        "tier2_max_lsb": max((verdict.tier2_max_lsb for verdict in verdicts), default=0),
+        "outputs_only_mismatches": runs[0].outputs_only if runs else None,
+        "steps": [asdict(verdict) for verdict in verdicts],
+    }

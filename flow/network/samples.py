@@ -1,0 +1,180 @@
+"""Samples: what the user gives for calibration and evaluation, checked against the network's inputs."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from flow.errors import FlowError, first_line
+from flow.onnxtools.graph import graph_inputs
+
+Arrays = dict[str, NDArray[Any]]
+RANDOM_SEED = 0
+MOST_INFLATED = 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class Samples:
+    """`feeds` by input name, [count, ...] each; `labels` [count] where there are any; `source` for the user."""
+
+    feeds: Arrays
+    labels: NDArray[Any] | None
+    source: str
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.feeds.values())))
+
+    def one(self, number: int) -> Arrays:
+        """A batch of one."""
+        return {name: array[number : number + 1] for name, array in self.feeds.items()}
+
+    def first(self, count: int) -> Samples:
+        labels = None if self.labels is None else self.labels[:count]
+        return Samples({name: array[:count] for name, array in self.feeds.items()}, labels, self.source)
+
+
+def beside(model: Path, suffix: str) -> Path | None:
+    """The file MODEL_<suffix>.npz next to MODEL.onnx, if there is one."""
+    path = model.with_name(f"{model.stem}_{suffix}.npz")
+    return path if path.is_file() else None
+
+
+def load(path: Path, model: onnx.ModelProto, what: str) -> Samples:
+    """Samples of an .npz file for `model`, with its labels `y`. FlowError: see `load_arrays`, `check_samples`."""
+    arrays = load_arrays(path)
+    feeds = check_samples(model, arrays, what)
+    labels = arrays.get("y")
+    count = len(next(iter(feeds.values())))
+    if labels is not None and len(labels) != count:
+        raise FlowError(
+            f"{what} labels must be one for each sample, but '{path}' has {len(labels)} labels `y` for {count} "
+            "samples; cut them to one length"
+        )
+    return Samples(feeds, labels, path.name)
+
+
+def random(model: onnx.ModelProto, count: int) -> Samples:
+    """Seeded samples for a network without any: uniform over the range its input is quantized to.
+
+    An input that is not quantized is drawn from the standard normal distribution; integers are zeros.
+    """
+    generator = np.random.default_rng(RANDOM_SEED)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    quantizers = {node.input[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    feeds: Arrays = {}
+    for value in graph_inputs(model):
+        tensor = value.type.tensor_type
+        kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        shape = (count, *(dim.dim_value for dim in tensor.shape.dim[1:]))
+        node = quantizers.get(value.name)
+        if kind.kind != "f":
+            feeds[value.name] = np.zeros(shape, kind)
+            continue
+        names = node.input[1:3] if node is not None else []
+        pair = [numpy_helper.to_array(constants[name]).reshape(-1) for name in names if name in constants]
+        if len(pair) < 2 or not all(array.size for array in pair):
+            feeds[value.name] = generator.standard_normal(shape).astype(kind)
+        else:
+            scale, zero = (array[0] for array in pair)
+            limits = np.iinfo(zero.dtype)
+            codes = generator.integers(limits.min, limits.max, shape, endpoint=True)
+            usable = scale if np.isfinite(scale) else 1.0
+            with np.errstate(over="ignore"):
+                feeds[value.name] = ((codes - int(zero)) * np.float64(usable)).astype(kind)
+    return Samples(feeds, None, f"random (seed {RANDOM_SEED})")
+
+
+def load_arrays(path: str | Path) -> Arrays:
+    """The arrays of an .npz file by name: `x` (or the network's input names), and `y` where there are labels.
+
+    FlowError: no such file, not an .npz, empty, or pickled Python objects inside.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FlowError(f"samples must be an .npz file, but there is no file '{file}'; check the path")
+    try:
+        if not zipfile.is_zipfile(file):
+            raise FlowError(f"'{file}' is not an .npz archive; save the samples with numpy.savez(x=...)")
+        _check_archive(file)
+        with np.load(file, allow_pickle=False) as archive:
+            arrays: Arrays = {name: archive[name] for name in archive.files}
+    except FlowError:
+        raise
+    except Exception as error:  # zip, NumPy's header parser and memory fail in many ways
+        if "pickle" in str(error):
+            raise FlowError(
+                f"samples must be plain arrays, but '{file}' holds pickled data; save numeric arrays with numpy.savez"
+            ) from None
+        raise FlowError(
+            f"'{file}' cannot be read as .npz: {first_line(error)}; save it again with numpy.savez"
+        ) from None
+    if not arrays:
+        raise FlowError(f"'{file}' holds no arrays; save the samples with numpy.savez(x=...)")
+    return arrays
+
+
+def _check_archive(file: Path) -> None:
+    """FlowError for an archive that is small but inflates beyond `MOST_INFLATED`."""
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if entry.file_size > max(MOST_INFLATED, 100 * entry.compress_size):
+                raise FlowError(
+                    f"samples may not inflate more than a hundredfold, but '{entry.filename}' of '{file}' grows from "
+                    f"{entry.compress_size:,} bytes to {entry.file_size / 2**30:.1f} GiB; save it with numpy.savez"
+                )
+
+
+def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str) -> Arrays:
+    """Samples [count, ...] by input name, as the model's inputs want them.
+
+    A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration")
+    names the samples in messages. FlowError: missing input, wrong type or shape, NaN or infinity, no samples.
+    """
+    inputs = graph_inputs(model)
+    given = {"x": samples} if isinstance(samples, np.ndarray) else dict(samples)
+    feeds: Arrays = {}
+    for value in inputs:
+        array = given.get(value.name, given.get("x") if len(inputs) == 1 else None)
+        if array is None:
+            raise FlowError(
+                f"{what} samples must name every input, but '{value.name}' is missing among {sorted(given)}; "
+                "add an array of that name"
+            )
+        _check_array(value, array, what)
+        feeds[value.name] = array
+    counts = {name: len(array) for name, array in feeds.items()}
+    if len(set(counts.values())) > 1:
+        raise FlowError(f"{what} arrays must hold equally many samples, but they hold {counts}; cut them to one length")
+    return feeds
+
+
+def _check_array(value: onnx.ValueInfoProto, array: NDArray[Any], what: str) -> None:
+    tensor = value.type.tensor_type
+    kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if array.dtype != kind:
+        raise FlowError(
+            f"{what} samples for input '{value.name}' must be {kind}, but they are {array.dtype}; "
+            f"convert them with astype('{kind}')"
+        )
+    shape = [dim.dim_value for dim in tensor.shape.dim][1:]
+    if list(array.shape[1:]) != shape or array.ndim != len(tensor.shape.dim):
+        raise FlowError(
+            f"{what} samples for input '{value.name}' must have shape {['samples', *shape]}, but they have "
+            f"{list(array.shape)}; reshape them"
+        )
+    if len(array) == 0:
+        raise FlowError(f"{what} needs at least one sample for input '{value.name}', but there are 0; add samples")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise FlowError(
+            f"{what} samples for input '{value.name}' must be finite, but "
+            f"{np.count_nonzero(~np.isfinite(array))} values are NaN or infinite; clean the file"
+        )

@@ -1,0 +1,89 @@
+"""Edits of ONNX models: new constants and nodes, nodes replaced, parts taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from flow.onnxtools.graph import names, reads
+
+
+def add_constant(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
+    """A constant more, by this name or one like it."""
+    name = unused_name(model, name)
+    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    return name
+
+
+def unused_name(model: onnx.ModelProto, name: str) -> str:
+    taken = set(names(model.graph))
+    while name in taken:
+        name += "_"
+    return name
+
+
+def add_reshape(model: onnx.ModelProto, source: str, shape: list[int], target: str) -> onnx.NodeProto:
+    wanted = add_constant(model, f"{target}_shape", np.array(shape, np.int64))
+    return helper.make_node("Reshape", [source, wanted], [target], f"{target}_reshape")
+
+
+def drop_unused_nodes(model: onnx.ModelProto) -> None:
+    needed = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(reads(node))
+            kept.append(node)
+    replace_nodes(model, reversed(kept))
+    constants = model.graph.initializer
+    for index in reversed(range(len(constants))):
+        if constants[index].name not in needed:
+            del constants[index]
+
+
+def model_like(model: onnx.ModelProto, graph: onnx.GraphProto) -> onnx.ModelProto:
+    """A model around `graph` with the versions, operator sets and functions of `model`."""
+    made = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
+    made.ir_version = model.ir_version
+    return made
+
+
+def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    kept = list(nodes)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def between(
+    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto
+) -> onnx.ModelProto:
+    """The part of a model between these tensors, as a model of its own."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    ends = {value.name for value in inputs}
+    needed: set[str] = set()
+    stack, seen = [output.name], set()
+    while stack:
+        name = stack.pop()
+        if name in seen or name in ends or not name:
+            continue
+        seen.add(name)
+        if name in constants:
+            needed.add(name)
+            continue
+        node = makers[name]
+        stack.extend(node.input)
+    nodes = [node for node in model.graph.node if any(name in seen for name in node.output)]
+    graph = helper.make_graph(nodes, "part", inputs, [output], [constants[name] for name in sorted(needed)])
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def set_axis(dequantize: onnx.NodeProto, axis: int) -> None:
+    kept = [entry for entry in dequantize.attribute if entry.name != "axis"]
+    del dequantize.attribute[:]
+    dequantize.attribute.extend([*kept, helper.make_attribute("axis", axis)])

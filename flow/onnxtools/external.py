@@ -1,0 +1,172 @@
+"""Weights that stay in their files: large networks are read layer by layer, and never held whole.
+
+A constant of a model is *external* when its `external_data` names a file (by its absolute path), an offset and a
+length. `values` maps such a constant into memory, so that what is read of it can be dropped again. ONNX and ONNX
+Runtime see the `shell`: the model with its external constants as inputs, which are fed when it runs.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+LARGE = 2**20  # bytes
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto in onnx.proto
+
+
+def is_external(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def values(tensor: onnx.TensorProto) -> NDArray[Any]:
+    """A constant's values; those of an external one are mapped from its file, read-only."""
+    if not is_external(tensor):
+        array: NDArray[Any] = numpy_helper.to_array(tensor)
+        return array
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    shape = tuple(tensor.dims)
+    return np.memmap(entries["location"], kind, "r", int(entries["offset"]), shape)
+
+
+def make_external(tensor: onnx.TensorProto, file: Path, offset: int, length: int) -> None:
+    """Make a constant external: its values are those bytes of the file."""
+    tensor.ClearField("raw_data")
+    del tensor.external_data[:]
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", str(file)), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def weights(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """The external constants of a model by name, mapped."""
+    return {tensor.name: values(tensor) for tensor in model.graph.initializer if is_external(tensor)}
+
+
+def externals_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its external constants as inputs, last in order; the model itself if it has none."""
+    return _as_inputs(model, [tensor for tensor in model.graph.initializer if is_external(tensor)])
+
+
+def _as_inputs(model: onnx.ModelProto, constants: list[onnx.TensorProto]) -> onnx.ModelProto:
+    if not constants:
+        return model
+    copy = _without(model, {tensor.name for tensor in constants})
+    copy.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in constants
+    )
+    return copy
+
+
+def large_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large constants as inputs: all that shape inference needs, in little memory."""
+    large = [tensor for tensor in model.graph.initializer if is_external(tensor) or len(tensor.raw_data) > LARGE]
+    return _as_inputs(model, large)
+
+
+def with_externals(bare: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
+    """What became of `shell(source)`, with those of the source's external constants that it has as inputs."""
+    inputs = {value.name for value in bare.graph.input}
+    kept = [tensor for tensor in source.graph.initializer if is_external(tensor) and tensor.name in inputs]
+    copy = _without(bare, {tensor.name for tensor in kept})
+    copy.graph.initializer.extend(kept)
+    return copy
+
+
+def _without(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """A copy without the inputs and constants of these names."""
+    graph, copy = model.graph, onnx.ModelProto(
+        ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version,
+        domain=model.domain, model_version=model.model_version, doc_string=model.doc_string,
+        opset_import=model.opset_import, metadata_props=model.metadata_props, functions=model.functions,
+    )  # fmt: skip
+    copy.graph.MergeFrom(onnx.GraphProto(
+        name=graph.name, doc_string=graph.doc_string, node=graph.node, output=graph.output,
+        value_info=graph.value_info, sparse_initializer=graph.sparse_initializer,
+        quantization_annotation=graph.quantization_annotation,
+        input=[value for value in graph.input if value.name not in names],
+        initializer=[tensor for tensor in graph.initializer if tensor.name not in names],
+    ))  # fmt: skip
+    return copy
+
+
+# -------------------------------------------------------------------------------- reading
+def read(file: Path, largest: int) -> onnx.ModelProto:
+    """A model whose constants of more than `largest` bytes stay in its file.
+
+    DecodeError, or ValueError, when the file is no ONNX.
+    """
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        model = onnx.ModelProto()
+        rest = bytearray()
+        for number, start, begin, end in _fields(data, 0, len(data)):
+            if number == GRAPH:
+                _read_graph(model.graph, file, data, begin, end, largest)
+            else:
+                rest += data[start:end]
+        model.MergeFromString(bytes(rest))
+    return model
+
+
+def _read_graph(graph: onnx.GraphProto, file: Path, data: mmap.mmap, begin: int, end: int, largest: int) -> None:
+    rest, constants = bytearray(), []
+    for number, start, first, last in _fields(data, begin, end):
+        if number == INITIALIZER and last - first > largest:
+            constants.append(_read_tensor(file, data, first, last, largest))
+        elif number == INITIALIZER:
+            constants.append(TensorProto())
+            constants[-1].MergeFromString(data[first:last])
+        else:
+            rest += data[start:last]
+    graph.MergeFromString(bytes(rest))
+    graph.initializer.extend(constants)
+
+
+def _read_tensor(file: Path, data: mmap.mmap, begin: int, end: int, largest: int) -> onnx.TensorProto:
+    rest, raw = bytearray(), None
+    for number, start, first, last in _fields(data, begin, end):
+        if number == RAW_DATA and last - first > largest:
+            raw = first, last - first
+        else:
+            rest += data[start:last]
+    tensor = TensorProto()
+    tensor.MergeFromString(bytes(rest))
+    if raw:
+        make_external(tensor, file.resolve(), *raw)
+    return tensor
+
+
+def _fields(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Fields of a protobuf message: number, where the field starts, where its value begins and ends."""
+    while begin < end:
+        start = begin
+        key, begin = _varint(data, begin, end)
+        kind = key & 7
+        if kind == 2:  # length-delimited
+            length, begin = _varint(data, begin, end)
+        elif kind == 0:
+            length = _varint(data, begin, end)[1] - begin
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"wire type {kind}")
+        if begin + length > end:
+            raise ValueError("truncated")
+        yield key >> 3, start, begin, begin + length
+        begin += length
+
+
+def _varint(data: mmap.mmap, begin: int, end: int) -> tuple[int, int]:
+    value = 0
+    for position in range(begin, min(end, begin + 10)):
+        value |= (data[position] & 127) << 7 * (position - begin)
+        if data[position] < 128:
+            return value, position + 1
+    raise ValueError("no number")

@@ -1,0 +1,144 @@
+"""Look-ups over an ONNX graph: who makes and who reads a tensor, what is constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from flow.onnxtools import external
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of the standard ONNX operator set."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs a user feeds: graph inputs that are not initializers."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a graph: initializers and attributes, those of its subgraphs included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from node_tensors(node)
+
+
+def node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """The constants in a node's attributes, those of its subgraphs included."""
+    for attribute in node.attribute:
+        yield from ([attribute.t] if attribute.HasField("t") else [])
+        yield from attribute.tensors
+        for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            yield from tensors(inner)
+
+
+def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """Every name in a graph, those of its subgraphs included; bytes where it is not UTF-8."""
+    yield graph.name
+    for tensor in graph.initializer:
+        yield tensor.name
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                yield from names(inner)
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Names a node reads, those its subgraphs (If, Loop, Scan) take from outside included."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            inner = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            for child in graph.node:
+                names += [name for name in reads(child) if name not in inner]
+                inner |= set(child.output)
+            names += [value.name for value in graph.output if value.name not in inner]
+    return names
+
+
+def is_standard(node: onnx.NodeProto) -> bool:
+    """Whether the operator is ONNX's own."""
+    return node.domain in ("", "ai.onnx")
+
+
+def is_dequantize(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type == "DequantizeLinear"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return helper.get_attribute_value(attribute)
+    return default
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    return node.name or next(iter(node.output), node.op_type)
+
+
+def node_input(node: onnx.NodeProto, index: int) -> str:
+    return node.input[index] if len(node.input) > index else ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Look-ups over one model: who makes a tensor, who uses it, which are constant."""
+
+    model: onnx.ModelProto
+    producers: dict[str, onnx.NodeProto]
+    consumers: dict[str, list[onnx.NodeProto]]
+    constants: dict[str, onnx.TensorProto]
+    outputs: frozenset[str]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: onnx.ModelProto) -> Graph:
+        consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in dict.fromkeys(reads(node)):
+                consumers.setdefault(name, []).append(node)
+        return Graph(
+            model=model,
+            producers={name: node for node in model.graph.node for name in node.output if name},
+            consumers=consumers,
+            constants={tensor.name: tensor for tensor in model.graph.initializer},
+            outputs=frozenset(value.name for value in model.graph.output),
+        )
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        return self.producers.get(name)
+
+    def constant(self, name: str) -> NDArray[Any] | None:
+        if name not in self.constants:
+            return None
+        if name in self.arrays:
+            return self.arrays[name]
+        values = external.values(self.constants[name])
+        if values.nbytes <= external.LARGE:  # large ones are read anew: the model holds them already
+            self.arrays[name] = values
+        return values
+
+    def only_consumer(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads a tensor nobody else can see."""
+        users = self.consumers.get(name, [])
+        return users[0] if len(users) == 1 and name not in self.outputs else None
+
+
+def size(graph: Graph, name: str) -> int:
+    array = graph.constant(name)
+    return 0 if array is None else array.size

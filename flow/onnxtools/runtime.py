@@ -1,0 +1,144 @@
+"""What runs in ONNX Runtime: host segments, whole networks, the judge of tier 2.
+
+Always graph optimisation level BASIC: above it ONNX Runtime fuses int8 kernels that saturate on CPUs without
+VNNI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow.errors import FlowError, first_line
+from flow.onnxtools import external
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+Tensors = dict[str, NDArray[Any]]
+
+BATCH = 32  # samples per run when the network's batch is free
+
+
+def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSession:
+    """An inference session of `model` on the CPU, at graph optimisation level BASIC (or none), with one thread.
+
+    FlowError when ONNX Runtime does not take the model.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if optimise else levels.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised
+    outside = external.weights(model)
+    try:
+        active = ort.InferenceSession(
+            external.externals_as_inputs(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )  # fmt: skip
+    except Exception as error:
+        raise _refused(model.graph.name, error) from None
+    return _Fed(active, outside) if outside else active
+
+
+class _Fed:
+    """A session whose external constants are fed to it whenever it runs, from their files."""
+
+    def __init__(self, active: ort.InferenceSession, outside: Tensors) -> None:
+        self._active, self._outside = active, outside
+
+    def get_inputs(self) -> list[Any]:
+        return [entry for entry in self._active.get_inputs() if entry.name not in self._outside]
+
+    def get_outputs(self) -> list[Any]:
+        return list(self._active.get_outputs())
+
+    def get_modelmeta(self) -> Any:
+        return self._active.get_modelmeta()
+
+    def run(self, names: list[str], feeds: Tensors) -> list[NDArray[Any]]:
+        values: list[NDArray[Any]] = self._active.run(names, {**feeds, **self._outside})
+        return values
+
+
+def _refused(name: str, error: Exception) -> FlowError:
+    return FlowError(f"ONNX Runtime cannot run network '{name}': {first_line(error)}; mend the network, export again")
+
+
+class Sessions:
+    """Sessions created once per model and kept as long as this object lives."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[onnx.ModelProto, ort.InferenceSession]] = {}
+
+    def get(self, model: onnx.ModelProto) -> ort.InferenceSession:
+        """The session of `model`; the model is kept too, so that its id stays its own."""
+        if id(model) not in self._kept:
+            self._kept[id(model)] = (model, session(model))
+        return self._kept[id(model)][1]
+
+
+def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Tensors:
+    """All outputs by name; `feeds` may hold more tensors than the model's inputs. FlowError when the run fails."""
+    active = session(model) if isinstance(model, onnx.ModelProto) else model
+    names = [output.name for output in active.get_outputs()]
+    try:
+        values = active.run(names, {entry.name: feeds[entry.name] for entry in active.get_inputs()})
+    except Exception as error:
+        raise _refused(active.get_modelmeta().graph_name, error) from None
+    return dict(zip(names, values, strict=True))
+
+
+def batch_size(active: ort.InferenceSession) -> int:
+    """Samples per run: the batch the network's inputs are fixed to, or `BATCH`."""
+    fixed = [entry.shape[0] for entry in active.get_inputs() if entry.shape]
+    return min((size for size in fixed if isinstance(size, int)), default=BATCH)
+
+
+def as_feeds(names: list[str], x: NDArray[Any] | Mapping[str, NDArray[Any]]) -> Tensors:
+    """One array for a network of one input, or arrays by name, as arrays by name."""
+    return {names[0]: x} if isinstance(x, np.ndarray) else dict(x)
+
+
+def predict(
+    model: onnx.ModelProto | ort.InferenceSession, x: NDArray[Any] | Mapping[str, NDArray[Any]]
+) -> NDArray[Any]:
+    """The first output for every sample of `x` ([samples, ...], or a dict of such arrays by input name)."""
+    active = session(model) if isinstance(model, onnx.ModelProto) else model
+    feeds = as_feeds([entry.name for entry in active.get_inputs()], x)
+    first = active.get_outputs()[0]
+    samples = len(next(iter(feeds.values())))
+
+    def parts(step: int) -> list[NDArray[Any]]:
+        return [
+            run(active, {name: array[start : start + step] for name, array in feeds.items()})[first.name]
+            for start in range(0, samples, step)
+        ]
+
+    if not (first.shape and isinstance(first.shape[0], int)):  # its first axis may be the batch
+        step = batch_size(active)
+        batches = {entry.shape[0] for entry in active.get_inputs() if entry.shape} - {None}
+        said = bool(first.shape) and first.shape[0] in batches
+        alone = None if said else run(active, {name: array[:1] for name, array in feeds.items()})[first.name]
+        together = parts(step) if alone is None or (alone.ndim and len(alone) == 1) else []
+        if together and all(p.ndim and len(p) == min(step, samples - i * step) for i, p in enumerate(together)):
+            return np.concatenate(together)
+    return joined(parts(1), first.name)
+
+
+def joined(parts: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
+    """Outputs of one sample each as one array, samples along axis 0, which is put before what has no batch there.
+
+    FlowError where the shape depends on the sample: such answers cannot be compared.
+    """
+    if other := next((part.shape for part in parts if part.shape != parts[0].shape), None):
+        raise FlowError(
+            f"the first output must have one shape for all samples, but '{name}' has {list(parts[0].shape)} and "
+            f"{list(other)}; export the network up to what comes before"
+        )
+    return np.concatenate(parts) if parts[0].ndim and len(parts[0]) == 1 else np.stack(parts)

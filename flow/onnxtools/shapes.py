@@ -1,0 +1,94 @@
+"""Types and shapes of one sample, by ONNX shape inference and ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from flow.errors import FlowError, first_line
+from flow.onnxtools import external, runtime
+from flow.onnxtools.graph import graph_inputs
+
+
+@dataclass(frozen=True)
+class Types:
+    """Element type and shape of tensors: as declared (open batch), and of one sample (batch 1)."""
+
+    declared: dict[str, onnx.ValueInfoProto]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
+    declared = _value_infos(_inferred(model))
+    shapes = sample_shapes(model)
+    missing = [name for name in wanted if name not in shapes or name not in declared]
+    if missing:
+        _measure(_one_sample(model), missing, declared, shapes)
+    return Types(declared, shapes)
+
+
+def sample_shapes(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[int, ...]]:
+    """The shapes of so many samples that shape inference finds, by tensor. FlowError when they do not fit."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    outlined = external.large_as_inputs(model)
+    large = {value.name for value in outlined.graph.input} - {value.name for value in model.graph.input}
+    for name, info in _value_infos(_inferred(_one_sample(outlined, large, batch))).items():
+        dims = info.type.tensor_type.shape.dim if info.type.tensor_type.HasField("shape") else None
+        if dims is not None and all(dim.HasField("dim_value") for dim in dims):
+            shapes[name] = tuple(dim.dim_value for dim in dims)
+    return shapes
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(external.large_as_inputs(model), data_prop=True)
+    except Exception as error:
+        raise FlowError(
+            f"the shapes of network '{model.graph.name}' do not fit: {first_line(error)}; export it again"
+        ) from None
+
+
+def _one_sample(model: onnx.ModelProto, constants: Container[str] = (), batch: int = 1) -> onnx.ModelProto:
+    """A copy of this batch, without what it declares of other shapes; `constants` are no inputs of the user's."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    del single.graph.value_info[:]
+    for value in graph_inputs(single):
+        if value.name not in constants and value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+    for value in single.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return single
+
+
+def _value_infos(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    values = [*model.graph.value_info, *model.graph.output, *model.graph.input]
+    return {value.name: value for value in values if value.type.tensor_type.elem_type}
+
+
+def _measure(
+    single: onnx.ModelProto,
+    missing: list[str],
+    declared: dict[str, onnx.ValueInfoProto],
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    """What shape inference does not know is taken from a run on one sample of zeros."""
+    already = {value.name for value in single.graph.output}
+    del single.graph.output[:]
+    single.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(missing))
+    feeds = {}
+    for value in graph_inputs(single):
+        tensor = value.type.tensor_type
+        kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        feeds[value.name] = np.zeros([dim.dim_value for dim in tensor.shape.dim], kind)
+    for name, array in runtime.run(single, feeds).items():
+        if not isinstance(array, np.ndarray):  # a sequence, or an optional that is not there
+            continue
+        shapes[name] = array.shape
+        if name not in declared or name in already:
+            element = int(helper.np_dtype_to_tensor_dtype(array.dtype))
+            declared[name] = helper.make_tensor_value_info(name, element, None)

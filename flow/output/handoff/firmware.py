@@ -1,0 +1,99 @@
+"""firmware/NAME.h: what a driver in C needs to load, start and read the accelerator."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from flow.hardware.interface import COMMAND_BITS, Device
+from flow.network.model import ArrayLayer
+from flow.network.reference import accumulator_scales
+from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Whole, layer_folders, layer_words
+from flow.scheduling.blocks import Program
+from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.layout import input_words, layout
+from flow.scheduling.onchip.program import OnChip
+from flow.simulation.results import SampleRun
+
+
+def write_firmware(
+    folder: Path, name: str, program: Program, built: Device, run: SampleRun, whole: Whole | None = None
+) -> None:
+    """firmware/NAME.h: what a driver needs to load the memories, start each layer and read what comes out.
+
+    And to start the `whole` network on chip.
+    """
+    (folder / "firmware").mkdir()
+    layers = []
+    for place, scheduled, layer_run in zip(layer_folders(program), program.layers, run.layers, strict=True):
+        layer, output = scheduled.layer, scheduled.layer.output_quantization
+        layers.append({
+            "name": _c_string(layer.name), "vectors": place, "first": scheduled.first,
+            "count": len(scheduled.blocks), "groups": layer.groups, "positions": layer.positions,
+            "reduction": layer.reduction, "channels": layer.channels, "planes": scheduled.planes,
+            "activation_words": layer_words(program, scheduled)[PER_LAYER], "output_words": scheduled.output_words,
+            "cycles": layer_run.cycles,
+            "input_scale": _c_float(layer.input_quantization.scale),
+            "input_zero": layer.input_quantization.zero_point,
+            "output_scale": _c_float(np.float32(0) if output is None else output.scale),
+            "output_zero": 0 if output is None else output.zero_point,
+            "shapes": _c_comment(_shapes(layer)),
+        })  # fmt: skip
+    images = [port for port in built.reads if port.name != PER_LAYER]
+    identifier = re.sub(r"\W", "_", name, flags=re.ASCII)
+    text = TEMPLATES.get_template("firmware.h.j2").render(
+        name=_c_comment(name), guard=f"BBS_{identifier.upper()}_H", top=built.name, config=program.config,
+        layers=layers, images=images, memories=program.memories, beats=program.config.beats,
+        ports={port.name: port for port in built.ports}, command_bits=COMMAND_BITS,
+        descriptors=whole and whole.onchip.descriptors, inputs=whole and _inputs(whole.onchip),
+        outputs=whole and _outputs(whole.onchip),
+    )  # fmt: skip
+    (folder / "firmware" / f"{identifier or 'network'}.h").write_text(text)
+
+
+def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
+    return [
+        {
+            "tensor": _c_string(held.tensor), "shape": held.shape, "base": base,
+            "plane": onchip.places[held.tensor].plane, "scale": _c_float(held.quantization.scale),
+            "zero": held.quantization.zero_point,
+        }
+        for held, base in zip(onchip.chain.inputs, input_words(onchip), strict=True)
+    ]  # fmt: skip
+
+
+def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
+    chain, made = onchip.chain, []
+    for tensor, number in chain.output_steps.items():
+        held, step, where = chain.held.get(tensor), chain.steps[number], layout(onchip, number)
+        scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(Step, step).layer)
+        made.append({
+            "tensor": _c_string(tensor), "shape": where.shape, "unroll": where.unroll, "windows": where.windows,
+            "planes": where.planes, "zero": held.quantization.zero_point if held else 0,
+            "cells": where.cells.reshape(-1, 3).tolist(), "scales": [_c_float(scale) for scale in scales],
+        })  # fmt: skip
+    return made
+
+
+def _shapes(layer: ArrayLayer) -> str:
+    shapes = " to ".join("x".join(map(str, shape)) for shape in (layer.input_shape, layer.output_shape))
+    return f"{layer.op} {layer.name}: {shapes}"
+
+
+def _c_string(text: str) -> str:
+    """A string literal; what is not plain ASCII by its UTF-8 bytes in octal."""
+    plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
+    return f'"{"".join(plain)}"'
+
+
+def _c_comment(text: str) -> str:
+    """Text that neither ends a comment nor leaves its line."""
+    return " ".join(text.replace("*/", "* /").replace("/*", "/ *").split())
+
+
+def _c_float(value: np.float32) -> str:
+    digits = f"{float(value):.9g}"
+    return digits + ("f" if "." in digits or "e" in digits else ".0f")

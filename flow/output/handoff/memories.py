@@ -1,0 +1,65 @@
+"""memory/, vectors/ and network/: images that tools load, and outputs to expect."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from flow.hardware.interface import Device
+from flow.network import reference
+from flow.output.handoff import formats
+from flow.output.handoff.whole import PER_LAYER, WHOLE, Whole, layer_folders, layer_words
+from flow.scheduling.blocks import LayerSchedule, Program
+from flow.scheduling.onchip.program import outputs_only
+from flow.scheduling.words import activation_words
+from flow.simulation.cosim import cycle_limit
+from flow.simulation.engines.testbench import write_command
+from flow.simulation.onchip import cycle_limit as on_chip_limit
+from flow.simulation.results import LayerRun, SampleRun, expected_words
+
+
+def write_memories(folder: Path, program: Program, built: Device) -> None:
+    """memory/PORT.*: the images of the whole network."""
+    (folder / "memory").mkdir()
+    for port in built.reads:
+        if port.name != PER_LAYER:
+            formats.write(folder / "memory", port.name, program.memories[port.name], port.width)
+
+
+def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun) -> None:
+    """vectors/LAYER/: the command, one sample's activation memory and the output memory the reference expects."""
+    widths = {port.name: port.width for port in built.ports}
+
+    def one(name: str, scheduled: LayerSchedule, layer_run: LayerRun) -> None:
+        place = folder / "vectors" / name
+        place.mkdir(parents=True)
+        codes = scheduled.layer.input_quantization.to_int8(layer_run.tensor)
+        windows = reference.windows(scheduled.layer, codes)
+        formats.write(place, PER_LAYER, activation_words(scheduled, windows, program.config), widths[PER_LAYER])
+        known = None if layer_run.mismatches else layer_run.rows  # those without a mismatch are the reference's
+        expected = expected_words(scheduled, codes, program.config, known)
+        formats.write(place, "output.expected", expected, widths["output"])
+        limit = cycle_limit(scheduled, program.config)
+        words = layer_words(program, scheduled)
+        write_command(place, built.ports, words, scheduled.first, len(scheduled.blocks), limit, layer_run.cycles)
+
+    (folder / "vectors").mkdir()
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(one, layer_folders(program), program.layers, run.layers))
+
+
+def write_whole(folder: Path, built: Device, whole: Whole) -> None:
+    """network/: the memories of the whole network on chip, a sample's run, and what it wrote.
+
+    And the descriptors of a run that writes the network's outputs alone.
+    """
+    place = folder / WHOLE
+    place.mkdir()
+    for port in built.ports:
+        name = "output.expected" if port.lanes else port.name
+        formats.write(place, name, whole.memories[port.name], port.width)
+        if port.name == "descriptor":
+            formats.write(place, "descriptor.outputs", outputs_only(whole.onchip), port.width)
+    count, limit = whole.onchip.descriptors, on_chip_limit(whole.onchip)
+    write_command(place, built.ports, whole.words, 0, count, limit, whole.run.cycles)

@@ -1,0 +1,43 @@
+"""testbench/: one self-checking bench in SystemVerilog, VHDL and cocotb, and a Makefile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flow.hardware.interface import ADDRESS_BITS, Device
+from flow.output.handoff.whole import PER_LAYER, TEMPLATES, WHOLE, Whole, layer_folders, most_words
+from flow.scheduling.blocks import Program
+from flow.simulation.engines.base import RESET_EDGES
+from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench
+from flow.simulation.results import SampleRun
+
+
+def write_testbenches(
+    folder: Path, program: Program, built: Device, run: SampleRun, whole: Whole | None = None
+) -> None:
+    """testbench/: one self-checking bench for all layers in SystemVerilog, VHDL and cocotb, and a Makefile.
+
+    The `whole` network on chip is one more of them.
+    """
+    place = folder / "testbench"
+    place.mkdir()
+    layers = layer_folders(program)
+    quickest = layers[min(range(len(layers)), key=lambda i: run.layers[i].cycles)]
+    most = most_words(program, built, whole)
+    top = built.name
+    (place / f"tb_{top}.sv").write_text(verilog_testbench(top, built.ports, most, [PER_LAYER]))
+    (place / f"tb_{top}.vhd").write_text(vhdl_testbench(top, built.ports, most, [PER_LAYER]))
+    given = {
+        "top": top,
+        "layers": [*layers, *([WHOLE] if whole else [])],
+        "whole": WHOLE,
+        "quickest": quickest,
+        "verilog": [f"../verilog/{path.name}" for path in built.files],
+        "vhdl": [f"../vhdl/{path.name}" for path in built.vhdl_files],
+        "ports": built.ports,
+        "per_layer": PER_LAYER,
+        "address_bits": ADDRESS_BITS,
+        "reset_edges": RESET_EDGES,
+    }
+    (place / "Makefile").write_text(TEMPLATES.get_template("Makefile.j2").render(given))
+    (place / f"test_{top}.py").write_text(TEMPLATES.get_template("test_cocotb.py.j2").render(given))

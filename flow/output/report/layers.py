@@ -1,0 +1,184 @@
+"""The report on one layer: what pruning did to it, and how it ran in RTL."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.compression.allocate import average_bits
+from flow.compression.compress import Compressed
+from flow.compression.encoding import BBS
+from flow.hardware.config import ArrayConfig
+from flow.judgement.accuracy import decibels, json_number
+from flow.judgement.verdict import LayerVerdict
+from flow.network.model import ArrayLayer
+from flow.scheduling.blocks import LayerSchedule
+from flow.scheduling.cycles import breakdown, layer_cycles, memory_traffic
+from flow.simulation.results import LayerRun
+
+TOGETHER = 2**22  # weights compared at a time
+
+
+@dataclass(frozen=True)
+class LayerCompression:
+    """What pruning did to one layer.
+
+    `columns_pruned`: N -> channels; `sensitive_channels`: those of N = 0. Of the weights as real numbers, against
+    those of the INT8 network: `weight_sqnr` in dB, None if unchanged; `weight_mse`, mean squared error in steps of
+    the INT8 weights; `weight_kl`, divergence of their distributions in nats (paper figure 6).
+    """
+
+    name: str
+    op: str
+    target: str
+    macs: int
+    parameters: int
+    columns_pruned: dict[str, int]
+    bits_per_weight: float
+    sensitive_channels: int
+    weight_sqnr: float | None
+    weight_mse: float
+    weight_kl: float
+
+
+@dataclass(frozen=True)
+class LayerHardware:
+    """One layer in RTL. Cycles and traffic of one sample; elements and mismatches over all simulated samples.
+
+    `rtl_share` of the layer's MACs went through RTL, in `pieces` runs; the rest is the integer reference's.
+    `cycles_source`: "rtl", or "pieces" (the model's count, and what the pieces took beyond it), or "model".
+    `cycle_breakdown`: cycles by `cycles.Breakdown`'s parts, in all `cycles`; what the RTL took beyond the model
+    counts as stall. `memory_traffic`: bytes by memory port, `memory_traffic_dense` those of dense PEs.
+    """
+
+    elements: int
+    elements_rtl: int
+    rtl_share: float
+    pieces: int
+    cycles: int
+    cycles_source: str
+    cycles_dense: int | None
+    cycles_dense_source: str | None  # "rtl", or "model" where the dense array was not simulated
+    cycles_model: int
+    cycles_ideal: int
+    cycle_breakdown: dict[str, int]
+    memory_traffic: dict[str, int]
+    memory_traffic_dense: dict[str, int] | None
+    speedup: float | None
+    utilization: float
+    tier1_mismatches: int
+    tier1a_mismatches: int
+    tier1b_mismatches: int
+    tier1b_mismatches_dense: int
+    tier2_mismatches: int
+    tier2_max_lsb: int
+    tier2_histogram: dict[str, int]
+    first_mismatch: str | None
+
+
+def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
+    before, after = compressed.original.layers[number], compressed.network.layers[number]
+    n = compressed.allocation[before.name]
+    values, counts = np.unique(n, return_counts=True)
+    change = weight_change(before, after)
+    return LayerCompression(
+        name=before.name,
+        op=before.op,
+        target="array",
+        macs=before.macs,
+        parameters=before.weights.size,
+        columns_pruned={str(value): int(count) for value, count in zip(values, counts, strict=True)},
+        bits_per_weight=round(average_bits([before], compressed.allocation), 4),
+        sensitive_channels=int((n == 0).sum()),
+        weight_sqnr=change.sqnr,
+        weight_mse=round(change.mse, 6),
+        weight_kl=round(change.divergence, 6),
+    )
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """What pruning did to a layer's weights.
+
+    `sqnr` in dB, None if they are equal; `mse` in steps of the INT8 weights; `before` and `after`: how many weights
+    are at, or nearest to, each INT8 value, int64 [256], from -128 up.
+    """
+
+    sqnr: float | None
+    mse: float
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+    @property
+    def divergence(self) -> float:
+        """Kullback-Leibler divergence of the two distributions over the 256 INT8 values, in nats.
+
+        Half a weight is added to every value, so that values pruning never gives do not make it infinite.
+        """
+        before, after = ((counts + 0.5) / (counts.sum() + 128) for counts in (self.before, self.after))
+        return float((before * np.log(before / after)).sum())
+
+
+def weight_change(before: ArrayLayer, after: ArrayLayer) -> WeightChange:
+    """A layer before and after pruning, some channels at a time."""
+    counts = np.zeros((2, 256), np.int64)
+    signal = noise = error = 0.0
+    some = max(1, TOGETHER // before.reduction)
+    for first in range(0, before.channels, some):
+        part = slice(first, first + some)
+        old, scale = before.weights[part], before.weight_scales[part].astype(np.float64)[:, None]
+        pruned = after.weights[part] * after.weight_scales[part].astype(np.float64)[:, None]
+        real = old * scale
+        signal, noise = signal + float((real**2).sum()), noise + float(((pruned - real) ** 2).sum())
+        steps = np.divide(pruned, scale, out=np.zeros_like(pruned), where=scale > 0)
+        error += float(((steps - old) ** 2).sum())
+        for values, counted in zip((old, np.clip(np.rint(steps), BBS.weight_min, BBS.weight_max)), counts, strict=True):
+            counted += np.bincount(values.astype(np.int64).reshape(-1) - BBS.weight_min, minlength=256)
+    return WeightChange(json_number(decibels(signal, noise)), error / before.weights.size, counts[0], counts[1])
+
+
+def layer_hardware(
+    scheduled: LayerSchedule,
+    config: ArrayConfig,
+    verdict: LayerVerdict,
+    dense: LayerRun | None,
+    dense_scheduled: LayerSchedule | None,
+) -> LayerHardware:
+    dense_model = layer_cycles(dense_scheduled, config.dense()) if dense_scheduled else None
+    cycles_dense = dense.cycles if dense else dense_model
+    parts = breakdown(scheduled, config)
+    beyond = verdict.cycles - parts.cycles  # a stream that waited for room in its buffer
+    return LayerHardware(
+        elements=verdict.elements,
+        elements_rtl=verdict.elements_rtl,
+        rtl_share=round(verdict.elements_rtl / verdict.elements, 6),
+        pieces=verdict.pieces,
+        cycles=verdict.cycles,
+        cycles_source=_source(verdict),
+        cycles_dense=cycles_dense,
+        cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
+        cycles_model=parts.cycles,
+        cycles_ideal=scheduled.ideal_cycles,
+        cycle_breakdown=asdict(replace(parts, stall=parts.stall + beyond)),
+        memory_traffic=memory_traffic(scheduled, config),
+        memory_traffic_dense=memory_traffic(dense_scheduled, config.dense()) if dense_scheduled else None,
+        speedup=None if cycles_dense is None else round(cycles_dense / verdict.cycles, 4),
+        utilization=round(scheduled.ideal_cycles / verdict.cycles, 4),
+        tier1_mismatches=verdict.tier1_mismatches,
+        tier1a_mismatches=verdict.tier1a_mismatches,
+        tier1b_mismatches=verdict.tier1b_mismatches,
+        tier1b_mismatches_dense=dense.mismatches if dense else 0,
+        tier2_mismatches=verdict.tier2_mismatches,
+        tier2_max_lsb=verdict.tier2_max_lsb,
+        tier2_histogram={str(lsb): count for lsb, count in sorted(verdict.tier2_histogram.items())},
+        first_mismatch=verdict.first_mismatch,
+    )
+
+
+def _source(verdict: LayerVerdict) -> str:
+    """Where a layer's cycles are from."""
+    if not verdict.elements_rtl:
+        return "model"
+    return "rtl" if verdict.pieces == 1 and verdict.elements_rtl == verdict.elements else "pieces"

@@ -1,0 +1,120 @@
+"""The schedule of a layer: channel blocks, and what of memory each one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.compression.encoding import BBS
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.network.model import ArrayLayer
+from flow.network.reference import check_accumulator
+
+Bytes = NDArray[np.uint8]
+OFFSET = 128  # activations travel as u = x + 128, so the array only ever adds unsigned bytes
+
+
+@dataclass(frozen=True)
+class Block:
+    """One channel block: `channels` int [n] original indices, stored `columns` each, over `tiles` position tiles."""
+
+    group: int
+    channels: NDArray[np.int64]
+    columns: int
+    steps: int
+    tiles: int
+    first_tile: int
+    resident: bool
+
+
+@dataclass(frozen=True)
+class LayerSchedule:
+    """Where a layer's job lies in the memories, and its blocks in order."""
+
+    layer: ArrayLayer
+    first: int  # descriptor number
+    blocks: tuple[Block, ...]
+    tiles: int
+    steps: int
+    planes: int
+
+    @property
+    def ideal_cycles(self) -> int:
+        """Bit columns alone: tiles x steps x stored columns, summed over the blocks."""
+        return sum(block.tiles * block.steps * block.columns for block in self.blocks)
+
+    @property
+    def output_words(self) -> int:
+        return self.tiles * self.planes * self.layer.channels
+
+
+@dataclass(frozen=True)
+class Program:
+    """A scheduled network: memory images uint8 [words, bytes per word], and one schedule per layer."""
+
+    config: ArrayConfig
+    memories: dict[str, Bytes]
+    layers: tuple[LayerSchedule, ...]
+
+
+def channel_blocks(layer: ArrayLayer, columns_pruned: NDArray[np.int64], config: ArrayConfig) -> list[Block]:
+    """Reorder the channels so that those of one N stand together, and cut them into blocks (paper fig. 10)."""
+    tiles = -(-layer.positions // config.rows)
+    steps = -(-layer.reduction // config.step)
+    per_group = layer.channels // layer.groups
+    blocks = []
+    for group in range(layer.groups):
+        members = np.arange(group * per_group, (group + 1) * per_group)
+        pruned = columns_pruned[members]
+        for n in np.unique(pruned):
+            same = members[pruned == n]
+            columns = BBS.weight_bits - int(n)
+            resident = steps * columns <= config.weight_depth and -(-steps // 2) <= config.metadata_depth
+            for begin in range(0, len(same), config.columns):
+                chosen = same[begin : begin + config.columns]
+                if resident:
+                    blocks.append(Block(group, chosen, columns, steps, tiles, 0, True))
+                else:  # weights larger than their buffer pass through it once per position tile
+                    blocks += [Block(group, chosen, columns, steps, 1, tile, False) for tile in range(tiles)]
+    return blocks
+
+
+def check_width(layer: ArrayLayer, config: ArrayConfig) -> None:
+    """Prove from the weights that the array's own sums fit; at 32 bits they may wrap, the bias wraps them back."""
+    weights = layer.weights.astype(np.int64)
+    reach = 255 * np.maximum(np.maximum(weights, 0).sum(axis=1), -np.minimum(weights, 0).sum(axis=1)).max()
+    if config.accumulator_bits < 32 and reach >= 2 ** (config.accumulator_bits - 1):
+        raise FlowError(
+            f"layer '{layer.name}': its sums reach {reach}, more than {config.accumulator_bits}-bit accumulators "
+            "hold; build the array with 32 bits"
+        )
+
+
+def layout(
+    layers: Sequence[ArrayLayer], columns_pruned: Mapping[str, NDArray[np.int64]], config: ArrayConfig
+) -> tuple[LayerSchedule, ...]:
+    """The order of work: every layer's channel blocks and its place in the descriptor memory.
+
+    `columns_pruned` is N of every channel, by layer name. FlowError when a sum may leave the accumulator or
+    the blocks are too many to number.
+    """
+    schedules, first = [], 0
+    for layer in layers:
+        check_accumulator(layer)
+        check_width(layer, config)
+        n = columns_pruned[layer.name] if config.pe == "bitvert" else np.zeros(layer.channels, np.int64)
+        blocks = channel_blocks(layer, n, config)
+        tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
+        planes = 1 if layer.output_quantization else 4
+        schedules.append(LayerSchedule(layer, first, tuple(blocks), tiles, steps, planes))
+        first += len(blocks)
+        if first >= 2**16:
+            raise FlowError(
+                f"layer '{layer.name}': the network needs more than 65,535 descriptors on a "
+                f"{config.rows}x{config.columns} array; use a larger array or deeper buffers"
+            )
+    return tuple(schedules)

@@ -1,0 +1,115 @@
+"""Where a network's inputs lie in the activation memory, and every step's results in the output memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.scheduling.blocks import Bytes
+from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.place import OCTET, Place
+from flow.scheduling.onchip.post import Shape
+from flow.scheduling.onchip.program import OnChip, OutputRegion, result_shape
+
+
+def input_words(onchip: OnChip) -> list[int]:
+    """The first word of each input in the activation memory."""
+    config = onchip.config
+    sizes = [-(-onchip.places[held.tensor].words // config.rows) * config.beats for held in onchip.chain.inputs]
+    return [sum(sizes[:number]) for number in range(len(sizes))]
+
+
+def activations(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> Bytes:
+    """The activation memory with the inputs' codes int8 [channels, height, width], by tensor."""
+    config, images = onchip.config, []
+    for held in onchip.chain.inputs:
+        place = onchip.places[held.tensor]
+        image = map_words(place, inputs[held.tensor])
+        tiles = -(-len(image) // config.rows)
+        padded = np.zeros((tiles * config.rows, OCTET), np.uint8)
+        padded[: len(image)] = image
+        beats = np.zeros((tiles, config.beats, config.rows * OCTET), np.uint8)
+        beats[:, 0] = padded.reshape(tiles, -1)
+        images.append(beats.reshape(-1, config.rows * OCTET))
+    return np.concatenate(images)
+
+
+def map_words(place: Place, codes: NDArray[np.int8]) -> Bytes:
+    """A map's words uint8 [words, 8]: bytes u = code + 128; channels beyond the last are 0."""
+    channels, height, width = place.shape
+    made = np.zeros((place.octets * OCTET, place.plane), np.uint8)
+    made[:channels, : height * width] = codes.reshape(channels, -1).view(np.uint8) ^ 0x80
+    return np.ascontiguousarray(made.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the results of a step, a map of `shape`, lie in the output memory: `planes` bytes each, lowest first.
+
+    The array computes `unroll` (down, across) pixels of a channel at once, in `windows` windows to a row of pixels.
+    `cells` is int64 [channels, down, across, 3]: (word, stride, position) of channel c at pixel (y, x) are those of
+    [c, y % down, x % across]. With R array rows and p = position + y // down * windows + x // across, byte i of the
+    result is byte p % R of word + p // R * stride + i * stride / planes.
+    """
+
+    shape: Shape
+    unroll: tuple[int, int]
+    windows: int
+    planes: int
+    cells: NDArray[np.int64]
+
+
+def layout(onchip: OnChip, number: int) -> Layout:
+    """Where the results of a step lie in the output memory."""
+    step = onchip.chain.steps[number]
+    regions = [region for region in onchip.regions if region.step == number]
+    if isinstance(step, Step):
+        return _layer_layout(result_shape(onchip.chain, step), regions)
+    channels, height, width = step.output_shape
+    cells = np.zeros((channels, 1, 1, 3), np.int64)
+    octets = np.arange(channels) // OCTET
+    for region in regions:
+        there = slice(region.first, None if len(regions) == 1 else region.first + OCTET)
+        cells[there, ..., 0] = region.base
+    cells[..., 0] += (np.arange(channels) % OCTET)[:, None, None]
+    cells[..., 1] = OCTET
+    if len(regions) == 1:  # all octets are walked in one go
+        cells[..., 2] = (octets * height * width)[:, None, None]
+    return Layout(step.output_shape, (1, 1), width, 1, cells)
+
+
+def _layer_layout(shape: Shape, regions: list[OutputRegion]) -> Layout:
+    first = regions[0]
+    assert first.part is not None and first.scheduled is not None
+    cells = np.zeros((shape[0], *first.part.unroll, 3), np.int64)
+    planes = first.scheduled.planes
+    for region in regions:
+        part = region.part
+        assert part is not None
+        columns = len(part.channel)
+        cells[part.channel, part.dy, part.dx, 0] = region.base + np.arange(columns)
+        cells[part.channel, part.dy, part.dx, 1] = planes * columns
+    return Layout(shape, first.part.unroll, first.part.grid[1], planes, cells)
+
+
+def results(onchip: OnChip, memory: Bytes) -> dict[int, NDArray[np.int8] | NDArray[np.int32]]:
+    """The results by step: codes int8, or sums int32 of a raw layer, [channels, height, width]."""
+    steps = range(len(onchip.chain.steps))
+    return {number: _read(layout(onchip, number), memory, onchip.config.rows) for number in steps}
+
+
+def _read(where: Layout, memory: Bytes, rows: int) -> NDArray[np.int8] | NDArray[np.int32]:
+    (down, across), (_, height, width) = where.unroll, where.shape
+    y, x = np.arange(height)[:, None], np.arange(width)
+    word, stride, position = np.moveaxis(where.cells[:, y % down, x % across], -1, 0)
+    tile, row = np.divmod(position + y // down * where.windows + x // across, rows)
+    word = word + tile * stride
+    if where.planes == 1:
+        codes: NDArray[np.int8] = (memory[word, row] ^ np.uint8(0x80)).view(np.int8)
+        return codes
+    octets = [memory[word + plane * stride // where.planes, row] for plane in range(where.planes)]
+    sums: NDArray[np.int32] = np.ascontiguousarray(np.stack(octets, axis=-1)).view(np.int32)[..., 0]
+    return sums

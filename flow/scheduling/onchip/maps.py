@@ -1,0 +1,45 @@
+"""Tensors as feature maps: shapes, names, and why a node has no place on chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flow.network.model import Quantization, Window
+from flow.scheduling.onchip.post import Shape
+
+POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
+
+
+@dataclass(frozen=True)
+class Held:
+    """An 8-bit tensor of the network and the map that holds it.
+
+    `axes` is the shape of one sample of the tensor, in the map's order; but with `rows` it is rows of channels.
+    """
+
+    tensor: str
+    shape: Shape
+    quantization: Quantization
+    axes: tuple[int, ...]
+    rows: bool = False
+
+    @property
+    def flat(self) -> bool:
+        return len(self.axes) == 1
+
+
+class OffChipError(Exception):
+    """A node that has no place on chip, and why."""
+
+
+def as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
+    """[channels, height, width] of one sample's shape; `rows`: the channels are the last axis."""
+    if rows:
+        return (shape[-1], 1, int(np.prod(shape[:-1], dtype=np.int64)))
+    if len(shape) == 2:
+        return (shape[0], 1, shape[1])
+    if len(shape) == 3:
+        return (shape[0], shape[1], shape[2])
+    raise OffChipError(f"'{name}' has {len(shape) - 1} spatial axes, and maps have two")

@@ -1,0 +1,272 @@
+"""The nodes between two layers as post-processing operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow.frontend.layers import activation_clamp, resolve_auto_pad, tensor_quantization
+from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Window
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name
+from flow.onnxtools.shapes import infer
+from flow.scheduling.onchip.maps import POINT, Held, OffChipError
+from flow.scheduling.onchip.post import PostOp, Shape
+
+SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A float tensor that a QuantizeLinear will finish; `kind` "move" alone is the 8-bit tensor itself."""
+
+    kind: str
+    operands: tuple[Held, ...]
+    shape: Shape
+    window: Window = POINT
+    offsets: tuple[int, ...] = (0,)
+    activation: onnx.NodeProto | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the one operand as it is."""
+        return (
+            self.kind == "move"
+            and self.window == POINT
+            and self.offsets == (0,)
+            and (self.shape == self.operands[0].shape and self.activation is None)
+        )
+
+
+def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
+    """The segment's nodes as operations; what they make is entered into `held`."""
+    graph = Graph.of(segment.model)
+    names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
+    shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
+    drafts: dict[str, _Draft] = {}
+    made: list[PostOp] = []
+    for node in segment.model.graph.node:
+        done = _node(graph, shapes, node, held, drafts)
+        if done is not None:
+            made.append(done)
+    for name in segment.outputs:
+        if name not in held:
+            raise OffChipError(f"'{name}' stays a float tensor")
+    return made
+
+
+def _node(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held],
+    drafts: dict[str, _Draft],
+) -> PostOp | None:  # fmt: skip
+    """One node: a tensor more in `held` or `drafts`, and perhaps an operation."""
+    kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
+    if kind == "DequantizeLinear":
+        if data in graph.constants:
+            return None
+        if data not in held:
+            raise OffChipError(f"{kind} '{name}' reads no map")
+        drafts[output] = _Draft("move", (held[data],), held[data].shape)
+        return None
+    if kind == "QuantizeLinear":
+        return _quantize(graph, shapes, node, held, drafts)
+    if kind in SHAPING:
+        _shaping(shapes, node, held, drafts)
+        return None
+    if kind in ("MaxPool",) and data in held:  # on codes, as on floats
+        pooled = _pool(shapes, node, _Draft("move", (held[data],), held[data].shape))
+        return _finished(name, output, pooled, held[data].quantization, (INT8_MIN, INT8_MAX), held, shapes)
+    given = [drafts.get(entry) for entry in node.input if entry and _constant(graph, entry) is None]
+    if any(draft is None for draft in given) or not given:
+        raise OffChipError(f"{kind} '{name}' has no place in hardware")
+    known = [draft for draft in given if draft is not None]
+    if kind in ("Relu", "Clip") and known[0].activation is None:
+        drafts[output] = replace(known[0], activation=node)
+    elif any(not draft.plain for draft in known):
+        raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
+    elif kind == "Add" and len(known) == 2 and known[0].shape == known[1].shape:
+        drafts[output] = _Draft("add", tuple(d.operands[0] for d in known), known[0].shape)
+    elif kind in POOLING:
+        drafts[output] = _pool(shapes, node, known[0], graph)
+    elif kind == "Concat":
+        drafts[output] = _concat(shapes, node, known)
+    elif kind == "Slice":
+        drafts[output] = _slice(graph, node, known[0])
+    elif kind == "Pad":
+        drafts[output] = _pad(graph, node, known[0])
+    else:
+        raise OffChipError(f"{kind} '{name}' has no place in hardware")
+    return None
+
+
+def _quantize(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held],
+    drafts: Mapping[str, _Draft],
+) -> PostOp | None:  # fmt: skip
+    name, output = node_name(node), node.output[0]
+    if node.input[0] not in drafts:
+        raise OffChipError(f"QuantizeLinear '{name}' reads a tensor that is not made on chip")
+    draft = drafts[node.input[0]]
+    quantization = tensor_quantization(graph, node)
+    clamp = activation_clamp(graph, draft.activation, quantization) if quantization is not None else None
+    if quantization is None or clamp is None:
+        raise OffChipError(
+            f"QuantizeLinear '{name}' has no constant 8-bit scale of its own, or an activation without bounds"
+        )
+    same = quantization.scale == draft.operands[0].quantization.scale and (
+        quantization.zero_point == draft.operands[0].quantization.zero_point
+    )
+    if draft.plain and same:
+        held[output] = replace(draft.operands[0], axes=_axes_of(shapes, output, draft.operands[0]))
+        return None
+    return _finished(name, output, draft, quantization, clamp, held, shapes)
+
+
+def _finished(
+    name: str, output: str, draft: _Draft, quantization: Quantization, clamp: tuple[int, int], held: dict[str, Held],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> PostOp:  # fmt: skip
+    axes = _axes_of(shapes, output, draft.operands[0])
+    held[output] = Held(output, draft.shape, quantization, axes, draft.operands[0].rows and len(axes) == 2)
+    return PostOp(
+        name, draft.kind, tuple(operand.tensor for operand in draft.operands), output,
+        tuple(operand.quantization for operand in draft.operands), quantization, clamp,
+        tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, draft.offsets,
+    )  # fmt: skip
+
+
+def _shaping(
+    shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held], drafts: dict[str, _Draft]
+) -> None:
+    """Only what leaves the order of the values is taken: a map becomes one row of channels, or stays as it is."""
+    data, output = node.input[0], node.output[0]
+    before, after = shapes.get(data, ()), shapes.get(output, ())
+    flat = len(after) == 2 and after[0] == 1
+    if not flat and after != before:
+        raise OffChipError(
+            f"{node.op_type} '{node_name(node)}' makes {list(after)} of {list(before)}; only one row is taken"
+        )
+    if data in held:
+        held[output] = replace(held[data], axes=tuple(after[1:]), rows=held[data].rows and not flat)
+    elif data in drafts:
+        drafts[output] = drafts[data]
+    else:
+        raise OffChipError(f"{node.op_type} '{node_name(node)}' reads no map")
+
+
+def _pool(
+    shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, draft: _Draft, graph: Graph | None = None
+) -> _Draft:
+    kind, (channels, height, width) = node.op_type, draft.shape
+    result = "maximum" if kind in ("MaxPool", "GlobalMaxPool") else "average"
+    if kind == "ReduceMean":
+        axes = _axes(graph, node)
+        if sorted(axes) != [2, 3]:
+            raise OffChipError(f"ReduceMean '{node_name(node)}' runs over axes {axes}; only [2, 3] is taken")
+    if kind in ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
+        return _Draft(result, draft.operands, (channels, 1, 1), Window((height, width), (1, 1), (0,) * 4, (1, 1)))
+    kernel = tuple(attribute(node, "kernel_shape", []))
+    if len(kernel) == 1:
+        raise OffChipError(f"{kind} '{node_name(node)}' has one spatial axis, and pooling takes two")
+    strides = tuple(attribute(node, "strides", [1, 1]))
+    dilations = tuple(attribute(node, "dilations", [1, 1]))
+    pads = tuple(attribute(node, "pads", [0] * 4))
+    auto_pad = attribute(node, "auto_pad", b"NOTSET").decode()
+    if auto_pad != "NOTSET":
+        pads = resolve_auto_pad(auto_pad, (height, width), kernel, strides, dilations)
+    if attribute(node, "ceil_mode", 0):
+        raise OffChipError(f"{kind} '{node_name(node)}' rounds its size up (ceil_mode)")
+    if result == "average" and any(pads):
+        raise OffChipError(f"AveragePool '{node_name(node)}' has pads, so its windows differ in size")
+    if len(node.output) > 1 and node.output[1]:
+        raise OffChipError(f"{kind} '{node_name(node)}' gives indices")
+    shape = shapes.get(node.output[0], ())
+    return _Draft(result, draft.operands, (channels, shape[2], shape[3]), Window(kernel, strides, pads, dilations))
+
+
+def _constant(graph: Graph, name: str) -> NDArray[Any] | None:
+    """A constant, also one that is kept in 8 bits."""
+    maker = graph.producer(name)
+    if maker is None or maker.op_type != "DequantizeLinear" or maker.input[0] not in graph.constants:
+        return graph.constant(name)
+    codes, scale = graph.constant(maker.input[0]), graph.constant(maker.input[1])
+    zero = graph.constant(node_input(maker, 2)) if node_input(maker, 2) else np.zeros(1)
+    if codes is None or scale is None or zero is None or scale.size != 1:
+        return None
+    real: NDArray[Any] = (codes.astype(np.float64) - zero) * scale
+    return real
+
+
+def _axes_of(shapes: Mapping[str, tuple[int, ...]], name: str, held: Held) -> tuple[int, ...]:
+    return tuple(shapes[name][1:]) if name in shapes else held.axes
+
+
+def _axes(graph: Graph | None, node: onnx.NodeProto) -> list[int]:
+    given = attribute(node, "axes", None)
+    if given is None and graph is not None and node_input(node, 1):
+        constant = graph.constant(node_input(node, 1))
+        given = None if constant is None else constant.reshape(-1).tolist()
+    return [axis % 4 for axis in given] if given is not None else []
+
+
+def _concat(shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
+    rank = len(shapes.get(node.output[0], ()))
+    if attribute(node, "axis", 0) % max(rank, 1) != 1 or any(d.operands[0].flat or d.operands[0].rows for d in drafts):
+        raise OffChipError(f"Concat '{node_name(node)}' joins along another axis than the channels")
+    offsets, total = [], 0
+    for draft in drafts:
+        if total % 8:
+            raise OffChipError(f"Concat '{node_name(node)}' puts a map at channel {total}, which is no multiple of 8")
+        offsets.append(total)
+        total += draft.shape[0]
+    _, height, width = drafts[0].shape
+    return _Draft("move", tuple(d.operands[0] for d in drafts), (total, height, width), offsets=tuple(offsets))
+
+
+def _numbers(graph: Graph, node: onnx.NodeProto, index: int, name: str) -> list[int] | None:
+    """An input of constants, or the attribute that older operator sets have in its place."""
+    if node_input(node, index):
+        constant = graph.constant(node_input(node, index))
+        if constant is None:
+            raise OffChipError(f"{node.op_type} '{node_name(node)}' has bounds that are not constant")
+        return [int(value) for value in constant.reshape(-1)]
+    given = attribute(node, name, None)
+    return None if given is None else list(given)
+
+
+def _slice(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
+    """Rows and columns of a map at a stride."""
+    starts, ends = _numbers(graph, node, 1, "starts") or [], _numbers(graph, node, 2, "ends") or []
+    axes = _numbers(graph, node, 3, "axes") or list(range(len(starts)))
+    steps = _numbers(graph, node, 4, "steps") or [1] * len(starts)
+    begin, stride, size = [0, 0], [1, 1], list(draft.shape[1:])
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        whole = range(1 if axis % 4 == 0 else draft.shape[axis % 4 - 1])[slice(start, end, step)]
+        if axis % 4 in (0, 1):
+            if len(whole) != (1 if axis % 4 == 0 else draft.shape[0]) or step != 1:
+                raise OffChipError(f"Slice '{node_name(node)}' cuts channels")
+        elif step < 1 or not len(whole):
+            raise OffChipError(f"Slice '{node_name(node)}' runs backwards or takes nothing")
+        else:
+            begin[axis % 4 - 2], stride[axis % 4 - 2], size[axis % 4 - 2] = whole.start, step, len(whole)
+    window = Window((1, 1), (stride[0], stride[1]), (-begin[0], -begin[1], 0, 0), (1, 1))
+    return _Draft("move", draft.operands, (draft.shape[0], size[0], size[1]), window)
+
+
+def _pad(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
+    """Channels of zeros before and after."""
+    name, pads = node_name(node), _numbers(graph, node, 1, "pads") or []
+    value = _constant(graph, node_input(node, 2)) if node_input(node, 2) else np.zeros(1)
+    if attribute(node, "mode", b"constant") != b"constant" or value is None or np.any(value) or node_input(node, 3):
+        raise OffChipError(f"Pad '{name}' fills with something else than zero, or along given axes")
+    if len(pads) != 8 or any(pads[i] for i in (0, 2, 3, 4, 6, 7)) or min(pads) < 0:
+        raise OffChipError(f"Pad '{name}' adds rows or columns; only channels are taken")
+    if pads[1] % 8:
+        raise OffChipError(f"Pad '{name}' puts a map at channel {pads[1]}, which is no multiple of 8")
+    channels, height, width = draft.shape
+    return _Draft("move", draft.operands, (channels + pads[1] + pads[5], height, width), offsets=(pads[1],))

@@ -1,0 +1,83 @@
+"""Where each map lies in the memory of the feature maps: as long as somebody will read it, first place that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flow.errors import FlowError
+from flow.hardware.config import SUBGROUP
+from flow.hardware.fields import ADDRESS
+from flow.scheduling.onchip.chain import Chain, Step
+from flow.scheduling.onchip.post import Shape
+
+OCTET = SUBGROUP
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of one map: its first word, and the words of an octet plane."""
+
+    base: int
+    plane: int
+    shape: Shape
+
+    @property
+    def octets(self) -> int:
+        return -(-self.shape[0] // OCTET)
+
+    @property
+    def words(self) -> int:
+        return self.octets * self.plane
+
+    def word(self, octet: int, y: int = 0, x: int = 0) -> int:
+        return self.base + octet * self.plane + y * self.shape[2] + x
+
+
+def plane_words(shape: Shape) -> int:
+    """Words of an octet plane: an odd number, so that the same pixel of several planes lies in several banks."""
+    return (shape[1] * shape[2]) | 1
+
+
+def places(chain: Chain) -> dict[str, Place]:
+    """The place of every map, by tensor. FlowError when they need more words than can be numbered."""
+    shapes, last = _lifetimes(chain)
+    made: dict[str, Place] = {}
+    live: dict[str, Place] = {}
+    for held in chain.inputs:
+        _put(held.tensor, shapes, live, made)
+    for number, step in enumerate(chain.steps):
+        if step.output in shapes:
+            _put(step.output, shapes, live, made)
+        live = {name: place for name, place in live.items() if last.get(name, -1) > number}
+    if (needed := words(made)) > 1 << ADDRESS:
+        raise FlowError(
+            f"the feature maps of the network need {needed:,} words of 8 bytes, more than the "
+            f"{1 << ADDRESS:,} that can be numbered; leave out --on-chip"
+        )
+    return made
+
+
+def words(made: Mapping[str, Place]) -> int:
+    """Words of memory that these places need."""
+    return max(place.base + place.words for place in made.values())
+
+
+def _lifetimes(chain: Chain) -> tuple[dict[str, Shape], dict[str, int]]:
+    """The shape of every map that is read on chip, and the number of the last step that reads it."""
+    last: dict[str, int] = {}
+    for number, step in enumerate(chain.steps):
+        for name in (step.source.tensor,) if isinstance(step, Step) else step.inputs:
+            last[name] = number
+    shapes = {held.tensor: held.shape for held in chain.held.values() if held.tensor in last}
+    return shapes, last
+
+
+def _put(name: str, shapes: Mapping[str, Shape], live: dict[str, Place], made: dict[str, Place]) -> None:
+    """Take the lowest gap that holds the map."""
+    place = Place(0, plane_words(shapes[name]), shapes[name])
+    for taken in sorted(live.values(), key=lambda taken: taken.base):
+        if place.base + place.words <= taken.base:
+            break
+        place = Place(max(place.base, taken.base + taken.words), place.plane, place.shape)
+    live[name] = made[name] = place

@@ -1,0 +1,364 @@
+"""Descriptors and memories of a whole network on chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.compression.encoding import EncodedLayer
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import ENTRY, ENTRY_BITS, descriptor_slice
+from flow.network.reference import check_accumulator
+from flow.scheduling.blocks import OFFSET, Block, Bytes, LayerSchedule, channel_blocks, check_width
+from flow.scheduling.onchip import post
+from flow.scheduling.onchip.chain import Chain, Step
+from flow.scheduling.onchip.maps import POINT, as_map
+from flow.scheduling.onchip.place import OCTET, Place, places, plane_words, words
+from flow.scheduling.onchip.post import PostOp, Requantization, Shape
+from flow.scheduling.onchip.unroll import LayerPart, parts
+from flow.scheduling.onchip.walks import line_walk, plane_walk, prefixed, taps, walk
+from flow.scheduling.schedule import descriptor_values
+from flow.scheduling.words import channel_parameters, pack_descriptor, pack_fields, parameter_words, weight_words
+
+WRITES, ZERO = 0x80, 0x40  # of a channel in an entry
+LINES = 64  # the maps' memory is a multiple of so many lines
+
+
+@dataclass(frozen=True)
+class OutputRegion:
+    """Where results of one step leave to: a part of a layer, or channels `first` and on of an operation."""
+
+    step: int
+    scheduled: LayerSchedule | None
+    part: LayerPart | None
+    first: int
+    base: int
+    words: int
+
+
+@dataclass(frozen=True)
+class OnChip:
+    """A network on chip, ready to run: memories uint8 [words, bytes], all descriptors in order.
+
+    `activations` says how the inputs are put into the activation memory, `regions` how to read the output memory.
+    `ideal_cycles` are those of the bit columns alone, by step; `ends` how many descriptors are done after it.
+    """
+
+    config: ArrayConfig
+    chain: Chain
+    places: Mapping[str, Place]
+    memories: dict[str, Bytes]
+    regions: tuple[OutputRegion, ...]
+    output_words: int
+    ideal_cycles: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    @property
+    def descriptors(self) -> int:
+        return len(self.memories["descriptor"])
+
+
+def needed_words(chain: Chain, rows: int) -> int:
+    """Words of memory the maps of this chain need, as a size that can be built."""
+    step = rows * LINES
+    return -(-words(places(chain)) // step) * step
+
+
+@dataclass
+class _Images:
+    """Memories under way, and the descriptors."""
+
+    config: ArrayConfig
+    parts: dict[str, list[Bytes]] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    regions: list[OutputRegion] = field(default_factory=list)
+    output_words: int = 0
+
+    def add(self, name: str, image: Bytes) -> tuple[int, int]:
+        """(first word, words) of an image in its memory."""
+        begin = self.used.get(name, 0)
+        self.parts.setdefault(name, []).append(image)
+        self.used[name] = begin + len(image)
+        return begin, len(image)
+
+    def region(self, step: int, scheduled: LayerSchedule | None, part: LayerPart | None, first: int, size: int) -> int:
+        """Room in the output memory; its first word."""
+        base = self.output_words
+        self.regions.append(OutputRegion(step, scheduled, part, first, base, size))
+        self.output_words += size
+        return base
+
+    def memories(self, widths: Mapping[str, int]) -> dict[str, Bytes]:
+        made = {}
+        for name, width in widths.items():
+            parts = [part for part in self.parts.get(name, []) if len(part)]
+            made[name] = np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((1, width), np.uint8)
+        return made
+
+
+def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayConfig) -> OnChip:
+    """The program of a whole network; `encoded` are its layers' weights as pruned, by name.
+
+    The results of all steps also leave by the output port, so that each can be compared; see `outputs_only`.
+    FlowError when the maps do not fit the memory, or a count its field.
+    """
+    made = places(chain)
+    if words(made) > config.map_words:
+        raise FlowError(
+            f"the feature maps need {words(made):,} words of 8 bytes, but the memory has {config.map_words:,}; "
+            "build the array with as many"
+        )
+    images, ideal, ends = _Images(config), [], []
+    for held in chain.inputs:
+        _load(images, made[held.tensor])
+    settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
+    for number, step in enumerate(chain.steps):
+        sources = (step.source.tensor,) if isinstance(step, Step) else step.inputs
+        output = step.output
+        waits = number == 0 or any(makers[name] >= settled for name in sources)
+        settled = number if waits else settled
+        if isinstance(step, Step):
+            ideal.append(_layer(images, chain, made, number, step, encoded[step.layer.name], waits))
+        else:
+            _post(images, made, number, step, waits)
+            ideal.append(0)
+        makers[output] = number
+        ends.append(images.used["descriptor"])
+    widths = {
+        "descriptor": config.descriptor_bits // 8, "weight": config.weight_bits // 8,
+        "metadata": config.metadata_bits // 8, "parameter": config.lanes * 8, "index": config.lanes * 2,
+        "entry": ENTRY_BITS // 8,
+    }  # fmt: skip
+    memories = images.memories(widths)
+    if len(memories["descriptor"]) >= 1 << 16:
+        raise FlowError("the network needs more than 65,535 descriptors; use a larger array or deeper buffers")
+    return OnChip(
+        config, chain, made, memories, tuple(images.regions), max(1, images.output_words), tuple(ideal), tuple(ends)
+    )
+
+
+def outputs_only(onchip: OnChip) -> Bytes:
+    """The descriptors of a run that writes nothing but the network's outputs, each where it is written anyway."""
+    _, mirror = descriptor_slice("mirror")
+    descriptors, wanted = onchip.memories["descriptor"].copy(), set(onchip.chain.output_steps.values())
+    for number, (first, end) in enumerate(pairwise((0, *onchip.ends))):
+        if number not in wanted:
+            descriptors[first:end, mirror // 8] &= ~np.uint8(1 << mirror % 8)
+    return descriptors
+
+
+def _descriptor(images: _Images, where: str, values: Mapping[str, int]) -> None:
+    images.add("descriptor", pack_descriptor(values, images.config, where)[None])
+
+
+def _entry_words(place: Place, channel: NDArray[np.int64], dy: NDArray[np.int64], dx: NDArray[np.int64]) -> Bytes:
+    """Entries that put array columns with these channels and unrolled pixels into the octets of a map."""
+    made: dict[tuple[int, int, int], dict[str, int]] = {}
+    for column, (c, y, x) in enumerate(zip(channel.tolist(), dy.tolist(), dx.tolist(), strict=True)):
+        octet = c // OCTET
+        entry = made.setdefault((octet, y, x), {name: 0 for name, _ in ENTRY})
+        entry[f"channel_{c % OCTET}"] = WRITES | column
+        for beyond in range(place.shape[0] - octet * OCTET, OCTET):  # channels that no layer makes read as zero
+            entry[f"channel_{beyond}"] = WRITES | ZERO
+        entry |= {"offset": octet * place.plane + y * place.shape[2] + x, "offset_x": x, "offset_y": y}
+    return np.stack([pack_fields(entry, ENTRY, ENTRY_BITS, "an entry") for entry in made.values()])
+
+
+def _layer(
+    images: _Images, chain: Chain, made: Mapping[str, Place], number: int, step: Step, encoded: EncodedLayer,
+    waits: bool,
+) -> int:  # fmt: skip
+    """A layer's descriptors; the cycles of its bit columns."""
+    layer, config = step.layer, images.config
+    check_accumulator(layer)
+    target, ideal = made.get(layer.output), 0
+    output = result_shape(chain, step)
+    for part in parts(step, encoded, output, config):
+        check_width(part.layer, config)
+        blocks = tuple(channel_blocks(part.layer, part.columns_pruned, config))
+        tiles, steps = -(-part.positions // config.rows), -(-part.layer.reduction // config.step)
+        scheduled = LayerSchedule(part.layer, 0, blocks, tiles, steps, 1 if layer.output_quantization else 4)
+        ideal += scheduled.ideal_cycles
+        base = images.region(number, scheduled, part, 0, scheduled.output_words)
+        packed, placed = channel_parameters(part.layer), dict[int, dict[str, int]]()
+        for block in blocks:
+            channel = int(block.channels[0])  # blocks of one tile each share their words
+            if channel not in placed:
+                placed[channel] = _operands(images, part, block, packed, target)
+            values = descriptor_values(scheduled, block, config) | placed[channel]
+            values |= {"output_base": base + values["output_base"], "activation_base": 0, "mirror": 1}
+            values |= _walks(step, part, block, made[step.source.tensor], target, output, config, waits)
+            _descriptor(images, layer.name, values)
+            waits = False
+    return ideal
+
+
+def _operands(
+    images: _Images, part: LayerPart, block: Block, packed: NDArray[np.uint64], target: Place | None
+) -> dict[str, int]:
+    """The words a block reads, put into the memories; the descriptor's fields that say where."""
+    config, channels = images.config, block.channels
+    weight, metadata = weight_words(block, part.layer, part.encoded, config)
+    parameters, index = parameter_words(block, packed, config)
+    words = {"weight": weight, "metadata": metadata, "parameter": parameters}
+    if target:
+        words["entry"] = _entry_words(target, part.channel[channels], part.dy[channels], part.dx[channels])
+    images.add("index", index)
+    fields = {}
+    for name, image in words.items():
+        fields[f"{name}_base"], fields[f"{name}_count"] = images.add(name, image)
+    return fields
+
+
+def _walks(
+    step: Step, part: LayerPart, block: Block, source: Place, target: Place | None, output: Shape, config: ArrayConfig,
+    waits: bool,
+) -> dict[str, int]:  # fmt: skip
+    """Where a block's windows are, and where their results go."""
+    first = block.first_tile * config.rows
+    positions = min(part.positions - first, block.tiles * config.rows)
+    window, pad = part.window, step.source.quantization.zero_point + OFFSET
+    over = walk(
+        source.word(part.first_octet), source.shape[2], part.grid[1], (window.strides[0], window.strides[1]),
+        (-window.pads[0], -window.pads[1]), first, positions, (source.shape[1], source.shape[2]), config.rows,
+    )  # fmt: skip
+    fields = taps(window, part.octets, source.plane, source.shape[2], pad, config.beats, waits)
+    fields |= prefixed("fetch", over)
+    if target:
+        size = (output[1], output[2])
+        into = walk(target.base, output[2], part.grid[1], part.unroll, (0, 0), first, positions, size, config.rows)
+        fields |= prefixed("store", into)
+    return fields
+
+
+def result_shape(chain: Chain, step: Step) -> Shape:
+    """The map of a layer's results, also of those that stay sums and are held nowhere."""
+    layer = step.layer
+    if layer.output_quantization:
+        return chain.held[layer.output].shape
+    return as_map(layer.output_shape, layer.window is None, layer.name)
+
+
+def _load(images: _Images, place: Place) -> None:
+    """An input's descriptor: its words in order, from the activation memory."""
+    config = images.config
+    tiles = -(-place.words // config.rows)
+    begin, _ = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
+    identity = Requantization(-OFFSET, *post.UNIT)
+    _post_descriptor(
+        images, f"input of {place.words} words", identity, 0, (-128, 127), place.words, 1,
+        {"activation_base": begin, "maximum": 1, "external": 1, "taps_y": 1, "taps_x": 1, "taps_octet": config.beats}
+        | prefixed("fetch", line_walk(place.base, place.words, config.rows)),
+        prefixed("store", line_walk(place.base, place.words, config.rows)), None, 8,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """One descriptor of an operation: where it reads, in so many steps a window, and where it writes."""
+
+    requantization: Requantization
+    taps: dict[str, int]
+    steps: int
+    over: dict[str, int]
+    into: dict[str, int]
+    first: int  # channel
+    channels: int  # of the octet; those beyond become 0
+
+    @property
+    def positions(self) -> int:
+        return self.over["positions"]
+
+
+def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, waits: bool) -> None:
+    """An operation's descriptors."""
+    config, low_high = images.config, op.factors
+    kept = op.output in made
+    common = {
+        "factor_low": low_high[0], "factor_high": low_high[1], "maximum": int(op.kind in ("maximum", "move")),
+    }  # fmt: skip
+    for sweep in _sweeps(op, made, config):
+        size = -(-sweep.positions // config.rows) * OCTET
+        base = images.region(number, None, None, sweep.first, size)
+        operands = common | sweep.taps | {"wait": int(waits)} | prefixed("fetch", sweep.over)
+        _post_descriptor(
+            images, op.name, sweep.requantization, op.output_quantization.zero_point, op.clamp, sweep.positions,
+            sweep.steps, operands, prefixed("store", sweep.into) if kept else {}, base, sweep.channels,
+        )  # fmt: skip
+        waits = False
+
+
+def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Iterator[_Sweep]:
+    """One over all words where they can be walked in a row, else one for each octet of the output."""
+    sources = [made[name] for name in op.inputs]
+    source = sources[0]
+    target = made.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
+    if op.kind == "add":
+        both = taps(POINT, 2, sources[1].base - source.base, 0, 0, config.beats, False)
+        over, into = (plane_walk(place, config.rows) for place in (source, target))
+        yield _Sweep(op.requantization(), both, 2 // config.beats, over, into, 0, OCTET)
+        return
+    window = taps(op.window, 1, 0, source.shape[2], 0, config.beats, False)
+    steps = -(-window["taps_y"] * window["taps_x"] // config.beats)
+    if post.whole_map(op):  # an array row for each octet instead of each pixel
+        size = (source.shape[1], source.shape[2])
+        over = walk(
+            source.base, 0, source.octets, (0, 0), (0, 0), 0, source.octets, size, config.rows, step_word=source.plane
+        )
+        yield _Sweep(
+            op.requantization(), window, steps, over, line_walk(target.base, source.octets, config.rows), 0, OCTET
+        )
+        return
+    channels, height, width = op.output_shape
+    filled = {
+        offset // OCTET + octet: (operand, octet)
+        for operand, offset in enumerate(op.offsets)
+        for octet in range(sources[operand].octets)
+    }
+    for octet in range(target.octets):
+        operand, source_octet = filled.get(octet, (0, 0))
+        source, quantization = sources[operand], op.input_quantizations[operand]
+        size, given = (source.shape[1], source.shape[2]), window
+        if octet not in filled:  # of an empty map all is padding
+            size, given = (0, 0), window | {"pad": quantization.zero_point + OFFSET}
+        origin = (-op.window.pads[0], -op.window.pads[1])
+        strides = (op.window.strides[0], op.window.strides[1])
+        over = walk(
+            source.word(source_octet), source.shape[2], width, strides, origin, 0, height * width, size, config.rows
+        )
+        into = walk(target.word(octet), width, width, (1, 1), (0, 0), 0, height * width, (height, width), config.rows)
+        first = octet * OCTET
+        yield _Sweep(op.requantization(operand), given, steps, over, into, first, min(OCTET, channels - first))
+
+
+def _post_descriptor(
+    images: _Images, where: str, given: Requantization, zero: int, clamp: tuple[int, int], positions: int, steps: int,
+    operands: dict[str, int], target: dict[str, int], base: int | None, channels: int,
+) -> None:  # fmt: skip
+    """One descriptor of post-processing: eight channels of `positions` windows; the array's own part idles."""
+    config = images.config
+    tiles = -(-positions // config.rows)
+    block = Block(0, np.arange(OCTET), 1, steps, tiles, 0, True)
+    packed = np.full(
+        OCTET, (given.bias & 0xFFFFFFFF) | given.multiplier << 32 | given.shift << 56, np.uint64
+    )  # as channel_parameters has them
+    parameters, index = parameter_words(block, packed, config)
+    parameter_base, parameter_count = images.add("parameter", parameters)
+    images.add("index", index)
+    entry = {name: 0 for name, _ in ENTRY}
+    for channel in range(OCTET):
+        entry[f"channel_{channel}"] = WRITES | (channel if channel < channels else ZERO)
+    entries = pack_fields(entry, ENTRY, ENTRY_BITS, where)[None][: len(target) and 1]
+    entry_base, entry_count = images.add("entry", entries)
+    _descriptor(images, where, {
+        "parameter_base": parameter_base, "parameter_count": parameter_count,
+        "activation_count": tiles * steps * config.beats, "output_base": base or 0, "tile_stride": OCTET,
+        "plane_stride": OCTET, "tiles": tiles, "steps": steps, "channels": OCTET, "columns": 1, "resident": 1,
+        "zero": zero + OFFSET, "low": clamp[0] + OFFSET, "high": clamp[1] + OFFSET, "post": 1,
+        "mirror": int(base is not None), "entry_base": entry_base, "entry_count": entry_count, **operands, **target,
+    })  # fmt: skip

@@ -1,0 +1,244 @@
+"""Layers in pieces: parts of the channel blocks and position tiles, each a run of its own with memories of its own.
+
+A piece is what one simulation computes: long layers are cut so that many processes have something to do and a stop
+loses little. A network too large for RTL has a sample of its tiles simulated instead: the corners of every layer,
+one tile of every number of stored columns, and random ones, block by block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.errors import FlowError
+from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import descriptor_slice
+from flow.hardware.interface import Memory
+from flow.scheduling.blocks import LayerSchedule, Program
+from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.schedule import OPERANDS
+from flow.scheduling.words import activation_words
+
+PIECE = 2**24  # cycles x processing elements of one run, about: some seconds in Verilator
+PIECE_SLOW = 2**17  # in the other engines
+
+
+@dataclass(frozen=True)
+class TileRange:
+    """Position tiles `first`, `first` + 1, ... of one channel block, by its number in the layer's schedule."""
+
+    block: int
+    first: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Parts of one layer as a job of their own.
+
+    `scheduled` is the job's schedule: its position tile t is the layer's tile `tiles[t]`, and its blocks are the
+    parts, in order. `first` is the number of the layer's first descriptor in the program; `cycles` are what the job
+    takes, by the cycle model.
+    """
+
+    scheduled: LayerSchedule
+    first: int
+    parts: tuple[TileRange, ...]
+    tiles: NDArray[np.int64]
+    cycles: int
+
+    def positions(self, config: ArrayConfig) -> NDArray[np.int64]:
+        """The layer's positions (windows) this piece computes, in the order of its rows."""
+        every = (self.tiles[:, None] * config.rows + np.arange(config.rows)).reshape(-1)
+        return every[every < self.scheduled.layer.positions]
+
+    def cells(self, config: ArrayConfig) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
+        """Of each part: the job's rows, the layer's positions they are, and the channels."""
+        positions = self.scheduled.layer.positions
+        for part, block in zip(self.parts, self.scheduled.blocks, strict=True):
+            begin, here = part.first * config.rows, block.first_tile * config.rows
+            count = min(part.tiles * config.rows, positions - begin)
+            yield slice(here, here + count), slice(begin, begin + count), block.channels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is simulated of a program: the pieces of every layer, in the order of its layers."""
+
+    program: Program
+    pieces: tuple[tuple[Piece, ...], ...]
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all pieces, by the cycle model."""
+        return sum(piece.cycles for layer in self.pieces for piece in layer)
+
+
+def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -> Plan:
+    """Every layer in pieces of at most `largest` cycles x processing elements (or one tile).
+
+    `coverage` is the least share of each layer's MACs to be simulated, 0 to 1; below 1 a sample of tiles drawn from
+    `seed` and the layer's number: see `sample`. FlowError for another share.
+    """
+    check_coverage(coverage)
+    config = program.config
+    budget = largest // config.elements
+    made = []
+    for number, scheduled in enumerate(program.layers):
+        if coverage < 1:
+            parts = sample(scheduled, config, coverage, np.random.default_rng([seed, number]))
+        else:
+            parts = [TileRange(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)]
+        made.append(tuple(make_piece(scheduled, dealt, config) for dealt in _dealt(scheduled, parts, budget)))
+    return Plan(program, tuple(made))
+
+
+def check_coverage(coverage: float) -> None:
+    """FlowError for what is no share."""
+    if not 0 <= coverage <= 1:
+        raise FlowError(f"the share of each layer to simulate must be 0 to 1, but it is {coverage:g}; "
+                        "change --coverage")  # fmt: skip
+
+
+def whole(scheduled: LayerSchedule, config: ArrayConfig) -> Piece:
+    """All of a layer in one piece."""
+    return make_piece(
+        scheduled, [TileRange(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)], config
+    )
+
+
+def make_piece(scheduled: LayerSchedule, parts: Iterable[TileRange], config: ArrayConfig) -> Piece:
+    """These parts of a layer as a job."""
+    chosen = tuple(parts)
+    tiles = np.unique(np.concatenate([np.arange(part.first, part.first + part.tiles) for part in chosen]))
+    blocks = tuple(
+        replace(scheduled.blocks[part.block], tiles=part.tiles, first_tile=int(np.searchsorted(tiles, part.first)))
+        for part in chosen
+    )
+    job = replace(scheduled, first=0, blocks=blocks, tiles=len(tiles))
+    return Piece(job, scheduled.first, chosen, tiles, layer_cycles(job, config))
+
+
+def sample(
+    scheduled: LayerSchedule, config: ArrayConfig, coverage: float, generator: np.random.Generator
+) -> list[TileRange]:
+    """Tiles that hold at least `coverage` of the layer's MACs; none at all for 0.
+
+    First the corners: first and last tile of the first and last channel block, and of the narrowest; one tile of
+    every number of stored columns; at least one random tile more. Then random ones, a tile of each channel block in
+    turn.
+    """
+    if coverage == 0:
+        return []
+    strata: dict[int, list[tuple[int, int]]] = {}  # tiles of a channel block, by its first channel
+    for number, block in enumerate(scheduled.blocks):
+        cells = strata.setdefault(int(block.channels[0]), [])
+        cells += [(number, tile) for tile in range(block.first_tile, block.first_tile + block.tiles)]
+    ordered = list(strata.values())
+    narrowest = min(ordered, key=lambda cells: len(scheduled.blocks[cells[0][0]].channels))
+    taken = {cells[end]: None for cells in (ordered[0], ordered[-1], narrowest) for end in (0, -1)}
+    met = {scheduled.blocks[number].columns for number, _ in taken}
+    for cells in (ordered[i] for i in generator.permutation(len(ordered))):
+        if (columns := scheduled.blocks[cells[0][0]].columns) not in met:
+            met.add(columns)
+            taken[cells[generator.integers(len(cells))]] = None
+    left = [[cell for cell in cells if cell not in taken] for cells in ordered]
+    order = [list(generator.permutation(len(cells))) for cells in left]
+    turns = generator.permutation(len(ordered))
+    rounds = range(max(map(len, left)))
+    random = (left[i][order[i][turn]] for turn in rounds for i in turns if turn < len(left[i]))
+    macs = sum(_macs(scheduled, config, cell) for cell in taken)
+    for cell in random:
+        taken[cell] = None
+        macs += _macs(scheduled, config, cell)
+        if macs >= coverage * scheduled.layer.macs:
+            break
+    return _merged(scheduled, sorted(taken))
+
+
+def _macs(scheduled: LayerSchedule, config: ArrayConfig, cell: tuple[int, int]) -> int:
+    number, tile = cell
+    rows = min(config.rows, scheduled.layer.positions - tile * config.rows)
+    return rows * len(scheduled.blocks[number].channels) * scheduled.layer.reduction
+
+
+def _merged(scheduled: LayerSchedule, cells: list[tuple[int, int]]) -> list[TileRange]:
+    """Tiles that follow each other in one block as one part."""
+    parts: list[TileRange] = []
+    for number, tile in cells:
+        if parts and (parts[-1].block, parts[-1].first + parts[-1].tiles) == (number, tile):
+            parts[-1] = replace(parts[-1], tiles=parts[-1].tiles + 1)
+        else:
+            parts.append(TileRange(number, tile, 1))
+    return parts
+
+
+def _dealt(scheduled: LayerSchedule, parts: list[TileRange], budget: int) -> list[list[TileRange]]:
+    """The parts dealt into lists of at most `budget` cycles each, or a single tile."""
+    lists: list[list[TileRange]] = []
+    room = 0
+    for part in parts:
+        first, left = part.first, part.tiles
+        each = scheduled.steps * scheduled.blocks[part.block].columns
+        while left:
+            if room < each:
+                lists.append([])
+                room = budget
+            count = min(left, max(1, room // each))
+            lists[-1].append(TileRange(part.block, first, count))
+            first, left, room = first + count, left - count, room - count * each
+    return lists
+
+
+def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[str, Memory]:
+    """The memories a piece reads, no more; `windows` int8 [groups, positions, reduction] are the whole layer's."""
+    config, scheduled = program.config, piece.scheduled
+    numbers = piece.first + np.array([part.block for part in piece.parts])
+    descriptors = program.memories["descriptor"][numbers]
+    images: dict[str, Memory] = {}
+    for operand in OPERANDS:
+        base, count = (_field(descriptors, f"{operand}_{kind}") for kind in ("base", "count"))
+        _, first, again = np.unique(base, return_index=True, return_inverse=True)
+        begins = np.cumsum(count[first]) - count[first]
+        _set_field(descriptors, f"{operand}_base", begins[again])
+        for name in (operand, "index") if operand == "parameter" else (operand,):
+            memory = program.memories[name]
+            parts = [memory[base[i] : base[i] + count[i]] for i in first]
+            images[name] = np.concatenate(parts) if count.any() else memory[:1]
+    groups, group = np.unique([block.group for block in scheduled.blocks], return_inverse=True)
+    first_tile, tiles = (
+        np.array([getattr(block, name) for block in scheduled.blocks]) for name in ("first_tile", "tiles")
+    )
+    words = scheduled.steps * config.beats
+    _set_field(descriptors, "activation_base", (group * scheduled.tiles + first_tile) * words)
+    _set_field(descriptors, "activation_count", tiles * words)
+    _set_field(descriptors, "output_base", first_tile * _field(descriptors, "tile_stride"))
+    _set_field(descriptors, "tiles", tiles)
+    chosen = windows[groups][:, piece.positions(config)]
+    if config.map_words:
+        images["entry"] = program.memories["entry"]
+    return {**images, "descriptor": descriptors, "activation": activation_words(scheduled, chosen, config)}
+
+
+def _octets(name: str) -> slice:
+    """The bytes of a descriptor word that are this field."""
+    end, begin = descriptor_slice(name)
+    assert begin % 8 == end % 8 == 0, name
+    return slice(begin // 8, end // 8)
+
+
+def _field(descriptors: Memory, name: str) -> NDArray[np.int64]:
+    octets = descriptors[:, _octets(name)].astype(np.int64)
+    values: NDArray[np.int64] = octets @ (1 << 8 * np.arange(octets.shape[1], dtype=np.int64))
+    return values
+
+
+def _set_field(descriptors: Memory, name: str, values: NDArray[np.integer[Any]]) -> None:
+    place = _octets(name)
+    width = place.stop - place.start
+    assert (values >= 0).all() and (values < 1 << 8 * width).all(), name
+    descriptors[:, place] = values.astype("<u8")[:, None].view(np.uint8)[:, :width]

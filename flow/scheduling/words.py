@@ -1,0 +1,153 @@
+"""Packs descriptors, weights, parameters, activations and outputs into memory words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.compression.encoding import BBS, EncodedLayer
+from flow.errors import FlowError
+from flow.hardware.config import SUBGROUP, ArrayConfig
+from flow.hardware.fields import INDEX_BITS, PARAMETER_BITS
+from flow.network.model import ArrayLayer
+from flow.network.reference import folded_bias, multipliers
+from flow.scheduling.blocks import OFFSET, Block, Bytes, LayerSchedule
+
+
+def pack_fields(values: dict[str, int], fields: Sequence[tuple[str, int]], bits: int, where: str) -> Bytes:
+    """Pack named fields, least significant first, into one little-endian word; refuse what does not fit."""
+    word, begin = 0, 0
+    for name, width in fields:
+        value = values[name]
+        if not 0 <= value < 1 << width:
+            raise FlowError(
+                f"layer '{where}': {name} = {value} needs more than the hardware's {width} bits; "
+                "use a larger array or split the layer"
+            )
+        word |= value << begin
+        begin += width
+    return np.frombuffer(word.to_bytes(bits // 8, "little"), np.uint8)
+
+
+def pack_descriptor(values: Mapping[str, int], config: ArrayConfig, where: str) -> Bytes:
+    """One descriptor; fields that are not given are zero."""
+    unknown = set(values) - {name for name, _ in config.descriptor}
+    assert not unknown, unknown
+    given = {name: values.get(name, 0) for name, _ in config.descriptor}
+    return pack_fields(given, config.descriptor, config.descriptor_bits, where)
+
+
+def unpack_fields(word: Bytes, fields: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """The named fields of one little-endian word, as `pack_fields` packs them."""
+    whole, values = int.from_bytes(word.tobytes(), "little"), {}
+    for name, width in fields:
+        values[name] = whole & ((1 << width) - 1)
+        whole >>= width
+    return values
+
+
+def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
+    """Weight and metadata memory words of a block.
+
+    Weight word: array column c at bits c*step and on, weight i of the step at bit i; words in the order step,
+    bit column (most significant first). Metadata word: one byte r (2) . d (6) per array column, one word per
+    group of 32 weights.
+    """
+    count, width = len(block.channels), config.step
+    if config.pe == "bitvert":
+        part = next(p for p in encoded.parts if p.groups.columns_pruned == BBS.weight_bits - block.columns)
+        rows = np.searchsorted(part.channels, block.channels)
+        per_channel = encoded.groups_per_channel
+        kept = part.groups.kept.reshape(len(part.channels), -1)[rows]
+        redundant = part.groups.redundant.reshape(-1, per_channel)[rows].astype(np.uint8)
+        constant = part.groups.constant.reshape(-1, per_channel)[rows].view(np.uint8)
+        metadata = np.zeros((per_channel, config.columns), np.uint8)
+        low_bits = np.uint8(2**BBS.constant_bits - 1)
+        metadata[:, :count] = ((redundant << BBS.constant_bits) | (constant & low_bits)).T
+    else:
+        kept = layer.weights[block.channels]
+        metadata = np.zeros((0, config.columns), np.uint8)
+    padded = np.zeros((count, block.steps * width), np.int8)
+    padded[:, : min(kept.shape[1], padded.shape[1])] = kept[:, : padded.shape[1]]
+    steps = padded.reshape(count, block.steps, width)
+    shifts = np.arange(block.columns - 1, -1, -1)
+    bits = (steps[:, :, None, :] >> shifts[None, None, :, None]) & 1
+    words = np.zeros((block.steps, block.columns, config.columns, width), np.uint8)
+    words[:, :, :count] = bits.transpose(1, 2, 0, 3)
+    flat = words.reshape(block.steps * block.columns, -1)
+    return np.packbits(flat, axis=1, bitorder="little"), metadata
+
+
+def channel_parameters(layer: ArrayLayer) -> NDArray[np.uint64]:
+    """Bias and scale of every channel as the hardware wants them, uint64 [channels].
+
+    The bias is b' - 128*sum(w), modulo 2^32, because activations travel as x + 128.
+    """
+    bias = folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
+    if layer.output_quantization:
+        multiplier, shift = multipliers(layer)
+    else:
+        multiplier, shift = np.zeros_like(bias), np.ones_like(bias)
+    packed: NDArray[np.uint64] = (
+        (bias & 0xFFFFFFFF).astype(np.uint64)
+        | multiplier.astype(np.uint64) << np.uint64(32)
+        | shift.astype(np.uint64) << np.uint64(56)
+    )
+    return packed
+
+
+def parameter_words(block: Block, packed: NDArray[np.uint64], config: ArrayConfig) -> tuple[Bytes, Bytes]:
+    """Bias/scale and channel-index words of a block, `config.lanes` channels each; `packed`: `channel_parameters`."""
+    count, lanes = len(block.channels), config.lanes
+    words = -(-count // lanes)
+    parameters = np.zeros(words * lanes, np.uint64)
+    parameters[:count] = packed[block.channels]
+    index = np.zeros(words * lanes, np.uint16)
+    index[:count] = block.channels
+    return (
+        parameters.view(np.uint8).reshape(words, lanes * PARAMETER_BITS // 8),
+        index.view(np.uint8).reshape(words, lanes * INDEX_BITS // 8),
+    )
+
+
+def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config: ArrayConfig) -> Bytes:
+    """Activation memory of one sample: windows int8 [groups, positions, reduction] to uint8 [words, 8 * rows].
+
+    Word order: conv group, position tile, eight reduction positions at a time; in a word row 0 is lowest.
+    Padding of the reduction is the byte 0, so what the weights hold there does not matter.
+    """
+    groups, positions, reduction = windows.shape
+    words = scheduled.steps * config.beats
+    padded = np.zeros((groups, scheduled.tiles * config.rows, words * SUBGROUP), np.uint8)
+    padded[:, :positions, :reduction] = windows.view(np.uint8) ^ 0x80
+    tiled = padded.reshape(groups, scheduled.tiles, config.rows, words, SUBGROUP).transpose(0, 1, 3, 2, 4)
+    return np.ascontiguousarray(tiled).reshape(-1, config.rows * SUBGROUP)
+
+
+def output_rows(scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig) -> NDArray[np.int8] | NDArray[np.int32]:
+    """Read a layer's result back: output memory to int8 codes (or int32 sums when raw) [positions, channels]."""
+    layer = scheduled.layer
+    words = memory.reshape(scheduled.tiles, scheduled.planes, layer.channels, config.rows)
+    rows = words.transpose(0, 3, 2, 1).reshape(-1, layer.channels, scheduled.planes)[: layer.positions]
+    if scheduled.planes == 1:
+        return np.ascontiguousarray(rows[..., 0] ^ np.uint8(0x80)).view(np.int8)
+    return np.ascontiguousarray(rows).view(np.int32)[..., 0]
+
+
+def pack_outputs(
+    scheduled: LayerSchedule,
+    rows: NDArray[np.int8] | NDArray[np.int32],
+    idle: NDArray[Any],
+    config: ArrayConfig,
+) -> Bytes:
+    """Output memory that holds `rows` [positions, channels]; the array's rows without a window hold `idle`."""
+    layer = scheduled.layer
+    padded = np.empty((scheduled.tiles * config.rows, layer.channels), rows.dtype)
+    padded[: layer.positions] = rows
+    padded[layer.positions :] = idle
+    octets = padded.view(np.uint8).reshape(scheduled.tiles, config.rows, layer.channels, scheduled.planes)
+    words = np.ascontiguousarray(octets.transpose(0, 3, 2, 1)).reshape(-1, config.rows)
+    return words ^ np.uint8(0x80) if scheduled.planes == 1 else words

@@ -1,0 +1,183 @@
+"""Co-simulation: whole samples through the RTL, layer by layer, each result compared with the reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.hardware.config import ArrayConfig
+from flow.network import reference
+from flow.network.model import ArrayLayer, Network
+from flow.network.run import run_network
+from flow.network.samples import Samples
+from flow.onnxtools import runtime
+from flow.progress import Advance, ignore
+from flow.scheduling.blocks import LayerSchedule, Program
+from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.pieces import Piece, Plan, make_piece, memories, whole
+from flow.scheduling.words import output_rows
+from flow.simulation.engines.base import DeviceError, Result, Simulator
+from flow.simulation.results import LayerRun, SampleRun, expected_rows, locate, output_tensor
+
+T = TypeVar("T")
+R = TypeVar("R")
+PROBE = 0.3  # seconds
+Each = Callable[[Callable[[Piece], Result | str], Sequence[Piece]], Iterable[Result | str]]
+
+
+def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
+    """When a layer has certainly hung: four times what all its phases take one after the other."""
+    drains = sum(
+        block.tiles * scheduled.planes * (-(-len(block.channels) // config.lanes) + 16) for block in scheduled.blocks
+    )
+    loads = sum(block.tiles * block.steps * config.beats for block in scheduled.blocks)
+    return 1000 + 4 * (scheduled.ideal_cycles + drains + loads + 64 * len(scheduled.blocks))
+
+
+def run_layer(
+    scheduled: LayerSchedule,
+    program: Program,
+    simulator: Simulator,
+    tensor: NDArray[Any],
+    pieces: Sequence[Piece] | None = None,
+    each: Each = map,
+    advance: Advance = ignore,
+) -> LayerRun:
+    """One layer of one sample through the RTL: whole, or in these `pieces`; `each` is what maps over them.
+
+    Where no piece is, the result is the reference's. `advance` is told of every piece's cycles.
+    """
+    layer, config = scheduled.layer, program.config
+    codes = layer.input_quantization.to_int8(tensor)
+    want, windows = expected_rows(layer, codes), reference.windows(layer, codes)
+    rows, simulated = want.copy(), 0
+    jobs = (whole(scheduled, config),) if pieces is None else pieces
+    beyond = 0
+
+    def work(piece: Piece) -> Result | str:
+        read, limit = memories(piece, program, windows), cycle_limit(piece.scheduled, config)
+        try:
+            return simulator.run(read, 0, len(piece.parts), {"output": piece.scheduled.output_words}, limit)
+        except DeviceError as error:
+            return str(error)
+        finally:
+            advance(piece.cycles)
+
+    for piece, result in zip(jobs, each(work, jobs), strict=True):
+        if isinstance(result, str):
+            limit = cycle_limit(scheduled, config)
+            return LayerRun(layer, tensor, np.zeros_like(want), limit, want.size, None, result, want.size, len(jobs))
+        got = output_rows(piece.scheduled, result.memories["output"], config)
+        for here, positions, channels in piece.cells(config):
+            rows[positions, channels] = got[here, channels]
+            simulated += (here.stop - here.start) * len(channels)
+        beyond += result.cycles - piece.cycles
+    cycles = layer_cycles(scheduled, config) + beyond
+    mismatches = int((rows != want).sum())
+    return LayerRun(
+        layer, tensor, rows, cycles, mismatches, locate(scheduled, config, rows, want), None, simulated, len(jobs)
+    )
+
+
+def run_sample(
+    network: Network,
+    plan: Plan,
+    simulator: Simulator,
+    feeds: dict[str, NDArray[Any]],
+    sessions: runtime.Sessions,
+    each: Each,
+    advance: Advance,
+) -> SampleRun:
+    """One sample, batch of one, through the network: array layers in RTL, segments in ONNX Runtime."""
+    runs: list[LayerRun] = []
+    pieces = {s.layer.name: (s, made) for s, made in zip(plan.program.layers, plan.pieces, strict=True)}
+
+    def in_rtl(layer: ArrayLayer, tensor: NDArray[Any]) -> NDArray[Any]:
+        scheduled, made = pieces[layer.name]
+        run = run_layer(scheduled, plan.program, simulator, tensor, made, each, advance)
+        runs.append(run)
+        return output_tensor(layer, run.rows)
+
+    tensors = run_network(network, feeds, in_rtl, sessions)
+    return SampleRun(tuple(runs), {name: tensors[name] for name in network.outputs})
+
+
+def speed(plan: Plan, simulator: Simulator) -> float:
+    """Cycles a second of one run, measured on tiles of the layer with the most cycles, for `PROBE` seconds."""
+    config = plan.program.config
+    piece = max((made for pieces in plan.pieces for made in pieces), key=lambda made: made.cycles)
+    layer, part, tiles = piece.scheduled.layer, piece.parts[0], 1
+    zeros = np.zeros((layer.groups, layer.positions, layer.reduction), np.int8)
+    scheduled = next(each for each in plan.program.layers if each.layer is layer)
+    warm = False  # the first run opens the simulator
+    while True:
+        probe = make_piece(scheduled, [replace(part, tiles=min(tiles, part.tiles))], config)
+        read, limit = memories(probe, plan.program, zeros), cycle_limit(probe.scheduled, config)
+        begin = time.perf_counter()
+        try:
+            simulator.run(read, 0, 1, {"output": probe.scheduled.output_words}, limit)
+            cycles = probe.cycles
+        except DeviceError:
+            cycles = limit
+        seconds = time.perf_counter() - begin
+        if warm and (seconds >= PROBE or tiles >= part.tiles):
+            return cycles / max(seconds, 1e-6)
+        warm, tiles = True, 4 * tiles if warm else 1
+
+
+def cosimulate(
+    network: Network,
+    plan: Plan,
+    simulator: Simulator,
+    samples: Samples,
+    parallel: int,
+    advance: Advance = ignore,
+) -> list[SampleRun]:
+    """All samples, so many pieces at a time; `advance` is told of every piece's cycles."""
+    sessions = runtime.Sessions()
+    with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
+
+        def work(number: int) -> SampleRun:
+            return run_sample(network, plan, simulator, samples.one(number), sessions, pieces.map, advance)
+
+        return run_all((pool, pieces), work, range(samples.count))
+
+
+def run_dense(
+    plan: Plan, simulator: Simulator, sample: SampleRun, budget: int, parallel: int, advance: Advance = ignore
+) -> dict[str, LayerRun]:
+    """Layers of one finished sample again, on dense PEs, with the inputs they had, by layer name.
+
+    The quickest layers first, until the cycle model foresees more than `budget` cycles in all.
+    """
+    program = plan.program
+    jobs = sorted(zip(program.layers, plan.pieces, sample.layers, strict=True), key=lambda job: job[0].ideal_cycles)
+    spent = np.cumsum([layer_cycles(scheduled, program.config) for scheduled, *_ in jobs])
+    chosen = jobs[: int((spent <= budget).sum())]
+    with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
+
+        def work(job: tuple[LayerSchedule, Sequence[Piece], LayerRun]) -> tuple[str, LayerRun]:
+            scheduled, made, earlier = job
+            run = run_layer(scheduled, program, simulator, earlier.tensor, made, pieces.map, advance)
+            return run.layer.name, run
+
+        return dict(run_all((pool, pieces), work, chosen))
+
+
+def run_all(pools: Sequence[Executor], work: Callable[[T], R], jobs: Iterable[T]) -> list[R]:
+    """The jobs' results, from the first pool; the others are those they use.
+
+    When one fails, or the user ends it, those that have not begun are dropped, in all pools.
+    """
+    try:
+        return list(pools[0].map(work, jobs))
+    except BaseException:
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        raise

@@ -1,0 +1,70 @@
+"""Simulation engines: one interface, four ways to run the device, the same bits and the same cycle count.
+
+base.py       device, memories, the contract of one run
+verilator.py  the Verilog compiled by Verilator: whole networks (harness.cpp is its loop)
+native.py     MyHDL's own simulator: always there, for small layers
+testbench.py  self-checking Verilog and VHDL testbenches, also shipped with the generated design
+icarus.py     the Verilog under Icarus Verilog
+ghdl.py       the VHDL under GHDL
+waveform.py   reads back the waveforms of Verilator and Icarus
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from flow.errors import FlowError
+from flow.hardware.interface import Device, Memory, MemoryPort
+from flow.simulation.engines.base import Engine, Recorder, Result, Simulator
+from flow.simulation.engines.ghdl import GhdlEngine
+from flow.simulation.engines.icarus import IcarusEngine
+from flow.simulation.engines.native import NativeEngine
+from flow.simulation.engines.verilator import VerilatorEngine
+
+__all__ = [
+    "ENGINES",
+    "Device",
+    "Engine",
+    "Memory",
+    "MemoryPort",
+    "Recorder",
+    "Result",
+    "Simulator",
+    "open_all",
+    "select",
+]
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (VerilatorEngine(), NativeEngine(), IcarusEngine(), GhdlEngine())
+}
+
+
+def select(name: str | None) -> tuple[Engine, list[str]]:
+    """The engine of that name; without one Verilator, or MyHDL with a note on why, where it is missing.
+
+    FlowError: unknown, or not installed.
+    """
+    if name is None:
+        reason = ENGINES["verilator"].available()
+        if reason is None:
+            return ENGINES["verilator"], []
+        return ENGINES["myhdl"], [f"Simulated by MyHDL, which is slow. {reason}."]
+    if name not in ENGINES:
+        raise FlowError(f"unknown engine '{name}'; choose one of {', '.join(ENGINES)}")
+    reason = ENGINES[name].available()
+    if reason is not None:
+        raise FlowError(f"engine '{name}' cannot run here: {reason}")
+    return ENGINES[name], []
+
+
+def open_all(engine: Engine, devices: Sequence[Device], advance: Callable[[], None]) -> list[Simulator]:
+    """The devices ready to run, built at the same time; `advance` is called after each."""
+
+    def open_one(device: Device) -> Simulator:
+        simulator = engine.open(device)
+        advance()
+        return simulator
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        return list(pool.map(open_one, devices))

@@ -1,0 +1,148 @@
+"""What every simulation engine takes and gives: the device, its memories, one run and its result.
+
+A device is a synchronous top module with the inputs clk, reset (active high), start, first[16], count[16],
+the outputs busy, done and error[4], and memory ports:
+
+    read port    <name>_en, <name>_addr[32] out; <name>_ready, <name>_valid, <name>_data[W] in
+                 a request passes at a rising edge at which en and ready are high; valid is high for one cycle with
+                 each word, in the order of the requests, after the edge of the request or later
+    write port   <name>_valid[D], <name>_addr[D*32], <name>_data[D*W] out, lane 0 lowest; <name>_ready in
+                 at a rising edge at which ready is high, mem[addr] = data for each lane with its valid bit set; the
+                 highest lane wins
+
+The engines' memories never keep a device waiting: ready is always high, and valid and mem[addr] show right after
+the edge of the request; data then holds until the next.
+
+One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with
+reset high; one edge with start high (edge 1), then edges with start low until one at which done is high just
+before the edge. Its number is `cycles`, so both ends count. Writes of that last edge are done; an error that is
+not 0 then raises DeviceError. Done at edge 1 is not looked at, nor are the memory ports during reset. `first` and
+`count` are steady all along. A read beyond the memory gives 0; a write beyond it is a bug of the device and raises
+DeviceError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from flow.hardware.interface import COMMAND_BITS, Device, Memory
+
+"""[depth, ceil(width / 8)] little endian: bit i of a word is bit i % 8 of its byte i // 8."""
+
+RESET_EDGES = 4
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rising edges from the one with start to the one with done, both counted, and the memories written."""
+
+    cycles: int
+    memories: dict[str, Memory]
+
+
+class Simulator(Protocol):
+    """One device, ready to run. Two simulators may run in two threads at once."""
+
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+        """Run from reset until done.
+
+        `memories` has one entry for each read port, `writes` the depth of each write port's memory.
+        DeviceError if done is not high by edge `limit`, if the device ends with an error or writes beyond a memory.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Part of a waveform: the instance `path` below the top, and so many levels of hierarchy (0: all)."""
+
+    path: tuple[str, ...]
+    levels: int
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """A simulator of the Verilog that can write waveforms, too."""
+
+    def record(
+        self,
+        memories: dict[str, Memory],
+        first: int,
+        count: int,
+        writes: dict[str, int],
+        limit: int,
+        scopes: Sequence[Scope],
+        file: Path,
+    ) -> tuple[str, ...]:
+        """Run as `Simulator.run` and write the scopes as the VCD `file`, reset included.
+
+        Gives the path of the top within the waveform. A device that hangs or writes beyond a memory is no error.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """A way to simulate a device."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fast(self) -> bool:
+        """Whether whole networks on large arrays are a matter of seconds."""
+        ...
+
+    def available(self) -> str | None:
+        """None if the engine can run here, else the reason why not, with the remedy."""
+        ...
+
+    def version(self) -> str:
+        """The simulator and version that runs."""
+        ...
+
+    def open(self, device: Device, cache: Path | None = None) -> Simulator:
+        """Make the device ready; `cache` is the folder for compiled models. FlowError if not available."""
+        ...
+
+
+def check_run(
+    device: Device, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
+) -> dict[str, Memory]:
+    """Assert what `run` expects of its arguments; give the read memories contiguous, in port order."""
+    assert set(memories) == {port.name for port in device.reads}, (device.name, sorted(memories))
+    assert set(writes) == {port.name for port in device.writes}, (device.name, sorted(writes))
+    assert 0 <= first < 1 << COMMAND_BITS and 0 <= count < 1 << COMMAND_BITS, (first, count)
+    assert limit >= 1 and all(depth >= 1 for depth in writes.values()), (limit, writes)
+    for port in device.reads:
+        memory = memories[port.name]
+        assert memory.dtype == np.uint8 and memory.ndim == 2, (port, memory.dtype, memory.shape)
+        assert memory.shape[0] >= 1 and memory.shape[1] == port.bytes, (port, memory.shape)
+    return {port.name: np.ascontiguousarray(memories[port.name]) for port in device.reads}
+
+
+def empty(device: Device, writes: dict[str, int]) -> dict[str, Memory]:
+    """The memories to be written, all zero, in port order."""
+    return {port.name: np.zeros((writes[port.name], port.bytes), np.uint8) for port in device.writes}
+
+
+class DeviceError(RuntimeError):
+    """The device never finished, ended with an error, or wrote where there is no memory."""
+
+
+def not_done(device: Device, engine: str, limit: int) -> DeviceError:
+    return DeviceError(f"{device.name}, {engine}: done not high by cycle {limit}, the limit")
+
+
+def refused(device: Device, engine: str, error: int, cycle: int) -> DeviceError:
+    return DeviceError(f"{device.name}, {engine}: error {error} at cycle {cycle}")
+
+
+def beyond(device: Device, engine: str, port: str, address: int, depth: int, cycle: int) -> DeviceError:
+    return DeviceError(
+        f"{device.name}, {engine}: write to {port}[{address}] at cycle {cycle}, beyond its {depth} words"
+    )

@@ -1,0 +1,135 @@
+"""MyHDL's own simulator, with memories in Python: always there, slow, for leaves and small layers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import myhdl
+
+from flow.hardware.interface import COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
+from flow.simulation.engines.base import RESET_EDGES, Result, beyond, check_run, empty, not_done, refused
+
+ONE_AT_A_TIME = threading.Lock()
+"""MyHDL keeps its event queue and its list of signals in module globals: runs in two threads take turns."""
+
+
+class NativeEngine:
+    """Simulates the device's MyHDL blocks themselves; see `flow.simulation.engines.base` for the contract."""
+
+    name = "myhdl"
+    fast = False
+
+    def available(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return f"MyHDL {myhdl.__version__}"
+
+    def open(self, device: Device, cache: Path | None = None) -> NativeSimulator:
+        assert device.build, f"device {device.name} has no MyHDL blocks"
+        return NativeSimulator(device)
+
+
+class NativeSimulator:
+    """Makes a fresh instance for every run."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+        read = check_run(self.device, memories, first, count, writes, limit)
+        written = empty(self.device, writes)
+        assert self.device.build
+        with ONE_AT_A_TIME:
+            signals = top_signals(self.device.ports)
+            cycles = [0]
+            driver = _drive(self.device, signals, read, written, first, count, limit, cycles)
+            simulation = myhdl.Simulation(self.device.build(**signals), driver)
+            try:
+                simulation.run(None, quiet=1)
+            finally:
+                simulation.quit()
+        return Result(cycles[0], written)
+
+
+def top_signals(ports: Sequence[MemoryPort]) -> dict[str, Any]:
+    """Fresh MyHDL signals for every port of a device's top, by name: what `Device.build` gets.
+
+    clk, start, busy, done and the ports' `flags` are a `Signal(bool(0))`, reset is a synchronous active-high
+    `ResetSignal`; all others are a `Signal(intbv(0)[width:])`, also where the width is 1.
+    """
+    made: dict[str, Any] = {name: myhdl.Signal(bool(0)) for name in ("clk", "start", "busy", "done")}
+    made["reset"] = myhdl.ResetSignal(0, active=1, isasync=False)
+    made |= {name: myhdl.Signal(myhdl.intbv(0)[COMMAND_BITS:]) for name in ("first", "count")}
+    made["error"] = myhdl.Signal(myhdl.intbv(0)[ERROR_BITS:])
+    for port in ports:
+        for name, size in port.signals.items():
+            made[name] = myhdl.Signal(bool(0)) if name in port.flags else myhdl.Signal(myhdl.intbv(0)[size:])
+    return made
+
+
+def _drive(
+    device: Device,
+    signals: dict[str, Any],
+    read: dict[str, Memory],
+    written: dict[str, Memory],
+    first: int,
+    count: int,
+    limit: int,
+    cycles: list[int],
+) -> Generator[Any, None, None]:
+    """Clock, command and memories, in the order of harness.cpp; the last cycle ends up in `cycles`."""
+
+    def value(name: str) -> int:
+        return int(signals[name].val)
+
+    signals["reset"].next = 1
+    signals["first"].next = first
+    signals["count"].next = count
+    for port in device.ports:
+        signals[f"{port.name}_ready"].next = 1
+    yield myhdl.delay(1)
+    for _ in range(RESET_EDGES):
+        signals["clk"].next = 1
+        yield myhdl.delay(1)
+        signals["clk"].next = 0
+        yield myhdl.delay(1)
+    signals["reset"].next = 0
+    signals["start"].next = 1
+    yield myhdl.delay(1)
+
+    for cycle in range(1, limit + 1):
+        shown: dict[str, int] = {}
+        for port in device.reads:
+            if value(f"{port.name}_en"):
+                address, memory = value(f"{port.name}_addr"), read[port.name]
+                word = int.from_bytes(memory[address].tobytes(), "little") if address < len(memory) else 0
+                shown[port.name] = word & ((1 << port.width) - 1)
+        for port in device.writes:
+            valid, memory = value(f"{port.name}_valid"), written[port.name]
+            for lane in range(port.lanes):
+                if valid >> lane & 1:
+                    address = value(f"{port.name}_addr") >> 32 * lane & 0xFFFFFFFF
+                    if address >= len(memory):
+                        raise beyond(device, "myhdl", port.name, address, len(memory), cycle)
+                    word = value(f"{port.name}_data") >> port.width * lane & ((1 << port.width) - 1)
+                    memory[address] = list(word.to_bytes(port.bytes, "little"))
+        ended, error = cycle > 1 and value("done"), value("error")
+        signals["clk"].next = 1
+        yield myhdl.delay(1)
+        signals["clk"].next = 0
+        signals["start"].next = 0
+        for port in device.reads:
+            signals[f"{port.name}_valid"].next = port.name in shown
+            if port.name in shown:
+                signals[f"{port.name}_data"].next = shown[port.name]
+        yield myhdl.delay(1)
+        if ended:
+            if error:
+                raise refused(device, "myhdl", error, cycle)
+            cycles[0] = cycle
+            raise myhdl.StopSimulation
+    raise not_done(device, "myhdl", limit)

@@ -1,0 +1,153 @@
+"""A whole network through the RTL by one start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.hardware.interface import Memory
+from flow.network.model import ArrayLayer, Network
+from flow.network.samples import Samples
+from flow.onnxtools import runtime
+from flow.progress import Advance, ignore
+from flow.scheduling.onchip import post
+from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.layout import activations, results
+from flow.scheduling.onchip.maps import Held
+from flow.scheduling.onchip.program import OnChip, outputs_only, result_shape
+from flow.simulation.cosim import run_all
+from flow.simulation.engines.base import DeviceError, Simulator
+from flow.simulation.results import expected_rows, output_tensor
+
+Tensor = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ChainRun:
+    """One sample: edges from start to done, what every step gave (by number), and the network's outputs by name.
+
+    `maps` holds int8 codes [channels, height, width] by tensor, the inputs among them; `memories` the activation
+    memory of the run, and the output memory it wrote. `failure`: it never finished, and there is nothing else.
+    `outputs_only`: bytes that were not as they are here where nothing but the network's outputs was to be written;
+    None where that was not tried.
+    """
+
+    cycles: int
+    rows: Mapping[int, Tensor]
+    maps: Mapping[str, NDArray[np.int8]]
+    outputs: Mapping[str, Tensor]
+    memories: Mapping[str, Memory]
+    failure: str | None = None
+    outputs_only: int | None = None
+
+
+def cycle_limit(onchip: OnChip) -> int:
+    """When a run has certainly hung."""
+    work = sum(onchip.ideal_cycles) + onchip.output_words + sum(len(memory) for memory in onchip.memories.values())
+    return 10_000 + 16 * work
+
+
+def cosimulate(
+    network: Network, onchip: OnChip, simulator: Simulator, samples: Samples, parallel: int, advance: Advance = ignore
+) -> list[ChainRun]:
+    """All samples, each by one start, the first once more for its outputs alone; `advance` is told of each."""
+
+    def one(number: int) -> ChainRun:
+        done = run(network, onchip, simulator, samples.one(number))
+        if number == 0 and not done.failure:
+            done = replace(done, outputs_only=_strays(onchip, simulator, done.memories))
+        advance()
+        return done
+
+    with ThreadPoolExecutor(parallel) as pool:
+        return run_all((pool,), one, range(samples.count))
+
+
+def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[str, Tensor]) -> ChainRun:
+    """One sample (batch of one) through the network: the host's segments at either end, all else by one start."""
+    chain = onchip.chain
+    tensors: dict[str, Tensor] = dict(feeds)
+    for segment in chain.before:
+        tensors.update(runtime.run(segment.model, tensors))
+    maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
+    memories = {"activation": activations(onchip, maps)}
+    try:
+        done = simulator.run(
+            onchip.memories | memories, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip)
+        )
+    except DeviceError as error:
+        return ChainRun(0, {}, maps, {}, memories, str(error))
+    rows = results(onchip, done.memories["output"])
+    for number, got in rows.items():
+        step = chain.steps[number]
+        if isinstance(step, Step) and step.layer.output_quantization is None:
+            tensors[step.layer.output] = output_tensor(step.layer, layer_rows(step.layer, got))
+        else:
+            maps[step.output] = got.astype(np.int8, copy=False)
+    for name, held in chain.held.items():
+        if name not in tensors and held.tensor in maps:
+            tensors[name] = as_tensor(held, maps[held.tensor])
+    for segment in chain.after:
+        tensors.update(runtime.run(segment.model, tensors))
+    outputs = {name: tensors[name] for name in network.outputs}
+    return ChainRun(done.cycles, rows, maps, outputs, memories | done.memories)
+
+
+def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]) -> int:
+    """Bytes of the output memory that are wrong after a run that writes the network's outputs alone."""
+    given = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": memories["activation"]}
+    want, wanted = np.zeros_like(memories["output"]), set(onchip.chain.output_steps.values())
+    for region in onchip.regions:
+        if region.step in wanted:
+            place = slice(region.base, region.base + region.words)
+            want[place] = memories["output"][place]
+    try:
+        done = simulator.run(given, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip))
+    except DeviceError:
+        return want.size
+    return int((done.memories["output"] != want).sum())
+
+
+def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
+    """The 8-bit tensor of one sample as codes [channels, height, width]."""
+    codes = held.quantization.to_int8(tensor)
+    if held.rows:
+        codes = codes.reshape(-1, held.shape[0]).T
+    return np.ascontiguousarray(codes).reshape(held.shape)
+
+
+def as_tensor(held: Held, codes: NDArray[np.int8]) -> Tensor:
+    """A map as the 8-bit tensor of one sample."""
+    if held.rows:
+        codes = np.ascontiguousarray(codes.reshape(held.shape[0], -1).T)
+    return held.quantization.from_int8(codes).reshape(1, *held.axes)
+
+
+def layer_input(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    """A map as the layer's input codes int8 [1, *input_shape]."""
+    if layer.window is None and layer.positions > 1:
+        codes = codes.reshape(codes.shape[0], -1).T
+    return np.ascontiguousarray(codes).reshape(1, *layer.input_shape)
+
+
+def layer_rows(layer: ArrayLayer, got: Tensor) -> Tensor:
+    """A result [channels, height, width] as rows [positions, channels]."""
+    return np.ascontiguousarray(got.reshape(layer.channels, -1).T)
+
+
+def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict[int, Tensor]:
+    """What every step gives by the integer reference alone, [channels, height, width]."""
+    maps, made = dict(inputs), dict[int, Tensor]()
+    for number, step in enumerate(onchip.chain.steps):
+        if isinstance(step, Step):
+            rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
+            made[number] = np.ascontiguousarray(rows.T).reshape(result_shape(onchip.chain, step))
+        else:
+            made[number] = post.run(step, tuple(maps[name] for name in step.inputs))
+        maps[step.output] = made[number]
+    return made

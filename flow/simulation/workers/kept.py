@@ -1,0 +1,68 @@
+"""Results that are kept, so that a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from flow.files import cache_folder
+from flow.hardware.interface import Memory
+from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.workers.job import DesignSources
+
+
+class Kept:
+    """A simulator whose results are kept in a folder, so that none is computed twice, also after a stop.
+
+    A result's name is the digest of all that it depends on. `simulator` is the one that computes.
+    """
+
+    def __init__(self, simulator: Simulator, design: DesignSources, version: str, folder: Path) -> None:
+        self.simulator, self._folder = simulator, folder
+        self._key = hashlib.sha256(repr((design, version)).encode()).digest()
+
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+        whole = hashlib.blake2b(self._key + repr((first, count, sorted(writes.items()), limit)).encode())
+        for name in sorted(memories):
+            memory = memories[name]
+            whole.update(f"{name}{memory.shape}".encode() + np.ascontiguousarray(memory).tobytes())
+        file = self._folder / f"{whole.hexdigest()[:32]}.npz"
+        if (known := _read(file)) is not None:
+            return known
+        result = self.simulator.run(memories, first, count, writes, limit)
+        with suppress(FileNotFoundError):  # another run of the same request has come to its end
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
+                np.savez(part, cycles=result.cycles, **result.memories)  # type: ignore[arg-type]
+            os.replace(part.name, file)
+        return result
+
+
+def _read(file: Path) -> Result | None:
+    """A kept result; None if there is none, or it is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return Result(int(arrays.pop("cycles")), arrays)
+    except Exception:
+        return None
+
+
+@contextmanager
+def kept_runs(request: str, resume: bool) -> Iterator[Path]:
+    """The folder for results of the run described by `request`; removed when the run is finished.
+
+    What an earlier run that was stopped has left there is used when `resume` is set, else removed.
+    """
+    folder = cache_folder(None) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

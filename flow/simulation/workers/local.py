@@ -1,0 +1,56 @@
+"""Processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import BrokenExecutor
+from threading import Thread
+from typing import Any
+
+from flow.errors import FlowError
+from flow.hardware.interface import Memory
+from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.workers.job import DesignSources, Job, run
+
+
+class Local:
+    """Processes on this machine, started when the first job comes."""
+
+    def __init__(self, count: int) -> None:
+        import loky
+
+        self.count = self.queue = count
+        self._pool = loky.ProcessPoolExecutor(count, initializer=_end_with, initargs=(os.getpid(),))
+
+    def simulator(self, design: DesignSources) -> Simulator:
+        return _Local(self._pool, design)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, kill_workers=True)  # else the end of Python warns of what it left
+
+
+def _end_with(parent: int) -> None:
+    """From now on this process ends when its parent does, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+class _Local:
+    def __init__(self, pool: Any, design: DesignSources) -> None:
+        self._pool, self._design = pool, design
+
+    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+        try:
+            result: Result = self._pool.submit(run, self._design, Job(memories, first, count, writes, limit)).result()
+        except BrokenExecutor:
+            raise FlowError(
+                "a simulation process was killed, perhaps for want of memory; run the command again with --resume, "
+                "and fewer --processes"
+            ) from None
+        return result
