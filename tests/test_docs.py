@@ -29,8 +29,8 @@ from flow.hardware.fields import ERRORS
 from flow.simulation.engines.base import RESET_EDGES, Scope
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.waveform import Trace, read
-from tests.conftest import require_tool
-from tests.hardware.layers import random_codes, random_layer, single
+from tests.helpers.layers import random_codes, random_layer, single
+from tests.helpers.tools import require_tool
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -42,8 +42,6 @@ def tokens(page: Path) -> list[Token]:
 
 
 # -------------------------------------------------------------------------------- tutorial
-
-
 def fences(page: Path) -> Iterator[tuple[str, str]]:
     """(language, text) of every fenced block."""
     for token in tokens(page):
@@ -120,8 +118,6 @@ def test_outputs_lists_all_there_is(tutorial: tuple[Path, list[str]]) -> None:
 
 
 # -------------------------------------------------------------------------------- notebook
-
-
 def test_the_notebook_runs_and_says_what_it_shows() -> None:
     """Every cell anew; cycles and verdict are those that are stored, accuracies may differ in their last digits."""
     shown = nbformat.read(DOCS / "notebook.ipynb", as_version=4)  # type: ignore[no-untyped-call]
@@ -137,8 +133,6 @@ def test_the_notebook_runs_and_says_what_it_shows() -> None:
 
 
 # -------------------------------------------------------------------------------- links
-
-
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and MyST make them."""
     inline = [
@@ -197,8 +191,6 @@ def test_the_readme_names_every_command_and_option() -> None:
 
 
 # -------------------------------------------------------------------------------- examples
-
-
 def test_the_examples_on_numbers_are_true() -> None:
     """Python sessions of the page, one after the other in one namespace."""
     sessions = [text for language, text in fences(DOCS / "numbers.md") if language == "pycon"]
@@ -208,8 +200,6 @@ def test_the_examples_on_numbers_are_true() -> None:
 
 
 # -------------------------------------------------------------------------------- hardware
-
-
 Port = tuple[str, str, str]  # name, direction, width as a formula
 
 
@@ -280,8 +270,6 @@ def test_the_errors_are_the_hardwares() -> None:
 
 
 # -------------------------------------------------------------------------------- timing
-
-
 def rendered(block: str, runs: dict[str, Trace]) -> str:
     """A diagram with the values of the run. Its first line names the instance and the edges, the others a signal."""
     lines = [line.split() for line in block.splitlines()]

@@ -33,8 +33,8 @@ from flow.frontend import checks, cut, load, quantize
 from flow.network import samples
 from flow.output.build import read, read_memory
 from flow.output.manifest import verify_build
-from tests.test_build import require_engine, small
-from tests.test_importer import conv_net, float_net, integer_net, residual_net, wide_net
+from tests.helpers.nets import conv_net, integer_net, one_node_net, residual_net, small, wide_net
+from tests.helpers.tools import require_engine
 
 SCALE = float(os.environ.get("BBS_FUZZ", "1"))
 COUNTS = {"bytes": 6000, "graph": 6000, "inspect": 200, "npz": 4000, "manifest": 2500, "memory": 1000, "options": 600}
@@ -94,12 +94,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def networks() -> list[onnx.ModelProto]:
-    return [conv_net(), conv_net(unsigned=True), residual_net(), wide_net(), float_net(), integer_net()]
+    return [conv_net(), conv_net(unsigned=True), residual_net(), wide_net(), one_node_net(), integer_net()]
 
 
 # -------------------------------------------------------------------------------- networks
-
-
 def use(path: Path) -> None:
     """What every command does first with an INT8 network; a float one is only read, for quantizing takes long."""
     model = load.load(path)
@@ -359,7 +357,7 @@ def test_rearranged_float_networks_are_inspected(place: Path, part: int) -> None
     tally = Tally()
 
     def one(generator: Generator) -> None:
-        (place / "net.onnx").write_bytes(rearranged(float_net(), generator).SerializeToString())
+        (place / "net.onnx").write_bytes(rearranged(one_node_net(), generator).SerializeToString())
         tally.attempt(lambda: flow.inspect(place / "net.onnx"))
 
     examples(count("inspect", 2), part, one)
@@ -452,8 +450,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 # -------------------------------------------------------------------------------- samples
-
-
 def archive(generator: Generator) -> bytes:
     """An .npz of arrays that may or may not fit."""
     shapes = [(3, 4), (4,), (), (0, 4), (3, 4, 1), (2, 3, 6, 6), (1, 3, 7, 7)]
@@ -487,7 +483,7 @@ def archive(generator: Generator) -> bytes:
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_samples(place: Path) -> None:
     tally = Tally()
-    models = [float_net(shape=("N", 4)), conv_net(), residual_net()]
+    models = [one_node_net(shape=("N", 4)), conv_net(), residual_net()]
     good = io.BytesIO()
     np.savez(good, x=np.zeros((3, 4), np.float32), y=np.zeros(3, np.int64))
 
@@ -518,13 +514,11 @@ def test_gigabytes_in_an_archive_are_refused(place: Path) -> None:
                 entry.write(bytes(2**24))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(FlowError, match="GiB" if content is None else "cannot be read"):
-            samples.load(file, float_net(), "calibration")
+            samples.load(file, one_node_net(), "calibration")
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < GIGABYTE / 4
 
 
 # -------------------------------------------------------------------------------- builds
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_engine("icarus")
@@ -611,8 +605,6 @@ def test_damaged_memories(place: Path, built: Path) -> None:
 
 
 # -------------------------------------------------------------------------------- options
-
-
 def test_strange_options(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_build import small
+from tests.helpers.nets import small
 
 ROOT = Path(__file__).parents[1]
 BUILD = "from setuptools import build_meta; print(build_meta.build_{0}('{0}'))"

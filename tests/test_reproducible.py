@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import flow
-from tests.test_build import DIGITS, small
+from tests.helpers.nets import DIGITS, small
 
 OF_THE_ENVIRONMENT = {"report.html", "report.json"}  # they name Python and its packages
 

@@ -78,3 +78,13 @@ def test_a_backward_import_is_seen(tmp_path: Path) -> None:
     file = tmp_path / "early.py"
     file.write_text("def late():\n    from flow.cli import main\n    return main\n")
     assert imported(file) == {FLOW / "cli" / "__init__.py"}
+
+
+def test_no_test_file_uses_another() -> None:
+    """What several test files use is in tests/helpers, in a conftest, or in a file that is no test."""
+    tests = FLOW.parent / "tests"
+    for file in tests.rglob("*.py"):
+        names = [
+            node.module or "" for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)
+        ]
+        assert not [name for name in names if re.search(r"(^|\.)test_\w+$", name)], file

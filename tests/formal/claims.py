@@ -10,8 +10,8 @@ from flow.hardware.config import memory_ports
 from flow.hardware.core.requantizer import LATENCY
 from flow.hardware.faults import FAULTS, Fault
 from flow.network import reference
-from tests.formal.conftest import ARRAYS, BEAT, DEPTH, WRAPPED
 from tests.formal.prover import Claim
+from tests.formal.rtl import ARRAYS, BEAT, DEPTH, WRAPPED
 
 COLUMNS = 4  # parts in which the 256 columns are proven
 PARTS = tuple(f"dut.multiplier_240.{total}_{factor}" for total in ("low", "high") for factor in ("low", "high"))

@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flow.hardware import synthesis
-from flow.hardware.axi.bus import AxiConfig
-from flow.hardware.config import ArrayConfig
 from flow.hardware.conversion import hierarchy
 from flow.hardware.core.stream import stream
 from flow.hardware.emit import emit, emit_wrapped, modules
-from tests.conftest import require_tool
-from tests.hardware.clocking import reset, wire
-
-ARRAYS = {
-    "bitvert": ArrayConfig(4, 4),
-    "dense": ArrayConfig(4, 4, "dense"),
-    "narrow": ArrayConfig(2, 2, accumulator_bits=24),
-    "maps": ArrayConfig(2, 2, accumulator_bits=24).with_maps(128),
-}
-WRAPPED = {"axi": (ArrayConfig(2, 2), AxiConfig())}
-BEAT = 2  # bits of a memory word of the small streams
-DEPTH = 4
-
-
-@dataclass(frozen=True)
-class Design:
-    """Emitted files, and the block of each module."""
-
-    files: tuple[Path, ...]
-    functions: dict[str, str]
+from tests.formal.rtl import ARRAYS, BEAT, DEPTH, WRAPPED, Emitted
+from tests.helpers.clocking import reset, wire
+from tests.helpers.tools import require_tool
 
 
 @pytest.fixture(scope="session")
-def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Design]:
+def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emitted]:
     """design(name): one of ARRAYS or WRAPPED, or a small "stream 1" or "stream 2" of so many beats a word."""
     if synthesis.tool(synthesis.YOSYS) is None:
         require_tool("yosys")
 
     @cache
-    def make(name: str) -> Design:
+    def make(name: str) -> Emitted:
         folder = tmp_path_factory.mktemp("rtl")
         if config := ARRAYS.get(name):
             found = modules(config)
@@ -56,7 +35,7 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Design]:
         else:
             found = {}
             files = tuple(hierarchy.export(lambda: _stream(int(name[-1])), "stream", folder, "verilog", found))
-        return Design(files, {module.name: module.function for module in found.values()})
+        return Emitted(files, {module.name: module.function for module in found.values()})
 
     return make
 

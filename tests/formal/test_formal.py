@@ -10,8 +10,8 @@ import pytest
 from flow.hardware import faults
 from flow.hardware.faults import Fault
 from tests.formal.claims import CLAIMS
-from tests.formal.conftest import Design
 from tests.formal.prover import Claim, proven, refuted
+from tests.formal.rtl import Emitted
 
 NAMED = [pytest.param(claim, id=claim.name) for claim in CLAIMS]
 REFUTED = [pytest.param(claim, fault, id=f"{claim.name}, {fault.name}") for claim in CLAIMS for fault in claim.faults]
@@ -19,12 +19,12 @@ HARDWARE = Path(__file__).parents[2] / "docs" / "hardware.md"
 
 
 @pytest.mark.parametrize("claim", NAMED)
-def test_proven(claim: Claim, design: Callable[[str], Design]) -> None:
+def test_proven(claim: Claim, design: Callable[[str], Emitted]) -> None:
     assert proven(claim, design(claim.design).files)
 
 
 @pytest.mark.parametrize(("claim", "fault"), REFUTED)
-def test_a_fault_refutes_it(claim: Claim, fault: Fault, design: Callable[[str], Design], tmp_path: Path) -> None:
+def test_a_fault_refutes_it(claim: Claim, fault: Fault, design: Callable[[str], Emitted], tmp_path: Path) -> None:
     made = design(claim.design)
     assert refuted(claim, faults.inject(made.files, made.functions, fault, tmp_path))
 

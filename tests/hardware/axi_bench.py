@@ -25,7 +25,7 @@ from flow.hardware.fields import error_code
 from flow.hardware.interface import Memory
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.words import pack_fields, unpack_fields
-from tests.hardware.layers import WRONG, Job, broken, gathered, random_job, spread
+from tests.helpers.layers import WRONG, Job, broken, gathered, random_job, spread
 
 CONFIG = ArrayConfig(**json.loads(os.environ["CONFIG"]))
 AXI = AxiConfig(**json.loads(os.environ["AXI"]))

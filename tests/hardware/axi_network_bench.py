@@ -15,7 +15,7 @@ from flow.scheduling.onchip.layout import activations, results
 from flow.scheduling.onchip.program import outputs_only
 from flow.simulation.onchip import by_reference
 from tests.hardware.axi_bench import CONFIG, Bench
-from tests.onchip.networks import on_chip
+from tests.helpers.networks import on_chip
 
 
 @cocotb.test()

@@ -18,7 +18,7 @@ from flow.network.model import ArrayLayer
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.schedule import schedule
 from flow.simulation.engines import ENGINES, Simulator
-from tests.hardware.layers import TINY, Job, job, layer_of, random_codes, random_job, random_layer, single
+from tests.helpers.layers import TINY, Job, job, layer_of, random_codes, random_job, random_layer, single
 
 CONFIGS = (
     ArrayConfig(2, 3, **TINY, drain=3),  # most layers pass their weights through the buffer again for every tile

@@ -23,10 +23,9 @@ from flow.errors import FlowError
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit_wrapped
-from tests.conftest import require_tool, verilator
-from tests.hardware.layers import TINY
-from tests.onchip.networks import on_chip
-from tests.test_build import require_engine
+from tests.helpers.layers import TINY
+from tests.helpers.networks import on_chip
+from tests.helpers.tools import require_engine, require_tool, verilator
 
 BENCH, NETWORK_BENCH = "axi_bench", "axi_network_bench"
 

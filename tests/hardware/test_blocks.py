@@ -24,7 +24,7 @@ from flow.hardware.elements.pe import column_sum, pe
 from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, scheduler
 from flow.hardware.fields import DESCRIPTOR, ERRORS, error_code
 from flow.hardware.interface import ERROR_BITS
-from tests.hardware.clocking import Bench, packed, reset, signed, wire
+from tests.helpers.clocking import Bench, packed, reset, signed, wire
 
 
 @contextmanager
@@ -37,8 +37,6 @@ def bench(block: Any, clk: Any) -> Iterator[Bench]:
 
 
 # -------------------------------------------------------------------------------- guard
-
-
 def right_descriptor(config: ArrayConfig) -> dict[str, int]:
     """The fields the guard looks at, of a block of three tiles, five steps and four columns."""
     return {
@@ -88,8 +86,6 @@ def test_guard_is_its_model(kind: str) -> None:
 
 
 # -------------------------------------------------------------------------------- scheduler
-
-
 def test_scheduler_selects_every_pending_bit_once_for_all_columns() -> None:
     clk, enable, bits, choice, invert = wire(), wire(1, 1), wire(8), wire(12), wire()
     with bench(scheduler(clk, enable, bits, choice, invert), clk) as b:
@@ -115,8 +111,6 @@ def test_the_model_of_a_column_is_its_sum(bits: int, x: list[int]) -> None:
 
 
 # -------------------------------------------------------------------------------- operands
-
-
 @pytest.mark.parametrize("fill", [0, 255, None])
 def test_row_operand_sums_its_activations(fill: int | None) -> None:
     clk, enable, load, word = wire(), wire(1, 1), wire(1, 1), wire(128)
@@ -141,8 +135,6 @@ def test_row_operand_sums_its_activations(fill: int | None) -> None:
 
 
 # -------------------------------------------------------------------------------- processing elements
-
-
 class PeBench:
     """A BitVert PE with the operands its array column and row would give it, for one tile of groups."""
 
@@ -287,8 +279,6 @@ def test_dense_pe_is_a_dot_product(fill: int | None) -> None:
 
 
 # -------------------------------------------------------------------------------- memories
-
-
 def test_ram_reads_what_was_written_even_at_once() -> None:
     clk, write, read = wire(), wire(), wire()
     write_addr, read_addr, data, q = wire(3), wire(3), wire(16), wire(16)

@@ -32,8 +32,8 @@ from flow.hardware.competitors.catalogue import (
 )
 from flow.hardware.config import ArrayConfig
 from flow.hardware.elements.pe import pe
-from tests.conftest import require_tool
-from tests.hardware.clocking import Bench, packed, signed
+from tests.helpers.clocking import Bench, packed, signed
+from tests.helpers.tools import require_tool
 
 Cycle = dict[str, int]  # inputs by name; those of later stages come a cycle or two later
 STAGE_3 = ("totals", "sum_all", "invert", "offset", "high", "fine")

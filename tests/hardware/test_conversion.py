@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import flow.hardware
 import flow.hardware.axi
 import flow.hardware.core
 import flow.hardware.elements
@@ -22,7 +21,7 @@ from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.conversion import hierarchy
 from flow.hardware.emit import Wrapper, emit, emit_wrapped
 from flow.hardware.interface import Device
-from tests.conftest import require_tool
+from tests.helpers.tools import require_tool
 
 TINY: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_depth": 8}
 

@@ -14,9 +14,9 @@ from flow.hardware.fields import ERRORS, error_code
 from flow.scheduling.cycles import layer_cycles
 from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.engines.base import DeviceError
-from tests.hardware.layers import TINY, WRONG, Job, broken, random_codes, random_job, random_layer, single
-from tests.hardware.stalls import VIOLATION, stalled_device
-from tests.test_build import require_engine
+from tests.helpers.layers import TINY, WRONG, Job, broken, random_codes, random_job, random_layer, single
+from tests.helpers.stalls import VIOLATION, stalled_device
+from tests.helpers.tools import require_engine
 
 CONFIG = ArrayConfig(2, 3, **TINY, drain=2)
 
@@ -70,8 +70,6 @@ def test_the_engines_stall_alike(simulators: dict[str, Simulator], tmp_path: Pat
 
 
 # -------------------------------------------------------------------------------- errors
-
-
 def layer_job() -> Job:
     encoded, layer = random_layer(5, 37, 5, (0, 4, 2, 4, 4))
     return single(encoded, layer, CONFIG, random_codes(5, layer))

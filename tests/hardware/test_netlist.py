@@ -16,7 +16,7 @@ from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit, emit_wrapped
-from tests.conftest import require_tool
+from tests.helpers.tools import require_tool
 
 PAGE = Path(__file__).parents[2] / "docs" / "hardware.md"
 SMALL: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_depth": 16}

@@ -1,0 +1,210 @@
+"""The command: exit status, one line for what cannot be used, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.helpers.nets import float_net, residual_net
+from tests.helpers.tools import Run, require_engine
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with small.onnx (INT8), float.onnx, and calibration samples, good and bad."""
+    onnx.save(residual_net(), str(tmp_path / "small.onnx"))
+    onnx.save(float_net(), str(tmp_path / "float.onnx"))
+    x = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "good.npz", x=x)
+    np.savez(tmp_path / "shape.npz", x=x[:, :, :4])
+    np.savez(tmp_path / "dtype.npz", x=x.astype(np.float64))
+    np.savez(tmp_path / "nan.npz", x=np.where(x > 2, np.nan, x).astype(np.float32))
+    (tmp_path / "text.onnx").write_text("this is no network")
+    (tmp_path / "truncated.onnx").write_bytes((tmp_path / "small.onnx").read_bytes()[:300])
+    (tmp_path / "file").write_text("")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.tex").write_text("")
+    external(tmp_path)
+    unknown_operator(tmp_path)
+    dynamic(tmp_path)
+    no_layer(tmp_path)
+    return tmp_path
+
+
+def external(folder: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(residual_net())
+    onnx.save(
+        model,
+        str(folder / "external.onnx"),
+        save_as_external_data=True,
+        location="data.bin",
+        size_threshold=0,
+    )
+    (folder / "data.bin").unlink()
+
+
+def unknown_operator(folder: Path) -> None:
+    model = residual_net()
+    model.graph.node[0].op_type = "Frobnicate"
+    (folder / "operator.onnx").write_bytes(model.SerializeToString())
+
+
+def dynamic(folder: Path) -> None:
+    model = residual_net()
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    onnx.save(model, str(folder / "dynamic.onnx"))
+
+
+def no_layer(folder: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xy"]
+    graph = helper.make_graph([node], "nothing", values[:1], values[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        str(folder / "nothing.onnx"),
+    )
+    np.savez(folder / "four.npz", x=np.ones((2, 4), np.float32))
+
+
+SMALL = ("--array", "2x2", "--engine", "myhdl", "--samples", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("absent.onnx",), "does not exist"),
+        (("text.onnx",), "not an ONNX file"),
+        (("truncated.onnx",), "truncated"),
+        (("external.onnx",), "external data"),
+        (("operator.onnx",), "Frobnicate"),
+        (("dynamic.onnx",), "height"),
+        (("nothing.onnx", "--calibration", "four.npz"), "no layer for the array"),
+        (("float.onnx",), "needs calibration samples"),
+        (("float.onnx", "--calibration", "absent.npz"), "no file"),
+        (("float.onnx", "--calibration", "text.onnx"), "text.onnx"),
+        (("float.onnx", "--calibration", "shape.npz"), "must have shape"),
+        (("float.onnx", "--calibration", "dtype.npz"), "must be float32"),
+        (("float.onnx", "--calibration", "nan.npz"), "NaN"),
+        (("small.onnx", "--evaluate", "dtype.npz"), "must be float32"),
+        (("small.onnx", "--preset", "extreme"), "conservative, moderate"),
+        (("small.onnx", "--preset", "moderate", "--columns", 3), "give one of them"),
+        (("small.onnx", "--bits", 4, "--preset", "moderate"), "give one of them"),
+        (("small.onnx", "--bits", 4), "needs calibration samples"),
+        (("small.onnx", "--bits", 9), "more than 0 and at most 8"),
+        (("small.onnx", "--max-drop", -1), "0 to 100"),
+        (("small.onnx", "--block", 0), "1 or more"),
+        (("small.onnx", "--columns", 7), "0..6"),
+        (("small.onnx", "--columns", -1), "0..6"),
+        (("small.onnx", "--sensitive", 20), "0..1"),
+        (("small.onnx", "--method", "magic"), "rounded-averaging"),
+        (("small.onnx", "--array", "0x4"), "1 to 64"),
+        (("small.onnx", "--array", "4x400"), "1 to 64"),
+        (("small.onnx", "--array", "big"), "ROWSxCOLUMNS"),
+        (("small.onnx", "--engine", "spice"), "unknown engine"),
+        (("small.onnx", "--samples", 0), "must be 1 to"),
+        (("small.onnx", "--coverage", 2), "0 to 1, but it is 2; change --coverage"),
+        (("small.onnx", "--coverage", -0.5), "0 to 1, but it is -0.5; change --coverage"),
+        (("small.onnx", "--coverage", "nan"), "0 to 1, but it is nan; change --coverage"),
+        (("small.onnx", "--weight-buffer", 3), "the weight buffer is 3; give another depth with --weight-buffer"),
+        (("small.onnx", "--weight-buffer", 2**17), "4 to 65,536"),
+        (("small.onnx", "--processes", 0), "one process or more"),
+        (("small.onnx", "--scheduler", "here"), "tcp://HOST:PORT"),
+        (("small.onnx", "--frobnicate"), "No such option"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], words: str
+) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    given = arguments if "--engine" in arguments or "--array" in arguments else (*arguments, *SMALL[:4])
+    status, out, err = run("compile", *given, "-o", "out")
+    assert status == 2
+    assert out == ""
+    assert err.startswith("bbs: error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_outputs_in_use_are_kept(run: Run, place: Path) -> None:
+    model = place / "small.onnx"
+    for output, words in (("file", "is a file"), ("used", "in use"), ("file/below", "cannot be written")):
+        status, _, err = run("compile", model, *SMALL, "-o", place / output)
+        assert (status, words in err) == (2, True), err
+    status, _, err = run("compile", model, *SMALL, "-o", place / "used", "--force")
+    assert (status, "earlier build only" in err) == (2, True), err
+    assert (place / "used" / "thesis.tex").exists()
+    status, _, err = run("compress", model, "-o", place / "file")
+    assert (status, "exists" in err) == (2, True), err
+
+
+def test_a_missing_simulator_is_said(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    status, _, err = run("compile", place / "small.onnx", "--engine", "icarus", "-o", place / "out")
+    assert status == 2
+    assert "apt-get install iverilog" in err
+
+
+def test_compile_cosim_and_force(run: Run, place: Path) -> None:
+    status, out, err = run("compile", place / "small.onnx", *SMALL, "-o", place / "out")
+    assert status == 0, err
+    assert "Verdict: pass" in out
+    assert "random inputs are used" in err
+    status, out, err = run("compile", place / "small.onnx", *SMALL, "-o", place / "out", "--force", "--json")
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    assert report == json.loads((place / "out" / "report.json").read_text())
+    status, out, err = run("cosim", place / "out", "--engine", "myhdl", "--samples", 2, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["summary"]["samples"] == 2
+    status, _, err = run("cosim", place / "out", "--engine", "myhdl", "--samples", 17)
+    assert (status, "1 to 16" in err) == (2, True)
+    status, _, err = run("cosim", place)
+    assert (status, "no build" in err) == (2, True)
+
+
+def test_a_failed_verdict_is_status_1(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flow.judgement.verdict.TIER2_LSB", -1)
+    status, out, _ = run("compile", place / "small.onnx", *SMALL, "-o", place / "out")
+    assert status == 1
+    assert "Verdict: fail" in out
+    assert (place / "out" / "report.html").exists()
+
+
+def test_inspect_and_help(run: Run, place: Path) -> None:
+    status, out, _ = run("inspect", place / "small.onnx", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert {node["target"] for node in found["nodes"]} == {"array", "host", "post-processing"}
+    assert found["macs"] == sum(node["macs"] for node in found["nodes"]) and 0 < found["array_share"] <= 1
+    assert run("--help")[0] == 0
+    assert run()[0] == 2
+
+
+def test_a_sample_of_the_rtl_is_forecast_and_said(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long beforehand, how far on the way, and what went through RTL at the end."""
+    options = ("--array", "2x2", "--engine", "icarus", "--samples", 1)
+    require_engine("icarus")
+    assert run("compile", place / "small.onnx", *options, "--coverage", 0, "-o", place / "out")[0] == 0
+    monkeypatch.setattr("flow.api.simulate.FORECAST", 0)
+    monkeypatch.setattr("flow.cli.stages.SECONDS_SAID", 0)
+    status, out, err = run("cosim", place / "out", *options[2:], "--coverage", 0.1, "--processes", 2)
+    assert status == 0
+    assert re.search(r"About \d+ s: [\d,]+ cycles at [\d,]+ a second in 2 processes\.", err), err
+    assert re.search(r"co-simulate: \d+ %, about \d+ s left\.", err), err
+    share = re.search(r"([\d.]+) % of the MACs went through RTL, the rest through the integer reference\.", out)
+    assert share and 10 <= float(share[1]) < 100
+    assert "Verdict: pass. 1 sample on a 2x2 array by icarus: 0 of" in out
+    head, *rows = [line.split() for line in out.splitlines()[:5]]
+    assert head[-2:] == ["RTL", "%"] and all(10 <= float(row[-1]) <= 100 for row in rows)
+    status, out, _ = run("cosim", place / "out", *options[2:], "--coverage", 0)
+    assert status == 0
+    assert "Nothing went through RTL" in out and "Verdict: none. 1 sample by the integer reference" in out

@@ -1,0 +1,313 @@
+"""Budgets and refinement: what they promise in numbers, on layers small enough to search by hand."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from flow.compression import prune, tune
+from flow.compression.allocate import average_bits, channel_bits
+from flow.compression.budget import least_bits, spend
+from flow.compression.calibration import Moments, moments, walk
+from flow.compression.choice import DEFAULT_BITS, pruning
+from flow.compression.compress import encode
+from flow.compression.refine import REFINEMENTS, error_curves, refine
+from flow.errors import FlowError
+from flow.frontend import cut, quantize, rewrite
+from flow.network import answers, reference
+from flow.network.model import ArrayLayer, Network
+from flow.network.run import run_network
+from flow.network.samples import Samples
+from flow.onnxtools import runtime
+from tests.helpers.layers import layer_of, random_weights
+from tests.helpers.nets import float_net, residual_net, samples
+
+ALL = frozenset(REFINEMENTS)
+
+
+def gaussian_layer(seed: int, channels: int, reduction: int) -> ArrayLayer:
+    rng = np.random.default_rng(seed)
+    weights = np.clip(np.rint(rng.normal(0, 30, (channels, reduction))), -128, 127).astype(np.int8)
+    return layer_of(weights, 400, rng)
+
+
+def correlated(seed: int, layer: ArrayLayer) -> NDArray[np.int8]:
+    """Inputs int8 [1, positions, reduction] with few degrees of freedom and a mean, as real layers have."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(layer.positions, 6)) @ rng.normal(size=(6, layer.reduction)) * 15
+    noisy = mixed + rng.normal(0, 4, mixed.shape) + 20
+    return np.clip(np.rint(noisy), -128, 127).astype(np.int8)[None]
+
+
+def network(quantized: onnx.ModelProto) -> Network:
+    return cut.partition(quantized, "net")
+
+
+# -------------------------------------------------------------------------------- moments
+def test_moments_are_those_of_the_windows() -> None:
+    layer = network(residual_net()).layers[0]
+    tensor = np.random.default_rng(0).integers(-128, 128, (3, *layer.input_shape)).astype(np.int8)
+    x = reference.windows(layer, tensor)[0].astype(np.float64) - layer.input_quantization.zero_point
+    seen = moments(layer, [tensor[:1], tensor[1:]])
+    assert np.allclose(seen.mean[0], x.mean(axis=0))
+    assert np.allclose(seen.parts[0][0], x.T @ x / len(x), rtol=1e-5)
+    difference = np.random.default_rng(1).normal(size=(4, layer.reduction))
+    outputs = x @ difference.T
+    assert np.allclose(seen.error(0, difference, False), (outputs**2).mean(axis=0), rtol=1e-5)
+    assert np.allclose(seen.error(0, difference, True), outputs.var(axis=0), rtol=1e-5)
+
+
+def test_walking_without_change_gives_the_network_itself() -> None:
+    net = network(residual_net())
+    feeds = samples(net.model, 40)
+    seen: dict[str, NDArray[np.int8]] = {}
+
+    def keep(layer: ArrayLayer, tensors: list[NDArray[np.int8]]) -> ArrayLayer:
+        seen[layer.input] = np.concatenate(tensors)
+        return layer
+
+    walk(net, feeds, keep)
+    expected = run_network(net, feeds)
+    assert set(seen) == {layer.input for layer in net.layers}
+    for name, tensor in seen.items():
+        near = np.abs(tensor.astype(int) - expected[name].astype(int))
+        assert near.max() <= 1 and (near > 0).mean() < 0.01
+
+
+# -------------------------------------------------------------------------------- refinement
+@pytest.mark.parametrize("n", [0, 2, 4, 6])
+@pytest.mark.parametrize("means", [frozenset(), frozenset({"bias"}), ALL], ids=["nothing", "bias", "all"])
+def test_refined_weights_lie_on_the_grid_and_err_as_said(n: int, means: frozenset[str]) -> None:
+    layer = gaussian_layer(1, 6, 70)
+    codes = correlated(2, layer)
+    seen = moments(layer, [codes])
+    targets = layer.weights + np.random.default_rng(3).uniform(-0.5, 0.5, layer.weights.shape)
+    result = refine(layer, targets, np.full(6, n), seen, means)
+    again = prune.prune(result.layer.weights, np.full(6, n), "optimal")[1]
+    assert np.array_equal(again, result.layer.weights)
+    x = codes[0].astype(np.float64) - layer.input_quantization.zero_point
+    wanted = x @ (targets * layer.weight_scales[:, None]).T + layer.bias * layer.weight_scales
+    got = x @ (result.layer.weights * result.layer.weight_scales[:, None]).T
+    got += result.layer.bias * result.layer.weight_scales
+    lost = (got - wanted) * float(layer.input_quantization.scale)
+    assert np.allclose((lost**2).mean(axis=0), result.error, rtol=0.02)
+    if "bias" in means:
+        assert np.abs(lost.mean(axis=0)).max() < 0.02 * np.abs(lost).max()
+
+
+def test_every_means_pays() -> None:
+    """On correlated inputs each of them leaves less error than without it; together far less than none."""
+    layer = gaussian_layer(4, 16, 96)
+    seen = moments(layer, [correlated(5, layer)])
+    errors = {}
+    for count in range(len(REFINEMENTS) + 1):
+        for chosen in map(frozenset, itertools.combinations(REFINEMENTS, count)):
+            result = refine(layer, layer.weights.astype(np.float64), np.full(16, 5), seen, chosen)
+            errors[chosen] = result.error.sum()
+    for means, error in errors.items():
+        assert all(errors[means | {more}] <= error * 1.001 for more in REFINEMENTS), (means, errors)
+    assert errors[ALL] < 0.2 * errors[frozenset()]
+
+
+def test_unpruned_integer_weights_stay() -> None:
+    layer = gaussian_layer(6, 4, 40)
+    seen = moments(layer, [correlated(7, layer)])
+    result = refine(layer, layer.weights.astype(np.float64), np.zeros(4, np.int64), seen, ALL)
+    assert np.array_equal(result.layer.weights, layer.weights)
+    assert np.array_equal(result.layer.bias, layer.bias) and not result.error.any()
+
+
+def test_long_reductions_and_dead_inputs() -> None:
+    """A reduction taken in parts; inputs that never vary; channels of zeros."""
+    layer = gaussian_layer(8, 3, 64)
+    weights = layer.weights.copy()
+    weights[1] = 0
+    layer = replace(layer, weights=weights)
+    whole = moments(layer, [correlated(9, layer)])
+    halves = Moments(whole.mean, (whole.parts[0][:, :32, :32], whole.parts[0][:, 32:, 32:]))
+    dead = Moments(np.zeros_like(whole.mean), (np.zeros_like(whole.parts[0]),))
+    for seen in (halves, dead):
+        result = refine(layer, layer.weights.astype(np.float64), np.full(3, 4), seen, ALL)
+        assert np.isfinite(result.error).all() and not result.layer.weights[1].any()
+        assert (result.error[[0, 2]] > 0).all() == (seen is halves)
+
+
+def test_error_curves_rise_with_n() -> None:
+    layer = gaussian_layer(10, 5, 64)
+    curves = error_curves(layer, layer.weights.astype(np.float64), moments(layer, [correlated(11, layer)]), ALL)
+    assert not curves[:, 0].any()
+    assert (np.diff(curves[:, 1:], axis=1) > 0).mean() > 0.9
+
+
+# -------------------------------------------------------------------------------- budget
+def small_layers() -> tuple[list[ArrayLayer], dict[str, NDArray[np.float64]]]:
+    rng = np.random.default_rng(12)
+    layers = [
+        replace(layer_of(random_weights(rng, channels, reduction), 4, rng), name=f"layer{i}")
+        for i, (channels, reduction) in enumerate([(4, 32), (2, 64), (2, 9)])
+    ]
+    curves = {}
+    for layer in layers:
+        steps = np.sort(rng.uniform(0, 1, (layer.channels, 7)), axis=1) ** 3 * rng.uniform(1, 100)
+        curves[layer.name] = steps - steps[:, :1]
+    return layers, curves
+
+
+def test_a_budget_is_spent_as_well_as_any_choice_can() -> None:
+    """Against every allocation there is: within the budget, and close to the least error of all."""
+    layers, curves = small_layers()
+    size = sum(layer.weights.size for layer in layers)
+    costs = {layer.name: channel_bits(layer, np.arange(7)) * 2 for layer in layers}
+    for bits in (3.0, 4.5, 6.0, 7.9):
+        allocation = spend(layers, curves, bits, 2)
+        assert average_bits(layers, allocation) <= bits
+        reached = sum(curves[name][np.arange(len(n)), n].sum() for name, n in allocation.items())
+        options = []
+        for layer in layers:
+            order = np.argsort(-curves[layer.name][:, 4], kind="stable")
+            options += [(layer.name, order[i : i + 2]) for i in range(0, layer.channels, 2)]
+        least = min(
+            sum(curves[name][members, n].sum() for (name, members), n in zip(options, choice, strict=True))
+            for choice in itertools.product(range(7), repeat=len(options))
+            if sum(costs[name][n] for (name, _), n in zip(options, choice, strict=True)) <= bits * size
+        )
+        assert least <= reached <= 1.5 * least + 1e-9
+
+
+def test_blocks_share_one_n() -> None:
+    layers, curves = small_layers()
+    allocation = spend(layers, curves, 5, 4)
+    assert len(set(allocation["layer0"])) == 1
+
+
+@pytest.mark.parametrize("bits", [1.0, 8.5, float("nan")])
+def test_budgets_out_of_reach_are_refused(bits: float) -> None:
+    layers, curves = small_layers()
+    with pytest.raises(FlowError, match=rf"between {least_bits(layers):.2f} and 8 bits per weight.*it is {bits:g}"):
+        spend(layers, curves, bits, 2)
+
+
+# -------------------------------------------------------------------------------- whole networks
+def learned(seed: int = 3) -> tuple[Network, tune.Data, dict[str, NDArray[np.float32]]]:
+    model = float_net()
+    feeds = samples(model, 64, seed)
+    made = quantize.quantize(model, feeds)
+    net = network(made.model)
+    return net, tune.data(net, model, made.prepared, Samples(feeds, None, "test")), feeds
+
+
+def test_a_budget_beats_the_rule_at_the_same_bits() -> None:
+    net, known, feeds = learned()
+    plain = encode(net, pruning(columns=4, sensitive=0.0, method="zero-point-shifting"))
+    bits = average_bits(net.layers, plain.allocation)
+    tuned = encode(net, pruning(bits=bits, block=2), known=known)
+    assert average_bits(net.layers, tuned.allocation) <= bits
+    error = {}
+    for name, made in (("plain", plain), ("tuned", tuned)):
+        got = answers.answers(made.network.model, feeds)
+        error[name] = answers.divergence(known.wanted, got)
+    assert error["tuned"] < 0.5 * error["plain"]
+    onnx.checker.check_model(tuned.network.model)
+
+
+def test_answers_that_never_change_share_the_bits_out_alike() -> None:
+    net, known, _ = learned()
+    last = replace(net.layers[-1], weights=np.zeros_like(net.layers[-1].weights))
+    dull = cut.partition(rewrite.with_layers(net.model, [last]), "dull")
+    targets = known.targets | {last.name: last.weights.astype(np.float64)}
+    found = tune.survey(dull, replace(known, targets=targets), ALL, lambda: None)
+    for layer in dull.layers[:-1]:
+        assert found.curves[layer.name][:, 4].sum() == pytest.approx(1)
+
+
+def test_float_weights_are_found_and_taken_as_targets() -> None:
+    _, known, _ = learned()
+    assert all(np.abs(target - np.rint(target)).max() > 0.1 for target in known.targets.values())
+
+
+def test_networks_that_are_int8_already_want_their_own_weights() -> None:
+    net = network(residual_net())
+    known = tune.data(net, net.model, None, Samples(samples(net.model, 20), None, "test"))
+    assert all(np.array_equal(known.targets[layer.name], layer.weights) for layer in net.layers)
+    tuned = encode(net, pruning(bits=5.0), known=known)
+    assert average_bits(net.layers, tuned.allocation) <= 5.0
+
+
+def test_the_fewest_bits_that_are_acceptable() -> None:
+    net, known, _ = learned()
+    found = tune.survey(net, known, frozenset({"bias"}), lambda: None)
+    whole = runtime.predict(net.model, known.samples.feeds)
+
+    def acceptable(model: onnx.ModelProto) -> bool:
+        return float(np.abs(runtime.predict(model, known.samples.feeds) - whole).mean()) < 0.1 * float(whole.std())
+
+    tuned = tune.smallest(net, known, found, 2, frozenset({"bias"}), acceptable)
+    bits = average_bits(net.layers, tuned.allocation)
+    assert acceptable(rewrite.with_layers(net.model, tuned.layers)) and least_bits(net.layers) < bits < 8
+    with pytest.raises(FlowError, match="even at 8 bits"):
+        tune.smallest(net, known, found, 2, frozenset({"bias"}), lambda _: False)
+
+
+# -------------------------------------------------------------------------------- measures and choices
+def test_divergence() -> None:
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.25, 0.25])
+    wanted, got = (answers.Answers(np.log(x)[None] + 5, True) for x in (p, q))
+    assert answers.divergence(wanted, got) == pytest.approx((p * np.log(p / q)).sum())
+    assert answers.agreement(wanted, got) == 1
+    plain = answers.Answers(np.array([[1.0, 3.0]]), False)
+    assert answers.divergence(plain, answers.Answers(np.array([[2.0, 3.0]]), False)) == pytest.approx(0.5)
+
+
+def test_answers_come_before_the_softmax() -> None:
+    model = float_net()
+    model.graph.node.append(onnx.helper.make_node("Softmax", [model.graph.output[0].name], ["p"]))
+    feeds = samples(model, 4)
+    wanted = runtime.predict(model, feeds)
+    model.graph.output[0].name = "p"
+    got = answers.answers(model, feeds)
+    assert got.scores and np.allclose(got.values, wanted, rtol=1e-5)
+    assert not answers.answers(float_net(), feeds).scores
+
+
+def test_choices_that_exclude_each_other() -> None:
+    assert pruning().bits == DEFAULT_BITS and pruning().means == REFINEMENTS
+    assert not pruning("conservative").budgeted and pruning(max_drop=1.0).budgeted
+    for given in (
+        {"preset_name": "moderate", "bits": 4.0},
+        {"columns": 3, "max_drop": 1.0},
+        {"bits": 4, "max_drop": 1},
+    ):
+        with pytest.raises(FlowError, match="give one of them"):
+            pruning(**given)
+    with pytest.raises(FlowError, match="0 to 100 points, but it is 101"):
+        pruning(max_drop=101)
+    with pytest.raises(FlowError, match="1 or more, but they are 0"):
+        pruning(bits=4, block=0)
+
+
+# -------------------------------------------------------------------------------- compiled kernels
+@pytest.mark.parametrize("method", ["optimal", "rounded-averaging"])
+@pytest.mark.parametrize("n", range(7))
+def test_compiled_kernels_equal_numpy(method: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(n)
+    shape = (3000, 32)
+    draws = [
+        rng.integers(-128, 128, shape), np.clip(np.rint(rng.normal(0, 30, shape)), -128, 127),
+        rng.choice([-128, 127, 0, 64, -64, 63], shape), np.full(shape, -128), np.zeros(shape),
+    ]  # fmt: skip
+    groups = np.concatenate(draws).astype(np.int8)
+    valid = np.arange(32) < rng.integers(0, 33, (len(groups), 1))
+    made = []
+    for least in (1, len(groups) + 1):
+        monkeypatch.setattr(prune, "KERNEL_FROM", least)
+        made.append([prune.METHODS[method](groups, n, mask) for mask in (None, valid)])
+    for compiled, plain in zip(*made, strict=True):
+        for name in ("kept", "redundant", "constant"):
+            ours, theirs = getattr(compiled, name), getattr(plain, name)
+            assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs), name

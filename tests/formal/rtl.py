@@ -1,0 +1,27 @@
+"""The accelerators that the claims are about, and what is emitted of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.config import ArrayConfig
+
+ARRAYS = {
+    "bitvert": ArrayConfig(4, 4),
+    "dense": ArrayConfig(4, 4, "dense"),
+    "narrow": ArrayConfig(2, 2, accumulator_bits=24),
+    "maps": ArrayConfig(2, 2, accumulator_bits=24).with_maps(128),
+}
+WRAPPED = {"axi": (ArrayConfig(2, 2), AxiConfig())}
+BEAT = 2  # bits of a memory word of the small streams
+DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """Emitted files, and the block of each module."""
+
+    files: tuple[Path, ...]
+    functions: dict[str, str]

@@ -1,0 +1,114 @@
+"""What `bbs inspect` says of networks of several kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import flow
+from flow.frontend.inspection import Inspection
+from tests.helpers.nets import DIGITS, integer_net, one_node_net, small
+
+
+def inspect(
+    folder: Path, nodes: list[onnx.NodeProto], shape: list[int | str], rank: int, **weights: tuple[int, ...]
+) -> Inspection:
+    """The network x -> nodes -> y with random weights of the shapes given."""
+    generator = np.random.default_rng(0)
+    constants = [
+        numpy_helper.from_array(generator.standard_normal(size, dtype=np.float32), name)
+        for name, size in weights.items()
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [f"d{axis}" for axis in range(rank)])], constants,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(folder / "net.onnx"))
+    return flow.inspect(folder / "net.onnx")
+
+
+def test_digits() -> None:
+    found = flow.inspect(DIGITS)
+    model = onnx.load(str(DIGITS))
+    layers = [node for node in found.nodes if node.target == "array"]
+    assert len(layers) == sum(node.op_type in ("Conv", "Gemm") for node in model.graph.node)
+    assert all(node.macs > 0 and node.parameters > 0 for node in layers)
+    assert found.array_share == 1.0
+    add = next(node for node in found.nodes if node.op == "Add")
+    assert (add.target, add.shape, add.macs) == ("host", (64, 4, 4), 0)
+    assert found.folded == {"BatchNormalization": 3, "Relu": 3}
+    assert len(found.nodes) + sum(found.folded.values()) == len(model.graph.node)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "weights", "macs"),
+    [
+        (
+            [helper.make_node("ConvTranspose", ["x", "w"], ["t"], strides=[2, 2]),
+             helper.make_node("Conv", ["t", "v"], ["y"])],
+            ["N", 4, 5, 5], {"w": (4, 3, 2, 2), "v": (2, 3, 1, 1)}, 25 * 4 * 3 * 4,
+        ),
+        (
+            [helper.make_node("Conv", ["x", "w"], ["c"]),
+             helper.make_node("Transpose", ["c"], ["t"], perm=[0, 1, 3, 2]),
+             helper.make_node("MatMul", ["c", "t"], ["y"])],
+            [1, 2, 6, 6], {"w": (3, 2, 1, 1)}, 3 * 6 * 6 * 6,
+        ),
+        (
+            [helper.make_node("LSTM", ["x", "w", "r"], ["h", "", ""], hidden_size=4),
+             helper.make_node("Squeeze", ["h", "axis"], ["s"]), helper.make_node("MatMul", ["s", "m"], ["y"])],
+            [1, 1, 3], {"w": (1, 16, 3), "r": (1, 16, 4), "m": (4, 2)}, 16 * 3 + 16 * 4,
+        ),
+    ],
+    ids=["transposed", "attention", "recurrent"],
+)  # fmt: skip
+def test_macs_on_the_host(
+    tmp_path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], weights: dict[str, tuple[int, ...]], macs: int
+) -> None:
+    if any(node.op_type == "Squeeze" for node in nodes):
+        axis = helper.make_node("Constant", [], ["axis"], value=numpy_helper.from_array(np.array([1]), "axis"))
+        nodes = [axis, *nodes]
+    found = inspect(tmp_path, nodes, shape, len(shape) - (nodes[-1].input[0] == "s"), **weights)
+    assert sum(node.macs for node in found.nodes if node.target == "host") == macs
+    array = [node for node in found.nodes if node.target == "array"]
+    assert len(array) == 1
+    assert found.array_share == pytest.approx(array[0].macs / (array[0].macs + macs))
+
+
+def test_what_multiplies_uncounted_is_told(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["t"]),
+             helper.make_node("Einsum", ["t", "t"], ["y"], equation="bij,bkj->bik")]  # fmt: skip
+    found = inspect(tmp_path, nodes, [1, 4, 6], 3, w=(6, 5))
+    assert found.uncounted == {"Einsum": 1} and found.array_share == 1
+    nodes[0].output[0] = "y"
+    assert inspect(tmp_path, nodes[:1], [1, 4, 6], 3, w=(6, 5)).uncounted == {}
+
+
+def test_a_clamp_is_post_processing(tmp_path: Path) -> None:
+    found = flow.inspect(small(tmp_path))
+    clamps = [node for node in found.nodes if node.target == "post-processing"]
+    assert clamps and all(node.op in ("Relu", "Clip") and node.macs == 0 for node in clamps)
+    layers = {node.name for node in found.nodes if node.target == "array"}
+    assert all(node.reason.removeprefix("the clamp of ").strip("'") in layers for node in clamps)
+
+
+@pytest.mark.parametrize(
+    ("model", "node", "reason"),
+    [
+        (integer_net(), "MatMulInteger_1", "must be in QDQ form"),
+        (one_node_net("NoSuchOperator"), "NoSuchOperator", "no ONNX operator of opset 17"),
+    ],
+    ids=["integer", "unknown"],
+)
+def test_refused_nodes_are_told(tmp_path: Path, model: onnx.ModelProto, node: str, reason: str) -> None:
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    found = flow.inspect(tmp_path / "net.onnx")
+    assert [one.name for one in found.nodes if one.op in node] == [one.name for one in found.refused]
+    assert all(reason in one.reason for one in found.refused) and found.refused
+    assert {one.target for one in found.nodes} <= {"refused", "open"}
+    assert len(found.nodes) == len(model.graph.node)

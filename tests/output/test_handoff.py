@@ -1,0 +1,264 @@
+"""What other tools take of a build: every format holds the same words, every simulator passes, and can fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import flow
+from flow.files import layer_folder
+from flow.hardware.axi.bus import registers
+from flow.hardware.config import ArrayConfig, memory_ports
+from flow.output.handoff import formats
+from flow.simulation.engines.testbench import read_hex
+from tests.helpers.firmware import STRICT, check_driver
+from tests.helpers.nets import residual_net, small, wide_net
+from tests.helpers.tools import require_engine, require_tool, verilator
+
+LAYERS = 4
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network on a 3x4 array: ports of widths that fill neither bytes nor array."""
+    require_engine("verilator")
+    folder = tmp_path_factory.mktemp("handoff")
+    report = flow.compile(small(folder), folder / "out", array=(3, 4), count=1)
+    assert report.passed and len(report.layers) == LAYERS
+    return folder / "out"
+
+
+@pytest.fixture
+def elsewhere(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "copy"))
+
+
+def layers(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "vectors").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize(("width", "depth"), [(1, 1), (5, 3), (8, 17), (13, 4), (416, 2)])
+def test_every_format_holds_the_same_words(tmp_path: Path, width: int, depth: int) -> None:
+    generator = np.random.default_rng(width)
+    words = [int.from_bytes(generator.bytes(60)) % (1 << width) for _ in range(depth)]
+    size = -(-width // 8)
+    memory = np.array([list(word.to_bytes(size, "little")) for word in words], np.uint8)
+    formats.write(tmp_path, "m", memory, width)
+    assert [int(line, 16) for line in (tmp_path / "m.hex").read_text().split()] == words
+    assert (read_hex(tmp_path / "m.hex", size) == memory).all()
+    assert (np.load(tmp_path / "m.npy") == memory).all()
+    assert (tmp_path / "m.bin").read_bytes() == memory.tobytes()
+    coe = (tmp_path / "m.coe").read_text()
+    head, body = coe.split("memory_initialization_vector=")
+    assert head == "memory_initialization_radix=16;\n" and body.endswith(";\n")
+    assert [int(word, 16) for word in body.rstrip(";\n").split(",")] == words
+    mif = (tmp_path / "m.mif").read_text()
+    assert f"WIDTH={width};" in mif and f"DEPTH={depth};" in mif and mif.endswith("END;\n")
+    pairs = re.findall(r"^([0-9a-f]+) : ([0-9a-f]+);$", mif, re.MULTILINE)
+    assert [(int(at, 16), int(word, 16)) for at, word in pairs] == list(enumerate(words))
+    assert all(len(word) == -(-width // 4) for _, word in pairs)
+
+
+def test_large_memories_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = np.random.default_rng(0).integers(0, 256, (100, 3), np.uint8)
+    formats.write(tmp_path, "whole", memory, 20)
+    for part in (1, 30, 150):  # a word at a time, ten, fifty
+        monkeypatch.setattr(formats, "PART", part)
+        formats.write(tmp_path, "parts", memory, 20)
+        for kind in ("hex", "coe", "mif", "npy", "bin"):
+            assert (tmp_path / f"parts.{kind}").read_bytes() == (tmp_path / f"whole.{kind}").read_bytes(), (kind, part)
+
+
+def test_layer_folders_are_plain_names() -> None:
+    assert layer_folder("/features/conv.0:Ünï", 7) == "007__features_conv_0__n_"
+    assert len(layer_folder("x" * 500, 12)) == 64
+
+
+def run_make(folder: Path, tool: str, layer: str) -> subprocess.CompletedProcess[str]:
+    require_tool("make")
+    command = ["make", "-C", str(folder / "testbench"), tool, f"LAYER={layer}"]
+    environment = dict(os.environ)
+    if tool == "verilator":
+        program, environment = verilator()
+        command.append(f"VERILATOR={program}")
+    else:
+        require_tool({"icarus": "iverilog", "cocotb": "iverilog"}.get(tool, tool))
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize("tool", ["icarus", "verilator", "ghdl", "cocotb"])
+def test_a_copied_build_passes_and_can_fail(elsewhere: Path, tool: str) -> None:
+    if tool == "cocotb" and importlib.util.find_spec("cocotb") is None:
+        assert not os.environ.get("CI")
+        pytest.skip("cocotb is not installed")
+    done = run_make(elsewhere, tool, "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall("PASS", done.stdout)) >= LAYERS
+    # A wrong expectation, a wrong cycle, a wrong weight, a file too short: each must be found.
+    folder = layers(elsewhere)[0]
+    for file, change in (
+        (folder / "output.expected.hex", lambda text: ("1" if text[0] == "0" else "0") + text[1:]),
+        (folder / "layer.txt", lambda text: re.sub(r"cycles (\d+)", lambda m: f"cycles {int(m[1]) + 1}", text)),
+        (elsewhere / "memory" / "parameter.hex", lambda text: re.sub(r"[0-7]\n", "f\n", text, count=1)),
+        (folder / "output.expected.hex", lambda text: text[: len(text) // 2].rsplit("\n", 1)[0] + "\n"),
+    ):
+        right = file.read_text()
+        assert change(right) != right
+        file.write_text(change(right))
+        done = run_make(elsewhere, tool, folder.name)
+        assert done.returncode != 0, (file, done.stdout + done.stderr)
+        file.write_text(right)
+    assert run_make(elsewhere, tool, folder.name).returncode == 0
+    assert not flow.verify(elsewhere)[1].any  # what make leaves does not count
+
+
+def test_make_names_the_layers_and_refuses_others(elsewhere: Path) -> None:
+    require_tool("make")
+    names = [path.name for path in layers(elsewhere)]
+    command = ["make", "-s", "-C", str(elsewhere / "testbench")]
+    listed = subprocess.run([*command, "layers"], capture_output=True, text=True, check=True).stdout
+    assert listed.split() == names
+    refused = subprocess.run([*command, "icarus", "LAYER=nothing"], capture_output=True, text=True, check=False)
+    assert refused.returncode != 0 and "there is no layer nothing" in refused.stderr
+
+
+PROGRAM = r"""
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "HEADER"
+
+static uint8_t *blob(const char *folder, const char *path, size_t size)
+{
+    char name[4096];
+    uint8_t *bytes = malloc(size + 1);
+    FILE *file;
+    snprintf(name, sizeof name, "%s/%s", folder, path);
+    file = fopen(name, "rb");
+    assert(file && bytes && fread(bytes, 1, size + 1, file) == size);
+    fclose(file);
+    return bytes;
+}
+
+/* Each memory has the size the header says; each layer's activation memory is made again from its codes, read
+   out of the vectors by the layout the header's comment gives, and its outputs are printed. */
+int main(int argc, char **argv)
+{
+    size_t i;
+    assert(argc == 2);
+    for (i = 0; i < sizeof bbs_memories / sizeof *bbs_memories; i++)
+        free(blob(argv[1], bbs_memories[i].file, (size_t)bbs_memories[i].words * bbs_memories[i].bytes));
+    for (i = 0; i < sizeof bbs_layers / sizeof *bbs_layers; i++) {
+        const struct bbs_layer *layer = &bbs_layers[i];
+        char path[512];
+        size_t size = (size_t)layer->activation_words * BBS_ACTIVATION_BYTES;
+        uint8_t *given, *again = calloc(size, 1), *output;
+        uint32_t p, c;
+        snprintf(path, sizeof path, "vectors/%s/codes.bin", layer->vectors);
+        given = blob(argv[1], path, (size_t)layer->groups * layer->positions * layer->reduction);
+        for (c = 0; c < layer->groups; c++)
+            for (p = 0; p < layer->positions * layer->reduction; p++)
+                bbs_put_activation(layer, again, c, p / layer->reduction, p % layer->reduction,
+                                   (int8_t)given[(size_t)c * layer->positions * layer->reduction + p]);
+        free(given);
+        snprintf(path, sizeof path, "vectors/%s/activation.bin", layer->vectors);
+        given = blob(argv[1], path, size);
+        assert(!memcmp(given, again, size));
+        snprintf(path, sizeof path, "vectors/%s/output.expected.bin", layer->vectors);
+        output = blob(argv[1], path, (size_t)layer->output_words * BBS_OUTPUT_BYTES);
+        printf("%s\n", layer->vectors);
+        for (p = 0; p < layer->positions; p++)
+            for (c = 0; c < layer->channels; c++)
+                printf("%d\n", (int)bbs_get_output(layer, output, p, c));
+        free(given), free(again), free(output);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("network", [residual_net, wide_net])
+def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], onnx.ModelProto]) -> None:
+    """A C program fills and reads the memories as the header says; the package's own layout agrees."""
+    from flow.network import reference
+    from flow.network.model import ArrayLayer
+    from flow.network.run import run_network
+    from flow.onnxtools.runtime import Sessions
+    from flow.output.build import read
+    from flow.simulation.results import expected_rows
+
+    compiler, elsewhere = require_tool("gcc"), tmp_path / "out"
+    onnx.save(network(), str(tmp_path / "net.onnx"))
+    assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", count=1).passed
+    (header,) = (elsewhere / "firmware").glob("*.h")  # that of the registers is in a folder of its own
+    build = read(elsewhere)
+    wanted: dict[str, list[int]] = {}
+
+    def take(layer: ArrayLayer, tensor: np.ndarray) -> np.ndarray:
+        place = elsewhere / "vectors" / layer_folder(layer.name, len(wanted))
+        codes = layer.input_quantization.to_int8(tensor)
+        (place / "codes.bin").write_bytes(np.ascontiguousarray(reference.windows(layer, codes)).tobytes())
+        wanted[place.name] = expected_rows(layer, codes).reshape(-1).tolist()
+        return reference.run_layer(layer, tensor)
+
+    run_network(build.compressed.network, build.samples.one(0), take, Sessions())
+    kinds = {(layer.groups > 1, layer.output_quantization is None) for layer in build.compressed.network.layers}
+    assert len(kinds) > 1  # a convolution in groups, or a layer of 32-bit sums, too
+    (tmp_path / "try.c").write_text(PROGRAM.replace("HEADER", str(header)))
+    program = str(tmp_path / "try")
+    subprocess.run([compiler, *STRICT, "-o", program, str(tmp_path / "try.c")], check=True)
+    printed = subprocess.run([program, str(elsewhere)], capture_output=True, text=True, check=True).stdout.split()
+    got: dict[str, list[int]] = {}
+    for word in printed:
+        if word in wanted:
+            got[word] = []
+        else:
+            got[list(got)[-1]].append(int(word))
+    assert got == wanted
+
+
+def test_a_driver_places_the_memories(built: Path, tmp_path: Path) -> None:
+    """Each memory has room for the layer with most words."""
+    ports, files = memory_ports(ArrayConfig(3, 4)), []
+    for port in ports:
+        name = {"activation": "activation", "output": "output.expected"}.get(port.name)
+        made = [folder / f"{name}.bin" for folder in layers(built)] if name else [built / "memory" / f"{port.name}.bin"]
+        files.append(max(made, key=lambda file: file.stat().st_size))
+    placed = check_driver(built, tmp_path, files, ports, network=False)
+    page = (built / "firmware" / "axi" / "registers.md").read_text()
+    rows = re.findall(r"^\| `(0x[0-9a-f]{3})` \| `(\w+)` \|", page, re.MULTILINE)
+    assert [(name, int(at, 16)) for at, name in rows] == [
+        (name, register.offset) for name, register in registers(ports).items()
+    ]
+    rows = re.findall(r"^\| `(0x[0-9a-f]{8})` \| `0x[0-9a-f]{8}` \| (\w+) \| (\d+) \|", page, re.MULTILINE)
+    assert [(name, int(at, 16), int(words)) for at, name, words in rows] == [
+        (region.name, region.offset, region.words) for region in placed
+    ]
+    assert "The whole network" not in page
+
+
+def test_verify_lists_what_differs(elsewhere: Path) -> None:
+    files, differences = flow.verify(elsewhere)
+    assert not differences.any
+    assert files == len(json.loads((elsewhere / "manifest.json").read_text())["sha256"])
+    (elsewhere / "memory" / "weight.bin").write_bytes(b"")
+    (elsewhere / "report.html").unlink()
+    (elsewhere / "vectors" / "new").write_text("")
+    (elsewhere / "vectors" / "link").symlink_to("/etc/hostname")
+    _, differences = flow.verify(elsewhere)
+    assert differences.changed == ("memory/weight.bin",)
+    assert differences.missing == ("report.html",)
+    assert differences.additional == ("vectors/link", "vectors/new")

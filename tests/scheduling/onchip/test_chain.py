@@ -1,0 +1,115 @@
+"""A network as a chain: what is recognised, where its maps are, and what is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+
+from flow.errors import FlowError
+from flow.scheduling.onchip.chain import Chain, Step, chain
+from flow.scheduling.onchip.place import places, words
+from flow.scheduling.onchip.post import PostOp
+from tests.helpers.networks import KINDS, Floats, feeds, mixed, quantized, residual
+
+
+def kinds(linked: Chain) -> list[str]:
+    return [step.layer.op if isinstance(step, Step) else step.kind for step in linked.steps]
+
+
+def test_a_residual_network_is_seen_whole() -> None:
+    linked = chain(quantized(residual()))
+    assert sorted(kinds(linked)) == sorted(["Conv", "move", "move", "Conv", "Conv", "add", "average", "Gemm"])
+    by_kind = {step.kind: step for step in linked.steps if isinstance(step, PostOp)}
+    assert by_kind["add"].clamp[0] == by_kind["add"].output_quantization.zero_point  # the ReLU behind it
+    assert by_kind["move"].offsets == (8,) and by_kind["move"].output_shape == (16, 3, 4)
+    (first, *_, last) = linked.steps
+    assert isinstance(first, Step) and first.source == linked.inputs[0] and isinstance(last, Step)
+    assert last.source.shape == (16, 1, 1) and last.source.flat
+    assert linked.outputs == (last.output,)
+
+
+def test_strided_slices_are_windows() -> None:
+    slices = [s for s in chain(quantized(residual())).steps if isinstance(s, PostOp) and s.window.strides == (2, 2)]
+    assert [each.input_shapes for each in slices] == [((8, 5, 7),)]
+
+
+def test_concatenation_and_pooling() -> None:
+    found = {step.kind: step for step in chain(quantized(mixed())).steps if isinstance(step, PostOp)}
+    assert found["move"].offsets == (0, 8) and len(found["move"].inputs) == 2
+    assert found["maximum"].window.pads == (1, 1, 1, 1) and found["average"].window.kernel == (2, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_that_are_needed_never_share_words(kind: str) -> None:
+    """At every step its operands, its result and all that is read later lie apart, and no word more is asked for."""
+    linked = chain(quantized(KINDS[kind]()))
+    made = places(linked)
+    for number, step in enumerate(linked.steps):
+        later = linked.steps[number:]
+        read = {name for s in later for name in ((s.source.tensor,) if isinstance(s, Step) else s.inputs)}
+        written = {held.tensor for held in linked.inputs} | {s.output for s in linked.steps[: number + 1]}
+        live = [made[name] for name in (read & written) | ({step.output} & set(made))]
+        spans = sorted((place.base, place.base + place.words) for place in live)
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), (number, spans)
+    assert words(made) == max(place.base + place.words for place in made.values())
+    assert words(made) < sum(place.words for place in made.values()) or len(made) < 3
+    assert all(place.plane % 2 for place in made.values())
+
+
+def sigmoid_between() -> onnx.ModelProto:
+    net = Floats()
+    return net.model((3, 5, 5), net.conv(net.node("Sigmoid", net.conv("x", 3, 8, 3)), 8, 8, 1))
+
+
+def padded_average() -> onnx.ModelProto:
+    net = Floats()
+    pool = net.node("AveragePool", net.conv("x", 3, 8, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return net.model((3, 5, 5), net.conv(pool, 8, 8, 1))
+
+
+def uneven_concatenation() -> onnx.ModelProto:
+    net = Floats()
+    a, b = net.conv("x", 3, 5, 3), net.conv("x", 3, 8, 1)
+    return net.model((3, 5, 5), net.conv(net.node("Concat", a, b, axis=1), 13, 8, 1))
+
+
+def rounded_up() -> onnx.ModelProto:
+    net = Floats()
+    pool = net.node("MaxPool", net.conv("x", 3, 8, 3), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    return net.model((3, 5, 5), net.conv(pool, 8, 8, 1))
+
+
+def transposed() -> onnx.ModelProto:
+    net = Floats()
+    turned = net.node("Transpose", net.conv("x", 3, 8, 3), perm=[0, 1, 3, 2])
+    return net.model((3, 5, 7), net.conv(turned, 8, 8, 1))
+
+
+def three_axes() -> onnx.ModelProto:
+    net = Floats()
+    weights = net.constant(net.rng.normal(0, 1, (4, 2, 3, 3, 3)).astype(np.float32))
+    return net.model((2, 5, 5, 5), net.node("Conv", "x", weights))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (sigmoid_between, r"Sigmoid '.*' has no place in hardware"),
+        (padded_average, r"AveragePool '.*' has pads, so its windows differ in size"),
+        (uneven_concatenation, r"Concat '.*' puts a map at channel 5, which is no multiple of 8"),
+        (rounded_up, r"MaxPool '.*' rounds its size up"),
+        (transposed, r"Transpose '.*' has no place in hardware"),
+        (three_axes, r"has 3 spatial axes, and maps have two"),
+    ],
+)
+def test_what_has_no_place_is_refused_by_name(make: Callable[[], onnx.ModelProto], said: str) -> None:
+    network = quantized(make())
+    assert feeds(network.model, 1)["x"].shape[0] == 1
+    with pytest.raises(
+        FlowError, match=rf"network 'net' does not run on chip as a whole: .*{said}.*leave out --on-chip"
+    ):
+        chain(network)

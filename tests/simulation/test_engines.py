@@ -1,0 +1,245 @@
+"""Every engine runs one small copier: the same memories, the same cycle count, the same failures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from myhdl import Signal, always_comb, always_seq, block, concat, intbv
+
+from flow.hardware.interface import Device, Memory, MemoryPort
+from flow.simulation.engines import Engine, Result
+from flow.simulation.engines.ghdl import GhdlEngine
+from flow.simulation.engines.icarus import IcarusEngine
+from flow.simulation.engines.native import NativeEngine, top_signals
+from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench, write_command, write_hex, write_inputs
+from flow.simulation.engines.verilator import VerilatorEngine
+
+PORTS = (
+    MemoryPort("source", 40),
+    MemoryPort("wide", 200),
+    MemoryPort("sum", 43, 2),
+    MemoryPort("mixed", 200, 1),
+    MemoryPort("flag", 1),
+    MemoryPort("parity", 1, 1),
+)
+WRONG = 1000
+ENGINES: list[Engine] = [VerilatorEngine(), NativeEngine(), IcarusEngine(), GhdlEngine()]
+
+
+@block
+def copier(  # type: ignore
+    clk, reset, start, first, count, busy, done, error,
+    source_en, source_addr, source_ready, source_valid, source_data,
+    wide_en, wide_addr, wide_ready, wide_valid, wide_data,
+    sum_valid, sum_addr, sum_data, sum_ready, mixed_valid, mixed_addr, mixed_data, mixed_ready,
+    flag_en, flag_addr, flag_ready, flag_valid, flag_data, parity_valid, parity_addr, parity_data, parity_ready,
+):  # fmt: skip
+    """sum[2i] = source + 1, sum[2i + 1] = ~source, mixed[i] = wide ^ source, parity[i] = ~flag
+
+    error is 9 when it starts at WRONG. Waits while a port is not ready, and writes only what is valid.
+    """
+    wrong = WRONG
+    left, index, place = Signal(intbv(0)[16:]), Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
+    running, fetched, ended = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
+    even, odd = Signal(intbv(0)[32:]), Signal(intbv(0)[32:])
+
+    @always_seq(clk.posedge, reset=None)
+    def control():  # type: ignore
+        ended.next = 0
+        if reset:
+            running.next = 0
+            fetched.next = 0
+        elif start:
+            left.next = count
+            index.next = 0
+            even.next = 0
+            odd.next = 1
+            place.next = first
+            running.next = 1
+            fetched.next = 0
+        elif running and source_ready and wide_ready and flag_ready and sum_ready and mixed_ready and parity_ready:
+            fetched.next = not fetched
+            if fetched:
+                index.next = index + 1
+                even.next = even + 2
+                odd.next = odd + 2
+                place.next = place + 1
+                left.next = left - 1
+                if left == 1:
+                    running.next = 0
+                    ended.next = 1
+
+    low, upper = Signal(intbv(0)[40:]), Signal(intbv(0)[160:])
+    plus, flipped, mix = Signal(intbv(0)[43:]), Signal(intbv(0)[40:]), Signal(intbv(0)[40:])
+    zero = Signal(intbv(0)[3:])
+
+    @always_comb
+    def cut():  # type: ignore
+        low.next = wide_data[40:]
+        upper.next = wide_data[200:40]
+        zero.next = 0
+
+    @always_comb
+    def compute():  # type: ignore
+        plus.next = source_data + 1
+        flipped.next = ~source_data
+        mix.next = low ^ source_data
+
+    @always_comb
+    def read():  # type: ignore
+        source_en.next = running and not fetched
+        source_addr.next = place
+        wide_en.next = running and not fetched
+        wide_addr.next = place
+        flag_en.next = running and not fetched
+        flag_addr.next = place
+        busy.next = running
+        done.next = ended
+        error.next = 0
+        if first == wrong:
+            error.next = 9
+
+    @always_comb
+    def write():  # type: ignore
+        sum_valid.next = 0
+        mixed_valid.next = 0
+        parity_valid.next = 0
+        if running and fetched and source_valid and wide_valid and flag_valid:
+            sum_valid.next = 3
+            mixed_valid.next = 1
+            parity_valid.next = 1
+        sum_addr.next = concat(odd, even)
+        sum_data.next = concat(zero, flipped, plus)
+        mixed_addr.next = index
+        parity_addr.next = index
+        parity_data.next = ~flag_data
+        mixed_data.next = concat(upper, mix)
+
+    return control, cut, compute, read, write
+
+
+@pytest.fixture(scope="session")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
+    folder = tmp_path_factory.mktemp("copier")
+    options = {"path": str(folder), "no_myhdl_header": True}
+    copier(**top_signals(PORTS)).convert(hdl="Verilog", testbench=False, **options)
+    copier(**top_signals(PORTS)).convert(hdl="VHDL", **options)
+    vhdl = (*sorted(folder.glob("pck_myhdl*.vhd")), folder / "copier.vhd")
+    return Device("copier", (folder / "copier.v",), vhdl, PORTS, copier)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(params=ENGINES, ids=lambda engine: engine.name)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    chosen: Engine = request.param
+    reason = chosen.available()
+    if reason:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    return chosen
+
+
+def contents(seed: int, depth: int = 23) -> dict[str, Memory]:
+    random = np.random.default_rng(seed)
+    return {port.name: random.integers(0, 256, (depth, port.bytes), np.uint8) for port in PORTS if not port.lanes}
+
+
+def depths(count: int) -> dict[str, int]:
+    return {"sum": 2 * count + 3, "mixed": count + 1, "parity": count}
+
+
+def expected(memories: dict[str, Memory], first: int, count: int) -> dict[str, Memory]:
+    sizes = {port.name: port.bytes for port in PORTS}
+    made = {name: np.zeros((depth, sizes[name]), np.uint8) for name, depth in depths(count).items()}
+    for index in range(count):
+        at = first + index
+        inside = at < len(memories["source"])
+        source, wide, flag = (
+            int.from_bytes(memories[name][at].tobytes(), "little") if inside else 0
+            for name in ("source", "wide", "flag")
+        )
+        values = {("sum", 2 * index): source + 1, ("sum", 2 * index + 1): source ^ ((1 << 40) - 1)}
+        values |= {("mixed", index): wide ^ source, ("parity", index): 1 - (flag & 1)}
+        for (name, row), value in values.items():
+            made[name][row] = np.frombuffer(value.to_bytes(made[name].shape[1], "little"), np.uint8)
+    return made
+
+
+def check(result: Result, memories: dict[str, Memory], first: int, count: int) -> None:
+    assert result.cycles == 2 * count + 2  # start, two for each word, done
+    for name, memory in expected(memories, first, count).items():
+        assert np.array_equal(result.memories[name], memory), name
+
+
+def test_copier(engine: Engine, device: Device, cache: Path) -> None:
+    simulator = engine.open(device, cache)
+    for seed, first, count in ((1, 0, 1), (2, 5, 18), (3, 20, 7)):  # the last one reads beyond the memory
+        memories = contents(seed)
+        check(simulator.run(memories, first, count, depths(count), 2 * count + 2), memories, first, count)
+
+
+def test_limit(engine: Engine, device: Device, cache: Path) -> None:
+    with pytest.raises(RuntimeError, match=f"copier, {engine.name}: done not high by cycle 11, the limit"):
+        engine.open(device, cache).run(contents(4), 0, 5, depths(5), 11)
+
+
+def test_error(engine: Engine, device: Device, cache: Path) -> None:
+    with pytest.raises(RuntimeError, match=f"copier, {engine.name}: error 9 at cycle 12"):
+        engine.open(device, cache).run(contents(4), WRONG, 5, depths(5), 100)
+
+
+def test_write_beyond(engine: Engine, device: Device, cache: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"write to mixed\[2\] at cycle 7, beyond its 2 words"):
+        engine.open(device, cache).run(contents(5), 0, 5, depths(5) | {"mixed": 2}, 100)
+
+
+def test_two_threads(engine: Engine, device: Device, cache: Path) -> None:
+    simulators = [engine.open(device, cache) for _ in range(2)]
+    memories = [contents(6), contents(7)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(simulators[i].run, memories[i], i, 10, depths(10), 100) for i in range(2)]
+    for i in range(2):
+        check(runs[i].result(), memories[i], i, 10)
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "memory", "cycles"])
+@pytest.mark.parametrize("engine", [IcarusEngine(), GhdlEngine()], ids=lambda engine: engine.name, indirect=True)
+def test_self_checking_testbench(engine: Engine, device: Device, tmp_path: Path, wrong: str) -> None:
+    """The shipped testbench passes on the right memories and fails, with a status, on any other."""
+    memories, first, count = contents(8), 2, 6
+    made = expected(memories, first, count)
+    words = {name: len(memory) for name, memory in (memories | made).items()}
+    made["sum"][5, 5] ^= 4 * (wrong == "memory")
+    write_inputs(tmp_path, memories)
+    for name, memory in made.items():
+        write_hex(tmp_path / f"{name}.expected.hex", memory)
+    cycles = 2 * count + 2 + (wrong == "cycles")
+    make = verilog_testbench if engine.name == "icarus" else vhdl_testbench
+    bench = tmp_path / ("bench.sv" if engine.name == "icarus" else "bench.vhd")
+    bench.write_text(make("copier", PORTS, {name: size + 5 for name, size in words.items()}))
+    write_command(tmp_path, PORTS, words, first, count, 100, cycles)
+    if engine.name == "icarus":
+        files = map(str, device.files)
+        commands = [["iverilog", "-g2012", "-o", "run", *files, bench.name], ["vvp", "-n", "run"]]
+    else:
+        files = map(str, device.vhdl_files)
+        commands = [
+            ["ghdl", "-a", "--std=08", *files, bench.name],
+            ["ghdl", "--elab-run", "--std=08", "tb_copier"],
+        ]
+    subprocess.run(commands[0], check=True, cwd=tmp_path)
+    done = subprocess.run(commands[1], check=False, cwd=tmp_path, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    if wrong == "nothing":
+        assert done.returncode == 0 and "PASS" in output and "FAIL" not in output, output
+    else:
+        assert done.returncode != 0 and "FAIL" in output and "PASS" not in output, output
+        assert ("sum[5] is " if wrong == "memory" else "done at cycle 14, not 15") in output

@@ -1,0 +1,143 @@
+"""Whole networks through the RTL by one start: every step equal to the reference, whatever the ports do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit
+from flow.judgement.onchip import judge, passes, summary
+from flow.judgement.verdict import agree
+from flow.network.model import Network
+from flow.network.samples import Samples
+from flow.scheduling.onchip.program import OnChip, outputs_only
+from flow.simulation import onchip as running
+from flow.simulation.engines import ENGINES, Simulator
+from flow.simulation.engines.base import DeviceError
+from flow.simulation.onchip import ChainRun, by_reference, cosimulate, run
+from tests.helpers.networks import KINDS, feeds, on_chip
+from tests.helpers.stalls import stalled_device
+from tests.helpers.tools import require_engine
+
+TINY: dict[str, Any] = {"weight_depth": 32, "metadata_depth": 8, "activation_depth": 8}
+SMALL = ArrayConfig(4, 4, **TINY, drain=2)  # most weights pass through the buffer again for every tile
+WIDE = ArrayConfig(8, 16, drain=2)
+LONG = ArrayConfig(2, 3, drain=3)  # narrower than an octet
+
+
+def simulator(onchip: OnChip, folder: Path, engine: str = "verilator") -> Simulator:
+    require_engine(engine)
+    return ENGINES[engine].open(emit(onchip.config, folder), folder / "cache")
+
+
+def runs(network: Network, onchip: OnChip, given: Simulator, count: int) -> list[ChainRun]:
+    x = feeds(network.model, count, seed=11)["x"]
+    return [run(network, onchip, given, {"x": x[i : i + 1]}) for i in range(count)]
+
+
+def check(onchip: OnChip, done: ChainRun) -> None:
+    """Every step of the chain has come out of the output port, with the reference's values."""
+    assert done.failure is None
+    want = by_reference(onchip, {held.tensor: done.maps[held.tensor] for held in onchip.chain.inputs})
+    assert set(done.rows) == set(want) == set(range(len(onchip.chain.steps)))
+    for number, rows in want.items():
+        differs = np.argwhere(rows != done.rows[number])
+        assert not len(differs), f"step {number}: {len(differs)} of {rows.size}, the first at {differs[0]}"
+
+
+@pytest.mark.parametrize("config", [SMALL, WIDE, LONG], ids=lambda config: f"{config.rows}x{config.columns}")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -> None:
+    """Through Verilator, sample after sample, as the reference and as ONNX Runtime."""
+    network, onchip = on_chip(kind, config)
+    done = runs(network, onchip, simulator(onchip, tmp_path), 3)
+    for each in done:
+        check(onchip, each)
+    assert len({each.cycles for each in done}) == 1
+    verdicts = judge(network, onchip, done)
+    assert passes(verdicts, done), verdicts
+    told = summary(onchip, done, verdicts)
+    assert told["verdict"] == "pass" and told["cycles"] == done[0].cycles and 0 < told["utilization"] < 1
+    assert sum(verdict.elements for verdict in verdicts) == 3 * sum(rows.size for rows in done[0].rows.values())
+
+
+@pytest.mark.parametrize("engine", ["icarus", "ghdl"])
+def test_other_engines(engine: str, tmp_path: Path) -> None:
+    """The same bits and the same cycles, no bit unknown."""
+    network, onchip = on_chip("residual", replace(SMALL, rows=2))
+    (want,) = runs(network, onchip, simulator(onchip, tmp_path / "a"), 1)
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", engine), 1)
+    check(onchip, done)
+    assert done.cycles == want.cycles
+
+
+def test_the_blocks_themselves(tmp_path: Path) -> None:
+    """MyHDL's own simulator runs what is converted."""
+    network, onchip = on_chip("tokens", replace(SMALL, rows=2, columns=2))
+    (want,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
+    check(onchip, done)
+    assert done.cycles == want.cycles
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ports_that_keep_it_waiting(seed: int, tmp_path: Path) -> None:
+    """Requests, answers and writes wait at random; results do not change."""
+    require_engine("verilator")
+    network, onchip = on_chip("mixed", SMALL)
+    device = stalled_device(onchip.config, seed, tmp_path / "stalled")
+    (free,) = runs(network, onchip, simulator(onchip, tmp_path / "free"), 1)
+    (done,) = runs(network, onchip, ENGINES["verilator"].open(device, tmp_path / "cache"), 1)
+    check(onchip, done)
+    assert done.cycles > free.cycles
+
+
+def test_only_the_outputs_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the other descriptors the network's output alone is written, and it is the same; else the verdict fails."""
+    network, onchip = on_chip("residual", SMALL)
+    given = simulator(onchip, tmp_path)
+    x = Samples(feeds(network.model, 2, seed=11), None, "drawn")
+    want, other = cosimulate(network, onchip, given, x, 1)
+    assert want.outputs_only == 0 and other.outputs_only is None
+    quiet = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": want.memories["activation"]}
+    result = given.run(quiet, 0, onchip.descriptors, {"output": onchip.output_words}, 10**6)
+    last = onchip.regions[-1]
+    region = slice(last.base, last.base + last.words)
+    assert not result.memories["output"][: last.base].any() and last.step == len(onchip.chain.steps) - 1
+    assert np.array_equal(result.memories["output"][region], want.memories["output"][region])
+    assert want.memories["output"][: last.base].any()
+    monkeypatch.setattr(running, "outputs_only", lambda onchip: onchip.memories["descriptor"])
+    done = cosimulate(network, onchip, given, x, 1)
+    verdicts = judge(network, onchip, done)
+    assert done[0].outputs_only and agree(verdicts) and not passes(verdicts, done)
+    assert summary(onchip, done, verdicts)["outputs_only_mismatches"] == done[0].outputs_only
+
+
+def test_a_wrong_weight_is_seen(tmp_path: Path) -> None:
+    """One word of weights: the step it belongs to, and none before, differs from the reference."""
+    network, onchip = on_chip("depthwise", SMALL)
+    weights = onchip.memories["weight"].copy()
+    weights[-1] ^= 0xFF  # the last layer's
+    (done,) = runs(
+        network, replace(onchip, memories={**onchip.memories, "weight": weights}), simulator(onchip, tmp_path), 1
+    )
+    verdicts = judge(network, onchip, [done])
+    wrong = [number for number, verdict in enumerate(verdicts) if verdict.tier1_mismatches]
+    assert wrong == [len(verdicts) - 1] and not passes(verdicts, [done])
+
+
+def test_a_run_that_does_not_end_is_no_verdict(tmp_path: Path) -> None:
+    network, onchip = on_chip("dense", SMALL)
+
+    class Hangs:
+        def run(self, *_: Any) -> Any:
+            raise DeviceError("done not high by cycle 7, the limit")
+
+    (done,) = runs(network, onchip, Hangs(), 1)
+    assert judge(network, onchip, [done]) == [] and not passes([], [done])
+    assert summary(onchip, [done], [])["failure"] == "done not high by cycle 7, the limit"
