@@ -75,7 +75,7 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
                     words.next[low + 8 : low] = picked[octet + 8 : octet]
                 mask.next[k] = entry[least + 7]
 
-    return where, field_span, count, take, give
+    return where, place, count, take, give
 
 
 @block
