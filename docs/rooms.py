@@ -81,12 +81,12 @@ def picture() -> str:
             path = f"M{LEFT} {begin - 6} C{x} {begin - 6} {x} {end + 6} {LEFT - 1} {end + 6}"
         lines.append(f"<path d='{path}' fill='none' stroke='#456' marker-end='url(#head)'/>")
     for name, purpose in listed.items():
-        y = middle(places[name])
+        y, plain = middle(places[name]), escape(purpose.replace("`", ""))
         lines += [
             f"<rect x='{LEFT}' y='{y - HEIGHT // 2}' width='{WIDTH}' height='{HEIGHT}' rx='4' fill='#eef3f8' "
             "stroke='#456'/>",
             f"<text x='{LEFT + WIDTH // 2}' y='{y + 5}' text-anchor='middle' font-size='14' {FONT}>{name}</text>",
-            f"<text x='{LEFT + WIDTH + 16}' y='{y + 4}' font-size='12' fill='#333' {FONT}>{escape(purpose.replace('`', ''))}</text>",
+            f"<text x='{LEFT + WIDTH + 16}' y='{y + 4}' font-size='12' fill='#333' {FONT}>{plain}</text>",
         ]
     return "\n".join([*lines, "</svg>\n"])
 

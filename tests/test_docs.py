@@ -1,8 +1,11 @@
-"""The documentation is true: the tutorial runs, links lead somewhere, port tables and timing are the hardware's."""
+"""The documentation is true: the tutorial runs, links lead somewhere, options and messages are the code's, port tables
+and timing are the hardware's."""
 
 from __future__ import annotations
 
+import ast
 import doctest
+import importlib.util
 import json
 import math
 import os
@@ -34,7 +37,10 @@ from tests.helpers.tools import require_tool
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [*(ROOT / folder / "README.md" for folder in (".", "models", "rtl_out")), *sorted(DOCS.glob("*.md"))]
+FRONT = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "rtl_out/README.md")
+]
+PAGES = [*FRONT, *sorted(DOCS.glob("*.md"))]
 
 
 def tokens(page: Path) -> list[Token]:
@@ -182,12 +188,91 @@ def test_files_the_docs_name_exist() -> None:
     assert not [name for name in sorted(named) if not (ROOT / name).exists()]
 
 
-def test_the_readme_names_every_command_and_option() -> None:
-    page = (ROOT / "README.md").read_text()
-    options = {name for command in bbs.commands.values() for each in command.params for name in each.opts}
-    spans = " ".join(re.findall(r"`[^`]+`|^    bbs .*", page, flags=re.MULTILINE))
-    assert {name for name in options if name.startswith("--")} - {"--output"} <= set(re.findall(r"--[a-z-]+", spans))
-    assert set(bbs.commands) <= set(re.findall(r"^    bbs (\w+)", page, flags=re.MULTILINE))
+# -------------------------------------------------------------------------------- options
+def spans(page: Path) -> list[str]:
+    """What stands in code spans and code blocks, in order."""
+    children = [child for token in tokens(page) for child in token.children or () if child.type == "code_inline"]
+    blocks = [token.content for token in tokens(page) if token.type in ("fence", "code_block")]
+    return [*(child.content for child in children), *blocks]
+
+
+def documented() -> dict[str, set[str]]:
+    """The options that each command has in the tables of docs/options.md; those of `bbs` itself under ""."""
+    found: dict[str, set[str]] = {}
+    header: list[str] = []
+    for line in (DOCS / "options.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if not line.startswith("|"):
+            header = []
+        elif not header:
+            header = cells
+        elif header[0] == "option" and (names := re.findall(r"`(--?[a-z][a-z-]*)", cells[0])):
+            for command in cells[1].split(", ") if "command" in header else [""]:
+                found.setdefault(command, set()).update(names)
+    return found
+
+
+def test_options_lists_every_option() -> None:
+    """Every command's options are in tables that name the command, and README and page name every command."""
+    found = documented()
+    for command, each in bbs.commands.items():
+        options = {name for parameter in each.params for name in parameter.opts if name.startswith("-")}
+        listed = found.get(command, set())
+        assert options <= listed, f"bbs {command}: {sorted(options - listed)}"
+    options = {name for parameter in bbs.params for name in parameter.opts}
+    assert options <= found[""], sorted(options - found[""])
+    named = set(re.findall(r"bbs (\w+)", " ".join(spans(DOCS / "options.md"))))
+    readme = set(re.findall(r"bbs (\w+)", " ".join(spans(ROOT / "README.md"))))
+    assert set(bbs.commands) <= readme and set(bbs.commands) <= named | set(found)
+
+
+def test_the_readme_fits_on_two_screens() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 100 and all(len(line) <= 108 for line in lines if not line.startswith(("|", "!")))
+
+
+# -------------------------------------------------------------------------------- messages
+def texts() -> set[str]:
+    """The texts in the package's sources; what is filled in is "\0"."""
+    found = set()
+    for file in (ROOT / "flow").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values]
+                found.add("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def test_messages_are_the_codes() -> None:
+    """Every message of the troubleshooting page is in the sources: all that stands between its "..."."""
+    sources = texts()
+    page = (DOCS / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(messages) > 60
+    for message in messages:
+        parts = [part for part in message.split("...") if part]
+        pattern = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+        assert any(pattern.search(text) for text in sources), f"no message of the package reads: {message}"
+
+
+# -------------------------------------------------------------------------------- rooms
+def test_the_picture_of_the_rooms_is_the_packages() -> None:
+    """If not, `python docs/rooms.py` draws it again."""
+    spec = importlib.util.spec_from_file_location("rooms", DOCS / "rooms.py")
+    assert spec and spec.loader
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert (DOCS / "rooms.svg").read_text() == drawing.picture()
+    assert drawing.arrows({("c", "b"), ("b", "a"), ("c", "a")}) == {("c", "b"), ("b", "a")}
+
+
+def test_architecture_has_a_section_for_every_room() -> None:
+    front = ast.get_docstring(ast.parse((ROOT / "flow" / "__init__.py").read_text())) or ""
+    rooms = re.findall(r"^(\w+)(?:\.py|/) ", front, re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    assert [name for heading in headings for name in heading.split(", ")][: len(rooms)] == rooms
 
 
 # -------------------------------------------------------------------------------- examples
@@ -257,6 +342,15 @@ def test_the_port_tables_are_the_hardwares(config: ArrayConfig) -> None:
             allowed = [] if formula == "any" else [eval(part, scope) for part in formula.split(" or ")]
             width = len(module.arguments[name]) or 1
             assert not allowed or width in allowed, f"{module.name}.{name} has {width} bits, not {formula}"
+
+
+def test_blocks_are_where_the_page_says() -> None:
+    page = (DOCS / "hardware.md").read_text()
+    places = re.findall(r"^##+ `(\w+)`\n\n`([\w/.]+)`", page, re.MULTILINE)
+    assert {name for name, _ in places} == set(port_tables())
+    for name, place in places:
+        functions = ast.walk(ast.parse((ROOT / place).read_text()))
+        assert any(isinstance(each, ast.FunctionDef) and each.name == name for each in functions), f"{name}: {place}"
 
 
 def test_every_block_has_a_table() -> None:
