@@ -14,13 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
-from flow import api
-from flow.cli.options import array
+import flow
 from flow.cli.tables import print_report
-from flow.compression.choice import pruning
 from flow.progress import Advance, ignore
 
 
@@ -40,38 +39,19 @@ class Clock:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--preset")
-@array
-@click.option("--samples", "count", type=int)
+@click.option("--array")
+@click.option("--samples", type=int)
 @click.option("--engine")
 @click.option("--calibration", type=click.Path(path_type=Path))
 @click.option("--evaluate", type=click.Path(path_type=Path))
 @click.option("--fresh", is_flag=True)
-def main(
-    model: Path,
-    preset: str | None,
-    array: tuple[int, int] | None,
-    count: int | None,
-    engine: str | None,
-    calibration: Path | None,
-    evaluate: Path | None,
-    fresh: bool,
-) -> None:
+def main(model: Path, fresh: bool, **options: Any) -> None:
     """Compile once and print the report, then the seconds."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         if fresh:
             os.environ["BBS_CACHE"] = f"{folder}/cache"
-        report = api.compile(
-            model,
-            Path(folder) / "build",
-            chosen=pruning(preset),
-            calibration=calibration,
-            evaluate=evaluate,
-            array=array,
-            engine=engine,
-            count=count,
-            stage=clock,
-        )
+        report = flow.compile(model, Path(folder) / "build", stage=clock, **options)
     print_report(report)
     summary = report.summary
     for name, seconds in clock.seconds.items():

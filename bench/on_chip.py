@@ -13,19 +13,22 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 from rich.console import Console
 from rich.table import Table
 
 from flow.api.inputs import compress_network, evaluation, import_network
-from flow.compression.choice import pruning
+from flow.api.options import NETWORK, WHOLE, argument, option
+from flow.api.requests import ArrayOption, DataOptions, PruningOptions
+from flow.api.source import read_source
+from flow.cli.options import asked
 from flow.compression.compress import Compressed
 from flow.errors import FlowError
-from flow.frontend import load
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.judgement.onchip import judge, passes
@@ -70,25 +73,25 @@ def table(onchip: OnChip, compressed: Compressed, cycles: Sequence[int]) -> Tabl
     return made
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OnChipRequest(ArrayOption, DataOptions, PruningOptions):
+    """What is measured."""
+
+    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
+    samples: int = option(WHOLE, 1, "Samples to run; default 1.", metavar="K")
+    processes: int = option(WHOLE, 1, "Samples to run at the same time; default 1.", metavar="P")
+
+
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--array", default="16x32", metavar="ROWSxCOLUMNS")
-@click.option("--preset")
-@click.option("--bits", type=float)
-@click.option("--calibration", type=click.Path(path_type=Path))
-@click.option("--evaluate", type=click.Path(path_type=Path))
-@click.option("--samples", "count", type=int, default=1)
-@click.option("--processes", type=int, default=1)
-def main(
-    model: Path, array: str, preset: str | None, bits: float | None, calibration: Path | None, evaluate: Path | None,
-    count: int, processes: int,
-) -> None:  # fmt: skip
+@asked(OnChipRequest)
+def main(request: OnChipRequest) -> None:
     """Print the table."""
-    rows, columns = map(int, array.split("x"))
-    taken = import_network(load.load(model), model, calibration, [])
-    given = evaluation(taken.network, model, evaluate, count, []).first(count)
-    chosen = pruning(preset, bits=bits)
-    _, compressed = compress_network(taken, chosen, columns, given, silent, [])
+    rows, columns = request.array or (16, 32)
+    count = request.samples
+    source = read_source(request.model).checked()
+    taken = import_network(source, request.calibration, [])
+    given = evaluation(taken.network, source, request.evaluate, count, []).first(count)
+    _, compressed = compress_network(taken, request.chosen, columns, given, silent, [])
     network = compressed.network
     linked = chain(network)
     config = ArrayConfig(rows, columns).with_maps(needed_words(linked, rows))
@@ -98,13 +101,13 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         (simulator,) = engines.open_all(engine, [emit(config, Path(folder))], lambda: None)
         begin = time.perf_counter()
-        runs = cosimulate(network, onchip, simulator, given, processes)
+        runs = cosimulate(network, onchip, simulator, given, request.processes)
         seconds = time.perf_counter() - begin
         Console(highlight=False, width=150).print(table(onchip, compressed, step_cycles(onchip, simulator, runs[0])))
     verdicts = judge(network, onchip, runs)
     cycles = runs[0].cycles
     click.echo(
-        f"{model.name}, {array}, {8 * config.map_words / 1024:,.1f} KiB of maps: {cycles:,} cycles, "
+        f"{source.name}, {rows}x{columns}, {8 * config.map_words / 1024:,.1f} KiB of maps: {cycles:,} cycles, "
         f"{100 * sum(onchip.ideal_cycles) / cycles:.1f} % utilization, {'pass' if passes(verdicts, runs) else 'fail'}; "
         f"{count} samples in {seconds:.1f} s, {count * cycles / seconds:,.0f} cycles a second."
     )

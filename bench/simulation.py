@@ -17,16 +17,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from flow.api.inputs import import_network
+from flow.api.source import read_source
 from flow.compression.choice import pruning
 from flow.compression.compress import encode
 from flow.errors import FlowError
-from flow.frontend import load
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.network import samples
@@ -59,11 +60,11 @@ def scheduler(workers: int) -> Iterator[str]:
 @click.option("--calibration", type=click.Path(path_type=Path))
 @click.option("--cluster", is_flag=True)
 def main(
-    model: Path, arrays: tuple[str, ...], names: tuple[str, ...], processes: int, preset: str,
-    calibration: Path | None, cluster: bool,
-) -> None:  # fmt: skip
+    model: Path, arrays: tuple[str, ...], names: tuple[str, ...], processes: int, cluster: bool, **data: Any
+) -> None:
     """Print the table."""
-    taken = import_network(load.load(model), model, calibration, [])
+    preset, calibration = data["preset"], data["calibration"]
+    taken = import_network(read_source(model).checked(), calibration, [])
     given = calibration or samples.beside(model, "calibration")
     table = Table(box=None, pad_edge=False)
     heads = ("engine", "array", "cycles/s", f"in {processes}", "million MACs/s", "ratio", "cycles", "minutes")

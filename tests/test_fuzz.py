@@ -523,7 +523,7 @@ def test_gigabytes_in_an_archive_are_refused(place: Path) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_engine("icarus")
     folder = tmp_path_factory.mktemp("fuzz")
-    assert flow.compile(small(folder), folder / "out", array=(2, 2), engine="icarus", count=1).passed
+    assert flow.compile(small(folder), folder / "out", array=(2, 2), engine="icarus", samples=1).passed
     return folder / "out"
 
 

@@ -24,7 +24,7 @@ BUILD = "from setuptools import build_meta; print(build_meta.build_{0}('{0}'))"
 RUN = """
 import flow, sys
 assert flow.__file__.startswith(sys.argv[1]), flow.__file__
-sys.exit(not flow.compile(sys.argv[2], sys.argv[3], array=(2, 2), engine="myhdl", count=1).passed)
+sys.exit(not flow.compile(sys.argv[2], sys.argv[3], array=(2, 2), engine="myhdl", samples=1).passed)
 """
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flow.api.inputs import Imported, compress_network, evaluation, import_network, note_labels
+from flow.api.requests import CompressRequest
+from flow.api.source import read_source
 from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
-from flow.compression.choice import Pruning, pruning
+from flow.compression.choice import pruning
 from flow.compression.encoding import BBS
 from flow.files import write_model
-from flow.frontend import load
 from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import measure
 from flow.network.samples import Samples
@@ -22,41 +24,37 @@ from flow.progress import Stages, silent
 SWEEP = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)  # budgets of a plot
 
 
-def compress(
-    model: str | Path,
-    output: str | Path,
-    *,
-    chosen: Pruning | None = None,
-    calibration: str | Path | None = None,
-    evaluate: str | Path | None = None,
-    array: tuple[int, int] | None = None,
-    plot: str | Path | None = None,
-    force: bool = False,
-    stage: Stages = silent,
-) -> Report:
+def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> Report:
     """The pruned INT8 (QDQ) network as the ONNX file `output`, and what pruning did to it. No hardware.
 
-    `plot` is a file for curves of accuracy and errors over bits per weight.
-    The columns of `array` are the channels that share one N (C_H). FlowError as `compile`.
+    `model` is a path or an onnx.ModelProto, `options` those of `CompressRequest`, as `bbs compress` has them. `stage`
+    is told of progress. FlowError when an input cannot be used.
     """
-    model, output, chosen = Path(model), Path(output), chosen or pruning()
-    check_file(output, force, model)
-    if plot is not None:
-        check(Path(plot))
+    return run_compress(CompressRequest.of(model=model, output=output, **options), stage)
+
+
+def run_compress(request: CompressRequest, stage: Stages = silent) -> Report:
+    """What `compress` does, for a request. The columns of the array are the channels that share one N (C_H)."""
+    file = request.model if isinstance(request.model, Path) else None
+    check_file(request.output, request.force, file)
+    if request.plot is not None:
+        check(request.plot)
     notes: list[str] = []
     with stage("import and quantize"):
-        taken = import_network(load.load(model), model, calibration, notes)
-        given = evaluation(taken.network, model, evaluate, None, notes)
-    channels = ArrayConfig(*(array or ())).columns
-    chosen, compressed = compress_network(taken, chosen, channels, given, stage, notes)
+        source = read_source(request.model).checked()
+        taken = import_network(source, request.calibration, notes)
+        given = evaluation(taken.network, source, request.evaluate, None, notes)
+    channels = ArrayConfig(*(request.array or ())).columns
+    chosen, compressed = compress_network(taken, request.chosen, channels, given, stage, notes)
     with stage("judge"):
         accuracy = measure(taken.source, compressed, given)
         note_labels(given, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, notes)
-    write_model(output, compressed.network.model)
-    if plot is not None:
+    write_model(request.output, compressed.network.model)
+    if request.plot is not None:
         series = _sweep(taken, channels, given, stage)
-        curves(series, accuracy.int8 if accuracy.float is None else accuracy.float, model.stem, Path(plot))
+        uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
+        curves(series, uncompressed, source.name, request.plot)
     return result
 
 

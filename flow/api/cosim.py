@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from flow.api.requests import CosimRequest
 from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
 from flow.compression.prune import prune
 from flow.errors import FlowError
@@ -23,51 +25,41 @@ from flow.progress import Stages, silent
 from flow.scheduling.blocks import Program, layout
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble
-from flow.scheduling.pieces import check_coverage, plan
+from flow.scheduling.pieces import plan
 from flow.simulation import engines
 from flow.simulation.workers.kept import kept_runs
-from flow.simulation.workers.open import check as check_workers
 from flow.simulation.workers.open import workers
 
 
-def cosim(
-    folder: str | Path,
-    *,
-    engine: str | None = None,
-    count: int | None = None,
-    coverage: float = 1.0,
-    scheduler: str | None = None,
-    processes: int | None = None,
-    fault: str | None = None,
-    resume: bool = False,
-    stage: Stages = silent,
-) -> Report:
+def cosim(folder: Any, *, stage: Stages = silent, **options: Any) -> Report:
     """Simulates an earlier build again, from its own files; `folder` stays as it is.
 
-    `coverage` is the least share of each layer's MACs to go through RTL, 0 to 1: below 1 a seeded sample of tiles,
-    the rest by the bit-true reference. Simulations run in `processes` on this machine (default: as many as it has
-    processors), or on the Dask cluster at `scheduler` (tcp://HOST:PORT). `resume` goes on where a run of this build
-    was stopped.
-    `fault` is BLOCK:KIND of `flow.hardware.faults`, put into the Verilog that is simulated. What goes wrong is
-    located, with a waveform in the folder `folder`-waveforms.
-    FlowError when it is no build, was changed, or holds fewer than `count` samples.
+    `options` are those of `CosimRequest`, as `bbs cosim` has them. `stage` is told of progress. FlowError when it is
+    no build, was changed, or holds fewer than `samples` samples.
     """
-    folder = Path(folder)
-    simulator, notes = engines.select(engine)
-    check_coverage(coverage)
-    check_workers(scheduler, processes)
-    broken = faults.find(fault) if fault is not None else None
+    return run_cosim(CosimRequest.of(folder=folder, **options), stage)
+
+
+def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
+    """What `cosim` does, for a request.
+
+    With a coverage below 1 a seeded sample of tiles goes through RTL, the rest through the bit-true reference. What
+    goes wrong is located, with a waveform in the folder `folder`-waveforms.
+    """
+    folder, coverage = request.folder, request.coverage
+    simulator, notes = engines.select(request.engine)
+    broken = faults.find(request.fault) if request.fault is not None else None
     with stage("read the build"):
         build = read(folder)
         compressed, given = build.compressed, build.samples
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
         work = plan(program, cycle_budget(simulator).piece, coverage)
-        simulated = given.first(sample_count(count, given, work, simulator, notes))
+        simulated = given.first(sample_count(request.samples, given, work, simulator, notes))
     with (
         tempfile.TemporaryDirectory() as scratch,
-        workers(scheduler, processes) as hands,
-        kept_runs(f"cosim {sha256(folder / MANIFEST)}", resume) as kept,
+        workers(request.scheduler, request.processes) as hands,
+        kept_runs(f"cosim {sha256(folder / MANIFEST)}", request.resume) as kept,
     ):
         design = build.device if broken is None else _broken(build.device, build.config, broken, Path(scratch), notes)
         bench = Runner(simulator, hands, kept)

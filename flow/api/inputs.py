@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 
+from flow.api.source import Source
 from flow.compression import tune
 from flow.compression.choice import DATA_FREE, Pruning, pruning
 from flow.compression.compress import Compressed, encode
@@ -35,23 +35,20 @@ class Imported:
     calibration: Samples | None
 
 
-def given_file(file: str | Path | None, model: Path, role: str) -> Path | None:
-    return Path(file) if file else samples.beside(model, role)
-
-
-def import_network(source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]) -> Imported:
+def import_network(source: Source, calibration: samples.Source | None, notes: list[str]) -> Imported:
     """Quantizes the network if it is float."""
-    path = given_file(calibration, model, "calibration")
-    given = samples.load(path, source, "calibration") if path is not None else None
-    if given is None and not checks.is_quantized(source):
+    found = source.samples(calibration, "calibration")
+    given = samples.load(found, source.model, "calibration") if found is not None else None
+    if given is None and not checks.is_quantized(source.model):
+        beside = f", but there is no '{source.name}_calibration.npz' beside it" if source.file else ""
         raise FlowError(
-            f"'{model}' is a float network and needs calibration samples, but there is no "
-            f"'{model.stem}_calibration.npz' beside it; pass --calibration FILE.npz with an array x"
+            f"'{source.place}' is a float network and needs calibration samples{beside}; "
+            "pass --calibration FILE.npz with an array x"
         )
-    quantized = quantize.quantize(source, given.feeds if given else None)
-    network = cut.partition(quantized.model, model.stem)
+    quantized = quantize.quantize(source.model, given.feeds if given else None)
+    network = cut.partition(quantized.model, source.name)
     notes += [*quantized.notes, *network.notes]
-    return Imported(source, network, quantized.prepared, given)
+    return Imported(source.model, network, quantized.prepared, given)
 
 
 def compress_network(
@@ -108,11 +105,12 @@ def _digest(given: Samples, number: int) -> bytes:
 
 
 def evaluation(
-    network: Network, model: Path, evaluate: str | Path | None, count: int | None, notes: list[str]
+    network: Network, source: Source, evaluate: samples.Source | None, count: int | None, notes: list[str]
 ) -> Samples:
-    path = given_file(evaluate, model, "test")
-    if path is not None:
-        return samples.load(path, network.model, "evaluation")
+    """The samples to evaluate and simulate; random ones, at least `count`, where there are none."""
+    found = source.samples(evaluate, "test")
+    if found is not None:
+        return samples.load(found, network.model, "evaluation")
     notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
     return samples.random(network.model, max(count or 0, STORED))
 

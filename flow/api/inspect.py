@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-from flow.frontend import checks, cut, load, quantize
+from flow.api.requests import InspectRequest
+from flow.api.source import read_source
+from flow.frontend import checks, cut, quantize
 from flow.frontend.inspection import Inspection, inspection, refusal
 from flow.frontend.prepare import prepare
 from flow.network import samples
 
 
-def inspect(model: str | Path) -> Inspection:
-    """Where every node would run, and why; the network is quantized in memory from one made-up sample.
+def inspect(model: Any) -> Inspection:
+    """Where every node of `model` (a path or an onnx.ModelProto) would run, and why.
 
     Nodes that are refused are told as such; FlowError for all else that is wrong with the network.
     """
-    source = load.read(model)
-    if reasons := checks.refusals(source):
-        return refusal(source, reasons)
-    checks.check(source, str(model))
-    ready = source if checks.is_quantized(source) else prepare(source)
-    quantized = quantize.quantize(source, samples.random(ready, 1).feeds)
-    return inspection(source, cut.partition(quantized.model, Path(model).stem))
+    return run_inspect(InspectRequest.of(model=model))
+
+
+def run_inspect(request: InspectRequest) -> Inspection:
+    """What `inspect` does, for a request: a float network is quantized in memory, from one made-up sample."""
+    source = read_source(request.model)
+    if reasons := checks.refusals(source.model):
+        return refusal(source.model, reasons)
+    model = source.checked().model
+    ready = model if checks.is_quantized(model) else prepare(model)
+    quantized = quantize.quantize(model, samples.random(ready, 1).feeds)
+    return inspection(model, cut.partition(quantized.model, source.name))

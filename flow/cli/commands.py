@@ -11,23 +11,25 @@ from pathlib import Path
 
 import click
 
-from flow import api, exploration
-from flow.cli.options import (
-    array,
-    as_json,
-    data_options,
-    engine_option,
-    force,
-    model,
-    pruning_options,
-    resume,
-    simulation_options,
-    weight_buffer,
+from flow.api.compile import run_compile
+from flow.api.compress import run_compress
+from flow.api.cosim import run_cosim
+from flow.api.inspect import run_inspect
+from flow.api.requests import (
+    CompileRequest,
+    CompressRequest,
+    CosimRequest,
+    ExploreRequest,
+    InspectRequest,
+    VerifyRequest,
 )
+from flow.api.verify import run_verify
+from flow.cli.doctor import diagnosis, print_doctor
+from flow.cli.options import Shown, asked, shown
 from flow.cli.stages import progress_for
 from flow.cli.tables import out, print_front, print_inspection, print_report
-from flow.compression.choice import Pruning
 from flow.errors import FlowError
+from flow.exploration.explore import RESULT, run_explore
 from flow.output.report.report import Report
 
 SIMULATED = ", but what was simulated is kept: --resume goes on"
@@ -49,137 +51,96 @@ def bbs() -> None:
 
 
 @bbs.command()
-@model
-@as_json
-def inspect(model: Path, as_json: bool) -> None:
+@asked(InspectRequest)
+@shown
+def inspect(request: InspectRequest, shown: Shown) -> None:
     """Show where every node would run, and why."""
-    found = api.inspect(model)
-    if as_json:
+    found, source = run_inspect(request), request.model
+    if shown.json:
         totals = {"macs": found.macs, "array_share": round(found.array_share, 6)}
-        click.echo(json.dumps({"model": model.stem, **totals, **asdict(found)}, indent=2, ensure_ascii=False))
-    else:
+        name = source.stem if isinstance(source, Path) else source.graph.name
+        click.echo(json.dumps({"model": name, **totals, **asdict(found)}, indent=2, ensure_ascii=False))
+    elif not shown.quiet:
         print_inspection(found)
     if found.refused:
         first, others = found.refused[0], len(found.refused) - 1
         more = f" (and {others} more)" if others else ""
-        raise FlowError(f"node '{first.name}' of '{model}' is refused{more}: {first.reason}")
+        raise FlowError(f"node '{first.name}' of '{source}' is refused{more}: {first.reason}")
 
 
 @bbs.command()
-@model
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.onnx")
-@pruning_options
-@data_options
-@array
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Curves over bits per weight.")
-@force
-@as_json
-def compress(
-    model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
-    array: tuple[int, int] | None,
-    plot: Path | None, force: bool, as_json: bool,
-) -> None:  # fmt: skip
+@asked(CompressRequest)
+@shown
+def compress(request: CompressRequest, shown: Shown) -> None:
     """Write the pruned INT8 network; no hardware."""
-    report = api.compress(
-        model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, plot=plot, force=force, stage=progress_for(as_json),
-    )  # fmt: skip
-    _finish(report, as_json, f"The pruned network is in {output}.")
+    report = run_compress(request, progress_for(shown))
+    _finish(report, shown, f"The pruned network is in {request.output}.")
 
 
 @bbs.command()
-@model
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR")
-@pruning_options
-@data_options
-@array
-@weight_buffer
-@click.option("--bus", type=int, default=64, metavar="BITS", help="Bits of the AXI bus, 32 to 1024; default 64.")
-@click.option("--on-chip", is_flag=True, help="Feature maps on chip: the whole network by one start, too.")
-@click.option("--synth", is_flag=True, help="Add Yosys' estimate of the array's area to the report.")
-@engine_option
-@simulation_options
-@force
-@resume
-@as_json
-def compile(
-    model: Path, output: Path, chosen: Pruning, calibration: Path | None, evaluate: Path | None,
-    array: tuple[int, int] | None, weight_buffer: int | None, bus: int, on_chip: bool, synth: bool,
-    engine: str | None, count: int | None, coverage: float, scheduler: str | None, processes: int | None, force: bool,
-    resume: bool, as_json: bool,
-) -> None:  # fmt: skip
+@asked(CompileRequest)
+@shown
+def compile(request: CompileRequest, shown: Shown) -> None:
     """Prune, write RTL and vectors, co-simulate, judge."""
-    report = api.compile(
-        model, output, chosen=chosen, calibration=calibration,
-        evaluate=evaluate, array=array, weight_buffer=weight_buffer, bus=bus, on_chip=on_chip, synth=synth,
-        engine=engine, count=count, coverage=coverage, scheduler=scheduler, processes=processes, force=force,
-        resume=resume, stage=progress_for(as_json),
-    )  # fmt: skip
-    _finish(report, as_json, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
+    report, output = run_compile(request, progress_for(shown)), request.output
+    _finish(report, shown, f"RTL, vectors and report are in {output}; open {output / 'report.html'}.")
 
 
 @bbs.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@engine_option
-@simulation_options
-@click.option("--fault", metavar="BLOCK:KIND", help="Break a hardware block first, to see it caught and found.")
-@click.option("--resume", is_flag=True, help="Go on where a run of this build was stopped.")
-@as_json
-def cosim(
-    folder: Path, engine: str | None, count: int | None, coverage: float, scheduler: str | None,
-    processes: int | None, fault: str | None, resume: bool, as_json: bool,
-) -> None:  # fmt: skip
+@asked(CosimRequest)
+@shown
+def cosim(request: CosimRequest, shown: Shown) -> None:
     """Co-simulate an earlier build again, from its own files."""
-    report = api.cosim(
-        folder, engine=engine, count=count, coverage=coverage, scheduler=scheduler, processes=processes, fault=fault,
-        resume=resume, stage=progress_for(as_json),
-    )  # fmt: skip
-    _finish(report, as_json, f"{folder} is as it was.")
+    _finish(run_cosim(request, progress_for(shown)), shown, f"{request.folder} is as it was.")
 
 
 @bbs.command()
-@model
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR")
-@data_options
-@click.option("--trials", type=int, default=100, metavar="T", help="Designs in the study, in the end; default 100.")
-@click.option("--storage", metavar="URL", help="Where Optuna keeps the study; default: the SQLite file DIR/explore.db.")
-@click.option("--study", metavar="NAME", help="The study's name; default: the network's.")
-@as_json
-def explore(
-    model: Path, output: Path, calibration: Path | None, evaluate: Path | None, trials: int, storage: str | None,
-    study: str | None, as_json: bool,
-) -> None:  # fmt: skip
+@asked(ExploreRequest)
+@shown
+def explore(request: ExploreRequest, shown: Shown) -> None:
     """Search array, buffer and pruning for the best designs."""
-    found = exploration.explore(
-        model, output, calibration=calibration, evaluate=evaluate, trials=trials, storage=storage, study=study,
-        stage=progress_for(as_json),
-    )  # fmt: skip
-    if as_json:
-        click.echo((output / exploration.RESULT).read_text(), nl=False)
-    else:
+    found, output = run_explore(request, progress_for(shown)), request.output
+    if shown.json:
+        click.echo((output / RESULT).read_text(), nl=False)
+    elif not shown.quiet:
         print_front(found)
         out.print(f"The front and all designs are in {output}; open {output / 'explore.html'}.", soft_wrap=True)
 
 
 @bbs.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@as_json
-def verify(folder: Path, as_json: bool) -> None:
+@asked(VerifyRequest)
+@shown
+def verify(request: VerifyRequest, shown: Shown) -> None:
     """Check that an earlier build is as it was built, by the sha256 of every file."""
-    files, differences = api.verify(folder)
-    if as_json:
+    files, differences = run_verify(request)
+    if shown.json:
         click.echo(json.dumps({"files": files, **asdict(differences)}, indent=2, ensure_ascii=False))
-    else:
+    elif not shown.quiet:
         for kind, names in asdict(differences).items():
             for name in names:
                 click.echo(f"{kind:<12}{name}")
-        click.echo(f"{folder} is {'not ' if differences.any else ''}as it was built ({files} files).")
+        click.echo(f"{request.folder} is {'not ' if differences.any else ''}as it was built ({files} files).")
     sys.exit(1 if differences.any else 0)
 
 
-def _finish(report: Report, as_json: bool, where: str) -> None:
-    if as_json:
+@bbs.command()
+@shown
+def doctor(shown: Shown) -> None:
+    """Show what is installed, in which version, and what that allows."""
+    found = diagnosis()
+    if shown.json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
+    elif not shown.quiet:
+        print_doctor(found)
+    sys.exit(0 if all(each.version for each in found if each.needed) else 1)
+
+
+def _finish(report: Report, shown: Shown, where: str) -> None:
+    if shown.json:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+    elif shown.quiet:
+        if "verdict" in report.summary:
+            out.print(f"Verdict: {report.summary['verdict'] or 'none'}.")
     else:
         print_report(report)
         out.print(where, soft_wrap=True, markup=False)

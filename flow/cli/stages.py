@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from flow.cli.options import Shown
 from flow.cli.tables import err
 from flow.progress import Advance, Stages, duration, silent
 
@@ -57,14 +58,23 @@ def stage(name: str, total: int | None = None) -> Iterator[Advance]:
         progress.update(task, total=total or 1, completed=total or 1)
 
 
-def progress_for(as_json: bool) -> Stages:
-    """Progress, and what the flow says on its way, on stderr; with --json in a pipe neither."""
-    if as_json and not err.is_terminal:
+@contextmanager
+def timed(name: str, total: int | None = None) -> Iterator[Advance]:
+    """A stage that also says how long it took."""
+    begin = time.monotonic()
+    with stage(name, total) as advance:
+        yield advance
+    log.info("%s: %.1f s.", name, time.monotonic() - begin)
+
+
+def progress_for(shown: Shown) -> Stages:
+    """Progress, and what the flow says on its way, on stderr; neither with --quiet, or with --json in a pipe."""
+    if shown.quiet or (shown.json and not shown.verbose and not err.is_terminal):
         return silent
     log.setLevel(logging.INFO)
     if not log.handlers:
         log.addHandler(_Said())
-    return stage
+    return timed if shown.verbose else stage
 
 
 class _Said(logging.Handler):

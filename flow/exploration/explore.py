@@ -7,10 +7,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from flow.api.inputs import evaluation, import_network
+from flow.api.requests import ExploreRequest
+from flow.api.source import read_source
 from flow.errors import FlowError, first_line
 from flow.exploration.evaluate import Evaluator
 from flow.exploration.study import Found, open_storage, search, storage_errors, without_password
@@ -24,54 +27,50 @@ from flow.progress import Stages, silent
 DATABASE, RESULT = "explore.db", "explore.json"
 
 
-def explore(
-    model: str | Path,
-    output: str | Path,
-    *,
-    calibration: str | Path | None = None,
-    evaluate: str | Path | None = None,
-    trials: int = 100,
-    storage: str | None = None,
-    study: str | None = None,
-    stage: Stages = silent,
-) -> list[Found]:
+def explore(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> list[Found]:
     """Searches array, weight buffer and pruning for the Pareto front of answers, cycles, area and memory traffic.
 
-    The study `study` (the network's name) of `storage` (an Optuna URL; explore.db in the folder `output`) is gone on
-    with until it has `trials` designs; other processes that name the same storage work on the same study. The front
-    is written to `output` as explore.html and explore.json. FlowError as `compile`, and when Optuna or Yosys is
-    missing or the storage cannot be opened.
+    `model` is a path or an onnx.ModelProto, `options` those of `ExploreRequest`, as `bbs explore` has them. `stage` is
+    told of progress. FlowError as `compile`, and when Optuna or Yosys is missing or the storage cannot be opened.
     """
-    model, output = Path(model), Path(output)
-    if trials < 1:
-        raise FlowError(f"an exploration tries one design or more, but they are {trials}; change --trials")
+    return run_explore(ExploreRequest.of(model=model, output=output, **options), stage)
+
+
+def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
+    """What `explore` does, for a request.
+
+    The study `study` (the network's name) of `storage` (an Optuna URL; explore.db in the folder `output`) is continued
+    until it has `trials` designs; other processes that name the same storage work on the same study. The front is
+    written to `output` as explore.html and explore.json.
+    """
+    output, trials = request.output, request.trials
     _check_output(output)
     yosys()
     notes: list[str] = []
     with stage("import and quantize"):
-        source = load.load(model)
-        taken = import_network(source, model, calibration, notes)
-        given = evaluation(taken.network, model, evaluate, None, notes)
-    name, url = study or model.stem, storage or f"sqlite:///{output.resolve() / DATABASE}"
-    if storage is None:
+        source = read_source(request.model).checked()
+        taken = import_network(source, request.calibration, notes)
+        given = evaluation(taken.network, source, request.evaluate, None, notes)
+    name, url = request.study or source.name, request.storage or f"sqlite:///{output.resolve() / DATABASE}"
+    if request.storage is None:
         output.mkdir(exist_ok=True)
     kept = open_storage(url)
     with stage("survey the layers"):
         bench = Evaluator(taken, given)
-    request = {
-        "model": load.digest(source),
+    about = {
+        "model": load.digest(source.model),
         "samples": [_digest(each) for each in (taken.calibration, given)],
         "bbs-flow": fingerprint(),
     }
     with stage("try designs", trials) as advance:
         try:
-            found = search(bench, kept, name, request, trials, advance)
+            found = search(bench, kept, name, about, trials, advance)
         except storage_errors() as error:
             raise FlowError(
                 f"the storage '{without_password(url)}' was lost ({first_line(error)}); "
                 "when it is there again, the same command goes on"
             ) from None
-    _write(output, model.stem, name, url, given, found)
+    _write(output, source.name, name, url, given, found)
     return found
 
 

@@ -31,6 +31,20 @@ def load(path: str | Path) -> onnx.ModelProto:
     return model
 
 
+def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a model that is in memory already. FlowError where constants are in files: their place is not known."""
+    for tensor in tensors(model.graph):
+        if external.is_external(tensor):
+            raise FlowError(
+                f"constants of a model in memory must be in memory, but '{tensor.name}' is in a file; load them with "
+                "onnx.load, or give the path of the network"
+            )
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _drop_initializers_from_inputs(copy)
+    return copy
+
+
 def read(path: str | Path) -> onnx.ModelProto:
     """Read an ONNX file with its external data; FlowError when that fails. What it holds is not checked."""
     file = Path(path)

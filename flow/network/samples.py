@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flow.errors import FlowError, first_line
+from flow.files import sha256
 from flow.onnxtools.graph import graph_inputs
 
 Arrays = dict[str, NDArray[Any]]
+Source = Path | Arrays  # an .npz file, or its arrays
 RANDOM_SEED = 0
 MOST_INFLATED = 2**30  # bytes
 
@@ -48,18 +51,19 @@ def beside(model: Path, suffix: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def load(path: Path, model: onnx.ModelProto, what: str) -> Samples:
-    """Samples of an .npz file for `model`, with its labels `y`. FlowError: see `load_arrays`, `check_samples`."""
-    arrays = load_arrays(path)
+def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
+    """Samples for `model`, with labels `y`, of an .npz file or as arrays. FlowError: `load_arrays`, `check_samples`."""
+    arrays, place = (load_arrays(source), source.name) if isinstance(source, Path) else (source, f"the {what} arrays")
+    where = source if isinstance(source, Path) else place
     feeds = check_samples(model, arrays, what)
     labels = arrays.get("y")
     count = len(next(iter(feeds.values())))
     if labels is not None and len(labels) != count:
         raise FlowError(
-            f"{what} labels must be one for each sample, but '{path}' has {len(labels)} labels `y` for {count} "
+            f"{what} labels must be one for each sample, but '{where}' has {len(labels)} labels `y` for {count} "
             "samples; cut them to one length"
         )
-    return Samples(feeds, labels, path.name)
+    return Samples(feeds, labels, place)
 
 
 def random(model: onnx.ModelProto, count: int) -> Samples:
@@ -91,6 +95,16 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
             with np.errstate(over="ignore"):
                 feeds[value.name] = ((codes - int(zero)) * np.float64(usable)).astype(kind)
     return Samples(feeds, None, f"random (seed {RANDOM_SEED})")
+
+
+def digest(source: Source) -> str | None:
+    """The sha256 of a file of samples, or of arrays; None where there is no such file."""
+    if isinstance(source, Path):
+        return sha256(source) if source.is_file() else None
+    whole = hashlib.sha256()
+    for name, array in sorted(source.items()):
+        whole.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()
 
 
 def load_arrays(path: str | Path) -> Arrays:

@@ -43,9 +43,9 @@ def check_name(output: Path) -> None:
         raise FlowError(f"the output folder must have a name, but it is '{output}'; give it as PARENT/NAME")
 
 
-def check_file(output: Path, force: bool, source: Path) -> None:
+def check_file(output: Path, force: bool, source: Path | None) -> None:
     """Refuse, before any work, a file that cannot or must not be written: never the `source` itself."""
-    if output.exists() and output.samefile(source):
+    if source is not None and output.exists() and output.samefile(source):
         raise FlowError(f"the output file '{output}' is the network itself; choose another")
     if output.is_dir() or (output.exists() and not force):
         raise FlowError(f"the output file '{output}' exists; choose another, or add --force")

@@ -36,7 +36,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped network, compiled for a 4x4 array."""
     require_engine("verilator")
     folder = tmp_path_factory.mktemp("digits") / "build"
-    report = flow.compile(DIGITS, folder, array=(4, 4), engine="verilator", count=2)
+    report = flow.compile(DIGITS, folder, array=(4, 4), engine="verilator", samples=2)
     assert report.passed
     return folder
 
@@ -66,7 +66,7 @@ def test_the_transformer_agrees_on_every_tier(tmp_path: Path) -> None:
     """The vision transformer that ships: tokens are the windows, attention runs on the host."""
     require_engine("verilator")
     model = DIGITS.with_name("digits_vit.onnx")
-    report = flow.compile(model, tmp_path / "vit", chosen=flow.pruning("moderate"), array=(4, 4), count=1)
+    report = flow.compile(model, tmp_path / "vit", pruning=flow.pruning("moderate"), array=(4, 4), samples=1)
     assert report.passed
     assert {layer["op"] for layer in report.layers} == {"Conv", "MatMul", "Gemm"} and len(report.layers) == 14
     assert all(layer["tier1_mismatches"] == 0 for layer in report.layers)
@@ -97,7 +97,7 @@ def test_the_pruned_network_runs_in_plain_onnx_runtime(digits: Path) -> None:
 def test_every_engine_gives_the_same_bits_and_cycles(digits: Path, engine: str) -> None:
     require_engine(engine)
     built = json.loads((digits / "report.json").read_text())
-    again = flow.cosim(digits, engine=engine, count=1)
+    again = flow.cosim(digits, engine=engine, samples=1)
     assert again.passed
     assert [layer["cycles"] for layer in again.layers] == [layer["cycles"] for layer in built["layers"]]
     assert again.summary["tier1_mismatches"] == 0
@@ -107,7 +107,9 @@ def test_the_small_network_on_myhdl_and_with_every_method(tmp_path: Path) -> Non
     model = small(tmp_path)
     for method, columns in (("rounded-averaging", 2), ("optimal", 5), ("optimal", 0)):
         chosen = flow.pruning(columns=columns, sensitive=0.0, method=method)
-        report = flow.compile(model, tmp_path / "out", chosen=chosen, array=(3, 2), engine="myhdl", count=1, force=True)
+        report = flow.compile(
+            model, tmp_path / "out", pruning=chosen, array=(3, 2), engine="myhdl", samples=1, force=True
+        )
         assert report.passed
         assert all(layer["columns_pruned"].keys() == {str(columns)} for layer in report.layers)
 
@@ -138,7 +140,7 @@ def test_a_failed_compile_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("flow.api.simulate.cosimulate", broken)
     with pytest.raises(KeyboardInterrupt):
-        flow.compile(small(tmp_path), tmp_path / "out", array=(2, 2), engine="myhdl", count=1)
+        flow.compile(small(tmp_path), tmp_path / "out", array=(2, 2), engine="myhdl", samples=1)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 
@@ -168,7 +170,7 @@ def test_a_wrong_weight_memory_fails_and_is_located(
         return build
 
     monkeypatch.setattr(sys.modules["flow.api.cosim"], "read", flipped)
-    report = flow.cosim(digits, engine="verilator", count=1)
+    report = flow.cosim(digits, engine="verilator", samples=1)
     assert not report.passed
     first = report.layers[0]
     assert first["tier1b_mismatches"] > 0

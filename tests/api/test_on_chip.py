@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     folder = tmp_path_factory.mktemp("onchip")
     chosen = flow.pruning("moderate")
     made = saved(residual(), folder)
-    return folder / "out", flow.compile(made, folder / "out", chosen=chosen, array=(4, 4), count=2, on_chip=True)
+    return folder / "out", flow.compile(made, folder / "out", pruning=chosen, array=(4, 4), samples=2, on_chip=True)
 
 
 def test_the_report_tells_of_both_ways(built: tuple[Path, Report]) -> None:
@@ -62,13 +62,13 @@ def test_the_report_tells_of_both_ways(built: tuple[Path, Report]) -> None:
 
 def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:
     folder, report = built
-    again = flow.cosim(folder, count=1)
+    again = flow.cosim(folder, samples=1)
     assert again.passed and again.on_chip is not None and report.on_chip is not None
     assert again.on_chip["cycles"] == report.on_chip["cycles"] and again.on_chip["samples"] == 1
 
 
 def test_a_fault_fails_on_chip_too(built: tuple[Path, Report]) -> None:
-    broken = flow.cosim(built[0], count=1, fault="pe:stuck-sign")
+    broken = flow.cosim(built[0], samples=1, fault="pe:stuck-sign")
     assert broken.on_chip is not None
     assert broken.on_chip["verdict"] == "fail" and broken.on_chip["tier1_mismatches"] > 0
 
@@ -168,7 +168,7 @@ def test_the_c_header_fills_the_input_and_finds_the_results(
     require_engine("icarus")
     model = saved(network(), tmp_path)
     chosen = flow.pruning("moderate")
-    assert flow.compile(model, folder, chosen=chosen, array=(4, 8), engine="icarus", count=1, on_chip=True).passed
+    assert flow.compile(model, folder, pruning=chosen, array=(4, 8), engine="icarus", samples=1, on_chip=True).passed
     build = read(folder)
     layers = build.compressed.network.layers
     encoded = {layer.name: prune(layer.weights, build.compressed.allocation[layer.name])[0] for layer in layers}

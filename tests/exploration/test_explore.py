@@ -22,6 +22,7 @@ import pytest
 
 import flow
 from flow.api.inputs import evaluation, import_network
+from flow.api.source import read_source
 from flow.compression.choice import pruning
 from flow.compression.prune import METHODS
 from flow.errors import FlowError
@@ -32,7 +33,6 @@ from flow.exploration.explore import explore
 from flow.exploration.space import Design
 from flow.exploration.study import Found, open_storage
 from flow.exploration.study import search as search_study
-from flow.frontend import load
 from flow.hardware.config import ArrayConfig
 from flow.onnxtools import runtime
 from tests.helpers.nets import residual_net, samples, small
@@ -71,8 +71,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bench(model: Path) -> Evaluator:
     require_tool("yosys")
-    taken = import_network(load.load(model), model, None, [])
-    return Evaluator(taken, evaluation(taken.network, model, None, None, []))
+    source = read_source(model).checked()
+    taken = import_network(source, None, [])
+    return Evaluator(taken, evaluation(taken.network, source, None, None, []))
 
 
 def dominates(one: Measured, other: Measured, scored: bool = True) -> bool:
@@ -139,7 +140,7 @@ def test_a_design_is_what_compile_would_build(model: Path, bench: Evaluator, tmp
     design = Design(2, 4, 256, pruning(columns=3, sensitive=0.3, method="optimal"))
     assert design.options == "--array 2x4 --weight-buffer 256 --columns 3 --sensitive 0.3 --method optimal"
     report = flow.compile(
-        model, tmp_path / "out", chosen=design.chosen, array=(2, 4), weight_buffer=256, synth=True, coverage=0
+        model, tmp_path / "out", pruning=design.chosen, array=(2, 4), weight_buffer=256, synth=True, coverage=0
     )
     got = bench.measure(design)
     traffic = sum(sum(layer["memory_traffic"].values()) for layer in report.layers)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -23,8 +24,8 @@ from tests.helpers.tools import require_engine
 MOMENTS, PARTS = 50, 5
 
 
-def build(folder: Path, **options: object) -> flow.Report:
-    return flow.compile(small(folder), folder / "out", array=(2, 2), engine="icarus", **{"count": 1} | options)  # type: ignore[arg-type]
+def build(folder: Path, **options: Any) -> flow.Report:
+    return flow.compile(small(folder), folder / "out", array=(2, 2), engine="icarus", **{"samples": 1} | options)
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +73,13 @@ def test_resume_refuses_another_request(built: Path, tmp_path: Path) -> None:
     with pytest.raises(FlowError, match="differs in samples; choose another folder"):
         build(copy, resume=True, count=2)
     with pytest.raises(FlowError, match="differs in pruning"):
-        build(copy, resume=True, chosen=flow.pruning("conservative"))
+        build(copy, resume=True, pruning=flow.pruning("conservative"))
     assert files(copy) == before
     other = residual_net()
     other.graph.initializer[0].raw_data = other.graph.initializer[0].raw_data[::-1]
     onnx.save(other, str(copy / "small.onnx"))
     with pytest.raises(FlowError, match="differs in model"):
-        flow.compile(copy / "small.onnx", copy / "out", array=(2, 2), engine="icarus", count=1, resume=True)
+        flow.compile(copy / "small.onnx", copy / "out", array=(2, 2), engine="icarus", samples=1, resume=True)
 
 
 def test_what_a_killed_process_left_is_removed(built: Path, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import flow, flow.cli, flow.output.report.figures, onnxruntime
-from flow import artefacts
+import shutil
 
 model, output, moments = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 
@@ -115,7 +116,7 @@ def start(resume):
     process = os.fork()
     if not process:
         try:
-            flow.compile(model, output, array=(2, 2), engine="verilator", count=1, resume=resume)
+            flow.compile(model, output, array=(2, 2), engine="verilator", samples=1, resume=resume)
             os._exit(0)
         finally:
             os._exit(1)
@@ -125,24 +126,24 @@ def finish(process):
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 finish(start(False))  # the simulators are in the cache after that
-artefacts.shutil.rmtree(output)
+shutil.rmtree(output)
 began = time.monotonic()
 finish(start(False))
 took = time.monotonic() - began
 wanted = (output / "manifest.json").read_bytes()
 generator, left = random.Random(int(sys.argv[4])), 0
 for _ in range(moments):
-    artefacts.shutil.rmtree(output, ignore_errors=True)
+    shutil.rmtree(output, ignore_errors=True)
     process = start(False)
     time.sleep(generator.uniform(0, 1.1 * took))
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
     left += any(path.name.startswith(".") for path in output.parent.iterdir())
     if output.exists():
-        assert not artefacts.verify(output)[1].any
+        assert not flow.verify(output)[1].any
     finish(start(True))
     assert (output / "manifest.json").read_bytes() == wanted
-    assert not artefacts.verify(output)[1].any
+    assert not flow.verify(output)[1].any
     assert not [path for path in output.parent.iterdir() if path.name.startswith(".")]
 print(moments, left)
 """

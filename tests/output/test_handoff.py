@@ -34,7 +34,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network on a 3x4 array: ports of widths that fill neither bytes nor array."""
     require_engine("verilator")
     folder = tmp_path_factory.mktemp("handoff")
-    report = flow.compile(small(folder), folder / "out", array=(3, 4), count=1)
+    report = flow.compile(small(folder), folder / "out", array=(3, 4), samples=1)
     assert report.passed and len(report.layers) == LAYERS
     return folder / "out"
 
@@ -202,7 +202,7 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
 
     compiler, elsewhere = require_tool("gcc"), tmp_path / "out"
     onnx.save(network(), str(tmp_path / "net.onnx"))
-    assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", count=1).passed
+    assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", samples=1).passed
     (header,) = (elsewhere / "firmware").glob("*.h")  # that of the registers is in a folder of its own
     build = read(elsewhere)
     wanted: dict[str, list[int]] = {}

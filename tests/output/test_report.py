@@ -37,7 +37,7 @@ HOSTILE = '<script>alert("x")</script> & $x_1$ ]]> \\frac'
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_engine("verilator")
     folder = tmp_path_factory.mktemp("report")
-    assert flow.compile(small(folder), folder / "out", array=(4, 4), count=1).passed
+    assert flow.compile(small(folder), folder / "out", array=(4, 4), samples=1).passed
     return folder / "out"
 
 
@@ -79,7 +79,7 @@ def test_the_report_holds_what_the_figures_show(built: Path) -> None:
 def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path) -> None:
     require_engine("verilator")
     require_tool("yosys")
-    report = flow.compile(small(tmp_path), tmp_path / "out", array=(4, 4), count=2, coverage=0.2, synth=True)
+    report = flow.compile(small(tmp_path), tmp_path / "out", array=(4, 4), samples=2, coverage=0.2, synth=True)
     summary, layers = report.summary, report.layers
     assert report.passed and all(0.2 <= layer["rtl_share"] <= 1 for layer in layers)
     macs = sum(layer["macs"] for layer in layers)

@@ -60,7 +60,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serial(build: Path) -> dict[str, Any]:
     """The report of one process."""
-    return flow.cosim(build, engine="icarus", count=SAMPLES, processes=1).as_dict()
+    return flow.cosim(build, engine="icarus", samples=SAMPLES, processes=1).as_dict()
 
 
 def kept(cache: Path) -> list[Path]:
@@ -93,7 +93,7 @@ def test_a_design_runs_from_its_text_alone(design: tuple[DesignSources, Job, Res
 
 def test_processes_give_the_same_report(build: Path, serial: dict[str, Any], cache: Path) -> None:
     assert serial["summary"]["tier1_mismatches"] == 0 and serial["summary"]["rtl_share"] == 1
-    assert flow.cosim(build, engine="icarus", count=SAMPLES, processes=2).as_dict() == serial
+    assert flow.cosim(build, engine="icarus", samples=SAMPLES, processes=2).as_dict() == serial
     assert not kept(cache)  # a run that has ended keeps nothing
 
 
@@ -109,7 +109,7 @@ def test_a_killed_process_is_said(build: Path, cache: Path, monkeypatch: pytest.
     actual = _Local.run
     monkeypatch.setattr(_Local, "run", run)
     with pytest.raises(FlowError, match="simulation process was killed.*--resume"):
-        flow.cosim(build, engine="icarus", count=SAMPLES, processes=1)
+        flow.cosim(build, engine="icarus", samples=SAMPLES, processes=1)
     assert len(kept(cache)) >= 3
     shutil.rmtree(cache / "runs")
 
@@ -136,7 +136,7 @@ def test_a_killed_command_goes_on(
 
     actual = _Local.run
     monkeypatch.setattr(_Local, "run", run)
-    assert flow.cosim(build, engine="icarus", count=SAMPLES, resume=True).as_dict() == serial
+    assert flow.cosim(build, engine="icarus", samples=SAMPLES, resume=True).as_dict() == serial
     assert len(asked) == JOBS - done + 1
     assert not kept(cache)
 
@@ -268,7 +268,7 @@ def test_a_cluster_gives_the_same_report_though_a_worker_is_killed(
 
         actual = cluster._Remote.run
         monkeypatch.setattr(cluster._Remote, "run", run)
-        assert flow.cosim(build, engine="icarus", count=SAMPLES, scheduler=scheduler).as_dict() == serial
+        assert flow.cosim(build, engine="icarus", samples=SAMPLES, scheduler=scheduler).as_dict() == serial
         assert killed and first.wait() == -signal.SIGKILL
         assert victim not in client.scheduler_info()["workers"]
 
@@ -278,15 +278,15 @@ def test_a_worker_with_another_version_is_refused(scheduler: str, build: Path, t
     with (tmp_path / "flow" / "network" / "reference.py").open("a") as source:
         source.write("\n# one line more\n")
     with worker(scheduler, tmp_path), pytest.raises(FlowError, match="has another bbs-flow than this machine"):
-        flow.cosim(build, engine="icarus", count=1, scheduler=scheduler)
+        flow.cosim(build, engine="icarus", samples=1, scheduler=scheduler)
 
 
 def test_schedulers_that_cannot_help_are_said(scheduler: str, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(FlowError, match="has no workers; start some with 'dask worker tcp://"):
-        flow.cosim(build, engine="icarus", count=1, scheduler=scheduler)
+        flow.cosim(build, engine="icarus", samples=1, scheduler=scheduler)
     with pytest.raises(FlowError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
-        flow.cosim(build, engine="icarus", count=1, scheduler="tcp://127.0.0.1:9")
+        flow.cosim(build, engine="icarus", samples=1, scheduler="tcp://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(FlowError, match=r"needs Dask.*bbs-flow\[cluster\]"):
-        flow.cosim(build, engine="icarus", count=1, scheduler=scheduler)
+        flow.cosim(build, engine="icarus", samples=1, scheduler=scheduler)

@@ -1,0 +1,201 @@
+"""Options: each stands once, with its name, type, default, check and help; a request is a dataclass of them.
+
+The command, the Python API, the manifest and `--resume` all take them from here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnx
+
+from flow.compression.choice import Pruning, pruning
+from flow.errors import FlowError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of option: `words` for messages, `parse` makes the value of what a user gives (ValueError if it cannot).
+
+    `plain` is the type that the command's argument has before `parse`.
+    """
+
+    words: str
+    parse: Callable[[Any], Any]
+    plain: type = str
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one field of a request is asked for.
+
+    `flag` is the command's, None where only Python has it; `argument` where it is given by its place. A build depends
+    on the options that are `recorded`.
+    """
+
+    kind: Kind
+    help: str
+    metavar: str | None
+    flag: str | None
+    argument: bool
+    recorded: bool
+
+
+def option(
+    kind: Kind, default: Any, help: str, *, metavar: str | None = None, flag: str | None = "", recorded: bool = True
+) -> Any:
+    """A field of a request; its flag is --NAME, or --no-NAME where the default is True. None: from Python alone."""
+    return field(default=default, metadata={"option": Option(kind, help, metavar, flag, False, recorded)})
+
+
+def argument(kind: Kind, metavar: str, help: str, *, flag: str | None = None) -> Any:
+    """A field that must be given: by its place, or by `flag`. A build's request does not record it."""
+    return field(metadata={"option": Option(kind, help, metavar, flag, flag is None, False)})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """What a verb is asked for: checked once, when it is made. FlowError when a value cannot be used."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            object.__setattr__(self, each.name, _value(each, getattr(self, each.name)))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that do not fit together."""
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """The request with these options. FlowError for a name that is no option."""
+        known = [each.name for each in fields(cls)]
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                meant = f"did you mean '{close[0]}'" if close else f"choose of {', '.join(known)}"
+                raise FlowError(f"there is no option '{name}'; {meant}")
+        return cls(**values)
+
+    def record(self) -> dict[str, Any]:
+        """The recorded options in terms of JSON: equal records give equal builds."""
+        recorded = [each.name for each in fields(self) if option_of(each).recorded]
+        return {name: _json(getattr(self, name)) for name in recorded}
+
+
+def option_of(each: Field[Any]) -> Option:
+    found: Option = each.metadata["option"]
+    return found
+
+
+def flag(each: Field[Any]) -> str:
+    """How the command spells an option."""
+    given = option_of(each).flag
+    return given or f"--{'no-' if each.default is True else ''}{each.name.replace('_', '-')}"
+
+
+def _value(each: Field[Any], value: Any) -> Any:
+    if value is None and each.default is None:
+        return None
+    kind = option_of(each).kind
+    try:
+        return kind.parse(value)
+    except ValueError:
+        shown = repr(value) if isinstance(value, (str, bytes, int, float, tuple, type(None))) else _article(value)
+        remedy = "give it" if each.default is MISSING else f"change {each.name.replace('_', '-')}, or leave it out"
+        raise FlowError(f"'{each.name}' must be {kind.words}, but it is {shown[:80]}; {remedy}") from None
+
+
+def _article(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _json(each) for name, each in asdict(value).items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+# -------------------------------------------------------------------------------- kinds
+
+
+def _is(*types: type, but: type | None = None) -> Callable[[Any], Any]:
+    def parse(value: Any) -> Any:
+        if not isinstance(value, types) or (but is not None and isinstance(value, but)):
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError
+    return Path(value)
+
+
+def _network(value: Any) -> Path | onnx.ModelProto:
+    return value if isinstance(value, onnx.ModelProto) else _path(value)
+
+
+def _samples(value: Any) -> Path | dict[str, np.ndarray[Any, Any]]:
+    """A file, or arrays by name: `x` (or the network's input names), and labels `y`."""
+    if isinstance(value, (str, os.PathLike)):
+        return _path(value)
+    if isinstance(value, np.ndarray):
+        return {"x": value}
+    if isinstance(value, tuple) and len(value) == 2:
+        value = {"x": value[0], "y": value[1]}
+    if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError
+    arrays = {name: np.asarray(array) for name, array in value.items()}
+    if any(array.dtype.kind not in "biufUS" for array in arrays.values()):
+        raise ValueError
+    return arrays
+
+
+def _size(value: Any) -> tuple[int, int]:
+    """ROWSxCOLUMNS, such as 16x32, or the two numbers."""
+    parts: list[Any]
+    if isinstance(value, str):
+        parts = list(value.lower().split("x"))
+        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+            raise FlowError(f"an array size is ROWSxCOLUMNS, but it is '{value}'; give --array 16x32, for example")
+    elif isinstance(value, (tuple, list)) and len(value) == 2:
+        parts = [WHOLE.parse(part) for part in value]
+    else:
+        raise ValueError
+    return int(parts[0]), int(parts[1])
+
+
+def _pruning(value: Any) -> Pruning:
+    if isinstance(value, str):
+        return pruning(value)
+    if not isinstance(value, Pruning):
+        raise ValueError
+    return value
+
+
+def _whole(value: Any) -> int:
+    return int(_is(int, np.integer, but=bool)(value))
+
+
+def _real(value: Any) -> float:
+    return float(_is(int, float, np.integer, np.floating, but=bool)(value))
+
+
+WHOLE = Kind("a whole number", _whole, int)
+REAL = Kind("a number", _real, float)
+SWITCH = Kind("True or False", _is(bool), bool)
+TEXT = Kind("text", _is(str))
+PATH = Kind("a path", _path, Path)
+NETWORK = Kind("the path of an ONNX file, or an onnx.ModelProto", _network, Path)
+SAMPLES = Kind("the path of an .npz file, an array, or a dict of arrays", _samples, Path)
+SIZE = Kind('ROWSxCOLUMNS, such as "16x32" or (16, 32)', _size)
+PRUNING = Kind("what flow.pruning(...) gives, or the name of a preset", _pruning)

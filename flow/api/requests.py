@@ -1,0 +1,219 @@
+"""One request for each verb, of options that several of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from flow.api.options import (
+    NETWORK,
+    PATH,
+    PRUNING,
+    REAL,
+    SAMPLES,
+    SIZE,
+    SWITCH,
+    TEXT,
+    WHOLE,
+    Request,
+    argument,
+    option,
+)
+from flow.compression.allocate import PRESETS
+from flow.compression.choice import Pruning, pruning
+from flow.compression.encoding import BBS
+from flow.compression.prune import METHODS
+from flow.compression.refine import REFINEMENTS
+from flow.errors import FlowError
+from flow.hardware import faults
+from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.config import ArrayConfig
+from flow.scheduling.pieces import check_coverage
+from flow.simulation.engines import ENGINES
+from flow.simulation.workers.open import check as check_workers
+
+SampleSource = Path | dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PruningOptions(Request):
+    """How much to prune: `pruning` is what the others say, or is given itself."""
+
+    bits: float | None = option(
+        REAL, None, "Budget: bits per weight on average; default: 5.", metavar="B", recorded=False
+    )
+    max_drop: float | None = option(
+        REAL, None, "Fewest bits that lose no more top-1 than this.", metavar="POINTS", recorded=False
+    )
+    block: int | None = option(
+        WHOLE, None, "Channels that share one N; default: the array's columns.", metavar="C", recorded=False
+    )
+    bias_correction: bool = option(SWITCH, True, "Budget: leave the biases.", recorded=False)
+    compensation: bool = option(SWITCH, True, "Budget: round every weight by itself.", recorded=False)
+    scale_search: bool = option(SWITCH, True, "Budget: leave the weight scales.", recorded=False)
+    preset: str | None = option(
+        TEXT, None, f"The paper's rule: one of {', '.join(PRESETS)}.", metavar="NAME", recorded=False
+    )
+    columns: int | None = option(
+        WHOLE, None, f"Bit columns to prune, 0 to {BBS.max_columns_pruned}.", metavar="N", recorded=False
+    )
+    sensitive: float | None = option(
+        REAL, None, "Share of channels left whole, 0 to 1.", metavar="BETA", recorded=False
+    )
+    method: str | None = option(TEXT, None, f"One of {', '.join(METHODS)}.", metavar="NAME", recorded=False)
+    pruning: Pruning | None = option(PRUNING, None, "A Pruning, or the name of a preset.", flag=None)
+
+    def check(self) -> None:
+        rule = (self.preset, self.columns, self.sensitive, self.method)
+        budget = (self.bits, self.max_drop, self.block)
+        switches = (self.bias_correction, self.compensation, self.scale_search)
+        if self.pruning is None:
+            on = dict(zip(("bias", "compensation", "scales"), switches, strict=True))
+            refinements = tuple(name for name in REFINEMENTS if on[name])
+            object.__setattr__(self, "pruning", pruning(*rule, *budget, refinements))
+        elif any(value is not None for value in (*rule, *budget)) or not all(switches):
+            raise FlowError("'pruning' came together with options that it consists of; give one or the other")
+        super().check()
+
+    @property
+    def chosen(self) -> Pruning:
+        """What all of them say."""
+        assert self.pruning is not None
+        return self.pruning
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DataOptions(Request):
+    """Samples: files, or arrays."""
+
+    calibration: SampleSource | None = option(
+        SAMPLES, None, "Samples x to quantize and tune with; default: MODEL_calibration.npz.", metavar="FILE.npz"
+    )
+    evaluate: SampleSource | None = option(
+        SAMPLES, None, "Samples x and labels y to evaluate and simulate; default: MODEL_test.npz.", metavar="FILE.npz"
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ArrayOption(Request):
+    array: tuple[int, int] | None = option(
+        SIZE, None,
+        "Size of the array; default 16x32, 4x4 for the slow engines. As many channels as columns share one N.",
+        metavar="ROWSxCOLUMNS",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SimulationOptions(Request):
+    """By what, where and how much is simulated. A result depends on the engine by its version alone."""
+
+    engine: str | None = option(
+        TEXT, None, f"One of {', '.join(ENGINES)}; default: verilator, else myhdl.", metavar="NAME", recorded=False
+    )
+    samples: int | None = option(WHOLE, None, "How many samples to simulate.", metavar="K")
+    coverage: float = option(
+        REAL, 1.0, "Least share of each layer to simulate in RTL, 0 to 1, a sample of its tiles; default 1.",
+        metavar="SHARE",
+    )  # fmt: skip
+    scheduler: str | None = option(
+        TEXT, None, "Dask scheduler whose workers simulate; default: this machine.", metavar="tcp://HOST:PORT",
+        recorded=False,
+    )  # fmt: skip
+    processes: int | None = option(WHOLE, None, "Processes here; default: the processors.", metavar="P", recorded=False)
+
+    def check(self) -> None:
+        check_coverage(self.coverage)
+        check_workers(self.scheduler, self.processes)
+        super().check()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InspectRequest(Request):
+    """Show where every node would run, and why."""
+
+    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompressRequest(ArrayOption, DataOptions, PruningOptions):
+    """Write the pruned INT8 network; no hardware."""
+
+    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
+    output: Path = argument(PATH, "OUT.onnx", "The pruned network.", flag="--output")
+    plot: Path | None = option(PATH, None, "Curves over bits per weight.", metavar="FILE.svg", recorded=False)
+    force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions):
+    """Prune, write RTL and vectors, co-simulate, judge."""
+
+    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
+    output: Path = argument(PATH, "DIR", "The folder of the build.", flag="--output")
+    weight_buffer: int | None = option(
+        WHOLE, None, "Words of the weight buffer, a power of two; default 1024.", metavar="WORDS"
+    )
+    bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
+    on_chip: bool = option(SWITCH, False, "Feature maps on chip: the whole network by one start, too.")
+    synth: bool = option(SWITCH, False, "Add Yosys' estimate of the array's area to the report.")
+    force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
+    resume: bool = option(
+        SWITCH, False, "Keep an earlier build of the same request if it is whole, else go on with it.", recorded=False
+    )
+
+    def check(self) -> None:
+        super().check()
+        AxiConfig(self.bus)
+        self.sized(ArrayConfig(*(self.array or ())))
+
+    def sized(self, config: ArrayConfig) -> ArrayConfig:
+        """The array with the weight buffer asked for. FlowError where it cannot be, or hold feature maps if it must."""
+        sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
+        if self.on_chip:
+            sized.with_maps(sized.rows * 64)
+        return sized
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CosimRequest(SimulationOptions):
+    """Co-simulate an earlier build again, from its own files."""
+
+    folder: Path = argument(PATH, "DIR", "The folder of the build.")
+    fault: str | None = option(
+        TEXT, None, "Break a hardware block first, to see it caught and found.", metavar="BLOCK:KIND"
+    )
+    resume: bool = option(SWITCH, False, "Go on where a run of this build was stopped.", recorded=False)
+
+    def check(self) -> None:
+        super().check()
+        if self.fault is not None:
+            faults.find(self.fault)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VerifyRequest(Request):
+    """Check that an earlier build is as it was built, by the sha256 of every file."""
+
+    folder: Path = argument(PATH, "DIR", "The folder of the build.")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExploreRequest(DataOptions):
+    """Search array, buffer and pruning for the best designs."""
+
+    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
+    output: Path = argument(PATH, "DIR", "The folder of the study.", flag="--output")
+    trials: int = option(WHOLE, 100, "Designs in the study, in the end; default 100.", metavar="T")
+    storage: str | None = option(
+        TEXT, None, "Where Optuna keeps the study; default: the SQLite file DIR/explore.db.", metavar="URL"
+    )
+    study: str | None = option(TEXT, None, "The study's name; default: the network's.", metavar="NAME")
+
+    def check(self) -> None:
+        super().check()
+        if self.trials < 1:
+            raise FlowError(f"an exploration tries one design or more, but they are {self.trials}; change --trials")

@@ -1,0 +1,122 @@
+"""What is installed here, in which version, and what that allows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.markup import escape
+from rich.table import Table
+
+from flow.cli.tables import out
+from flow.files import cache_folder
+from flow.hardware.synthesis import NEXTPNR, OSU018, YOSYS
+from flow.output.report.environment import environment
+from flow.simulation.engines import ENGINES
+
+CORE = ("myhdl", "numpy", "onnx", "onnxruntime")
+EXTRAS = {
+    "numba": ("fast", "compiled pruning, for networks of millions of weights"),
+    "sympy": ("core", "symbolic shapes: more networks are taken"),
+    "optuna": ("explore", "bbs explore"),
+    "distributed": ("cluster", "--scheduler: simulation on many machines"),
+    "cocotb": ("test", "the cocotb testbench of a build"),
+}
+SECONDS = 20  # a program may take to say its version
+
+
+@dataclass(frozen=True)
+class Found:
+    """One part of the installation: `version` is None where it is missing, `remedy` says how to get it.
+
+    What is `needed` no command can do without.
+    """
+
+    name: str
+    version: str | None
+    allows: str
+    remedy: str
+    needed: bool = False
+
+
+def diagnosis() -> list[Found]:
+    """All parts: Python and packages, simulation engines, other programs."""
+    return [*_packages(), *_engines(), *_programs()]
+
+
+def _packages() -> Iterator[Found]:
+    yield Found("Python", platform.python_version(), "all commands", "", needed=True)
+    for name in CORE:
+        yield Found(name, _package(name), "all commands", f"pip install {name}", needed=True)
+    for name, (extra, allows) in EXTRAS.items():
+        remedy = f"pip install {name}" if extra == "core" else f"pip install 'bbs-flow[{extra}]'"
+        yield Found(name, _package(name), allows, remedy)
+
+
+def _package(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _engines() -> Iterator[Found]:
+    for name, engine in ENGINES.items():
+        reason = engine.available()
+        pace = "fast: whole networks" if engine.fast else "slow: small layers and arrays"
+        found = None if reason else engine.version()
+        yield Found(f"engine {name}", found, f"--engine {name}, {pace}", reason or "")
+
+
+def _programs() -> Iterator[Found]:
+    compiler = os.environ.get("CXX", "g++")
+    yield _program([compiler], "compiles the simulator of Verilator", "apt-get install g++")
+    yield _program(["make"], "builds the simulator of Verilator, testbenches", "apt-get install make")
+    yield _program(["perl"], "starts Verilator", "apt-get install perl")
+    yield _program(["gcc"], "the C headers of a build", "apt-get install gcc")
+    yosys = "apt-get install yosys, or pip install 'bbs-flow[synth]'"
+    yield _program(YOSYS, "--synth, bbs explore, python -m bench.area", yosys)
+    for family, names in NEXTPNR.items():
+        remedy = "apt-get install nextpnr-ice40" if family == "ice40" else "pip install 'bbs-flow[synth]'"
+        yield _program(names, f"clock rates on {family}: python -m bench.area --fmax", remedy)
+    cells = "OSU018 standard cells" if OSU018.is_file() else None
+    yield Found("liberty file", cells, "areas in standard cells", "apt-get install qflow-tech-osu018, or --liberty")
+
+
+def _program(names: Sequence[str], allows: str, remedy: str) -> Found:
+    """The first of these programs that is installed."""
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    return Found(names[0], _said(path) if path else None, allows, remedy)
+
+
+def _said(path: str) -> str:
+    """The version in the first line that a program prints of itself."""
+    for option in ("--version", "-V"):
+        try:
+            run = subprocess.run([path, option], capture_output=True, text=True, timeout=SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if number := re.search(r"\bv?(\d+\.\d+[\w.+-]*)", run.stdout or run.stderr):
+            return number[1]
+    return "unknown version"
+
+
+def print_doctor(found: Sequence[Found]) -> None:
+    """The table of `bbs doctor`."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("part", "version", "allows, or how to get it"):
+        table.add_column(head, overflow="fold")
+    for each in found:
+        shown = each.version or ("missing" if each.needed else "none")
+        table.add_row(escape(each.name), escape(shown), escape(each.allows if each.version else each.remedy))
+    out.print(table)
+    engine = next((name for name, each in ENGINES.items() if each.available() is None), "none")
+    about = environment(None)
+    out.print(f"bbs-flow {about['versions']['bbs-flow']} simulates by {engine} unless --engine says otherwise.")
+    out.print(f"Processor: {escape(about['cpu'])}. Cache: {cache_folder(None)}.", soft_wrap=True)

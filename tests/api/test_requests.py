@@ -1,0 +1,149 @@
+"""Requests: every option stands once; what Python, the command, the manifest and --resume make of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import flow
+from flow.api.options import Request, flag, option_of
+from flow.api.requests import CompileRequest, CompressRequest, CosimRequest, ExploreRequest, PruningOptions
+from flow.cli import bbs
+from flow.compression.prune import METHODS
+from flow.errors import FlowError
+from tests.helpers.nets import residual_net, samples, small
+from tests.helpers.tools import Run
+
+FAST: dict[str, Any] = {"array": (2, 2), "engine": "myhdl", "samples": 1}
+VERBS: dict[str, type[Request]] = {
+    "compile": CompileRequest, "compress": CompressRequest, "cosim": CosimRequest, "explore": ExploreRequest,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_command_has_the_options_of_the_request(verb: str) -> None:
+    own = {"as_json", "quiet", "verbose"}
+    command = {each.name: each for each in bbs.commands[verb].params if each.name not in own}
+    asked = {
+        each.name: each for each in fields(VERBS[verb]) if option_of(each).argument or option_of(each).flag is not None
+    }
+    assert command.keys() == asked.keys()
+    for name, parameter in command.items():
+        if not option_of(asked[name]).argument:
+            assert flag(asked[name]) in parameter.opts
+            assert f"--{name.replace('_', '-')}" in parameter.opts or flag(asked[name]).startswith("--no-")
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"bits": 4.5}, "budget"), ({"preset": "moderate"}, "moderate"), ({"pruning": "conservative"}, "conservative"),
+        ({"pruning": flow.pruning(columns=2)}, "custom"), ({"columns": 3, "method": "optimal"}, "custom"),
+        ({}, "default"), ({"max_drop": 1, "bias_correction": False}, "budget"),
+    ],
+)  # fmt: skip
+def test_how_much_to_prune(values: dict[str, Any], names: str) -> None:
+    request = CompileRequest.of(model="net.onnx", output="out", **values)
+    assert request.chosen.name == names
+    assert ("bias" in request.chosen.means) == (names in ("budget", "default") and "bias_correction" not in values)
+
+
+def test_an_array_is_given_in_any_form() -> None:
+    forms: list[Any] = ["8x4", "8X4", (8, 4), [8, 4], (np.int64(8), np.int32(4))]
+    assert {CompileRequest.of(model="n.onnx", output="o", array=form).array for form in forms} == {(8, 4)}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"array": "big"}, "ROWSxCOLUMNS"), ({"array": (8, 8, 8)}, "'array' must be ROWSxCOLUMNS"),
+        ({"array": 8}, "must be ROWSxCOLUMNS, .*but it is 8"), ({"array": (8.0, 8)}, "must be ROWSxCOLUMNS"),
+        ({"arry": "8x8"}, "there is no option 'arry'; did you mean 'array'"),
+        ({"samples": 2.5}, "'samples' must be a whole number, but it is 2.5"), ({"samples": True}, "a whole number"),
+        ({"bits": "4"}, "'bits' must be a number, but it is '4'"), ({"on_chip": 1}, "must be True or False"),
+        ({"pruning": 5}, "the name of a preset, but it is 5"), ({"pruning": "extreme"}, "conservative, moderate"),
+        ({"pruning": "moderate", "bits": 4}, "'pruning' came together with"),
+        ({"calibration": 5}, "an array, or a dict of arrays"), ({"calibration": {"x": object()}}, "a dict of arrays"),
+        ({"evaluate": []}, "a dict of arrays, but it is a list"), ({"engine": 3}, "'engine' must be text"),
+        ({"model": None}, "'model' must be the path of an ONNX file"), ({"model": 3}, "the path of an ONNX file"),
+        ({"output": None}, "'output' must be a path"), ({"output": ""}, "'output' must be a path"),
+        ({"coverage": 2}, "0 to 1"), ({"coverage": None}, "'coverage' must be a number, but it is None"),
+        ({"bus": 48}, "give --bus 32, 64"), ({"weight_buffer": 3}, "weight buffer"),
+        ({"processes": 0}, "one process or more"),
+        ({"on_chip": True, "array": (3, 4)}, "rows"), ({"bits": float("nan")}, "more than 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_one_line(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(FlowError, match=words) as refused:
+        CompileRequest.of(**{"model": "net.onnx", "output": "out"} | values)
+    assert "\n" not in str(refused.value)
+
+
+def test_every_option_that_changes_a_build_is_recorded() -> None:
+    """A new option is recorded unless it says otherwise; those that are not are here, with the reason."""
+    record = CompileRequest.of(model="net.onnx", output="out", bits=4.5, array="8x8").record()
+    absorbed = {each.name for each in fields(PruningOptions)} - {"pruning"}  # `pruning` is what they say
+    elsewhere = {"model", "output", "engine"}  # the model's digest, the place, the engine's version
+    same_result = {"scheduler", "processes", "force", "resume"}
+    assert record.keys() == {each.name for each in fields(CompileRequest)} - absorbed - elsewhere - same_result
+    assert json.loads(json.dumps(record)) == record
+    assert record["pruning"]["bits"] == 4.5 and record["array"] == [8, 8]
+
+
+def test_arrays_and_a_model_in_memory_do_as_files(tmp_path: Path) -> None:
+    model, x = residual_net(), samples(residual_net(), 6)["x"]
+    y = np.arange(6) % 3
+    np.savez(tmp_path / "c.npz", x=x)
+    np.savez(tmp_path / "t.npz", x=x, y=y)
+    path = small(tmp_path)
+    by_file = flow.compile(
+        path, tmp_path / "one", calibration=tmp_path / "c.npz", evaluate=str(tmp_path / "t.npz"), bits=6, **FAST
+    )
+    for number, (calibration, evaluate) in enumerate([(x, (x, y)), ({"x": x}, {"x": x, "y": y})]):
+        folder = tmp_path / f"memory{number}"
+        report = flow.compile(model, folder, calibration=calibration, evaluate=evaluate, bits=6, **FAST)
+        assert report.layers == by_file.layers
+        assert (folder / "model_bbs.onnx").read_bytes() == (tmp_path / "one" / "model_bbs.onnx").read_bytes()
+        assert flow.cosim(folder, engine="myhdl", samples=1).passed
+        again = flow.compile(model, folder, calibration=calibration, evaluate=evaluate, bits=6, resume=True, **FAST)
+        assert again.as_dict() == report.as_dict()
+        with pytest.raises(FlowError, match="this one differs in calibration"):
+            flow.compile(model, folder, calibration=x + 1, evaluate=evaluate, bits=6, resume=True, **FAST)
+    assert {node.target for node in flow.inspect(model).nodes} == {node.target for node in flow.inspect(path).nodes}
+
+
+def test_constants_in_files_need_the_path(tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(residual_net())
+    file = tmp_path / "net.onnx"
+    onnx.save(model, str(file), save_as_external_data=True, location="net.data", size_threshold=0)
+    with pytest.raises(FlowError, match="must be in memory, but .* is in a file"):
+        flow.inspect(onnx.load(str(file), load_external_data=False))
+
+
+def test_quiet_and_verbose(run: Run, tmp_path: Path) -> None:
+    model = small(tmp_path)
+    options = ("--preset", "moderate", "--array", "2x2", "--engine", "myhdl", "--samples", 1)
+    status, out, err = run("compile", model, "-o", tmp_path / "out", *options, "-q")
+    assert (status, out, err) == (0, "Verdict: pass.\n", "")
+    status, out, err = run("compress", model, "-o", tmp_path / "out.onnx", "--preset", "moderate", "-v")
+    assert status == 0 and "prune and encode: 0." in err and "bits per weight" in out
+    status, _, err = run("inspect", model, "-q", "-v")
+    assert (status, "give one of them" in err) == (2, True)
+
+
+def test_doctor_tells_what_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, _ = run("doctor", "--json")
+    found = {each["name"]: each for each in json.loads(out)}
+    assert status == 0
+    assert found["numpy"]["version"] == np.__version__
+    assert found["engine myhdl"]["version"]
+    monkeypatch.setenv("PATH", "")
+    status, out, _ = run("doctor")
+    assert status == 0 and "apt-get install iverilog" in out and str(METHODS) not in out
