@@ -16,7 +16,7 @@ from flow.judgement.accuracy import measure
 from flow.network.samples import Samples
 from flow.output.folder import check_file
 from flow.output.report.plot import Point, check, curves
-from flow.output.report.report import Report, compression_report, point
+from flow.output.report.report import CompressionReport, compression_report, point
 from flow.progress import Stages, silent
 
 SWEEP = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)  # budgets of a plot
@@ -33,7 +33,7 @@ def compress(
     plot: str | Path | None = None,
     force: bool = False,
     stage: Stages = silent,
-) -> Report:
+) -> CompressionReport:
     """The pruned INT8 (QDQ) network as the ONNX file `output`, and what pruning did to it. No hardware.
 
     `plot` is a file for curves of accuracy and errors over bits per weight.

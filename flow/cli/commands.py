@@ -28,7 +28,7 @@ from flow.cli.stages import progress_for
 from flow.cli.tables import out, print_front, print_inspection, print_report
 from flow.compression.choice import Pruning
 from flow.errors import FlowError
-from flow.output.report.report import Report
+from flow.output.report.report import CompressionReport, Report
 
 SIMULATED = ", but what was simulated is kept: --resume goes on"
 STUDIED = ", but the study is kept: the same command goes on"
@@ -177,7 +177,7 @@ def verify(folder: Path, as_json: bool) -> None:
     sys.exit(1 if differences.any else 0)
 
 
-def _finish(report: Report, as_json: bool, where: str) -> None:
+def _finish(report: Report | CompressionReport, as_json: bool, where: str) -> None:
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
     else:

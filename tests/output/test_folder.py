@@ -104,10 +104,9 @@ def test_an_output_without_a_name_is_refused(tmp_path: Path, name: str, monkeypa
 
 
 KILLED = """
-import os, random, signal, sys, time
+import os, random, shutil, signal, sys, time
 from pathlib import Path
 import flow, flow.cli, flow.output.report.figures, onnxruntime
-from flow import artefacts
 
 model, output, moments = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 
@@ -125,24 +124,24 @@ def finish(process):
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 finish(start(False))  # the simulators are in the cache after that
-artefacts.shutil.rmtree(output)
+shutil.rmtree(output)
 began = time.monotonic()
 finish(start(False))
 took = time.monotonic() - began
 wanted = (output / "manifest.json").read_bytes()
 generator, left = random.Random(int(sys.argv[4])), 0
 for _ in range(moments):
-    artefacts.shutil.rmtree(output, ignore_errors=True)
+    shutil.rmtree(output, ignore_errors=True)
     process = start(False)
     time.sleep(generator.uniform(0, 1.1 * took))
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
     left += any(path.name.startswith(".") for path in output.parent.iterdir())
     if output.exists():
-        assert not artefacts.verify(output)[1].any
+        assert not flow.verify(output)[1].any
     finish(start(True))
     assert (output / "manifest.json").read_bytes() == wanted
-    assert not artefacts.verify(output)[1].any
+    assert not flow.verify(output)[1].any
     assert not [path for path in output.parent.iterdir() if path.name.startswith(".")]
 print(moments, left)
 """
