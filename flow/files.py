@@ -52,6 +52,6 @@ def fingerprint() -> str:
     whole = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*")):
-        if path.suffix in (".py", ".cpp", ".j2"):
+        if path.suffix in (".py", ".j2"):
             whole.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()

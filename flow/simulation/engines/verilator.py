@@ -36,6 +36,7 @@ from flow.simulation.engines.base import (
     not_done,
     refused,
 )
+from flow.simulation.engines.testbench import TEMPLATES
 
 VERILATE = (
     "--cc", "--prefix", "Vdut", "--x-assign", "fast", "--x-initial", "fast", "--output-split", "20000",
@@ -48,7 +49,6 @@ COMPILE = (
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 TRACED = ("--trace", "--trace-max-width", "65536")
 TRACE_RUNTIME = "verilated_vcd_c.cpp"
-HARNESS = Path(__file__).with_name("harness.cpp")
 
 
 class _Failure(ctypes.Structure):
@@ -145,7 +145,7 @@ class VerilatorSimulator:
 
 
 def _load(library: Path) -> Any:
-    """The function of harness.cpp."""
+    """The function of harness.cpp.j2."""
     function = ctypes.CDLL(str(library)).bbs_run
     pointers, depths = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_uint64)
     function.argtypes = [
@@ -222,35 +222,12 @@ def _output(command: Sequence[str], environment: dict[str, str] | None = None) -
 
 def harness(device: Device) -> str:
     """The C++ source that runs this device."""
-    clear, sample, store, show = [], [], [], []
-    for index, port in enumerate(device.reads):
-        name, width = port.name, port.width
-        clear.append(f"dut.{name}_ready = 1, dut.{name}_valid = 0;")
-        clear.append(f"put<{width}>(dut.{name}_data, zeros);")
-        sample.append(f"sample<{width}>(reads[{index}], dut.{name}_en, dut.{name}_addr);")
-        show.append(f"dut.{name}_valid = reads[{index}].next != nullptr;")
-        show.append(f"if (reads[{index}].next) put<{width}>(dut.{name}_data, reads[{index}].next);")
-    for index, port in enumerate(device.writes):
-        name = port.name
-        clear.append(f"dut.{name}_ready = 1;")
-        signals = f"dut.{name}_valid, dut.{name}_addr, dut.{name}_data"
-        call = f"store<{port.width}, {port.lanes}>(writes[{index}], {index}, {signals}, *failure)"
-        store.append(f"if (status == LIMIT && !{call}) status = BEYOND;")
-    parts = {
-        "ZEROS": [str(max([1, *(port.bytes for port in device.reads)]))],
-        "READS": [str(len(device.reads))],
-        "WRITES": [str(len(device.writes))],
-        "RESET_EDGES": [str(RESET_EDGES)],
-        "CLEAR": clear,
-        "SAMPLE": sample,
-        "STORE": store,
-        "SHOW": show,
-    }
-    text = HARNESS.read_text()
-    for part, lines in parts.items():
-        indent = "\n" + " " * (4 if part == "CLEAR" else 8)
-        text = text.replace(f"@{part}@", indent.join(lines))
-    return text
+    return TEMPLATES.get_template("harness.cpp.j2").render(
+        reads=device.reads,
+        writes=device.writes,
+        zeros=max([1, *(port.bytes for port in device.reads)]),
+        reset_edges=RESET_EDGES,
+    )
 
 
 def build(device: Device, folder: Path, traced: bool = False) -> Path:
