@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from flow.cache import Held, hold
 from flow.errors import FlowError
 from flow.files import cache_folder
 from flow.hardware.interface import Device, Memory
@@ -86,7 +87,7 @@ class VerilatorSimulator:
     def __init__(self, device: Device, cache: Path) -> None:
         self.device = device
         self._cache = cache
-        self._run = _load(build(device, cache))
+        self._run, self._held = _held(device, cache)
 
     def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
         return self._call(self._run, memories, first, count, writes, limit)
@@ -104,7 +105,7 @@ class VerilatorSimulator:
         """As `run`, on a model that is compiled with tracing the first time; see `flow.simulation.engines.base`."""
         root = ("TOP", self.device.name)
         lines = "".join(f"{scope.levels} {'.'.join((*root, *scope.path))}\n" for scope in scopes)
-        traced = _load(build(self.device, self._cache, traced=True))
+        traced, _ = _held(self.device, self._cache, traced=True)
         with suppress(DeviceError):
             self._call(traced, memories, first, count, writes, limit, str(file).encode(), lines.encode())
         return root
@@ -142,6 +143,13 @@ class VerilatorSimulator:
         if status == 3:
             raise refused(self.device, "verilator", failure.port, cycles.value)
         return Result(cycles.value, written)
+
+
+def _held(device: Device, cache: Path, traced: bool = False) -> tuple[Any, Held]:
+    """The function of a device's library, and the library, which stays in the cache as long."""
+    while (held := hold(library := build(device, cache, traced))) is None:
+        pass  # removed before it was held
+    return _load(library), held
 
 
 def _load(library: Path) -> Any:
@@ -251,6 +259,7 @@ def build(device: Device, folder: Path, traced: bool = False) -> Path:
         ) from None
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
         work = Path(temporary)
+        held = [hold(work)]  # until the library is made
         sources = [str(path.resolve()) for path in device.files]
         options = [*verilate, "--top-module", device.name, "--Mdir", str(work)]
         _check([str(tool.program), *options, *sources], tool.environment, f"verilator on {device.name}")
@@ -263,13 +272,15 @@ def build(device: Device, folder: Path, traced: bool = False) -> Path:
 
         def compile_one(job: tuple[Path, Path]) -> None:
             unit, made = job
-            if made.exists():
+            if (known := hold(made)) is not None:
+                held.append(known)
                 return
             part = work / f"{unit.stem}.part.o"
             _check(
                 [compiler, *compile_options, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}"
             )
             os.replace(part, made)
+            held.append(hold(made))
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             list(pool.map(compile_one, jobs))
