@@ -18,13 +18,13 @@ from flow.judgement.accuracy import measure
 from flow.network.samples import Samples
 from flow.output.folder import check_file
 from flow.output.report.plot import Point, check, curves
-from flow.output.report.report import Report, compression_report, point
+from flow.output.report.report import CompressionReport, compression_report, point
 from flow.progress import Stages, silent
 
 SWEEP = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)  # budgets of a plot
 
 
-def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> Report:
+def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> CompressionReport:
     """The pruned INT8 (QDQ) network as the ONNX file `output`, and what pruning did to it. No hardware.
 
     `model` is a path or an onnx.ModelProto, `options` those of `CompressRequest`, as `bbs compress` has them. `stage`
@@ -33,7 +33,7 @@ def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any)
     return run_compress(CompressRequest.of(model=model, output=output, **options), stage)
 
 
-def run_compress(request: CompressRequest, stage: Stages = silent) -> Report:
+def run_compress(request: CompressRequest, stage: Stages = silent) -> CompressionReport:
     """What `compress` does, for a request. The columns of the array are the channels that share one N (C_H)."""
     file = request.model if isinstance(request.model, Path) else None
     check_file(request.output, request.force, file)

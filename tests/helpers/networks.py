@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,3 +149,9 @@ def on_chip(kind: str, config: ArrayConfig) -> tuple[Network, OnChip]:
     network, encoded = pruned(quantized(KINDS[kind]()), config.columns)
     linked = chain(network)
     return network, assemble(linked, encoded, config.with_maps(needed_words(linked, config.rows)))
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    onnx.save(model, folder / "net.onnx")
+    np.savez(folder / "net_calibration.npz", **feeds(model, 16))  # type: ignore[arg-type]
+    return folder / "net.onnx"

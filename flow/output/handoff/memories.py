@@ -9,27 +9,28 @@ from pathlib import Path
 from flow.hardware.interface import Device
 from flow.network import reference
 from flow.output.handoff import formats
-from flow.output.handoff.whole import PER_LAYER, WHOLE, Whole, layer_folders, layer_words
-from flow.scheduling.blocks import LayerSchedule, Program
+from flow.output.handoff.whole import PER_LAYER, WHOLE, Handoff, Whole, layer_folders, layer_words
+from flow.scheduling.blocks import LayerSchedule
 from flow.scheduling.onchip.program import outputs_only
 from flow.scheduling.words import activation_words
 from flow.simulation.cosim import cycle_limit
 from flow.simulation.engines.testbench import write_command
 from flow.simulation.onchip import cycle_limit as on_chip_limit
-from flow.simulation.results import LayerRun, SampleRun, expected_words
+from flow.simulation.results import LayerRun, expected_words
 
 
-def write_memories(folder: Path, program: Program, built: Device) -> None:
+def write_memories(folder: Path, handoff: Handoff) -> None:
     """memory/PORT.*: the images of the whole network."""
     (folder / "memory").mkdir()
-    for port in built.reads:
+    for port in handoff.device.reads:
         if port.name != PER_LAYER:
-            formats.write(folder / "memory", port.name, program.memories[port.name], port.width)
+            formats.write(folder / "memory", port.name, handoff.program.memories[port.name], port.width)
 
 
-def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun) -> None:
+def write_vectors(folder: Path, handoff: Handoff) -> None:
     """vectors/LAYER/: the command, one sample's activation memory and the output memory the reference expects."""
-    widths = {port.name: port.width for port in built.ports}
+    program, ports = handoff.program, handoff.device.ports
+    widths = {port.name: port.width for port in ports}
 
     def one(name: str, scheduled: LayerSchedule, layer_run: LayerRun) -> None:
         place = folder / "vectors" / name
@@ -42,11 +43,11 @@ def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun)
         formats.write(place, "output.expected", expected, widths["output"])
         limit = cycle_limit(scheduled, program.config)
         words = layer_words(program, scheduled)
-        write_command(place, built.ports, words, scheduled.first, len(scheduled.blocks), limit, layer_run.cycles)
+        write_command(place, ports, words, scheduled.first, len(scheduled.blocks), limit, layer_run.cycles)
 
     (folder / "vectors").mkdir()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(one, layer_folders(program), program.layers, run.layers))
+        list(pool.map(one, layer_folders(program), program.layers, handoff.run.layers))
 
 
 def write_whole(folder: Path, built: Device, whole: Whole) -> None:

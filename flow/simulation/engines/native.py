@@ -81,7 +81,7 @@ def _drive(
     limit: int,
     cycles: list[int],
 ) -> Generator[Any, None, None]:
-    """Clock, command and memories, in the order of harness.cpp; the last cycle ends up in `cycles`."""
+    """Clock, command and memories, in the order of harness.cpp.j2; the last cycle ends up in `cycles`."""
 
     def value(name: str) -> int:
         return int(signals[name].val)

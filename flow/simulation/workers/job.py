@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from flow.cache import Held, hold
 from flow.files import cache_folder
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import device
@@ -60,18 +61,21 @@ class Workers(Protocol):
 
 def run(design: DesignSources, job: Job) -> Result:
     """One job, in the process that calls."""
-    return _opened(design).run(job.memories, job.first, job.count, job.writes, job.limit)
+    simulator, _ = _opened(design)
+    return simulator.run(job.memories, job.first, job.count, job.writes, job.limit)
 
 
 @lru_cache(maxsize=4)
-def _opened(design: DesignSources) -> Simulator:
-    """The design's simulator in this process."""
+def _opened(design: DesignSources) -> tuple[Simulator, Held]:
+    """The design's simulator in this process, and its files, which stay as long."""
     folder = _unpacked(design)
+    while (held := hold(folder)) is None:
+        _unpacked(design)
     paths = [
         [folder / kind / name for name, _ in files]
         for kind, files in (("verilog", design.verilog), ("vhdl", design.vhdl))
     ]
-    return ENGINES[design.engine].open(device(design.config, *paths))
+    return ENGINES[design.engine].open(device(design.config, *paths)), held
 
 
 def _unpacked(design: DesignSources) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flow.cache import hold
 from flow.files import cache_folder
 from flow.hardware.interface import Memory
 from flow.simulation.engines.base import Result, Simulator
@@ -64,5 +65,14 @@ def kept_runs(request: str, resume: bool) -> Iterator[Path]:
     folder = cache_folder(None) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # where nothing can be kept, nothing is
+        folder.mkdir(parents=True, exist_ok=True)
+    held = hold(folder)
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        with suppress(OSError):  # there are results in it, or it is gone
+            folder.rmdir()
+        if held is not None:
+            held.release()
