@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flow import exploration
+from flow.cache import Size
 from flow.files import cache_folder
 from flow.frontend.inspection import Inspection
 from flow.judgement.accuracy import Accuracy
