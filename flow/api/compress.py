@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flow.api.inputs import Imported, compress_network, evaluation, import_network, note_labels
+from flow.api.inputs import compress_network, evaluation, import_network, note_labels
 from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
 from flow.compression.choice import Pruning, pruning
 from flow.compression.encoding import BBS
 from flow.files import write_model
 from flow.frontend import load
+from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import measure
 from flow.network.samples import Samples
@@ -50,7 +51,7 @@ def compress(
     channels = ArrayConfig(*(array or ())).columns
     chosen, compressed = compress_network(taken, chosen, channels, given, stage, notes)
     with stage("judge"):
-        accuracy = measure(taken.source, compressed, given)
+        accuracy = measure(taken.float_model, compressed, given)
         note_labels(given, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, notes)
     write_model(output, compressed.network.model)
@@ -73,7 +74,7 @@ def _sweep(taken: Imported, channels: int, given: Samples, stage: Stages) -> dic
             series[name] = []
             for choice in chosen:
                 _, made = compress_network(taken, choice, channels, given, silent, [])
-                reached = measure(taken.source, made, given)
+                reached = measure(taken.float_model, made, given)
                 series[name].append(point(made, reached))
                 advance()
     return series

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from flow.compression import tune
 from flow.compression.choice import DATA_FREE, Pruning, pruning
 from flow.compression.compress import Compressed, encode
 from flow.errors import FlowError
-from flow.frontend import checks, cut, quantize
+from flow.frontend.imported import Imported, import_calibrated
 from flow.judgement.accuracy import Accuracy, top1
 from flow.network import samples
 from flow.network.model import Network
@@ -25,16 +24,6 @@ from flow.progress import Stages
 STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
-@dataclass(frozen=True)
-class Imported:
-    """The user's network, its INT8 form, the float form that was quantized, and calibration samples if any."""
-
-    source: onnx.ModelProto
-    network: Network
-    prepared: onnx.ModelProto | None
-    calibration: Samples | None
-
-
 def given_file(file: str | Path | None, model: Path, role: str) -> Path | None:
     return Path(file) if file else samples.beside(model, role)
 
@@ -42,16 +31,10 @@ def given_file(file: str | Path | None, model: Path, role: str) -> Path | None:
 def import_network(source: onnx.ModelProto, model: Path, calibration: str | Path | None, notes: list[str]) -> Imported:
     """Quantizes the network if it is float."""
     path = given_file(calibration, model, "calibration")
-    given = samples.load(path, source, "calibration") if path is not None else None
-    if given is None and not checks.is_quantized(source):
-        raise FlowError(
-            f"'{model}' is a float network and needs calibration samples, but there is no "
-            f"'{model.stem}_calibration.npz' beside it; pass --calibration FILE.npz with an array x"
-        )
-    quantized = quantize.quantize(source, given.feeds if given else None)
-    network = cut.partition(quantized.model, model.stem)
-    notes += [*quantized.notes, *network.notes]
-    return Imported(source, network, quantized.prepared, given)
+    calibrated = samples.load(path, source, "calibration") if path is not None else None
+    imported = import_calibrated(source, model, calibrated)
+    notes += imported.notes
+    return imported
 
 
 def compress_network(

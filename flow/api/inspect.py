@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flow.frontend import checks, cut, load, quantize
+from flow.frontend import checks, load
+from flow.frontend.imported import import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
-from flow.frontend.prepare import prepare
-from flow.network import samples
 
 
 def inspect(model: str | Path) -> Inspection:
@@ -19,6 +18,4 @@ def inspect(model: str | Path) -> Inspection:
     if reasons := checks.refusals(source):
         return refusal(source, reasons)
     checks.check(source, str(model))
-    ready = source if checks.is_quantized(source) else prepare(source)
-    quantized = quantize.quantize(source, samples.random(ready, 1).feeds)
-    return inspection(source, cut.partition(quantized.model, Path(model).stem))
+    return inspection(import_uncalibrated(source, Path(model)))

@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.api.inputs import Imported
 from flow.compression import tune
 from flow.compression.allocate import average_bits
 from flow.compression.choice import Pruning
@@ -15,6 +14,7 @@ from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
 from flow.exploration.space import BUDGET, Design
 from flow.files import cache_folder
+from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.hardware.synthesis import Estimate, estimate

@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend.canonical import canonical
+from flow.frontend.canonical import canonical, tidy
 from flow.frontend.layers import BIAS_SCALE_TOLERANCE
+from flow.onnxtools.edit import replace_nodes
 from flow.onnxtools.graph import Graph
 
 
 def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """Biases of INT8 layers, float or of another scale, as int32 in units of input scale x weight scale.
 
-    Returns the model in the importer's canonical form and a note for every bias that was changed.
+    Returns the model in canonical form and a note for every bias that was changed.
     """
     copy = canonical(model)
     graph = Graph.of(copy)
@@ -32,9 +33,9 @@ def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
             nodes.append(_quantize_bias(copy, node, bias, scales))
             notes.append(f"The bias of {node.op_type} '{node.name}' was quantized to int32.")
         nodes.append(node)
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    return canonical(copy), notes
+    replace_nodes(copy, nodes)
+    tidy(copy)
+    return copy, notes
 
 
 def _bias_scales(

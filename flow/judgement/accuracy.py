@@ -13,7 +13,6 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.compression.compress import Compressed
-from flow.frontend import checks
 from flow.network.answers import agreement, answers, divergence
 from flow.network.samples import Samples
 from flow.onnxtools import runtime
@@ -80,16 +79,19 @@ class Accuracy:
 
 
 def measure(
-    source: onnx.ModelProto | None,
+    float_model: onnx.ModelProto | None,
     compressed: Compressed,
     given: Samples,
     simulated: Samples | None = None,
     runs: Sequence[SampleRun] = (),
 ) -> Accuracy:
-    """Tier 3. `source` is the user's network, `given` the evaluation set, `simulated` its part that RTL ran."""
+    """Tier 3. `float_model` is the user's network where it is float.
+
+    `given` is the evaluation set, `simulated` the part of it that the RTL ran.
+    """
     models = {"int8": compressed.original.model, "pruned": compressed.network.model}
-    if source is not None and not checks.is_quantized(source):
-        models = {"float": source, **models}
+    if float_model is not None:
+        models = {"float": float_model, **models}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         outputs = dict(
             zip(models, pool.map(lambda model: runtime.predict(model, given.feeds), models.values()), strict=True)

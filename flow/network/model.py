@@ -1,17 +1,21 @@
 """The network as the flow sees it: array layers and host segments, in the order data takes.
 
-A `Network` is what `importer.cut` makes of an INT8 (QDQ) ONNX model. An `ArrayLayer` runs on the
+A `Network` is what `frontend.cut.partition` makes of an INT8 (QDQ) ONNX model. An `ArrayLayer` runs on the
 accelerator, a `HostSegment` runs in ONNX Runtime. Tensors between steps keep the names they have in the
 ONNX model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
+from flow.onnxtools.graph import Graph
+from flow.onnxtools.shapes import Types
 
 INT8_MIN, INT8_MAX = -128, 127
 
@@ -110,11 +114,26 @@ class Network:
     """An INT8 network cut into steps, in an order in which every step's inputs are ready."""
 
     name: str
-    model: onnx.ModelProto = field(repr=False)  # the whole INT8 QDQ network
+    graph: Graph = field(repr=False)  # look-ups over `model`
+    types: Types = field(repr=False)  # of its tensors
     steps: tuple[ArrayLayer | HostSegment, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    notes: tuple[str, ...] = ()  # what import changed or decided, one sentence each, for the user
+    reasons: Mapping[str, str]  # why a Conv, Gemm or MatMul stays on the host, by node name
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The whole INT8 QDQ network in canonical form."""
+        return self.graph.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The reasons for the user, one sentence each."""
+        return tuple(
+            f"{node.op_type} '{node.name}' stays on the host: {self.reasons[node.name]}."
+            for node in self.model.graph.node
+            if node.name in self.reasons
+        )
 
     @property
     def layers(self) -> tuple[ArrayLayer, ...]:
