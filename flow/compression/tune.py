@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flow.compression.allocate import Allocation
 from flow.compression.budget import RANKED_BY, least_bits, spend
-from flow.compression.calibration import Double, affordable, moments, walk
+from flow.compression.calibration import Double, affordable, calibrate, moments
 from flow.compression.refine import error_curves, refine
 from flow.errors import FlowError
 from flow.frontend import rewrite
@@ -86,7 +86,7 @@ def survey(network: Network, known: Data, means: frozenset[str], advance: Callab
         pruned.append(refine(layer, targets, np.full(layer.channels, RANKED_BY), seen, means & {"bias"}).layer)
         return layer
 
-    walk(network, known.samples.feeds, look)
+    calibrate(network, known.samples.feeds, look)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     few = known.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
     whole = answers(network.model, few.feeds, known.wanted.scores)
@@ -150,7 +150,7 @@ def _refined(
         advance()
         return layers[-1]
 
-    walk(network, known.samples.feeds, decide)
+    calibrate(network, known.samples.feeds, decide)
     got = answers(rewrite.with_layers(network.model, layers), known.samples.feeds, known.wanted.scores)
     return Tuned(tuple(layers), allocation, divergence(known.wanted, got), means)
 

@@ -104,7 +104,7 @@ def run_sample(
         runs.append(run)
         return output_tensor(layer, run.rows)
 
-    tensors = run_network(network, feeds, in_rtl, sessions)
+    tensors = run_network(network, feeds, in_rtl, sessions, kept=network.outputs)
     return SampleRun(tuple(runs), {name: tensors[name] for name in network.outputs})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.interface import Memory
-from flow.network.model import ArrayLayer, Network
+from flow.network.model import ArrayLayer, HostSegment, Network
+from flow.network.run import run_steps
 from flow.network.samples import Samples
-from flow.onnxtools import runtime
 from flow.progress import Advance, ignore
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import Step
@@ -72,8 +72,7 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     """One sample (batch of one) through the network: the host's segments at either end, all else by one start."""
     chain = onchip.chain
     tensors: dict[str, Tensor] = dict(feeds)
-    for segment in chain.before:
-        tensors.update(runtime.run(segment.model, tensors))
+    _run_segments(chain.before, tensors)
     maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
     memories = {"activation": activations(onchip, maps)}
     try:
@@ -92,10 +91,15 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     for name, held in chain.held.items():
         if name not in tensors and held.tensor in maps:
             tensors[name] = as_tensor(held, maps[held.tensor])
-    for segment in chain.after:
-        tensors.update(runtime.run(segment.model, tensors))
+    _run_segments(chain.after, tensors)
     outputs = {name: tensors[name] for name in network.outputs}
     return ChainRun(done.cycles, rows, maps, outputs, memories | done.memories)
+
+
+def _run_segments(segments: Sequence[HostSegment], tensors: dict[str, Tensor]) -> None:
+    """The host's segments, which add to the tensors."""
+    for layer in run_steps(segments, [tensors], kept=None):
+        raise AssertionError(f"layer '{layer.name}' runs on chip")
 
 
 def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]) -> int:

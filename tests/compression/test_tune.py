@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flow.compression import prune, tune
 from flow.compression.allocate import average_bits, channel_bits
 from flow.compression.budget import least_bits, spend
-from flow.compression.calibration import Moments, moments, walk
+from flow.compression.calibration import Moments, calibrate, moments
 from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
 from flow.compression.refine import REFINEMENTS, error_curves, refine
@@ -71,7 +71,7 @@ def test_walking_without_change_gives_the_network_itself() -> None:
         seen[layer.input] = np.concatenate(tensors)
         return layer
 
-    walk(net, feeds, keep)
+    calibrate(net, feeds, keep)
     expected = run_network(net, feeds)
     assert set(seen) == {layer.input for layer in net.layers}
     for name, tensor in seen.items():
