@@ -11,7 +11,7 @@ import onnx
 from flow.frontend.imported import Imported
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.network.model import ArrayLayer
-from flow.onnxtools.graph import Graph, attribute, node_input, node_name, size
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant, size
 from flow.onnxtools.shapes import Types, infer
 
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
@@ -113,11 +113,14 @@ def _shape(types: Types, name: str) -> tuple[int, ...] | None:
 
 def _parameters(graph: Graph, node: onnx.NodeProto) -> int:
     """Numbers in the constants a node reads, as they are or through a DequantizeLinear; biases left out."""
+    if node.op_type not in COUNTED:
+        return 0
     names = [node_input(node, index) for index in ((1, 2) if node.op_type in RECURRENT else (1,))]
-    makers = [graph.producer(name) for name in names]
-    pairs = zip(makers, names, strict=True)
-    stored = [made.input[0] if made is not None and made.op_type in QUANTIZATION else name for made, name in pairs]
-    return sum(size(graph, name) for name in stored) if node.op_type in COUNTED else 0
+    kept = [quantized_constant(graph, name) for name in names]
+    return sum(
+        size(graph, name) if constant is None else constant.codes.size
+        for name, constant in zip(names, kept, strict=True)
+    )
 
 
 def _macs(graph: Graph, types: Types, node: onnx.NodeProto) -> int:

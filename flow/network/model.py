@@ -18,13 +18,24 @@ from flow.onnxtools.graph import Graph
 from flow.onnxtools.shapes import Types
 
 INT8_MIN, INT8_MAX = -128, 127
+OFFSET = 128  # a uint8 tensor, and a byte on the array, is the int8 code plus this
+
+
+def as_int8(tensor: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Bytes u as int8 codes u - OFFSET."""
+    return (tensor ^ np.uint8(OFFSET)).view(np.int8)
+
+
+def as_uint8(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Int8 codes q as bytes q + OFFSET."""
+    return codes.view(np.uint8) ^ np.uint8(OFFSET)
 
 
 @dataclass(frozen=True)
 class Quantization:
     """An 8-bit per-tensor quantization: real = scale * (q - zero_point).
 
-    `zero_point` is in the int8 domain: uint8 tensors are shifted by 128 at import, and `unsigned` says so,
+    `zero_point` is in the int8 domain: uint8 tensors are shifted by `OFFSET` at import, and `unsigned` says so,
     because the ONNX tensor itself stays uint8.
     """
 
@@ -34,11 +45,11 @@ class Quantization:
 
     def to_int8(self, tensor: NDArray[np.uint8] | NDArray[np.int8]) -> NDArray[np.int8]:
         """The ONNX tensor (uint8 or int8) as int8 codes."""
-        return (tensor ^ np.uint8(0x80)).view(np.int8) if self.unsigned else tensor.view(np.int8)
+        return as_int8(tensor.view(np.uint8)) if self.unsigned else tensor.view(np.int8)
 
     def from_int8(self, codes: NDArray[np.int8]) -> NDArray[np.uint8] | NDArray[np.int8]:
         """Int8 codes as the ONNX tensor's own type."""
-        return codes.view(np.uint8) ^ np.uint8(0x80) if self.unsigned else codes
+        return as_uint8(codes) if self.unsigned else codes
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from flow.frontend.layers import activation_clamp, resolve_auto_pad, tensor_quantization
+from flow.frontend.layers import activation_clamp, node_window, tensor_quantization
 from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Window
-from flow.onnxtools.graph import Graph, attribute, node_input, node_name
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.maps import POINT, Held, OffChipError
 from flow.scheduling.onchip.post import PostOp, Shape
@@ -173,32 +173,25 @@ def _pool(
     kernel = tuple(attribute(node, "kernel_shape", []))
     if len(kernel) == 1:
         raise OffChipError(f"{kind} '{node_name(node)}' has one spatial axis, and pooling takes two")
-    strides = tuple(attribute(node, "strides", [1, 1]))
-    dilations = tuple(attribute(node, "dilations", [1, 1]))
-    pads = tuple(attribute(node, "pads", [0] * 4))
-    auto_pad = attribute(node, "auto_pad", b"NOTSET").decode()
-    if auto_pad != "NOTSET":
-        pads = resolve_auto_pad(auto_pad, (height, width), kernel, strides, dilations)
+    window = node_window(node, kernel, (height, width))
     if attribute(node, "ceil_mode", 0):
         raise OffChipError(f"{kind} '{node_name(node)}' rounds its size up (ceil_mode)")
-    if result == "average" and any(pads):
+    if result == "average" and any(window.pads):
         raise OffChipError(f"AveragePool '{node_name(node)}' has pads, so its windows differ in size")
     if len(node.output) > 1 and node.output[1]:
         raise OffChipError(f"{kind} '{node_name(node)}' gives indices")
     shape = shapes.get(node.output[0], ())
-    return _Draft(result, draft.operands, (channels, shape[2], shape[3]), Window(kernel, strides, pads, dilations))
+    return _Draft(result, draft.operands, (channels, shape[2], shape[3]), window)
 
 
 def _constant(graph: Graph, name: str) -> NDArray[Any] | None:
     """A constant, also one that is kept in 8 bits."""
-    maker = graph.producer(name)
-    if maker is None or maker.op_type != "DequantizeLinear" or maker.input[0] not in graph.constants:
+    kept = quantized_constant(graph, name)
+    if kept is None:
         return graph.constant(name)
-    codes, scale = graph.constant(maker.input[0]), graph.constant(maker.input[1])
-    zero = graph.constant(node_input(maker, 2)) if node_input(maker, 2) else np.zeros(1)
-    if codes is None or scale is None or zero is None or scale.size != 1:
+    if kept.scale is None or kept.zero is None or kept.scale.size != 1:
         return None
-    real: NDArray[Any] = (codes.astype(np.float64) - zero) * scale
+    real: NDArray[Any] = (kept.codes.astype(np.float64) - kept.zero) * kept.scale
     return real
 
 

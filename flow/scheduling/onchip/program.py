@@ -13,8 +13,9 @@ from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import ENTRY, ENTRY_BITS, descriptor_slice
+from flow.network.model import INT8_MAX, INT8_MIN, OFFSET
 from flow.network.reference import check_accumulator
-from flow.scheduling.blocks import OFFSET, Block, Bytes, LayerSchedule, channel_blocks, check_width
+from flow.scheduling.blocks import Block, Bytes, LayerSchedule, channel_blocks, check_width
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import Chain, Step
 from flow.scheduling.onchip.maps import POINT, as_map
@@ -251,7 +252,7 @@ def _load(images: _Images, place: Place) -> None:
     begin, _ = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
     identity = Requantization(-OFFSET, *post.UNIT)
     _post_descriptor(
-        images, f"input of {place.words} words", identity, 0, (-128, 127), place.words, 1,
+        images, f"input of {place.words} words", identity, 0, (INT8_MIN, INT8_MAX), place.words, 1,
         {"activation_base": begin, "maximum": 1, "external": 1, "taps_y": 1, "taps_x": 1, "taps_octet": config.beats}
         | prefixed("fetch", line_walk(place.base, place.words, config.rows)),
         prefixed("store", line_walk(place.base, place.words, config.rows)), None, 8,
