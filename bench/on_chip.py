@@ -35,7 +35,7 @@ from flow.scheduling.onchip.chain import Step, chain
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
-from flow.simulation.engines.base import Simulator
+from flow.simulation.engines.base import Command, Simulator
 from flow.simulation.onchip import ChainRun, cosimulate, cycle_limit
 
 
@@ -43,7 +43,7 @@ def step_cycles(onchip: OnChip, simulator: Simulator, run: ChainRun) -> list[int
     """Cycles of the inputs, and of every step: what each adds to a run that ends with it."""
     memories = {**onchip.memories, "activation": run.memories["activation"]}
     until = [
-        simulator.run(memories, 0, end, {"output": onchip.output_words}, cycle_limit(onchip)).cycles
+        simulator.run(memories, Command(0, end, cycle_limit(onchip)), {"output": onchip.output_words}).cycles
         for end in (len(onchip.chain.inputs), *onchip.ends)
     ]
     return [int(cycles) for cycles in np.diff([0, *until])]

@@ -21,7 +21,7 @@ from flow.scheduling.onchip.layout import activations, results
 from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.program import OnChip, outputs_only, result_shape
 from flow.simulation.cosim import run_all
-from flow.simulation.engines.base import DeviceError, Simulator
+from flow.simulation.engines.base import Command, DeviceError, Simulator
 from flow.simulation.results import expected_rows, output_tensor
 
 Tensor = NDArray[Any]
@@ -52,6 +52,10 @@ def cycle_limit(onchip: OnChip) -> int:
     return 10_000 + 16 * work
 
 
+def _command(onchip: OnChip) -> Command:
+    return Command(0, onchip.descriptors, cycle_limit(onchip))
+
+
 def cosimulate(
     network: Network, onchip: OnChip, simulator: Simulator, samples: Samples, parallel: int, advance: Advance = ignore
 ) -> list[ChainRun]:
@@ -76,9 +80,7 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
     memories = {"activation": activations(onchip, maps)}
     try:
-        done = simulator.run(
-            onchip.memories | memories, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip)
-        )
+        done = simulator.run(onchip.memories | memories, _command(onchip), {"output": onchip.output_words})
     except DeviceError as error:
         return ChainRun(0, {}, maps, {}, memories, str(error))
     rows = results(onchip, done.memories["output"])
@@ -111,7 +113,7 @@ def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]
             place = slice(region.base, region.base + region.words)
             want[place] = memories["output"][place]
     try:
-        done = simulator.run(given, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip))
+        done = simulator.run(given, _command(onchip), {"output": onchip.output_words})
     except DeviceError:
         return want.size
     return int((done.memories["output"] != want).sum())
