@@ -56,8 +56,9 @@ def compress_network(
     acceptable = _acceptable(taken, chosen.max_drop, given) if chosen.max_drop is not None else None
     tries = len(tune.tries(taken.network, frozenset(chosen.means))) * (1 if acceptable is None else tune.BISECTIONS + 1)
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
-        known = tune.data(taken.network, taken.source, taken.prepared, taken.calibration)
-        return chosen, encode(taken.network, chosen, channels_parallel, advance, known, acceptable)
+        data = tune.calibration_data(taken.network, taken.source, taken.prepared, taken.calibration)
+        evidence = tune.Evidence(data, acceptable=acceptable)
+        return chosen, encode(taken.network, chosen, channels_parallel, advance, evidence)
 
 
 def _acceptable(taken: Imported, max_drop: float, given: Samples) -> Callable[[onnx.ModelProto], bool]:
