@@ -29,7 +29,7 @@ from flow.network.samples import Samples
 
 INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
 INFLUENCE_SAMPLES = (8, 256)
-VARIED_WEIGHTS = 3_000_000  # networks of more weights are refined by all refinements at once
+VARIED_WEIGHTS = 3_000_000  # networks of more weights are tried with all refinements only
 BISECTIONS = 6  # a budget is found within (8 - 2) / 2^6, a tenth of a bit
 
 
