@@ -31,7 +31,7 @@ from flow.hardware.emit import emit
 from flow.judgement.onchip import judge, passes
 from flow.progress import silent
 from flow.scheduling.cycles import layer_cycles
-from flow.scheduling.onchip.chain import Step, chain
+from flow.scheduling.onchip.chain import ChainLayer, chain
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
@@ -58,7 +58,7 @@ def table(onchip: OnChip, compressed: Compressed, cycles: Sequence[int]) -> Tabl
         made.add_column(head, justify="left" if head in ("step", "what") else "right")
     made.add_row("load the input", "", "", f"{cycles[0]:,}", "", "", "", "")
     for step, taken, ideal in zip(onchip.chain.steps, cycles[1:], onchip.ideal_cycles, strict=True):
-        if isinstance(step, Step):
+        if isinstance(step, ChainLayer):
             layer = step.layer
             what = f"{layer.op}{f' in {layer.groups} groups' if layer.groups > 1 else ''}"
             made.add_row(

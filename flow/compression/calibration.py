@@ -23,7 +23,7 @@ Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
 CALIBRATION_MACS = 4e11  # MACs one run over the samples may spend
 CALIBRATION_SAMPLES = (16, 256)
 MOMENT_WORK = 1e11  # multiplications the second moments of one layer may take
-MOMENT_ROWS = 4096  # windows that are always used, if there are so many
+MOMENT_ROWS = 4096  # windows that are always used, as far as there are any
 WIDEST = 2048  # inputs of a dot product that are correlated with each other: longer ones are taken in parts
 
 
@@ -55,11 +55,11 @@ class Moments:
         return np.maximum(total, 0)
 
 
-def affordable(network: Network, given: Samples) -> Samples:
+def affordable(network: Network, samples: Samples) -> Samples:
     """As many of the samples as one run of `calibrate` may take."""
     macs = max(sum(layer.macs for layer in network.layers), 1)
     fewest, most = CALIBRATION_SAMPLES
-    return given.first(int(np.clip(CALIBRATION_MACS / macs, fewest, most)))
+    return samples.first(int(np.clip(CALIBRATION_MACS / macs, fewest, most)))
 
 
 def calibrate(network: Network, feeds: Arrays, decide: Decide) -> None:

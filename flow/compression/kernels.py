@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flow.network.model import INT8_MAX, INT8_MIN
 
-PIECES = 64  # the groups are shared out among the threads in so many parts
+PIECES = 64  # parts in which the groups are shared out among the threads
 
 
 @numba.njit(cache=True, nogil=True, parallel=True)

@@ -30,7 +30,7 @@ TIER2_LSB = 1
 
 @dataclass(frozen=True)
 class LayerVerdict:
-    """Mismatches of one layer over the simulated samples; `elements` were compared, so many of them from the RTL.
+    """Mismatches of one layer over the simulated samples; `elements` were compared, `elements_rtl` of them the RTL's.
 
     The others are the integer reference's: they count in tiers 1a and 2. `pieces` is as in `LayerRun`.
     """
@@ -187,6 +187,6 @@ def agree(parts: Sequence[Judged]) -> bool:
 def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:
     """The verdict: all layers agree, and RTL and pruned network give the same answers.
 
-    Of the elements that were simulated; whether any were is not looked at.
+    Judges the elements that were simulated; it also passes where none were.
     """
     return agree(layers) and accuracy.rtl == accuracy.pruned_simulated

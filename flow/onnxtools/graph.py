@@ -135,7 +135,7 @@ class Graph:
         return values
 
     def only_consumer(self, name: str) -> onnx.NodeProto | None:
-        """The one node that reads a tensor nobody else can see."""
+        """The node that reads a tensor, where it is the only one and the tensor is no output of the network."""
         users = self.consumers.get(name, [])
         return users[0] if len(users) == 1 and name not in self.outputs else None
 

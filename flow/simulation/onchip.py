@@ -16,7 +16,7 @@ from flow.network.run import run_steps
 from flow.network.samples import Samples
 from flow.progress import Advance, ignore
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.layout import activations, results
 from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.program import OnChip, outputs_only, result_shape
@@ -86,7 +86,7 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     rows = results(onchip, done.memories["output"])
     for number, got in rows.items():
         step = chain.steps[number]
-        if isinstance(step, Step) and step.layer.output_quantization is None:
+        if isinstance(step, ChainLayer) and step.layer.output_quantization is None:
             tensors[step.layer.output] = output_tensor(step.layer, layer_rows(step.layer, got))
         else:
             maps[step.output] = got.astype(np.int8, copy=False)
@@ -150,7 +150,7 @@ def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict
     """What every step gives by the integer reference alone, [channels, height, width]."""
     maps, made = dict(inputs), dict[int, Tensor]()
     for number, step in enumerate(onchip.chain.steps):
-        if isinstance(step, Step):
+        if isinstance(step, ChainLayer):
             rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
             made[number] = np.ascontiguousarray(rows.T).reshape(result_shape(onchip.chain, step))
         else:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flow.network.model import as_int8, as_uint8
 from flow.scheduling.blocks import Bytes
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.place import OCTET, Place
 from flow.scheduling.onchip.post import Shape
 from flow.scheduling.onchip.program import OnChip, OutputRegion, result_shape
@@ -67,7 +67,7 @@ def layout(onchip: OnChip, number: int) -> Layout:
     """Where the results of a step lie in the output memory."""
     step = onchip.chain.steps[number]
     regions = [region for region in onchip.regions if region.step == number]
-    if isinstance(step, Step):
+    if isinstance(step, ChainLayer):
         return _layer_layout(result_shape(onchip.chain, step), regions)
     channels, height, width = step.output_shape
     cells = np.zeros((channels, 1, 1, 3), np.int64)

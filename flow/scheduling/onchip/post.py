@@ -39,7 +39,7 @@ class PostOp:
     """One operation on maps.
 
     kind "add": two maps of one shape; "average" and "maximum": the windows of one; "move": maps into channels
-    `offsets` and on of the output, every stride-th pixel of them; the channels nobody fills are zero.
+    `offsets` and on of the output, every stride-th pixel of them; channels that no operand fills are zero.
     """
 
     name: str

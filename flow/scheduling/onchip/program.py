@@ -17,7 +17,7 @@ from flow.network.model import INT8_MAX, INT8_MIN, OFFSET
 from flow.network.reference import check_accumulator
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule, channel_blocks, check_width
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import Chain, Step
+from flow.scheduling.onchip.chain import Chain, ChainLayer
 from flow.scheduling.onchip.maps import POINT, as_map
 from flow.scheduling.onchip.place import OCTET, Place, places, plane_words, words
 from flow.scheduling.onchip.post import PostOp, Requantization, Shape
@@ -27,7 +27,7 @@ from flow.scheduling.schedule import descriptor_values
 from flow.scheduling.words import channel_parameters, pack_descriptor, pack_fields, parameter_words, weight_words
 
 WRITES, ZERO = 0x80, 0x40  # of a channel in an entry
-LINES = 64  # the maps' memory is a multiple of so many lines
+LINES = 64  # the maps' memory is a multiple of this many lines
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
         _load(images, made[held.tensor])
     settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
     for number, step in enumerate(chain.steps):
-        sources = (step.source.tensor,) if isinstance(step, Step) else step.inputs
+        sources = (step.source.tensor,) if isinstance(step, ChainLayer) else step.inputs
         output = step.output
         waits = number == 0 or any(makers[name] >= settled for name in sources)
         settled = number if waits else settled
-        if isinstance(step, Step):
+        if isinstance(step, ChainLayer):
             ideal.append(_layer(images, number, step, encoded[step.layer.name], waits))
         else:
             _post(images, number, step, waits)
@@ -172,7 +172,7 @@ def _entry_words(place: Place, channel: NDArray[np.int64], dy: NDArray[np.int64]
     return np.stack([pack_fields(entry, ENTRY, ENTRY_BITS, "an entry") for entry in made.values()])
 
 
-def _layer(images: _Images, number: int, step: Step, encoded: EncodedLayer, waits: bool) -> int:
+def _layer(images: _Images, number: int, step: ChainLayer, encoded: EncodedLayer, waits: bool) -> int:
     """A layer's descriptors; the cycles of its bit columns."""
     layer, config = step.layer, images.config
     check_accumulator(layer)
@@ -215,7 +215,7 @@ def _operands(
     return fields
 
 
-def _walks(images: _Images, step: Step, part: LayerPart, block: Block) -> dict[str, int]:
+def _walks(images: _Images, step: ChainLayer, part: LayerPart, block: Block) -> dict[str, int]:
     """Where a block's windows are, and where their results go."""
     config, window = images.config, part.window
     source, target = images.places[step.source.tensor], images.places.get(step.output)
@@ -234,7 +234,7 @@ def _walks(images: _Images, step: Step, part: LayerPart, block: Block) -> dict[s
     return fields
 
 
-def result_shape(chain: Chain, step: Step) -> Shape:
+def result_shape(chain: Chain, step: ChainLayer) -> Shape:
     """The map of a layer's results, also of those that stay sums and are held nowhere."""
     layer = step.layer
     if layer.output_quantization:
@@ -260,7 +260,7 @@ def _load(images: _Images, place: Place) -> None:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """One descriptor of an operation: where it reads, in so many steps a window, and where it writes."""
+    """One descriptor of an operation: where it reads, in `steps` steps a window, and where it writes."""
 
     requantization: Requantization
     taps: dict[str, int]

@@ -34,7 +34,7 @@ class MapWalk:
     step_word: int | None = None
 
     def fields(self, rows: int) -> dict[str, int]:
-        """The fields of a descriptor's walk on an array of so many rows."""
+        """The fields of the walk in a descriptor, for an array of `rows` rows."""
         step, origin, columns = self.step, self.origin, self.columns
         across = step[1] if self.step_word is None else self.step_word
         down = step[0] * self.pitch
@@ -76,7 +76,7 @@ def prefixed(prefix: str, values: Mapping[str, int]) -> dict[str, int]:
 
 
 def line_walk(base: int, count: int, rows: int) -> dict[str, int]:
-    """A walk over so many words in a row, whatever pixels they are."""
+    """A walk over `count` words in a row, whatever pixels they are."""
     return {
         "word": base, "step_word": 1, "tile_word": rows, "windows": (1 << COORDINATE) - 1, "positions": count,
         "height": 1, "width": 1,

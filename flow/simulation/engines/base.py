@@ -69,7 +69,7 @@ class Simulator(Protocol):
 
 @dataclass(frozen=True)
 class Scope:
-    """Part of a waveform: the instance `path` below the top, and so many levels of hierarchy (0: all)."""
+    """Part of a waveform: the instance `path` below the top, and `levels` of hierarchy (0: all)."""
 
     path: tuple[str, ...]
     levels: int
