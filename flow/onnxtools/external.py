@@ -72,7 +72,7 @@ def large_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_externals(bare: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
-    """The inverse, for a model made from `externals_as_inputs(source)`: its inputs become the source's constants again."""
+    """The inverse, for a model made from `externals_as_inputs(source)`: those inputs become constants again."""
     inputs = {value.name for value in bare.graph.input}
     kept = [tensor for tensor in source.graph.initializer if is_external(tensor) and tensor.name in inputs]
     copy = _without(bare, {tensor.name for tensor in kept})
