@@ -74,7 +74,7 @@ def calibrate(network: Network, feeds: Arrays, decide: Decide) -> None:
     ]
     for layer in run_steps(network.steps, batches):
         chosen = decide(layer, [tensors[layer.input] for tensors in batches])
-        session = runtime.session(rewrite.with_layers(rewrite.layer_model(network.model, layer), [chosen]))
+        session = runtime.session(rewrite.with_layers(rewrite.layer_model(network.graph, layer), [chosen]))
         for tensors in batches:
             tensors.update(runtime.run(session, tensors))
 

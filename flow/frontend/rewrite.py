@@ -17,13 +17,13 @@ from flow.onnxtools.edit import between, set_axis
 from flow.onnxtools.graph import Graph, node_input, node_name
 
 
-def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
+def layer_model(graph: Graph, layer: ArrayLayer) -> onnx.ModelProto:
     """The part of the QDQ network between the layer's input and output tensors, as a model of its own."""
     kind = _element(layer.input_quantization)
     output = layer.output_quantization
     result = TensorProto.FLOAT if output is None else _element(output)
     return between(
-        model,
+        graph,
         [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
         helper.make_tensor_value_info(layer.output, result, ["batch", *layer.output_shape]),
     )

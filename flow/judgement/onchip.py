@@ -103,7 +103,7 @@ def _model(network: Network, op: PostOp) -> onnx.ModelProto:
         value(name, quantization, shape)
         for name, quantization, shape in zip(op.inputs, op.input_quantizations, op.input_shapes, strict=True)
     ]
-    return edit.between(network.model, inputs, value(op.output, op.output_quantization, None))
+    return edit.between(network.graph, inputs, value(op.output, op.output_quantization, None))
 
 
 def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:

@@ -135,7 +135,7 @@ def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
     layer = runs[0].layer
     integer, quantized = (
         runtime.session(accumulators_model(layer)),
-        runtime.session(rewrite.layer_model(network.model, layer)),
+        runtime.session(rewrite.layer_model(network.graph, layer)),
     )
     tier1a = tier1b = elements = simulated = 0
     first: str | None = None
