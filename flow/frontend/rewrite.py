@@ -119,8 +119,11 @@ def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
         if scale is not None and np.allclose(scale.reshape(-1), scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
             return
     names = _add_constants(graph, layer, bias=layer.bias, bias_scale=scales)
-    output = f"{layer.name}_refined_bias_dequantized"
-    dequantize = helper.make_node("DequantizeLinear", names, [output], f"{layer.name}_refined_bias", axis=0)
+    output = _unused(graph, f"{layer.name}_refined_bias_dequantized")
+    name = f"{layer.name}_refined_bias"
+    while any(other.name == name for other in graph.model.graph.node):
+        name += "_"
+    dequantize = helper.make_node("DequantizeLinear", names, [output], name, axis=0)
     position = list(graph.model.graph.node).index(node)
     graph.model.graph.node.insert(position, dequantize)
     here = graph.model.graph.node[position + 1]
@@ -128,7 +131,14 @@ def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
 
 
 def _add_constants(graph: Graph, layer: ArrayLayer, **arrays: NDArray[Any]) -> list[str]:
-    names = [f"{layer.name}_refined_{name}" for name in arrays]
+    names = [_unused(graph, f"{layer.name}_refined_{name}") for name in arrays]
     for name, array in zip(names, arrays.values(), strict=True):
         graph.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
     return names
+
+
+def _unused(graph: Graph, name: str) -> str:
+    """A tensor's name that is this one, or like it where a network that was refined before has it already."""
+    while name in graph.constants or name in graph.producers:
+        name += "_"
+    return name

@@ -19,7 +19,7 @@ from flow.frontend import canonical, checks, cut, load, prepare, rewrite
 from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.network import samples
 from flow.network.model import ArrayLayer
-from flow.onnxtools import shapes
+from flow.onnxtools import runtime, shapes
 from tests.helpers.nets import residual_net
 from tests.helpers.networks import dense, feeds
 
@@ -95,3 +95,18 @@ def test_partitioned_again_is_as_partitioned_anew() -> None:
     assert [getattr(step, "model", None) for step in again.steps] == [
         getattr(step, "model", None) for step in anew.steps
     ]
+
+
+def test_layers_are_replaced_twice() -> None:
+    """What was refined before is refined again, under names of its own."""
+    network = cut.partition(residual_net(), "net")
+    for _ in range(2):
+        layers = [
+            replace(layer, weight_scales=layer.weight_scales * np.float32(2), bias=layer.bias + (layer.op != "MatMul"))
+            for layer in network.layers
+        ]
+        runtime.session(rewrite.with_layers(network.model, layers))
+        network = cut.partition_again(network, layers)
+        onnx.checker.check_model(network.model)
+        for layer, wanted in zip(network.layers, layers, strict=True):
+            assert np.array_equal(layer.bias, wanted.bias) and np.array_equal(layer.weight_scales, wanted.weight_scales)
