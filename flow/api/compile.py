@@ -109,7 +109,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
-            accuracy = measure(taken.source, compressed, given, simulated if coverage else None, runs)
+            accuracy = measure(taken.float_model, compressed, given, simulated if coverage else None, runs)
             note_labels(given, accuracy, notes)
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
             chip = judge_on_chip(compressed.network, whole, chain_runs)

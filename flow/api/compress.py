@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flow.api.inputs import Imported, compress_network, evaluation, import_network, note_labels
+from flow.api.inputs import compress_network, evaluation, import_network, note_labels
 from flow.api.requests import CompressRequest
 from flow.api.source import read_source
 from flow.compression.allocate import PRESETS
@@ -13,6 +13,7 @@ from flow.compression.budget import least_bits
 from flow.compression.choice import pruning
 from flow.compression.encoding import BBS
 from flow.files import write_model
+from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import measure
 from flow.network.samples import Samples
@@ -47,7 +48,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     channels = ArrayConfig(*(request.array or ())).columns
     chosen, compressed = compress_network(taken, request.chosen, channels, given, stage, notes)
     with stage("judge"):
-        accuracy = measure(taken.source, compressed, given)
+        accuracy = measure(taken.float_model, compressed, given)
         note_labels(given, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, notes)
     write_model(request.output, compressed.network.model)
@@ -71,7 +72,7 @@ def _sweep(taken: Imported, channels: int, given: Samples, stage: Stages) -> dic
             series[name] = []
             for choice in chosen:
                 _, made = compress_network(taken, choice, channels, given, silent, [])
-                reached = measure(taken.source, made, given)
+                reached = measure(taken.float_model, made, given)
                 series[name].append(point(made, reached))
                 advance()
     return series

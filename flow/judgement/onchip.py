@@ -14,7 +14,7 @@ from flow.judgement.verdict import agree, judge_layer
 from flow.network.model import Network, Quantization
 from flow.onnxtools import edit, runtime
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
 from flow.simulation.onchip import ChainRun, layer_input, layer_rows
@@ -68,7 +68,7 @@ class OnChipVerdict:
 def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[StepVerdict]:
     """Every step of the runs on the inputs it had: equal to the reference, close to ONNX Runtime.
 
-    Nothing where a run never finished.
+    Empty where a run never finished.
     """
     found: list[StepVerdict] = []
     if any(run.failure is not None for run in runs):
@@ -76,14 +76,14 @@ def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[St
     for number, step in enumerate(onchip.chain.steps):
         judged = (
             _judge_layer(network, step, number, runs)
-            if isinstance(step, Step)
+            if isinstance(step, ChainLayer)
             else _judge_post(network, step, number, runs)
         )
         found.append(replace(judged, cycles_ideal=onchip.ideal_cycles[number]))
     return found
 
 
-def _judge_layer(network: Network, step: Step, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
+def _judge_layer(network: Network, step: ChainLayer, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
     layer, made = step.layer, []
     for run in runs:
         codes = layer_input(layer, run.maps[step.source.tensor])
@@ -129,7 +129,7 @@ def _model(network: Network, op: PostOp) -> onnx.ModelProto:
         value(name, quantization, shape)
         for name, quantization, shape in zip(op.inputs, op.input_quantizations, op.input_shapes, strict=True)
     ]
-    return edit.between(network.model, inputs, value(op.output, op.output_quantization, None))
+    return edit.between(network.graph, inputs, value(op.output, op.output_quantization, None))
 
 
 def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:

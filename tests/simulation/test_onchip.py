@@ -18,7 +18,7 @@ from flow.network.samples import Samples
 from flow.scheduling.onchip.program import OnChip, outputs_only
 from flow.simulation import onchip as running
 from flow.simulation.engines import ENGINES, Simulator
-from flow.simulation.engines.base import DeviceError
+from flow.simulation.engines.base import Command, DeviceError
 from flow.simulation.onchip import ChainRun, by_reference, cosimulate, run
 from tests.helpers.networks import KINDS, feeds, on_chip
 from tests.helpers.stalls import stalled_device
@@ -105,7 +105,7 @@ def test_only_the_outputs_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     want, other = cosimulate(network, onchip, given, x, 1)
     assert want.outputs_only == 0 and other.outputs_only is None
     quiet = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": want.memories["activation"]}
-    result = given.run(quiet, 0, onchip.descriptors, {"output": onchip.output_words}, 10**6)
+    result = given.run(quiet, Command(0, onchip.descriptors, 10**6), {"output": onchip.output_words})
     last = onchip.regions[-1]
     region = slice(last.base, last.base + last.words)
     assert not result.memories["output"][: last.base].any() and last.step == len(onchip.chain.steps) - 1

@@ -12,7 +12,7 @@ from flow.hardware.interface import COMMAND_BITS
 from flow.network.model import ArrayLayer
 from flow.network.reference import accumulator_scales
 from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Handoff, layer_folders, layer_words
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.layout import input_words, layout
 from flow.scheduling.onchip.program import OnChip
 
@@ -66,7 +66,7 @@ def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
     chain, made = onchip.chain, []
     for tensor, number in chain.output_steps.items():
         held, step, where = chain.held.get(tensor), chain.steps[number], layout(onchip, number)
-        scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(Step, step).layer)
+        scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(ChainLayer, step).layer)
         made.append({
             "tensor": _c_string(tensor), "shape": where.shape, "unroll": where.unroll, "windows": where.windows,
             "planes": where.planes, "zero": held.quantization.zero_point if held else 0,

@@ -14,6 +14,7 @@ from flow.scheduling.blocks import LayerSchedule
 from flow.scheduling.onchip.program import outputs_only
 from flow.scheduling.words import activation_words
 from flow.simulation.cosim import cycle_limit
+from flow.simulation.engines.base import Command
 from flow.simulation.engines.testbench import write_command
 from flow.simulation.onchip import cycle_limit as on_chip_limit
 from flow.simulation.results import LayerRun, expected_words
@@ -41,9 +42,8 @@ def write_vectors(folder: Path, handoff: Handoff) -> None:
         known = None if layer_run.mismatches else layer_run.rows  # those without a mismatch are the reference's
         expected = expected_words(scheduled, codes, program.config, known)
         formats.write(place, "output.expected", expected, widths["output"])
-        limit = cycle_limit(scheduled, program.config)
-        words = layer_words(program, scheduled)
-        write_command(place, ports, words, scheduled.first, len(scheduled.blocks), limit, layer_run.cycles)
+        command = Command(scheduled.first, len(scheduled.blocks), cycle_limit(scheduled, program.config))
+        write_command(place, ports, layer_words(program, scheduled), command, layer_run.cycles)
 
     (folder / "vectors").mkdir()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -63,4 +63,4 @@ def write_whole(folder: Path, built: Device, whole: Whole) -> None:
         if port.name == "descriptor":
             formats.write(place, "descriptor.outputs", outputs_only(whole.onchip), port.width)
     count, limit = whole.onchip.descriptors, on_chip_limit(whole.onchip)
-    write_command(place, built.ports, whole.words, 0, count, limit, whole.run.cycles)
+    write_command(place, built.ports, whole.words, Command(0, count, limit), whole.run.cycles)

@@ -28,6 +28,7 @@ from flow.files import cache_folder
 from flow.hardware.interface import Device, Memory
 from flow.simulation.engines.base import (
     RESET_EDGES,
+    Command,
     DeviceError,
     Result,
     Scope,
@@ -89,16 +90,14 @@ class VerilatorSimulator:
         self._cache = cache
         self._run, self._held = _held(device, cache)
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        return self._call(self._run, memories, first, count, writes, limit)
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        return self._call(self._run, memories, command, writes)
 
     def record(
         self,
         memories: dict[str, Memory],
-        first: int,
-        count: int,
+        command: Command,
         writes: dict[str, int],
-        limit: int,
         scopes: Sequence[Scope],
         file: Path,
     ) -> tuple[str, ...]:
@@ -107,36 +106,32 @@ class VerilatorSimulator:
         lines = "".join(f"{scope.levels} {'.'.join((*root, *scope.path))}\n" for scope in scopes)
         traced, _ = _held(self.device, self._cache, traced=True)
         with suppress(DeviceError):
-            self._call(traced, memories, first, count, writes, limit, str(file).encode(), lines.encode())
+            self._call(traced, memories, command, writes, (str(file).encode(), lines.encode()))
         return root
 
     def _call(
         self,
         function: Any,
         memories: dict[str, Memory],
-        first: int,
-        count: int,
+        command: Command,
         writes: dict[str, int],
-        limit: int,
-        waveform: bytes | None = None,
-        scopes: bytes = b"",
+        waveform: tuple[bytes | None, bytes] = (None, b""),  # file and scopes
     ) -> Result:
-        read = check_run(self.device, memories, first, count, writes, limit)
+        read = check_run(self.device, memories, command, writes)
         written = empty(self.device, writes)
         cycles, failure = ctypes.c_uint64(), _Failure()
         status = function(
             *_arrays(read),
             *_arrays(written),
-            first,
-            count,
-            limit,
+            command.first,
+            command.count,
+            command.limit,
             ctypes.byref(cycles),
             ctypes.byref(failure),
-            waveform,
-            scopes,
+            *waveform,
         )
         if status == 1:
-            raise not_done(self.device, "verilator", limit)
+            raise not_done(self.device, "verilator", command.limit)
         if status == 2:
             port = self.device.writes[failure.port].name
             raise beyond(self.device, "verilator", port, failure.address, writes[port], cycles.value)

@@ -16,7 +16,7 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import device
 from flow.hardware.interface import Device, Memory
 from flow.simulation.engines import ENGINES
-from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.engines.base import Command, Result, Simulator
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,8 @@ class Job:
     """The arguments of one run; see `flow.simulation.engines.base.Simulator`."""
 
     memories: dict[str, Memory]
-    first: int
-    count: int
+    command: Command
     writes: dict[str, int]
-    limit: int
 
 
 class Workers(Protocol):
@@ -62,7 +60,7 @@ class Workers(Protocol):
 def run(design: DesignSources, job: Job) -> Result:
     """One job, in the process that calls."""
     simulator, _ = _opened(design)
-    return simulator.run(job.memories, job.first, job.count, job.writes, job.limit)
+    return simulator.run(job.memories, job.command, job.writes)
 
 
 @lru_cache(maxsize=4)

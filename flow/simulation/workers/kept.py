@@ -15,7 +15,7 @@ import numpy as np
 from flow.cache import hold
 from flow.files import cache_folder
 from flow.hardware.interface import Memory
-from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources
 
 
@@ -29,15 +29,15 @@ class Kept:
         self.simulator, self._folder = simulator, folder
         self._key = hashlib.sha256(repr((design, version)).encode()).digest()
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        whole = hashlib.blake2b(self._key + repr((first, count, sorted(writes.items()), limit)).encode())
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        whole = hashlib.blake2b(self._key + repr((command, sorted(writes.items()))).encode())
         for name in sorted(memories):
             memory = memories[name]
             whole.update(f"{name}{memory.shape}".encode() + np.ascontiguousarray(memory).tobytes())
         file = self._folder / f"{whole.hexdigest()[:32]}.npz"
         if (known := _read(file)) is not None:
             return known
-        result = self.simulator.run(memories, first, count, writes, limit)
+        result = self.simulator.run(memories, command, writes)
         with suppress(FileNotFoundError):  # another run of the same request has come to its end
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
