@@ -58,8 +58,8 @@ def main(model: Path, fresh: bool, **options: Any) -> None:
         click.echo(f"{seconds:8.2f} s  {name}")
     simulated = clock.seconds["co-simulate"]
     click.echo(
-        f"{simulated / summary['samples']:8.2f} s  per simulated sample, "
-        f"{summary['cycles'] * summary['samples'] / simulated:,.0f} cycles/s, {os.cpu_count()} cores"
+        f"{simulated / summary.samples:8.2f} s  per simulated sample, "
+        f"{summary.cycles * summary.samples / simulated:,.0f} cycles/s, {os.cpu_count()} cores"
     )
 
 

@@ -143,7 +143,7 @@ class Comparison:
         given = samples.load(calibration, self.source, "calibration")
         made = quantize.quantize(self.source, given.feeds)
         self.network = cut.partition(made.model, model.stem)
-        self.known = tune.data(self.network, self.source, made.prepared, given)
+        self.known = tune.calibration_data(self.network, self.source, made.prepared, given)
         self.test: Samples = samples.load(test, self.source, "evaluation")
         self.test = self.test.first(count or self.test.count)
         self.wanted = answers.answers(self.source, self.test.feeds, scores=True)
@@ -173,7 +173,7 @@ class Comparison:
     def _at(self, bits: float) -> None:
         network, layers = self.network, self.network.layers
         means = frozenset(pruning().means)
-        tuned = tune.tune(network, self.known, self.found, bits, GROUP, means)
+        tuned = tune.tune(network, self.known, self.found, bits, tune.Limits(GROUP, means))
         model = rewrite.with_layers(network.model, tuned.layers)
         self.judge("bbs budgeted", average_bits(layers, tuned.allocation), model)
         allocation = uniform(layers, bits)

@@ -34,11 +34,11 @@ from flow.hardware.emit import emit
 from flow.judgement.onchip import judge, passes
 from flow.progress import silent
 from flow.scheduling.cycles import layer_cycles
-from flow.scheduling.onchip.chain import Step, chain
+from flow.scheduling.onchip.chain import ChainLayer, chain
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
-from flow.simulation.engines.base import Simulator
+from flow.simulation.engines.base import Command, Simulator
 from flow.simulation.onchip import ChainRun, cosimulate, cycle_limit
 
 
@@ -46,7 +46,7 @@ def step_cycles(onchip: OnChip, simulator: Simulator, run: ChainRun) -> list[int
     """Cycles of the inputs, and of every step: what each adds to a run that ends with it."""
     memories = {**onchip.memories, "activation": run.memories["activation"]}
     until = [
-        simulator.run(memories, 0, end, {"output": onchip.output_words}, cycle_limit(onchip)).cycles
+        simulator.run(memories, Command(0, end, cycle_limit(onchip)), {"output": onchip.output_words}).cycles
         for end in (len(onchip.chain.inputs), *onchip.ends)
     ]
     return [int(cycles) for cycles in np.diff([0, *until])]
@@ -61,7 +61,7 @@ def table(onchip: OnChip, compressed: Compressed, cycles: Sequence[int]) -> Tabl
         made.add_column(head, justify="left" if head in ("step", "what") else "right")
     made.add_row("load the input", "", "", f"{cycles[0]:,}", "", "", "", "")
     for step, taken, ideal in zip(onchip.chain.steps, cycles[1:], onchip.ideal_cycles, strict=True):
-        if isinstance(step, Step):
+        if isinstance(step, ChainLayer):
             layer = step.layer
             what = f"{layer.op}{f' in {layer.groups} groups' if layer.groups > 1 else ''}"
             made.add_row(

@@ -5,6 +5,7 @@ The rooms, in the order data takes; a room uses those above it, and its `__init_
 errors.py     what the user can mend (FlowError), and everything else (an assertion, our bug)
 progress.py   progress: named stages, and `advance` within them
 files.py      files: the cache folder, digests, files written whole
+cache.py      the cache: how much is in it, what is in use, what was not used for long
 onnxtools/    ONNX and ONNX Runtime: graphs, shapes, edits, sessions
 network/      what a network is, and what it computes: the integer reference
 frontend/     the user's network becomes an INT8 network of array layers and host segments

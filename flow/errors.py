@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOST = 400  # characters of another library's words
+MAX_QUOTED = 400  # characters of another library's message
 
 
 class FlowError(Exception):
@@ -14,7 +14,7 @@ class FlowError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says first, for a message of one line that is not too long."""
+    """The first line of another library's error message, cut to MAX_QUOTED characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 1]}…"

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import onnx
+import platformdirs
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:
@@ -36,8 +37,8 @@ def sha256(path: Path) -> str:
 
 
 def cache_folder(cache: Path | None) -> Path:
-    """The folder for compiled models: `cache`, else $BBS_CACHE, else ~/.cache/bbs-flow."""
-    return cache or Path(os.environ.get("BBS_CACHE") or Path.home() / ".cache" / "bbs-flow")
+    """The folder for what is made once: `cache`, else $BBS_CACHE, else the user's (on Linux ~/.cache/bbs-flow)."""
+    return cache or Path(os.environ.get("BBS_CACHE") or platformdirs.user_cache_path("bbs-flow"))
 
 
 def layer_folder(layer: str, number: int) -> str:
@@ -52,6 +53,6 @@ def fingerprint() -> str:
     whole = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*")):
-        if path.suffix in (".py", ".cpp", ".j2"):
+        if path.suffix in (".py", ".j2"):
             whole.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()

@@ -1,4 +1,4 @@
-"""How long work tells what of it is done: stages with a name, and `advance` within them."""
+"""Progress: named stages, and `advance` within them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Is told that `done` more of a stage's total is done."""
+    """Called when `done` more of a stage's total is done."""
 
     def __call__(self, done: int = 1) -> None: ...
 

@@ -29,7 +29,7 @@ from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig, memory_ports
 from flow.hardware.emit import emit, modules
 from flow.hardware.fields import ERRORS
-from flow.simulation.engines.base import RESET_EDGES, Scope
+from flow.simulation.engines.base import RESET_EDGES, Command, Scope
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.waveform import Trace, read
 from tests.helpers.layers import random_codes, random_layer, single
@@ -402,7 +402,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
         work = single(encoded, layer, config, random_codes(1, layer))
         file = folder / f"{name}.vcd"
         words = {"output": work.scheduled.output_words}
-        root = simulator.record(work.memories, 0, len(work.scheduled.blocks), words, 100, [Scope((), 0)], file)
+        root = simulator.record(work.memories, Command(0, len(work.scheduled.blocks), 100), words, [Scope((), 0)], file)
         traces[name] = read(file, root)
     return traces
 

@@ -35,7 +35,7 @@ def html(sections: Sequence[Section], networks: Sequence[str], seconds: float) -
 
 def about() -> dict[str, str]:
     """Versions of what ran."""
-    return dict(environment(None)["versions"])
+    return dict(environment(None).versions)
 
 
 def as_json(sections: Sequence[Section]) -> str:

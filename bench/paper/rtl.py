@@ -27,7 +27,7 @@ from flow.scheduling.blocks import layout
 from flow.scheduling.cycles import breakdown, memory_traffic
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
-from flow.simulation.cosim import run_layer
+from flow.simulation.cosim import Rtl, run_layer
 from flow.simulation.engines import Engine, Simulator
 from flow.simulation.workers.job import DesignSources
 from flow.simulation.workers.open import workers
@@ -100,7 +100,7 @@ def _check(
     scheduled = program.layers[0]
     generator = np.random.default_rng(0)
     codes = generator.integers(-128, 128, (1, *layer.input_shape)).astype(np.int8)
-    result = run_layer(scheduled, program, simulator, layer.input_quantization.from_int8(codes))
+    result = run_layer(Rtl(program, simulator), scheduled, layer.input_quantization.from_int8(codes))
     model = (
         accelerators.bitvert(run, columns_pruned, config)
         if config.pe == "bitvert"

@@ -99,7 +99,7 @@ class Subject:
         made = quantize.quantize(self.source, known.feeds)
         self.network: Network = cut.partition(made.model, given.name)
         self.workload: Workload = imported(given)
-        self.known = tune.data(self.network, self.source, made.prepared, known)
+        self.known = tune.calibration_data(self.network, self.source, made.prepared, known)
         self.test = samples.load(given.test, self.source, "evaluation")
         self.wanted = answers.answers(self.source, self.test.feeds, scores=True)
         self.found = tune.survey(self.network, self.known, MEANS, lambda: None)
@@ -143,7 +143,7 @@ class Subject:
 
     def _within(self, bits: float) -> Within:
         """Ours within a budget."""
-        return self._made(tune.tune(self.network, self.known, self.found, bits, CHANNELS_PARALLEL, MEANS))
+        return self._made(tune.tune(self.network, self.known, self.found, bits, tune.Limits(CHANNELS_PARALLEL, MEANS)))
 
     def _fast(self) -> list[Within]:
         """Ours as fast as that: N of every block by the time it saves, not by the bits."""

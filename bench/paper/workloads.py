@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.compression.calibration import walk
+from flow.compression.calibration import calibrate
 from flow.errors import FlowError
 from flow.frontend import cut, quantize
 from flow.frontend.load import load as load_network
@@ -326,5 +326,5 @@ def _zeros(network: Network, seen: samples.Samples) -> tuple[dict[str, float], d
         masks[layer.name] = windows[:, : SAMPLED_TILES * TILE] != zero
         return layer
 
-    walk(network, seen.feeds, look)
+    calibrate(network, seen.feeds, look)
     return shares, masks

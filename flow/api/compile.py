@@ -23,11 +23,11 @@ from flow.judgement import verdict
 from flow.judgement.accuracy import measure
 from flow.judgement.diagnosis import diagnose
 from flow.network import samples
-from flow.output.build import finished, write_build
+from flow.output.build import Made, finished, write_build
 from flow.output.folder import check_output, output_folder
-from flow.output.manifest import write_manifest
+from flow.output.handoff.whole import Handoff, Whole
 from flow.output.report import environment
-from flow.output.report.report import Report, simulation_report, write_report
+from flow.output.report.report import Judgement, Report, Simulated, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
@@ -63,7 +63,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     source = read_source(request.model).checked()
     record = _record(request, source, config, simulator)
     if request.resume and not request.force and (done := finished(output, record)):
-        return Report(**done)
+        return done
     replace = request.force or request.resume
     check_output(output, replace)
 
@@ -109,21 +109,17 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
-            accuracy = measure(taken.source, compressed, given, simulated if coverage else None, runs)
+            accuracy = measure(taken.float_model, compressed, given, simulated if coverage else None, runs)
             note_labels(given, accuracy, notes)
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
             chip = judge_on_chip(compressed.network, whole, chain_runs)
         with stage("write vectors and report"):
-            result = simulation_report(
-                chosen, compressed, program, dense, simulator, simulated, accuracy, verdicts, dense_runs,
-                findings, notes, area, chip,
-            )  # fmt: skip
+            ran = Simulated(program, simulator, simulated, dense, dense_runs)
+            judged = Judgement(accuracy, verdicts, findings, chip)
+            result = simulation_report(chosen, compressed, ran, judged, notes, area)
+            handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], Whole.of(whole, chain_runs))
             stored = given.first(max(simulated.count, STORED))
-            manifest = write_build(
-                folder, compressed, program, device, wrapper, chosen, stored, runs[0], record, whole, chain_runs
-            )
-            write_report(folder, result, compressed)
-            write_manifest(folder, manifest, result.environment)
+            write_build(folder, Made(chosen, compressed, handoff, stored), result, record)
     return result
 
 
@@ -145,7 +141,7 @@ def _record(request: CompileRequest, source: Source, config: ArrayConfig, simula
         "name": source.name,
         **{name: None if each is None else samples.digest(each) for name, each in found.items()},
         "array": asdict(config),
-        "environment": environment.environment(simulator.version()),
+        "environment": asdict(environment.environment(simulator.version())),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flow.api.inputs import Imported, compress_network, evaluation, import_network, note_labels
+from flow.api.inputs import compress_network, evaluation, import_network, note_labels
 from flow.api.requests import CompressRequest
 from flow.api.source import read_source
 from flow.compression.allocate import PRESETS
@@ -13,18 +13,19 @@ from flow.compression.budget import least_bits
 from flow.compression.choice import pruning
 from flow.compression.encoding import BBS
 from flow.files import write_model
+from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import measure
 from flow.network.samples import Samples
 from flow.output.folder import check_file
 from flow.output.report.plot import Point, check, curves
-from flow.output.report.report import Report, compression_report, point
+from flow.output.report.report import CompressionReport, compression_report, point
 from flow.progress import Stages, silent
 
 SWEEP = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)  # budgets of a plot
 
 
-def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> Report:
+def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> CompressionReport:
     """The pruned INT8 (QDQ) network as the ONNX file `output`, and what pruning did to it. No hardware.
 
     `model` is a path or an onnx.ModelProto, `options` those of `CompressRequest`, as `bbs compress` has them. `stage`
@@ -33,7 +34,7 @@ def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any)
     return run_compress(CompressRequest.of(model=model, output=output, **options), stage)
 
 
-def run_compress(request: CompressRequest, stage: Stages = silent) -> Report:
+def run_compress(request: CompressRequest, stage: Stages = silent) -> CompressionReport:
     """What `compress` does, for a request. The columns of the array are the channels that share one N (C_H)."""
     file = request.model if isinstance(request.model, Path) else None
     check_file(request.output, request.force, file)
@@ -47,7 +48,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Report:
     channels = ArrayConfig(*(request.array or ())).columns
     chosen, compressed = compress_network(taken, request.chosen, channels, given, stage, notes)
     with stage("judge"):
-        accuracy = measure(taken.source, compressed, given)
+        accuracy = measure(taken.float_model, compressed, given)
         note_labels(given, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, notes)
     write_model(request.output, compressed.network.model)
@@ -71,7 +72,7 @@ def _sweep(taken: Imported, channels: int, given: Samples, stage: Stages) -> dic
             series[name] = []
             for choice in chosen:
                 _, made = compress_network(taken, choice, channels, given, silent, [])
-                reached = measure(taken.source, made, given)
+                reached = measure(taken.float_model, made, given)
                 series[name].append(point(made, reached))
                 advance()
     return series

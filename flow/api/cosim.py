@@ -20,7 +20,7 @@ from flow.judgement.accuracy import measure
 from flow.judgement.diagnosis import diagnose
 from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST
-from flow.output.report.report import Report, simulation_report
+from flow.output.report.report import Judgement, Report, Simulated, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.blocks import Program, layout
 from flow.scheduling.onchip.chain import chain
@@ -79,10 +79,8 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
             chip = judge_on_chip(compressed.network, whole, chain_runs)
-    return simulation_report(
-        build.pruning, compressed, program, None, simulator, simulated, accuracy, verdicts, {}, findings, notes,
-        on_chip=chip,
-    )  # fmt: skip
+    ran, judged = Simulated(program, simulator, simulated), Judgement(accuracy, verdicts, findings, chip)
+    return simulation_report(build.pruning, compressed, ran, judged, notes)
 
 
 def _read_on_chip(build: Build) -> OnChip | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -14,7 +13,7 @@ from flow.compression import tune
 from flow.compression.choice import DATA_FREE, Pruning, pruning
 from flow.compression.compress import Compressed, encode
 from flow.errors import FlowError
-from flow.frontend import checks, cut, quantize
+from flow.frontend.imported import Imported, import_calibrated
 from flow.judgement.accuracy import Accuracy, top1
 from flow.network import samples
 from flow.network.model import Network
@@ -25,30 +24,13 @@ from flow.progress import Stages
 STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
-@dataclass(frozen=True)
-class Imported:
-    """The user's network, its INT8 form, the float form that was quantized, and calibration samples if any."""
-
-    source: onnx.ModelProto
-    network: Network
-    prepared: onnx.ModelProto | None
-    calibration: Samples | None
-
-
 def import_network(source: Source, calibration: samples.Source | None, notes: list[str]) -> Imported:
     """Quantizes the network if it is float."""
     found = source.samples(calibration, "calibration")
-    given = samples.load(found, source.model, "calibration") if found is not None else None
-    if given is None and not checks.is_quantized(source.model):
-        beside = f", but there is no '{source.name}_calibration.npz' beside it" if source.file else ""
-        raise FlowError(
-            f"'{source.place}' is a float network and needs calibration samples{beside}; "
-            "pass --calibration FILE.npz with an array x"
-        )
-    quantized = quantize.quantize(source.model, given.feeds if given else None)
-    network = cut.partition(quantized.model, source.name)
-    notes += [*quantized.notes, *network.notes]
-    return Imported(source.model, network, quantized.prepared, given)
+    calibrated = samples.load(found, source.model, "calibration") if found is not None else None
+    imported = import_calibrated(source.model, source.name, calibrated, source.place)
+    notes += imported.notes
+    return imported
 
 
 def compress_network(
@@ -70,8 +52,9 @@ def compress_network(
     acceptable = _acceptable(taken, chosen.max_drop, given) if chosen.max_drop is not None else None
     tries = len(tune.tries(taken.network, frozenset(chosen.means))) * (1 if acceptable is None else tune.BISECTIONS + 1)
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
-        known = tune.data(taken.network, taken.source, taken.prepared, taken.calibration)
-        return chosen, encode(taken.network, chosen, channels_parallel, advance, known, acceptable)
+        data = tune.calibration_data(taken.network, taken.source, taken.prepared, taken.calibration)
+        evidence = tune.Evidence(data, acceptable=acceptable)
+        return chosen, encode(taken.network, chosen, channels_parallel, advance, evidence)
 
 
 def _acceptable(taken: Imported, max_drop: float, given: Samples) -> Callable[[onnx.ModelProto], bool]:

@@ -6,10 +6,9 @@ from typing import Any
 
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
-from flow.frontend import checks, cut, quantize
+from flow.frontend import checks
+from flow.frontend.imported import import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
-from flow.frontend.prepare import prepare
-from flow.network import samples
 
 
 def inspect(model: Any) -> Inspection:
@@ -25,7 +24,4 @@ def run_inspect(request: InspectRequest) -> Inspection:
     source = read_source(request.model)
     if reasons := checks.refusals(source.model):
         return refusal(source.model, reasons)
-    model = source.checked().model
-    ready = model if checks.is_quantized(model) else prepare(model)
-    quantized = quantize.quantize(model, samples.random(ready, 1).feeds)
-    return inspection(model, cut.partition(quantized.model, source.name))
+    return inspection(import_uncalibrated(source.checked().model, source.name))

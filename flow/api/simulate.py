@@ -6,11 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from flow.judgement.onchip import judge, summary
+from flow.judgement.onchip import OnChipVerdict, judge, summary
 from flow.network.model import Network
 from flow.network.samples import Samples
 from flow.progress import Stages, duration
@@ -88,7 +87,7 @@ def co_simulate_on_chip(
         return cosimulate_on_chip(network, whole, rtl, given, hands.queue, advance)
 
 
-def judge_on_chip(network: Network, whole: OnChip | None, runs: Sequence[ChainRun]) -> dict[str, Any] | None:
+def judge_on_chip(network: Network, whole: OnChip | None, runs: Sequence[ChainRun]) -> OnChipVerdict | None:
     if whole is None or not runs:
         return None
     return summary(whole, runs, judge(network, whole, runs))

@@ -24,13 +24,15 @@ from flow.api.requests import (
     VerifyRequest,
 )
 from flow.api.verify import run_verify
+from flow.cache import cache_size, clean_cache
 from flow.cli.doctor import diagnosis, print_doctor
 from flow.cli.options import Shown, asked, shown
 from flow.cli.stages import progress_for
-from flow.cli.tables import out, print_front, print_inspection, print_report
+from flow.cli.tables import out, print_cache, print_front, print_inspection, print_report
 from flow.errors import FlowError
 from flow.exploration.explore import RESULT, run_explore
-from flow.output.report.report import Report
+from flow.files import cache_folder
+from flow.output.report.report import CompressionReport, Report
 
 SIMULATED = ", but what was simulated is kept: --resume goes on"
 STUDIED = ", but the study is kept: the same command goes on"
@@ -135,12 +137,27 @@ def doctor(shown: Shown) -> None:
     sys.exit(0 if all(each.version for each in found if each.needed) else 1)
 
 
-def _finish(report: Report, shown: Shown, where: str) -> None:
+@bbs.command()
+@click.option("--clean", is_flag=True, help="Remove all that is not in use.")
+@click.option("--older", type=click.FloatRange(min=0), metavar="DAYS", help="Remove what was not used for so long.")
+@shown
+def cache(clean: bool, older: float | None, shown: Shown) -> None:
+    """Show how much the cache holds; remove what is not needed."""
+    removing = clean or older is not None
+    sizes = clean_cache(older or 0.0) if removing else cache_size()
+    if shown.json:
+        found = {kind: asdict(size) for kind, size in sizes.items()}
+        click.echo(json.dumps({"folder": str(cache_folder(None)), "removed": removing, **found}, indent=2))
+    elif not shown.quiet:
+        print_cache(sizes, removing)
+
+
+def _finish(report: Report | CompressionReport, shown: Shown, where: str) -> None:
     if shown.json:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
     elif shown.quiet:
-        if "verdict" in report.summary:
-            out.print(f"Verdict: {report.summary['verdict'] or 'none'}.")
+        if isinstance(report, Report):
+            out.print(f"Verdict: {report.summary.verdict or 'none'}.")
     else:
         print_report(report)
         out.print(where, soft_wrap=True, markup=False)

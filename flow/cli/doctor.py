@@ -118,5 +118,5 @@ def print_doctor(found: Sequence[Found]) -> None:
     out.print(table)
     engine = next((name for name, each in ENGINES.items() if each.available() is None), "none")
     about = environment(None)
-    out.print(f"bbs-flow {about['versions']['bbs-flow']} simulates by {engine} unless --engine says otherwise.")
-    out.print(f"Processor: {escape(about['cpu'])}. Cache: {cache_folder(None)}.", soft_wrap=True)
+    out.print(f"bbs-flow {about.versions['bbs-flow']} simulates by {engine} unless --engine says otherwise.")
+    out.print(f"Processor: {escape(about.cpu)}. Cache: {cache_folder(None)}.", soft_wrap=True)

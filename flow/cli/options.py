@@ -63,10 +63,10 @@ def shown(command: Command) -> Command:
     """Gives a command --json, -q and -v; it is called with them as `shown`."""
 
     @wraps(command)
-    def made(*request: Any, as_json: bool, quiet: bool, verbose: bool) -> None:
+    def made(*request: Any, as_json: bool, quiet: bool, verbose: bool, **own: Any) -> None:
         if quiet and verbose:
             raise FlowError("--quiet and --verbose came together; give one of them")
-        command(*request, shown=Shown(as_json, quiet, verbose))
+        command(*request, **own, shown=Shown(as_json, quiet, verbose))
 
     options = (
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, nothing else."),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from flow import exploration
+from flow.cache import Size
+from flow.files import cache_folder
 from flow.frontend.inspection import Inspection
-from flow.output.report.report import Report
+from flow.judgement.accuracy import Accuracy
+from flow.judgement.onchip import OnChipVerdict
+from flow.output.report.layers import LayerCompression, LayerReport
+from flow.output.report.report import CompressionReport, Report
+from flow.output.report.summary import Summary
 
 WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
 out = Console(highlight=False, width=WIDTH)
@@ -48,42 +53,56 @@ def print_inspection(found: Inspection) -> None:
     )  # fmt: skip
 
 
-def print_report(report: Report) -> None:
+def print_report(report: Report | CompressionReport) -> None:
     """The tables of `bbs compile`, `bbs cosim` and `bbs compress`."""
     for note in report.notes:
         err.print(f"note: {note}", style="dim", soft_wrap=True, markup=False)
     out.print(_layer_table(report))
     summary = report.summary
-    accuracy = summary["accuracy"]
-    line = [f"{summary['bits_per_weight']:.2f} bits per weight ({summary['compression_ratio']:.2f}x smaller)"]
-    if "cycles" in summary:
-        line.append(f"{summary['cycles']:,} cycles a sample")
-        if summary["speedup"] is not None:
-            line.append(f"{summary['speedup']:.2f}x faster than dense PEs")
-        line.append(f"{100 * summary['utilization']:.1f} % utilization")
-    if summary.get("area"):
-        line.append(f"about {summary['area']['transistors'] / 1e6:.1f} million transistors")
+    line = [f"{summary.bits_per_weight:.2f} bits per weight ({summary.compression_ratio:.2f}x smaller)"]
+    if isinstance(summary, Summary):
+        line += _hardware(summary)
     out.print(", ".join(line) + ".", soft_wrap=True)
-    shown = [
-        f"{name} {100 * accuracy[key]:.2f} %"
-        for key, name in (("float", "float"), ("int8", "INT8"), ("pruned", "pruned"))
-        if accuracy[key] is not None
-    ]
-    if shown:
-        out.print(f"Top-1 on {accuracy['samples']:,} samples of {accuracy['source']}: {', '.join(shown)}.")
-    _print_distance(accuracy)
-    if "verdict" in summary:
+    _print_answers(summary.accuracy)
+    if isinstance(report, Report):
         _print_verdict(report)
 
 
-def _print_distance(accuracy: dict[str, Any]) -> None:
-    """How far the pruned network's answers are from those of the network it was made from."""
-    apart, same = accuracy["divergence"]["pruned"], accuracy["agreement"].get("pruned")
-    base = "float" if "int8" in accuracy["divergence"] else "INT8"
+def _hardware(summary: Summary) -> list[str]:
+    line = [f"{summary.cycles:,} cycles a sample"]
+    if summary.speedup is not None:
+        line.append(f"{summary.speedup:.2f}x faster than dense PEs")
+    line.append(f"{100 * summary.utilization:.1f} % utilization")
+    if summary.area:
+        line.append(f"about {summary.area.transistors / 1e6:.1f} million transistors")
+    return line
+
+
+def _print_answers(accuracy: Accuracy) -> None:
+    """Top-1, and how far the pruned network's answers are from those of the network it was made from."""
+    forms = {"float": accuracy.float, "INT8": accuracy.int8, "pruned": accuracy.pruned}
+    shown = [f"{name} {100 * share:.2f} %" for name, share in forms.items() if share is not None]
+    if shown:
+        out.print(f"Top-1 on {accuracy.samples:,} samples of {accuracy.source}: {', '.join(shown)}.")
+    apart, same = accuracy.divergence["pruned"], accuracy.agreement.get("pruned")
+    base = "float" if "int8" in accuracy.divergence else "INT8"
     if same is None:
         out.print(f"Error of the pruned network's outputs over the {base} network's variance: {apart:.2g}.")
     else:
         out.print(f"Pruned against {base}: same class for {100 * same:.2f} %, divergence (KL) {apart:.2g}.")
+
+
+def print_cache(sizes: Mapping[str, Size], removed: bool) -> None:
+    """The table of `bbs cache`: entries and bytes of each kind, in the cache or removed from it."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("kind", "entries", "MiB"):
+        table.add_column(head, justify="left" if head == "kind" else "right")
+    for kind, size in sizes.items():
+        table.add_row(kind, f"{size.entries:,}", f"{size.bytes / 2**20:,.1f}")
+    out.print(table)
+    total = sum(size.bytes for size in sizes.values()) / 2**20
+    did = "were removed from" if removed else "are in"
+    out.print(f"{total:,.1f} MiB {did} {cache_folder(None)}.", soft_wrap=True, markup=False)
 
 
 def print_front(found: Sequence[exploration.Found]) -> None:
@@ -103,90 +122,98 @@ def print_front(found: Sequence[exploration.Found]) -> None:
     out.print(f"{len(best)} of {len(found)} designs are on the Pareto front.")
 
 
-def _layer_table(report: Report) -> Table:
+def _layer_table(report: Report | CompressionReport) -> Table:
     table = Table(box=None, pad_edge=False)
-    simulated = "cycles" in report.summary
-    sampled = report.summary.get("rtl_share", 1) < 1
+    sampled = isinstance(report, Report) and report.summary.rtl_share < 1
     heads = ["layer", "operator", "N: channels", "bits", "SQNR dB"]
-    heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"] if simulated else ["MSE", "KL", "sensitive"]
+    if isinstance(report, Report):
+        heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"]
+    else:
+        heads += ["MSE", "KL", "sensitive"]
     heads += ["RTL %"] if sampled else []
     for number, head in enumerate(heads):
         table.add_column(head, justify="left" if number < 3 else "right", no_wrap=number > 0, overflow="fold")
     for layer in report.layers:
-        cells = [
-            escape(layer["name"]),
-            layer["op"],
-            " ".join(f"{n}:{count}" for n, count in layer["columns_pruned"].items()),
-            f"{layer['bits_per_weight']:.2f}",
-            "equal" if layer["weight_sqnr"] is None else f"{layer['weight_sqnr']:.1f}",
-        ]
-        if simulated:
-            speedup = layer["speedup"]
-            cells += [
-                f"{layer['cycles']:,}",
-                "" if speedup is None else f"{speedup:.2f}x",
-                f"{100 * layer['utilization']:.1f}",
-                f"{layer['tier1_mismatches']:,}",
-                f"{layer['tier2_mismatches']:,}",
-            ]
-        else:
-            cells += [f"{layer['weight_mse']:.2f}", f"{layer['weight_kl']:.4f}", str(layer["sensitive_channels"])]
-        if sampled:
-            cells.append(f"{100 * layer['rtl_share']:.2f}")
-        table.add_row(*cells)
+        table.add_row(*_pruned_cells(layer), *_own_cells(layer, sampled))
     return table
+
+
+def _pruned_cells(layer: LayerCompression) -> list[str]:
+    return [
+        escape(layer.name),
+        layer.op,
+        " ".join(f"{n}:{count}" for n, count in layer.columns_pruned.items()),
+        f"{layer.bits_per_weight:.2f}",
+        "equal" if layer.weight_sqnr is None else f"{layer.weight_sqnr:.1f}",
+    ]
+
+
+def _own_cells(layer: LayerCompression, sampled: bool) -> list[str]:
+    """How the layer ran; of one that did not, what pruning did to its weights."""
+    if not isinstance(layer, LayerReport):
+        return [f"{layer.weight_mse:.2f}", f"{layer.weight_kl:.4f}", str(layer.sensitive_channels)]
+    cells = [
+        f"{layer.cycles:,}",
+        "" if layer.speedup is None else f"{layer.speedup:.2f}x",
+        f"{100 * layer.utilization:.1f}",
+        f"{layer.tier1_mismatches:,}",
+        f"{layer.tier2_mismatches:,}",
+    ]
+    return [*cells, f"{100 * layer.rtl_share:.2f}"] if sampled else cells
 
 
 def _print_verdict(report: Report) -> None:
     summary = report.summary
-    accuracy, share = summary["accuracy"], summary["rtl_share"]
-    samples = f"{summary['samples']} sample{'s' if summary['samples'] != 1 else ''}"
-    if accuracy["rtl"] is not None:
+    accuracy, share = summary.accuracy, summary.rtl_share
+    samples = f"{summary.samples} sample{'s' if summary.samples != 1 else ''}"
+    if accuracy.rtl is not None and accuracy.pruned_simulated is not None:
         by = "RTL" if share == 1 else "RTL and reference"
         out.print(
-            f"Top-1 on the {samples} simulated: {by} {100 * accuracy['rtl']:.2f} %, "
-            f"pruned network {100 * accuracy['pruned_simulated']:.2f} %."
+            f"Top-1 on the {samples} simulated: {by} {100 * accuracy.rtl:.2f} %, "
+            f"pruned network {100 * accuracy.pruned_simulated:.2f} %."
         )
     for finding in report.findings:
-        text = f"Tier {finding['tier']}, cause: {finding['cause']}. {finding['text']}."
+        text = f"Tier {finding.tier}, cause: {finding.cause}. {finding.text}."
         out.print(text, soft_wrap=True, markup=False)
-    _print_on_chip(report.on_chip)
+    if report.on_chip is not None:
+        _print_on_chip(report.on_chip)
     if share < 1:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
-    tier1, tier2, judged = (f"{summary[name]:,}" for name in ("tier1_mismatches", "tier2_mismatches", "elements"))
-    judged = f"{judged} elements"
-    if share == 1:
-        unlike = f"{tier1} of {judged} differ from the integer reference, {tier2} from ONNX Runtime"
-    elif share:
-        unlike = f"{tier1} of {summary['elements_rtl']:,} elements differ from the integer reference, "
-        unlike += f"{tier2} of {judged} from ONNX Runtime"
-    else:
-        unlike = f"{tier2} of {judged} differ from ONNX Runtime"
-    article = "an" if summary["array"].startswith(("8", "11x", "18x")) else "a"
-    where = f"on {article} {summary['array']} array by {summary['engine']}" if share else "by the integer reference"
+    article = "an" if summary.array.startswith(("8", "11x", "18x")) else "a"
+    where = f"on {article} {summary.array} array by {summary.engine}" if share else "by the integer reference"
     out.print(
-        f"Verdict: [bold]{summary['verdict'] or 'none'}[/bold]. {samples} {where}: {unlike} "
-        f"(by at most {summary['tier2_max_lsb']} LSB).",
+        f"Verdict: [bold]{summary.verdict or 'none'}[/bold]. {samples} {where}: {_unlike(summary)} "
+        f"(by at most {summary.tier2_max_lsb} LSB).",
         soft_wrap=True,
     )
 
 
-def _print_on_chip(found: dict[str, Any] | None) -> None:
+def _unlike(summary: Summary) -> str:
+    """How many elements differ from whom."""
+    from_runtime = f"{summary.tier2_mismatches:,}"
+    judged = f"{summary.elements:,} elements"
+    if not summary.rtl_share:
+        return f"{from_runtime} of {judged} differ from ONNX Runtime"
+    sampled = summary.rtl_share < 1
+    simulated = f"{summary.elements_rtl:,} elements" if sampled else judged
+    other = f"{from_runtime} of {judged}" if sampled else from_runtime
+    return f"{summary.tier1_mismatches:,} of {simulated} differ from the integer reference, {other} from ONNX Runtime"
+
+
+def _print_on_chip(found: OnChipVerdict) -> None:
     """The whole network by one start."""
-    if found is None:
+    if found.failure:
+        out.print(f"On chip the whole network did not finish: {found.failure}.", soft_wrap=True, markup=False)
         return
-    if found["failure"]:
-        out.print(f"On chip the whole network did not finish: {found['failure']}.", soft_wrap=True, markup=False)
-        return
-    for step in found["steps"]:
-        if step["tier1_mismatches"]:
-            wrong = f"{step['tier1_mismatches']:,} of {step['elements']:,} elements differ from the integer reference"
-            out.print(f"On chip, step '{step['name']}': {wrong}.", soft_wrap=True, markup=False)
-    ties = f", {found['tier2_ties']} more at a tie" if found["tier2_ties"] else ""
+    for step in found.steps:
+        if step.tier1_mismatches:
+            wrong = f"{step.tier1_mismatches:,} of {step.elements:,} elements differ from the integer reference"
+            out.print(f"On chip, step '{step.name}': {wrong}.", soft_wrap=True, markup=False)
+    ties = f", {found.tier2_ties} more at a tie" if found.tier2_ties else ""
     out.print(
-        f"On chip, the whole network by one start: {found['cycles']:,} cycles, {100 * found['utilization']:.1f} % "
-        f"utilization, {found['map_bytes'] / 1024:,.1f} KiB of feature maps; {found['tier1_mismatches']} of "
-        f"{found['elements']:,} elements differ from the integer reference, {found['tier2_mismatches']} from ONNX "
-        f"Runtime (by at most {found['tier2_max_lsb']} LSB){ties}.", soft_wrap=True,
+        f"On chip, the whole network by one start: {found.cycles:,} cycles, {100 * (found.utilization or 0):.1f} % "
+        f"utilization, {found.map_bytes / 1024:,.1f} KiB of feature maps; {found.tier1_mismatches} of "
+        f"{found.elements:,} elements differ from the integer reference, {found.tier2_mismatches} from ONNX "
+        f"Runtime (by at most {found.tier2_max_lsb} LSB){ties}.", soft_wrap=True,
     )  # fmt: skip

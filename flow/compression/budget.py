@@ -20,7 +20,7 @@ from flow.errors import FlowError
 from flow.network.model import ArrayLayer
 
 EVERY_N = np.arange(BBS.max_columns_pruned + 1)
-RANKED_BY = 4  # channels of a layer are put into blocks by what losing so many columns costs
+RANKED_BY = 4  # columns: channels of a layer are put into blocks by what losing these costs
 
 
 @dataclass(frozen=True)

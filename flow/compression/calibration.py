@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flow.frontend import rewrite
 from flow.network import reference
 from flow.network.model import ArrayLayer, Network
+from flow.network.run import run_steps
 from flow.network.samples import Arrays, Samples
 from flow.onnxtools import runtime
 
@@ -19,10 +20,10 @@ Double = NDArray[np.float64]
 Single = NDArray[np.float32]
 Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
 
-WALK_MACS = 4e11  # MACs one walk may spend on samples
-WALK_SAMPLES = (16, 256)
+CALIBRATION_MACS = 4e11  # MACs one run over the samples may spend
+CALIBRATION_SAMPLES = (16, 256)
 MOMENT_WORK = 1e11  # multiplications the second moments of one layer may take
-MOMENT_ROWS = 4096  # windows that are always used, if there are so many
+MOMENT_ROWS = 4096  # windows that are always used, as far as there are any
 WIDEST = 2048  # inputs of a dot product that are correlated with each other: longer ones are taken in parts
 
 
@@ -54,45 +55,28 @@ class Moments:
         return np.maximum(total, 0)
 
 
-def affordable(network: Network, given: Samples) -> Samples:
-    """As many of the samples as one walk may take."""
+def affordable(network: Network, samples: Samples) -> Samples:
+    """As many of the samples as one run of `calibrate` may take."""
     macs = max(sum(layer.macs for layer in network.layers), 1)
-    fewest, most = WALK_SAMPLES
-    return given.first(int(np.clip(WALK_MACS / macs, fewest, most)))
+    fewest, most = CALIBRATION_SAMPLES
+    return samples.first(int(np.clip(CALIBRATION_MACS / macs, fewest, most)))
 
 
-def walk(network: Network, feeds: Arrays, decide: Decide) -> None:
-    """The network once over all samples; what `decide` makes of a layer computes what the next layers see.
+def calibrate(network: Network, feeds: Arrays, decide: Decide) -> None:
+    """Run the network once over all samples; `decide` may replace a layer, and later layers see its outputs.
 
     `decide` gets the layer and its 8-bit input tensors, one for each batch.
     """
-    step = runtime.batch_size(runtime.session(network.model))
+    size = runtime.batch_size(runtime.session(network.model))
     count = len(next(iter(feeds.values())))
     batches: list[Arrays] = [
-        {name: array[begin : begin + step] for name, array in feeds.items()} for begin in range(0, count, step)
+        {name: array[begin : begin + size] for name, array in feeds.items()} for begin in range(0, count, size)
     ]
-    readers = _last_readers(network)
-    sessions = runtime.Sessions()
-    for number, stage in enumerate(network.steps):
-        if isinstance(stage, ArrayLayer):
-            chosen = decide(stage, [tensors[stage.input] for tensors in batches])
-            model = rewrite.with_layers(rewrite.layer_model(network.model, stage), [chosen])
-            session = runtime.session(model)
-        else:
-            session = sessions.get(stage.model)
+    for layer in run_steps(network.steps, batches):
+        chosen = decide(layer, [tensors[layer.input] for tensors in batches])
+        session = runtime.session(rewrite.with_layers(rewrite.layer_model(network.graph, layer), [chosen]))
         for tensors in batches:
             tensors.update(runtime.run(session, tensors))
-            for name in [name for name in tensors if readers.get(name, -1) <= number]:
-                del tensors[name]
-
-
-def _last_readers(network: Network) -> dict[str, int]:
-    """The number of the last step that reads a tensor."""
-    last: dict[str, int] = {}
-    for number, stage in enumerate(network.steps):
-        inputs = (stage.input,) if isinstance(stage, ArrayLayer) else stage.inputs
-        last.update(dict.fromkeys(inputs, number))
-    return last
 
 
 def moments(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> Moments:

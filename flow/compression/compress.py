@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import onnx
-
 from flow.compression import tune
 from flow.compression.allocate import CHANNELS_PARALLEL, Allocation, allocate
 from flow.compression.choice import Pruning
 from flow.compression.encoding import EncodedLayer
 from flow.compression.prune import prune
 from flow.errors import FlowError
-from flow.frontend import cut, rewrite
-from flow.network.model import ArrayLayer, Network
-
-Acceptable = Callable[[onnx.ModelProto], bool]
+from flow.frontend.cut import partition_again
+from flow.network.model import Network
 
 
 @dataclass(frozen=True)
@@ -34,15 +30,12 @@ def encode(
     chosen: Pruning,
     channels_parallel: int = CHANNELS_PARALLEL,
     advance: Callable[[], None] = lambda: None,
-    known: tune.Data | None = None,
-    acceptable: Acceptable | None = None,
-    found: tune.Survey | None = None,
+    evidence: tune.Evidence | None = None,
 ) -> Compressed:
     """Allocate, refine, prune and encode every array layer; `advance` is called after each.
 
-    A budget needs `known`, what calibration tells, and surveys the network if it was not (`found`); `max_drop` needs
-    `acceptable`, which says of a network whether its answers still do. FlowError when no layer can run on the array,
-    or a value of `chosen` is out of range.
+    A budget needs `evidence` from calibration, and surveys the network if it was not. FlowError when no layer can run
+    on the array, or a value of `chosen` is out of range.
     """
     if not network.layers:
         reasons = " ".join(network.notes) or "it has no Conv, Gemm or MatMul."
@@ -52,8 +45,9 @@ def encode(
         )
     layers, allocation, method = network.layers, {}, "optimal"
     if chosen.budgeted:
-        assert known is not None
-        tuned = _tuned(network, chosen, chosen.block or channels_parallel, known, acceptable, found, advance)
+        assert evidence is not None
+        limits = tune.Limits(chosen.block or channels_parallel, frozenset(chosen.means))
+        tuned = _tuned(network, chosen, limits, evidence, advance)
         layers, allocation = tuned.layers, tuned.allocation
     else:
         assert chosen.columns is not None and chosen.sensitive is not None and chosen.method is not None
@@ -65,28 +59,19 @@ def encode(
         encoded.append(stored)
         pruned.append(replace(layer, weights=weights))
         advance()
-    after = cut.partition(rewrite.with_layers(network.model, pruned), network.name)
-    _check_same_layers(network.layers, after.layers)
-    return Compressed(network, after, allocation, tuple(encoded))
+    return Compressed(network, partition_again(network, pruned), allocation, tuple(encoded))
 
 
 def _tuned(
     network: Network,
     chosen: Pruning,
-    block: int,
-    known: tune.Data,
-    acceptable: Acceptable | None,
-    found: tune.Survey | None,
+    limits: tune.Limits,
+    evidence: tune.Evidence,
     advance: Callable[[], None],
 ) -> tune.Tuned:
-    means = frozenset(chosen.means)
-    found = found or tune.survey(network, known, means, advance)
+    data, acceptable = evidence.data, evidence.acceptable
+    survey = evidence.survey or tune.survey(network, data, limits.refinements, advance)
     if chosen.bits is not None:
-        return tune.tune(network, known, found, chosen.bits, block, means, advance)
+        return tune.tune(network, data, survey, chosen.bits, limits, advance)
     assert acceptable is not None
-    return tune.smallest(network, known, found, block, means, acceptable, advance)
-
-
-def _check_same_layers(before: tuple[ArrayLayer, ...], after: tuple[ArrayLayer, ...]) -> None:
-    """Pruning changes weights only: the pruned model must cut into the very same layers."""
-    assert [layer.name for layer in before] == [layer.name for layer in after]
+    return tune.smallest(network, data, survey, limits, acceptable, advance)

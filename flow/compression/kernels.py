@@ -13,7 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-PIECES = 64  # the groups are shared out among the threads in so many parts
+from flow.network.model import INT8_MAX, INT8_MIN
+
+PIECES = 64  # parts in which the groups are shared out among the threads
 
 
 @numba.njit(cache=True, nogil=True, parallel=True)
@@ -23,7 +25,7 @@ def search(
     """The first candidate with the smallest squared error, int32 [groups].
 
     `groups` int8 and `valid` bool [groups, size]; `table` uint16 and `exact` int32 [256, candidates], row =
-    weight + 128; entries of `table` that are `cap` are saturated.
+    weight - INT8_MIN; entries of `table` that are `cap` are saturated.
     """
     count, size = groups.shape
     candidates = table.shape[1]
@@ -32,32 +34,29 @@ def search(
         sums = np.empty(candidates, np.uint16)
         wide = np.empty(candidates, np.int32)
         for g in range(piece * count // PIECES, (piece + 1) * count // PIECES):
-            sums[:] = 0
-            for i in range(size):
-                if valid[g, i]:
-                    row = table[groups[g, i] + 128]
-                    for c in range(candidates):
-                        sums[c] += row[c]
-            best = 0
-            for c in range(1, candidates):
-                if sums[c] < sums[best]:
-                    best = c
+            best = _cheapest(groups[g], valid[g], table, sums)
             saturated = False
             for i in range(size):
-                if valid[g, i] and table[groups[g, i] + 128, best] == cap:
+                if valid[g, i] and table[groups[g, i] - INT8_MIN, best] == cap:
                     saturated = True
-            if saturated:
-                wide[:] = 0
-                for i in range(size):
-                    if valid[g, i]:
-                        for c in range(candidates):
-                            wide[c] += exact[groups[g, i] + 128, c]
-                best = 0
-                for c in range(1, candidates):
-                    if wide[c] < wide[best]:
-                        best = c
-            choice[g] = best
+            choice[g] = _cheapest(groups[g], valid[g], exact, wide) if saturated else best
     return choice
+
+
+@numba.njit(cache=True, nogil=True)
+def _cheapest(group: NDArray[np.int8], valid: NDArray[np.bool_], table: NDArray[Any], sums: NDArray[Any]) -> int:
+    """The first candidate of least error in the table, by `sums` [candidates], which is overwritten."""
+    sums[:] = 0
+    for i in range(len(group)):
+        if valid[i]:
+            row = table[group[i] - INT8_MIN]
+            for c in range(len(sums)):
+                sums[c] += row[c]
+    best = 0
+    for c in range(1, len(sums)):
+        if sums[c] < sums[best]:
+            best = c
+    return best
 
 
 @numba.njit(cache=True, nogil=True, parallel=True)
@@ -111,7 +110,7 @@ def average(
     room = (1 << (7 - columns)) - 1
     for piece in numba.prange(PIECES):
         for g in range(piece * count // PIECES, (piece + 1) * count // PIECES):
-            low, high, members = np.int32(127), np.int32(-128), np.int32(0)
+            low, high, members = np.int32(INT8_MAX), np.int32(INT8_MIN), np.int32(0)
             for i in range(size):
                 if valid[g, i]:
                     low = min(low, np.int32(groups[g, i]))
@@ -123,7 +122,7 @@ def average(
             while r < most and low >= -(64 >> r) and high < (64 >> r):
                 r += 1
             k = columns - r
-            total, top = np.int32(0), np.int32(-128)
+            total, top = np.int32(0), np.int32(INT8_MIN)
             for i in range(size):
                 weight = np.int32(groups[g, i]) if valid[g, i] else np.int32(0)
                 total += weight & ((1 << k) - 1)

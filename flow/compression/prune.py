@@ -35,7 +35,7 @@ class Candidates:
     """Every (r, d) of one N, best-liked first, and the squared error of every weight value under each.
 
     Shapes: r, d, lowest, highest int64 [candidates]; lowest..highest are the S whose value is legal INT8.
-    `errors` float32 [256, candidates], row = weight + 128. Sums over a group stay below 2**24: exact.
+    `errors` float32 [256, candidates], row = weight - BBS.weight_min. Sums over a group stay below 2**24: exact.
     """
 
     columns_pruned: int

@@ -1,6 +1,6 @@
 """Refinement without retraining: weights, scales and biases of a pruned layer that its inputs ask for.
 
-Three means, each of which can be left out:
+Three refinements, each of which can be left out:
 
     scales        of twelve per channel, the one whose pruned weights err least at the layer's output
     compensation  weights are rounded one after another, and what one loses the later ones make up for, as far
@@ -43,14 +43,14 @@ class Refined:
 
 
 def refine(
-    layer: ArrayLayer, targets: Double, columns_pruned: NDArray[np.int64], seen: Moments, means: frozenset[str]
+    layer: ArrayLayer, targets: Double, columns_pruned: NDArray[np.int64], seen: Moments, refinements: frozenset[str]
 ) -> Refined:
-    """The layer pruned by `columns_pruned` [channels], refined by `means` (of REFINEMENTS).
+    """The layer pruned by `columns_pruned` [channels], refined by `refinements` (of REFINEMENTS).
 
     `targets` float64 [channels, reduction]: the wanted weights in units of the layer's own scales, from the
     float network where there is one. `seen`: the moments of the layer's inputs.
     """
-    centred = "bias" in means and layer.op != "MatMul"
+    centred = "bias" in refinements and layer.op != "MatMul"
     weights = np.zeros_like(layer.weights)
     factors = np.ones(layer.channels)
     error = np.zeros(layer.channels)
@@ -60,8 +60,8 @@ def refine(
         inverse: list[Float] | None = None
         for n in np.unique(columns_pruned[here]):
             chosen = here[columns_pruned[here] == n]
-            best, rows, left = _scaled(targets[chosen], int(n), seen, group, centred, "scales" in means)
-            if "compensation" in means:
+            best, rows, left = _scaled(targets[chosen], int(n), seen, group, centred, "scales" in refinements)
+            if "compensation" in refinements:
                 inverse = inverse or [_inverse_factor(part[group]) for part in seen.parts]
                 other = _compensated(targets[chosen] / best[:, None], int(n), inverse)
                 other_left = seen.error(group, other - targets[chosen] / best[:, None], centred) * best**2
@@ -74,12 +74,12 @@ def refine(
     return Refined(replace(layer, weights=weights, weight_scales=scales, bias=bias), error * unit**2)
 
 
-def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, means: frozenset[str]) -> Double:
+def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, refinements: frozenset[str]) -> Double:
     """Mean square error at the output when a channel loses N columns, real units, [channels, N = 0 to 6].
 
     Of nearest weights: compensation and scales lower all of them, and much alike.
     """
-    centred = "bias" in means and layer.op != "MatMul"
+    centred = "bias" in refinements and layer.op != "MatMul"
     members = layer.channels // layer.groups
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
     curves = np.zeros((layer.channels, BBS.max_columns_pruned + 1))

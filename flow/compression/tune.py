@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flow.compression.allocate import Allocation
 from flow.compression.budget import RANKED_BY, least_bits, spend
-from flow.compression.calibration import Double, affordable, moments, walk
+from flow.compression.calibration import Double, affordable, calibrate, moments
 from flow.compression.refine import error_curves, refine
 from flow.errors import FlowError
 from flow.frontend import rewrite
@@ -29,12 +29,12 @@ from flow.network.samples import Samples
 
 INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
 INFLUENCE_SAMPLES = (8, 256)
-VARIED_WEIGHTS = 3_000_000  # networks of more weights are refined by all means at once
+VARIED_WEIGHTS = 3_000_000  # networks of more weights are tried with all refinements only
 BISECTIONS = 6  # a budget is found within (8 - 2) / 2^6, a tenth of a bit
 
 
 @dataclass(frozen=True)
-class Data:
+class CalibrationData:
     """What compression may learn from: samples, the source network's answers to them, the weights it wants.
 
     `targets` float64 [channels, reduction] by layer name, in units of the layer's weight scales.
@@ -53,25 +53,49 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What tells how far a network may be tuned.
+
+    data        from calibration
+    survey      of the network, where it was made before
+    acceptable  whether a network's answers still do; needed where a drop in accuracy is allowed instead of a budget
+    """
+
+    data: CalibrationData
+    survey: Survey | None = None
+    acceptable: Callable[[onnx.ModelProto], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How freely a network is tuned: `block` channels share one N, `refinements` are of refine.REFINEMENTS."""
+
+    block: int
+    refinements: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Tuned:
     """Layers as they are to be encoded, N per channel, and the divergence from the source network's answers."""
 
     layers: tuple[ArrayLayer, ...]
     allocation: Allocation
     divergence: float
-    means: frozenset[str]
+    refinements: frozenset[str]
 
 
-def data(network: Network, source: onnx.ModelProto, prepared: onnx.ModelProto | None, given: Samples) -> Data:
+def calibration_data(
+    network: Network, source: onnx.ModelProto, prepared: onnx.ModelProto | None, calibration: Samples
+) -> CalibrationData:
     """`source` is the user's network, `prepared` its float form with BatchNorm folded (None: it was INT8)."""
-    samples = affordable(network, given)
-    wanted = answers(source, samples.feeds, scores=given.labels is not None)
+    samples = affordable(network, calibration)
+    wanted = answers(source, samples.feeds, scores=calibration.labels is not None)
     reals = rewrite.real_weights(prepared, network.layers) if prepared is not None else {}
     targets = {layer.name: reals.get(layer.name, layer.weights.astype(np.float64)) for layer in network.layers}
-    return Data(samples, wanted, targets)
+    return CalibrationData(samples, wanted, targets)
 
 
-def survey(network: Network, known: Data, means: frozenset[str], advance: Callable[[], None]) -> Survey:
+def survey(network: Network, data: CalibrationData, refinements: frozenset[str], advance: Callable[[], None]) -> Survey:
     """Every layer's error curves, weighted by what the layer's error does to the answers; `advance` per layer.
 
     The weight of a layer is the divergence its pruning alone (N = 4) causes, over the error at its output.
@@ -81,18 +105,18 @@ def survey(network: Network, known: Data, means: frozenset[str], advance: Callab
 
     def look(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
         seen = moments(layer, tensors)
-        targets = known.targets[layer.name]
-        curves[layer.name] = error_curves(layer, targets, seen, means)
-        pruned.append(refine(layer, targets, np.full(layer.channels, RANKED_BY), seen, means & {"bias"}).layer)
+        targets = data.targets[layer.name]
+        curves[layer.name] = error_curves(layer, targets, seen, refinements)
+        pruned.append(refine(layer, targets, np.full(layer.channels, RANKED_BY), seen, refinements & {"bias"}).layer)
         return layer
 
-    walk(network, known.samples.feeds, look)
+    calibrate(network, data.samples.feeds, look)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
-    few = known.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
-    whole = answers(network.model, few.feeds, known.wanted.scores)
+    few = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
+    whole = answers(network.model, few.feeds, data.wanted.scores)
     caused: dict[str, float] = {}
     for layer in pruned:
-        got = answers(rewrite.with_layers(network.model, [layer]), few.feeds, known.wanted.scores)
+        got = answers(rewrite.with_layers(network.model, [layer]), few.feeds, data.wanted.scores)
         caused[layer.name] = divergence(whole, got)
         advance()
     if not any(caused.values()):  # answers that never change say nothing: all layers count alike
@@ -105,22 +129,22 @@ def survey(network: Network, known: Data, means: frozenset[str], advance: Callab
 
 def tune(
     network: Network,
-    known: Data,
-    found: Survey,
+    data: CalibrationData,
+    survey: Survey,
     bits: float,
-    block: int,
-    means: frozenset[str],
+    limits: Limits,
     advance: Callable[[], None] = lambda: None,
 ) -> Tuned:
-    """The network within `bits` per weight; `block` channels share one N. See `refined`."""
-    return refined(network, known, spend(network.layers, found.curves, bits, block), means, advance)
+    """The network within `bits` per weight. See `refined`."""
+    allocation = spend(network.layers, survey.curves, bits, limits.block)
+    return refined(network, data, allocation, limits.refinements, advance)
 
 
 def refined(
     network: Network,
-    known: Data,
+    data: CalibrationData,
     allocation: Allocation,
-    means: frozenset[str],
+    refinements: frozenset[str],
     advance: Callable[[], None] = lambda: None,
 ) -> Tuned:
     """The network pruned by `allocation` (N of every channel), its weights refined on the calibration samples.
@@ -128,39 +152,42 @@ def refined(
     Scale search and compensation help most networks and harm some: the best of `tries` on those samples is taken.
     `advance` is called after each layer of each try.
     """
-    made = [_refined(network, known, allocation, chosen, advance) for chosen in tries(network, means)]
+    made = [_refined(network, data, allocation, chosen, advance) for chosen in tries(network, refinements)]
     return min(made, key=lambda tuned: tuned.divergence)
 
 
-def tries(network: Network, means: frozenset[str]) -> list[frozenset[str]]:
+def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]:
     """What is tried: all that is wanted; unless it would take minutes, also without scale search, compensation."""
     small = sum(layer.weights.size for layer in network.layers) <= VARIED_WEIGHTS
-    optional = [name for name in ("scales", "compensation") if name in means and small]
-    return [means, *(means - {name} for name in optional)]
+    optional = [name for name in ("scales", "compensation") if name in refinements and small]
+    return [refinements, *(refinements - {name} for name in optional)]
 
 
 def _refined(
-    network: Network, known: Data, allocation: Allocation, means: frozenset[str], advance: Callable[[], None]
+    network: Network,
+    data: CalibrationData,
+    allocation: Allocation,
+    refinements: frozenset[str],
+    advance: Callable[[], None],
 ) -> Tuned:
     layers: list[ArrayLayer] = []
 
     def decide(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
         seen = moments(layer, tensors)
-        layers.append(refine(layer, known.targets[layer.name], allocation[layer.name], seen, means).layer)
+        layers.append(refine(layer, data.targets[layer.name], allocation[layer.name], seen, refinements).layer)
         advance()
         return layers[-1]
 
-    walk(network, known.samples.feeds, decide)
-    got = answers(rewrite.with_layers(network.model, layers), known.samples.feeds, known.wanted.scores)
-    return Tuned(tuple(layers), allocation, divergence(known.wanted, got), means)
+    calibrate(network, data.samples.feeds, decide)
+    got = answers(rewrite.with_layers(network.model, layers), data.samples.feeds, data.wanted.scores)
+    return Tuned(tuple(layers), allocation, divergence(data.wanted, got), refinements)
 
 
 def smallest(
     network: Network,
-    known: Data,
-    found: Survey,
-    block: int,
-    means: frozenset[str],
+    data: CalibrationData,
+    survey: Survey,
+    limits: Limits,
     acceptable: Callable[[onnx.ModelProto], bool],
     advance: Callable[[], None] = lambda: None,
 ) -> Tuned:
@@ -170,7 +197,7 @@ def smallest(
     """
 
     def at(bits: float) -> Tuned | None:
-        tuned = tune(network, known, found, bits, block, means, advance)
+        tuned = tune(network, data, survey, bits, limits, advance)
         return tuned if acceptable(rewrite.with_layers(network.model, tuned.layers)) else None
 
     low, high = least_bits(network.layers), 8.0

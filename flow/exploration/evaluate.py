@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from flow.api.inputs import Imported
 from flow.compression import tune
 from flow.compression.allocate import average_bits
 from flow.compression.choice import Pruning
@@ -15,6 +14,7 @@ from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
 from flow.exploration.space import BUDGET, Design
 from flow.files import cache_folder
+from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.hardware.synthesis import Estimate, estimate
@@ -49,10 +49,11 @@ class Evaluator:
 
     def __init__(self, taken: Imported, given: Samples) -> None:
         self._taken, self._given = taken, given
-        self._known = self._survey = None
+        self._evidence = None
         if taken.calibration is not None:
-            self._known = tune.data(taken.network, taken.source, taken.prepared, taken.calibration)
-            self._survey = tune.survey(taken.network, self._known, frozenset(REFINEMENTS), lambda: None)
+            data = tune.calibration_data(taken.network, taken.source, taken.prepared, taken.calibration)
+            survey = tune.survey(taken.network, data, frozenset(REFINEMENTS), lambda: None)
+            self._evidence = tune.Evidence(data, survey)
         self._wanted = answers(taken.source, given.feeds, given.labels is not None)
         self._compressed: dict[tuple[Pruning, int], tuple[Compressed, float | None, float]] = {}
         self._areas: dict[ArrayConfig, Estimate] = {}
@@ -66,7 +67,7 @@ class Evaluator:
     @property
     def methods(self) -> tuple[str, ...]:
         """The ways to prune there are: a budget needs calibration samples."""
-        return (*METHODS, BUDGET) if self._known is not None else tuple(METHODS)
+        return (*METHODS, BUDGET) if self._evidence is not None else tuple(METHODS)
 
     def measure(self, design: Design) -> Measured:
         """FlowError when the design cannot be built."""
@@ -82,7 +83,7 @@ class Evaluator:
         """The pruned network, its top-1 and its divergence from the user's network."""
         key = (chosen, columns)
         if key not in self._compressed:
-            made = encode(self._taken.network, chosen, columns, known=self._known, found=self._survey)
+            made = encode(self._taken.network, chosen, columns, evidence=self._evidence)
             labels, model, feeds = self._given.labels, made.network.model, self._given.feeds
             accuracy = None if labels is None else top1(runtime.predict(model, feeds), labels)
             got = answers(model, feeds, labels is not None)

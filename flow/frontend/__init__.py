@@ -12,5 +12,6 @@ cut.py            an INT8 (QDQ) model partitioned into array layers and host seg
 ort_quantizer.py  static quantization by ONNX Runtime, large networks a part at a time
 biases.py         biases of a quantized network: int32 at the scale input x weight, as the accelerator adds them
 quantize.py       any network in, INT8 network in QDQ form out, with notes on what was changed
+imported.py       a network as it was imported: what later stages want to know of it is asked here, once
 inspection.py     where every node of a network would run, and why, with shapes and multiply-accumulates
 """

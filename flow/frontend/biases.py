@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend.canonical import canonical
+from flow.frontend.canonical import canonical, tidy
 from flow.frontend.layers import BIAS_SCALE_TOLERANCE
-from flow.onnxtools.graph import Graph
+from flow.onnxtools.edit import replace_nodes
+from flow.onnxtools.graph import Graph, is_dequantize, quantized_constant
 
 
 def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """Biases of INT8 layers, float or of another scale, as int32 in units of input scale x weight scale.
 
-    Returns the model in the importer's canonical form and a note for every bias that was changed.
+    Returns the model in canonical form and a note for every bias that was changed.
     """
     copy = canonical(model)
     graph = Graph.of(copy)
-    dequantizers = {node.output[0]: node for node in copy.graph.node if node.op_type == "DequantizeLinear"}
     nodes: list[onnx.NodeProto] = []
     notes: list[str] = []
     for node in copy.graph.node:
-        scales = _bias_scales(node, dequantizers, graph)
-        bias = None if scales is None else _real_bias(node, scales, dequantizers, graph)
+        scales = _bias_scales(node, graph)
+        bias = None if scales is None else _real_bias(node, scales, graph)
         if scales is not None and bias is not None:
             nodes.append(_quantize_bias(copy, node, bias, scales))
             notes.append(f"The bias of {node.op_type} '{node.name}' was quantized to int32.")
         nodes.append(node)
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    return canonical(copy), notes
+    replace_nodes(copy, nodes)
+    tidy(copy)
+    return copy, notes
 
 
-def _bias_scales(
-    node: onnx.NodeProto, dequantizers: Mapping[str, onnx.NodeProto], graph: Graph
-) -> NDArray[np.float32] | None:
+def _bias_scales(node: onnx.NodeProto, graph: Graph) -> NDArray[np.float32] | None:
     """s_x * s_w, float32 [1 or channels], of an INT8 layer with a bias; None for every other node."""
     if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or not node.input[2]:
         return None
-    data, weight = dequantizers.get(node.input[0]), dequantizers.get(node.input[1])
-    if data is None or weight is None:
+    data, weight = (graph.producer(name) for name in node.input[:2])
+    if data is None or weight is None or not (is_dequantize(data) and is_dequantize(weight)):
         return None
     factors = [graph.constant(dequantize.input[1]) for dequantize in (data, weight)]
     if factors[0] is None or factors[1] is None or factors[0].size != 1:
@@ -54,24 +50,15 @@ def _bias_scales(
     return product if product.size and bool((product > 0).all()) else None
 
 
-def _real_bias(
-    node: onnx.NodeProto,
-    scales: NDArray[np.float32],
-    dequantizers: Mapping[str, onnx.NodeProto],
-    graph: Graph,
-) -> NDArray[np.float32] | None:
+def _real_bias(node: onnx.NodeProto, scales: NDArray[np.float32], graph: Graph) -> NDArray[np.float32] | None:
     """The bias in real numbers when it must be quantized (again); None when it is right or not constant."""
     name = node.input[2]
     if (real := graph.constant(name)) is not None:
         return real.reshape(-1)
-    source = dequantizers.get(name)
-    if source is None:
+    kept = quantized_constant(graph, name)
+    if kept is None or kept.scale is None or kept.zero is None:
         return None
-    codes, scale = graph.constant(source.input[0]), graph.constant(source.input[1])
-    zero = graph.constant(source.input[2]) if len(source.input) > 2 and source.input[2] else np.zeros(1, np.int32)
-    if codes is None or scale is None or zero is None:
-        return None
-    codes, scale = codes.reshape(-1), scale.reshape(-1)
+    codes, scale, zero = kept.codes.reshape(-1), kept.scale.reshape(-1), kept.zero
     if scale.size not in (1, codes.size) or zero.size not in (1, codes.size):
         return None
     alike = scale.size == scales.size or 1 in (scale.size, scales.size)

@@ -13,7 +13,7 @@ from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, no
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function in the form `cut` reads; running it twice changes nothing.
+    """The same function in the form `partition` reads; running it twice changes nothing.
 
     Constant nodes become initializers, QuantizeLinear of a constant is folded, layout operators between
     DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
@@ -27,9 +27,14 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     _layout_before_dequantize(copy)
     _unshare_weights(copy)
     batch_to_axis_0(copy)
-    drop_unused_nodes(copy)
-    _unique_names(copy)
+    tidy(copy)
     return copy
+
+
+def tidy(model: onnx.ModelProto) -> None:
+    """Make a canonical model canonical again in which constants were replaced: none is left over, names are unique."""
+    drop_unused_nodes(model)
+    _unique_names(model)
 
 
 def _unique_names(model: onnx.ModelProto) -> None:

@@ -46,10 +46,11 @@ def refusals(model: onnx.ModelProto) -> dict[str, str]:
     found: dict[str, str] = {}
     own = {(function.domain, function.name) for function in model.functions}
     whole = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
-    quantized = is_quantized(model)
+    integer = any(node.op_type in INTEGER for node in model.graph.node)
+    refused = INTEGER if integer and not is_quantized(model) else ()
     for node in model.graph.node:
         standard = is_standard(node)
-        if node.op_type in INTEGER and not quantized:
+        if node.op_type in refused:
             reason = f"INT8 networks must be in QDQ form, but it is {node.op_type}; quantize with QuantFormat.QDQ"
         elif standard and not onnx.defs.has(node.op_type, whole, "") and ("", node.op_type) not in own:
             reason = f"{node.op_type} is no ONNX operator of opset {whole}; replace it and export again"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
 from onnx import helper
 
 from flow.errors import FlowError
-from flow.frontend.canonical import canonical
+from flow.frontend.canonical import canonical, tidy
 from flow.frontend.layers import OnHost, array_layer
 from flow.frontend.operators import ARRAY_OPERATORS
+from flow.frontend.rewrite import with_layers
 from flow.network.model import ArrayLayer, HostSegment, Network
 from flow.onnxtools.edit import model_like
 from flow.onnxtools.graph import Graph, graph_inputs, is_dequantize, is_standard, node_name, reads, size
@@ -19,30 +20,52 @@ from flow.onnxtools.shapes import Types, infer
 
 
 def partition(model: onnx.ModelProto, name: str) -> Network:
-    """Cut an INT8 QDQ model into array layers and host segments, in the order they run.
+    """An INT8 QDQ model, brought into canonical form, as array layers and host segments: `partition_canonical`."""
+    return partition_canonical(canonical(model), name)
+
+
+def partition_canonical(model: onnx.ModelProto, name: str) -> Network:
+    """Cut a `canonical` INT8 QDQ model into array layers and host segments, in the order they run.
 
     Conv, Gemm and MatMul with 8-bit input and constant 8-bit symmetric weights go to the array, together with
-    the ReLU or Clip and the QuantizeLinear that follow alone; everything else goes to the host, and a note
-    says why for each Conv, Gemm and MatMul among it. `Network.model` is the model in `canonical` form.
+    the ReLU or Clip and the QuantizeLinear that follow alone; everything else goes to the host, with the reason
+    for each Conv, Gemm and MatMul among it.
     """
-    whole = canonical(model)
-    graph = Graph.of(whole)
-    wanted = []
-    for node in whole.graph.node:
+    graph = Graph.of(model)
+    return _partition(graph, name, infer(model, _layer_tensors(graph)))
+
+
+def partition_again(network: Network, layers: Iterable[ArrayLayer]) -> Network:
+    """The network with these layers' weights, scales and biases: it has the same steps."""
+    model = with_layers(network.model, layers)
+    tidy(model)
+    after = _partition(Graph.of(model), network.name, network.types)
+    assert [layer.name for layer in network.layers] == [layer.name for layer in after.layers]
+    return after
+
+
+def _layer_tensors(graph: Graph) -> list[str]:
+    """The tensors that layers may read and make: their types and shapes have to be known."""
+    names = []
+    for node in graph.model.graph.node:
         if node.op_type in ARRAY_OPERATORS:
             before = graph.producer(node.input[0])
-            wanted.append(node.output[0])
-            wanted += [before.input[0]] if before is not None and is_dequantize(before) else []
-    types = infer(whole, wanted)
+            names.append(node.output[0])
+            names += [before.input[0]] if before is not None and is_dequantize(before) else []
+    return names
+
+
+def _partition(graph: Graph, name: str, types: Types) -> Network:
+    whole = graph.model
     layers: list[ArrayLayer] = []
     covered: set[str] = set()
-    notes: list[str] = []
+    reasons: dict[str, str] = {}
     for node in whole.graph.node:
         if node.op_type in ARRAY_OPERATORS and is_standard(node):
             try:
                 layer, nodes = array_layer(graph, types, node)
             except OnHost as reason:
-                notes.append(f"{node.op_type} '{node_name(node)}' stays on the host: {reason}.")
+                reasons[node_name(node)] = str(reason)
                 continue
             layers.append(layer)
             covered.update(output for taken in nodes for output in taken.output)
@@ -50,15 +73,16 @@ def partition(model: onnx.ModelProto, name: str) -> Network:
     named = dict.fromkeys(name for node in host_nodes for name in (*reads(node), *node.output) if name)
     if unknown := [name for name in named if name not in types.declared and name not in graph.constants]:
         with contextlib.suppress(FlowError):  # a run on zeros may fail; sequences have no type here anyway
-            types = infer(whole, [*wanted, *unknown])  # behind operators of other domains
+            types = infer(whole, [*_layer_tensors(graph), *unknown])  # behind operators of other domains
     steps = tuple(_schedule(graph, types, layers, host_nodes))
     return Network(
         name=name,
-        model=whole,
+        graph=graph,
+        types=types,
         steps=steps,
         inputs=tuple(value.name for value in graph_inputs(whole)),
         outputs=tuple(value.name for value in whole.graph.output),
-        notes=tuple(notes),
+        reasons=reasons,
     )
 
 

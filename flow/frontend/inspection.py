@@ -8,9 +8,10 @@ from math import prod
 
 import onnx
 
+from flow.frontend.imported import Imported
 from flow.frontend.operators import ARRAY_OPERATORS
-from flow.network.model import ArrayLayer, Network
-from flow.onnxtools.graph import Graph, attribute, node_input, node_name, size
+from flow.network.model import ArrayLayer
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant, size
 from flow.onnxtools.shapes import Types, infer
 
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
@@ -76,16 +77,13 @@ def refusal(source: onnx.ModelProto, reasons: dict[str, str]) -> Inspection:
     )
 
 
-def inspection(source: onnx.ModelProto, network: Network) -> Inspection:
-    """Where the nodes of `source`, imported as `network`, run; nodes that only quantize are left out."""
-    stays = {}
-    for note in network.notes:
-        head, _, reason = note.partition(" stays on the host: ")
-        stays[head] = reason.rstrip(".")
+def inspection(imported: Imported) -> Inspection:
+    """Where the nodes of a network run; nodes that only quantize are left out."""
+    network = imported.network
     layers = {layer.name: layer for layer in network.layers}
     segments = [step.model.graph.node for step in network.steps if not isinstance(step, ArrayLayer)]
     on_host = {node.output[0] for nodes in segments for node in nodes}
-    graph = Graph.of(network.model)
+    graph = network.graph
     counted = [node for node in network.model.graph.node if node.op_type in COUNTED]
     types = infer(network.model, [name for node in counted for name in (node.input[0], node.output[0])])
     nodes = []
@@ -97,14 +95,14 @@ def inspection(source: onnx.ModelProto, network: Network) -> Inspection:
             parameters = layer.weights.size
             nodes.append(Node(node.name, node.op_type, "array", takes, layer.output_shape, layer.macs, parameters))
         elif node.output[0] in on_host:
-            reason = stays.get(f"{node.op_type} '{node.name}'", "no Conv, Gemm or MatMul")
+            reason = network.reasons.get(node.name, "no Conv, Gemm or MatMul")
             shape, macs = _shape(types, node.output[0]), _macs(graph, types, node)
             nodes.append(Node(node.name, node.op_type, "host", reason, shape, macs, _parameters(graph, node)))
         else:
             before = graph.producer(node.input[0])
             reason = f"the clamp of '{before.name}'" if before is not None else "the clamp of a layer"
             nodes.append(Node(node.name, node.op_type, "post-processing", reason, _shape(types, node.output[0]), 0, 0))
-    given = Counter(node.op_type for node in source.graph.node if node.op_type not in QUANTIZATION)
+    given = Counter(node.op_type for node in imported.source.graph.node if node.op_type not in QUANTIZATION)
     return Inspection(tuple(nodes), dict(sorted((given - Counter(node.op for node in nodes)).items())))
 
 
@@ -115,11 +113,14 @@ def _shape(types: Types, name: str) -> tuple[int, ...] | None:
 
 def _parameters(graph: Graph, node: onnx.NodeProto) -> int:
     """Numbers in the constants a node reads, as they are or through a DequantizeLinear; biases left out."""
+    if node.op_type not in COUNTED:
+        return 0
     names = [node_input(node, index) for index in ((1, 2) if node.op_type in RECURRENT else (1,))]
-    makers = [graph.producer(name) for name in names]
-    pairs = zip(makers, names, strict=True)
-    stored = [made.input[0] if made is not None and made.op_type in QUANTIZATION else name for made, name in pairs]
-    return sum(size(graph, name) for name in stored) if node.op_type in COUNTED else 0
+    kept = [quantized_constant(graph, name) for name in names]
+    return sum(
+        size(graph, name) if constant is None else constant.codes.size
+        for name, constant in zip(names, kept, strict=True)
+    )
 
 
 def _macs(graph: Graph, types: Types, node: onnx.NodeProto) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from flow.network.model import INT8_MAX, INT8_MIN, ArrayLayer, Quantization, Window
-from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name
+from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, Window, as_int8
+from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, quantized_constant
 from flow.onnxtools.shapes import Types
 
 BIAS_SCALE_TOLERANCE = 1e-5
@@ -29,7 +29,7 @@ class _Weights:
 
 
 def array_layer(graph: Graph, types: Types, node: onnx.NodeProto) -> tuple[ArrayLayer, list[onnx.NodeProto]]:
-    """The layer `node` makes and the nodes it takes over; `_OnHost` with the reason when it cannot."""
+    """The layer `node` makes and the nodes it takes over; `OnHost` with the reason when it cannot."""
     data, input_quantization = _layer_input(graph, types, node)
     weights = _layer_weights(graph, node)
     channels = len(weights.codes)
@@ -74,7 +74,7 @@ def _quantization(graph: Graph, node: onnx.NodeProto, kind: int) -> Quantization
     if kind not in (TensorProto.INT8, TensorProto.UINT8) or not 0 < scale.item() < np.inf:
         return None
     unsigned = kind == TensorProto.UINT8
-    return Quantization(np.float32(scale.item()), int(zero.item()) - (128 if unsigned else 0), unsigned)
+    return Quantization(np.float32(scale.item()), int(zero.item()) - (OFFSET if unsigned else 0), unsigned)
 
 
 def tensor_quantization(graph: Graph, node: onnx.NodeProto) -> Quantization | None:
@@ -85,20 +85,18 @@ def tensor_quantization(graph: Graph, node: onnx.NodeProto) -> Quantization | No
 
 
 def _layer_weights(graph: Graph, node: onnx.NodeProto) -> _Weights:
-    dequantize = graph.producer(node_input(node, 1))
-    codes = graph.constant(dequantize.input[0]) if dequantize is not None and is_dequantize(dequantize) else None
-    if dequantize is None or codes is None:
+    weights = quantized_constant(graph, node_input(node, 1))
+    if weights is None:
         raise OnHost("its weights are not quantized constants")
-    if codes.dtype not in (np.int8, np.uint8) or attribute(dequantize, "block_size", 0):
+    codes, scale = weights.codes, weights.scale
+    if codes.dtype not in (np.int8, np.uint8) or attribute(weights.node, "block_size", 0):
         raise OnHost(f"its weights are {codes.dtype} or quantized in blocks, not 8 bits per channel")
-    scale, zero_name = graph.constant(node_input(dequantize, 1)), node_input(dequantize, 2)
-    zero = graph.constant(zero_name) if zero_name else np.zeros(1, codes.dtype)
-    middle = 128 if codes.dtype == np.uint8 else 0
-    if scale is None or zero is None or scale.dtype != np.float32:
+    middle = OFFSET if codes.dtype == np.uint8 else 0
+    if scale is None or weights.zero is None or scale.dtype != np.float32:
         raise OnHost("its weight scale or zero point is not a constant")
     if not np.isfinite(scale).all():
         raise OnHost("its weight scales are not finite")
-    if np.any(zero != middle):
+    if np.any(weights.zero != middle):
         raise OnHost(f"its weights are not symmetric (a zero point other than {middle})")
     if node.op_type != "Conv" and codes.ndim != 2:
         raise OnHost(f"its weights have {codes.ndim} axes, not 2")
@@ -108,12 +106,12 @@ def _layer_weights(graph: Graph, node: onnx.NodeProto) -> _Weights:
         raise OnHost("alpha and beta must be 1 and transA 0")
     channel_axis = output_axis(node)
     rows = to_rows(node, codes)
-    axis = attribute(dequantize, "axis", 1) % codes.ndim
+    axis = attribute(weights.node, "axis", 1) % codes.ndim
     if scale.size != 1 and (axis != channel_axis or scale.size != len(rows)):
         raise OnHost(f"its weight scales run along axis {axis}, not along the output channels")
-    signed = (rows ^ np.uint8(0x80)).view(np.int8) if rows.dtype == np.uint8 else rows
+    signed = as_int8(rows) if rows.dtype == np.uint8 else rows
     scales = np.broadcast_to(scale.reshape(-1), (len(rows),)).astype(np.float32)
-    return _Weights(dequantize.input[0], np.ascontiguousarray(signed), scales)
+    return _Weights(weights.tensor, np.ascontiguousarray(signed), scales)
 
 
 def output_axis(node: onnx.NodeProto) -> int:
@@ -128,7 +126,7 @@ def to_rows(node: onnx.NodeProto, tensor: NDArray[Any]) -> NDArray[Any]:
 
 
 def from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The inverse of `_to_rows`: [channels, reduction] -> ONNX weights of `shape`."""
+    """The inverse of `to_rows`: [channels, reduction] -> ONNX weights of `shape`."""
     if node.op_type == "Conv":
         return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
     return rows if output_axis(node) == 0 else rows.T
@@ -141,13 +139,11 @@ def layer_bias(
     name = node_input(node, 2)
     if not name or node.op_type == "MatMul":
         return np.zeros(len(scales), np.int32)
-    dequantize = graph.producer(name)
-    codes = graph.constant(dequantize.input[0]) if dequantize is not None and is_dequantize(dequantize) else None
-    if dequantize is None or codes is None or codes.dtype != np.int32:
+    bias = quantized_constant(graph, name)
+    if bias is None or bias.codes.dtype != np.int32:
         raise OnHost("its bias is not a quantized int32 constant")
-    scale, zero_name = graph.constant(node_input(dequantize, 1)), node_input(dequantize, 2)
-    zero = graph.constant(zero_name) if zero_name else np.zeros(1, np.int32)
-    if scale is None or zero is None or np.any(zero):
+    codes, scale = bias.codes, bias.scale
+    if scale is None or bias.zero is None or np.any(bias.zero):
         raise OnHost("its bias has a scale that is not constant, or a zero point")
     if codes.size not in (1, len(scales)) or scale.size not in (1, len(scales)):
         raise OnHost(f"its bias has {codes.size} values for {len(scales)} channels")
@@ -204,29 +200,30 @@ def _window(graph: Graph, types: Types, node: onnx.NodeProto, data: str) -> Wind
     axes = len(kernel)
     if len(shape) != axes + 2 or not 1 <= axes <= 3:
         raise OnHost(f"its kernel has {axes} axes; 1, 2 or 3 are supported")
+    window = node_window(node, kernel, shape[2:])
+    if min(window.pads, default=0) < 0:
+        raise OnHost(f"it has negative pads {list(window.pads)}")
+    return window
+
+
+def node_window(node: onnx.NodeProto, kernel: tuple[int, ...], sizes: tuple[int, ...]) -> Window:
+    """The window of a Conv or a pool over spatial axes of these sizes, with auto_pad resolved."""
+    axes = len(kernel)
     strides = tuple(attribute(node, "strides", [1] * axes))
     dilations = tuple(attribute(node, "dilations", [1] * axes))
     pads = tuple(attribute(node, "pads", [0] * 2 * axes))
     auto_pad = attribute(node, "auto_pad", b"NOTSET").decode()
-    if auto_pad != "NOTSET":
-        pads = resolve_auto_pad(auto_pad, shape[2:], kernel, strides, dilations)
-    if min(pads, default=0) < 0:
-        raise OnHost(f"it has negative pads {list(pads)}")
-    return Window(kernel, strides, pads, dilations)
+    window = Window(kernel, strides, pads, dilations)
+    return window if auto_pad == "NOTSET" else replace(window, pads=_resolved_pads(auto_pad, window, sizes))
 
 
-def resolve_auto_pad(
-    mode: str,
-    sizes: tuple[int, ...],
-    kernel: tuple[int, ...],
-    strides: tuple[int, ...],
-    dilations: tuple[int, ...],
-) -> tuple[int, ...]:
+def _resolved_pads(mode: str, window: Window, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """ONNX's auto_pad as pads: the beginnings of all axes, then the ends."""
     if mode == "VALID":
-        return (0,) * (2 * len(kernel))
+        return (0,) * (2 * len(window.kernel))
     begins, ends = [], []
-    for extent, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+    axes = zip(sizes, window.kernel, window.strides, window.dilations, strict=True)
+    for extent, taps, stride, dilation in axes:
         total = max((-(-extent // stride) - 1) * stride + (taps - 1) * dilation + 1 - extent, 0)
         small, large = total // 2, total - total // 2
         begins.append(small if mode == "SAME_UPPER" else large)

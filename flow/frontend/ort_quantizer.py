@@ -108,8 +108,9 @@ def _quantize_large(
 ) -> onnx.ModelProto:
     """As `quantize_static`, with the external constants of the model read from their files one by one.
 
-    ONNX Runtime calibrates the model's shell and quantizes a model in which each of these matrices is one row (or
-    column) of its channels' largest magnitudes: the scales depend on nothing else. The codes are put in after that.
+    ONNX Runtime calibrates the model with these constants as inputs. It quantizes a model in which each of these
+    matrices is one row (or column) of its channels' largest magnitudes: the scales depend on nothing else. The codes
+    are put in after that.
     """
     from onnxruntime.quantization.calibrate import create_calibrator
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer

@@ -1,7 +1,7 @@
 """Any network in, INT8 network in QDQ form out, with notes on what was changed.
 
 A float network is quantized by ONNX Runtime (static, per-channel symmetric weights, per-tensor activations)
-from the user's calibration samples. A network that is INT8 already is only brought to the form `cut` reads.
+from the user's calibration samples. A network that is INT8 already is only brought into canonical form.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from flow.frontend.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.ort_quantizer import quantize_static
 from flow.frontend.prepare import prepare
-from flow.network.samples import check_samples
+from flow.network.samples import Arrays, check_samples
 from flow.onnxtools import external
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """The INT8 (QDQ) network; the float one it was made from, BatchNorm folded; notes, one sentence each."""
+    """The INT8 (QDQ) network in canonical form, and how it came about.
+
+    `prepared` is the float network it was quantized from, BatchNorm folded; None where it came as INT8. `notes` are
+    one sentence each.
+    """
 
     model: onnx.ModelProto
     prepared: onnx.ModelProto | None
@@ -45,15 +49,24 @@ def quantize(
     Runtime cannot quantize the network.
     """
     if checks.is_quantized(model):
-        quantized, notes = quantize_biases(model)
-        return Quantized(quantized, None, notes)
+        return from_int8(model)
     if calibration is None:
         raise FlowError(
             f"network '{model.graph.name}' is float and needs calibration samples, but there are none; "
             "pass --calibration FILE.npz"
         )
     feeds = check_samples(model, calibration, "calibration")
-    prepared = prepare(model)
+    return from_float(prepare(model), feeds, unsigned)
+
+
+def from_int8(model: onnx.ModelProto) -> Quantized:
+    """A network that came as INT8 in QDQ form."""
+    quantized, notes = quantize_biases(model)
+    return Quantized(quantized, None, notes)
+
+
+def from_float(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False) -> Quantized:
+    """A float network as `prepare` gives it, quantized from checked samples."""
     _check_weights(prepared)
     quantized, notes = quantize_biases(quantize_static(prepared, feeds, unsigned))
     count = len(next(iter(feeds.values())))

@@ -12,18 +12,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.layers import BIAS_SCALE_TOLERANCE, from_rows, layer_bias, output_axis, to_rows
-from flow.network.model import ArrayLayer, Quantization
+from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, as_uint8
 from flow.onnxtools.edit import between, set_axis
 from flow.onnxtools.graph import Graph, node_input, node_name
 
 
-def layer_model(model: onnx.ModelProto, layer: ArrayLayer) -> onnx.ModelProto:
+def layer_model(graph: Graph, layer: ArrayLayer) -> onnx.ModelProto:
     """The part of the QDQ network between the layer's input and output tensors, as a model of its own."""
     kind = _element(layer.input_quantization)
     output = layer.output_quantization
     result = TensorProto.FLOAT if output is None else _element(output)
     return between(
-        model,
+        graph,
         [helper.make_tensor_value_info(layer.input, kind, ["batch", *layer.input_shape])],
         helper.make_tensor_value_info(layer.output, result, ["batch", *layer.output_shape]),
     )
@@ -49,7 +49,7 @@ def real_weights(prepared: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> dic
             continue
         with np.errstate(divide="ignore", invalid="ignore"):
             real = to_rows(node, weights).astype(np.float64) / layer.weight_scales[:, None]
-        if real.shape == layer.weights.shape and np.abs(np.clip(real, -128, 127) - layer.weights).max() < 1:
+        if real.shape == layer.weights.shape and np.abs(np.clip(real, INT8_MIN, INT8_MAX) - layer.weights).max() < 1:
             found[layer.name] = real
     return found
 
@@ -70,7 +70,7 @@ def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.Mo
         assert node is not None
         tensor = graph.constants[layer.weight_tensor]
         unsigned = tensor.data_type == TensorProto.UINT8
-        stored = layer.weights.view(np.uint8) ^ np.uint8(0x80) if unsigned else layer.weights
+        stored = as_uint8(layer.weights) if unsigned else layer.weights
         array = np.ascontiguousarray(from_rows(node, stored, tuple(tensor.dims)))
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
         _set_scales(graph, node, layer)
@@ -99,7 +99,7 @@ def _set_scales(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
     if np.array_equal(np.broadcast_to(scale.reshape(-1), layer.weight_scales.shape), layer.weight_scales):
         return
     kind = helper.tensor_dtype_to_np_dtype(graph.constants[layer.weight_tensor].data_type)
-    zeros = np.full(layer.channels, 128 if kind == np.uint8 else 0, kind)
+    zeros = np.full(layer.channels, OFFSET if kind == np.uint8 else 0, kind)
     names = _add_constants(graph, layer, weight_scale=layer.weight_scales, weight_zero=zeros)
     dequantize.input[:] = [dequantize.input[0], *names]
     set_axis(dequantize, output_axis(node))
@@ -119,8 +119,11 @@ def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
         if scale is not None and np.allclose(scale.reshape(-1), scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
             return
     names = _add_constants(graph, layer, bias=layer.bias, bias_scale=scales)
-    output = f"{layer.name}_refined_bias_dequantized"
-    dequantize = helper.make_node("DequantizeLinear", names, [output], f"{layer.name}_refined_bias", axis=0)
+    output = _unused(graph, f"{layer.name}_refined_bias_dequantized")
+    name = f"{layer.name}_refined_bias"
+    while any(other.name == name for other in graph.model.graph.node):
+        name += "_"
+    dequantize = helper.make_node("DequantizeLinear", names, [output], name, axis=0)
     position = list(graph.model.graph.node).index(node)
     graph.model.graph.node.insert(position, dequantize)
     here = graph.model.graph.node[position + 1]
@@ -128,7 +131,14 @@ def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
 
 
 def _add_constants(graph: Graph, layer: ArrayLayer, **arrays: NDArray[Any]) -> list[str]:
-    names = [f"{layer.name}_refined_{name}" for name in arrays]
+    names = [_unused(graph, f"{layer.name}_refined_{name}") for name in arrays]
     for name, array in zip(names, arrays.values(), strict=True):
         graph.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
     return names
+
+
+def _unused(graph: Graph, name: str) -> str:
+    """A tensor's name that is this one, or like it where a network that was refined before has it already."""
+    while name in graph.constants or name in graph.producers:
+        name += "_"
+    return name

@@ -61,9 +61,9 @@ def batch_to_axis_0(model: onnx.ModelProto) -> None:
 
 
 def _of_any_batch(one: tuple[int, ...], more: tuple[int, ...], samples: int) -> list[int]:
-    """A shape of one sample and of so many as the shape for any batch, -1 for the axis that grows with it.
+    """The shape for any batch, -1 for the axis that grows with it, from those of one sample and of `samples`.
 
-    Nothing where a shape is not known before there are data, or does not grow so.
+    Empty where a shape is not known before there are data, or does not grow with the batch.
     """
     shape = [axis if axis == other else -1 for axis, other in zip(one, more, strict=False)]
     grows = prod(more) == samples * prod(one) > 0 and shape.count(-1) == samples - 1

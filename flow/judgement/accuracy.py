@@ -13,7 +13,6 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.compression.compress import Compressed
-from flow.frontend import checks
 from flow.network.answers import agreement, answers, divergence
 from flow.network.samples import Samples
 from flow.onnxtools import runtime
@@ -80,25 +79,28 @@ class Accuracy:
 
 
 def measure(
-    source: onnx.ModelProto | None,
+    float_model: onnx.ModelProto | None,
     compressed: Compressed,
-    given: Samples,
+    evaluation: Samples,
     simulated: Samples | None = None,
     runs: Sequence[SampleRun] = (),
 ) -> Accuracy:
-    """Tier 3. `source` is the user's network, `given` the evaluation set, `simulated` its part that RTL ran."""
+    """Tier 3. `float_model` is the user's network where it is float.
+
+    `evaluation` is the evaluation set, `simulated` the part of it that the RTL ran.
+    """
     models = {"int8": compressed.original.model, "pruned": compressed.network.model}
-    if source is not None and not checks.is_quantized(source):
-        models = {"float": source, **models}
+    if float_model is not None:
+        models = {"float": float_model, **models}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         outputs = dict(
-            zip(models, pool.map(lambda model: runtime.predict(model, given.feeds), models.values()), strict=True)
+            zip(models, pool.map(lambda model: runtime.predict(model, evaluation.feeds), models.values()), strict=True)
         )
     wanted = next(iter(outputs.values()))
     shown: dict[str, float | None] = {}
     distances = {name: json_number(sqnr(answer, wanted)) for name, answer in list(outputs.items())[1:]}
-    if given.labels is not None:
-        shown = {name: top1(answer, given.labels) for name, answer in outputs.items()}
+    if evaluation.labels is not None:
+        shown = {name: top1(answer, evaluation.labels) for name, answer in outputs.items()}
     if simulated is not None:
         count, name = simulated.count, compressed.network.outputs[0]
         rtl = runtime.joined([run.outputs[name] for run in runs], name)
@@ -108,11 +110,11 @@ def measure(
             shown["rtl"] = top1(rtl, simulated.labels)
             shown["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
     first, *others = models.items()
-    scores = given.labels is not None
-    before = answers(first[1], given.feeds, scores, outputs[first[0]])
-    after = {name: answers(model, given.feeds, scores, outputs[name]) for name, model in others}
+    scores = evaluation.labels is not None
+    before = answers(first[1], evaluation.feeds, scores, outputs[first[0]])
+    after = {name: answers(model, evaluation.feeds, scores, outputs[name]) for name, model in others}
     return Accuracy(
-        given.count, given.source, **shown, output_sqnr=distances,
+        evaluation.count, evaluation.source, **shown, output_sqnr=distances,
         divergence={name: divergence(before, got) for name, got in after.items()},
         agreement={name: agreement(before, got) for name, got in after.items()} if before.scores else {},
     )  # fmt: skip

@@ -113,7 +113,7 @@ def _explain_1b(
 def _explain_2(network: Network, verdict: LayerVerdict, runs: Sequence[LayerRun]) -> Finding:
     """Whether the difference is there without any of ONNX Runtime's optimisations, too."""
     layer = runs[0].layer
-    model = rewrite.layer_model(network.model, layer)
+    model = rewrite.layer_model(network.graph, layer)
     judge, plain = runtime.session(model), runtime.session(model, optimise=False)
     for run in runs:
         differences = lsb_differences(layer, run, runtime.run(judge, {layer.input: run.tensor})[layer.output])

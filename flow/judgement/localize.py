@@ -27,7 +27,7 @@ from flow.network import reference
 from flow.scheduling.blocks import LayerSchedule, Program
 from flow.scheduling.words import activation_words, output_rows, pack_descriptor, unpack_fields
 from flow.simulation.cosim import cycle_limit
-from flow.simulation.engines.base import RESET_EDGES, DeviceError, Recorder, Scope, Simulator
+from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Recorder, Scope, Simulator
 from flow.simulation.engines.waveform import Place, Trace, read
 from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate
 
@@ -73,88 +73,95 @@ class Location:
 
 
 @dataclass(frozen=True)
-class _Command:
+class _PartialRun:
     """A run of a part of a layer: memories, command, and the part's (block, tile) pairs in order."""
 
     what: str
     memories: dict[str, Memory]
-    first: int
-    count: int
+    command: Command
     tiles: tuple[tuple[int, int], ...]
 
 
 def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: Simulator, file: Path) -> Location:
     """Where `run` went wrong. The waveform goes to `file`, if the simulator can write one (Verilator, Icarus)."""
     config, codes = program.config, scheduled.layer.input_quantization.to_int8(run.tensor)
-    command, mismatch = _isolate(program, scheduled, run, codes, simulator)
+    partial, mismatch = _isolate(program, scheduled, run, codes, simulator)
     failure = None if mismatch else run.failure
     if not isinstance(simulator, Recorder):
-        return Location(mismatch, failure, command.what)
+        return Location(mismatch, failure, partial.what)
     file.parent.mkdir(parents=True, exist_ok=True)
     parts = modules(config)
     row, column = (mismatch.row, mismatch.column) if mismatch else (0, 0)
     places = _places(parts, config, row, column)
     scopes = [Scope(place, 0 if deep else 1) for place, deep in places]
     depths = {"output": scheduled.output_words}
-    limit = cycle_limit(scheduled, config)
-    root = simulator.record(command.memories, command.first, command.count, depths, limit, scopes, file)
+    root = simulator.record(partial.memories, partial.command, depths, scopes, file)
     trace = read(file, root)
     found: dict[str, Any] = {}
     if mismatch:
-        found = _wrong_sum(scheduled, command, config, trace, mismatch, parts) or {
+        found = _wrong_sum(scheduled, partial, config, trace, mismatch, parts) or {
             "cycle": _written(scheduled, config, trace, mismatch)
         }
     if guilty := blame(parts, trace, config.name):
         found |= {"module": ".".join(guilty[0]), "hardware_block": guilty[1]}
-    return Location(mismatch, failure, command.what, **found, waveform=str(file))
+    return Location(mismatch, failure, partial.what, **found, waveform=str(file))
 
 
 def _isolate(
     program: Program, scheduled: LayerSchedule, run: LayerRun, codes: NDArray[np.int8], simulator: Simulator
-) -> tuple[_Command, Mismatch | None]:
-    """The shortest command that still goes wrong, and the first wrong element of that run (None if it hangs)."""
+) -> tuple[_PartialRun, Mismatch | None]:
+    """The shortest run that still goes wrong, and the first wrong element of it (None if it hangs)."""
     config, want = program.config, expected_rows(scheduled.layer, codes)
     windows = reference.windows(scheduled.layer, codes)
     memories = program.memories | {"activation": activation_words(scheduled, windows, config)}
-    depths, limit = {"output": scheduled.output_words}, cycle_limit(scheduled, config)
-    whole = _commands(program, scheduled, memories, run.first_mismatch)
-    for command in whole:
+    depths = {"output": scheduled.output_words}
+    whole = _partial_runs(program, scheduled, memories, run.first_mismatch)
+    for partial in whole:
         try:
-            result = simulator.run(command.memories, command.first, command.count, depths, limit)
+            result = simulator.run(partial.memories, partial.command, depths)
         except DeviceError:
-            return command, None
+            return partial, None
         rows = output_rows(scheduled, result.memories["output"], config)
         outside = np.ones(want.shape, bool)
-        for number, tile in command.tiles:
+        for number, tile in partial.tiles:
             here = slice(tile * config.rows, (tile + 1) * config.rows)
             outside[here, scheduled.blocks[number].channels] = False
         mismatch = locate(scheduled, config, np.where(outside, want, rows), want)
         if mismatch is not None:
-            return command, mismatch
+            return partial, mismatch
     return whole[-1], run.first_mismatch
 
 
-def _commands(
+def _partial_runs(
     program: Program, scheduled: LayerSchedule, memories: dict[str, Memory], wrong: Mismatch | None
-) -> list[_Command]:
+) -> list[_PartialRun]:
     """From the tile alone to the whole layer."""
-    blocks = scheduled.blocks
+    blocks, limit = scheduled.blocks, cycle_limit(scheduled, program.config)
     every = [tuple((i, b.first_tile + t) for t in range(b.tiles)) for i, b in enumerate(blocks)]
     number = wrong.block if wrong else 0
     block, tile = blocks[number], wrong.tile if wrong else blocks[number].first_tile
-    commands = []
+    runs = []
     for first in dict.fromkeys((tile, max(tile - 1, block.first_tile))):
         part = _tiles(program, scheduled, number, first, tile)
         tiles = tuple((number, t) for t in range(first, tile + 1))
         what = f"position tile {tile}" if first == tile else f"position tiles {first} and {tile}"
         if len(tiles) < block.tiles or len(blocks) > 1:
-            commands.append(_Command(f"{what} of channel block {number}", memories | {"descriptor": part}, 0, 1, tiles))
-    layer = _Command(
-        "the whole layer", memories, scheduled.first, len(blocks), tuple(pair for tiles in every for pair in tiles)
+            runs.append(
+                _PartialRun(
+                    f"{what} of channel block {number}", memories | {"descriptor": part}, Command(0, 1, limit), tiles
+                )
+            )
+    layer = _PartialRun(
+        "the whole layer",
+        memories,
+        Command(scheduled.first, len(blocks), limit),
+        tuple(pair for tiles in every for pair in tiles),
     )
     if len(blocks) > 1:
-        commands.append(_Command(f"channel block {number}", memories, scheduled.first + number, 1, every[number]))
-    return [*commands, layer]
+        runs.append(
+            _PartialRun(f"channel block {number}", memories, Command(scheduled.first + number, 1, limit), every[number])
+        )
+    return [*runs, layer]
 
 
 def _tiles(program: Program, scheduled: LayerSchedule, number: int, first: int, last: int) -> Memory:
@@ -203,7 +210,7 @@ def running_sums(
 
 def _wrong_sum(
     scheduled: LayerSchedule,
-    command: _Command,
+    partial: _PartialRun,
     config: ArrayConfig,
     trace: Trace,
     wrong: Mismatch,
@@ -213,13 +220,13 @@ def _wrong_sum(
     place = _element(parts, config, wrong.row, wrong.column)
     enable, valid, total = (trace.values(place, name) for name in ("enable", "valid", "total"))
     added = [edge for edge in range(trace.edges) if enable[edge] == 1 and valid[edge] == 1]
-    at = command.tiles.index((wrong.block, wrong.tile))
-    lengths = [scheduled.blocks[number].steps * scheduled.blocks[number].columns for number, _ in command.tiles]
+    at = partial.tiles.index((wrong.block, wrong.tile))
+    lengths = [scheduled.blocks[number].steps * scheduled.blocks[number].columns for number, _ in partial.tiles]
     skipped = sum(lengths[:at])
-    descriptors = [number for number, _ in dict.fromkeys(command.tiles)]
+    descriptors = [number for number, _ in dict.fromkeys(partial.tiles)]
     tile = at - descriptors.index(wrong.block)
-    number = command.first + sorted(set(descriptors)).index(wrong.block)
-    expected = running_sums(command.memories, number, tile, wrong.row, wrong.column, config)
+    number = partial.command.first + sorted(set(descriptors)).index(wrong.block)
+    expected = running_sums(partial.memories, number, tile, wrong.row, wrong.column, config)
     half, wrap = 1 << (config.accumulator_bits - 1), 1 << config.accumulator_bits
     for index, want in enumerate(expected):
         where = skipped + index

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ from flow.judgement.verdict import agree, judge_layer
 from flow.network.model import Network, Quantization
 from flow.onnxtools import edit, runtime
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
 from flow.simulation.onchip import ChainRun, layer_input, layer_rows
@@ -39,10 +39,36 @@ class StepVerdict:
     tier2_ties: int = 0
 
 
+@dataclass(frozen=True)
+class OnChipVerdict:
+    """The whole network by one start, over all samples.
+
+    `failure` says why a run never ended; there are no `steps` then. `cycles` are the longest run's, `cycles_ideal`
+    those of the bit columns alone. `map_bytes` of memory hold the feature maps. `outputs_only_mismatches`: bytes that
+    one more run, which writes the network's outputs alone, leaves in the output memory otherwise.
+    """
+
+    verdict: Literal["pass", "fail"]
+    failure: str | None
+    samples: int
+    cycles: int
+    cycles_ideal: int
+    utilization: float | None
+    descriptors: int
+    map_bytes: int
+    elements: int
+    tier1_mismatches: int
+    tier2_mismatches: int
+    tier2_ties: int
+    tier2_max_lsb: int
+    outputs_only_mismatches: int | None
+    steps: tuple[StepVerdict, ...]
+
+
 def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[StepVerdict]:
     """Every step of the runs on the inputs it had: equal to the reference, close to ONNX Runtime.
 
-    Nothing where a run never finished.
+    Empty where a run never finished.
     """
     found: list[StepVerdict] = []
     if any(run.failure is not None for run in runs):
@@ -50,14 +76,14 @@ def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[St
     for number, step in enumerate(onchip.chain.steps):
         judged = (
             _judge_layer(network, step, number, runs)
-            if isinstance(step, Step)
+            if isinstance(step, ChainLayer)
             else _judge_post(network, step, number, runs)
         )
         found.append(replace(judged, cycles_ideal=onchip.ideal_cycles[number]))
     return found
 
 
-def _judge_layer(network: Network, step: Step, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
+def _judge_layer(network: Network, step: ChainLayer, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
     layer, made = step.layer, []
     for run in runs:
         codes = layer_input(layer, run.maps[step.source.tensor])
@@ -103,7 +129,7 @@ def _model(network: Network, op: PostOp) -> onnx.ModelProto:
         value(name, quantization, shape)
         for name, quantization, shape in zip(op.inputs, op.input_quantizations, op.input_shapes, strict=True)
     ]
-    return edit.between(network.model, inputs, value(op.output, op.output_quantization, None))
+    return edit.between(network.graph, inputs, value(op.output, op.output_quantization, None))
 
 
 def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
@@ -111,23 +137,23 @@ def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
     return all(run.failure is None and not run.outputs_only for run in runs) and agree(verdicts)
 
 
-def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> dict[str, Any]:
-    """What a report says of the runs, in terms of JSON."""
+def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> OnChipVerdict:
+    """What a report says of the runs."""
     ideal, cycles = sum(onchip.ideal_cycles), max((run.cycles for run in runs), default=0)
-    return {
-        "verdict": "pass" if passes(verdicts, runs) else "fail",
-        "failure": next((run.failure for run in runs if run.failure), None),
-        "samples": len(runs),
-        "cycles": cycles,
-        "cycles_ideal": ideal,
-        "utilization": round(ideal / cycles, 4) if cycles else None,
-        "descriptors": onchip.descriptors,
-        "map_bytes": 8 * onchip.config.map_words,
-        "elements": sum(verdict.elements for verdict in verdicts),
-        "tier1_mismatches": sum(verdict.tier1_mismatches for verdict in verdicts),
-        "tier2_mismatches": sum(verdict.tier2_mismatches for verdict in verdicts),
-        "tier2_ties": sum(verdict.tier2_ties for verdict in verdicts),
-        "tier2_max_lsb": max((verdict.tier2_max_lsb for verdict in verdicts), default=0),
-        "outputs_only_mismatches": runs[0].outputs_only if runs else None,
-        "steps": [asdict(verdict) for verdict in verdicts],
-    }
+    return OnChipVerdict(
+        verdict="pass" if passes(verdicts, runs) else "fail",
+        failure=next((run.failure for run in runs if run.failure), None),
+        samples=len(runs),
+        cycles=cycles,
+        cycles_ideal=ideal,
+        utilization=round(ideal / cycles, 4) if cycles else None,
+        descriptors=onchip.descriptors,
+        map_bytes=8 * onchip.config.map_words,
+        elements=sum(verdict.elements for verdict in verdicts),
+        tier1_mismatches=sum(verdict.tier1_mismatches for verdict in verdicts),
+        tier2_mismatches=sum(verdict.tier2_mismatches for verdict in verdicts),
+        tier2_ties=sum(verdict.tier2_ties for verdict in verdicts),
+        tier2_max_lsb=max((verdict.tier2_max_lsb for verdict in verdicts), default=0),
+        outputs_only_mismatches=runs[0].outputs_only if runs else None,
+        steps=tuple(verdicts),
+    )

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from flow.frontend import rewrite
 from flow.judgement.accuracy import Accuracy
 from flow.network import reference
-from flow.network.model import ArrayLayer, Network
+from flow.network.model import OFFSET, ArrayLayer, Network, as_uint8
 from flow.onnxtools import runtime
 from flow.simulation.results import LayerRun, SampleRun
 
@@ -30,7 +30,7 @@ TIER2_LSB = 1
 
 @dataclass(frozen=True)
 class LayerVerdict:
-    """Mismatches of one layer over the simulated samples; `elements` were compared, so many of them from the RTL.
+    """Mismatches of one layer over the simulated samples; `elements` were compared, `elements_rtl` of them the RTL's.
 
     The others are the integer reference's: they count in tiers 1a and 2. `pieces` is as in `LayerRun`.
     """
@@ -53,7 +53,7 @@ class LayerVerdict:
 
 
 def accumulators_model(layer: ArrayLayer) -> onnx.ModelProto:
-    """ConvInteger or MatMulInteger with the layer's weights; inputs `x` uint8 (int8 + 128) and its zero point."""
+    """ConvInteger or MatMulInteger with the layer's weights; inputs `x` uint8 (code + OFFSET) and its zero point."""
     if layer.window is None:
         weights = np.ascontiguousarray(layer.weights.T)
         node = helper.make_node("MatMulInteger", ["x", "w", "z"], ["y"])
@@ -65,7 +65,7 @@ def accumulators_model(layer: ArrayLayer) -> onnx.ModelProto:
             "ConvInteger", ["x", "w", "z"], ["y"], kernel_shape=window.kernel, strides=window.strides,
             pads=window.pads, dilations=window.dilations, group=layer.groups,
         )  # fmt: skip
-    zero = np.array(layer.input_quantization.zero_point + 128, np.uint8)
+    zero = np.array(layer.input_quantization.zero_point + OFFSET, np.uint8)
     shape: list[str | int] = ["rows", layer.reduction] if layer.window is None else [1, *layer.input_shape]
     graph = helper.make_graph(
         [node], "accumulators",
@@ -80,7 +80,7 @@ def integer_sums(
     layer: ArrayLayer, codes: NDArray[np.int8], session: ort.InferenceSession | None = None
 ) -> NDArray[np.int32]:
     """Accumulators by ONNX Runtime's integer operators: int8 [1, *input_shape] -> int32 [positions, channels]."""
-    unsigned = codes.view(np.uint8) ^ np.uint8(0x80)
+    unsigned = as_uint8(codes)
     active = session or runtime.session(accumulators_model(layer))
     if layer.window is None:
         sums = runtime.run(active, {"x": unsigned.reshape(-1, layer.reduction)})["y"]
@@ -135,7 +135,7 @@ def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
     layer = runs[0].layer
     integer, quantized = (
         runtime.session(accumulators_model(layer)),
-        runtime.session(rewrite.layer_model(network.model, layer)),
+        runtime.session(rewrite.layer_model(network.graph, layer)),
     )
     tier1a = tier1b = elements = simulated = 0
     first: str | None = None
@@ -187,6 +187,6 @@ def agree(parts: Sequence[Judged]) -> bool:
 def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:
     """The verdict: all layers agree, and RTL and pruned network give the same answers.
 
-    Of the elements that were simulated; whether any were is not looked at.
+    Judges the elements that were simulated; it also passes where none were.
     """
     return agree(layers) and accuracy.rtl == accuracy.pruned_simulated

@@ -1,26 +1,41 @@
 """The network as the flow sees it: array layers and host segments, in the order data takes.
 
-A `Network` is what `importer.cut` makes of an INT8 (QDQ) ONNX model. An `ArrayLayer` runs on the
+A `Network` is what `frontend.cut.partition` makes of an INT8 (QDQ) ONNX model. An `ArrayLayer` runs on the
 accelerator, a `HostSegment` runs in ONNX Runtime. Tensors between steps keep the names they have in the
 ONNX model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from flow.onnxtools.graph import Graph
+from flow.onnxtools.shapes import Types
+
 INT8_MIN, INT8_MAX = -128, 127
+OFFSET = 128  # a uint8 tensor, and a byte on the array, is the int8 code plus this
+
+
+def as_int8(tensor: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Bytes u as int8 codes u - OFFSET."""
+    return (tensor ^ np.uint8(OFFSET)).view(np.int8)
+
+
+def as_uint8(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Int8 codes q as bytes q + OFFSET."""
+    return codes.view(np.uint8) ^ np.uint8(OFFSET)
 
 
 @dataclass(frozen=True)
 class Quantization:
     """An 8-bit per-tensor quantization: real = scale * (q - zero_point).
 
-    `zero_point` is in the int8 domain: uint8 tensors are shifted by 128 at import, and `unsigned` says so,
+    `zero_point` is in the int8 domain: uint8 tensors are shifted by `OFFSET` at import, and `unsigned` says so,
     because the ONNX tensor itself stays uint8.
     """
 
@@ -30,11 +45,11 @@ class Quantization:
 
     def to_int8(self, tensor: NDArray[np.uint8] | NDArray[np.int8]) -> NDArray[np.int8]:
         """The ONNX tensor (uint8 or int8) as int8 codes."""
-        return (tensor ^ np.uint8(0x80)).view(np.int8) if self.unsigned else tensor.view(np.int8)
+        return as_int8(tensor.view(np.uint8)) if self.unsigned else tensor.view(np.int8)
 
     def from_int8(self, codes: NDArray[np.int8]) -> NDArray[np.uint8] | NDArray[np.int8]:
         """Int8 codes as the ONNX tensor's own type."""
-        return codes.view(np.uint8) ^ np.uint8(0x80) if self.unsigned else codes
+        return as_uint8(codes) if self.unsigned else codes
 
 
 @dataclass(frozen=True)
@@ -110,11 +125,26 @@ class Network:
     """An INT8 network cut into steps, in an order in which every step's inputs are ready."""
 
     name: str
-    model: onnx.ModelProto = field(repr=False)  # the whole INT8 QDQ network
+    graph: Graph = field(repr=False)  # look-ups over `model`
+    types: Types = field(repr=False)  # of its tensors
     steps: tuple[ArrayLayer | HostSegment, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    notes: tuple[str, ...] = ()  # what import changed or decided, one sentence each, for the user
+    reasons: Mapping[str, str]  # why a Conv, Gemm or MatMul stays on the host, by node name
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The whole INT8 QDQ network in canonical form."""
+        return self.graph.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The reasons for the user, one sentence each."""
+        return tuple(
+            f"{node.op_type} '{node.name}' stays on the host: {self.reasons[node.name]}."
+            for node in self.model.graph.node
+            if node.name in self.reasons
+        )
 
     @property
     def layers(self) -> tuple[ArrayLayer, ...]:

@@ -1,17 +1,49 @@
-"""A whole network, step by step: array layers by a function, host segments by ONNX Runtime."""
+"""A whole network, step by step: array layers by whoever asks, host segments by ONNX Runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-from flow.network.model import ArrayLayer, Network
+from flow.network.model import ArrayLayer, HostSegment, Network
 from flow.network.reference import run_layer
 from flow.onnxtools import runtime
+from flow.onnxtools.runtime import Tensors
 
 RunLayer = Callable[[ArrayLayer, NDArray[Any]], NDArray[Any]]
+
+
+def run_steps(
+    steps: Sequence[ArrayLayer | HostSegment],
+    batches: Sequence[Tensors],
+    kept: Collection[str] | None = (),
+    sessions: runtime.Sessions | None = None,
+) -> Iterator[ArrayLayer]:
+    """Run steps in order over `batches`, tensors by name, which are filled in place.
+
+    Host segments run in ONNX Runtime, in `sessions` when the caller wants them kept for the next call. Every array
+    layer is yielded once its input is in all batches; before the next is asked for, the caller puts its output there.
+    A tensor is dropped after the last of the steps that reads it, unless it is `kept` (None: all are).
+    """
+    own = sessions or runtime.Sessions()
+    last = {name: number for number, step in enumerate(steps) for name in _inputs(step)}
+    for number, step in enumerate(steps):
+        if isinstance(step, ArrayLayer):
+            yield step
+        else:
+            for tensors in batches:
+                tensors.update(runtime.run(own.get(step.model), tensors))
+        if kept is None:
+            continue
+        for tensors in batches:
+            for name in [name for name in tensors if last.get(name, -1) <= number and name not in kept]:
+                del tensors[name]
+
+
+def _inputs(step: ArrayLayer | HostSegment) -> tuple[str, ...]:
+    return (step.input,) if isinstance(step, ArrayLayer) else step.inputs
 
 
 def run_network(
@@ -19,17 +51,13 @@ def run_network(
     feeds: Mapping[str, NDArray[Any]],
     run_layer: RunLayer = run_layer,
     sessions: runtime.Sessions | None = None,
-) -> dict[str, NDArray[Any]]:
-    """Every tensor between steps, by name, the network's inputs and outputs among them.
+    kept: Collection[str] | None = None,
+) -> Tensors:
+    """The tensors between steps by name, the network's inputs and outputs among them: those `kept`, or all.
 
-    `run_layer` computes the array layers (the reference, or the accelerator); host segments run in ONNX
-    Runtime, in `sessions` when the caller wants them kept for the next call.
+    `run_layer` computes the array layers (the reference, or the accelerator); see `run_steps` for the rest.
     """
-    kept = sessions or runtime.Sessions()
-    tensors: dict[str, NDArray[Any]] = dict(feeds)
-    for step in network.steps:
-        if isinstance(step, ArrayLayer):
-            tensors[step.output] = run_layer(step, tensors[step.input])
-        else:
-            tensors.update(runtime.run(kept.get(step.model), tensors))
+    tensors = dict(feeds)
+    for layer in run_steps(network.steps, [tensors], kept, sessions):
+        tensors[layer.output] = run_layer(layer, tensors[layer.input])
     return tensors

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow.onnxtools.graph import names, reads
+from flow.onnxtools.graph import Graph, names, reads
 
 
 def add_constant(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
@@ -59,12 +59,8 @@ def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> No
     model.graph.node.extend(kept)
 
 
-def between(
-    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto
-) -> onnx.ModelProto:
+def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto) -> onnx.ModelProto:
     """The part of a model between these tensors, as a model of its own."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     ends = {value.name for value in inputs}
     needed: set[str] = set()
     stack, seen = [output.name], set()
@@ -73,14 +69,14 @@ def between(
         if name in seen or name in ends or not name:
             continue
         seen.add(name)
-        if name in constants:
+        if name in graph.constants:
             needed.add(name)
-            continue
-        node = makers[name]
-        stack.extend(node.input)
+        else:
+            stack.extend(graph.producers[name].input)
+    model = graph.model
     nodes = [node for node in model.graph.node if any(name in seen for name in node.output)]
-    graph = helper.make_graph(nodes, "part", inputs, [output], [constants[name] for name in sorted(needed)])
-    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    part = helper.make_graph(nodes, "part", inputs, [output], [graph.constants[name] for name in sorted(needed)])
+    return helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def set_axis(dequantize: onnx.NodeProto, axis: int) -> None:

@@ -2,7 +2,7 @@
 
 A constant of a model is *external* when its `external_data` names a file (by its absolute path), an offset and a
 length. `values` maps such a constant into memory, so that what is read of it can be dropped again. ONNX and ONNX
-Runtime see the `shell`: the model with its external constants as inputs, which are fed when it runs.
+Runtime see the model with its external constants as inputs (`externals_as_inputs`), which are fed when it runs.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def large_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_externals(bare: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
-    """What became of `shell(source)`, with those of the source's external constants that it has as inputs."""
+    """The inverse, for a model made from `externals_as_inputs(source)`: those inputs become constants again."""
     inputs = {value.name for value in bare.graph.input}
     kept = [tensor for tensor in source.graph.initializer if is_external(tensor) and tensor.name in inputs]
     copy = _without(bare, {tensor.name for tensor in kept})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper
@@ -134,9 +135,35 @@ class Graph:
         return values
 
     def only_consumer(self, name: str) -> onnx.NodeProto | None:
-        """The one node that reads a tensor nobody else can see."""
+        """The node that reads a tensor, where it is the only one and the tensor is no output of the network."""
         users = self.consumers.get(name, [])
         return users[0] if len(users) == 1 and name not in self.outputs else None
+
+
+@dataclass(frozen=True)
+class QuantizedConstant:
+    """A constant behind a DequantizeLinear, real = scale * (codes - zero). None: scale or zero is no constant."""
+
+    node: onnx.NodeProto
+    codes: NDArray[Any]
+    scale: NDArray[Any] | None
+    zero: NDArray[Any] | None  # zeros of the codes' type where the node has no third input
+
+    @property
+    def tensor(self) -> str:
+        """The name of the codes."""
+        return str(self.node.input[0])
+
+
+def quantized_constant(graph: Graph, name: str) -> QuantizedConstant | None:
+    """What the tensor is dequantized from; None where that is no constant, or it comes from something else."""
+    node = graph.producer(name)
+    codes = graph.constant(node.input[0]) if node is not None and is_dequantize(node) else None
+    if node is None or codes is None:
+        return None
+    zero = node_input(node, 2)
+    zeros = graph.constant(zero) if zero else np.zeros(1, codes.dtype)
+    return QuantizedConstant(node, codes, graph.constant(node_input(node, 1)), zeros)
 
 
 def size(graph: Graph, name: str) -> int:

@@ -32,7 +32,7 @@ def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
 
 
 def sample_shapes(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[int, ...]]:
-    """The shapes of so many samples that shape inference finds, by tensor. FlowError when they do not fit."""
+    """The shapes of a batch that shape inference finds, by tensor. FlowError when they do not fit."""
     shapes: dict[str, tuple[int, ...]] = {}
     outlined = external.large_as_inputs(model)
     large = {value.name for value in outlined.graph.input} - {value.name for value in model.graph.input}

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from flow.compression.choice import Pruning
 from flow.errors import FlowError
 from flow.files import sha256, write_json
+from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.config import ArrayConfig
+from flow.output.report.environment import Environment
+from flow.output.typed import as_json, from_json
 
 MANIFEST = "manifest.json"
 MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not of the build, and no difference from it
 FORMAT = 3
 
 
-def write_manifest(folder: Path, content: dict[str, Any], environment: dict[str, Any]) -> None:
-    """manifest.json: what the build was made from and with, and the sha256 of every other file."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
-    write_json(folder / MANIFEST, {**content, "environment": environment, "sha256": sums})
+@dataclass(frozen=True)
+class Sources:
+    """A top module, and the files of its HDL in compile order."""
 
-
-def load_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise FlowError(f"'{folder}' is no build: it has no {MANIFEST}; make one with 'bbs compile'")
-    try:
-        manifest = json.loads(path.read_text())
-        if manifest["format"] != FORMAT:
-            raise FlowError(f"'{path}' has format {manifest['format']}, not {FORMAT}; compile the network again")
-        manifest["request"] = dict(manifest["request"])
-        manifest["sha256"] = {str(name): str(digest) for name, digest in dict(manifest["sha256"]).items()}
-        if any(Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name for name in manifest["sha256"]):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise FlowError(f"'{path}' is damaged; compile the network again") from None
-    return dict(manifest)
+    top: str
+    verilog: tuple[str, ...]
+    vhdl: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,34 +43,87 @@ class Differences:
         return bool(self.changed or self.missing or self.additional)
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """What a build was made from and with.
+
+    `request` is what was asked for: equal requests give equal builds. `pruning`, `array` and `bus` are what came of
+    it; `top`, `verilog` and `vhdl` the accelerator in compile order, `axi` the same behind AXI; `samples` the file
+    the stored samples are from. `columns_pruned`: of every layer the N of each output channel. `sha256`: of every
+    other file, by its path within the folder.
+    """
+
+    format: int
+    request: Mapping[str, Any]
+    model: str
+    pruning: Pruning
+    array: ArrayConfig
+    top: str
+    verilog: tuple[str, ...]
+    vhdl: tuple[str, ...]
+    bus: AxiConfig
+    axi: Sources
+    samples: str
+    on_chip: bool
+    columns_pruned: dict[str, tuple[int, ...]]
+    environment: Environment
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a build. FlowError if there is none, it has another format, or it is damaged."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise FlowError(f"'{folder}' is no build: it has no {MANIFEST}; make one with 'bbs compile'")
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] != FORMAT:
+                raise FlowError(f"'{path}' has format {content['format']}, not {FORMAT}; compile the network again")
+            manifest = from_json(content, cls)
+            if any(Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name for name in manifest.sha256):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise damaged(folder) from None
+        return manifest
+
+    def write(self, folder: Path) -> None:
+        """Into the folder of a build, with the sha256 of every other file that is there."""
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+        write_json(folder / MANIFEST, as_json(replace(self, sha256=sums)))
+
+    def compare(self, folder: Path) -> Differences:
+        """How a folder differs from it."""
+        root, changed, missing = folder.resolve(), [], []
+        for name, wanted in self.sha256.items():
+            file = folder / name
+            if not file.resolve().is_relative_to(root) or not file.is_file():
+                missing.append(name)
+            elif sha256(file) != wanted:
+                changed.append(name)
+        found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+        known = {MANIFEST, *self.sha256}
+        additional = sorted(name for name in found if name not in known and not name.startswith(MADE_BY_TOOLS))
+        return Differences(tuple(changed), tuple(missing), tuple(additional))
+
+
+def damaged(folder: Path) -> FlowError:
+    return FlowError(f"'{folder / MANIFEST}' is damaged; compile the network again")
+
+
 def verify_build(folder: Path) -> tuple[int, Differences]:
     """How many files a build has, and how its folder differs from its manifest. FlowError if it is no build.
 
     What `make` leaves in testbench/run does not count.
     """
-    manifest = load_manifest(folder)
-    return len(manifest["sha256"]), compare(folder, manifest)
+    manifest = Manifest.read(folder)
+    return len(manifest.sha256), manifest.compare(folder)
 
 
-def compare(folder: Path, manifest: dict[str, Any]) -> Differences:
-    """How a folder differs from its manifest."""
-    root, changed, missing = folder.resolve(), [], []
-    for name, wanted in manifest["sha256"].items():
-        file = folder / name
-        if not file.resolve().is_relative_to(root) or not file.is_file():
-            missing.append(name)
-        elif sha256(file) != wanted:
-            changed.append(name)
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    known = {MANIFEST, *manifest["sha256"]}
-    additional = sorted(name for name in found if name not in known and not name.startswith(MADE_BY_TOOLS))
-    return Differences(tuple(changed), tuple(missing), tuple(additional))
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest of a build. FlowError if there is none, it is damaged, or a file changed since."""
-    manifest = load_manifest(folder)
-    differences = compare(folder, manifest)
+    manifest = Manifest.read(folder)
+    differences = manifest.compare(folder)
     for name in differences.missing:
         raise FlowError(f"'{folder}' lacks '{name}' of its {MANIFEST}; compile the network again")
     for name in differences.changed:

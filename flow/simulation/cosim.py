@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from flow.scheduling.blocks import LayerSchedule, Program
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.pieces import Piece, Plan, make_piece, memories, whole
 from flow.scheduling.words import output_rows
-from flow.simulation.engines.base import DeviceError, Result, Simulator
+from flow.simulation.engines.base import Command, DeviceError, Result, Simulator
 from flow.simulation.results import LayerRun, SampleRun, expected_rows, locate, output_tensor
 
 T = TypeVar("T")
@@ -40,20 +40,21 @@ def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
     return 1000 + 4 * (scheduled.ideal_cycles + drains + loads + 64 * len(scheduled.blocks))
 
 
-def run_layer(
-    scheduled: LayerSchedule,
-    program: Program,
-    simulator: Simulator,
-    tensor: NDArray[Any],
-    pieces: Sequence[Piece] | None = None,
-    each: Each = map,
-    advance: Advance = ignore,
-) -> LayerRun:
-    """One layer of one sample through the RTL: whole, or in these `pieces`; `each` is what maps over them.
+@dataclass(frozen=True)
+class Rtl:
+    """A program on a simulator. `each` maps over the pieces of a layer; `advance` is told of every piece's cycles."""
 
-    Where no piece is, the result is the reference's. `advance` is told of every piece's cycles.
-    """
-    layer, config = scheduled.layer, program.config
+    program: Program
+    simulator: Simulator
+    each: Each = map
+    advance: Advance = ignore
+
+
+def run_layer(
+    rtl: Rtl, scheduled: LayerSchedule, tensor: NDArray[Any], pieces: Sequence[Piece] | None = None
+) -> LayerRun:
+    """One layer of one sample through the RTL: whole, or in these `pieces`, between which the reference fills in."""
+    layer, config = scheduled.layer, rtl.program.config
     codes = layer.input_quantization.to_int8(tensor)
     want, windows = expected_rows(layer, codes), reference.windows(layer, codes)
     rows, simulated = want.copy(), 0
@@ -61,15 +62,17 @@ def run_layer(
     beyond = 0
 
     def work(piece: Piece) -> Result | str:
-        read, limit = memories(piece, program, windows), cycle_limit(piece.scheduled, config)
+        read, limit = memories(piece, rtl.program, windows), cycle_limit(piece.scheduled, config)
         try:
-            return simulator.run(read, 0, len(piece.parts), {"output": piece.scheduled.output_words}, limit)
+            return rtl.simulator.run(
+                read, Command(0, len(piece.parts), limit), {"output": piece.scheduled.output_words}
+            )
         except DeviceError as error:
             return str(error)
         finally:
-            advance(piece.cycles)
+            rtl.advance(piece.cycles)
 
-    for piece, result in zip(jobs, each(work, jobs), strict=True):
+    for piece, result in zip(jobs, rtl.each(work, jobs), strict=True):
         if isinstance(result, str):
             limit = cycle_limit(scheduled, config)
             return LayerRun(layer, tensor, np.zeros_like(want), limit, want.size, None, result, want.size, len(jobs))
@@ -86,13 +89,7 @@ def run_layer(
 
 
 def run_sample(
-    network: Network,
-    plan: Plan,
-    simulator: Simulator,
-    feeds: dict[str, NDArray[Any]],
-    sessions: runtime.Sessions,
-    each: Each,
-    advance: Advance,
+    rtl: Rtl, network: Network, plan: Plan, feeds: dict[str, NDArray[Any]], sessions: runtime.Sessions
 ) -> SampleRun:
     """One sample, batch of one, through the network: array layers in RTL, segments in ONNX Runtime."""
     runs: list[LayerRun] = []
@@ -100,11 +97,11 @@ def run_sample(
 
     def in_rtl(layer: ArrayLayer, tensor: NDArray[Any]) -> NDArray[Any]:
         scheduled, made = pieces[layer.name]
-        run = run_layer(scheduled, plan.program, simulator, tensor, made, each, advance)
+        run = run_layer(rtl, scheduled, tensor, made)
         runs.append(run)
         return output_tensor(layer, run.rows)
 
-    tensors = run_network(network, feeds, in_rtl, sessions)
+    tensors = run_network(network, feeds, in_rtl, sessions, kept=network.outputs)
     return SampleRun(tuple(runs), {name: tensors[name] for name in network.outputs})
 
 
@@ -121,7 +118,7 @@ def speed(plan: Plan, simulator: Simulator) -> float:
         read, limit = memories(probe, plan.program, zeros), cycle_limit(probe.scheduled, config)
         begin = time.perf_counter()
         try:
-            simulator.run(read, 0, 1, {"output": probe.scheduled.output_words}, limit)
+            simulator.run(read, Command(0, 1, limit), {"output": probe.scheduled.output_words})
             cycles = probe.cycles
         except DeviceError:
             cycles = limit
@@ -139,12 +136,13 @@ def cosimulate(
     parallel: int,
     advance: Advance = ignore,
 ) -> list[SampleRun]:
-    """All samples, so many pieces at a time; `advance` is told of every piece's cycles."""
+    """All samples, `parallel` pieces at a time; `advance` is told of every piece's cycles."""
     sessions = runtime.Sessions()
     with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
+        rtl = Rtl(plan.program, simulator, pieces.map, advance)
 
         def work(number: int) -> SampleRun:
-            return run_sample(network, plan, simulator, samples.one(number), sessions, pieces.map, advance)
+            return run_sample(rtl, network, plan, samples.one(number), sessions)
 
         return run_all((pool, pieces), work, range(samples.count))
 
@@ -161,10 +159,11 @@ def run_dense(
     spent = np.cumsum([layer_cycles(scheduled, program.config) for scheduled, *_ in jobs])
     chosen = jobs[: int((spent <= budget).sum())]
     with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
+        rtl = Rtl(program, simulator, pieces.map, advance)
 
         def work(job: tuple[LayerSchedule, Sequence[Piece], LayerRun]) -> tuple[str, LayerRun]:
             scheduled, made, earlier = job
-            run = run_layer(scheduled, program, simulator, earlier.tensor, made, pieces.map, advance)
+            run = run_layer(rtl, scheduled, earlier.tensor, made)
             return run.layer.name, run
 
         return dict(run_all((pool, pieces), work, chosen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.interface import Memory
-from flow.network.model import ArrayLayer, Network
+from flow.network.model import ArrayLayer, HostSegment, Network
+from flow.network.run import run_steps
 from flow.network.samples import Samples
-from flow.onnxtools import runtime
 from flow.progress import Advance, ignore
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.layout import activations, results
 from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.program import OnChip, outputs_only, result_shape
 from flow.simulation.cosim import run_all
-from flow.simulation.engines.base import DeviceError, Simulator
+from flow.simulation.engines.base import Command, DeviceError, Simulator
 from flow.simulation.results import expected_rows, output_tensor
 
 Tensor = NDArray[Any]
@@ -52,6 +52,10 @@ def cycle_limit(onchip: OnChip) -> int:
     return 10_000 + 16 * work
 
 
+def _command(onchip: OnChip) -> Command:
+    return Command(0, onchip.descriptors, cycle_limit(onchip))
+
+
 def cosimulate(
     network: Network, onchip: OnChip, simulator: Simulator, samples: Samples, parallel: int, advance: Advance = ignore
 ) -> list[ChainRun]:
@@ -72,30 +76,32 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     """One sample (batch of one) through the network: the host's segments at either end, all else by one start."""
     chain = onchip.chain
     tensors: dict[str, Tensor] = dict(feeds)
-    for segment in chain.before:
-        tensors.update(runtime.run(segment.model, tensors))
+    _run_segments(chain.before, tensors)
     maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
     memories = {"activation": activations(onchip, maps)}
     try:
-        done = simulator.run(
-            onchip.memories | memories, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip)
-        )
+        done = simulator.run(onchip.memories | memories, _command(onchip), {"output": onchip.output_words})
     except DeviceError as error:
         return ChainRun(0, {}, maps, {}, memories, str(error))
     rows = results(onchip, done.memories["output"])
     for number, got in rows.items():
         step = chain.steps[number]
-        if isinstance(step, Step) and step.layer.output_quantization is None:
+        if isinstance(step, ChainLayer) and step.layer.output_quantization is None:
             tensors[step.layer.output] = output_tensor(step.layer, layer_rows(step.layer, got))
         else:
             maps[step.output] = got.astype(np.int8, copy=False)
     for name, held in chain.held.items():
         if name not in tensors and held.tensor in maps:
             tensors[name] = as_tensor(held, maps[held.tensor])
-    for segment in chain.after:
-        tensors.update(runtime.run(segment.model, tensors))
+    _run_segments(chain.after, tensors)
     outputs = {name: tensors[name] for name in network.outputs}
     return ChainRun(done.cycles, rows, maps, outputs, memories | done.memories)
+
+
+def _run_segments(segments: Sequence[HostSegment], tensors: dict[str, Tensor]) -> None:
+    """The host's segments, which add to the tensors."""
+    for layer in run_steps(segments, [tensors], kept=None):
+        raise AssertionError(f"layer '{layer.name}' runs on chip")
 
 
 def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]) -> int:
@@ -107,7 +113,7 @@ def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]
             place = slice(region.base, region.base + region.words)
             want[place] = memories["output"][place]
     try:
-        done = simulator.run(given, 0, onchip.descriptors, {"output": onchip.output_words}, cycle_limit(onchip))
+        done = simulator.run(given, _command(onchip), {"output": onchip.output_words})
     except DeviceError:
         return want.size
     return int((done.memories["output"] != want).sum())
@@ -144,7 +150,7 @@ def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict
     """What every step gives by the integer reference alone, [channels, height, width]."""
     maps, made = dict(inputs), dict[int, Tensor]()
     for number, step in enumerate(onchip.chain.steps):
-        if isinstance(step, Step):
+        if isinstance(step, ChainLayer):
             rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
             made[number] = np.ascontiguousarray(rows.T).reshape(result_shape(onchip.chain, step))
         else:

@@ -25,18 +25,13 @@ from flow.network.reference import accumulator_scales
 from flow.onnxtools import runtime
 from flow.output.build import read
 from flow.output.report.report import Report
+from flow.output.typed import as_json
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import assemble
 from flow.simulation.onchip import as_map, by_reference
 from tests.helpers.firmware import STRICT, check_driver
-from tests.helpers.networks import Floats, dense, feeds, residual
+from tests.helpers.networks import Floats, dense, feeds, residual, saved
 from tests.helpers.tools import require_engine, require_tool
-
-
-def saved(model: onnx.ModelProto, folder: Path) -> Path:
-    onnx.save(model, folder / "net.onnx")
-    np.savez(folder / "net_calibration.npz", **feeds(model, 16))  # type: ignore[arg-type]
-    return folder / "net.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +47,25 @@ def test_the_report_tells_of_both_ways(built: tuple[Path, Report]) -> None:
     folder, report = built
     told = report.on_chip
     assert report.passed and told is not None
-    assert told["verdict"] == "pass" and told["samples"] == 2 and told["failure"] is None
-    assert [step["kind"] for step in told["steps"]].count("move") == 2 and len(told["steps"]) == 8
-    assert told["cycles_ideal"] == sum(step["cycles_ideal"] for step in told["steps"]) < told["cycles"]
-    assert json.loads((folder / "report.json").read_text())["on_chip"] == told
+    assert told.verdict == "pass" and told.samples == 2 and told.failure is None
+    assert [step.kind for step in told.steps].count("move") == 2 and len(told.steps) == 8
+    assert told.cycles_ideal == sum(step.cycles_ideal for step in told.steps) < told.cycles
+    assert json.loads((folder / "report.json").read_text())["on_chip"] == as_json(told)
     page = (folder / "report.html").read_text()
-    assert "The whole network on chip" in page and f"{told['cycles']:,} cycles from the input" in page
+    assert "The whole network on chip" in page and f"{told.cycles:,} cycles from the input" in page
 
 
 def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:
     folder, report = built
     again = flow.cosim(folder, samples=1)
     assert again.passed and again.on_chip is not None and report.on_chip is not None
-    assert again.on_chip["cycles"] == report.on_chip["cycles"] and again.on_chip["samples"] == 1
+    assert again.on_chip.cycles == report.on_chip.cycles and again.on_chip.samples == 1
 
 
 def test_a_fault_fails_on_chip_too(built: tuple[Path, Report]) -> None:
     broken = flow.cosim(built[0], samples=1, fault="pe:stuck-sign")
     assert broken.on_chip is not None
-    assert broken.on_chip["verdict"] == "fail" and broken.on_chip["tier1_mismatches"] > 0
+    assert broken.on_chip.verdict == "fail" and broken.on_chip.tier1_mismatches > 0
 
 
 @pytest.mark.parametrize("simulator", ["icarus", "ghdl"])
@@ -81,7 +76,7 @@ def test_the_network_is_a_layer_of_the_testbench(built: tuple[Path, Report], sim
     command = ["make", "-s", "-C", str(folder / "testbench"), simulator, "LAYER=network"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "PASS" in done.stdout, done.stdout + done.stderr
-    assert built[1].on_chip is not None and f"CYCLES {built[1].on_chip['cycles']}" in done.stdout
+    assert built[1].on_chip is not None and f"CYCLES {built[1].on_chip.cycles}" in done.stdout
     expected = folder / "network" / "output.expected.hex"
     lines = expected.read_text().splitlines()
     lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
@@ -205,8 +200,9 @@ def test_the_command_says_it(tmp_path: Path) -> None:
     asked = ["compile", str(made), "-o", str(tmp_path / "out"), "--array", "4x4", "--samples", "1", "--on-chip"]
     done = CliRunner().invoke(bbs, [*asked, "--preset", "moderate"])
     assert done.exit_code == 0
-    told = json.loads((tmp_path / "out" / "report.json").read_text())["on_chip"]
-    assert f"On chip, the whole network by one start: {told['cycles']:,} cycles" in " ".join(done.output.split())
+    told = Report.read(tmp_path / "out").on_chip
+    assert told is not None
+    assert f"On chip, the whole network by one start: {told.cycles:,} cycles" in " ".join(done.output.split())
 
 
 def test_what_cannot_run_on_chip_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -208,3 +209,18 @@ def test_a_sample_of_the_rtl_is_forecast_and_said(run: Run, place: Path, monkeyp
     status, out, _ = run("cosim", place / "out", *options[2:], "--coverage", 0)
     assert status == 0
     assert "Nothing went through RTL" in out and "Verdict: none. 1 sample by the integer reference" in out
+
+
+def test_the_cache_is_shown_and_cleaned(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BBS_CACHE", str(tmp_path))
+    (tmp_path / "area-old.json").write_text("x" * 2**20)
+    os.utime(tmp_path / "area-old.json", (0, 0))
+    status, out, _ = run("cache")
+    assert status == 0 and re.search(r"areas +1 +1\.0\n", out) and f"1.0 MiB are in {tmp_path}." in out
+    status, out, _ = run("cache", "--older", 100_000, "--json")
+    assert status == 0 and json.loads(out)["areas"] == {"entries": 0, "bytes": 0}
+    status, out, _ = run("cache", "--clean")
+    assert status == 0 and f"1.0 MiB were removed from {tmp_path}." in out
+    assert not list(tmp_path.iterdir())
+    status, _, err = run("cache", "--older", -1)
+    assert status == 2 and err.count("\n") == 1

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flow.compression import prune, tune
 from flow.compression.allocate import average_bits, channel_bits
 from flow.compression.budget import least_bits, spend
-from flow.compression.calibration import Moments, moments, walk
+from flow.compression.calibration import Moments, calibrate, moments
 from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
 from flow.compression.refine import REFINEMENTS, error_curves, refine
@@ -71,7 +71,7 @@ def test_walking_without_change_gives_the_network_itself() -> None:
         seen[layer.input] = np.concatenate(tensors)
         return layer
 
-    walk(net, feeds, keep)
+    calibrate(net, feeds, keep)
     expected = run_network(net, feeds)
     assert set(seen) == {layer.input for layer in net.layers}
     for name, tensor in seen.items():
@@ -193,19 +193,19 @@ def test_budgets_out_of_reach_are_refused(bits: float) -> None:
 
 
 # -------------------------------------------------------------------------------- whole networks
-def learned(seed: int = 3) -> tuple[Network, tune.Data, dict[str, NDArray[np.float32]]]:
+def learned(seed: int = 3) -> tuple[Network, tune.CalibrationData, dict[str, NDArray[np.float32]]]:
     model = float_net()
     feeds = samples(model, 64, seed)
     made = quantize.quantize(model, feeds)
     net = network(made.model)
-    return net, tune.data(net, model, made.prepared, Samples(feeds, None, "test")), feeds
+    return net, tune.calibration_data(net, model, made.prepared, Samples(feeds, None, "test")), feeds
 
 
 def test_a_budget_beats_the_rule_at_the_same_bits() -> None:
     net, known, feeds = learned()
     plain = encode(net, pruning(columns=4, sensitive=0.0, method="zero-point-shifting"))
     bits = average_bits(net.layers, plain.allocation)
-    tuned = encode(net, pruning(bits=bits, block=2), known=known)
+    tuned = encode(net, pruning(bits=bits, block=2), evidence=tune.Evidence(known))
     assert average_bits(net.layers, tuned.allocation) <= bits
     error = {}
     for name, made in (("plain", plain), ("tuned", tuned)):
@@ -232,9 +232,9 @@ def test_float_weights_are_found_and_taken_as_targets() -> None:
 
 def test_networks_that_are_int8_already_want_their_own_weights() -> None:
     net = network(residual_net())
-    known = tune.data(net, net.model, None, Samples(samples(net.model, 20), None, "test"))
+    known = tune.calibration_data(net, net.model, None, Samples(samples(net.model, 20), None, "test"))
     assert all(np.array_equal(known.targets[layer.name], layer.weights) for layer in net.layers)
-    tuned = encode(net, pruning(bits=5.0), known=known)
+    tuned = encode(net, pruning(bits=5.0), evidence=tune.Evidence(known))
     assert average_bits(net.layers, tuned.allocation) <= 5.0
 
 
@@ -246,11 +246,11 @@ def test_the_fewest_bits_that_are_acceptable() -> None:
     def acceptable(model: onnx.ModelProto) -> bool:
         return float(np.abs(runtime.predict(model, known.samples.feeds) - whole).mean()) < 0.1 * float(whole.std())
 
-    tuned = tune.smallest(net, known, found, 2, frozenset({"bias"}), acceptable)
+    tuned = tune.smallest(net, known, found, tune.Limits(2, frozenset({"bias"})), acceptable)
     bits = average_bits(net.layers, tuned.allocation)
     assert acceptable(rewrite.with_layers(net.model, tuned.layers)) and least_bits(net.layers) < bits < 8
     with pytest.raises(FlowError, match="even at 8 bits"):
-        tune.smallest(net, known, found, 2, frozenset({"bias"}), lambda _: False)
+        tune.smallest(net, known, found, tune.Limits(2, frozenset({"bias"})), lambda _: False)
 
 
 # -------------------------------------------------------------------------------- measures and choices

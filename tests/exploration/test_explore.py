@@ -143,12 +143,12 @@ def test_a_design_is_what_compile_would_build(model: Path, bench: Evaluator, tmp
         model, tmp_path / "out", pruning=design.chosen, array=(2, 4), weight_buffer=256, synth=True, coverage=0
     )
     got = bench.measure(design)
-    traffic = sum(sum(layer["memory_traffic"].values()) for layer in report.layers)
-    summary, accuracy = report.summary, report.summary["accuracy"]
-    assert (got.cycles, got.traffic) == (summary["cycles"], traffic)
-    assert got.transistors == summary["area"]["transistors"]
-    assert got.accuracy == accuracy["pruned"] and got.divergence == accuracy["divergence"]["pruned"]
-    assert round(got.bits_per_weight, 4) == summary["bits_per_weight"]
+    traffic = sum(sum(layer.memory_traffic.values()) for layer in report.layers)
+    summary, accuracy = report.summary, report.summary.accuracy
+    assert (got.cycles, got.traffic) == (summary.cycles, traffic)
+    assert summary.area is not None and got.transistors == summary.area.transistors
+    assert got.accuracy == accuracy.pruned and got.divergence == accuracy.divergence["pruned"]
+    assert round(got.bits_per_weight, 4) == summary.bits_per_weight
 
 
 def test_two_processes_share_a_study(

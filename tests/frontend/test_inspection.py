@@ -112,3 +112,16 @@ def test_refused_nodes_are_told(tmp_path: Path, model: onnx.ModelProto, node: st
     assert all(reason in one.reason for one in found.refused) and found.refused
     assert {one.target for one in found.nodes} <= {"refused", "open"}
     assert len(found.nodes) == len(model.graph.node)
+
+
+def test_a_name_that_reads_like_a_note(tmp_path: Path) -> None:
+    """The reason belongs to the node, whatever words its name holds."""
+    name = "a' stays on the host: it likes it there"
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["x", "t"], ["m"], name),
+        helper.make_node("MatMul", ["m", "w"], ["y"], "a"),
+    ]
+    found = {node.name: node for node in inspect(tmp_path, nodes, [1, 4, 6], 3, w=(4, 5)).nodes}
+    assert found[name].reason == "its input is not quantized (no DequantizeLinear before it)"
+    assert (found[name].target, found["a"].target) == ("host", "array")

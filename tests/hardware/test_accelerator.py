@@ -18,6 +18,7 @@ from flow.network.model import ArrayLayer
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.schedule import schedule
 from flow.simulation.engines import ENGINES, Simulator
+from flow.simulation.engines.base import Command
 from tests.helpers.layers import TINY, Job, job, layer_of, random_codes, random_job, random_layer, single
 
 CONFIGS = (
@@ -45,7 +46,9 @@ class Bank:
             self.simulators[engine, config] = ENGINES[engine].open(device, self.folder / "cache")
         scheduled = work.scheduled
         result = self.simulators[engine, config].run(
-            work.memories, scheduled.first, len(scheduled.blocks), {"output": scheduled.output_words}, 10**6
+            work.memories,
+            Command(scheduled.first, len(scheduled.blocks), 10**6),
+            {"output": scheduled.output_words},
         )
         wrong = np.argwhere(result.memories["output"] != work.want)
         assert not len(wrong), f"{len(wrong)} bytes, the first at word, row {wrong[0]}"

@@ -13,7 +13,7 @@ from flow.hardware.emit import emit
 from flow.hardware.fields import ERRORS, error_code
 from flow.scheduling.cycles import layer_cycles
 from flow.simulation.engines import ENGINES, Simulator
-from flow.simulation.engines.base import DeviceError
+from flow.simulation.engines.base import Command, DeviceError
 from tests.helpers.layers import TINY, WRONG, Job, broken, random_codes, random_job, random_layer, single
 from tests.helpers.stalls import VIOLATION, stalled_device
 from tests.helpers.tools import require_engine
@@ -24,9 +24,8 @@ CONFIG = ArrayConfig(2, 3, **TINY, drain=2)
 def run(simulator: Simulator, work: Job, limit: int = 10**6) -> int:
     """Checks every byte of the output memory; the cycles."""
     scheduled = work.scheduled
-    result = simulator.run(
-        work.memories, scheduled.first, len(scheduled.blocks), {"output": scheduled.output_words}, limit
-    )
+    command = Command(scheduled.first, len(scheduled.blocks), limit)
+    result = simulator.run(work.memories, command, {"output": scheduled.output_words})
     assert np.array_equal(result.memories["output"], work.want)
     return result.cycles
 
@@ -78,7 +77,7 @@ def layer_job() -> Job:
 def fails(simulator: Simulator, work: Job, code: int) -> None:
     scheduled = work.scheduled
     with pytest.raises(DeviceError, match=rf": error {code} at cycle "):
-        simulator.run(work.memories, scheduled.first, len(scheduled.blocks), {"output": 1000}, 20000)
+        simulator.run(work.memories, Command(scheduled.first, len(scheduled.blocks), 20000), {"output": 1000})
 
 
 @pytest.mark.parametrize("ports", ["direct", "bitvert"])
@@ -123,7 +122,7 @@ def test_a_command_without_descriptors_is_refused(simulators: dict[str, Simulato
     work = layer_job()
     for name in ("direct", "bitvert"):
         with pytest.raises(DeviceError, match=rf"error {error_code('command')} at cycle 2"):
-            simulators[name].run(work.memories, 0, 0, {"output": 1}, 100)
+            simulators[name].run(work.memories, Command(0, 0, 100), {"output": 1})
 
 
 def test_every_error_is_tested() -> None:

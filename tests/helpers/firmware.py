@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flow.hardware.axi.bus import AxiConfig, MemoryRegion, regions, registers
+from flow.hardware.axi.bus import MemoryRegion, regions, registers
 from flow.hardware.interface import MemoryPort
+from flow.output.manifest import Manifest
 from tests.helpers.layers import spread
 from tests.helpers.tools import require_tool
 
@@ -80,7 +80,7 @@ def check_driver(
     include = ["-I", str(build / "firmware")]
     subprocess.run([require_tool("gcc"), *STRICT, *include, "-o", program, str(scratch / "driver.c")], check=True)
     subprocess.run([program, *map(str, files), memory, device], check=True)
-    axi = AxiConfig(**json.loads((build / "manifest.json").read_text())["bus"])
+    axi = Manifest.read(build).bus
     images = [np.fromfile(file, np.uint8).reshape(-1, port.bytes) for port, file in zip(ports, files, strict=True)]
     words = {port.name: len(image) for port, image in zip(ports, images, strict=True)}
     placed = regions(ports, axi, words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.compression.encoding import EncodedLayer
 from flow.compression.prune import prune
-from flow.frontend import cut, rewrite
+from flow.frontend import cut
 from flow.frontend.prepare import prepare
 from flow.frontend.quantize import quantize
 from flow.hardware.config import ArrayConfig
-from flow.network.model import ArrayLayer, Network
+from flow.network.model import Network
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
 
@@ -137,10 +138,7 @@ def pruned(network: Network, columns: int, seed: int = 8) -> tuple[Network, dict
         n = np.repeat(rng.choice([0, 2, 4, 5], -(-layer.channels // columns)), columns)[: layer.channels]
         encoded[layer.name], weights = prune(layer.weights, rng.permutation(n))
         layers.append(replace(layer, weights=weights))
-    model = rewrite.with_layers(network.model, layers)
-    by_name = {layer.name: layer for layer in layers}
-    steps = tuple(by_name[step.name] if isinstance(step, ArrayLayer) else step for step in network.steps)
-    return replace(network, model=model, steps=steps), encoded
+    return cut.partition_again(network, layers), encoded
 
 
 def on_chip(kind: str, config: ArrayConfig) -> tuple[Network, OnChip]:
@@ -148,3 +146,9 @@ def on_chip(kind: str, config: ArrayConfig) -> tuple[Network, OnChip]:
     network, encoded = pruned(quantized(KINDS[kind]()), config.columns)
     linked = chain(network)
     return network, assemble(linked, encoded, config.with_maps(needed_words(linked, config.rows)))
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    onnx.save(model, folder / "net.onnx")
+    np.savez(folder / "net_calibration.npz", **feeds(model, 16))  # type: ignore[arg-type]
+    return folder / "net.onnx"

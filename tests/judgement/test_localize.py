@@ -21,7 +21,7 @@ from flow.network.reference import accumulate
 from flow.scheduling.blocks import Program
 from flow.scheduling.schedule import schedule
 from flow.scheduling.words import activation_words
-from flow.simulation.cosim import run_layer
+from flow.simulation.cosim import Rtl, run_layer
 from flow.simulation.engines import ENGINES
 from tests.helpers.layers import Int8, random_codes, random_layer
 from tests.helpers.tools import require_engine
@@ -61,7 +61,8 @@ def locate(bench: Bench, engine: str, fault: str | None, folder: Path) -> Locati
         design = replace(design, files=files)
     simulator = ENGINES[engine].open(design)
     for scheduled, codes in zip(bench.program.layers, bench.codes, strict=True):
-        run = run_layer(scheduled, bench.program, simulator, scheduled.layer.input_quantization.from_int8(codes))
+        tensor = scheduled.layer.input_quantization.from_int8(codes)
+        run = run_layer(Rtl(bench.program, simulator), scheduled, tensor)
         if run.mismatches:
             return localize.find(bench.program, scheduled, run, simulator, folder / "wave.vcd")
     return None

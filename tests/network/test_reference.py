@@ -18,7 +18,7 @@ from flow.errors import FlowError
 from flow.frontend import cut
 from flow.network import reference
 from flow.network.model import ArrayLayer, Quantization, Window
-from flow.network.run import run_network
+from flow.network.run import run_network, run_steps
 from flow.onnxtools import runtime
 from tests.helpers.nets import conv_net, residual_net, samples
 
@@ -205,3 +205,20 @@ def test_the_accelerator_can_take_the_place_of_the_reference() -> None:
     twice = run_network(network, feeds, hook, sessions)
     assert called == [layer.name for layer in network.layers] * 2
     assert np.array_equal(once[network.outputs[0]], twice[network.outputs[0]])
+
+
+def test_a_tensor_is_dropped_after_its_last_reader() -> None:
+    network = cut.partition(residual_net(), "net")
+    feeds = samples(network.model, 4)
+    batches = [{name: array[i : i + 2] for name, array in feeds.items()} for i in (0, 2)]
+    readers = [(step.input,) if isinstance(step, ArrayLayer) else step.inputs for step in network.steps]
+    for layer in run_steps(network.steps, batches, kept=network.outputs):
+        number = network.steps.index(layer)
+        later = {name for names in readers[number:] for name in names}
+        for tensors in batches:
+            assert layer.input in tensors and tensors.keys() <= later | set(network.outputs)
+            tensors[layer.output] = reference.run_layer(layer, tensors[layer.input])
+    whole = run_network(network, feeds, kept=network.outputs)
+    assert whole.keys() == batches[0].keys() == set(network.outputs)
+    for name in network.outputs:
+        assert np.array_equal(whole[name], np.concatenate([tensors[name] for tensors in batches]))

@@ -128,7 +128,7 @@ def test_a_streamed_network_compiles(tmp_path: Path) -> None:
     file = save(embedding_net(), tmp_path / "net.onnx")
     np.savez(tmp_path / "net_calibration.npz", x=np.arange(20))
     report = flow.compile(file, tmp_path / "out", array=(2, 2), engine="myhdl", coverage=0)
-    assert report.summary["tier1_mismatches"] == report.summary["tier2_mismatches"] == 0
+    assert report.summary.tier1_mismatches == report.summary.tier2_mismatches == 0
     assert len(report.layers) == 3
     assert not external.weights(onnx.load(str(tmp_path / "out" / "model_bbs.onnx"), load_external_data=False))
 

@@ -105,10 +105,9 @@ def test_an_output_without_a_name_is_refused(tmp_path: Path, name: str, monkeypa
 
 
 KILLED = """
-import os, random, signal, sys, time
+import os, random, shutil, signal, sys, time
 from pathlib import Path
 import flow, flow.cli, flow.output.report.figures, onnxruntime
-import shutil
 
 model, output, moments = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 

@@ -9,7 +9,6 @@ import subprocess
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from flow.network.model import ArrayLayer, Network
 from flow.output.build import read
 from flow.output.report import layers as layer_reports
 from flow.output.report.figures import figures
-from flow.output.report.graph import flow_graph, short
+from flow.output.report.graph import edges, flow_graph, generations, short
 from flow.output.report.layers import weight_change
 from flow.output.report.report import Report, write_report
 from flow.output.report.style import draw
@@ -66,9 +65,10 @@ def test_cycles_and_traffic_add_up(pe: str, drain: int) -> None:
 
 
 def test_the_report_holds_what_the_figures_show(built: Path) -> None:
-    for layer in json.loads((built / "report.json").read_text())["layers"]:
-        assert sum(layer["cycle_breakdown"].values()) == layer["cycles"]
-        assert set(layer["memory_traffic"]) == set(layer["memory_traffic_dense"])
+    for layer in Report.read(built).layers:
+        assert sum(vars(layer.cycle_breakdown).values()) == layer.cycles
+        assert layer.memory_traffic_dense is not None
+        assert set(layer.memory_traffic) == set(layer.memory_traffic_dense)
     page = (built / "report.html").read_text()
     assert page.count("<svg") == page.count("</svg>") == page.count("<figure") == 6
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!#)""", page)  # nothing from elsewhere
@@ -81,21 +81,20 @@ def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path) -> None:
     require_tool("yosys")
     report = flow.compile(small(tmp_path), tmp_path / "out", array=(4, 4), samples=2, coverage=0.2, synth=True)
     summary, layers = report.summary, report.layers
-    assert report.passed and all(0.2 <= layer["rtl_share"] <= 1 for layer in layers)
-    macs = sum(layer["macs"] for layer in layers)
-    assert summary["rtl_share"] == pytest.approx(
-        sum(each["macs"] * each["rtl_share"] for each in layers) / macs, abs=1e-5
-    )
+    assert report.passed and all(0.2 <= layer.rtl_share <= 1 for layer in layers)
+    macs = sum(layer.macs for layer in layers)
+    assert summary.rtl_share == pytest.approx(sum(each.macs * each.rtl_share for each in layers) / macs, abs=1e-5)
     for layer in layers:
-        assert layer["elements_rtl"] == round(layer["rtl_share"] * layer["elements"])
-        assert layer["cycles_source"] == ("rtl" if layer["rtl_share"] == 1 else "pieces") and layer["pieces"] == 1
-        assert layer["cycles"] == layer["cycles_model"]
+        assert layer.elements_rtl == round(layer.rtl_share * layer.elements)
+        assert layer.cycles_source == ("rtl" if layer.rtl_share == 1 else "pieces") and layer.pieces == 1
+        assert layer.cycles == layer.cycles_model
+    assert summary.area is not None
     page = (tmp_path / "out" / "report.html").read_text()
-    assert all(f"<td>{100 * layer['rtl_share']:.2f} %</td></tr>" in page for layer in layers)
-    assert f"RTL against integer reference (1b)</td><td>{summary['elements_rtl']:,}</td>" in page
-    assert f"About {summary['area']['transistors'] / 1e6:.2f} million transistors" in page
+    assert all(f"<td>{100 * layer.rtl_share:.2f} %</td></tr>" in page for layer in layers)
+    assert f"RTL against integer reference (1b)</td><td>{summary.elements_rtl:,}</td>" in page
+    assert f"About {summary.area.transistors / 1e6:.2f} million transistors" in page
     nothing = flow.compile(tmp_path / "small.onnx", tmp_path / "nothing", array=(4, 4), coverage=0)
-    assert nothing.summary["verdict"] is None and {layer["cycles_source"] for layer in nothing.layers} == {"model"}
+    assert nothing.summary.verdict is None and {layer.cycles_source for layer in nothing.layers} == {"model"}
     assert "not simulated" in (tmp_path / "nothing" / "report.html").read_text()
 
 
@@ -108,10 +107,9 @@ def renamed(network: Network) -> Network:
 def test_names_are_text_and_figures_the_same_bytes(built: Path, tmp_path: Path) -> None:
     build = read(built)
     network, original = renamed(build.compressed.network), renamed(build.compressed.original)
-    stored = json.loads((built / "report.json").read_text())
-    for layer, made in zip(stored["layers"], network.layers, strict=True):
-        layer["name"] = made.name
-    report = Report(**stored)
+    stored = Report.read(built)
+    layers = (replace(layer, name=made.name) for layer, made in zip(stored.layers, network.layers, strict=True))
+    report = replace(stored, layers=tuple(layers))
     compressed = replace(build.compressed, network=network, original=original)
     pages = []
     for number in range(2):
@@ -144,10 +142,12 @@ def test_weights_are_compared_some_channels_at_a_time(built: Path, monkeypatch: 
 def test_a_graph_of_every_size_is_drawn_or_left_out(built: Path) -> None:
     network = read(built).compressed.network
     graph = flow_graph(network)
-    steps = [node for node in graph if graph.nodes[node]["kind"] in ("array", "host")]
+    steps = [node for node in graph.values() if node.kind in ("array", "host")]
     assert len(steps) == len(network.steps)
-    assert all(graph.in_degree(node) for node in graph if graph.nodes[node]["kind"] != "input")
-    layers: list[dict[str, Any]] = json.loads((built / "report.json").read_text())["layers"]
+    assert {end for _, end in edges(graph)} == {name for name, node in graph.items() if node.kind != "input"}
+    rows = {name: number for number, names in enumerate(generations(graph)) for name in names}
+    assert rows.keys() == graph.keys() and all(rows[start] < rows[end] for start, end in edges(graph))
+    layers = Report.read(built).layers
     counts = np.arange(256)
     weights = {layer.name: (counts, counts) for layer in network.layers}
     assert "graph" in figures(network, layers, weights)

@@ -19,9 +19,9 @@ from flow.scheduling.blocks import Program
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.pieces import Piece, Plan, plan, sample
 from flow.scheduling.schedule import schedule
-from flow.simulation.cosim import run_layer
+from flow.simulation.cosim import Rtl, run_layer
 from flow.simulation.engines import ENGINES
-from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.results import LayerRun, expected_rows
 from tests.helpers.layers import layer_of, random_layer, random_weights
 from tests.helpers.tools import require_engine
@@ -131,8 +131,8 @@ class Watched:
         self.inner = inner
         self.cycles: list[int] = []
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        result = self.inner.run(memories, first, count, writes, limit)
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        result = self.inner.run(memories, command, writes)
         self.cycles.append(result.cycles)
         return result
 
@@ -155,7 +155,7 @@ def tensors(made: Program) -> list[NDArray[np.int8]]:
 
 def runs(made: Program, simulator: Simulator, pieces: tuple[tuple[Piece, ...], ...] | None) -> list[LayerRun]:
     return [
-        run_layer(scheduled, made, simulator, tensor, None if pieces is None else pieces[number])
+        run_layer(Rtl(made, simulator), scheduled, tensor, None if pieces is None else pieces[number])
         for number, (scheduled, tensor) in enumerate(zip(made.layers, tensors(made), strict=True))
     ]
 

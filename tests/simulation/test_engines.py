@@ -13,6 +13,7 @@ from myhdl import Signal, always_comb, always_seq, block, concat, intbv
 
 from flow.hardware.interface import Device, Memory, MemoryPort
 from flow.simulation.engines import Engine, Result
+from flow.simulation.engines.base import Command
 from flow.simulation.engines.ghdl import GhdlEngine
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.native import NativeEngine, top_signals
@@ -183,29 +184,29 @@ def test_copier(engine: Engine, device: Device, cache: Path) -> None:
     simulator = engine.open(device, cache)
     for seed, first, count in ((1, 0, 1), (2, 5, 18), (3, 20, 7)):  # the last one reads beyond the memory
         memories = contents(seed)
-        check(simulator.run(memories, first, count, depths(count), 2 * count + 2), memories, first, count)
+        check(simulator.run(memories, Command(first, count, 2 * count + 2), depths(count)), memories, first, count)
 
 
 def test_limit(engine: Engine, device: Device, cache: Path) -> None:
     with pytest.raises(RuntimeError, match=f"copier, {engine.name}: done not high by cycle 11, the limit"):
-        engine.open(device, cache).run(contents(4), 0, 5, depths(5), 11)
+        engine.open(device, cache).run(contents(4), Command(0, 5, 11), depths(5))
 
 
 def test_error(engine: Engine, device: Device, cache: Path) -> None:
     with pytest.raises(RuntimeError, match=f"copier, {engine.name}: error 9 at cycle 12"):
-        engine.open(device, cache).run(contents(4), WRONG, 5, depths(5), 100)
+        engine.open(device, cache).run(contents(4), Command(WRONG, 5, 100), depths(5))
 
 
 def test_write_beyond(engine: Engine, device: Device, cache: Path) -> None:
     with pytest.raises(RuntimeError, match=r"write to mixed\[2\] at cycle 7, beyond its 2 words"):
-        engine.open(device, cache).run(contents(5), 0, 5, depths(5) | {"mixed": 2}, 100)
+        engine.open(device, cache).run(contents(5), Command(0, 5, 100), depths(5) | {"mixed": 2})
 
 
 def test_two_threads(engine: Engine, device: Device, cache: Path) -> None:
     simulators = [engine.open(device, cache) for _ in range(2)]
     memories = [contents(6), contents(7)]
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(simulators[i].run, memories[i], i, 10, depths(10), 100) for i in range(2)]
+        runs = [pool.submit(simulators[i].run, memories[i], Command(i, 10, 100), depths(10)) for i in range(2)]
     for i in range(2):
         check(runs[i].result(), memories[i], i, 10)
 
@@ -225,7 +226,7 @@ def test_self_checking_testbench(engine: Engine, device: Device, tmp_path: Path,
     make = verilog_testbench if engine.name == "icarus" else vhdl_testbench
     bench = tmp_path / ("bench.sv" if engine.name == "icarus" else "bench.vhd")
     bench.write_text(make("copier", PORTS, {name: size + 5 for name, size in words.items()}))
-    write_command(tmp_path, PORTS, words, first, count, 100, cycles)
+    write_command(tmp_path, PORTS, words, Command(first, count, 100), cycles)
     if engine.name == "icarus":
         files = map(str, device.files)
         commands = [["iverilog", "-g2012", "-o", "run", *files, bench.name], ["vvp", "-n", "run"]]

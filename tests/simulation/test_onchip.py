@@ -18,7 +18,7 @@ from flow.network.samples import Samples
 from flow.scheduling.onchip.program import OnChip, outputs_only
 from flow.simulation import onchip as running
 from flow.simulation.engines import ENGINES, Simulator
-from flow.simulation.engines.base import DeviceError
+from flow.simulation.engines.base import Command, DeviceError
 from flow.simulation.onchip import ChainRun, by_reference, cosimulate, run
 from tests.helpers.networks import KINDS, feeds, on_chip
 from tests.helpers.stalls import stalled_device
@@ -62,7 +62,7 @@ def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -
     verdicts = judge(network, onchip, done)
     assert passes(verdicts, done), verdicts
     told = summary(onchip, done, verdicts)
-    assert told["verdict"] == "pass" and told["cycles"] == done[0].cycles and 0 < told["utilization"] < 1
+    assert told.verdict == "pass" and told.cycles == done[0].cycles and 0 < (told.utilization or 0) < 1
     assert sum(verdict.elements for verdict in verdicts) == 3 * sum(rows.size for rows in done[0].rows.values())
 
 
@@ -105,7 +105,7 @@ def test_only_the_outputs_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     want, other = cosimulate(network, onchip, given, x, 1)
     assert want.outputs_only == 0 and other.outputs_only is None
     quiet = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": want.memories["activation"]}
-    result = given.run(quiet, 0, onchip.descriptors, {"output": onchip.output_words}, 10**6)
+    result = given.run(quiet, Command(0, onchip.descriptors, 10**6), {"output": onchip.output_words})
     last = onchip.regions[-1]
     region = slice(last.base, last.base + last.words)
     assert not result.memories["output"][: last.base].any() and last.step == len(onchip.chain.steps) - 1
@@ -115,7 +115,7 @@ def test_only_the_outputs_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     done = cosimulate(network, onchip, given, x, 1)
     verdicts = judge(network, onchip, done)
     assert done[0].outputs_only and agree(verdicts) and not passes(verdicts, done)
-    assert summary(onchip, done, verdicts)["outputs_only_mismatches"] == done[0].outputs_only
+    assert summary(onchip, done, verdicts).outputs_only_mismatches == done[0].outputs_only
 
 
 def test_a_wrong_weight_is_seen(tmp_path: Path) -> None:
@@ -140,4 +140,4 @@ def test_a_run_that_does_not_end_is_no_verdict(tmp_path: Path) -> None:
 
     (done,) = runs(network, onchip, Hangs(), 1)
     assert judge(network, onchip, [done]) == [] and not passes([], [done])
-    assert summary(onchip, [done], [])["failure"] == "done not high by cycle 7, the limit"
+    assert summary(onchip, [done], []).failure == "done not high by cycle 7, the limit"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.hardware.interface import Memory
 from flow.simulation.engines import ENGINES
-from flow.simulation.engines.base import Result
+from flow.simulation.engines.base import Command, Result
 from flow.simulation.workers import cluster
 from flow.simulation.workers.job import DesignSources, Job, run
 from flow.simulation.workers.kept import Kept, kept_runs
@@ -76,8 +77,9 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> tuple[DesignSources, Job
     built = emit(config, tmp_path_factory.mktemp("hdl"))
     encoded, layer = random_layer(0, 20, 3, [0, 3, 3])
     work = single(encoded, layer, config, random_codes(0, layer))
-    job = Job(work.memories, 0, len(work.scheduled.blocks), {"output": work.scheduled.output_words}, 5000)
-    result = ENGINES["icarus"].open(built).run(job.memories, job.first, job.count, job.writes, job.limit)
+    command = Command(0, len(work.scheduled.blocks), 5000)
+    job = Job(work.memories, command, {"output": work.scheduled.output_words})
+    result = ENGINES["icarus"].open(built).run(job.memories, job.command, job.writes)
     assert (result.memories["output"] == work.want).all()
     return DesignSources.of("icarus", config, built), job, result
 
@@ -162,7 +164,7 @@ class Counting:
     def __init__(self, result: Result) -> None:
         self.result, self.runs = result, 0
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         self.runs += 1
         return self.result
 
@@ -174,15 +176,15 @@ def test_a_result_is_kept_for_what_it_depends_on(design: tuple[DesignSources, Jo
     changed = {name: memory.copy() for name, memory in job.memories.items()}
     changed["weight"][-1, -1] ^= 1
     cases = [
-        (Kept(counting, made, "1.0", tmp_path), job.memories, job.limit),
-        (Kept(counting, made, "1.1", tmp_path), job.memories, job.limit),
-        (Kept(counting, other, "1.0", tmp_path), job.memories, job.limit),
-        (Kept(counting, made, "1.0", tmp_path), changed, job.limit),
-        (Kept(counting, made, "1.0", tmp_path), job.memories, job.limit + 1),
+        (Kept(counting, made, "1.0", tmp_path), job.memories, job.command),
+        (Kept(counting, made, "1.1", tmp_path), job.memories, job.command),
+        (Kept(counting, other, "1.0", tmp_path), job.memories, job.command),
+        (Kept(counting, made, "1.0", tmp_path), changed, job.command),
+        (Kept(counting, made, "1.0", tmp_path), job.memories, replace(job.command, limit=job.command.limit + 1)),
     ]
-    for number, (simulator, memories, limit) in enumerate(cases, 1):
+    for number, (simulator, memories, command) in enumerate(cases, 1):
         for _ in range(2):
-            assert same(simulator.run(memories, job.first, job.count, job.writes, limit), result)
+            assert same(simulator.run(memories, command, job.writes), result)
         assert counting.runs == len(list(tmp_path.iterdir())) == number
 
 

@@ -8,27 +8,24 @@ from typing import Any, cast
 
 import numpy as np
 
-from flow.hardware.interface import COMMAND_BITS, Device
+from flow.hardware.interface import COMMAND_BITS
 from flow.network.model import ArrayLayer
 from flow.network.reference import accumulator_scales
-from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Whole, layer_folders, layer_words
-from flow.scheduling.blocks import Program
-from flow.scheduling.onchip.chain import Step
+from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Handoff, layer_folders, layer_words
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.layout import input_words, layout
 from flow.scheduling.onchip.program import OnChip
-from flow.simulation.results import SampleRun
 
 
-def write_firmware(
-    folder: Path, name: str, program: Program, built: Device, run: SampleRun, whole: Whole | None = None
-) -> None:
+def write_firmware(folder: Path, handoff: Handoff) -> None:
     """firmware/NAME.h: what a driver needs to load the memories, start each layer and read what comes out.
 
-    And to start the `whole` network on chip.
+    And to start the whole network on chip.
     """
+    program, built, whole = handoff.program, handoff.device, handoff.whole
     (folder / "firmware").mkdir()
     layers = []
-    for place, scheduled, layer_run in zip(layer_folders(program), program.layers, run.layers, strict=True):
+    for place, scheduled, layer_run in zip(layer_folders(program), program.layers, handoff.run.layers, strict=True):
         layer, output = scheduled.layer, scheduled.layer.output_quantization
         layers.append({
             "name": _c_string(layer.name), "vectors": place, "first": scheduled.first,
@@ -43,9 +40,9 @@ def write_firmware(
             "shapes": _c_comment(_shapes(layer)),
         })  # fmt: skip
     images = [port for port in built.reads if port.name != PER_LAYER]
-    identifier = re.sub(r"\W", "_", name, flags=re.ASCII)
+    identifier = re.sub(r"\W", "_", handoff.name, flags=re.ASCII)
     text = TEMPLATES.get_template("firmware.h.j2").render(
-        name=_c_comment(name), guard=f"BBS_{identifier.upper()}_H", top=built.name, config=program.config,
+        name=_c_comment(handoff.name), guard=f"BBS_{identifier.upper()}_H", top=built.name, config=program.config,
         layers=layers, images=images, memories=program.memories, beats=program.config.beats,
         ports={port.name: port for port in built.ports}, command_bits=COMMAND_BITS,
         descriptors=whole and whole.onchip.descriptors, inputs=whole and _inputs(whole.onchip),
@@ -69,7 +66,7 @@ def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
     chain, made = onchip.chain, []
     for tensor, number in chain.output_steps.items():
         held, step, where = chain.held.get(tensor), chain.steps[number], layout(onchip, number)
-        scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(Step, step).layer)
+        scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(ChainLayer, step).layer)
         made.append({
             "tensor": _c_string(tensor), "shape": where.shape, "unroll": where.unroll, "windows": where.windows,
             "planes": where.planes, "zero": held.quantization.zero_point if held else 0,

@@ -9,27 +9,29 @@ from pathlib import Path
 from flow.hardware.interface import Device
 from flow.network import reference
 from flow.output.handoff import formats
-from flow.output.handoff.whole import PER_LAYER, WHOLE, Whole, layer_folders, layer_words
-from flow.scheduling.blocks import LayerSchedule, Program
+from flow.output.handoff.whole import PER_LAYER, WHOLE, Handoff, Whole, layer_folders, layer_words
+from flow.scheduling.blocks import LayerSchedule
 from flow.scheduling.onchip.program import outputs_only
 from flow.scheduling.words import activation_words
 from flow.simulation.cosim import cycle_limit
+from flow.simulation.engines.base import Command
 from flow.simulation.engines.testbench import write_command
 from flow.simulation.onchip import cycle_limit as on_chip_limit
-from flow.simulation.results import LayerRun, SampleRun, expected_words
+from flow.simulation.results import LayerRun, expected_words
 
 
-def write_memories(folder: Path, program: Program, built: Device) -> None:
+def write_memories(folder: Path, handoff: Handoff) -> None:
     """memory/PORT.*: the images of the whole network."""
     (folder / "memory").mkdir()
-    for port in built.reads:
+    for port in handoff.device.reads:
         if port.name != PER_LAYER:
-            formats.write(folder / "memory", port.name, program.memories[port.name], port.width)
+            formats.write(folder / "memory", port.name, handoff.program.memories[port.name], port.width)
 
 
-def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun) -> None:
+def write_vectors(folder: Path, handoff: Handoff) -> None:
     """vectors/LAYER/: the command, one sample's activation memory and the output memory the reference expects."""
-    widths = {port.name: port.width for port in built.ports}
+    program, ports = handoff.program, handoff.device.ports
+    widths = {port.name: port.width for port in ports}
 
     def one(name: str, scheduled: LayerSchedule, layer_run: LayerRun) -> None:
         place = folder / "vectors" / name
@@ -40,13 +42,12 @@ def write_vectors(folder: Path, program: Program, built: Device, run: SampleRun)
         known = None if layer_run.mismatches else layer_run.rows  # those without a mismatch are the reference's
         expected = expected_words(scheduled, codes, program.config, known)
         formats.write(place, "output.expected", expected, widths["output"])
-        limit = cycle_limit(scheduled, program.config)
-        words = layer_words(program, scheduled)
-        write_command(place, built.ports, words, scheduled.first, len(scheduled.blocks), limit, layer_run.cycles)
+        command = Command(scheduled.first, len(scheduled.blocks), cycle_limit(scheduled, program.config))
+        write_command(place, ports, layer_words(program, scheduled), command, layer_run.cycles)
 
     (folder / "vectors").mkdir()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(one, layer_folders(program), program.layers, run.layers))
+        list(pool.map(one, layer_folders(program), program.layers, handoff.run.layers))
 
 
 def write_whole(folder: Path, built: Device, whole: Whole) -> None:
@@ -62,4 +63,4 @@ def write_whole(folder: Path, built: Device, whole: Whole) -> None:
         if port.name == "descriptor":
             formats.write(place, "descriptor.outputs", outputs_only(whole.onchip), port.width)
     count, limit = whole.onchip.descriptors, on_chip_limit(whole.onchip)
-    write_command(place, built.ports, whole.words, 0, count, limit, whole.run.cycles)
+    write_command(place, built.ports, whole.words, Command(0, count, limit), whole.run.cycles)

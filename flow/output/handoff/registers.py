@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, regions, registers
-from flow.hardware.emit import Wrapper
 from flow.hardware.fields import ERRORS
-from flow.hardware.interface import Device
-from flow.output.handoff.whole import TEMPLATES, Whole, most_words
-from flow.scheduling.blocks import Program
+from flow.output.handoff.whole import TEMPLATES, Handoff
 
 
-def write_registers(folder: Path, program: Program, built: Device, wrapper: Wrapper, whole: Whole | None) -> None:
+def write_registers(folder: Path, handoff: Handoff) -> None:
     """firmware/axi/registers.h and .md: the accelerator behind AXI, its registers and a place for every memory."""
+    built, wrapper, whole = handoff.device, handoff.wrapper, handoff.whole
     place = folder / "firmware" / "axi"
     place.mkdir()
     memories = []
@@ -27,7 +25,7 @@ def write_registers(folder: Path, program: Program, built: Device, wrapper: Wrap
         text = TEMPLATES.get_template(f"{name}.j2").render(
             top=wrapper.name, axi=wrapper.axi, registers=list(registers(built.ports).values()), memories=memories,
             errors=ERRORS, identity=IDENTITY, version=VERSION, page=PAGE, count=whole and whole.onchip.descriptors,
-            layers=regions(built.ports, wrapper.axi, most_words(program, built)),
+            layers=regions(built.ports, wrapper.axi, handoff.most_layer_words),
             network=regions(built.ports, wrapper.axi, whole.words) if whole else [],
         )  # fmt: skip
         (place / name).write_text(text)

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flow.hardware.interface import ADDRESS_BITS, Device
-from flow.output.handoff.whole import PER_LAYER, TEMPLATES, WHOLE, Whole, layer_folders, most_words
-from flow.scheduling.blocks import Program
+from flow.hardware.interface import ADDRESS_BITS
+from flow.output.handoff.whole import PER_LAYER, TEMPLATES, WHOLE, Handoff, layer_folders
 from flow.simulation.engines.base import RESET_EDGES
 from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench
-from flow.simulation.results import SampleRun
 
 
-def write_testbenches(
-    folder: Path, program: Program, built: Device, run: SampleRun, whole: Whole | None = None
-) -> None:
+def write_testbenches(folder: Path, handoff: Handoff) -> None:
     """testbench/: one self-checking bench for all layers in SystemVerilog, VHDL and cocotb, and a Makefile.
 
-    The `whole` network on chip is one more of them.
+    The whole network on chip is one more of them.
     """
+    built, run = handoff.device, handoff.run
     place = folder / "testbench"
     place.mkdir()
-    layers = layer_folders(program)
+    layers = layer_folders(handoff.program)
     quickest = layers[min(range(len(layers)), key=lambda i: run.layers[i].cycles)]
-    most = most_words(program, built, whole)
+    most = handoff.most_words
     top = built.name
     (place / f"tb_{top}.sv").write_text(verilog_testbench(top, built.ports, most, [PER_LAYER]))
     (place / f"tb_{top}.vhd").write_text(vhdl_testbench(top, built.ports, most, [PER_LAYER]))
     given = {
         "top": top,
-        "layers": [*layers, *([WHOLE] if whole else [])],
+        "layers": [*layers, *([WHOLE] if handoff.whole else [])],
         "whole": WHOLE,
         "quickest": quickest,
         "verilog": [f"../verilog/{path.name}" for path in built.files],

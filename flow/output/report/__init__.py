@@ -2,6 +2,7 @@
 
 environment.py  what ran here: versions of packages, the engine, the processor
 layers.py       the report on one layer: what pruning did to it, and how it ran in RTL
+summary.py      the figures of the whole network
 style.py        colours, sizes and the style of all figures
 graph.py        the network as a graph of layers and host segments, drawn from left to right
 plot.py         curves over bits per weight: accuracy, divergence from the network's own answers, weight error

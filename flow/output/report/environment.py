@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
 
 
-def environment(engine: str | None) -> dict[str, Any]:
-    """What ran here: versions, the judge's optimisation level, the processor."""
+@dataclass(frozen=True)
+class Environment:
+    """What ran: versions of packages, the engine if any, the judge with its optimisation level, the processor."""
+
+    versions: dict[str, str]
+    engine: str | None
+    judge: str
+    cpu: str
+
+
+def environment(engine: str | None) -> Environment:
+    """What runs here."""
     versions = {"bbs-flow": _own_version(), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     judge = f"ONNX Runtime {versions['onnxruntime']}, graph optimisation level BASIC, CPU"
-    return {"versions": versions, "engine": engine, "judge": judge, "cpu": _processor()}
+    return Environment(versions, engine, judge, _processor())
 
 
 def _own_version() -> str:

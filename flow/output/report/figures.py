@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 
 from flow.network.model import Network
 from flow.output.report.graph import MAX_NODES, draw_graph, flow_graph, place_steps, short
+from flow.output.report.layers import LayerReport
 from flow.output.report.style import BLUE, GREEN, GREY, PARTS, PORTS, VERMILION, draw
 
 HISTOGRAMS = 12  # layers, those with the most weights
 
 
 def figures(
-    network: Network, layers: Sequence[Mapping[str, Any]], weights: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+    network: Network, layers: Sequence[LayerReport], weights: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 ) -> dict[str, str]:
     """All figures by name.
 
-    `layers` are those of the report; `weights` says of some how many weights are at each INT8 value before and after,
-    int64 [256] each.
+    `layers` are those of the report of `bbs compile`, which knows dense PEs; `weights` says of some how many weights
+    are at each INT8 value before and after, int64 [256] each.
     """
-    names = [short(layer["name"]) for layer in layers]
+    names = [short(layer.name) for layer in layers]
     tall = 0.9 + 0.3 * len(layers)
     made = {
         "bits": draw("bits", lambda figure: _bits(figure, names, layers), tall),
@@ -37,7 +38,7 @@ def figures(
         "breakdown": draw("breakdown", lambda figure: _breakdown(figure, names, layers), tall),
         "traffic": draw("traffic", lambda figure: _traffic(figure, names, layers), tall + 0.15 * len(layers)),
     }
-    shown = {layer["name"]: weights[layer["name"]] for layer in layers if layer["name"] in weights}
+    shown = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
     rows = -(-len(shown) // 3)
     made["histograms"] = draw("histograms", lambda figure: _histograms(figure, shown), 0.4 + 1.7 * rows)
     graph = flow_graph(network)
@@ -56,47 +57,47 @@ def _rows(axis: Axes, names: Sequence[str], unit: str) -> None:
     axis.set_axisbelow(True)
 
 
-def _bits(figure: Figure, names: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> None:
+def _bits(figure: Figure, names: Sequence[str], layers: Sequence[LayerReport]) -> None:
     """Bits per weight beside the SQNR of the pruned weights."""
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    bits = [layer["bits_per_weight"] for layer in layers]
+    bits = [layer.bits_per_weight for layer in layers]
     left.barh(range(len(bits)), bits, color=BLUE, height=0.62)
     for row, value in enumerate(bits):
         left.text(value + 0.08, row, f"{value:.2f}", va="center")
     _rows(left, names, "bits per weight, metadata counted")
     left.set_xlim(0, 9.4)
-    noise = [layer["weight_sqnr"] for layer in layers]
-    known = [(row, value) for row, value in enumerate(noise) if value is not None]
-    right.plot([value for _, value in known], [row for row, _ in known], "o", color=VERMILION, markersize=5)
-    for row, value in enumerate(noise):
-        if value is None:
+    noise = [layer.weight_sqnr for layer in layers]
+    known = {row: value for row, value in enumerate(noise) if value is not None}
+    right.plot([*known.values()], [*known], "o", color=VERMILION, markersize=5)
+    for row in range(len(noise)):
+        if row not in known:
             right.text(0.02, row, "unchanged", va="center", transform=right.get_yaxis_transform())
     right.set_xlabel("SQNR of the pruned weights, dB")
     right.grid(axis="x", alpha=0.35)
 
 
-def _cycles(figure: Figure, names: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> None:
+def _cycles(figure: Figure, names: Sequence[str], layers: Sequence[LayerReport]) -> None:
     """Cycles on dense PEs and on BitVert PEs, with the speed-up and the utilization."""
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
-    ours, dense = ([layer[key] for layer in layers] for key in ("cycles", "cycles_dense"))
+    ours, dense = [layer.cycles for layer in layers], [layer.cycles_dense or 0 for layer in layers]
     rows = np.arange(len(layers))
     left.barh(rows - 0.19, dense, height=0.36, color=GREY, label="dense PEs")
     left.barh(rows + 0.19, ours, height=0.36, color=BLUE, label="BitVert PEs")
     for row, layer in enumerate(layers):
         end = max(ours[row], dense[row]), row
-        left.annotate(f"{layer['speedup']:.2f}×", end, (4, 0), textcoords="offset points", va="center")
+        left.annotate(f"{layer.speedup or 0:.2f}×", end, (4, 0), textcoords="offset points", va="center")
     _rows(left, names, "cycles of one sample")
     left.margins(x=0.12)
     left.legend(loc="best", frameon=False)
-    used = [100 * layer["utilization"] for layer in layers]
+    used = [100 * layer.utilization for layer in layers]
     right.plot(used, rows, "D", color=GREEN, markersize=5)
     right.set_xlim(0, 104)
     right.set_xlabel("utilization, %")
     right.grid(axis="x", alpha=0.35)
 
 
-def _stacked(axis: Axes, rows: NDArray[Any], shares: Mapping[str, Sequence[int]], looks: Mapping[str, tuple[str, str]],
-             height: float, labelled: bool) -> None:  # fmt: skip
+def _stacked(axis: Axes, rows: NDArray[Any], shares: Mapping[str, Sequence[float]],
+             looks: Mapping[str, tuple[str, str]], height: float, labelled: bool) -> None:  # fmt: skip
     left = np.zeros(len(rows))
     for name, values in shares.items():
         color, hatch = looks[name]
@@ -105,23 +106,24 @@ def _stacked(axis: Axes, rows: NDArray[Any], shares: Mapping[str, Sequence[int]]
         left = left + np.asarray(values)
 
 
-def _breakdown(figure: Figure, names: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> None:
+def _breakdown(figure: Figure, names: Sequence[str], layers: Sequence[LayerReport]) -> None:
     """What the cycles of each layer are spent on, in percent."""
     axis = figure.subplots()
-    shares = {part: [100 * layer["cycle_breakdown"][part] / layer["cycles"] for layer in layers] for part in PARTS}
+    shares = {part: [100 * getattr(layer.cycle_breakdown, part) / layer.cycles for layer in layers] for part in PARTS}
     _stacked(axis, np.arange(len(layers)), shares, PARTS, 0.62, True)
     _rows(axis, names, "share of the layer's cycles, %")
     axis.set_xlim(0, 100)
     figure.legend(loc="outside upper center", ncols=len(PARTS), frameon=False)
 
 
-def _traffic(figure: Figure, names: Sequence[str], layers: Sequence[Mapping[str, Any]]) -> None:
+def _traffic(figure: Figure, names: Sequence[str], layers: Sequence[LayerReport]) -> None:
     """Bytes over the memory ports, dense above BitVert."""
     axis = figure.subplots()
     rows = np.arange(len(layers))
-    for offset, key in ((-0.19, "memory_traffic_dense"), (0.19, "memory_traffic")):
-        shares = {port: [layer[key][port] / 1024 for layer in layers] for port in PORTS}
-        _stacked(axis, rows + offset, shares, PORTS, 0.36, key == "memory_traffic")
+    dense, ours = [layer.memory_traffic_dense or {} for layer in layers], [layer.memory_traffic for layer in layers]
+    for offset, traffic in ((-0.19, dense), (0.19, ours)):
+        shares = {port: [layer[port] / 1024 for layer in traffic] for port in PORTS}
+        _stacked(axis, rows + offset, shares, PORTS, 0.36, traffic is ours)
     _rows(axis, names, "KiB of one sample: dense PEs above, BitVert PEs below")
     figure.legend(loc="outside upper center", ncols=len(PORTS), frameon=False)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Literal
 
-import networkx
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
@@ -20,26 +21,57 @@ def short(name: str, most: int = NAME) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def flow_graph(network: Network) -> networkx.DiGraph:
-    """Steps, inputs and outputs as nodes (`label`, `kind`), tensors as edges."""
-    graph = networkx.DiGraph()
+@dataclass(frozen=True)
+class Node:
+    """A step, an input or an output of the network, and the nodes its tensors go to, in the order they were found."""
+
+    label: str
+    kind: Literal["array", "host", "input", "output"]
+    after: dict[str, None] = field(default_factory=dict)  # a set that keeps the order
+
+
+Graph = dict[str, Node]
+
+
+def flow_graph(network: Network) -> Graph:
+    """Steps, inputs and outputs as nodes by name, tensors as edges between them."""
+    graph: Graph = {}
     maker: dict[str, str] = {}
     for name in network.inputs:
-        graph.add_node(f"in {name}", label=name, kind="input")
+        graph[f"in {name}"] = Node(name, "input")
         maker[name] = f"in {name}"
     for number, step in enumerate(network.steps):
         node = f"step {number}"
-        graph.add_node(node, label=_label(step), kind="array" if isinstance(step, ArrayLayer) else "host")
+        graph[node] = Node(_label(step), "array" if isinstance(step, ArrayLayer) else "host")
         inputs, outputs = (
             ((step.input,), (step.output,)) if isinstance(step, ArrayLayer) else (step.inputs, step.outputs)
         )
-        graph.add_edges_from((maker[name], node) for name in inputs if name in maker)
+        for name in inputs:
+            if name in maker:
+                graph[maker[name]].after[node] = None
         maker |= dict.fromkeys(outputs, node)
     for name in network.outputs:
-        graph.add_node(f"out {name}", label=name, kind="output")
+        graph[f"out {name}"] = Node(name, "output")
         if name in maker:
-            graph.add_edge(maker[name], f"out {name}")
+            graph[maker[name]].after[f"out {name}"] = None
     return graph
+
+
+def edges(graph: Graph) -> list[tuple[str, str]]:
+    return [(start, end) for start, node in graph.items() for end in node.after]
+
+
+def generations(graph: Graph) -> list[tuple[str, ...]]:
+    """The nodes in rows: each has an edge to it from the row before, and all edges to it are from rows before."""
+    sorter = TopologicalSorter[str](dict.fromkeys(graph, ()))
+    for start, end in edges(graph):
+        sorter.add(end, start)
+    sorter.prepare()
+    rows = []
+    while sorter.is_active():
+        rows.append(sorter.get_ready())
+        sorter.done(*rows[-1])
+    return rows
 
 
 def _label(step: ArrayLayer | HostSegment) -> str:
@@ -63,22 +95,22 @@ class _Placed:
     width: int
 
 
-def place_steps(graph: networkx.DiGraph) -> _Placed:
+def place_steps(graph: Graph) -> _Placed:
     at: dict[str, tuple[int, int]] = {}
     width = 1
-    generations = list(networkx.topological_generations(graph))
-    for row, nodes in enumerate(generations):
+    rows = generations(graph)
+    for row, nodes in enumerate(rows):
         width = max(width, len(nodes))
         at |= {node: (column, row) for column, node in enumerate(nodes)}
     lanes: dict[tuple[str, str], int] = {}
     ends: list[int] = []  # the row in which each lane becomes free
-    for start, end in sorted(graph.edges, key=lambda edge: (at[edge[0]][1], at[edge[1]][1])):
+    for start, end in sorted(edges(graph), key=lambda edge: (at[edge[0]][1], at[edge[1]][1])):
         first, last = at[start][1], at[end][1]
         if last - first > 1:
             lane = next((i for i, free in enumerate(ends) if free <= first), len(ends))
             ends[lane : lane + 1] = [last]
             lanes[start, end] = lane
-    return _Placed(at, lanes, len(generations), width)
+    return _Placed(at, lanes, len(rows), width)
 
 
 BOXES = {  # kind: fill, edge, width of the edge, style of the edge
@@ -87,7 +119,7 @@ BOXES = {  # kind: fill, edge, width of the edge, style of the edge
 }  # fmt: skip
 
 
-def draw_graph(figure: Figure, graph: networkx.DiGraph, placed: _Placed) -> None:
+def draw_graph(figure: Figure, graph: Graph, placed: _Placed) -> None:
     """Boxes from top to bottom, in the order data takes; edges that pass rows by run on the right."""
     axis = figure.subplots()
     half = 0.47
@@ -98,18 +130,17 @@ def draw_graph(figure: Figure, graph: networkx.DiGraph, placed: _Placed) -> None
         x = right + 0.03 * (lane + 1)
         axis.plot([x0 + half, x, x, x1 + half], [y0, y0, y1 - 0.12, y1 - 0.12], color="#4a525b", linewidth=0.9)
         axis.plot([x1 + half + 0.008], [y1 - 0.12], marker="<", color="#4a525b", markersize=4)
-    for start, end in graph.edges:
+    for start, end in edges(graph):
         if (start, end) not in placed.lanes:
             (x0, y0), (x1, y1) = placed.at[start], placed.at[end]
             axis.annotate("", (x1, y1 - 0.33), (x0, y0 + 0.33), arrowprops={"arrowstyle": "-|>", "linewidth": 0.9})
     for node, (x, y) in placed.at.items():
-        fill, edge, width, style = BOXES[graph.nodes[node]["kind"]]
+        fill, edge, width, style = BOXES[graph[node].kind]
         axis.add_patch(FancyBboxPatch(
             (x - half + 0.03, y - 0.27), 2 * half - 0.06, 0.54, boxstyle="round,pad=0.03,rounding_size=0.05",
             facecolor=fill, edgecolor=edge, linewidth=width, linestyle=style,
         ))  # fmt: skip
-        kind = graph.nodes[node]["kind"]
-        label = f"{kind} · {graph.nodes[node]['label']}"
+        label = f"{graph[node].kind} · {graph[node].label}"
         axis.text(x, y, short(label, max(16, 96 // placed.width)), ha="center", va="center")
     axis.set_xlim(-half - 0.02, right + 0.03 * most)
     axis.set_ylim(placed.depth - 0.5, -0.5)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,12 @@ from flow.judgement.accuracy import decibels, json_number
 from flow.judgement.verdict import LayerVerdict
 from flow.network.model import ArrayLayer
 from flow.scheduling.blocks import LayerSchedule
-from flow.scheduling.cycles import breakdown, layer_cycles, memory_traffic
+from flow.scheduling.cycles import Breakdown, breakdown, layer_cycles, memory_traffic
 from flow.simulation.results import LayerRun
 
 TOGETHER = 2**22  # weights compared at a time
+
+CyclesSource = Literal["rtl", "pieces", "model"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,10 @@ class LayerCompression:
 
     name: str
     op: str
-    target: str
+    target: Literal["array"]
     macs: int
     parameters: int
-    columns_pruned: dict[str, int]
+    columns_pruned: dict[int, int]
     bits_per_weight: float
     sensitive_channels: int
     weight_sqnr: float | None
@@ -44,13 +47,14 @@ class LayerCompression:
 
 
 @dataclass(frozen=True)
-class LayerHardware:
-    """One layer in RTL. Cycles and traffic of one sample; elements and mismatches over all simulated samples.
+class LayerReport(LayerCompression):
+    """One layer, and how it ran in RTL: cycles and traffic of one sample, elements and mismatches of all simulated.
 
     `rtl_share` of the layer's MACs went through RTL, in `pieces` runs; the rest is the integer reference's.
     `cycles_source`: "rtl", or "pieces" (the model's count, and what the pieces took beyond it), or "model".
-    `cycle_breakdown`: cycles by `cycles.Breakdown`'s parts, in all `cycles`; what the RTL took beyond the model
-    counts as stall. `memory_traffic`: bytes by memory port, `memory_traffic_dense` those of dense PEs.
+    `cycle_breakdown`: in all `cycles`; what the RTL took beyond the model counts as stall. `memory_traffic`: bytes by
+    memory port. `cycles_dense`, `memory_traffic_dense` and `speedup`: of dense PEs, "model" where they were not
+    simulated; None where there are none. `tier2_histogram`: difference in LSB -> elements.
     """
 
     elements: int
@@ -58,12 +62,12 @@ class LayerHardware:
     rtl_share: float
     pieces: int
     cycles: int
-    cycles_source: str
+    cycles_source: CyclesSource
     cycles_dense: int | None
-    cycles_dense_source: str | None  # "rtl", or "model" where the dense array was not simulated
+    cycles_dense_source: Literal["rtl", "model"] | None
     cycles_model: int
     cycles_ideal: int
-    cycle_breakdown: dict[str, int]
+    cycle_breakdown: Breakdown
     memory_traffic: dict[str, int]
     memory_traffic_dense: dict[str, int] | None
     speedup: float | None
@@ -74,7 +78,7 @@ class LayerHardware:
     tier1b_mismatches_dense: int
     tier2_mismatches: int
     tier2_max_lsb: int
-    tier2_histogram: dict[str, int]
+    tier2_histogram: dict[int, int]
     first_mismatch: str | None
 
 
@@ -89,7 +93,7 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
         target="array",
         macs=before.macs,
         parameters=before.weights.size,
-        columns_pruned={str(value): int(count) for value, count in zip(values, counts, strict=True)},
+        columns_pruned={int(value): int(count) for value, count in zip(values, counts, strict=True)},
         bits_per_weight=round(average_bits([before], compressed.allocation), 4),
         sensitive_channels=int((n == 0).sum()),
         weight_sqnr=change.sqnr,
@@ -139,18 +143,21 @@ def weight_change(before: ArrayLayer, after: ArrayLayer) -> WeightChange:
     return WeightChange(json_number(decibels(signal, noise)), error / before.weights.size, counts[0], counts[1])
 
 
-def layer_hardware(
+def layer_report(
+    pruned: LayerCompression,
     scheduled: LayerSchedule,
     config: ArrayConfig,
     verdict: LayerVerdict,
     dense: LayerRun | None,
     dense_scheduled: LayerSchedule | None,
-) -> LayerHardware:
+) -> LayerReport:
+    """`dense`: one sample's run on dense PEs, if it was simulated."""
     dense_model = layer_cycles(dense_scheduled, config.dense()) if dense_scheduled else None
     cycles_dense = dense.cycles if dense else dense_model
     parts = breakdown(scheduled, config)
     beyond = verdict.cycles - parts.cycles  # a stream that waited for room in its buffer
-    return LayerHardware(
+    return LayerReport(
+        **vars(pruned),
         elements=verdict.elements,
         elements_rtl=verdict.elements_rtl,
         rtl_share=round(verdict.elements_rtl / verdict.elements, 6),
@@ -161,7 +168,7 @@ def layer_hardware(
         cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
         cycles_model=parts.cycles,
         cycles_ideal=scheduled.ideal_cycles,
-        cycle_breakdown=asdict(replace(parts, stall=parts.stall + beyond)),
+        cycle_breakdown=replace(parts, stall=parts.stall + beyond),
         memory_traffic=memory_traffic(scheduled, config),
         memory_traffic_dense=memory_traffic(dense_scheduled, config.dense()) if dense_scheduled else None,
         speedup=None if cycles_dense is None else round(cycles_dense / verdict.cycles, 4),
@@ -172,12 +179,12 @@ def layer_hardware(
         tier1b_mismatches_dense=dense.mismatches if dense else 0,
         tier2_mismatches=verdict.tier2_mismatches,
         tier2_max_lsb=verdict.tier2_max_lsb,
-        tier2_histogram={str(lsb): count for lsb, count in sorted(verdict.tier2_histogram.items())},
+        tier2_histogram=dict(sorted(verdict.tier2_histogram.items())),
         first_mismatch=verdict.first_mismatch,
     )
 
 
-def _source(verdict: LayerVerdict) -> str:
+def _source(verdict: LayerVerdict) -> CyclesSource:
     """Where a layer's cycles are from."""
     if not verdict.elements_rtl:
         return "model"

@@ -20,7 +20,7 @@ TAKEN = {
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainLayer:
     """A layer and the map it reads."""
 
     layer: ArrayLayer
@@ -40,7 +40,7 @@ class Chain:
     """
 
     inputs: tuple[Held, ...]
-    steps: tuple[Step | PostOp, ...]
+    steps: tuple[ChainLayer | PostOp, ...]
     outputs: tuple[str, ...]
     before: tuple[HostSegment, ...]
     after: tuple[HostSegment, ...]
@@ -63,7 +63,7 @@ def chain(network: Network) -> Chain:
     first, last = numbers[0], numbers[-1]
     held: dict[str, Held] = {}
     inputs: list[Held] = []
-    steps: list[Step | PostOp] = []
+    steps: list[ChainLayer | PostOp] = []
     middle = network.steps[first : last + 1]
     made = {name for step in middle for name in ([step.output] if isinstance(step, ArrayLayer) else step.outputs)}
     for step in middle:
@@ -73,14 +73,14 @@ def chain(network: Network) -> Chain:
                     held[name] = _input(network, name)
                     inputs.append(held[name])
             if isinstance(step, ArrayLayer):
-                steps.append(Step(step, _source(step, held)))
+                steps.append(ChainLayer(step, _source(step, held)))
                 if step.output_quantization is not None:
                     held[step.output] = _held(step.output, step.output_shape, step, step.output_quantization)
             else:
                 steps += post_operations(step, held)
         except OffChipError as reason:
             operators = {kind for step in middle if isinstance(step, HostSegment) for kind in step.operators}
-            never = operators - TAKEN - set(ARRAY_OPERATORS)  # these are there, but not this one
+            never = operators - TAKEN - set(ARRAY_OPERATORS)  # array operators run on chip; this node does not
             said = f" (never on chip: {', '.join(sorted(never))})" if never else ""
             raise FlowError(
                 f"network '{network.name}' does not run on chip as a whole: {reason}{said}; leave out --on-chip, then "

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.network.model import as_int8, as_uint8
 from flow.scheduling.blocks import Bytes
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.place import OCTET, Place
 from flow.scheduling.onchip.post import Shape
 from flow.scheduling.onchip.program import OnChip, OutputRegion, result_shape
@@ -38,10 +39,10 @@ def activations(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> Bytes
 
 
 def map_words(place: Place, codes: NDArray[np.int8]) -> Bytes:
-    """A map's words uint8 [words, 8]: bytes u = code + 128; channels beyond the last are 0."""
+    """A map's words uint8 [words, 8]: bytes u = code + OFFSET; channels beyond the last are 0."""
     channels, height, width = place.shape
     made = np.zeros((place.octets * OCTET, place.plane), np.uint8)
-    made[:channels, : height * width] = codes.reshape(channels, -1).view(np.uint8) ^ 0x80
+    made[:channels, : height * width] = as_uint8(codes.reshape(channels, -1))
     return np.ascontiguousarray(made.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
 
 
@@ -66,7 +67,7 @@ def layout(onchip: OnChip, number: int) -> Layout:
     """Where the results of a step lie in the output memory."""
     step = onchip.chain.steps[number]
     regions = [region for region in onchip.regions if region.step == number]
-    if isinstance(step, Step):
+    if isinstance(step, ChainLayer):
         return _layer_layout(result_shape(onchip.chain, step), regions)
     channels, height, width = step.output_shape
     cells = np.zeros((channels, 1, 1, 3), np.int64)
@@ -108,8 +109,7 @@ def _read(where: Layout, memory: Bytes, rows: int) -> NDArray[np.int8] | NDArray
     tile, row = np.divmod(position + y // down * where.windows + x // across, rows)
     word = word + tile * stride
     if where.planes == 1:
-        codes: NDArray[np.int8] = (memory[word, row] ^ np.uint8(0x80)).view(np.int8)
-        return codes
+        return as_int8(memory[word, row])
     octets = [memory[word + plane * stride // where.planes, row] for plane in range(where.planes)]
     sums: NDArray[np.int32] = np.ascontiguousarray(np.stack(octets, axis=-1)).view(np.int32)[..., 0]
     return sums

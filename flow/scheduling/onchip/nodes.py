@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from flow.frontend.layers import activation_clamp, resolve_auto_pad, tensor_quantization
+from flow.frontend.layers import activation_clamp, node_window, tensor_quantization
 from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Window
-from flow.onnxtools.graph import Graph, attribute, node_input, node_name
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.maps import POINT, Held, OffChipError
 from flow.scheduling.onchip.post import PostOp, Shape
@@ -43,15 +43,28 @@ class _Draft:
         )
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """A segment while it is read: its tensors' shapes, the maps there are so far, and float tensors under way."""
+
+    graph: Graph
+    shapes: Mapping[str, tuple[int, ...]]
+    held: dict[str, Held]
+    drafts: dict[str, _Draft] = field(default_factory=dict)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes.get(name, ())
+
+
 def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
     """The segment's nodes as operations; what they make is entered into `held`."""
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
     shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
-    drafts: dict[str, _Draft] = {}
+    reading = _Reading(graph, shapes, held)
     made: list[PostOp] = []
     for node in segment.model.graph.node:
-        done = _node(graph, shapes, node, held, drafts)
+        done = _node(reading, node)
         if done is not None:
             made.append(done)
     for name in segment.outputs:
@@ -60,11 +73,9 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
     return made
 
 
-def _node(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held],
-    drafts: dict[str, _Draft],
-) -> PostOp | None:  # fmt: skip
+def _node(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
     """One node: a tensor more in `held` or `drafts`, and perhaps an operation."""
+    graph, held, drafts = reading.graph, reading.held, reading.drafts
     kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
     if kind == "DequantizeLinear":
         if data in graph.constants:
@@ -74,13 +85,13 @@ def _node(
         drafts[output] = _Draft("move", (held[data],), held[data].shape)
         return None
     if kind == "QuantizeLinear":
-        return _quantize(graph, shapes, node, held, drafts)
+        return _quantize(reading, node)
     if kind in SHAPING:
-        _shaping(shapes, node, held, drafts)
+        _shaping(reading, node)
         return None
     if kind in ("MaxPool",) and data in held:  # on codes, as on floats
-        pooled = _pool(shapes, node, _Draft("move", (held[data],), held[data].shape))
-        return _finished(name, output, pooled, held[data].quantization, (INT8_MIN, INT8_MAX), held, shapes)
+        pooled = _pool(reading, node, _Draft("move", (held[data],), held[data].shape))
+        return _finished(reading, node, pooled, held[data].quantization, (INT8_MIN, INT8_MAX))
     given = [drafts.get(entry) for entry in node.input if entry and _constant(graph, entry) is None]
     if any(draft is None for draft in given) or not given:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
@@ -92,9 +103,9 @@ def _node(
     elif kind == "Add" and len(known) == 2 and known[0].shape == known[1].shape:
         drafts[output] = _Draft("add", tuple(d.operands[0] for d in known), known[0].shape)
     elif kind in POOLING:
-        drafts[output] = _pool(shapes, node, known[0], graph)
+        drafts[output] = _pool(reading, node, known[0])
     elif kind == "Concat":
-        drafts[output] = _concat(shapes, node, known)
+        drafts[output] = _concat(reading, node, known)
     elif kind == "Slice":
         drafts[output] = _slice(graph, node, known[0])
     elif kind == "Pad":
@@ -104,16 +115,13 @@ def _node(
     return None
 
 
-def _quantize(
-    graph: Graph, shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held],
-    drafts: Mapping[str, _Draft],
-) -> PostOp | None:  # fmt: skip
+def _quantize(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
     name, output = node_name(node), node.output[0]
-    if node.input[0] not in drafts:
+    if node.input[0] not in reading.drafts:
         raise OffChipError(f"QuantizeLinear '{name}' reads a tensor that is not made on chip")
-    draft = drafts[node.input[0]]
-    quantization = tensor_quantization(graph, node)
-    clamp = activation_clamp(graph, draft.activation, quantization) if quantization is not None else None
+    draft = reading.drafts[node.input[0]]
+    quantization = tensor_quantization(reading.graph, node)
+    clamp = activation_clamp(reading.graph, draft.activation, quantization) if quantization is not None else None
     if quantization is None or clamp is None:
         raise OffChipError(
             f"QuantizeLinear '{name}' has no constant 8-bit scale of its own, or an activation without bounds"
@@ -122,30 +130,30 @@ def _quantize(
         quantization.zero_point == draft.operands[0].quantization.zero_point
     )
     if draft.plain and same:
-        held[output] = replace(draft.operands[0], axes=_axes_of(shapes, output, draft.operands[0]))
+        reading.held[output] = replace(draft.operands[0], axes=_axes_of(reading, output, draft.operands[0]))
         return None
-    return _finished(name, output, draft, quantization, clamp, held, shapes)
+    return _finished(reading, node, draft, quantization, clamp)
 
 
 def _finished(
-    name: str, output: str, draft: _Draft, quantization: Quantization, clamp: tuple[int, int], held: dict[str, Held],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> PostOp:  # fmt: skip
-    axes = _axes_of(shapes, output, draft.operands[0])
-    held[output] = Held(output, draft.shape, quantization, axes, draft.operands[0].rows and len(axes) == 2)
+    reading: _Reading, node: onnx.NodeProto, draft: _Draft, quantization: Quantization, clamp: tuple[int, int]
+) -> PostOp:
+    """The operation that makes the node's output, a map more."""
+    output = node.output[0]
+    axes = _axes_of(reading, output, draft.operands[0])
+    reading.held[output] = Held(output, draft.shape, quantization, axes, draft.operands[0].rows and len(axes) == 2)
     return PostOp(
-        name, draft.kind, tuple(operand.tensor for operand in draft.operands), output,
+        node_name(node), draft.kind, tuple(operand.tensor for operand in draft.operands), output,
         tuple(operand.quantization for operand in draft.operands), quantization, clamp,
         tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, draft.offsets,
     )  # fmt: skip
 
 
-def _shaping(
-    shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, held: dict[str, Held], drafts: dict[str, _Draft]
-) -> None:
+def _shaping(reading: _Reading, node: onnx.NodeProto) -> None:
     """Only what leaves the order of the values is taken: a map becomes one row of channels, or stays as it is."""
     data, output = node.input[0], node.output[0]
-    before, after = shapes.get(data, ()), shapes.get(output, ())
+    held, drafts = reading.held, reading.drafts
+    before, after = reading.shape(data), reading.shape(output)
     flat = len(after) == 2 and after[0] == 1
     if not flat and after != before:
         raise OffChipError(
@@ -159,13 +167,11 @@ def _shaping(
         raise OffChipError(f"{node.op_type} '{node_name(node)}' reads no map")
 
 
-def _pool(
-    shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, draft: _Draft, graph: Graph | None = None
-) -> _Draft:
+def _pool(reading: _Reading, node: onnx.NodeProto, draft: _Draft) -> _Draft:
     kind, (channels, height, width) = node.op_type, draft.shape
     result = "maximum" if kind in ("MaxPool", "GlobalMaxPool") else "average"
     if kind == "ReduceMean":
-        axes = _axes(graph, node)
+        axes = _axes(reading.graph, node)
         if sorted(axes) != [2, 3]:
             raise OffChipError(f"ReduceMean '{node_name(node)}' runs over axes {axes}; only [2, 3] is taken")
     if kind in ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean"):
@@ -173,49 +179,42 @@ def _pool(
     kernel = tuple(attribute(node, "kernel_shape", []))
     if len(kernel) == 1:
         raise OffChipError(f"{kind} '{node_name(node)}' has one spatial axis, and pooling takes two")
-    strides = tuple(attribute(node, "strides", [1, 1]))
-    dilations = tuple(attribute(node, "dilations", [1, 1]))
-    pads = tuple(attribute(node, "pads", [0] * 4))
-    auto_pad = attribute(node, "auto_pad", b"NOTSET").decode()
-    if auto_pad != "NOTSET":
-        pads = resolve_auto_pad(auto_pad, (height, width), kernel, strides, dilations)
+    window = node_window(node, kernel, (height, width))
     if attribute(node, "ceil_mode", 0):
         raise OffChipError(f"{kind} '{node_name(node)}' rounds its size up (ceil_mode)")
-    if result == "average" and any(pads):
+    if result == "average" and any(window.pads):
         raise OffChipError(f"AveragePool '{node_name(node)}' has pads, so its windows differ in size")
     if len(node.output) > 1 and node.output[1]:
         raise OffChipError(f"{kind} '{node_name(node)}' gives indices")
-    shape = shapes.get(node.output[0], ())
-    return _Draft(result, draft.operands, (channels, shape[2], shape[3]), Window(kernel, strides, pads, dilations))
+    shape = reading.shape(node.output[0])
+    return _Draft(result, draft.operands, (channels, shape[2], shape[3]), window)
 
 
 def _constant(graph: Graph, name: str) -> NDArray[Any] | None:
     """A constant, also one that is kept in 8 bits."""
-    maker = graph.producer(name)
-    if maker is None or maker.op_type != "DequantizeLinear" or maker.input[0] not in graph.constants:
+    kept = quantized_constant(graph, name)
+    if kept is None:
         return graph.constant(name)
-    codes, scale = graph.constant(maker.input[0]), graph.constant(maker.input[1])
-    zero = graph.constant(node_input(maker, 2)) if node_input(maker, 2) else np.zeros(1)
-    if codes is None or scale is None or zero is None or scale.size != 1:
+    if kept.scale is None or kept.zero is None or kept.scale.size != 1:
         return None
-    real: NDArray[Any] = (codes.astype(np.float64) - zero) * scale
+    real: NDArray[Any] = (kept.codes.astype(np.float64) - kept.zero) * kept.scale
     return real
 
 
-def _axes_of(shapes: Mapping[str, tuple[int, ...]], name: str, held: Held) -> tuple[int, ...]:
-    return tuple(shapes[name][1:]) if name in shapes else held.axes
+def _axes_of(reading: _Reading, name: str, held: Held) -> tuple[int, ...]:
+    return tuple(reading.shapes[name][1:]) if name in reading.shapes else held.axes
 
 
-def _axes(graph: Graph | None, node: onnx.NodeProto) -> list[int]:
+def _axes(graph: Graph, node: onnx.NodeProto) -> list[int]:
     given = attribute(node, "axes", None)
-    if given is None and graph is not None and node_input(node, 1):
+    if given is None and node_input(node, 1):
         constant = graph.constant(node_input(node, 1))
         given = None if constant is None else constant.reshape(-1).tolist()
     return [axis % 4 for axis in given] if given is not None else []
 
 
-def _concat(shapes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
-    rank = len(shapes.get(node.output[0], ()))
+def _concat(reading: _Reading, node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
+    rank = len(reading.shape(node.output[0]))
     if attribute(node, "axis", 0) % max(rank, 1) != 1 or any(d.operands[0].flat or d.operands[0].rows for d in drafts):
         raise OffChipError(f"Concat '{node_name(node)}' joins along another axis than the channels")
     offsets, total = [], 0

@@ -1,4 +1,4 @@
-"""Where each map lies in the memory of the feature maps: as long as somebody will read it, first place that fits."""
+"""Where each map lies in the memory of the feature maps: until its last reader, in the first place that fits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flow.errors import FlowError
 from flow.hardware.config import SUBGROUP
 from flow.hardware.fields import ADDRESS
-from flow.scheduling.onchip.chain import Chain, Step
+from flow.scheduling.onchip.chain import Chain, ChainLayer
 from flow.scheduling.onchip.post import Shape
 
 OCTET = SUBGROUP
@@ -67,7 +67,7 @@ def _lifetimes(chain: Chain) -> tuple[dict[str, Shape], dict[str, int]]:
     """The shape of every map that is read on chip, and the number of the last step that reads it."""
     last: dict[str, int] = {}
     for number, step in enumerate(chain.steps):
-        for name in (step.source.tensor,) if isinstance(step, Step) else step.inputs:
+        for name in (step.source.tensor,) if isinstance(step, ChainLayer) else step.inputs:
             last[name] = number
     shapes = {held.tensor: held.shape for held in chain.held.values() if held.tensor in last}
     return shapes, last

@@ -1,6 +1,6 @@
 """Post-processing: residual additions, pooling, copies, as the hardware computes them, bit by bit.
 
-All of them are sums or maxima of bytes u = code + 128, finished by a requantizer:
+All of them are sums or maxima of bytes u = code + OFFSET, finished by a requantizer:
 
     sum      acc = sum over the taps of F_i * u + bias,    y = clamp(rne(acc * M * 2^-S) + z_y)
     maximum  acc = max over the taps of u + bias,          the same
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from flow.errors import FlowError
 from flow.hardware.fields import FACTOR_BITS
 from flow.network import reference
-from flow.network.model import Quantization, Window
-from flow.scheduling.blocks import OFFSET
+from flow.network.model import OFFSET, Quantization, Window
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 
@@ -40,7 +39,7 @@ class PostOp:
     """One operation on maps.
 
     kind "add": two maps of one shape; "average" and "maximum": the windows of one; "move": maps into channels
-    `offsets` and on of the output, every stride-th pixel of them; the channels nobody fills are zero.
+    `offsets` and on of the output, every stride-th pixel of them; channels that no operand fills are zero.
     """
 
     name: str

@@ -13,20 +13,21 @@ from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import ENTRY, ENTRY_BITS, descriptor_slice
+from flow.network.model import INT8_MAX, INT8_MIN, OFFSET
 from flow.network.reference import check_accumulator
-from flow.scheduling.blocks import OFFSET, Block, Bytes, LayerSchedule, channel_blocks, check_width
+from flow.scheduling.blocks import Block, Bytes, LayerSchedule, channel_blocks, check_width
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import Chain, Step
+from flow.scheduling.onchip.chain import Chain, ChainLayer
 from flow.scheduling.onchip.maps import POINT, as_map
 from flow.scheduling.onchip.place import OCTET, Place, places, plane_words, words
 from flow.scheduling.onchip.post import PostOp, Requantization, Shape
 from flow.scheduling.onchip.unroll import LayerPart, parts
-from flow.scheduling.onchip.walks import line_walk, plane_walk, prefixed, taps, walk
+from flow.scheduling.onchip.walks import MapWalk, line_walk, plane_walk, prefixed, taps
 from flow.scheduling.schedule import descriptor_values
 from flow.scheduling.words import channel_parameters, pack_descriptor, pack_fields, parameter_words, weight_words
 
 WRITES, ZERO = 0x80, 0x40  # of a channel in an entry
-LINES = 64  # the maps' memory is a multiple of so many lines
+LINES = 64  # the maps' memory is a multiple of this many lines
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,11 @@ def needed_words(chain: Chain, rows: int) -> int:
 
 @dataclass
 class _Images:
-    """Memories under way, and the descriptors."""
+    """The memories of a chain under way, the descriptors among them."""
 
     config: ArrayConfig
+    chain: Chain
+    places: Mapping[str, Place]
     parts: dict[str, list[Bytes]] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
     regions: list[OutputRegion] = field(default_factory=list)
@@ -113,19 +116,19 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
             f"the feature maps need {words(made):,} words of 8 bytes, but the memory has {config.map_words:,}; "
             "build the array with as many"
         )
-    images, ideal, ends = _Images(config), [], []
+    images, ideal, ends = _Images(config, chain, made), [], []
     for held in chain.inputs:
         _load(images, made[held.tensor])
     settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
     for number, step in enumerate(chain.steps):
-        sources = (step.source.tensor,) if isinstance(step, Step) else step.inputs
+        sources = (step.source.tensor,) if isinstance(step, ChainLayer) else step.inputs
         output = step.output
         waits = number == 0 or any(makers[name] >= settled for name in sources)
         settled = number if waits else settled
-        if isinstance(step, Step):
-            ideal.append(_layer(images, chain, made, number, step, encoded[step.layer.name], waits))
+        if isinstance(step, ChainLayer):
+            ideal.append(_layer(images, number, step, encoded[step.layer.name], waits))
         else:
-            _post(images, made, number, step, waits)
+            _post(images, number, step, waits)
             ideal.append(0)
         makers[output] = number
         ends.append(images.used["descriptor"])
@@ -169,15 +172,12 @@ def _entry_words(place: Place, channel: NDArray[np.int64], dy: NDArray[np.int64]
     return np.stack([pack_fields(entry, ENTRY, ENTRY_BITS, "an entry") for entry in made.values()])
 
 
-def _layer(
-    images: _Images, chain: Chain, made: Mapping[str, Place], number: int, step: Step, encoded: EncodedLayer,
-    waits: bool,
-) -> int:  # fmt: skip
+def _layer(images: _Images, number: int, step: ChainLayer, encoded: EncodedLayer, waits: bool) -> int:
     """A layer's descriptors; the cycles of its bit columns."""
     layer, config = step.layer, images.config
     check_accumulator(layer)
-    target, ideal = made.get(layer.output), 0
-    output = result_shape(chain, step)
+    target, ideal = images.places.get(layer.output), 0
+    output = result_shape(images.chain, step)
     for part in parts(step, encoded, output, config):
         check_width(part.layer, config)
         blocks = tuple(channel_blocks(part.layer, part.columns_pruned, config))
@@ -192,7 +192,7 @@ def _layer(
                 placed[channel] = _operands(images, part, block, packed, target)
             values = descriptor_values(scheduled, block, config) | placed[channel]
             values |= {"output_base": base + values["output_base"], "activation_base": 0, "mirror": 1}
-            values |= _walks(step, part, block, made[step.source.tensor], target, output, config, waits)
+            values |= _walks(images, step, part, block) | {"wait": int(waits)}
             _descriptor(images, layer.name, values)
             waits = False
     return ideal
@@ -215,28 +215,26 @@ def _operands(
     return fields
 
 
-def _walks(
-    step: Step, part: LayerPart, block: Block, source: Place, target: Place | None, output: Shape, config: ArrayConfig,
-    waits: bool,
-) -> dict[str, int]:  # fmt: skip
+def _walks(images: _Images, step: ChainLayer, part: LayerPart, block: Block) -> dict[str, int]:
     """Where a block's windows are, and where their results go."""
+    config, window = images.config, part.window
+    source, target = images.places[step.source.tensor], images.places.get(step.output)
     first = block.first_tile * config.rows
     positions = min(part.positions - first, block.tiles * config.rows)
-    window, pad = part.window, step.source.quantization.zero_point + OFFSET
-    over = walk(
-        source.word(part.first_octet), source.shape[2], part.grid[1], (window.strides[0], window.strides[1]),
-        (-window.pads[0], -window.pads[1]), first, positions, (source.shape[1], source.shape[2]), config.rows,
+    over = MapWalk(
+        source.word(part.first_octet), source.shape[2], source.shape[1:], part.grid[1], positions, first,
+        step=(window.strides[0], window.strides[1]), origin=(-window.pads[0], -window.pads[1]),
     )  # fmt: skip
-    fields = taps(window, part.octets, source.plane, source.shape[2], pad, config.beats, waits)
-    fields |= prefixed("fetch", over)
+    fields = taps(window, part.octets, source.plane, source.shape[2], config.beats)
+    fields |= {"pad": step.source.quantization.zero_point + OFFSET} | prefixed("fetch", over.fields(config.rows))
     if target:
-        size = (output[1], output[2])
-        into = walk(target.base, output[2], part.grid[1], part.unroll, (0, 0), first, positions, size, config.rows)
-        fields |= prefixed("store", into)
+        _, height, width = result_shape(images.chain, step)
+        into = MapWalk(target.base, width, (height, width), part.grid[1], positions, first, step=part.unroll)
+        fields |= prefixed("store", into.fields(config.rows))
     return fields
 
 
-def result_shape(chain: Chain, step: Step) -> Shape:
+def result_shape(chain: Chain, step: ChainLayer) -> Shape:
     """The map of a layer's results, also of those that stay sums and are held nowhere."""
     layer = step.layer
     if layer.output_quantization:
@@ -249,18 +247,20 @@ def _load(images: _Images, place: Place) -> None:
     config = images.config
     tiles = -(-place.words // config.rows)
     begin, _ = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
+    walk = line_walk(place.base, place.words, config.rows)
     identity = Requantization(-OFFSET, *post.UNIT)
-    _post_descriptor(
-        images, f"input of {place.words} words", identity, 0, (-128, 127), place.words, 1,
+    job = _PostJob(
+        f"input of {place.words} words", identity, 0, (INT8_MIN, INT8_MAX), place.words, 1, OCTET,
         {"activation_base": begin, "maximum": 1, "external": 1, "taps_y": 1, "taps_x": 1, "taps_octet": config.beats}
-        | prefixed("fetch", line_walk(place.base, place.words, config.rows)),
-        prefixed("store", line_walk(place.base, place.words, config.rows)), None, 8,
+        | prefixed("fetch", walk),
+        prefixed("store", walk),
     )  # fmt: skip
+    _post_descriptor(images, job)
 
 
 @dataclass(frozen=True)
 class _Sweep:
-    """One descriptor of an operation: where it reads, in so many steps a window, and where it writes."""
+    """One descriptor of an operation: where it reads, in `steps` steps a window, and where it writes."""
 
     requantization: Requantization
     taps: dict[str, int]
@@ -275,21 +275,22 @@ class _Sweep:
         return self.over["positions"]
 
 
-def _post(images: _Images, made: Mapping[str, Place], number: int, op: PostOp, waits: bool) -> None:
+def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
     """An operation's descriptors."""
     config, low_high = images.config, op.factors
-    kept = op.output in made
+    kept = op.output in images.places
     common = {
         "factor_low": low_high[0], "factor_high": low_high[1], "maximum": int(op.kind in ("maximum", "move")),
     }  # fmt: skip
-    for sweep in _sweeps(op, made, config):
+    for sweep in _sweeps(op, images.places, config):
         size = -(-sweep.positions // config.rows) * OCTET
         base = images.region(number, None, None, sweep.first, size)
         operands = common | sweep.taps | {"wait": int(waits)} | prefixed("fetch", sweep.over)
-        _post_descriptor(
-            images, op.name, sweep.requantization, op.output_quantization.zero_point, op.clamp, sweep.positions,
-            sweep.steps, operands, prefixed("store", sweep.into) if kept else {}, base, sweep.channels,
+        job = _PostJob(
+            op.name, sweep.requantization, op.output_quantization.zero_point, op.clamp, sweep.positions, sweep.steps,
+            sweep.channels, operands, prefixed("store", sweep.into) if kept else {}, base,
         )  # fmt: skip
+        _post_descriptor(images, job)
         waits = False
 
 
@@ -299,19 +300,23 @@ def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Itera
     source = sources[0]
     target = made.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
     if op.kind == "add":
-        both = taps(POINT, 2, sources[1].base - source.base, 0, 0, config.beats, False)
+        both = taps(POINT, 2, sources[1].base - source.base, 0, config.beats)
         over, into = (plane_walk(place, config.rows) for place in (source, target))
         yield _Sweep(op.requantization(), both, 2 // config.beats, over, into, 0, OCTET)
         return
-    window = taps(op.window, 1, 0, source.shape[2], 0, config.beats, False)
+    window = taps(op.window, 1, 0, source.shape[2], config.beats)
     steps = -(-window["taps_y"] * window["taps_x"] // config.beats)
     if post.whole_map(op):  # an array row for each octet instead of each pixel
         size = (source.shape[1], source.shape[2])
-        over = walk(
-            source.base, 0, source.octets, (0, 0), (0, 0), 0, source.octets, size, config.rows, step_word=source.plane
-        )
+        octets = MapWalk(source.base, 0, size, source.octets, source.octets, step=(0, 0), step_word=source.plane)
         yield _Sweep(
-            op.requantization(), window, steps, over, line_walk(target.base, source.octets, config.rows), 0, OCTET
+            op.requantization(),
+            window,
+            steps,
+            octets.fields(config.rows),
+            line_walk(target.base, source.octets, config.rows),
+            0,
+            OCTET,
         )
         return
     channels, height, width = op.output_shape
@@ -328,21 +333,38 @@ def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Itera
             size, given = (0, 0), window | {"pad": quantization.zero_point + OFFSET}
         origin = (-op.window.pads[0], -op.window.pads[1])
         strides = (op.window.strides[0], op.window.strides[1])
-        over = walk(
-            source.word(source_octet), source.shape[2], width, strides, origin, 0, height * width, size, config.rows
-        )
-        into = walk(target.word(octet), width, width, (1, 1), (0, 0), 0, height * width, (height, width), config.rows)
+        over = MapWalk(
+            source.word(source_octet), source.shape[2], size, width, height * width, step=strides, origin=origin
+        ).fields(config.rows)
+        into = MapWalk(target.word(octet), width, (height, width), width, height * width).fields(config.rows)
         first = octet * OCTET
         yield _Sweep(op.requantization(operand), given, steps, over, into, first, min(OCTET, channels - first))
 
 
-def _post_descriptor(
-    images: _Images, where: str, given: Requantization, zero: int, clamp: tuple[int, int], positions: int, steps: int,
-    operands: dict[str, int], target: dict[str, int], base: int | None, channels: int,
-) -> None:  # fmt: skip
-    """One descriptor of post-processing: eight channels of `positions` windows; the array's own part idles."""
-    config = images.config
-    tiles = -(-positions // config.rows)
+@dataclass(frozen=True)
+class _PostJob:
+    """One descriptor of post-processing: `channels` channels of `positions` windows; the array's own part idles.
+
+    `operands` are the fields that say what is read, `target` those that say where the maps' memory is written (none:
+    nowhere), `base` is the place in the output memory (None: not written there).
+    """
+
+    where: str
+    requantization: Requantization
+    zero: int
+    clamp: tuple[int, int]
+    positions: int
+    steps: int
+    channels: int  # of the octet; those beyond become 0
+    operands: dict[str, int]
+    target: dict[str, int]
+    base: int | None = None
+
+
+def _post_descriptor(images: _Images, job: _PostJob) -> None:
+    """The job's parameters, entries and descriptor."""
+    config, steps, given = images.config, job.steps, job.requantization
+    tiles = -(-job.positions // config.rows)
     block = Block(0, np.arange(OCTET), 1, steps, tiles, 0, True)
     packed = np.full(
         OCTET, (given.bias & 0xFFFFFFFF) | given.multiplier << 32 | given.shift << 56, np.uint64
@@ -352,13 +374,14 @@ def _post_descriptor(
     images.add("index", index)
     entry = {name: 0 for name, _ in ENTRY}
     for channel in range(OCTET):
-        entry[f"channel_{channel}"] = WRITES | (channel if channel < channels else ZERO)
-    entries = pack_fields(entry, ENTRY, ENTRY_BITS, where)[None][: len(target) and 1]
+        entry[f"channel_{channel}"] = WRITES | (channel if channel < job.channels else ZERO)
+    entries = pack_fields(entry, ENTRY, ENTRY_BITS, job.where)[None][: len(job.target) and 1]
     entry_base, entry_count = images.add("entry", entries)
-    _descriptor(images, where, {
+    _descriptor(images, job.where, {
         "parameter_base": parameter_base, "parameter_count": parameter_count,
-        "activation_count": tiles * steps * config.beats, "output_base": base or 0, "tile_stride": OCTET,
+        "activation_count": tiles * steps * config.beats, "output_base": job.base or 0, "tile_stride": OCTET,
         "plane_stride": OCTET, "tiles": tiles, "steps": steps, "channels": OCTET, "columns": 1, "resident": 1,
-        "zero": zero + OFFSET, "low": clamp[0] + OFFSET, "high": clamp[1] + OFFSET, "post": 1,
-        "mirror": int(base is not None), "entry_base": entry_base, "entry_count": entry_count, **operands, **target,
+        "zero": job.zero + OFFSET, "low": job.clamp[0] + OFFSET, "high": job.clamp[1] + OFFSET, "post": 1,
+        "mirror": int(job.base is not None), "entry_base": entry_base, "entry_count": entry_count, **job.operands,
+        **job.target,
     })  # fmt: skip

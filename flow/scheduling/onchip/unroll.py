@@ -22,7 +22,7 @@ from flow.compression.encoding import EncodedLayer
 from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer, Window
-from flow.scheduling.onchip.chain import Step
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.maps import POINT
 from flow.scheduling.onchip.place import OCTET
 from flow.scheduling.onchip.post import Shape
@@ -55,7 +55,7 @@ class LayerPart:
         return self.grid[0] * self.grid[1]
 
 
-def parts(step: Step, encoded: EncodedLayer, output: Shape, config: ArrayConfig) -> Iterator[LayerPart]:
+def parts(step: ChainLayer, encoded: EncodedLayer, output: Shape, config: ArrayConfig) -> Iterator[LayerPart]:
     """The layer of `step`, whose output is a map of shape `output`, in parts that the array can take."""
     layer = step.layer
     kernel, window = _kernel(step)
@@ -75,7 +75,7 @@ def parts(step: Step, encoded: EncodedLayer, output: Shape, config: ArrayConfig)
         yield _part(layer, kernel, window, groups, unroll, output)
 
 
-def _kernel(step: Step) -> tuple[NDArray[np.int8], Window]:
+def _kernel(step: ChainLayer) -> tuple[NDArray[np.int8], Window]:
     """Weights int8 [channels, kernel rows, kernel columns, input channels of a group], and their window on the map."""
     layer, (channels, height, width) = step.layer, step.source.shape
     if layer.window is not None:
@@ -95,7 +95,7 @@ def _two_axes(window: Window) -> Window:
 
 
 def _positions(layer: ArrayLayer, weights: NDArray[np.int8], positions: int) -> ArrayLayer:
-    """The layer as a product of so many windows with these weights."""
+    """The layer as a product of `positions` windows with these weights."""
     return replace(
         layer, op="Gemm", weights=weights, window=None, groups=1, input_shape=(positions, weights.shape[1]),
         output_shape=(positions, len(weights)),

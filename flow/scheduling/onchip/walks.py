@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from flow.hardware.fields import ADDRESS, COORDINATE
 from flow.network.model import Window
@@ -13,39 +14,51 @@ def _modulo(values: Mapping[str, int], bits: int) -> dict[str, int]:
     return {name: value % (1 << bits) for name, value in values.items()}
 
 
-def walk(
-    word: int, pitch: int, grid_columns: int, step: tuple[int, int], origin: tuple[int, int], first: int,
-    positions: int, size: tuple[int, int], rows: int, step_word: int | None = None,
-) -> dict[str, int]:  # fmt: skip
-    """The fields of a walk over windows `grid_columns` in a row, from number `first` on.
+@dataclass(frozen=True)
+class MapWalk:
+    """Windows over a map: `positions` of them from number `first` on, `columns` to a row of windows.
 
-    `word` is the word of the map's pixel (0, 0), `pitch` the words of a row of pixels; `step` (rows, columns) from
-    window to window, `origin` (row, column) of window 0, `size` (rows, columns) of the map. `step_word` replaces the
-    words from one window to the next where they are not pixels of a row.
+    `word` is the word of the map's pixel (0, 0), `pitch` the words of a row of pixels, `size` (rows, columns) of the
+    map. `step` (rows, columns) leads from window to window, `origin` (row, column) is window 0. `step_word` replaces
+    the words from one window to the next where they are not pixels of a row.
     """
-    across = step[1] if step_word is None else step_word
-    down = step[0] * pitch
-    row, column = divmod(first, grid_columns)
-    full, rest = divmod(rows, grid_columns)
-    y, x = origin[0] + row * step[0], origin[1] + column * step[1]
-    return {
-        **_modulo({
-            "word": word + origin[0] * pitch + origin[1] + row * down + column * across,
-            "step_word": across,
-            "wrap_word": down - grid_columns * across,
-            "tile_word": full * down + rest * across,
-        }, ADDRESS),
-        **_modulo({
-            "x": x, "y": y, "step_x": step[1], "step_y": step[0], "wrap_x": grid_columns * step[1],
-            "tile_x": rest * step[1], "tile_y": full * step[0],
-        }, COORDINATE),
-        "window": column, "windows": grid_columns, "tile_windows": rest, "positions": positions, "height": size[0],
-        "width": size[1],
-    }  # fmt: skip
+
+    word: int
+    pitch: int
+    size: tuple[int, int]
+    columns: int
+    positions: int
+    first: int = 0
+    step: tuple[int, int] = (1, 1)
+    origin: tuple[int, int] = (0, 0)
+    step_word: int | None = None
+
+    def fields(self, rows: int) -> dict[str, int]:
+        """The fields of the walk in a descriptor, for an array of `rows` rows."""
+        step, origin, columns = self.step, self.origin, self.columns
+        across = step[1] if self.step_word is None else self.step_word
+        down = step[0] * self.pitch
+        row, column = divmod(self.first, columns)
+        full, rest = divmod(rows, columns)
+        y, x = origin[0] + row * step[0], origin[1] + column * step[1]
+        return {
+            **_modulo({
+                "word": self.word + origin[0] * self.pitch + origin[1] + row * down + column * across,
+                "step_word": across,
+                "wrap_word": down - columns * across,
+                "tile_word": full * down + rest * across,
+            }, ADDRESS),
+            **_modulo({
+                "x": x, "y": y, "step_x": step[1], "step_y": step[0], "wrap_x": columns * step[1],
+                "tile_x": rest * step[1], "tile_y": full * step[0],
+            }, COORDINATE),
+            "window": column, "windows": columns, "tile_windows": rest, "positions": self.positions,
+            "height": self.size[0], "width": self.size[1],
+        }  # fmt: skip
 
 
-def taps(window: Window, octets: int, plane: int, pitch: int, pad: int, beats: int, waits: bool) -> dict[str, int]:
-    """The fields of a window's taps over `octets` planes; `beats` octets make a step."""
+def taps(window: Window, octets: int, plane: int, pitch: int, beats: int, waits: bool = False) -> dict[str, int]:
+    """The fields of a window's taps over `octets` planes; `beats` octets make a step. What is outside reads as 0."""
     (rows, columns), (down, across) = window.kernel, window.dilations
     back = (octets - 1) * plane
     return {
@@ -53,7 +66,7 @@ def taps(window: Window, octets: int, plane: int, pitch: int, pad: int, beats: i
         **_modulo({
             "delta_octet": plane, "delta_x": across - back, "delta_y": down * pitch - (columns - 1) * across - back,
         }, ADDRESS),
-        "dilation_x": across, "dilation_y": down, "pad": pad, "filler": int(rows * columns * octets % beats),
+        "dilation_x": across, "dilation_y": down, "pad": 0, "filler": int(rows * columns * octets % beats),
         "external": 0, "wait": int(waits),
     }  # fmt: skip
 
@@ -63,7 +76,7 @@ def prefixed(prefix: str, values: Mapping[str, int]) -> dict[str, int]:
 
 
 def line_walk(base: int, count: int, rows: int) -> dict[str, int]:
-    """A walk over so many words in a row, whatever pixels they are."""
+    """A walk over `count` words in a row, whatever pixels they are."""
     return {
         "word": base, "step_word": 1, "tile_word": rows, "windows": (1 << COORDINATE) - 1, "positions": count,
         "height": 1, "width": 1,
@@ -72,5 +85,6 @@ def line_walk(base: int, count: int, rows: int) -> dict[str, int]:
 
 def plane_walk(place: Place, rows: int) -> dict[str, int]:
     """A walk over all pixels of all octet planes, but not over what lies between these."""
-    size = (place.octets, place.shape[1] * place.shape[2])
-    return walk(place.base, place.plane, size[1], (1, 1), (0, 0), 0, size[0] * size[1], size, rows)
+    pixels = place.shape[1] * place.shape[2]
+    walk = MapWalk(place.base, place.plane, (place.octets, pixels), pixels, place.octets * pixels)
+    return walk.fields(rows)

@@ -16,7 +16,7 @@ the edge of the request; data then holds until the next.
 One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with
 reset high; one edge with start high (edge 1), then edges with start low until one at which done is high just
 before the edge. Its number is `cycles`, so both ends count. Writes of that last edge are done; an error that is
-not 0 then raises DeviceError. Done at edge 1 is not looked at, nor are the memory ports during reset. `first` and
+not 0 then raises DeviceError. `done` is ignored at edge 1, and so are the memory ports during reset. `first` and
 `count` are steady all along. A read beyond the memory gives 0; a write beyond it is a bug of the device and raises
 DeviceError.
 """
@@ -45,21 +45,31 @@ class Result:
     memories: dict[str, Memory]
 
 
+@dataclass(frozen=True)
+class Command:
+    """What a device is started with, `count` descriptors from `first` on, and the edge by which it must be done."""
+
+    first: int
+    count: int
+    limit: int
+
+
 class Simulator(Protocol):
     """One device, ready to run. Two simulators may run in two threads at once."""
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         """Run from reset until done.
 
         `memories` has one entry for each read port, `writes` the depth of each write port's memory.
-        DeviceError if done is not high by edge `limit`, if the device ends with an error or writes beyond a memory.
+        DeviceError if done is not high by edge `command.limit`, if the device ends with an error or writes beyond a
+        memory.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Part of a waveform: the instance `path` below the top, and so many levels of hierarchy (0: all)."""
+    """Part of a waveform: the instance `path` below the top, and `levels` of hierarchy (0: all)."""
 
     path: tuple[str, ...]
     levels: int
@@ -72,10 +82,8 @@ class Recorder(Protocol):
     def record(
         self,
         memories: dict[str, Memory],
-        first: int,
-        count: int,
+        command: Command,
         writes: dict[str, int],
-        limit: int,
         scopes: Sequence[Scope],
         file: Path,
     ) -> tuple[str, ...]:
@@ -111,13 +119,13 @@ class Engine(Protocol):
 
 
 def check_run(
-    device: Device, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int
+    device: Device, memories: dict[str, Memory], command: Command, writes: dict[str, int]
 ) -> dict[str, Memory]:
     """Assert what `run` expects of its arguments; give the read memories contiguous, in port order."""
     assert set(memories) == {port.name for port in device.reads}, (device.name, sorted(memories))
     assert set(writes) == {port.name for port in device.writes}, (device.name, sorted(writes))
-    assert 0 <= first < 1 << COMMAND_BITS and 0 <= count < 1 << COMMAND_BITS, (first, count)
-    assert limit >= 1 and all(depth >= 1 for depth in writes.values()), (limit, writes)
+    assert 0 <= command.first < 1 << COMMAND_BITS and 0 <= command.count < 1 << COMMAND_BITS, command
+    assert command.limit >= 1 and all(depth >= 1 for depth in writes.values()), (command, writes)
     for port in device.reads:
         memory = memories[port.name]
         assert memory.dtype == np.uint8 and memory.ndim == 2, (port, memory.dtype, memory.shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flow.errors import FlowError
 from flow.hardware.interface import Device, Memory
-from flow.simulation.engines.base import Result, check_run
+from flow.simulation.engines.base import Command, Result, check_run
 from flow.simulation.engines.testbench import read_outputs, vhdl_testbench, write_command, write_inputs
 
 RUN = ("--max-stack-alloc=0", "--ieee-asserts=disable")
@@ -46,8 +46,8 @@ class GhdlSimulator:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        read = check_run(self.device, memories, first, count, writes, limit)
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        read = check_run(self.device, memories, command, writes)
         depths = writes | {name: len(memory) for name, memory in read.items()}
         bench = vhdl_testbench(self.device.name, self.device.ports, depths)
         sources = [str(path.resolve()) for path in self.device.vhdl_files]
@@ -55,10 +55,10 @@ class GhdlSimulator:
             folder = Path(temporary)
             (folder / "bench.vhd").write_text(bench)
             write_inputs(folder, read)
-            write_command(folder, self.device.ports, depths, first, count, limit)
+            write_command(folder, self.device.ports, depths, command)
             self._call(["ghdl", "-a", "--std=08", *sources, "bench.vhd"], folder)
             output = self._call(["ghdl", "--elab-run", "--std=08", f"tb_{self.device.name}", *RUN], folder)
-            return read_outputs(folder, output, self.device, "ghdl", depths, limit)
+            return read_outputs(folder, output, self.device, "ghdl", depths, command.limit)
 
     def _call(self, command: list[str], folder: Path) -> str:
         done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)

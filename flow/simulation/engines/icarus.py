@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flow.errors import FlowError
 from flow.hardware.interface import Device, Memory
-from flow.simulation.engines.base import DeviceError, Result, Scope, check_run
+from flow.simulation.engines.base import Command, DeviceError, Result, Scope, check_run
 from flow.simulation.engines.testbench import read_outputs, verilog_testbench, write_command, write_inputs
 
 
@@ -48,16 +48,14 @@ class IcarusSimulator:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        return self._run(memories, first, count, writes, limit)
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        return self._run(memories, command, writes)
 
     def record(
         self,
         memories: dict[str, Memory],
-        first: int,
-        count: int,
+        command: Command,
         writes: dict[str, int],
-        limit: int,
         scopes: Sequence[Scope],
         file: Path,
     ) -> tuple[str, ...]:
@@ -66,19 +64,11 @@ class IcarusSimulator:
         dumps = "".join(f"    $dumpvars({scope.levels}, {'.'.join((*root, *scope.path))});\n" for scope in scopes)
         dump = f'module dump;\ninitial begin\n    $dumpfile("{file.resolve()}");\n{dumps}end\nendmodule\n'
         with suppress(DeviceError):
-            self._run(memories, first, count, writes, limit, dump)
+            self._run(memories, command, writes, dump)
         return root
 
-    def _run(
-        self,
-        memories: dict[str, Memory],
-        first: int,
-        count: int,
-        writes: dict[str, int],
-        limit: int,
-        dump: str = "",
-    ) -> Result:
-        read = check_run(self.device, memories, first, count, writes, limit)
+    def _run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int], dump: str = "") -> Result:
+        read = check_run(self.device, memories, command, writes)
         depths = writes | {name: len(memory) for name, memory in read.items()}
         bench = verilog_testbench(self.device.name, self.device.ports, depths)
         sources = [str(path.resolve()) for path in self.device.files]
@@ -87,10 +77,10 @@ class IcarusSimulator:
             folder = Path(temporary)
             (folder / "bench.sv").write_text(bench + dump)
             write_inputs(folder, read)
-            write_command(folder, self.device.ports, depths, first, count, limit)
+            write_command(folder, self.device.ports, depths, command)
             self._call(["iverilog", "-g2012", *tops, "-o", "bench", *sources, "bench.sv"], folder)
             output = self._call(["vvp", "-n", "bench"], folder)
-            return read_outputs(folder, output, self.device, "icarus", depths, limit)
+            return read_outputs(folder, output, self.device, "icarus", depths, command.limit)
 
     def _call(self, command: list[str], folder: Path) -> str:
         done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import myhdl
 
 from flow.hardware.interface import COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
-from flow.simulation.engines.base import RESET_EDGES, Result, beyond, check_run, empty, not_done, refused
+from flow.simulation.engines.base import RESET_EDGES, Command, Result, beyond, check_run, empty, not_done, refused
 
 ONE_AT_A_TIME = threading.Lock()
 """MyHDL keeps its event queue and its list of signals in module globals: runs in two threads take turns."""
@@ -39,20 +40,20 @@ class NativeSimulator:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        read = check_run(self.device, memories, first, count, writes, limit)
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        read = check_run(self.device, memories, command, writes)
         written = empty(self.device, writes)
         assert self.device.build
         with ONE_AT_A_TIME:
             signals = top_signals(self.device.ports)
-            cycles = [0]
-            driver = _drive(self.device, signals, read, written, first, count, limit, cycles)
+            run = _Run(self.device, read, written, command)
+            driver = _drive(run, signals)
             simulation = myhdl.Simulation(self.device.build(**signals), driver)
             try:
                 simulation.run(None, quiet=1)
             finally:
                 simulation.quit()
-        return Result(cycles[0], written)
+        return Result(run.cycles, written)
 
 
 def top_signals(ports: Sequence[MemoryPort]) -> dict[str, Any]:
@@ -71,24 +72,27 @@ def top_signals(ports: Sequence[MemoryPort]) -> dict[str, Any]:
     return made
 
 
-def _drive(
-    device: Device,
-    signals: dict[str, Any],
-    read: dict[str, Memory],
-    written: dict[str, Memory],
-    first: int,
-    count: int,
-    limit: int,
-    cycles: list[int],
-) -> Generator[Any, None, None]:
-    """Clock, command and memories, in the order of harness.cpp; the last cycle ends up in `cycles`."""
+@dataclass
+class _Run:
+    """One run: the memories read and written, and the last cycle once it is done."""
+
+    device: Device
+    read: dict[str, Memory]
+    written: dict[str, Memory]
+    command: Command
+    cycles: int = 0
+
+
+def _drive(run: _Run, signals: dict[str, Any]) -> Generator[Any, None, None]:
+    """Clock, command and memories, in the order of harness.cpp.j2."""
+    device, command = run.device, run.command
 
     def value(name: str) -> int:
         return int(signals[name].val)
 
     signals["reset"].next = 1
-    signals["first"].next = first
-    signals["count"].next = count
+    signals["first"].next = command.first
+    signals["count"].next = command.count
     for port in device.ports:
         signals[f"{port.name}_ready"].next = 1
     yield myhdl.delay(1)
@@ -101,15 +105,15 @@ def _drive(
     signals["start"].next = 1
     yield myhdl.delay(1)
 
-    for cycle in range(1, limit + 1):
+    for cycle in range(1, command.limit + 1):
         shown: dict[str, int] = {}
         for port in device.reads:
             if value(f"{port.name}_en"):
-                address, memory = value(f"{port.name}_addr"), read[port.name]
+                address, memory = value(f"{port.name}_addr"), run.read[port.name]
                 word = int.from_bytes(memory[address].tobytes(), "little") if address < len(memory) else 0
                 shown[port.name] = word & ((1 << port.width) - 1)
         for port in device.writes:
-            valid, memory = value(f"{port.name}_valid"), written[port.name]
+            valid, memory = value(f"{port.name}_valid"), run.written[port.name]
             for lane in range(port.lanes):
                 if valid >> lane & 1:
                     address = value(f"{port.name}_addr") >> 32 * lane & 0xFFFFFFFF
@@ -130,6 +134,6 @@ def _drive(
         if ended:
             if error:
                 raise refused(device, "myhdl", error, cycle)
-            cycles[0] = cycle
+            run.cycles = cycle
             raise myhdl.StopSimulation
-    raise not_done(device, "myhdl", limit)
+    raise not_done(device, "myhdl", command.limit)

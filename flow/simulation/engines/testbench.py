@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import jinja2
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.interface import ADDRESS_BITS, COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
-from flow.simulation.engines.base import RESET_EDGES, DeviceError, Result, beyond, not_done, refused
+from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Result, beyond, not_done, refused
 
 COMMAND = "layer.txt"
 TEMPLATES = jinja2.Environment(
@@ -70,16 +71,10 @@ def write_inputs(folder: Path, memories: Mapping[str, Memory]) -> None:
 
 
 def write_command(
-    folder: Path,
-    ports: Sequence[MemoryPort],
-    words: Mapping[str, int],
-    first: int,
-    count: int,
-    limit: int,
-    cycles: int = 0,
+    folder: Path, ports: Sequence[MemoryPort], words: Mapping[str, int], command: Command, cycles: int = 0
 ) -> None:
     """Write what a testbench has to run: `words` of every memory, read or written; `cycles` 0 checks nothing."""
-    values = {"first": first, "count": count, "limit": limit, "cycles": cycles}
+    values = asdict(command) | {"cycles": cycles}
     values |= {port.name: words[port.name] for port in ports}
     (folder / COMMAND).write_text("".join(f"{name} {value}\n" for name, value in values.items()))
 

@@ -22,11 +22,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from flow.cache import Held, hold
 from flow.errors import FlowError
 from flow.files import cache_folder
 from flow.hardware.interface import Device, Memory
 from flow.simulation.engines.base import (
     RESET_EDGES,
+    Command,
     DeviceError,
     Result,
     Scope,
@@ -36,6 +38,7 @@ from flow.simulation.engines.base import (
     not_done,
     refused,
 )
+from flow.simulation.engines.testbench import TEMPLATES
 
 VERILATE = (
     "--cc", "--prefix", "Vdut", "--x-assign", "fast", "--x-initial", "fast", "--output-split", "20000",
@@ -48,7 +51,6 @@ COMPILE = (
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 TRACED = ("--trace", "--trace-max-width", "65536")
 TRACE_RUNTIME = "verilated_vcd_c.cpp"
-HARNESS = Path(__file__).with_name("harness.cpp")
 
 
 class _Failure(ctypes.Structure):
@@ -86,56 +88,50 @@ class VerilatorSimulator:
     def __init__(self, device: Device, cache: Path) -> None:
         self.device = device
         self._cache = cache
-        self._run = _load(build(device, cache))
+        self._run, self._held = _held(device, cache)
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        return self._call(self._run, memories, first, count, writes, limit)
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        return self._call(self._run, memories, command, writes)
 
     def record(
         self,
         memories: dict[str, Memory],
-        first: int,
-        count: int,
+        command: Command,
         writes: dict[str, int],
-        limit: int,
         scopes: Sequence[Scope],
         file: Path,
     ) -> tuple[str, ...]:
         """As `run`, on a model that is compiled with tracing the first time; see `flow.simulation.engines.base`."""
         root = ("TOP", self.device.name)
         lines = "".join(f"{scope.levels} {'.'.join((*root, *scope.path))}\n" for scope in scopes)
-        traced = _load(build(self.device, self._cache, traced=True))
+        traced, _ = _held(self.device, self._cache, traced=True)
         with suppress(DeviceError):
-            self._call(traced, memories, first, count, writes, limit, str(file).encode(), lines.encode())
+            self._call(traced, memories, command, writes, (str(file).encode(), lines.encode()))
         return root
 
     def _call(
         self,
         function: Any,
         memories: dict[str, Memory],
-        first: int,
-        count: int,
+        command: Command,
         writes: dict[str, int],
-        limit: int,
-        waveform: bytes | None = None,
-        scopes: bytes = b"",
+        waveform: tuple[bytes | None, bytes] = (None, b""),  # file and scopes
     ) -> Result:
-        read = check_run(self.device, memories, first, count, writes, limit)
+        read = check_run(self.device, memories, command, writes)
         written = empty(self.device, writes)
         cycles, failure = ctypes.c_uint64(), _Failure()
         status = function(
             *_arrays(read),
             *_arrays(written),
-            first,
-            count,
-            limit,
+            command.first,
+            command.count,
+            command.limit,
             ctypes.byref(cycles),
             ctypes.byref(failure),
-            waveform,
-            scopes,
+            *waveform,
         )
         if status == 1:
-            raise not_done(self.device, "verilator", limit)
+            raise not_done(self.device, "verilator", command.limit)
         if status == 2:
             port = self.device.writes[failure.port].name
             raise beyond(self.device, "verilator", port, failure.address, writes[port], cycles.value)
@@ -144,8 +140,15 @@ class VerilatorSimulator:
         return Result(cycles.value, written)
 
 
+def _held(device: Device, cache: Path, traced: bool = False) -> tuple[Any, Held]:
+    """The function of a device's library, and the library, which stays in the cache as long."""
+    while (held := hold(library := build(device, cache, traced))) is None:
+        pass  # removed before it was held
+    return _load(library), held
+
+
 def _load(library: Path) -> Any:
-    """The function of harness.cpp."""
+    """The function of harness.cpp.j2."""
     function = ctypes.CDLL(str(library)).bbs_run
     pointers, depths = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_uint64)
     function.argtypes = [
@@ -222,35 +225,12 @@ def _output(command: Sequence[str], environment: dict[str, str] | None = None) -
 
 def harness(device: Device) -> str:
     """The C++ source that runs this device."""
-    clear, sample, store, show = [], [], [], []
-    for index, port in enumerate(device.reads):
-        name, width = port.name, port.width
-        clear.append(f"dut.{name}_ready = 1, dut.{name}_valid = 0;")
-        clear.append(f"put<{width}>(dut.{name}_data, zeros);")
-        sample.append(f"sample<{width}>(reads[{index}], dut.{name}_en, dut.{name}_addr);")
-        show.append(f"dut.{name}_valid = reads[{index}].next != nullptr;")
-        show.append(f"if (reads[{index}].next) put<{width}>(dut.{name}_data, reads[{index}].next);")
-    for index, port in enumerate(device.writes):
-        name = port.name
-        clear.append(f"dut.{name}_ready = 1;")
-        signals = f"dut.{name}_valid, dut.{name}_addr, dut.{name}_data"
-        call = f"store<{port.width}, {port.lanes}>(writes[{index}], {index}, {signals}, *failure)"
-        store.append(f"if (status == LIMIT && !{call}) status = BEYOND;")
-    parts = {
-        "ZEROS": [str(max([1, *(port.bytes for port in device.reads)]))],
-        "READS": [str(len(device.reads))],
-        "WRITES": [str(len(device.writes))],
-        "RESET_EDGES": [str(RESET_EDGES)],
-        "CLEAR": clear,
-        "SAMPLE": sample,
-        "STORE": store,
-        "SHOW": show,
-    }
-    text = HARNESS.read_text()
-    for part, lines in parts.items():
-        indent = "\n" + " " * (4 if part == "CLEAR" else 8)
-        text = text.replace(f"@{part}@", indent.join(lines))
-    return text
+    return TEMPLATES.get_template("harness.cpp.j2").render(
+        reads=device.reads,
+        writes=device.writes,
+        zeros=max([1, *(port.bytes for port in device.reads)]),
+        reset_edges=RESET_EDGES,
+    )
 
 
 def build(device: Device, folder: Path, traced: bool = False) -> Path:
@@ -274,6 +254,7 @@ def build(device: Device, folder: Path, traced: bool = False) -> Path:
         ) from None
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
         work = Path(temporary)
+        held = [hold(work)]  # until the library is made
         sources = [str(path.resolve()) for path in device.files]
         options = [*verilate, "--top-module", device.name, "--Mdir", str(work)]
         _check([str(tool.program), *options, *sources], tool.environment, f"verilator on {device.name}")
@@ -286,13 +267,15 @@ def build(device: Device, folder: Path, traced: bool = False) -> Path:
 
         def compile_one(job: tuple[Path, Path]) -> None:
             unit, made = job
-            if made.exists():
+            if (known := hold(made)) is not None:
+                held.append(known)
                 return
             part = work / f"{unit.stem}.part.o"
             _check(
                 [compiler, *compile_options, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}"
             )
             os.replace(part, made)
+            held.append(hold(made))
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             list(pool.map(compile_one, jobs))

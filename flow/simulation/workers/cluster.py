@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flow.errors import FlowError, first_line
 from flow.files import fingerprint
 from flow.hardware.interface import Memory
-from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources, Job, run
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ class _Remote:
     def __init__(self, client: Client, design: DesignSources) -> None:
         self._client, self._design = client, design
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         from distributed import CancelledError, KilledWorker
 
-        job = Job(memories, first, count, writes, limit)
+        job = Job(memories, command, writes)
         try:
             result: Result = self._client.submit(run, self._design, job, pure=False).result()
         except KilledWorker as error:

@@ -10,12 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from flow.cache import Held, hold
 from flow.files import cache_folder
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import device
 from flow.hardware.interface import Device, Memory
 from flow.simulation.engines import ENGINES
-from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.engines.base import Command, Result, Simulator
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,8 @@ class Job:
     """The arguments of one run; see `flow.simulation.engines.base.Simulator`."""
 
     memories: dict[str, Memory]
-    first: int
-    count: int
+    command: Command
     writes: dict[str, int]
-    limit: int
 
 
 class Workers(Protocol):
@@ -60,18 +59,21 @@ class Workers(Protocol):
 
 def run(design: DesignSources, job: Job) -> Result:
     """One job, in the process that calls."""
-    return _opened(design).run(job.memories, job.first, job.count, job.writes, job.limit)
+    simulator, _ = _opened(design)
+    return simulator.run(job.memories, job.command, job.writes)
 
 
 @lru_cache(maxsize=4)
-def _opened(design: DesignSources) -> Simulator:
-    """The design's simulator in this process."""
+def _opened(design: DesignSources) -> tuple[Simulator, Held]:
+    """The design's simulator in this process, and its files, which stay as long."""
     folder = _unpacked(design)
+    while (held := hold(folder)) is None:
+        _unpacked(design)
     paths = [
         [folder / kind / name for name, _ in files]
         for kind, files in (("verilog", design.verilog), ("vhdl", design.vhdl))
     ]
-    return ENGINES[design.engine].open(device(design.config, *paths))
+    return ENGINES[design.engine].open(device(design.config, *paths)), held
 
 
 def _unpacked(design: DesignSources) -> Path:

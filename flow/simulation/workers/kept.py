@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from flow.cache import hold
 from flow.files import cache_folder
 from flow.hardware.interface import Memory
-from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources
 
 
@@ -28,15 +29,15 @@ class Kept:
         self.simulator, self._folder = simulator, folder
         self._key = hashlib.sha256(repr((design, version)).encode()).digest()
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
-        whole = hashlib.blake2b(self._key + repr((first, count, sorted(writes.items()), limit)).encode())
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+        whole = hashlib.blake2b(self._key + repr((command, sorted(writes.items()))).encode())
         for name in sorted(memories):
             memory = memories[name]
             whole.update(f"{name}{memory.shape}".encode() + np.ascontiguousarray(memory).tobytes())
         file = self._folder / f"{whole.hexdigest()[:32]}.npz"
         if (known := _read(file)) is not None:
             return known
-        result = self.simulator.run(memories, first, count, writes, limit)
+        result = self.simulator.run(memories, command, writes)
         with suppress(FileNotFoundError):  # another run of the same request has come to its end
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
@@ -64,5 +65,14 @@ def kept_runs(request: str, resume: bool) -> Iterator[Path]:
     folder = cache_folder(None) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # where nothing can be kept, nothing is
+        folder.mkdir(parents=True, exist_ok=True)
+    held = hold(folder)
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        with suppress(OSError):  # there are results in it, or it is gone
+            folder.rmdir()
+        if held is not None:
+            held.release()

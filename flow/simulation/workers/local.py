@@ -10,7 +10,7 @@ from typing import Any
 
 from flow.errors import FlowError
 from flow.hardware.interface import Memory
-from flow.simulation.engines.base import Result, Simulator
+from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources, Job, run
 
 
@@ -45,9 +45,9 @@ class _Local:
     def __init__(self, pool: Any, design: DesignSources) -> None:
         self._pool, self._design = pool, design
 
-    def run(self, memories: dict[str, Memory], first: int, count: int, writes: dict[str, int], limit: int) -> Result:
+    def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         try:
-            result: Result = self._pool.submit(run, self._design, Job(memories, first, count, writes, limit)).result()
+            result: Result = self._pool.submit(run, self._design, Job(memories, command, writes)).result()
         except BrokenExecutor:
             raise FlowError(
                 "a simulation process was killed, perhaps for want of memory; run the command again with --resume, "

@@ -27,7 +27,7 @@ def check(scheduler: str | None, processes: int | None) -> None:
 
 @contextmanager
 def workers(scheduler: str | None, processes: int | None) -> Iterator[Workers]:
-    """The cluster at this address, or so many processes here; as many as there are processors by default."""
+    """The cluster at this address, or `processes` on this machine; by default as many as it has processors."""
     check(scheduler, processes)
     made = Cluster(scheduler) if scheduler is not None else Local(processes or os.cpu_count() or 1)
     try:

@@ -10,14 +10,14 @@ import onnx
 import pytest
 
 from flow.errors import FlowError
-from flow.scheduling.onchip.chain import Chain, Step, chain
+from flow.scheduling.onchip.chain import Chain, ChainLayer, chain
 from flow.scheduling.onchip.place import places, words
 from flow.scheduling.onchip.post import PostOp
 from tests.helpers.networks import KINDS, Floats, feeds, mixed, quantized, residual
 
 
 def kinds(linked: Chain) -> list[str]:
-    return [step.layer.op if isinstance(step, Step) else step.kind for step in linked.steps]
+    return [step.layer.op if isinstance(step, ChainLayer) else step.kind for step in linked.steps]
 
 
 def test_a_residual_network_is_seen_whole() -> None:
@@ -27,7 +27,7 @@ def test_a_residual_network_is_seen_whole() -> None:
     assert by_kind["add"].clamp[0] == by_kind["add"].output_quantization.zero_point  # the ReLU behind it
     assert by_kind["move"].offsets == (8,) and by_kind["move"].output_shape == (16, 3, 4)
     (first, *_, last) = linked.steps
-    assert isinstance(first, Step) and first.source == linked.inputs[0] and isinstance(last, Step)
+    assert isinstance(first, ChainLayer) and first.source == linked.inputs[0] and isinstance(last, ChainLayer)
     assert last.source.shape == (16, 1, 1) and last.source.flat
     assert linked.outputs == (last.output,)
 
@@ -50,7 +50,7 @@ def test_maps_that_are_needed_never_share_words(kind: str) -> None:
     made = places(linked)
     for number, step in enumerate(linked.steps):
         later = linked.steps[number:]
-        read = {name for s in later for name in ((s.source.tensor,) if isinstance(s, Step) else s.inputs)}
+        read = {name for s in later for name in ((s.source.tensor,) if isinstance(s, ChainLayer) else s.inputs)}
         written = {held.tensor for held in linked.inputs} | {s.output for s in linked.steps[: number + 1]}
         live = [made[name] for name in (read & written) | ({step.output} & set(made))]
         spans = sorted((place.base, place.base + place.words) for place in live)

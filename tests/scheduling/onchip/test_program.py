@@ -16,7 +16,7 @@ from flow.hardware.maps.walker import walker
 from flow.network.model import Window
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import assemble, needed_words
-from flow.scheduling.onchip.walks import taps, walk
+from flow.scheduling.onchip.walks import MapWalk, taps
 from tests.helpers.clocking import Bench, reset, wire
 from tests.helpers.networks import mixed, pruned, quantized
 
@@ -53,9 +53,11 @@ def test_every_tap_of_every_window(
     grid = windows((height, width), kernel, stride, pad, dilation)
     base, plane, octets = 11, height * width | 1, 2
     count = grid[0] * grid[1] - first
-    over = walk(base, width, grid[1], (stride, stride), (-pad, -pad), first, count, (height, width), ROWS)
+    over = MapWalk(
+        base, width, (height, width), grid[1], count, first, step=(stride, stride), origin=(-pad, -pad)
+    ).fields(ROWS)
     window = Window((kernel, kernel), (stride, stride), (pad,) * 4, (dilation, dilation))
-    given = taps(window, octets, plane, width, 7, 2, True)
+    given = taps(window, octets, plane, width, 2, True)
     assert given["filler"] == kernel * kernel * octets % 2 and given["wait"] == 1
     clk, restart, advance, ready = wire(), wire(), wire(), wire()
     fields, tap_word, tap_x, tap_y = wire(WALK_BITS), wire(ADDRESS), wire(16), wire(16)

@@ -1,0 +1,71 @@
+"""A network as it was imported: what later stages want to know of it is asked here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx
+
+from flow.errors import FlowError
+from flow.frontend import checks
+from flow.frontend.cut import partition_canonical
+from flow.frontend.prepare import prepare
+from flow.frontend.quantize import Quantized, from_float, from_int8
+from flow.network import samples
+from flow.network.model import Network
+from flow.network.samples import Samples
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The user's network and its INT8 form, ready for compression.
+
+    source       as the user has it, float or INT8
+    prepared     the float network that was quantized, BatchNorm folded; None if `source` is INT8
+    network      the canonical INT8 network, indexed and partitioned
+    calibration  the samples it was calibrated with, if there are any
+    notes        what was changed or decided, one sentence each, for the user
+    """
+
+    source: onnx.ModelProto = field(repr=False)
+    prepared: onnx.ModelProto | None = field(repr=False)
+    network: Network
+    calibration: Samples | None
+    notes: tuple[str, ...]
+
+    @property
+    def float_model(self) -> onnx.ModelProto | None:
+        """The user's network where it is float; None where it came as INT8."""
+        return None if self.prepared is None else self.source
+
+
+def import_calibrated(source: onnx.ModelProto, name: str, calibration: Samples | None, place: str) -> Imported:
+    """The network `name`, quantized from the calibration samples where it is float.
+
+    `source` was loaded, from `place`, and checked, the samples were checked against it. FlowError when samples are
+    needed and there are none, or the network cannot be quantized.
+    """
+    if checks.is_quantized(source):
+        quantized = from_int8(source)
+    elif calibration is not None:
+        quantized = from_float(prepare(source), calibration.feeds)
+    else:
+        beside = "there are none" if place == name else f"there is no '{name}_calibration.npz' beside it"
+        raise FlowError(
+            f"'{place}' is a float network and needs calibration samples, but {beside}; "
+            "pass --calibration FILE.npz with an array x"
+        )
+    return _imported(source, name, quantized, calibration)
+
+
+def import_uncalibrated(source: onnx.ModelProto, name: str) -> Imported:
+    """As `import_calibrated`, a float network from one made-up sample: which node runs where does not depend on it."""
+    if checks.is_quantized(source):
+        return _imported(source, name, from_int8(source), None)
+    prepared = prepare(source)
+    return _imported(source, name, from_float(prepared, samples.random(prepared, 1).feeds), None)
+
+
+def _imported(source: onnx.ModelProto, name: str, quantized: Quantized, calibration: Samples | None) -> Imported:
+    network = partition_canonical(quantized.model, name)
+    return Imported(source, quantized.prepared, network, calibration, (*quantized.notes, *network.notes))

@@ -1,0 +1,119 @@
+"""The report's summary: the figures of the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from flow.compression.allocate import average_bits
+from flow.compression.choice import Pruning
+from flow.compression.compress import Compressed
+from flow.compression.encoding import BBS
+from flow.hardware.synthesis import Estimate
+from flow.judgement.accuracy import Accuracy
+from flow.output.report.layers import LayerReport
+
+
+@dataclass(frozen=True)
+class PrunedNetwork:
+    """How the network was pruned, and what is left of it, metadata counted."""
+
+    model: str
+    preset: str
+    columns: int | None
+    sensitive: float | None
+    method: str | None
+    means: tuple[str, ...]
+    rule: str
+    bits_per_weight: float
+    compression_ratio: float
+
+
+@dataclass(frozen=True)
+class CompressionSummary(PrunedNetwork):
+    """The network compressed, without hardware."""
+
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Area:
+    """The accelerator, estimated: transistors of its logic, flip-flops, bits of its buffers; all in transistors."""
+
+    logic: int
+    flip_flops: int
+    memory_bits: int
+    transistors: int
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Area:
+        return cls(estimate.logic, estimate.flip_flops, estimate.memory_bits, estimate.transistors)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The layers together. Cycles are one sample's; elements and mismatches are over all simulated samples."""
+
+    cycles: int
+    cycles_dense: int | None
+    speedup: float | None
+    utilization: float
+    elements: int
+    elements_rtl: int
+    tier1_mismatches: int
+    tier2_mismatches: int
+    tier2_max_lsb: int
+
+
+@dataclass(frozen=True)
+class Summary(Totals, PrunedNetwork):
+    """The network on the accelerator. `rtl_share` of its MACs went through RTL; `verdict` is None if none did."""
+
+    array: str
+    engine: str
+    samples: int
+    samples_source: str
+    rtl_share: float
+    verdict: Literal["pass", "fail"] | None
+    accuracy: Accuracy
+    area: Area | None
+
+
+def pruned_network(chosen: Pruning, result: Compressed) -> PrunedNetwork:
+    bits = average_bits(result.network.layers, result.allocation)
+    return PrunedNetwork(
+        model=result.network.name,
+        preset=chosen.name,
+        columns=chosen.columns,
+        sensitive=chosen.sensitive,
+        method=chosen.method,
+        means=chosen.means,
+        rule=rule(chosen),
+        bits_per_weight=round(bits, 4),
+        compression_ratio=round(BBS.weight_bits / bits, 4),
+    )
+
+
+def rule(chosen: Pruning) -> str:
+    """How it was pruned, for the user."""
+    if chosen.columns is not None and chosen.sensitive is not None:
+        return f"{chosen.columns} bit columns pruned, {100 * chosen.sensitive:g} % sensitive channels, {chosen.method}"
+    wanted = f"{chosen.bits:g} bits per weight" if chosen.bits is not None else f"a drop of {chosen.max_drop:g} points"
+    return f"a budget of {wanted}, {'refined by ' + ', '.join(chosen.means) if chosen.means else 'not refined'}"
+
+
+def totals(layers: Sequence[LayerReport]) -> Totals:
+    cycles = sum(layer.cycles for layer in layers)
+    dense = [layer.cycles_dense for layer in layers if layer.cycles_dense is not None]
+    return Totals(
+        cycles=cycles,
+        cycles_dense=sum(dense) if dense else None,
+        speedup=round(sum(dense) / cycles, 4) if dense else None,
+        utilization=round(sum(layer.cycles_ideal for layer in layers) / cycles, 4),
+        elements=sum(layer.elements for layer in layers),
+        elements_rtl=sum(layer.elements_rtl for layer in layers),
+        tier1_mismatches=sum(layer.tier1_mismatches for layer in layers),
+        tier2_mismatches=sum(layer.tier2_mismatches for layer in layers),
+        tier2_max_lsb=max(layer.tier2_max_lsb for layer in layers),
+    )
