@@ -22,6 +22,7 @@ from flow.hardware.emit import emit, emit_wrapped
 from flow.judgement import verdict
 from flow.judgement.accuracy import measure
 from flow.judgement.diagnosis import diagnose
+from flow.judgement.fidelity import fidelity
 from flow.network import samples
 from flow.output.build import Made, finished, write_build
 from flow.output.folder import check_output, output_folder
@@ -72,6 +73,8 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         given = evaluation(taken.network, source, request.evaluate, request.samples, notes)
         if request.on_chip:
             chain(taken.network)
+    with stage("compare INT8 with the network"):
+        faithful = fidelity(taken, given)
     chosen, compressed = compress_network(taken, chosen, config.columns, given, stage, notes)
     with stage("schedule"):
         config, whole = _on_chip(compressed, config) if request.on_chip else (config, None)
@@ -115,7 +118,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             chip = judge_on_chip(compressed.network, whole, chain_runs)
         with stage("write vectors and report"):
             ran = Simulated(program, simulator, simulated, dense, dense_runs)
-            judged = Judgement(accuracy, verdicts, findings, chip)
+            judged = Judgement(accuracy, verdicts, findings, chip, faithful)
             result = simulation_report(chosen, compressed, ran, judged, notes, area)
             handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], Whole.of(whole, chain_runs))
             stored = given.first(max(simulated.count, STORED))

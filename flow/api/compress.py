@@ -16,6 +16,7 @@ from flow.files import write_model
 from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import measure
+from flow.judgement.fidelity import fidelity
 from flow.network.samples import Samples
 from flow.output.folder import check_file
 from flow.output.report.plot import Point, check, curves
@@ -45,12 +46,14 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         source = read_source(request.model).checked()
         taken = import_network(source, request.calibration, notes)
         given = evaluation(taken.network, source, request.evaluate, None, notes)
+    with stage("compare INT8 with the network"):
+        faithful = fidelity(taken, given)
     channels = ArrayConfig(*(request.array or ())).columns
     chosen, compressed = compress_network(taken, request.chosen, channels, given, stage, notes)
     with stage("judge"):
         accuracy = measure(taken.float_model, compressed, given)
         note_labels(given, accuracy, notes)
-        result = compression_report(chosen, compressed, accuracy, notes)
+        result = compression_report(chosen, compressed, accuracy, faithful, notes)
     write_model(request.output, compressed.network.model)
     if request.plot is not None:
         series = _sweep(taken, channels, given, stage)

@@ -14,12 +14,15 @@ from flow.cache import Size
 from flow.files import cache_folder
 from flow.frontend.inspection import Inspection
 from flow.judgement.accuracy import Accuracy
+from flow.judgement.diagnosis import Finding
+from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary
 
 WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
+MOST_OUTPUTS = 4  # whose decibels are printed, the worst first
 out = Console(highlight=False, width=WIDTH)
 err = Console(stderr=True, highlight=False)
 
@@ -63,9 +66,31 @@ def print_report(report: Report | CompressionReport) -> None:
     if isinstance(summary, Summary):
         line += _hardware(summary)
     out.print(", ".join(line) + ".", soft_wrap=True)
+    _print_fidelity(report)
     _print_answers(summary.accuracy)
     if isinstance(report, Report):
         _print_verdict(report)
+
+
+def _print_fidelity(report: Report | CompressionReport) -> None:
+    """Tier 0: how well the INT8 network stands for the network as it came."""
+    found = report.summary.fidelity
+    if found is None:
+        return
+    known = poorest(found.outputs)
+    shown = [f"'{name}' {decibel:.1f} dB" for name, decibel in list(known.items())[:MOST_OUTPUTS]]
+    more = f" and {len(known) - len(shown)} better ones" if len(known) > len(shown) else ""
+    if shown:
+        line = f"INT8 against the network given (tier 0): {', '.join(shown)}{more}."
+        out.print(line, soft_wrap=True, markup=False)
+    for finding in report.findings:
+        if finding.tier == "0":
+            _print_finding(finding)
+
+
+def _print_finding(finding: Finding) -> None:
+    text = f"Tier {finding.tier}, cause: {finding.cause}. {finding.text}."
+    out.print(text, soft_wrap=True, markup=False)
 
 
 def _hardware(summary: Summary) -> list[str]:
@@ -173,8 +198,8 @@ def _print_verdict(report: Report) -> None:
             f"pruned network {100 * accuracy.pruned_simulated:.2f} %."
         )
     for finding in report.findings:
-        text = f"Tier {finding.tier}, cause: {finding.cause}. {finding.text}."
-        out.print(text, soft_wrap=True, markup=False)
+        if finding.tier != "0":  # told already
+            _print_finding(finding)
     if report.on_chip is not None:
         _print_on_chip(report.on_chip)
     if share < 1:

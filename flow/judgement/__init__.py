@@ -6,4 +6,5 @@ onchip.py     the judgement on every layer and operation of a network that ran o
 blame.py      which hardware block does not do what its MyHDL source says: its ports replayed
 localize.py   finds where RTL that left the reference went wrong: bit column, cycle and hardware block, with a waveform
 diagnosis.py  why a verdict is "fail": for each failing tier the first place, and which cause fits
+fidelity.py   tier 0: the INT8 network against the network as it came, for every output
 """

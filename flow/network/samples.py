@@ -31,6 +31,7 @@ class Samples:
     feeds: Arrays
     labels: NDArray[Any] | None
     source: str
+    made_up: bool = False  # drawn here, for a network without any
 
     @property
     def count(self) -> int:
@@ -42,7 +43,7 @@ class Samples:
 
     def first(self, count: int) -> Samples:
         labels = None if self.labels is None else self.labels[:count]
-        return Samples({name: array[:count] for name, array in self.feeds.items()}, labels, self.source)
+        return Samples({name: array[:count] for name, array in self.feeds.items()}, labels, self.source, self.made_up)
 
 
 def beside(model: Path, suffix: str) -> Path | None:
@@ -94,7 +95,7 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
             usable = scale if np.isfinite(scale) else 1.0
             with np.errstate(over="ignore"):
                 feeds[value.name] = ((codes - int(zero)) * np.float64(usable)).astype(kind)
-    return Samples(feeds, None, f"random (seed {RANDOM_SEED})")
+    return Samples(feeds, None, f"random (seed {RANDOM_SEED})", made_up=True)
 
 
 def digest(source: Source) -> str | None:

@@ -16,6 +16,7 @@ from flow.files import write_json
 from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
 from flow.judgement.accuracy import Accuracy
 from flow.judgement.diagnosis import Finding
+from flow.judgement.fidelity import Fidelity, explained
 from flow.judgement.onchip import OnChipVerdict
 from flow.judgement.verdict import LayerVerdict, passes
 from flow.network.model import ArrayLayer
@@ -118,6 +119,7 @@ class Judgement:
     verdicts: Sequence[LayerVerdict]
     findings: Sequence[Finding]
     on_chip: OnChipVerdict | None
+    fidelity: Fidelity | None = None
 
 
 def point(compressed: Compressed, accuracy: Accuracy) -> Point:
@@ -133,11 +135,12 @@ def _layers(compressed: Compressed) -> tuple[LayerCompression, ...]:
 
 
 def compression_report(
-    chosen: Pruning, result: Compressed, accuracy: Accuracy, notes: Sequence[str]
+    chosen: Pruning, result: Compressed, accuracy: Accuracy, fidelity: Fidelity, notes: Sequence[str]
 ) -> CompressionReport:
     """The report of `bbs compress`."""
-    summary = CompressionSummary(**vars(pruned_network(chosen, result)), accuracy=accuracy)
-    return CompressionReport(summary, _layers(result), host_segments(result), tuple(notes), environment(None))
+    summary = CompressionSummary(**vars(pruned_network(chosen, result)), accuracy=accuracy, fidelity=fidelity)
+    host, findings = host_segments(result), explained(fidelity)
+    return CompressionReport(summary, _layers(result), host, tuple(notes), environment(None), findings)
 
 
 def simulation_report(
@@ -157,7 +160,8 @@ def simulation_report(
         layers.append(layer_report(pruned, scheduled, program.config, verdict, run, dense_scheduled))
     dense_right = all(run.mismatches == 0 for run in simulated.dense_runs.values())
     on_chip_right = judged.on_chip is None or judged.on_chip.verdict == "pass"
-    right = passes(judged.verdicts, judged.accuracy) and dense_right and on_chip_right
+    faithful = judged.fidelity is None or judged.fidelity.faithful
+    right = passes(judged.verdicts, judged.accuracy) and dense_right and on_chip_right and faithful
     done = sum(layer.macs * layer.rtl_share for layer in layers) / sum(layer.macs for layer in layers)
     summary = Summary(
         **vars(pruned_network(chosen, result)),
@@ -169,6 +173,7 @@ def simulation_report(
         rtl_share=round(done, 6),
         verdict="fail" if not right else "pass" if done else None,
         accuracy=judged.accuracy,
+        fidelity=judged.fidelity,
         area=None if area is None else Area.of(area),
     )
     return Report(
@@ -177,7 +182,7 @@ def simulation_report(
         host_segments(result),
         tuple(notes),
         environment(simulated.engine.version()),
-        tuple(judged.findings),
+        (*(() if judged.fidelity is None else explained(judged.fidelity)), *judged.findings),
         judged.on_chip,
     )
 

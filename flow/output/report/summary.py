@@ -12,6 +12,7 @@ from flow.compression.compress import Compressed
 from flow.compression.encoding import BBS
 from flow.hardware.synthesis import Estimate
 from flow.judgement.accuracy import Accuracy
+from flow.judgement.fidelity import Fidelity
 from flow.output.report.layers import LayerReport
 
 
@@ -35,6 +36,7 @@ class CompressionSummary(PrunedNetwork):
     """The network compressed, without hardware."""
 
     accuracy: Accuracy
+    fidelity: Fidelity
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Summary(Totals, PrunedNetwork):
     rtl_share: float
     verdict: Literal["pass", "fail"] | None
     accuracy: Accuracy
+    fidelity: Fidelity | None
     area: Area | None
 
 

@@ -1,0 +1,274 @@
+"""Tier 0: the INT8 network against the network as it came, for every output, and whether every product is still there.
+
+Where an output is bad, the first tensor that is says where it begins; its values and its scale say the likely cause.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow.frontend.imported import Imported
+from flow.judgement.accuracy import decibels, json_number
+from flow.judgement.diagnosis import Finding
+from flow.network.samples import Arrays, Samples
+from flow.onnxtools import runtime
+from flow.onnxtools.edit import drop_unused_nodes
+from flow.onnxtools.graph import Graph, graph_inputs, node_name, reads
+
+PRODUCTS = ("Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
+QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
+POOR = 10.0  # dB: below, an output is another signal
+COARSE = 20.0  # dB: the first tensor below is where a poor output begins
+SAMPLES = 32  # at most
+BEYOND = 0.01  # share of values outside the range that explains a tensor
+FEW_STEPS = 4.0  # steps of the scale that a tensor's standard deviation is at least, or 8 bits are wasted
+FAR = 4.0  # times that calibration samples may reach farther than others, or less far
+
+
+@dataclass(frozen=True)
+class OutputFidelity:
+    """One output: `sqnr` in dB, the mean removed, None if equal; the largest error; the share of equal values.
+
+    Of an output that is no tensor of one shape nothing is known: all are None.
+    """
+
+    name: str
+    sqnr: float | None
+    largest_error: float | None
+    equal: float | None
+
+    @property
+    def poor(self) -> bool:
+        return self.sqnr is not None and self.sqnr < POOR
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Tier 0. `lost`: products of the network that nothing accounts for.
+
+    Where an output is poor, `begins` is the first node whose result 8 bits do not hold, and `cause` the likely one.
+    """
+
+    samples: int
+    source: str
+    outputs: tuple[OutputFidelity, ...]
+    lost: tuple[str, ...] = ()
+    begins: str | None = None
+    cause: str | None = None
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the INT8 network is the one that came."""
+        return not self.lost and not any(output.poor for output in self.outputs)
+
+
+def fidelity(imported: Imported, evaluation: Samples) -> Fidelity:
+    """How well the INT8 network stands for the network as it came.
+
+    On evaluation samples, or, where they are made up, on those of calibration.
+    """
+    given = imported.calibration if evaluation.made_up and imported.calibration is not None else evaluation
+    some = given.first(min(given.count, SAMPLES))
+    wanted, got = (_all_outputs(model, some.feeds) for model in (imported.source, imported.network.model))
+    outputs = tuple(_compared(name, wanted[name], got.get(name)) for name in wanted)
+    lost = unaccounted(imported.source, imported.network.model)
+    found = Fidelity(some.count, given.source, outputs, lost)
+    if lost or not any(output.poor for output in outputs) or imported.prepared is None:
+        return found
+    begins, cause = _explained(imported, some)
+    return Fidelity(some.count, given.source, outputs, lost, begins, cause)
+
+
+def _all_outputs(model: onnx.ModelProto, feeds: Arrays) -> dict[str, list[NDArray[Any]]]:
+    """Every output that is a tensor, batch after batch."""
+    session = runtime.session(model)
+    step, count = runtime.batch_size(session), len(next(iter(feeds.values())))
+    found: dict[str, list[NDArray[Any]]] = {}
+    for start in range(0, count, step):
+        for name, array in runtime.run(session, {n: a[start : start + step] for n, a in feeds.items()}).items():
+            if isinstance(array, np.ndarray):
+                found.setdefault(name, []).append(array)
+    return found
+
+
+def _compared(name: str, wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]] | None) -> OutputFidelity:
+    shapes = [array.shape for array in wanted]
+    if got is None or [array.shape for array in got] != shapes or wanted[0].dtype.kind in "OSU":
+        return OutputFidelity(name, None, None, None)
+    first, second = (np.concatenate([array.reshape(-1) for array in arrays]) for arrays in (wanted, got))
+    equal = float((first == second).mean()) if first.size else 1.0
+    if first.dtype.kind != "f":
+        return OutputFidelity(name, None, None, equal)
+    real, other = first.astype(np.float64), second.astype(np.float64)
+    apart = real != other
+    errors = np.abs(real[apart] - other[apart])
+    largest = float(errors.max(initial=0.0)) if np.isfinite(errors).all() else None
+    return OutputFidelity(name, json_number(sqnr_of(real, other)), largest, equal)
+
+
+def sqnr_of(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> float:
+    """Signal, its mean removed, to noise in dB; infinite when equal. A constant is no signal: its square counts."""
+    apart = wanted != got
+    noise = float(((wanted[apart] - got[apart]) ** 2).sum())
+    finite = wanted[np.isfinite(wanted)]
+    signal = float(((finite - finite.mean()) ** 2).sum()) if finite.size else 0.0
+    if finite.size and signal < 1e-12 * float((finite**2).sum()):
+        signal = float((finite**2).sum())
+    return decibels(signal, noise)
+
+
+def explained(found: Fidelity) -> tuple[Finding, ...]:
+    """Why tier 0 fails, if it does."""
+    lost = tuple(
+        Finding("0", name, "import", f"the product '{name}' of the network has vanished at import: please report it")
+        for name in found.lost
+    )
+    poor = [output for output in found.outputs if output.poor]
+    if not poor:
+        return lost
+    worst = min(poor, key=lambda output: output.sqnr or 0.0)
+    begins = f", beginning at '{found.begins}'" if found.begins else ""
+    text = f"output '{worst.name}' of the INT8 network keeps {worst.sqnr:.1f} dB of the network's{begins}"
+    return (*lost, Finding("0", found.begins or worst.name, found.cause or "unknown", text))
+
+
+# -------------------------------------------------------------------------------- where it begins, and why
+
+
+def _explained(imported: Imported, given: Samples) -> tuple[str | None, str]:
+    """The first tensor that 8 bits do not hold, and the likely cause."""
+    assert imported.prepared is not None
+    if (scaled := _scaled(imported, given)) is not None:
+        return None, scaled
+    model, graph = imported.network.model, Graph.of(imported.prepared)
+    quantizers = {
+        node.input[0]: node for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] in graph.producers
+    }  # fmt: skip
+    few = {name: array[:8] for name, array in given.feeds.items()}
+    names = [name for name in quantizers if name in Graph.of(model).producers]
+    wanted, got = (_tensors(each, names, few) for each in (imported.prepared, model))
+    constants = Graph.of(model)
+    for name in names:
+        if wanted[name].shape != got[name].shape or not wanted[name].size:
+            continue
+        real = wanted[name].astype(np.float64)
+        if sqnr_of(real, got[name].astype(np.float64)) < COARSE:
+            return node_name(graph.producers[name]), _cause(real, constants, quantizers[name])
+        if (bad := _coarse(real, constants, quantizers[name])) is not None:
+            return node_name(graph.producers[name]), bad
+    return None, "8 bits are too few for this network"
+
+
+def _tensors(model: onnx.ModelProto, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
+    """These tensors of a network, all samples together."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    drop_unused_nodes(copy)
+    return {
+        name: np.concatenate([np.atleast_1d(a) for a in arrays]) for name, arrays in _all_outputs(copy, feeds).items()
+    }
+
+
+def _cause(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -> str:
+    return _coarse(real, graph, quantizer) or "what it reads is that far off already, or its weights lose too much"
+
+
+def _coarse(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -> str | None:
+    """What is wrong with the range of a tensor, if something is."""
+    scale, zero = (graph.constant(name) for name in quantizer.input[1:3])
+    if scale is None or zero is None or scale.size != 1:
+        return None
+    limits = np.iinfo(zero.dtype)
+    step = float(scale.item())
+    low, high = ((limit - int(zero.item())) * step for limit in (limits.min, limits.max))
+    beyond = float(((real < low - step) | (real > high + step)).mean())
+    if beyond > BEYOND:
+        return (
+            f"range: {100 * beyond:.1f} % of the values lie outside {low:.3g} to {high:.3g}, the range of calibration"
+        )
+    spread = float(real.std())
+    if 0 < spread < FEW_STEPS * step:
+        return (
+            f"range: a few values reach {real.min():.3g} to {real.max():.3g}, so that the others, with a standard "
+            f"deviation of {spread:.2g}, share steps of {step:.2g}"
+        )
+    return None
+
+
+def _scaled(imported: Imported, given: Samples) -> str | None:
+    """Whether the calibration samples are of another scale than those that are judged on."""
+    if imported.calibration is None or imported.calibration is given:
+        return None
+    for value in graph_inputs(imported.source):
+        calibrated, judged = (s.feeds[value.name] for s in (imported.calibration, given))
+        if judged.dtype.kind != "f" or not judged.size:
+            continue
+        reach, own = (float(np.abs(array).max()) for array in (calibrated, judged))
+        if own > 0 and not 1 / FAR <= reach / own <= FAR:
+            return (
+                f"calibration: its samples reach {reach:.3g} at input '{value.name}', those judged here {own:.3g}; "
+                "scale them alike"
+            )
+    return None
+
+
+# -------------------------------------------------------------------------------- products
+
+
+def unaccounted(source: onnx.ModelProto, network: onnx.ModelProto) -> tuple[str, ...]:
+    """Products of the source that are lost: not in the network by node or tensor, not constant, unread or twins."""
+    names = {node_name(node) for node in network.graph.node if node.op_type not in QUANTIZATION}
+    tensors = {name for node in network.graph.node for name in node.output}
+    tensors |= {tensor.name for tensor in network.graph.initializer}
+    live, varying = _live(source), _varying(source)
+    missing: dict[tuple[Any, ...], str] = {}
+    there: set[tuple[Any, ...]] = set()
+    for node in source.graph.node:
+        if node.op_type not in PRODUCTS or not live.intersection(node.output) or not varying.intersection(node.output):
+            continue
+        name = node_name(node)
+        twin = (node.op_type, *node.input, *(entry.SerializeToString() for entry in node.attribute))
+        if any(output in tensors for output in node.output) or any(_derived(name, other) for other in names):
+            there.add(twin)
+        else:
+            missing.setdefault(twin, name)
+    return tuple(name for twin, name in missing.items() if twin not in there)
+
+
+def _derived(name: str, other: str) -> bool:
+    """Whether a node's name is that of another, or one that ONNX Runtime or import has made of it."""
+    return other == name or re.match(rf"{re.escape(name)}[/_]", other) is not None
+
+
+def _live(model: onnx.ModelProto) -> set[str]:
+    """Tensors that an output depends on."""
+    needed = {value.name for value in model.graph.output}
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(reads(node))
+    return needed
+
+
+def _varying(model: onnx.ModelProto) -> set[str]:
+    """Tensors that depend on an input, or on chance."""
+    found = {value.name for value in graph_inputs(model)}
+    for node in model.graph.node:
+        if found.intersection(reads(node)) or node.op_type.startswith("Random"):
+            found.update(name for name in node.output if name)
+    return found
+
+
+def poorest(outputs: Sequence[OutputFidelity]) -> Mapping[str, float]:
+    """The decibels of the outputs that have some, the worst first."""
+    known = {output.name: output.sqnr for output in outputs if output.sqnr is not None}
+    return dict(sorted(known.items(), key=lambda pair: pair[1]))
