@@ -53,7 +53,7 @@ def outcome(scheme: str, workload: Workload, allocation: Allocation | None = Non
         bits=sum(stored[layer.name] * layer.weights.size for layer in layers) / size,
         compute=sum(layer.cycles for layer in work),
         cycles=times(work, moved),
-        energy=energy(name, layers, work, moved, stored, activations, ARRAY),
+        energy=energy(name, layers, list(zip(work, moved, strict=True)), stored, activations, ARRAY),
         all_cycles=_all_cycles(name, workload, allocation),
     )
 

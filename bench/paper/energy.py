@@ -55,13 +55,13 @@ class Energy:
 def energy(
     name: str,
     layers: Sequence[ArrayLayer],
-    work: Sequence[Work],
-    moved: Sequence[Traffic],
+    spent: Sequence[tuple[Work, Traffic]],
     weight_bits: Mapping[str, float],
     activation_bits: Mapping[str, float],
     config: ArrayConfig,
 ) -> Energy:
     """Energy of one input on the accelerator `name`; bits as `memory.traffic` takes them."""
+    work, moved = zip(*spent, strict=True)
     count = ANT_ROWS * ANT_COLUMNS if name == "ant" else config.rows * config.columns
     chip = sum(layer.cycles for layer in work) * count * PE_CYCLE[name]
     rows, columns = (ANT_ROWS, ANT_COLUMNS) if name == "ant" else (config.rows, config.columns)

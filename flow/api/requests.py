@@ -24,7 +24,7 @@ from flow.api.options import (
     option,
 )
 from flow.compression.allocate import PRESETS
-from flow.compression.choice import Pruning, pruning
+from flow.compression.choice import Choice, Pruning, complete
 from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
@@ -68,14 +68,14 @@ class PruningOptions(Request):
     pruning: Pruning | None = option(PRUNING, None, "A Pruning, or the name of a preset.", flag=None)
 
     def check(self) -> None:
-        rule = (self.preset, self.columns, self.sensitive, self.method)
-        budget = (self.bits, self.max_drop, self.block)
+        names = ("preset", "columns", "sensitive", "method", "bits", "max_drop", "block")
+        told = {name: getattr(self, name) for name in names}
         switches = (self.bias_correction, self.compensation, self.scale_search)
         if self.pruning is None:
             on = dict(zip(("bias", "compensation", "scales"), switches, strict=True))
             refinements = tuple(name for name in REFINEMENTS if on[name])
-            object.__setattr__(self, "pruning", pruning(*rule, *budget, refinements))
-        elif any(value is not None for value in (*rule, *budget)) or not all(switches):
+            object.__setattr__(self, "pruning", complete(Choice(**told, means=refinements)))
+        elif any(value is not None for value in told.values()) or not all(switches):
             raise FlowError("'pruning' came together with options that it consists of; give one or the other")
         super().check()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from flow.compression.allocate import preset
 from flow.compression.encoding import BBS
@@ -39,40 +40,48 @@ class Pruning:
         return self.bits is not None or self.max_drop is not None
 
 
-def pruning(
-    preset_name: str | None = None,
-    columns: int | None = None,
-    sensitive: float | None = None,
-    method: str | None = None,
-    bits: float | None = None,
-    max_drop: float | None = None,
-    block: int | None = None,
-    means: tuple[str, ...] = REFINEMENTS,
-) -> Pruning:
-    """The user's choice, completed.
+@dataclass(frozen=True)
+class Choice:
+    """What a user says of it; see `Pruning`."""
+
+    preset: str | None = None
+    columns: int | None = None
+    sensitive: float | None = None
+    method: str | None = None
+    bits: float | None = None
+    max_drop: float | None = None
+    block: int | None = None
+    means: tuple[str, ...] = REFINEMENTS
+
+
+def pruning(preset_name: str | None = None, **values: Any) -> Pruning:
+    """The user's choice, completed; `values` are the fields of `Choice`.
 
     A preset of the paper; or single values of its rule over the moderate preset's, method optimal; or a budget;
     nothing at all is a budget of 5 bits. FlowError: two of them together, an unknown preset or method, a value
-    out of range.
+    out of range, a name that is no field.
     """
-    rule = {"columns": columns, "sensitive": sensitive, "method": method}
-    budget = {"bits": bits, "max-drop": max_drop}
-    kinds = {
-        f"preset '{preset_name}'": preset_name is not None,
-        ", ".join(name for name, value in rule.items() if value is not None): any(v is not None for v in rule.values()),
-        " and ".join(name for name, value in budget.items() if value is not None): any(
-            v is not None for v in budget.values()
-        ),
-    }
-    given = [name for name, used in kinds.items() if used]
-    if len(given) > 1 or (bits is not None and max_drop is not None):
-        raise FlowError(f"{' came together with '.join(given)}: each says how much to prune; give one of them")
-    if preset_name is not None:
-        chosen = preset(preset_name)
-        return Pruning(preset_name, chosen.columns_pruned, chosen.sensitive, chosen.method)
-    if any(value is not None for value in rule.values()):
-        return _rule(columns, sensitive, method)
-    return _budget(bits, max_drop, block, means)
+    names = [each.name for each in fields(Choice)]
+    if unknown := next((name for name in values if name not in names), None):
+        raise FlowError(f"there is no option '{unknown}' of pruning; choose of {', '.join(names)}")
+    return complete(Choice(**{"preset": preset_name} | values))
+
+
+def complete(choice: Choice) -> Pruning:
+    """What a choice comes to; see `pruning`."""
+    rule = {name: getattr(choice, name) for name in ("columns", "sensitive", "method")}
+    budget = {"bits": choice.bits, "max-drop": choice.max_drop}
+    told = [[name for name, value in group.items() if value is not None] for group in (rule, budget)]
+    kinds = [*([f"preset '{choice.preset}'"] if choice.preset is not None else [])]
+    kinds += [words for words in (", ".join(told[0]), " and ".join(told[1])) if words]
+    if len(kinds) > 1 or len(told[1]) > 1:
+        raise FlowError(f"{' came together with '.join(kinds)}: each says how much to prune; give one of them")
+    if choice.preset is not None:
+        chosen = preset(choice.preset)
+        return Pruning(choice.preset, chosen.columns_pruned, chosen.sensitive, chosen.method)
+    if told[0]:
+        return _rule(choice.columns, choice.sensitive, choice.method)
+    return _budget(choice.bits, choice.max_drop, choice.block, choice.means)
 
 
 def _rule(columns: int | None, sensitive: float | None, method: str | None) -> Pruning:

@@ -9,7 +9,8 @@ canonical.py      the canonical form of an INT8 (QDQ) model, as `partition` read
 layers.py         the layers the array can take, read from a QDQ model: weights, scales, biases, clamps, windows
 rewrite.py        layers put back into a QDQ model, and parts of it taken out as models of their own
 cut.py            an INT8 (QDQ) model partitioned into array layers and host segments: the `Network`
-ort_quantizer.py  static quantization by ONNX Runtime, large networks a part at a time
+ranges.py         what the activations of a float network reach on the calibration samples
+qdq.py            static quantization: where QuantizeLinear and DequantizeLinear stand, codes of weights
 biases.py         biases of a quantized network: int32 at the scale input x weight, as the accelerator adds them
 quantize.py       any network in, INT8 network in QDQ form out, with notes on what was changed
 imported.py       a network as it was imported: what later stages want to know of it is asked here, once

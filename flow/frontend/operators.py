@@ -5,6 +5,10 @@ from __future__ import annotations
 ARRAY_OPERATORS = ("Conv", "Gemm", "MatMul")
 # Operators that only move or select 8-bit codes, so that they may come before DequantizeLinear as well.
 LAYOUT_OPERATORS = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+# Operators whose 8-bit output has the scale of their input: they move, select or average codes.
+SAME_SCALE = (
+    *LAYOUT_OPERATORS, "AveragePool", "DepthToSpace", "Pad", "Resize", "Slice", "SpaceToDepth", "Split", "Upsample",
+)  # fmt: skip
 INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
 
 # What the host does between two array layers with 8-bit tensors.

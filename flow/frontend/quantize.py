@@ -18,8 +18,8 @@ from flow.errors import FlowError
 from flow.frontend import checks
 from flow.frontend.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
-from flow.frontend.ort_quantizer import quantize_static
 from flow.frontend.prepare import prepare
+from flow.frontend.qdq import quantize_static
 from flow.network.samples import Arrays, check_samples
 from flow.onnxtools import external
 
@@ -68,10 +68,10 @@ def from_int8(model: onnx.ModelProto) -> Quantized:
 def from_float(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False) -> Quantized:
     """A float network as `prepare` gives it, quantized from checked samples."""
     _check_weights(prepared)
-    quantized, notes = quantize_biases(quantize_static(prepared, feeds, unsigned))
+    quantized, _ = quantize_biases(quantize_static(prepared, feeds, unsigned))
     count = len(next(iter(feeds.values())))
     kind = "uint8" if unsigned else "int8"
-    notes = [f"Quantized by ONNX Runtime from {count} samples, activations {kind}.", *notes]
+    notes = [f"Quantized from {count} samples, activations {kind}."]
     return Quantized(quantized, prepared, notes)
 
 

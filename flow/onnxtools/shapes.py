@@ -31,6 +31,12 @@ def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
     return Types(declared, shapes)
 
 
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """The element types that are declared or inferred, by tensor."""
+    found = _value_infos(_inferred(model))
+    return {name: value.type.tensor_type.elem_type for name, value in found.items()}
+
+
 def sample_shapes(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[int, ...]]:
     """The shapes of a batch that shape inference finds, by tensor. FlowError when they do not fit."""
     shapes: dict[str, tuple[int, ...]] = {}

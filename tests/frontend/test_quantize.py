@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend import checks, cut, load, ort_quantizer, quantize
+from flow.frontend import checks, cut, load, qdq, quantize
 from flow.frontend.canonical import canonical
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.prepare import prepare
@@ -20,6 +20,8 @@ from flow.network import reference
 from flow.network.run import run_network
 from flow.network.samples import load_arrays
 from flow.onnxtools import runtime
+from flow.onnxtools.graph import Graph
+from flow.onnxtools.shapes import element_types
 from tests.helpers.nets import Builder, float_net, residual_net, samples
 
 
@@ -84,10 +86,14 @@ def test_attention_stays_in_float(masked: bool) -> None:
 
 
 def test_what_lies_between_layers_keeps_eight_bits() -> None:
-    """A residual Add and a pool between convolutions are quantized as before: nothing is left in float."""
-    assert ort_quantizer._left_in_float(prepare(float_net())) == []
-    names = ort_quantizer._left_in_float(prepare(attention_net(True)))
-    assert len(names) == len(set(names)) and all(names)
+    """A residual Add and a pool between convolutions are in 8 bits; of attention only products with constants are."""
+    prepared = prepare(float_net())
+    planned = qdq.plan(Graph.of(prepared), element_types(prepared))
+    assert [node.op_type for node in planned.nodes] == [node.op_type for node in prepared.graph.node]
+    masked = prepare(attention_net(True))
+    planned = qdq.plan(Graph.of(masked), element_types(masked))
+    assert [node.op_type for node in planned.nodes].count("MatMul") == 5
+    assert not {"Softmax", "LayerNormalization"} & {node.op_type for node in planned.nodes}
 
 
 @pytest.mark.parametrize("transposed", [0, 1])

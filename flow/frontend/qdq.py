@@ -1,0 +1,265 @@
+"""Static quantization: where the pairs of QuantizeLinear and DequantizeLinear stand, and the codes of weights.
+
+A float network gets a pair behind every tensor that the array reads or makes, and behind what pools, adds, joins or
+moves 8-bit tensors between its layers. Nothing is removed: an activation (Relu, Clip) keeps its node, and the tensor
+before it, if it alone reads it, stays float, so that a layer, its activation and one QuantizeLinear make one step of
+the array. Scales and zero points: docs/numbers.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from flow.errors import FlowError
+from flow.frontend.layers import output_axis
+from flow.frontend.operators import ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE
+from flow.frontend.ranges import Range, measure
+from flow.network.samples import Arrays
+from flow.onnxtools import external
+from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
+from flow.onnxtools.graph import Graph, attribute, is_standard, names, node_input, node_name
+from flow.onnxtools.shapes import element_types
+
+ACTIVATIONS = ("Relu", "Clip")
+PART = 2**26  # bytes of weights that are quantized at a time
+LARGEST_SUM = 2**31 - 1
+
+
+@dataclass
+class Plan:
+    """What is quantized: the nodes in 8 bits, and of every tensor in 8 bits the one whose range it has."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    tensors: dict[str, str] = field(default_factory=dict)
+
+
+def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
+    """Eight bits are for what the array computes, and what pools, adds, joins or moves it on the way to the next layer.
+
+    A tensor that something else has made (Softmax, LayerNorm, a mask of -1e38) keeps its range: so does all that reads
+    it, but for the array's own operators.
+    """
+    made = Plan()
+    eight_bit = {value.name for value in graph.model.graph.input} | set(graph.constants)
+    for node in graph.model.graph.node:
+        array = node.op_type in ARRAY_OPERATORS and is_standard(node)
+        if array:
+            real = kinds.get(node.output[0], TensorProto.FLOAT) == TensorProto.FLOAT
+            taken = real and node_input(node, 1) in graph.constants and node.input[0] not in graph.constants
+        else:
+            between = node.op_type in BETWEEN_LAYERS and is_standard(node)
+            real = all(kinds.get(name) == TensorProto.FLOAT for name in node.output)
+            taken = between and real and all(name in eight_bit for name in node.input if name)
+        if not taken:
+            continue
+        eight_bit.update(node.output)
+        made.nodes.append(node)
+        if _keeps_scale(graph, node):
+            if node.input[0] in made.tensors:
+                made.tensors.update(dict.fromkeys(node.output, made.tensors[node.input[0]]))
+            continue
+        inputs = node.input[:1] if array or node.op_type == "Clip" else node.input
+        for name in (*inputs, *node.output):
+            if name and name not in graph.constants:
+                made.tensors.setdefault(name, name)
+    for name in [name for name in made.tensors if _only_activated(graph, name)]:
+        del made.tensors[name]
+    return made
+
+
+def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether what a node makes lies in the range of what it reads."""
+    if node.op_type == "Pad":
+        value = node_input(node, 2)
+        return not value or bool(np.all(graph.constant(value) == 0))
+    if node.op_type == "Resize":
+        return bool(attribute(node, "mode", b"nearest") != b"cubic")
+    return node.op_type in SAME_SCALE
+
+
+def _only_activated(graph: Graph, name: str) -> bool:
+    """Whether an activation alone reads a tensor that a node makes: its own output is quantized instead."""
+    reader = graph.only_consumer(name)
+    return reader is not None and reader.op_type in ACTIVATIONS and reader.input[0] == name and name in graph.producers
+
+
+# -------------------------------------------------------------------------------- scales
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Scale and zero point of a tensor: real = scale * (q - zero)."""
+
+    scale: np.float32
+    zero: np.int8 | np.uint8
+
+
+def scale_of(found: Range, unsigned: bool) -> Scale:
+    """256 codes over a range that is widened to hold zero, so that zero has a code of its own."""
+    kind = np.uint8 if unsigned else np.int8
+    limits = np.iinfo(kind)
+    low, high = min(float(found.low), 0.0), max(float(found.high), 0.0)
+    scale = (high - low) / 255
+    if scale < np.finfo(np.float32).tiny:
+        return Scale(np.float32(1), kind(0))
+    zero = np.rint(limits.min - low / scale)
+    return Scale(np.float32(scale), kind(np.clip(zero, limits.min, limits.max)))
+
+
+def channel_scales(
+    largest: NDArray[np.float64], bias: NDArray[np.float64], step: float, reduction: int
+) -> NDArray[np.float32]:
+    """Scales of int8 weights -127 to 127, float32 [channels], of their largest magnitudes.
+
+    Where a bias, or the sum it is added to, would leave 32 bits in units of step x scale, the scale is as large as that
+    takes: such a channel is all bias, and its weights are small.
+    """
+    scales = largest / 127
+    scales[scales < np.finfo(np.float32).tiny] = 1.0
+    room = LARGEST_SUM - 255 * 127 * reduction - 1
+    least = np.abs(bias) / (step * room) * (1 + 2**-20) if room > 0 else np.zeros_like(scales)
+    return np.maximum(scales, least).astype(np.float32)
+
+
+# -------------------------------------------------------------------------------- insertion
+
+
+def quantize_static(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:
+    """The QDQ network of a float one, with ranges from calibration samples. Biases stay float.
+
+    FlowError where a tensor's range is not finite.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared)
+    graph = Graph.of(model)
+    wanted = plan(graph, element_types(model))
+    if not wanted.tensors:
+        return model
+    ranges = measure(model, dict.fromkeys(wanted.tensors.values()), feeds)
+    scales = {
+        tensor: _checked(model, root, ranges, unsigned) for tensor, root in wanted.tensors.items() if root in ranges
+    }
+    writer = _Writer(model, graph, scales)
+    writer.write(wanted)
+    drop_unused_nodes(model)
+    for tensor in model.graph.initializer:
+        if external.is_external(tensor):  # a table that is looked up
+            tensor.CopyFrom(numpy_helper.from_array(np.array(external.values(tensor)), tensor.name))
+    return model
+
+
+def _checked(model: onnx.ModelProto, tensor: str, ranges: Mapping[str, Range], unsigned: bool) -> Scale:
+    found = ranges[tensor]
+    if not (np.isfinite(found.low) and np.isfinite(found.high)):
+        raise FlowError(
+            f"activations must be finite, but '{tensor}' of network '{model.graph.name}' reaches {found.low:g} to "
+            f"{found.high:g} on the calibration samples; check the samples and the network's weights"
+        )
+    return scale_of(found, unsigned)
+
+
+class _Writer:
+    """Puts the pairs and the codes into a model."""
+
+    def __init__(self, model: onnx.ModelProto, graph: Graph, scales: Mapping[str, Scale]) -> None:
+        self._model, self._graph, self._scales = model, graph, scales
+        self._names = {name for name in names(model.graph) if isinstance(name, str)}
+        self._read: dict[str, str] = {}  # what stands for a tensor where it is read
+
+    def write(self, wanted: Plan) -> None:
+        layers = {id(node) for node in wanted.nodes if node.op_type in ARRAY_OPERATORS}
+        nodes: list[onnx.NodeProto] = []
+        for value in self._model.graph.input:
+            nodes += self._pair(value.name) if value.name in self._scales else []
+        for node in self._model.graph.node:
+            node.input[:] = [self._read.get(name, name) for name in node.input]
+            if id(node) in layers and (source := self._source(node)) is not None:
+                nodes.append(self._weights(node, source))
+            nodes.append(node)
+            for index, name in enumerate(node.output):
+                if name in self._scales:
+                    nodes += self._pair(name, node, index)
+        replace_nodes(self._model, nodes)
+
+    def _source(self, layer: onnx.NodeProto) -> Scale | None:
+        """The scale of what a layer reads; None where it reads float."""
+        return next((self._scales[name] for name, read in self._read.items() if read == layer.input[0]), None)
+
+    def _pair(self, name: str, maker: onnx.NodeProto | None = None, output: int = 0) -> Iterator[onnx.NodeProto]:
+        """QuantizeLinear and DequantizeLinear of a tensor; a network's output keeps its name behind them."""
+        scale = self._scales[name]
+        constants = [self._constant(f"{name}_scale", scale.scale), self._constant(f"{name}_zero_point", scale.zero)]
+        real, codes, read = name, self._name(f"{name}_QuantizeLinear_Output"), name
+        if maker is not None and name in self._graph.outputs:
+            real = maker.output[output] = self._name(f"{name}_QuantizeLinear_Input")
+        else:
+            read = self._read[name] = self._name(f"{name}_DequantizeLinear_Output")
+        yield helper.make_node("QuantizeLinear", [real, *constants], [codes], self._name(f"{name}_QuantizeLinear"))
+        yield helper.make_node("DequantizeLinear", [codes, *constants], [read], self._name(f"{name}_DequantizeLinear"))
+
+    def _weights(self, layer: onnx.NodeProto, source: Scale) -> onnx.NodeProto:
+        """The weights of a layer as int8, and the DequantizeLinear that it reads them from."""
+        name, axis = layer.input[1], output_axis(layer)
+        values = external.values(self._graph.constants[name])
+        largest = _largest(values, axis)
+        bias = self._graph.constant(node_input(layer, 2)) if node_input(layer, 2) else None
+        real = np.zeros(len(largest)) if bias is None or bias.size not in (1, len(largest)) else bias.reshape(-1)
+        reduction = values.size // max(len(largest), 1)
+        scales = channel_scales(
+            largest, np.broadcast_to(real, largest.shape).astype(np.float64), float(source.scale), reduction
+        )
+        stem = node_name(layer) if self._shared(name) else name
+        inputs = [
+            self._constant(f"{stem}_quantized", _codes(values, scales, axis)),
+            self._constant(f"{stem}_scale", scales),
+            self._constant(f"{stem}_zero_point", np.zeros(len(scales), np.int8)),
+        ]
+        layer.input[1] = self._name(f"{stem}_DequantizeLinear_Output")
+        return helper.make_node(
+            "DequantizeLinear", inputs, [layer.input[1]], self._name(f"{stem}_DequantizeLinear"), axis=axis
+        )
+
+    def _shared(self, name: str) -> bool:
+        return len(self._graph.consumers.get(name, [])) > 1
+
+    def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        name = self._name(name)
+        self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def _name(self, wanted: str) -> str:
+        """This name, or one like it that nothing has."""
+        while wanted in self._names:
+            wanted += "_"
+        self._names.add(wanted)
+        return wanted
+
+
+def _parts(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Weights in parts of some megabytes along the first axis."""
+    return np.array_split(values, max(1, min(len(values), -(-values.nbytes // PART))))
+
+
+def _largest(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+    """The largest magnitude of each channel, float64 [channels]."""
+    rest = tuple(i for i in range(values.ndim) if i != axis)
+    found = [np.abs(part).max(axis=rest, initial=0) for part in _parts(values)]
+    largest: NDArray[np.float32] = np.concatenate(found) if axis == 0 else np.max(found, axis=0)
+    return largest.astype(np.float64)
+
+
+def _codes(values: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    scale, codes, begin = scales.reshape(shape), np.empty(values.shape, np.int8), 0
+    for part in _parts(values):
+        own = scale[begin : begin + len(part)] if axis == 0 else scale
+        codes[begin : begin + len(part)] = np.clip(np.rint(part / own), -127, 127)
+        begin += len(part)
+    return codes
