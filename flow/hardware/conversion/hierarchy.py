@@ -8,13 +8,17 @@ builds the ordinary MyHDL block, so simulation and conversion share one source.
 What a block may be given
     ports       Signals of bool, intbv or modbv, ResetSignals; inputs also as `bus(high, low)`, `bus(bit)`,
                 ConcatSignal, an undriven Signal (a constant, negative ones too) or an element of a list
+    bundles     frozen dataclasses of ports, of bundles, and of None for a port that is not there; tuples of ports
+                and bundles. Field `f` of parameter `p` is port `p_f`, number 0 of a tuple `p_0`, and so on inwards;
+                `prefixed` gives a parameter another prefix than its name and an underscore
     parameters  None, bool, int, str, float, enum members, tuples and lists of these, frozen dataclasses
-    not         lists of Signals; Signals in tuples or dataclasses; an output tied to a slice or a
-                ConcatSignal
+    not         lists of Signals; bundles with anything else in them; an output tied to a slice or a ConcatSignal
 
 How to write what converts
-    * A wire's name is its name in the block, else `<instance>_<port>`; Signals in (nested) lists, in loops
-      and without a name are therefore fine as connections between children.
+    * A wire's name is its name in the block, `<bundle>_<field>` in a bundle that the block makes before its first
+      process or child, else `<instance>_<port>`; Signals in (nested) lists, in loops and without a name are
+      therefore fine as connections between children.
+    * A process reaches a port as `bundle.field`; a tuple is for connections, a process names its parts first.
     * A list of Signals that a process uses becomes an array. Its elements may be connected to children, but
       all of them must be driven by children or all by processes; a mixture is refused.
     * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
@@ -42,7 +46,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import myhdl._instance
 from myhdl import ConcatSignal, ResetSignal, Signal, ToVerilogWarning, ToVHDLWarning, intbv
@@ -59,6 +63,8 @@ from myhdl.conversion._toVHDLPackage import _package
 from flow.hardware.conversion.keywords import KEYWORDS
 
 Language = Literal["verilog", "vhdl"]
+Bundle = TypeVar("Bundle")
+TAKEN = {"next", "posedge", "negedge", "max", "min", "val", "signed"}  # attributes that MyHDL reads as a Signal's
 
 
 class ExportError(Exception):
@@ -107,7 +113,7 @@ class Module:
     @property
     def inputs(self) -> list[str]:
         """Names of the ports it reads."""
-        return [name for name, value in self.arguments.items() if isinstance(value, _Signal) and not self.drives(name)]
+        return [name for name in _ports(self.source.func, self.arguments) if not self.drives(name)]
 
     def drives(self, port: str) -> bool:
         return port in self.outputs
@@ -118,12 +124,8 @@ class Module:
 
     def build(self) -> tuple[Block, dict[str, Any]]:
         """The block alone, to simulate, and its ports: fresh Signals by name."""
-        arguments = {
-            name: _copy(value) if isinstance(value, _Signal) else value for name, value in self.arguments.items()
-        }
-        return self.source(**arguments), {
-            name: value for name, value in arguments.items() if isinstance(value, _Signal)
-        }
+        arguments = {name: _copied(value) for name, value in self.arguments.items()}
+        return self.source(**arguments), _ports(self.source.func, arguments)
 
 
 class _Export:
@@ -158,8 +160,11 @@ class _Export:
         index = count[function] = count.get(function, -1) + 1
         return f"{function}{index}"
 
-    def convert(self, block: Block, name: str) -> list[str]:
-        """Write one elaborated block as a module; returns the names of the ports it drives."""
+    def convert(self, block: Block, name: str, ports: dict[str, Any]) -> list[str]:
+        """Write one elaborated block with these ports as a module; returns the names of the ports it drives."""
+        block.sigdict = _named(block, ports)
+        block.argnames, block.argdict = list(ports), ports
+        block._inferInterface = _nothing
         verilog = self.language == "verilog"
         converter = _VerilogModule() if verilog else _VhdlModule()
         converter.name = name
@@ -193,13 +198,15 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         function = self.func.__name__
         bound = inspect.signature(self.func).bind(*args, **kwargs)
         bound.apply_defaults()
-        ports = {name: value for name, value in bound.arguments.items() if isinstance(value, _Signal)}
-        key = (self.func, *(_key(function, name, value) for name, value in bound.arguments.items()))
+        key = (self.func, *((name, _key(function, name, value)) for name, value in bound.arguments.items()))
+        ports = _ports(self.func, bound.arguments)
+        for name in ports:
+            if name.lower() in KEYWORDS:
+                raise ExportError(f"{function}: port {name!r} is a keyword of Verilog or VHDL; rename it")
         known = _export.modules.setdefault(key, [])
         module = next((m for m in known if m.fits(ports)), None)
         if module is None:
-            copies = {name: _copy(signal) for name, signal in ports.items()}
-            bound.arguments.update(copies)
+            bound.arguments.update({name: _copied(value) for name, value in bound.arguments.items()})
             module_name = _export.module_name(function)
             _export.counts.append({})
             _export.children.append([])
@@ -207,7 +214,7 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
                 self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs
             )  # fmt: skip
             _export.counts.pop()
-            outputs = _export.convert(inner, module_name)
+            outputs = _export.convert(inner, module_name, _ports(self.func, bound.arguments))
             children = [(instance.label, instance.module) for instance in _export.children.pop()]
             driven = {name: _output_type(ports[name]) for name in outputs}
             module = Module(module_name, self, dict(bound.arguments), driven, children)
@@ -303,16 +310,112 @@ def _nothing() -> tuple[()]:
     return ()
 
 
+def prefixed(**prefixes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator under `block`: what the names of the ports in these bundles begin with; "" leaves the fields' names."""
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(function, "prefixes", prefixes)  # noqa: B010
+        return function
+
+    return mark
+
+
+def gathered(bundle: type[Bundle], signals: Mapping[str, Any], prefix: str = "") -> Bundle:
+    """A bundle of those of the Signals that are called `prefix` and a field; a field without one keeps its default."""
+    names = [field.name for field in dataclasses.fields(bundle) if prefix + field.name in signals]  # type: ignore[arg-type]
+    return bundle(**{name: signals[prefix + name] for name in names})
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """The names and values of a dataclass's fields or a tuple's elements; none of anything else."""
+    if isinstance(value, tuple):
+        return [(str(number), item) for number, item in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return []
+
+
+def _signals_in(name: str, value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The Signals of an argument, with the names of their ports: its own, or of a bundle's parts behind a prefix."""
+    if isinstance(value, _Signal):
+        yield name, value
+    for part, item in _parts(value):
+        yield from _signals_in(prefix + part, item, f"{prefix}{part}_")
+
+
+def _ports(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The Signals of a block's arguments by the names of their ports, in order."""
+    prefixes = getattr(function, "prefixes", {})
+    ports: dict[str, Any] = {}
+    for parameter, value in arguments.items():
+        for name, signal in _signals_in(parameter, value, prefixes.get(parameter, f"{parameter}_")):
+            if name in ports:
+                raise ExportError(f"{function.__name__}: two ports are called {name!r}; rename a field or a parameter")
+            ports[name] = signal
+    return ports
+
+
+def _copied(value: Any) -> Any:
+    """An argument with fresh Signals in place of its own, bundles included."""
+    if isinstance(value, _Signal):
+        return _copy(value)
+    if not _is_bundle(value):
+        return value
+    if isinstance(value, tuple):
+        return tuple(_copied(item) for item in value)
+    return dataclasses.replace(value, **{name: _copied(item) for name, item in _parts(value)})
+
+
+def _is_bundle(value: Any) -> bool:
+    """Whether there is a Signal in a dataclass or tuple."""
+    return not isinstance(value, _Signal) and next(_signals_in("", value, ""), None) is not None
+
+
+def _named(block: Block, ports: dict[str, Any]) -> dict[str, Any]:
+    """The Signals of a block that have a name in it: ports, MyHDL's, those in bundles that it makes itself."""
+    for name, signal in block.sigdict.items():
+        if ports.get(name, signal) is not signal:
+            raise ExportError(f"{block.func.__name__}: port {name} has the name of another signal; rename one of them")
+    named: dict[str, Any] = {**ports, **block.sigdict}
+    for name, value in block.symdict.items():
+        if _is_bundle(value):
+            for within, signal in _signals_in(name, value, f"{name}_"):
+                named.setdefault(within, signal)
+    return named
+
+
 def _key(function: str, name: str, value: Any) -> tuple[Any, ...]:
     """What of an argument decides which module is instantiated."""
-    if not isinstance(value, _Signal):
-        return name, _freeze(f"{function}: parameter {name}", value)
-    if value._type not in (bool, intbv) or not value._nrbits:
-        raise ExportError(f"{function}: port {name} is a bool or an intbv or modbv of known width")
-    if name.lower() in KEYWORDS:
-        raise ExportError(f"{function}: port {name!r} is a keyword of Verilog or VHDL; rename it")
-    reset = (value.active, value.isasync) if isinstance(value, ResetSignal) else None
-    return name, value._type, value._nrbits, value._min, value._max, reset
+    if isinstance(value, _Signal):
+        if value._type not in (bool, intbv) or not value._nrbits:
+            raise ExportError(f"{function}: port {name} is a bool or an intbv or modbv of known width")
+        reset = (value.active, value.isasync) if isinstance(value, ResetSignal) else None
+        return value._type, value._nrbits, value._min, value._max, reset
+    if not _is_bundle(value):
+        return (_freeze(f"{function}: parameter {name}", value),)
+    if not isinstance(value, tuple) and not _frozen(value):
+        raise ExportError(
+            f"{function}: parameter {name} is a {type(value).__name__}, which can change; "
+            "a bundle of Signals is a frozen dataclass"
+        )
+    keys = []
+    for part, item in _parts(value):
+        if part in TAKEN:
+            raise ExportError(f"{function}: parameter {name}: {part!r} means something else in a process; rename it")
+        if isinstance(item, _Signal) or _is_bundle(item):
+            keys.append(_key(function, f"{name}.{part}", item))
+        elif item is None or item == ():
+            keys.append(item)
+        else:
+            raise ExportError(
+                f"{function}: parameter {name}.{part} is a {type(item).__name__}; "
+                "a bundle holds Signals, bundles, or None for a port that is not there"
+            )
+    return type(value), *keys
+
+
+def _frozen(value: Any) -> bool:
+    return bool(type(value).__dataclass_params__.frozen)
 
 
 def _freeze(where: str, value: Any) -> Any:
@@ -321,12 +424,11 @@ def _freeze(where: str, value: Any) -> Any:
         return type(value), value
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_freeze(where, item) for item in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return type(value), tuple(_freeze(f"{where}.{f.name}", getattr(value, f.name)) for f in fields)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and _frozen(value):
+        return type(value), tuple(_freeze(f"{where}.{name}", item) for name, item in _parts(value))
     raise ExportError(
         f"{where} is a {type(value).__name__}; a block takes Signals, None, numbers, strings, "
-        "tuples of them and frozen dataclasses"
+        "tuples of them and frozen dataclasses, also of Signals"
     )
 
 
