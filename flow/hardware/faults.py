@@ -33,7 +33,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("off-by-one", r"\(place \+ 1\)", "(place + 2)"),
         ("early-done", r"ends = \(block_done && \(to_finish == 1\)\)", "ends = block_done"),
         ("stuck-job", r"assign index_job = [^;]*", "assign index_job = 1'b0"),
-        ("dropped-handshake", r"taken0 <= \(taken0 \|\| weight_ready\)", "taken0 <= 1'b0"),
+        ("dropped-handshake", r"taken <= settled", "taken <= (settled & 510)"),
     ],
     "guard": [
         ("too-strict", r"\(channels > most_channels\)", "(channels > 1)"),
@@ -59,9 +59,11 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("never-first", r"\(issue && fresh\)", "1'b0"),
         ("odd-kept", r"odd <= \(!odd\)", "odd <= odd"),
     ],
-    "array": [
+    "array_stages": [
         ("early-finish", r"finished <= last4", "finished <= last3"),
         ("stuck-sign", r"negative4 <= load3", "negative4 <= 1'b0"),
+    ],
+    "bitvert_array": [
         ("swapped-index", r"(row_operand0_word\[64-1:0\] = activation_word)\[64-1:0\]", r"\1[128-1:64]"),
     ],
     "row_operand": [

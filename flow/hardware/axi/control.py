@@ -5,6 +5,7 @@ from __future__ import annotations
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import COMMON, IDENTITY, PAGE, PER_MEMORY, VERSION, registers
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.wires import join
 from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
@@ -53,14 +54,8 @@ def axi_counter(clk, reset, clear, count, value, bits):
 
 
 @block
-def axi_control(
-    clk, reset,
-    write, write_index, write_data, write_strobe, read_index, read_data,
-    start, first, count, done, error, written,
-    irq,
-    bases, stalled, read_failed, write_failed,
-    ports, axi, array,
-):  # fmt: skip
+@prefixed(access="", run="")
+def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write_failed, ports, axi, array):
     """The registers of flow/hardware/axi/bus.py and what they command.
 
     registers  write, write_index[10], write_data[32], write_strobe[4]; read_index[10] in, read_data[32] out,
@@ -109,15 +104,24 @@ def axi_control(
     @always_comb
     def commands():
         starts.next = (
-            write and (write_index == control_at) and write_strobe[0] and write_data[start_bit] and (not running)
+            access.write
+            and (access.write_index == control_at)
+            and access.write_strobe[0]
+            and access.write_data[start_bit]
+            and (not running)
         )
-        clears.next = write and (write_index == status_at) and write_strobe[0] and write_data[done_bit]
+        clears.next = (
+            access.write
+            and (access.write_index == status_at)
+            and access.write_strobe[0]
+            and access.write_data[done_bit]
+        )
 
     @always_seq(clk.posedge, reset=reset)
     def walk():
         starting.next = starts
-        if write and (write_index == control_at) and write_strobe[0]:
-            enabled.next = write_data[enable_bit]
+        if access.write and (access.write_index == control_at) and access.write_strobe[0]:
+            enabled.next = access.write_data[enable_bit]
         if starts:
             running.next = True
             ended.next = False
@@ -125,10 +129,10 @@ def axi_control(
             read_bad.next = False
             write_bad.next = False
         else:
-            if done:
+            if run.done:
                 finishing.next = True
-                code.next = error
-            if finishing and written:
+                code.next = run.error
+            if finishing and run.written:
                 finishing.next = False
                 running.next = False
                 ended.next = True
@@ -141,9 +145,9 @@ def axi_control(
 
     @always_comb
     def core():
-        start.next = starting
-        first.next = command[COMMAND_BITS:]
-        count.next = command[32:COMMAND_BITS]
+        run.start.next = starting
+        run.first.next = command[COMMAND_BITS:]
+        run.count.next = command[32:COMMAND_BITS]
         irq.next = ended and enabled
         bases.next = all_bases
         identity.next = own
@@ -179,16 +183,16 @@ def axi_control(
 
     @always_comb
     def read():
-        read_data.next = 0
+        access.read_data.next = 0
         for i in range(places):
             lowest = 32 * i
-            if read_index == i:
-                read_data.next = every[lowest + 32 : lowest]
+            if access.read_index == i:
+                access.read_data.next = every[lowest + 32 : lowest]
 
     @always_comb
     def choose():
         for i in range(places):
-            chosen.next[i] = write and (write_index == i)
+            chosen.next[i] = access.write and (access.write_index == i)
 
     masks = {"command": 2**32 - 1}
     for port in ports:
@@ -202,7 +206,9 @@ def axi_control(
             for number, port in enumerate(ports)
         ],
         [
-            axi_register(clk, reset, chosen(layout[name].index), write_data, write_strobe, values[name], mask)
+            axi_register(
+                clk, reset, chosen(layout[name].index), access.write_data, access.write_strobe, values[name], mask
+            )
             for name, mask in masks.items()
         ],
     ]

@@ -43,10 +43,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import myhdl._instance
 from myhdl import ConcatSignal, ResetSignal, Signal, ToVerilogWarning, ToVHDLWarning, intbv
@@ -60,15 +59,11 @@ from myhdl.conversion._toVerilog import _ToVerilogConvertor, toVerilog
 from myhdl.conversion._toVHDL import _shortversion, _ToVHDLConvertor, toVHDL
 from myhdl.conversion._toVHDLPackage import _package
 
+from flow.hardware.conversion.bundles import ExportError, copied, is_bundle, is_frozen, parts_of, ports_of, signals_in
 from flow.hardware.conversion.keywords import KEYWORDS
 
 Language = Literal["verilog", "vhdl"]
-Bundle = TypeVar("Bundle")
 TAKEN = {"next", "posedge", "negedge", "max", "min", "val", "signed"}  # attributes that MyHDL reads as a Signal's
-
-
-class ExportError(Exception):
-    """A design that cannot be exported: the message names the block, the port or signal, and the rule."""
 
 
 class _Frames:
@@ -106,6 +101,11 @@ class Module:
     children: list[tuple[str, str]]
 
     @property
+    def ports(self) -> dict[str, Any]:
+        """Signals of the types of its ports, by name."""
+        return ports_of(self.source.func, self.arguments)
+
+    @property
     def function(self) -> str:
         """The block's name in the MyHDL source."""
         return str(self.source.func.__name__)
@@ -113,7 +113,7 @@ class Module:
     @property
     def inputs(self) -> list[str]:
         """Names of the ports it reads."""
-        return [name for name in _ports(self.source.func, self.arguments) if not self.drives(name)]
+        return [name for name in self.ports if not self.drives(name)]
 
     def drives(self, port: str) -> bool:
         return port in self.outputs
@@ -124,8 +124,8 @@ class Module:
 
     def build(self) -> tuple[Block, dict[str, Any]]:
         """The block alone, to simulate, and its ports: fresh Signals by name."""
-        arguments = {name: _copied(value) for name, value in self.arguments.items()}
-        return self.source(**arguments), _ports(self.source.func, arguments)
+        arguments = {name: copied(value) for name, value in self.arguments.items()}
+        return self.source(**arguments), ports_of(self.source.func, arguments)
 
 
 class _Export:
@@ -199,14 +199,14 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         bound = inspect.signature(self.func).bind(*args, **kwargs)
         bound.apply_defaults()
         key = (self.func, *((name, _key(function, name, value)) for name, value in bound.arguments.items()))
-        ports = _ports(self.func, bound.arguments)
+        ports = ports_of(self.func, bound.arguments)
         for name in ports:
             if name.lower() in KEYWORDS:
                 raise ExportError(f"{function}: port {name!r} is a keyword of Verilog or VHDL; rename it")
         known = _export.modules.setdefault(key, [])
         module = next((m for m in known if m.fits(ports)), None)
         if module is None:
-            bound.arguments.update({name: _copied(value) for name, value in bound.arguments.items()})
+            bound.arguments.update({name: copied(value) for name, value in bound.arguments.items()})
             module_name = _export.module_name(function)
             _export.counts.append({})
             _export.children.append([])
@@ -214,7 +214,7 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
                 self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs
             )  # fmt: skip
             _export.counts.pop()
-            outputs = _export.convert(inner, module_name, _ports(self.func, bound.arguments))
+            outputs = _export.convert(inner, module_name, ports_of(self.func, bound.arguments))
             children = [(instance.label, instance.module) for instance in _export.children.pop()]
             driven = {name: _output_type(ports[name]) for name in outputs}
             module = Module(module_name, self, dict(bound.arguments), driven, children)
@@ -310,67 +310,6 @@ def _nothing() -> tuple[()]:
     return ()
 
 
-def prefixed(**prefixes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator under `block`: what the names of the ports in these bundles begin with; "" leaves the fields' names."""
-
-    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
-        setattr(function, "prefixes", prefixes)  # noqa: B010
-        return function
-
-    return mark
-
-
-def gathered(bundle: type[Bundle], signals: Mapping[str, Any], prefix: str = "") -> Bundle:
-    """A bundle of those of the Signals that are called `prefix` and a field; a field without one keeps its default."""
-    names = [field.name for field in dataclasses.fields(bundle) if prefix + field.name in signals]  # type: ignore[arg-type]
-    return bundle(**{name: signals[prefix + name] for name in names})
-
-
-def _parts(value: Any) -> list[tuple[str, Any]]:
-    """The names and values of a dataclass's fields or a tuple's elements; none of anything else."""
-    if isinstance(value, tuple):
-        return [(str(number), item) for number, item in enumerate(value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    return []
-
-
-def _signals_in(name: str, value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """The Signals of an argument, with the names of their ports: its own, or of a bundle's parts behind a prefix."""
-    if isinstance(value, _Signal):
-        yield name, value
-    for part, item in _parts(value):
-        yield from _signals_in(prefix + part, item, f"{prefix}{part}_")
-
-
-def _ports(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The Signals of a block's arguments by the names of their ports, in order."""
-    prefixes = getattr(function, "prefixes", {})
-    ports: dict[str, Any] = {}
-    for parameter, value in arguments.items():
-        for name, signal in _signals_in(parameter, value, prefixes.get(parameter, f"{parameter}_")):
-            if name in ports:
-                raise ExportError(f"{function.__name__}: two ports are called {name!r}; rename a field or a parameter")
-            ports[name] = signal
-    return ports
-
-
-def _copied(value: Any) -> Any:
-    """An argument with fresh Signals in place of its own, bundles included."""
-    if isinstance(value, _Signal):
-        return _copy(value)
-    if not _is_bundle(value):
-        return value
-    if isinstance(value, tuple):
-        return tuple(_copied(item) for item in value)
-    return dataclasses.replace(value, **{name: _copied(item) for name, item in _parts(value)})
-
-
-def _is_bundle(value: Any) -> bool:
-    """Whether there is a Signal in a dataclass or tuple."""
-    return not isinstance(value, _Signal) and next(_signals_in("", value, ""), None) is not None
-
-
 def _named(block: Block, ports: dict[str, Any]) -> dict[str, Any]:
     """The Signals of a block that have a name in it: ports, MyHDL's, those in bundles that it makes itself."""
     for name, signal in block.sigdict.items():
@@ -378,8 +317,8 @@ def _named(block: Block, ports: dict[str, Any]) -> dict[str, Any]:
             raise ExportError(f"{block.func.__name__}: port {name} has the name of another signal; rename one of them")
     named: dict[str, Any] = {**ports, **block.sigdict}
     for name, value in block.symdict.items():
-        if _is_bundle(value):
-            for within, signal in _signals_in(name, value, f"{name}_"):
+        if is_bundle(value):
+            for within, signal in signals_in(name, value, f"{name}_"):
                 named.setdefault(within, signal)
     return named
 
@@ -391,18 +330,18 @@ def _key(function: str, name: str, value: Any) -> tuple[Any, ...]:
             raise ExportError(f"{function}: port {name} is a bool or an intbv or modbv of known width")
         reset = (value.active, value.isasync) if isinstance(value, ResetSignal) else None
         return value._type, value._nrbits, value._min, value._max, reset
-    if not _is_bundle(value):
+    if not is_bundle(value):
         return (_freeze(f"{function}: parameter {name}", value),)
-    if not isinstance(value, tuple) and not _frozen(value):
+    if not isinstance(value, tuple) and not is_frozen(value):
         raise ExportError(
             f"{function}: parameter {name} is a {type(value).__name__}, which can change; "
             "a bundle of Signals is a frozen dataclass"
         )
     keys = []
-    for part, item in _parts(value):
+    for part, item in parts_of(value):
         if part in TAKEN:
             raise ExportError(f"{function}: parameter {name}: {part!r} means something else in a process; rename it")
-        if isinstance(item, _Signal) or _is_bundle(item):
+        if isinstance(item, _Signal) or is_bundle(item):
             keys.append(_key(function, f"{name}.{part}", item))
         elif item is None or item == ():
             keys.append(item)
@@ -414,18 +353,14 @@ def _key(function: str, name: str, value: Any) -> tuple[Any, ...]:
     return type(value), *keys
 
 
-def _frozen(value: Any) -> bool:
-    return bool(type(value).__dataclass_params__.frozen)
-
-
 def _freeze(where: str, value: Any) -> Any:
     """A hashable stand-in of a parameter; equal ones of different types (1, True) stay different."""
     if value is None or isinstance(value, (bool, int, float, str, enum.Enum)):
         return type(value), value
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_freeze(where, item) for item in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type) and _frozen(value):
-        return type(value), tuple(_freeze(f"{where}.{name}", item) for name, item in _parts(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and is_frozen(value):
+        return type(value), tuple(_freeze(f"{where}.{name}", item) for name, item in parts_of(value))
     raise ExportError(
         f"{where} is a {type(value).__name__}; a block takes Signals, None, numbers, strings, "
         "tuples of them and frozen dataclasses, also of Signals"
@@ -435,13 +370,6 @@ def _freeze(where: str, value: Any) -> Any:
 def _output_type(signal: Any) -> tuple[Any, ...]:
     """What matters of a driven signal beyond the port's type: how it wraps and its reset value."""
     return type(signal._init), int(signal._init)
-
-
-def _copy(signal: Any) -> Any:
-    """A fresh Signal of the same type and initial value."""
-    if isinstance(signal, ResetSignal):
-        return ResetSignal(signal._init, active=signal.active, isasync=signal.isasync)
-    return Signal(deepcopy(signal._init))
 
 
 def _read(signal: Any, name: str, signals: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from myhdl import Signal, always_comb, always_seq, intbv
 
 from flow.hardware.config import MAX_COLUMNS, SUBGROUP, ArrayConfig
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.fields import ENTRY_DEPTH, LEAST_COLUMNS, error_code
 from flow.hardware.interface import ERROR_BITS
@@ -35,11 +36,8 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
 
 
 @block
-def guard(
-    clk, reset, start, count, valid,
-    weight_count, metadata_count, activation_count, parameter_count, tiles, steps, channels, columns, resident,
-    post, entry_count, error, config,
-):  # fmt: skip
+@prefixed(fields="")
+def guard(clk, reset, start, count, valid, fields, error, config):
     """The error code of a run, beside the dispatcher and off its path.
 
     control  start, count[16]: a run begins, of so many descriptors; valid: a descriptor is at hand, for one cycle
@@ -78,9 +76,9 @@ def guard(
 
     @always_comb
     def rounding():
-        steps_up.next = steps + 1
-        parameter_reach.next = parameter_count * lanes
-        parameter_limit.next = channels + lanes
+        steps_up.next = fields.steps + 1
+        parameter_reach.next = fields.parameter_count * lanes
+        parameter_limit.next = fields.channels + lanes
 
     @always_comb
     def metadata_of_steps():
@@ -88,34 +86,34 @@ def guard(
 
     @always_comb
     def metadata_of_products():
-        if post:
+        if fields.post:
             metadata_words.next = 0
         else:
             metadata_words.next = all_metadata_words
 
     @always_comb
     def reach():
-        if post:
+        if fields.post:
             most_channels.next = octet
         else:
             most_channels.next = array_columns
 
     @always_comb
     def simple_rules():
-        if tiles == 0 or ((not resident) and tiles != 1):
+        if fields.tiles == 0 or ((not fields.resident) and fields.tiles != 1):
             simple.next = no_tiles
-        elif steps == 0:
+        elif fields.steps == 0:
             simple.next = no_steps
-        elif (columns < least and (not post)) or columns == 0 or columns > most:
+        elif (fields.columns < least and (not fields.post)) or fields.columns == 0 or fields.columns > most:
             simple.next = wrong_columns
-        elif channels == 0 or channels > most_channels:
+        elif fields.channels == 0 or fields.channels > most_channels:
             simple.next = wrong_channels
-        elif metadata_count != metadata_words:
+        elif fields.metadata_count != metadata_words:
             simple.next = wrong_metadata
-        elif parameter_reach < channels or parameter_reach >= parameter_limit:
+        elif parameter_reach < fields.channels or parameter_reach >= parameter_limit:
             simple.next = wrong_parameters
-        elif (resident and (weight_count > weight_depth or metadata_count > metadata_depth)) or (
-            entry_count > entry_depth
+        elif (fields.resident and (fields.weight_count > weight_depth or fields.metadata_count > metadata_depth)) or (
+            fields.entry_count > entry_depth
         ):
             simple.next = too_large
         else:
@@ -124,13 +122,13 @@ def guard(
     @always_seq(clk.posedge, reset=reset)
     def stages():
         seen1.next = valid
-        post1.next = post
+        post1.next = fields.post
         simple1.next = simple
-        steps1.next = steps
-        columns1.next = columns
-        tiles1.next = tiles
-        weights1.next = weight_count
-        activations1.next = activation_count
+        steps1.next = fields.steps
+        columns1.next = fields.columns
+        tiles1.next = fields.tiles
+        weights1.next = fields.weight_count
+        activations1.next = fields.activation_count
         seen2.next = seen1
         simple2.next = simple1
         if post1:

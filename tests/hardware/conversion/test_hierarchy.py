@@ -27,7 +27,8 @@ from myhdl import (
     modbv,
 )
 
-from flow.hardware.conversion.hierarchy import ExportError, Module, block, export, forgotten, gathered, prefixed
+from flow.hardware.conversion.bundles import ExportError, bits, flag, fresh, gathered, prefixed
+from flow.hardware.conversion.hierarchy import Module, block, export, forgotten
 from tests.helpers.clocking import Bench
 from tests.helpers.tools import require_tool
 
@@ -348,8 +349,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path, make, text):
 class Word:
     """A byte with its flag."""
 
-    valid: Any
-    data: Any
+    valid: Any = flag()
+    data: Any = bits()
     tag: Any = None
 
 
@@ -386,7 +387,7 @@ def shift_up(clk, taken, given):
 @prefixed(link="")
 def linked(clk, link, size):
     """Doubles link.out twice on its way back; steps[0] shows the first doubling, steps[1].valid the second's flag."""
-    between = Word(Signal(bool(0)), Signal(intbv(0)[size.width :]))
+    between = fresh(Word, data=size.width)
     first_step, second_flag = link.steps[0], link.steps[1].valid
     first = shift_up(clk, link.out, between)
     second = shift_up(clk, between, link.back)

@@ -12,6 +12,7 @@ from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import ADDRESS, WALK, WALK_BITS
 from flow.hardware.maps.arbiter import arbiter
+from flow.hardware.maps.bundles import Tap
 from flow.hardware.maps.walker import walker
 from flow.network.model import Window
 from flow.scheduling.onchip.chain import chain
@@ -61,7 +62,8 @@ def test_every_tap_of_every_window(
     fields, tap_word, tap_x, tap_y = wire(WALK_BITS), wire(ADDRESS), wire(16), wire(16)
     addresses, present = wire(ADDRESS * ROWS), wire(ROWS)
     bench = Bench(
-        walker(clk, reset(), restart, advance, ready, fields, tap_word, tap_x, tap_y, addresses, present, ROWS), clk
+        walker(clk, reset(), restart, advance, ready, fields, Tap(tap_word, tap_x, tap_y), addresses, present, ROWS),
+        clk,
     )
     fields.next, restart.next = field_word(over), True
     bench.step()
