@@ -62,14 +62,14 @@ def accelerator(clk, reset, host, memories, config):
              are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
              later or more, looked at only while *_valid is high; descriptor_data holds until the next request for
              one is taken; a word's bytes lie lowest first, as in memory/*.hex
-             descriptor  416 bits: one channel block, its fields as in flow/hardware/config.py DESCRIPTOR; with
-                         feature maps 1280 bits: MAP_DESCRIPTOR follows
+             descriptor  416 bits: one channel block, its fields as in flow/hardware/fields.py DESCRIPTOR; with
+                         feature maps 1280 bits: MAP_DESCRIPTOR follows their last, from bit 398 on
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights
              metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
              activation  8 bytes for each row: u = x + 128
              parameter   for each lane: bias (32 bits, signed), multiplier (24), shift (8)
              index       for each lane: the channel's number (16 bits)
-             entry       with feature maps: 104 bits, how eight channels go into them, as in maps/fields.py ENTRY
+             entry       with feature maps: 104 bits, how eight channels go into them, as in fields.py ENTRY
     output   output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes] out: one word of `rows`
              bytes per lane and channel; output_ready in: all of them are taken where it is high, and hold until then
     """

@@ -50,6 +50,15 @@ class ArrayConfig:
                 f"array size {self.rows}x{self.columns} cannot be built: rows and columns go from 1 to 64; "
                 "give --array ROWSxCOLUMNS, for example 16x32"
             )
+        self._check_buffers()
+        if not 1 <= self.drain <= 8:
+            raise FlowError(f"drain is {self.drain}: it must be 1 to 8 cycles")
+        if not 24 <= self.accumulator_bits <= 32:
+            raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
+        if self.map_words:
+            self._check_maps()
+
+    def _check_buffers(self) -> None:
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
             depth = getattr(self, name)
             if not 4 <= depth <= DEEPEST or depth & (depth - 1):
@@ -58,15 +67,12 @@ class ArrayConfig:
                     f"a buffer is a power of two of words deep, 4 to {DEEPEST:,}, but the {what} buffer is {depth}; "
                     "give another depth" + (" with --weight-buffer" if what == "weight" else "")
                 )
-        if not 1 <= self.drain <= 8:
-            raise FlowError(f"drain is {self.drain}: it must be 1 to 8 cycles")
-        if not 24 <= self.accumulator_bits <= 32:
-            raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
 
-        if self.map_words and self.pe != "bitvert":
+    def _check_maps(self) -> None:
+        if self.pe != "bitvert":
             raise FlowError("feature maps on chip go with the BitVert PE only; leave out --on-chip")
         lines, rest = divmod(self.map_words, self.rows)
-        if self.map_words and (self.rows < 2 or self.rows & (self.rows - 1) or rest or lines < 2):
+        if self.rows < 2 or self.rows & (self.rows - 1) or rest or lines < 2:
             raise FlowError(
                 f"feature maps of {self.map_words} words on {self.rows} rows cannot be built: each row has a bank, so "
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"

@@ -15,7 +15,6 @@ from flow.network.model import ArrayLayer
 from flow.network.reference import check_accumulator
 
 Bytes = NDArray[np.uint8]
-OFFSET = 128  # activations travel as u = x + 128, so the array only ever adds unsigned bytes
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import numpy as np
 
 from flow.compression.encoding import EncodedLayer
 from flow.hardware.config import ArrayConfig
-from flow.hardware.fields import ENTRY_BITS
+from flow.hardware.fields import ENTRY_BITS, OFFSET
 from flow.network.model import ArrayLayer
-from flow.scheduling.blocks import OFFSET, Block, Bytes, LayerSchedule, Program, layout
+from flow.scheduling.blocks import Block, Bytes, LayerSchedule, Program, layout
 from flow.scheduling.words import channel_parameters, pack_descriptor, parameter_words, weight_words
 
 OPERANDS = ("weight", "metadata", "parameter")  # what a descriptor points at; indices lie as parameters do

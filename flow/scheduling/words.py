@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from flow.compression.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import SUBGROUP, ArrayConfig
-from flow.hardware.fields import INDEX_BITS, PARAMETER_BITS
+from flow.hardware.fields import INDEX_BITS, OFFSET, PARAMETER, PARAMETER_BITS, field_span
 from flow.network.model import ArrayLayer
 from flow.network.reference import folded_bias, multipliers
-from flow.scheduling.blocks import OFFSET, Block, Bytes, LayerSchedule
+from flow.scheduling.blocks import Block, Bytes, LayerSchedule
 
 
 def pack_fields(values: dict[str, int], fields: Sequence[tuple[str, int]], bits: int, where: str) -> Bytes:
@@ -84,18 +84,24 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
 def channel_parameters(layer: ArrayLayer) -> NDArray[np.uint64]:
     """Bias and scale of every channel as the hardware wants them, uint64 [channels].
 
-    The bias is b' - 128*sum(w), modulo 2^32, because activations travel as x + 128.
+    The bias is b' - OFFSET * sum(w), modulo 2^32, because activations travel as x + OFFSET.
     """
     bias = folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
     if layer.output_quantization:
         multiplier, shift = multipliers(layer)
     else:
         multiplier, shift = np.zeros_like(bias), np.ones_like(bias)
-    packed: NDArray[np.uint64] = (
-        (bias & 0xFFFFFFFF).astype(np.uint64)
-        | multiplier.astype(np.uint64) << np.uint64(32)
-        | shift.astype(np.uint64) << np.uint64(56)
-    )
+    return pack_parameters(bias, multiplier, shift)
+
+
+def pack_parameters(
+    bias: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """The fields of PARAMETER in one number each; the bias modulo 2^32."""
+    values, packed = {"bias": bias, "multiplier": multiplier, "shift": shift}, np.zeros(len(bias), np.uint64)
+    for name, width in PARAMETER:
+        _, begin = field_span(PARAMETER, name)
+        packed |= (values[name] & (1 << width) - 1).astype(np.uint64) << np.uint64(begin)
     return packed
 
 
@@ -122,7 +128,7 @@ def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config
     groups, positions, reduction = windows.shape
     words = scheduled.steps * config.beats
     padded = np.zeros((groups, scheduled.tiles * config.rows, words * SUBGROUP), np.uint8)
-    padded[:, :positions, :reduction] = windows.view(np.uint8) ^ 0x80
+    padded[:, :positions, :reduction] = windows.view(np.uint8) ^ OFFSET
     tiled = padded.reshape(groups, scheduled.tiles, config.rows, words, SUBGROUP).transpose(0, 1, 3, 2, 4)
     return np.ascontiguousarray(tiled).reshape(-1, config.rows * SUBGROUP)
 
@@ -133,7 +139,7 @@ def output_rows(scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig) ->
     words = memory.reshape(scheduled.tiles, scheduled.planes, layer.channels, config.rows)
     rows = words.transpose(0, 3, 2, 1).reshape(-1, layer.channels, scheduled.planes)[: layer.positions]
     if scheduled.planes == 1:
-        return np.ascontiguousarray(rows[..., 0] ^ np.uint8(0x80)).view(np.int8)
+        return np.ascontiguousarray(rows[..., 0] ^ np.uint8(OFFSET)).view(np.int8)
     return np.ascontiguousarray(rows).view(np.int32)[..., 0]
 
 
@@ -150,4 +156,4 @@ def pack_outputs(
     padded[layer.positions :] = idle
     octets = padded.view(np.uint8).reshape(scheduled.tiles, config.rows, layer.channels, scheduled.planes)
     words = np.ascontiguousarray(octets.transpose(0, 3, 2, 1)).reshape(-1, config.rows)
-    return words ^ np.uint8(0x80) if scheduled.planes == 1 else words
+    return words ^ np.uint8(OFFSET) if scheduled.planes == 1 else words

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import OFFSET
 from flow.network import reference
 from flow.network.model import ArrayLayer
 from flow.scheduling.blocks import Bytes, LayerSchedule
@@ -77,7 +78,7 @@ def expected_words(
     `rows` are the `expected_rows`, where they are known.
     """
     layer = scheduled.layer
-    zeros = reference.folded_bias(layer) - 128 * layer.weights.sum(axis=1, dtype=np.int64)
+    zeros = reference.folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
     idle = _finished(layer, (zeros & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
     return pack_outputs(scheduled, expected_rows(layer, codes) if rows is None else rows, idle, config)
 

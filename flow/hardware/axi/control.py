@@ -7,7 +7,7 @@ from myhdl import Signal, always_comb, always_seq, intbv, modbv
 from flow.hardware.axi.bus import COMMON, IDENTITY, PAGE, PER_MEMORY, VERSION, registers
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.core.wires import join
+from flow.hardware.core.wires import flags, join
 from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
 
 
@@ -53,6 +53,23 @@ def axi_counter(clk, reset, clear, count, value, bits):
     return show, step
 
 
+def base_parts(values, name, extra):
+    """The signals of a memory's base address, `extra` bits beyond 32, most significant first."""
+    high = values.get(f"{name}_base_high")
+    upper = [] if high is None else [high(extra, 0) if extra > 1 else high(0)]
+    return [*upper, values[f"{name}_base"]]
+
+
+def writable(ports, extra):
+    """The registers that take what is written, with the bits that do."""
+    masks = {"command": 2**32 - 1}
+    for port in ports:
+        masks[f"{port.name}_base"] = 2**32 - PAGE
+        if extra:
+            masks[f"{port.name}_base_high"] = 2**extra - 1
+    return masks
+
+
 @block
 @prefixed(access="", run="")
 def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write_failed, ports, axi, array):
@@ -77,8 +94,8 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
     error_high = error_low + ERROR_BITS
     enable_word, own, this = 1 << enable_bit, IDENTITY, VERSION
 
-    running, finishing, ended, enabled, starting = (Signal(bool(0)) for _ in range(5))
-    read_bad, write_bad, starts, clears, never = (Signal(bool(0)) for _ in range(5))
+    running, finishing, ended, enabled, starting = flags(5)
+    read_bad, write_bad, starts, clears, never = flags(5)
     code = Signal(intbv(0)[ERROR_BITS:])
     cycles, busy_cycles = Signal(intbv(0)[64:]), Signal(intbv(0)[64:])
     nothing = Signal(intbv(0)[32:])
@@ -94,12 +111,7 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
         values[name] for name in ("cycles", "cycles_high", "busy_cycles", "busy_cycles_high")
     )
     command = values["command"]
-    addresses = []
-    for port in reversed(ports):
-        addresses += [values[f"{port.name}_base_high"](extra, 0)] if extra > 1 else []
-        addresses += [values[f"{port.name}_base_high"](0)] if extra == 1 else []
-        addresses.append(values[f"{port.name}_base"])
-    all_bases = join(*addresses)
+    all_bases = join(*(part for port in reversed(ports) for part in base_parts(values, port.name, extra)))
 
     @always_comb
     def commands():
@@ -194,10 +206,6 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
         for i in range(places):
             chosen.next[i] = access.write and (access.write_index == i)
 
-    masks = {"command": 2**32 - 1}
-    for port in ports:
-        masks |= {f"{port.name}_base": 2**32 - PAGE}
-        masks |= {f"{port.name}_base_high": 2**extra - 1} if extra else {}
     parts = [
         axi_counter(clk, reset, starts, running, cycles, 64),
         axi_counter(clk, reset, never, running, busy_cycles, 64),
@@ -209,7 +217,7 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
             axi_register(
                 clk, reset, chosen(layout[name].index), access.write_data, access.write_strobe, values[name], mask
             )
-            for name, mask in masks.items()
+            for name, mask in writable(ports, extra).items()
         ],
     ]
     return commands, walk, core, control, state, counted, read, choose, parts

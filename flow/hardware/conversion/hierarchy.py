@@ -206,18 +206,7 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         known = _export.modules.setdefault(key, [])
         module = next((m for m in known if m.fits(ports)), None)
         if module is None:
-            bound.arguments.update({name: copied(value) for name, value in bound.arguments.items()})
-            module_name = _export.module_name(function)
-            _export.counts.append({})
-            _export.children.append([])
-            inner = Block(
-                self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs
-            )  # fmt: skip
-            _export.counts.pop()
-            outputs = _export.convert(inner, module_name, ports_of(self.func, bound.arguments))
-            children = [(instance.label, instance.module) for instance in _export.children.pop()]
-            driven = {name: _output_type(ports[name]) for name in outputs}
-            module = Module(module_name, self, dict(bound.arguments), driven, children)
+            module = self._convert(_export, bound, ports)
             known.append(module)
 
         # MyHDL looks at the frames: the instance must be constructed right here.
@@ -225,22 +214,30 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         instance = Block(_nothing, self, label, self.srcfile, self.srcline, False)
         signals = dict(ports)
         for name, signal in ports.items():
-            where = f"{function}: port {name}"
-            if name not in module.outputs:
-                _read(signal, name, signals)
-            elif isinstance(signal, _ShadowSignal):
-                raise ExportError(f"{where} is an output, so it cannot be tied to a slice or a ConcatSignal")
-            elif signal._driven:
-                raise ExportError(f"{where} drives a signal that another block drives too")
+            if name in module.outputs:
+                _drive(signal, f"{function}: port {name}")
             else:
-                signal._driven = "wire"
-                signal._markUsed()
+                _read(signal, name, signals)
         instance.symdict = instance.sigdict = signals
         language = _VerilogInstance if _export.language == "verilog" else _VhdlInstance
         code = language(module.name, label, ports, self)
         _export.children[-1].append(code)
         instance.verilog_code = instance.vhdl_code = code
         return instance
+
+    def _convert(self, state: _Export, bound: inspect.BoundArguments, ports: dict[str, Any]) -> Module:
+        """Write the block as a module, on copies of the Signals it was given."""
+        bound.arguments.update({name: copied(value) for name, value in bound.arguments.items()})
+        function = self.func.__name__
+        module_name = state.module_name(function)
+        state.counts.append({})
+        state.children.append([])
+        inner = Block(self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs)
+        state.counts.pop()
+        outputs = state.convert(inner, module_name, ports_of(self.func, bound.arguments))
+        children = [(instance.label, instance.module) for instance in state.children.pop()]
+        driven = {name: _output_type(ports[name]) for name in outputs}
+        return Module(module_name, self, dict(bound.arguments), driven, children)
 
 
 def export(
@@ -372,6 +369,16 @@ def _output_type(signal: Any) -> tuple[Any, ...]:
     return type(signal._init), int(signal._init)
 
 
+def _drive(signal: Any, where: str) -> None:
+    """Mark a signal as driven by an instance."""
+    if isinstance(signal, _ShadowSignal):
+        raise ExportError(f"{where} is an output, so it cannot be tied to a slice or a ConcatSignal")
+    if signal._driven:
+        raise ExportError(f"{where} drives a signal that another block drives too")
+    signal._driven = "wire"
+    signal._markUsed()
+
+
 def _read(signal: Any, name: str, signals: dict[str, Any]) -> None:
     """Mark a signal and all it is made of as read; the parts join `signals`, to be named and declared."""
     signals.setdefault(name, signal)
@@ -439,29 +446,43 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
         block.argdict[name]._name = name
         _name_slices(block.argdict[name], hdl)
     for memory in memories:
-        if not memory._used:
-            continue
-        if memory.name.lower() in KEYWORDS:
-            raise ExportError(f"{where}: list {memory.name!r} is a keyword of Verilog or VHDL; rename it")
-        for element in memory.mem:
-            _name_slices(element, hdl)
-        if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
-            raise ExportError(f"{where}: list {memory.name} is driven by processes and by blocks; use two lists")
+        if memory._used:
+            _prepare_list(where, memory, hdl)
     for signal in signals:
-        if signal._name.lower() in KEYWORDS:
-            signal._name += "_signal"
-            _name_slices(signal, hdl)
-        if isinstance(signal, ConcatSignal):
-            if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
-                raise ExportError(f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one")
-            if hdl == "VHDL":
-                signal._args = tuple(_unsigned_part(part) for part in signal._args)
-        elif hdl == "Verilog" and not signal._driven and _signed(signal) and signal._val < 0:
-            bits = signal._nrbits
-            signal._val = intbv(int(signal._val) % 2**bits)[bits:]  # MyHDL writes decimal literals
-
+        _prepare_signal(where, signal, hdl)
     taken = {signal._name.lower() for signal in signals} | {memory.name.lower() for memory in memories}
-    taken |= KEYWORDS
+    _label(trees, taken | KEYWORDS)
+    return [name for name in block.argnames if block.argdict[name]._driven]
+
+
+def _prepare_list(where: str, memory: Any, hdl: str) -> None:
+    """Name the elements of an array, or refuse it."""
+    if memory.name.lower() in KEYWORDS:
+        raise ExportError(f"{where}: list {memory.name!r} is a keyword of Verilog or VHDL; rename it")
+    for element in memory.mem:
+        _name_slices(element, hdl)
+    if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
+        raise ExportError(f"{where}: list {memory.name} is driven by processes and by blocks; use two lists")
+
+
+def _prepare_signal(where: str, signal: Any, hdl: str) -> None:
+    """Give a signal a legal name, and a ConcatSignal or a constant the form that the language takes."""
+    if signal._name.lower() in KEYWORDS:
+        signal._name += "_signal"
+        _name_slices(signal, hdl)
+    if isinstance(signal, ConcatSignal):
+        if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
+            raise ExportError(f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one")
+        if hdl == "VHDL":
+            signal._args = tuple(_unsigned_part(part) for part in signal._args)
+    elif hdl == "Verilog" and not signal._driven and _signed(signal) and signal._val < 0:
+        bits = signal._nrbits
+        signal._val = intbv(int(signal._val) % 2**bits)[bits:]  # MyHDL writes decimal literals
+
+
+def _label(trees: list[Any], taken: set[str] | frozenset[str]) -> None:
+    """Names of processes and instances that nothing else has."""
+    taken = set(taken)
     for tree in trees:
         _sort_signals(tree)
         attribute = "label" if isinstance(tree, _Instance) else "name"
@@ -470,7 +491,6 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
             label += "_unit" if isinstance(tree, _Instance) else "_process"
         taken.add(label.lower())
         setattr(tree, attribute, label)
-    return [name for name in block.argnames if block.argdict[name]._driven]
 
 
 def _sort_signals(tree: Any) -> None:

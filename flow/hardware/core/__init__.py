@@ -1,7 +1,7 @@
 """What stands around the elements: streams, controllers, the array, write-back.
 
 bundles.py      what the controllers, streams and the array say to each other
-wires.py        small wiring: signals joined into a bus, a delay of one cycle
+wires.py        small wiring: fresh bits, signals joined into a bus, a delay of one cycle
 ram.py          simple dual-port memory: one write port, one registered read port
 stream.py       address generation and double buffering of one operand stream: memory port in, ring buffer, reader out
 guard.py        checks descriptors: a run that could not end right ends with an error code

@@ -61,6 +61,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     metadata_words = Signal(intbv(0)[17:])
     parameter_reach = Signal(intbv(0)[23:])
     parameter_limit = Signal(intbv(0)[17:])
+    tiles_break, columns_break, words_overflow, entries_overflow = (Signal(bool(0)) for _ in range(4))
     simple = Signal(intbv(0)[ERROR_BITS:])
     seen1, seen2, post1 = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
     all_metadata_words = Signal(intbv(0)[17:])
@@ -99,12 +100,21 @@ def guard(clk, reset, start, count, valid, fields, error, config):
             most_channels.next = array_columns
 
     @always_comb
+    def broken_rules():
+        tiles_break.next = fields.tiles == 0 or ((not fields.resident) and fields.tiles != 1)
+        columns_break.next = (
+            (fields.columns < least and (not fields.post)) or fields.columns == 0 or fields.columns > most
+        )
+        words_overflow.next = fields.weight_count > weight_depth or fields.metadata_count > metadata_depth
+        entries_overflow.next = fields.entry_count > entry_depth
+
+    @always_comb
     def simple_rules():
-        if fields.tiles == 0 or ((not fields.resident) and fields.tiles != 1):
+        if tiles_break:
             simple.next = no_tiles
         elif fields.steps == 0:
             simple.next = no_steps
-        elif (fields.columns < least and (not fields.post)) or fields.columns == 0 or fields.columns > most:
+        elif columns_break:
             simple.next = wrong_columns
         elif fields.channels == 0 or fields.channels > most_channels:
             simple.next = wrong_channels
@@ -112,9 +122,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
             simple.next = wrong_metadata
         elif parameter_reach < fields.channels or parameter_reach >= parameter_limit:
             simple.next = wrong_parameters
-        elif (fields.resident and (fields.weight_count > weight_depth or fields.metadata_count > metadata_depth)) or (
-            fields.entry_count > entry_depth
-        ):
+        elif (fields.resident and words_overflow) or entries_overflow:
             simple.next = too_large
         else:
             simple.next = none
@@ -162,4 +170,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     def show():
         error.next = code
 
-    return rounding, metadata_of_steps, metadata_of_products, reach, simple_rules, stages, beats_of_steps, verdict, show
+    return (
+        rounding, metadata_of_steps, metadata_of_products, reach, broken_rules, simple_rules, stages, beats_of_steps,
+        verdict, show,
+    )  # fmt: skip

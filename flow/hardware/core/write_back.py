@@ -8,7 +8,7 @@ from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.requantizer import LATENCY, requantizer
 from flow.hardware.core.wires import delay, join
-from flow.hardware.fields import INDEX_BITS, PARAMETER_BITS
+from flow.hardware.fields import INDEX_BITS, PARAMETER, PARAMETER_BITS, field_span
 
 
 @block
@@ -171,13 +171,17 @@ def split(parameters, raw, plane, bias, scale):
     Those of a raw sum make the requantizer give its byte `plane`: 2^23 and 24 + 8 * plane. Combinational.
     """
 
+    bias_end, _ = field_span(PARAMETER, "bias")
+    _, scale_begin = field_span(PARAMETER, "multiplier")
+    scale_end = scale_begin + 30
+
     @always_comb
     def fields():
-        bias.next = parameters[32:]
+        bias.next = parameters[bias_end:]
         if raw:
             scale.next = 2**23
             scale.next[30:27] = plane + 3
         else:
-            scale.next = parameters[62:32]
+            scale.next = parameters[scale_end:scale_begin]
 
     return fields

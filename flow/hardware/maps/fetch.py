@@ -6,7 +6,7 @@ from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.core.wires import join
+from flow.hardware.core.wires import flags, join
 from flow.hardware.fields import ADDRESS, COORDINATE, TAPS, WORD_BITS, field_span
 from flow.hardware.maps.arbiter import arbiter
 from flow.hardware.maps.bundles import Tap
@@ -86,7 +86,7 @@ def fetch(
     delta_octet, delta_x, delta_y, tap_word = (Signal(modbv(0, min=0, max=2**ADDRESS)) for _ in range(4))
     dilation_x, dilation_y, pad = (Signal(intbv(0)[8:]) for _ in range(3))
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
-    fills, external, waits, filling, settled = (Signal(bool(0)) for _ in range(5))
+    fills, external, waits, filling, settled = flags(5)
     octets_left = Signal(modbv(0, min=0, max=2**32))
     address = Signal(modbv(0, min=0, max=2**32))
     active = Signal(bool(0))
@@ -94,8 +94,8 @@ def fetch(
     behind = Signal(intbv(0)[8:])  # blocks taken whose results are not yet written
     flying = Signal(intbv(0)[16:])  # octets asked for and not yet answered
     may_begin = Signal(bool(0))
-    inside_go, outside_go, go, outside = (Signal(bool(0)) for _ in range(4))
-    octets_end, columns_end, taps_end, tile_ends, advance = (Signal(bool(0)) for _ in range(5))
+    inside_go, outside_go, go, outside = flags(4)
+    octets_end, columns_end, taps_end, tile_ends, advance = flags(5)
     ready = Signal(bool(0))
     addresses = Signal(intbv(0)[ADDRESS * rows :])
     present = Signal(intbv(0)[rows:])
@@ -104,7 +104,7 @@ def fetch(
     walking = walkers(clk, reset, job, accept, advance, ready, work.walk, tap, addresses, present, rows)
 
     # Stage 1: the octet under way; stage 2: the banks read; stage 3: their words are there.
-    valid1, valid2, valid3, fresh1, fresh2, fresh3, last2, last3 = (Signal(bool(0)) for _ in range(8))
+    valid1, valid2, valid3, fresh1, fresh2, fresh3, last2, last3 = flags(8)
     pending1, granted, granted2, granted3, remaining = (Signal(intbv(0)[rows:]) for _ in range(5))
     addresses1 = Signal(intbv(0)[ADDRESS * rows :])
     pad1, pad2, pad3 = (Signal(intbv(0)[8:]) for _ in range(3))

@@ -6,7 +6,8 @@ from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, field_span
+from flow.hardware.core.wires import flags
+from flow.hardware.fields import ADDRESS, CHANNEL, COORDINATE, ENTRY, WORD_BITS, field_span
 from flow.hardware.maps.arbiter import arbiter
 from flow.hardware.maps.bundles import Tap
 from flow.hardware.maps.walker import walkers
@@ -26,6 +27,9 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
     channel_bits = max(1, (slots * lanes - 1).bit_length())
     size = 1 << channel_bits
     width = 8 * rows
+    column_bits, _ = field_span(CHANNEL, "column")
+    _, zero_at = field_span(CHANNEL, "zero")
+    _, write_at = field_span(CHANNEL, "write")
     stage = [Signal(intbv(0)[width:]) for _ in range(TILES * size)]
     bits = (TILES * size - 1).bit_length()
     filling, oldest = (Signal(modbv(0, min=0, max=TILES)) for _ in range(2))
@@ -66,8 +70,8 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
         if load:
             for k in range(8):
                 least = 8 * k
-                column[:] = least_used + entry[least + 6 : least]
-                if entry[least + 6]:
+                column[:] = least_used + entry[least + column_bits : least]
+                if entry[least + zero_at]:
                     picked[:] = 0
                 else:
                     picked[:] = stage[column]
@@ -75,7 +79,7 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
                     octet = 8 * j
                     low = WORD_BITS * j + 8 * k
                     words.next[low + 8 : low] = picked[octet + 8 : octet]
-                mask.next[k] = entry[least + 7]
+                mask.next[k] = entry[least + write_at]
 
     return where, place, count, take, give
 
@@ -126,8 +130,8 @@ def store(
     entry_x, entry_y = entry(*field_span(ENTRY, "offset_x")), entry(*field_span(ENTRY, "offset_y"))
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
     tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
-    active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))
-    finished, load, loads_last, reading, block_ends = (Signal(bool(0)) for _ in range(5))
+    active, accept, ready, advance, at_hand, flushing = flags(6)
+    finished, load, loads_last, reading, block_ends = flags(5)
     pending_job, begin = Signal(bool(0)), Signal(bool(0))  # the one after that under way
     next_entries, all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(3))
     left = Signal(intbv(0)[16:])  # entries of the tile of the next one

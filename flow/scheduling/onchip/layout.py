@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.hardware.fields import OFFSET
 from flow.scheduling.blocks import Bytes
 from flow.scheduling.onchip.chain import Step
 from flow.scheduling.onchip.place import OCTET, Place
@@ -41,7 +42,7 @@ def map_words(place: Place, codes: NDArray[np.int8]) -> Bytes:
     """A map's words uint8 [words, 8]: bytes u = code + 128; channels beyond the last are 0."""
     channels, height, width = place.shape
     made = np.zeros((place.octets * OCTET, place.plane), np.uint8)
-    made[:channels, : height * width] = codes.reshape(channels, -1).view(np.uint8) ^ 0x80
+    made[:channels, : height * width] = codes.reshape(channels, -1).view(np.uint8) ^ OFFSET
     return np.ascontiguousarray(made.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
 
 
@@ -108,7 +109,7 @@ def _read(where: Layout, memory: Bytes, rows: int) -> NDArray[np.int8] | NDArray
     tile, row = np.divmod(position + y // down * where.windows + x // across, rows)
     word = word + tile * stride
     if where.planes == 1:
-        codes: NDArray[np.int8] = (memory[word, row] ^ np.uint8(0x80)).view(np.int8)
+        codes: NDArray[np.int8] = (memory[word, row] ^ np.uint8(OFFSET)).view(np.int8)
         return codes
     octets = [memory[word + plane * stride // where.planes, row] for plane in range(where.planes)]
     sums: NDArray[np.int32] = np.ascontiguousarray(np.stack(octets, axis=-1)).view(np.int32)[..., 0]

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
-from flow.hardware.fields import FACTOR_BITS
+from flow.hardware.fields import FACTOR_BITS, OFFSET
 from flow.network import reference
 from flow.network.model import Quantization, Window
-from flow.scheduling.blocks import OFFSET
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 

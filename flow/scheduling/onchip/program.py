@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from flow.hardware.fields import ENTRY, ENTRY_BITS, descriptor_slice
+from flow.hardware.fields import ENTRY, ENTRY_BITS, OFFSET, WRITES, ZERO, descriptor_slice
 from flow.network.reference import check_accumulator
-from flow.scheduling.blocks import OFFSET, Block, Bytes, LayerSchedule, channel_blocks, check_width
+from flow.scheduling.blocks import Block, Bytes, LayerSchedule, channel_blocks, check_width
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import Chain, Step
 from flow.scheduling.onchip.maps import POINT, as_map
@@ -23,9 +23,15 @@ from flow.scheduling.onchip.post import PostOp, Requantization, Shape
 from flow.scheduling.onchip.unroll import LayerPart, parts
 from flow.scheduling.onchip.walks import line_walk, plane_walk, prefixed, taps, walk
 from flow.scheduling.schedule import descriptor_values
-from flow.scheduling.words import channel_parameters, pack_descriptor, pack_fields, parameter_words, weight_words
+from flow.scheduling.words import (
+    channel_parameters,
+    pack_descriptor,
+    pack_fields,
+    pack_parameters,
+    parameter_words,
+    weight_words,
+)
 
-WRITES, ZERO = 0x80, 0x40  # of a channel in an entry
 LINES = 64  # the maps' memory is a multiple of so many lines
 
 
@@ -344,9 +350,7 @@ def _post_descriptor(
     config = images.config
     tiles = -(-positions // config.rows)
     block = Block(0, np.arange(OCTET), 1, steps, tiles, 0, True)
-    packed = np.full(
-        OCTET, (given.bias & 0xFFFFFFFF) | given.multiplier << 32 | given.shift << 56, np.uint64
-    )  # as channel_parameters has them
+    packed = pack_parameters(*(np.full(OCTET, value) for value in (given.bias, given.multiplier, given.shift)))
     parameters, index = parameter_words(block, packed, config)
     parameter_base, parameter_count = images.add("parameter", parameters)
     images.add("index", index)
