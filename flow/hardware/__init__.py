@@ -3,6 +3,7 @@
 conversion/     MyHDL designs to Verilog and VHDL with their module hierarchy
 fields.py       the layout of descriptors, parameters and map entries, least significant field first
 interface.py    the accelerator as others see it: memories, memory ports, and the device with its files
+element.py      processing elements by name: what of each the rest of the flow needs, and how others are added
 config.py       the parameters of one accelerator instance, and its memory ports
 elements/       processing elements: what multiplies and adds
 core/           what stands around the elements: streams, controllers, the array, write-back

@@ -6,10 +6,8 @@ from dataclasses import fields, replace
 
 from myhdl import ResetSignal, Signal, always_comb, always_seq, intbv
 
-from flow.hardware.config import SUBGROUP
 from flow.hardware.conversion.bundles import fresh, prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.core.bitvert_array import bitvert_array
 from flow.hardware.core.bundles import (
     CheckedFields,
     Column,
@@ -21,7 +19,6 @@ from flow.hardware.core.bundles import (
     Unit,
     Units,
 )
-from flow.hardware.core.dense_array import dense_array
 from flow.hardware.core.dispatcher import dispatcher
 from flow.hardware.core.drain import drain_control
 from flow.hardware.core.guard import guard
@@ -33,6 +30,7 @@ from flow.hardware.fields import (
     ENTRY_DEPTH,
     INDEX_BITS,
     PARAMETER_BITS,
+    SUBGROUP,
     TAPS,
     WALK,
     WORD_BITS,
@@ -45,7 +43,6 @@ from flow.hardware.maps.fetch import fetch
 from flow.hardware.maps.post import post
 from flow.hardware.maps.store import store
 
-ARRAYS = {"bitvert": bitvert_array, "dense": dense_array}
 PARAMETER_DEPTH = 32  # words: two blocks of at most eight words each, and room
 
 
@@ -260,9 +257,9 @@ def accelerator(clk, reset, host, memories, config):
         clk, flush, jobs.compute.job, jobs.compute.ready, compute_work, enable,
         ReadControl(weight_words.ready, weight_words.read, weight_words.rewind, weight_words.discard),
         ReadControl(metadata_words.ready, metadata_words.read, metadata_words.rewind, metadata_words.discard),
-        ReadControl(activation_words.ready, activation_words.read), column, config.pe,
+        ReadControl(activation_words.ready, activation_words.read), column, config.element.encoded,
     )  # fmt: skip
-    elements = ARRAYS[config.pe](
+    elements = config.element.block(
         clk, flush, enable, column, weight_words.word, metadata_words.word, activation_words.word,
         finished, capture, drain, products, config,
     )  # fmt: skip

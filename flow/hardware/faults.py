@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flow.errors import FlowError
+from flow.hardware.element import elements
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,17 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
     ],
 }  # fmt: skip
 
+
+def of_elements() -> dict[str, Fault]:
+    """The faults that elements of other packages bring with them, by name."""
+    return {
+        f"{block}:{kind}": Fault(block, kind, pattern, replacement)
+        for element in elements().values()
+        for block, faults in element.faults.items()
+        for kind, pattern, replacement in faults
+    }
+
+
 FAULTS: Mapping[str, Fault] = {
     f"{block}:{kind}": Fault(block, kind, pattern, replacement)
     for block, faults in _TABLE.items()
@@ -169,8 +181,9 @@ FAULTS: Mapping[str, Fault] = {
 
 def find(name: str) -> Fault:
     """The fault BLOCK:KIND; FlowError with what there is otherwise."""
-    if name in FAULTS:
-        return FAULTS[name]
+    known = {**FAULTS, **of_elements()}
+    if name in known:
+        return known[name]
     block = name.partition(":")[0]
     if block in _TABLE:
         raise FlowError(f"unknown fault '{name}'; choose one of {', '.join(f'{block}:{k[0]}' for k in _TABLE[block])}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 OFFSET: Final = 128  # a byte on the wires is unsigned: the int8 code plus this
+SUBGROUP: Final = 8  # activations that one sub-group of an element sees: an octet
 WORD_BITS: Final = 64  # eight channels of one pixel
 ADDRESS: Final = 24  # bits of a word's number
 COORDINATE: Final = 16  # bits of a row or column, modulo: what is left of or above the map is large
@@ -140,7 +141,6 @@ ERRORS: Final[tuple[tuple[str, str], ...]] = (
     ("parameter_count", "not channels / lanes, rounded up"),
     ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
 )
-LEAST_COLUMNS: Final = {"bitvert": 2, "dense": 1}  # the two pieces of a BitVert constant take a column each
 
 
 def error_code(name: str) -> int:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.hardware.config import SUBGROUP, ArrayConfig
+from flow.hardware.config import ArrayConfig
 from flow.hardware.conversion.hierarchy import Module
 from flow.hardware.emit import modules
+from flow.hardware.fields import SUBGROUP
 from flow.hardware.interface import Memory
 from flow.judgement.blame import blame, is_array
 from flow.network import reference

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
-from flow.hardware.config import SUBGROUP, ArrayConfig
-from flow.hardware.fields import INDEX_BITS, OFFSET, PARAMETER, PARAMETER_BITS, field_span
+from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import INDEX_BITS, OFFSET, PARAMETER, PARAMETER_BITS, SUBGROUP, field_span
 from flow.network.model import ArrayLayer
 from flow.network.reference import folded_bias, multipliers
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule
@@ -56,8 +56,11 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
     bit column (most significant first). Metadata word: one byte r (2) . d (6) per array column, one word per
     group of 32 weights.
     """
+    if config.element.words:
+        packed: tuple[Bytes, Bytes] = config.element.words(block, layer, encoded, config)
+        return packed
     count, width = len(block.channels), config.step
-    if config.pe == "bitvert":
+    if config.element.encoded:
         part = next(p for p in encoded.parts if p.groups.columns_pruned == BBS.weight_bits - block.columns)
         rows = np.searchsorted(part.channels, block.channels)
         per_channel = encoded.groups_per_channel

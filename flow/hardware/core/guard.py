@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv
 
-from flow.hardware.config import MAX_COLUMNS, SUBGROUP, ArrayConfig
+from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.fields import ENTRY_DEPTH, LEAST_COLUMNS, error_code
+from flow.hardware.fields import ENTRY_DEPTH, SUBGROUP, error_code
 from flow.hardware.interface import ERROR_BITS
 
 
 def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
     """The software model: the name in ERRORS of the first rule that a descriptor's fields break, or "none"."""
     field = descriptor
-    bitvert = config.pe == "bitvert"
     post = bool(field.get("post", 0))
-    least = 1 if post else LEAST_COLUMNS[config.pe]
+    least = 1 if post else config.element.least_columns
     rules = {
         "tiles": field["tiles"] >= 1 and (bool(field["resident"]) or field["tiles"] == 1),
         "steps": field["steps"] >= 1,
         "columns": least <= field["columns"] <= MAX_COLUMNS,
         "channels": 1 <= field["channels"] <= (SUBGROUP if post else config.columns),
-        "metadata_count": field["metadata_count"] == (-(-field["steps"] // 2) if bitvert and not post else 0),
+        "metadata_count": field["metadata_count"] == (0 if post else config.element.metadata_words(field["steps"])),
         "parameter_count": field["parameter_count"] == -(-field["channels"] // config.lanes),
         "buffer": (
             not field["resident"]
@@ -52,8 +51,8 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     too_large = error_code("buffer")
     array_columns, lanes, beats = config.columns, config.lanes, config.beats
     weight_depth, metadata_depth = config.weight_depth, config.metadata_depth
-    least, most = LEAST_COLUMNS[config.pe], MAX_COLUMNS
-    halving = 1 if config.pe == "bitvert" else 17  # metadata words: (steps + 1) >> halving
+    least, most = config.element.least_columns, MAX_COLUMNS
+    halving = 1 if config.element.encoded else 17  # metadata words: (steps + 1) >> halving
 
     entry_depth, octet = ENTRY_DEPTH, SUBGROUP
     most_channels = Signal(intbv(0)[16:])

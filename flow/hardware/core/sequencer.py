@@ -10,7 +10,7 @@ from flow.hardware.conversion.hierarchy import block
 
 @block
 @prefixed(work="", issued="")
-def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activation, issued, kind):
+def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activation, issued, encoded):
     """Walks the tiles, steps and bit columns of one channel block.
 
     job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident, post: descriptor fields;
@@ -19,7 +19,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
     streams  *_ready in; *_read, *_rewind, *_release out
     array    valid, first, last (of a tile), load (first column of a step), high_phase, significance[3] = 7 - column,
              registered so that they arrive with the words read
-    kind     "bitvert" (metadata every second step) or "dense" (no metadata)
+    encoded  whether there is metadata, a word for every second step
     """
     running = Signal(bool(0))
     tiles_left = Signal(intbv(0)[24:])
@@ -51,7 +51,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
         tile_ends.next = step_ends and last_step
         block_ends.next = step_ends and last_step and last_tile
 
-    if kind == "bitvert":
+    if encoded:
 
         @always_comb
         def decide():
@@ -77,7 +77,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
 
         @always_comb
         def metadata_reader():
-            # The dense element has none: its metadata stream stays empty and never ready.
+            # There is none: its metadata stream stays empty and never ready.
             metadata.read.next = issue and metadata.ready
             metadata.rewind.next = metadata.ready
             metadata.release.next = metadata.ready

@@ -12,7 +12,6 @@ from myhdl import Signal, intbv
 from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS
-from flow.hardware.accelerator import ARRAYS
 from flow.hardware.config import ArrayConfig
 from flow.hardware.core.array import LATENCY
 from flow.hardware.core.bundles import Column
@@ -43,7 +42,7 @@ class ArrayBench:
         outs = {"finished": self.finished, "results": self.results}
         ins = {"enable": self.enable, "capture": self.capture, "drain": self.drain}
         column = Column(**self.controls)
-        made = ARRAYS[config.pe](clk=clk, reset=reset(), column=column, config=config, **ins, **outs, **self.words)
+        made = config.element.block(clk=clk, reset=reset(), column=column, config=config, **ins, **outs, **self.words)
         self.bench = Bench(made, clk)
 
     def column(self, stalls: Any, **values: int) -> None:
