@@ -340,7 +340,7 @@ def test_the_port_tables_are_the_hardwares(config: ArrayConfig) -> None:
         for name, (_, formula) in table.items():
             scope = {"bits": config.accumulator_bits, "log2": math.log2} | names | own
             allowed = [] if formula == "any" else [eval(part, scope) for part in formula.split(" or ")]
-            width = len(module.arguments[name]) or 1
+            width = len(module.ports[name]) or 1
             assert not allowed or width in allowed, f"{module.name}.{name} has {width} bits, not {formula}"
 
 

@@ -88,3 +88,30 @@ def test_no_test_file_uses_another() -> None:
             node.module or "" for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)
         ]
         assert not [name for name in names if re.search(r"(^|\.)test_\w+$", name)], file
+
+
+def branches(function: ast.FunctionDef) -> int:
+    """McCabe's complexity of a function without those defined in it: one, and one for every decision."""
+    total = 1
+    stack: list[ast.AST] = [*function.body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            continue
+        total += isinstance(node, (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension))
+        total += len(node.cases) if isinstance(node, ast.Match) else 0
+        stack += ast.iter_child_nodes(node)
+    return total
+
+
+def test_blocks_are_of_a_readable_size() -> None:
+    """In hardware at most 15 parameters, constants counted, and each process by itself a complexity of at most 15."""
+    longest = worst = 0
+    for file in (FLOW / "hardware").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                given = node.args
+                longest = max(longest, len(given.posonlyargs + given.args + given.kwonlyargs))
+                worst = max(worst, branches(node))
+                assert longest <= 15 and worst <= 15, f"{file}: {node.name}"
+    assert (longest, worst) > (6, 6)

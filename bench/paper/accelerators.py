@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from bench.paper.workloads import SAMPLED_TILES, Workload
 from flow.compression.encoding import BBS, EncodedLayer, bit_columns
-from flow.hardware.config import SUBGROUP, ArrayConfig
+from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import SUBGROUP
 from flow.network.model import ArrayLayer
 from flow.scheduling.blocks import channel_blocks
 

@@ -15,7 +15,8 @@ from bench.paper.pruned import preset
 from bench.paper.workloads import Workload
 from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS, prune
-from flow.hardware.config import SUBGROUP, ArrayConfig
+from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import SUBGROUP
 
 COLUMNS = (2, 4, 8, 16, 32)
 BINS = (1, 8)  # INT8 values that one bin of a distribution holds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from flow.compression.refine import REFINEMENTS
 from flow.errors import FlowError
 from flow.hardware import faults
 from flow.hardware.axi.bus import AxiConfig
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.element import BITVERT
 from flow.scheduling.pieces import check_coverage
 from flow.simulation.engines import ENGINES
 from flow.simulation.workers.open import check as check_workers
@@ -154,6 +155,10 @@ class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions
 
     model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
     output: Path = argument(PATH, "DIR", "The folder of the build.", flag="--output")
+    pe: str = option(
+        TEXT, BITVERT.name, f"Processing element: {', '.join(PE_KINDS)}, or an installed package's; default bitvert.",
+        metavar="NAME",
+    )  # fmt: skip
     weight_buffer: int | None = option(
         WHOLE, None, "Words of the weight buffer, a power of two; default 1024.", metavar="WORDS"
     )
@@ -168,10 +173,11 @@ class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions
     def check(self) -> None:
         super().check()
         AxiConfig(self.bus)
-        self.sized(ArrayConfig(*(self.array or ())))
+        self.sized(*(self.array or ()))
 
-    def sized(self, config: ArrayConfig) -> ArrayConfig:
-        """The array with the weight buffer asked for. FlowError where it cannot be, or hold feature maps if it must."""
+    def sized(self, *size: int) -> ArrayConfig:
+        """An array of this size (rows, columns) as asked for. FlowError where it cannot be, or hold maps if it must."""
+        config = replace(ArrayConfig(*size), pe=self.pe)
         sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
         if self.on_chip:
             sized.with_maps(sized.rows * 64)

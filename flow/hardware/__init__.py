@@ -1,9 +1,10 @@
 """The accelerator in MyHDL, and its export to Verilog and VHDL.
 
+conversion/     MyHDL designs to Verilog and VHDL with their module hierarchy
 fields.py       the layout of descriptors, parameters and map entries, least significant field first
 interface.py    the accelerator as others see it: memories, memory ports, and the device with its files
+element.py      processing elements by name: what of each the rest of the flow needs, and how others are added
 config.py       the parameters of one accelerator instance, and its memory ports
-conversion/     MyHDL designs to Verilog and VHDL with their module hierarchy
 elements/       processing elements: what multiplies and adds
 core/           what stands around the elements: streams, controllers, the array, write-back
 maps/           feature maps on chip: their memory, windows out of it, results into it, post-processing

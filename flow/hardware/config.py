@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
+from flow.hardware.element import BITVERT, DENSE, Element, element_of
 from flow.hardware.fields import (
     DESCRIPTOR,
     DESCRIPTOR_BITS,
@@ -14,11 +15,11 @@ from flow.hardware.fields import (
     MAP_DESCRIPTOR,
     MAP_DESCRIPTOR_BITS,
     PARAMETER_BITS,
+    SUBGROUP,
 )
 from flow.hardware.interface import MemoryPort
 
-PE_KINDS: Final = ("bitvert", "dense")
-SUBGROUP: Final = 8  # activations one sub-group of a PE sees
+PE_KINDS: Final = (BITVERT.name, DENSE.name)  # our own
 MAX_COLUMNS: Final = 8  # bit columns of an unpruned weight
 
 DEEPEST = 2**16  # words of a buffer
@@ -34,7 +35,7 @@ class ArrayConfig:
 
     rows: int = 16
     columns: int = 32
-    pe: str = "bitvert"
+    pe: str = BITVERT.name
     weight_depth: int = 1024
     metadata_depth: int = 128
     activation_depth: int = 128
@@ -43,13 +44,21 @@ class ArrayConfig:
     map_words: int = 0  # of eight bytes, for feature maps on chip; 0: windows come from outside
 
     def __post_init__(self) -> None:
-        if self.pe not in PE_KINDS:
-            raise FlowError(f"unknown PE kind '{self.pe}': choose one of {', '.join(PE_KINDS)}")
+        element_of(self.pe)
         if not (1 <= self.rows <= 64 and 1 <= self.columns <= 64):
             raise FlowError(
                 f"array size {self.rows}x{self.columns} cannot be built: rows and columns go from 1 to 64; "
                 "give --array ROWSxCOLUMNS, for example 16x32"
             )
+        self._check_buffers()
+        if not 1 <= self.drain <= 8:
+            raise FlowError(f"drain is {self.drain}: it must be 1 to 8 cycles")
+        if not 24 <= self.accumulator_bits <= 32:
+            raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
+        if self.map_words:
+            self._check_maps()
+
+    def _check_buffers(self) -> None:
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
             depth = getattr(self, name)
             if not 4 <= depth <= DEEPEST or depth & (depth - 1):
@@ -58,15 +67,12 @@ class ArrayConfig:
                     f"a buffer is a power of two of words deep, 4 to {DEEPEST:,}, but the {what} buffer is {depth}; "
                     "give another depth" + (" with --weight-buffer" if what == "weight" else "")
                 )
-        if not 1 <= self.drain <= 8:
-            raise FlowError(f"drain is {self.drain}: it must be 1 to 8 cycles")
-        if not 24 <= self.accumulator_bits <= 32:
-            raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
 
-        if self.map_words and self.pe != "bitvert":
+    def _check_maps(self) -> None:
+        if not self.element.maps:
             raise FlowError("feature maps on chip go with the BitVert PE only; leave out --on-chip")
         lines, rest = divmod(self.map_words, self.rows)
-        if self.map_words and (self.rows < 2 or self.rows & (self.rows - 1) or rest or lines < 2):
+        if self.rows < 2 or self.rows & (self.rows - 1) or rest or lines < 2:
             raise FlowError(
                 f"feature maps of {self.map_words} words on {self.rows} rows cannot be built: each row has a bank, so "
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
@@ -81,9 +87,13 @@ class ArrayConfig:
         return replace(self, weight_depth=words, metadata_depth=max(4, words // 8))
 
     @property
+    def element(self) -> Element:
+        return element_of(self.pe)
+
+    @property
     def step(self) -> int:
         """Weights of one output channel that one PE takes together: 16 (BitVert) or 8 (dense)."""
-        return 2 * SUBGROUP if self.pe == "bitvert" else SUBGROUP
+        return self.element.step
 
     @property
     def descriptor(self) -> tuple[tuple[str, int], ...]:
@@ -129,7 +139,7 @@ class ArrayConfig:
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe="dense", map_words=0)
+        return replace(self, pe=DENSE.name, map_words=0)
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from myhdl import Signal, intbv
-
 from flow.hardware.accelerator import accelerator
 from flow.hardware.axi.bus import AxiConfig
-from flow.hardware.axi.top import axi_accelerator, wires
+from flow.hardware.axi.top import build as build_wrapped
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.conversion.hierarchy import Language, Module, export, forgotten
-from flow.hardware.interface import ERROR_BITS, Device
+from flow.hardware.interface import Device, bundled, top_signals
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,15 @@ class Wrapper:
     vhdl_files: tuple[Path, ...]
 
 
+def build(config: ArrayConfig, **signals: Any) -> Any:
+    """The accelerator on Signals by the names of its ports."""
+    return accelerator(signals["clk"], signals["reset"], *bundled(signals), config)
+
+
 def device(config: ArrayConfig, verilog: Sequence[Path], vhdl: Sequence[Path]) -> Device:
     """The accelerator as the engines take it, with its files in compile order."""
 
-    def build(**signals: Any) -> Any:
-        return accelerator(**signals, config=config)
-
-    return Device(config.name, tuple(verilog), tuple(vhdl), memory_ports(config), build)
+    return Device(config.name, tuple(verilog), tuple(vhdl), memory_ports(config), partial(build, config))
 
 
 def emit(config: ArrayConfig, folder: Path) -> Device:
@@ -64,7 +64,7 @@ def _export_wrapped(
     config: ArrayConfig, axi: AxiConfig, folder: Path, language: Language, found: dict[str, Module] | None = None
 ) -> list[Path]:
     names = {accelerator.func.__name__: config.name}
-    return export(_fresh_wrapped(config, axi), wrapped_name(config), folder, language, found, names)
+    return export(partial(build_wrapped, config, axi), wrapped_name(config), folder, language, found, names)
 
 
 @cache
@@ -82,25 +82,4 @@ def modules(config: ArrayConfig, axi: AxiConfig | None = None) -> dict[str, Modu
 def _fresh(config: ArrayConfig) -> Callable[[], Any]:
     """What makes the top block on Signals of its own."""
     ports = memory_ports(config)
-
-    def fresh() -> Any:
-        widths = {"clk": 1, "reset": 1, "start": 1, "first": 16, "count": 16, "busy": 1, "done": 1, "error": ERROR_BITS}
-        single = {"clk", "reset", "start", "busy", "done"}
-        for port in ports:
-            widths.update(port.signals)
-            single |= port.flags
-        return accelerator(
-            **{name: Signal(bool(0)) if name in single else Signal(intbv(0)[width:]) for name, width in widths.items()},
-            config=config,
-        )
-
-    return fresh
-
-
-def _fresh_wrapped(config: ArrayConfig, axi: AxiConfig) -> Callable[[], Any]:
-    """What makes the wrapper on Signals of its own."""
-
-    def fresh() -> Any:
-        return axi_accelerator(**wires(axi), config=config, axi=axi)
-
-    return fresh
+    return lambda: build(config, **top_signals(ports))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flow.errors import FlowError
+from flow.hardware.element import elements
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("off-by-one", r"\(place \+ 1\)", "(place + 2)"),
         ("early-done", r"ends = \(block_done && \(to_finish == 1\)\)", "ends = block_done"),
         ("stuck-job", r"assign index_job = [^;]*", "assign index_job = 1'b0"),
-        ("dropped-handshake", r"taken0 <= \(taken0 \|\| weight_ready\)", "taken0 <= 1'b0"),
+        ("dropped-handshake", r"taken <= settled", "taken <= (settled & 510)"),
     ],
     "guard": [
         ("too-strict", r"\(channels > most_channels\)", "(channels > 1)"),
@@ -59,9 +60,11 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("never-first", r"\(issue && fresh\)", "1'b0"),
         ("odd-kept", r"odd <= \(!odd\)", "odd <= odd"),
     ],
-    "array": [
+    "array_stages": [
         ("early-finish", r"finished <= last4", "finished <= last3"),
         ("stuck-sign", r"negative4 <= load3", "negative4 <= 1'b0"),
+    ],
+    "bitvert_array": [
         ("swapped-index", r"(row_operand0_word\[64-1:0\] = activation_word)\[64-1:0\]", r"\1[128-1:64]"),
     ],
     "row_operand": [
@@ -158,6 +161,17 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
     ],
 }  # fmt: skip
 
+
+def of_elements() -> dict[str, Fault]:
+    """The faults that elements of other packages bring with them, by name."""
+    return {
+        f"{block}:{kind}": Fault(block, kind, pattern, replacement)
+        for element in elements().values()
+        for block, faults in element.faults.items()
+        for kind, pattern, replacement in faults
+    }
+
+
 FAULTS: Mapping[str, Fault] = {
     f"{block}:{kind}": Fault(block, kind, pattern, replacement)
     for block, faults in _TABLE.items()
@@ -167,8 +181,9 @@ FAULTS: Mapping[str, Fault] = {
 
 def find(name: str) -> Fault:
     """The fault BLOCK:KIND; FlowError with what there is otherwise."""
-    if name in FAULTS:
-        return FAULTS[name]
+    known = {**FAULTS, **of_elements()}
+    if name in known:
+        return known[name]
     block = name.partition(":")[0]
     if block in _TABLE:
         raise FlowError(f"unknown fault '{name}'; choose one of {', '.join(f'{block}:{k[0]}' for k in _TABLE[block])}")

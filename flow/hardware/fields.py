@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
+from flow.network import model
+
+OFFSET: Final = model.OFFSET  # a byte on the wires is unsigned: the int8 code plus this
+SUBGROUP: Final = 8  # activations that one sub-group of an element sees: an octet
 WORD_BITS: Final = 64  # eight channels of one pixel
 ADDRESS: Final = 24  # bits of a word's number
 COORDINATE: Final = 16  # bits of a row or column, modulo: what is left of or above the map is large
+
+
+def field_span(fields: tuple[tuple[str, int], ...], name: str) -> tuple[int, int]:
+    """(end, begin) bit positions of a field, as MyHDL slices want them."""
+    begin = 0
+    for field, width in fields:
+        if field == name:
+            return begin + width, begin
+        begin += width
+    raise KeyError(name)
+
+
+def _whole_words(fields: tuple[tuple[str, int], ...]) -> int:
+    """Bits of a word that holds the fields: a multiple of 32."""
+    return -(-sum(width for _, width in fields) // 32) * 32
+
 
 # A walk goes over the windows of a map, `rows` of the array at a time. `word` is the word of the window's first tap,
 # (x, y) its place, which may lie outside the map. Everything is modulo its width.
@@ -29,7 +49,6 @@ WALK: Final[tuple[tuple[str, int], ...]] = (
     ("height", COORDINATE),  # of the map: what lies beyond is padding
     ("width", COORDINATE),
 )
-WALK_BITS: Final = sum(width for _, width in WALK)
 
 # The taps of a window, in the order row, column, octet: how many, and what is added to the word from one to the next.
 TAPS: Final[tuple[tuple[str, int], ...]] = (
@@ -46,10 +65,11 @@ TAPS: Final[tuple[tuple[str, int], ...]] = (
     ("external", 1),  # from the activation memory instead, word after word
     ("wait", 1),  # for everything before to be written
 )
-TAPS_BITS: Final = sum(width for _, width in TAPS)
 
-# An entry says how eight channels of a finished tile go into one octet plane.
-CHANNEL_BITS: Final = 8  # of one of them: the array column (6 bits), zero instead (1), write (1)
+# An entry says how eight channels of a finished tile go into one octet plane: of each the array column it is in,
+# or zero instead, and whether it is written at all.
+CHANNEL: Final[tuple[tuple[str, int], ...]] = (("column", 6), ("zero", 1), ("write", 1))
+CHANNEL_BITS: Final = sum(width for _, width in CHANNEL)
 ENTRY: Final[tuple[tuple[str, int], ...]] = (
     *((f"channel_{i}", CHANNEL_BITS) for i in range(8)),
     ("offset", ADDRESS),  # added to the word
@@ -57,17 +77,8 @@ ENTRY: Final[tuple[tuple[str, int], ...]] = (
     ("offset_y", 8),
 )
 ENTRY_BITS: Final = sum(width for _, width in ENTRY)
-
-
-def field_span(fields: tuple[tuple[str, int], ...], name: str) -> tuple[int, int]:
-    """(end, begin) bit positions of a field, as MyHDL slices want them."""
-    begin = 0
-    for field, width in fields:
-        if field == name:
-            return begin + width, begin
-        begin += width
-    raise KeyError(name)
-
+WRITES: Final = 1 << field_span(CHANNEL, "write")[1]  # of a channel in an entry
+ZERO: Final = 1 << field_span(CHANNEL, "zero")[1]
 
 # One descriptor is one channel block: up to `columns` output channels, every position tile. Least significant
 # field first. Counts are in words of the memory they belong to.
@@ -89,13 +100,14 @@ DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("columns", 4),  # stored bit columns, 8 - N
     ("resident", 1),  # the block's weights stay in the buffer for all tiles
     ("raw", 1),  # write the 32-bit sums, byte plane by byte plane, instead of requantizing
-    ("zero", 8),  # output zero point + 128
-    ("low", 8),  # clamp, + 128
+    ("zero", 8),  # output zero point + OFFSET
+    ("low", 8),  # clamp, + OFFSET
     ("high", 8),
 )
-DESCRIPTOR_BITS: Final = 416
+DESCRIPTOR_BITS: Final = _whole_words(DESCRIPTOR)
 
-# With feature maps on chip a descriptor goes on: where operands come from and results go, and post-processing.
+# With feature maps on chip a descriptor goes on behind the last of these fields: where operands come from and results
+# go, and post-processing.
 FACTOR_BITS: Final = 21  # so that two bytes times their factors fit a 32-bit sum
 MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("post", 1),  # sums or maxima of windows instead of products; `factor_*` weigh the octets of a step
@@ -109,12 +121,12 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     *((f"fetch_{name}", width) for name, width in WALK),
     *((f"store_{name}", width) for name, width in WALK),
 )
-MAP_DESCRIPTOR_BITS: Final = 864
+MAP_DESCRIPTOR_BITS: Final = _whole_words((*DESCRIPTOR, *MAP_DESCRIPTOR)) - DESCRIPTOR_BITS  # what it adds
 ENTRY_DEPTH: Final = 64  # words of the entries' buffer: those of two blocks, or of a large one
 
 # Per output channel, least significant field first.
 PARAMETER: Final[tuple[tuple[str, int], ...]] = (("bias", 32), ("multiplier", 24), ("shift", 8))
-PARAMETER_BITS: Final = 64
+PARAMETER_BITS: Final = sum(width for _, width in PARAMETER)
 INDEX_BITS: Final = 16
 
 # Why a run ended early: the error code is the place in this list.
@@ -131,7 +143,6 @@ ERRORS: Final[tuple[tuple[str, str], ...]] = (
     ("parameter_count", "not channels / lanes, rounded up"),
     ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
 )
-LEAST_COLUMNS: Final = {"bitvert": 2, "dense": 1}  # the two pieces of a BitVert constant take a column each
 
 
 def error_code(name: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import myhdl
 
 from flow.hardware.conversion.hierarchy import Module, forgotten
+from flow.hardware.element import elements
 from flow.simulation.engines.native import ONE_AT_A_TIME
 from flow.simulation.engines.waveform import Place, Trace
 
@@ -22,15 +23,19 @@ def blame(parts: Mapping[str, Module], trace: Trace, name: str, place: Place = (
     children = [
         (label, child) for label, child in module.children if trace.has((*place, label), _first_port(parts[child]))
     ]
-    large = [pair for pair in children if parts[pair[1]].function == "array"]
-    if place and module.function != "array" and replay(module, trace, place) is None:
+    large = [pair for pair in children if is_array(parts[pair[1]])]
+    if place and not is_array(module) and replay(module, trace, place) is None:
         return None
     for label, child in [pair for pair in children if pair not in large] + large:
         if guilty := blame(parts, trace, child, (*place, label)):
             return guilty
-    if module.function == "array" and replay(module, trace, place) is None:
+    if is_array(module) and replay(module, trace, place) is None:
         return None
     return place or (name,), module.function
+
+
+def is_array(module: Module) -> bool:
+    return any(module.source is element.block for element in elements().values())
 
 
 def _first_port(module: Module) -> str:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.hardware.config import SUBGROUP, ArrayConfig
+from flow.hardware.config import ArrayConfig
 from flow.hardware.conversion.hierarchy import Module
 from flow.hardware.emit import modules
+from flow.hardware.fields import SUBGROUP
 from flow.hardware.interface import Memory
-from flow.judgement.blame import blame
+from flow.judgement.blame import blame, is_array
 from flow.network import reference
 from flow.scheduling.blocks import LayerSchedule, Program
 from flow.scheduling.words import activation_words, output_rows, pack_descriptor, unpack_fields
@@ -268,7 +269,7 @@ def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: 
         "requantizer": {lane * config.rows + row},
     }  # fmt: skip
     for label, name in parts[config.name].children:
-        large = parts[name].function in ("array", "write_back")
+        large = is_array(parts[name]) or parts[name].function == "write_back"
         yield (label,), not large
         if large:
             seen: dict[str, int] = {}
@@ -281,7 +282,7 @@ def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: 
 
 def _element(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Place:
     """The accumulator of one processing element."""
-    array = next((label, name) for label, name in parts[config.name].children if parts[name].function == "array")
+    array = next((label, name) for label, name in parts[config.name].children if is_array(parts[name]))
     elements = [label for label, name in parts[array[1]].children if parts[name].function == "pe"]
     inner = next(label for label, name in parts["pe"].children if parts[name].function == "accumulator")
     return array[0], elements[column * config.rows + row], inner

@@ -105,7 +105,7 @@ def layout(
     for layer in layers:
         check_accumulator(layer)
         check_width(layer, config)
-        n = columns_pruned[layer.name] if config.pe == "bitvert" else np.zeros(layer.channels, np.int64)
+        n = columns_pruned[layer.name] if config.element.encoded else np.zeros(layer.channels, np.int64)
         blocks = channel_blocks(layer, n, config)
         tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
         planes = 1 if layer.output_quantization else 4

@@ -76,7 +76,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
         compute = block.steps * block.columns
         words = -(-len(block.channels) // config.lanes)
         drain = scheduled.planes * words
-        metadata_words = -(-block.steps // 2) if config.pe == "bitvert" else 0
+        metadata_words = config.element.metadata_words(block.steps)
         taken = [
             weights.take(offered, compute),
             metadata.take(offered, metadata_words),
@@ -89,7 +89,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
             taken.append(max(offered + 1, begun + 1))
             begun = max(taken[6] + 1, left + WRITE_BACK + 1 if issued else 0)
         start = max(taken[0] + 2, taken[2] + 1 + config.beats, taken[4] + 1)
-        if config.pe == "bitvert":
+        if config.element.encoded:
             start = max(start, taken[1] + 2)
         load += start - issued - 1
         if natural <= start < captured:  # nothing is issued while the array waits
@@ -120,7 +120,7 @@ def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, i
         parameters = -(-len(block.channels) // config.lanes)
         words["descriptor"] += 1
         words["weight"] += block.steps * block.columns
-        words["metadata"] += -(-block.steps // 2) if config.pe == "bitvert" else 0
+        words["metadata"] += config.element.metadata_words(block.steps)
         words["activation"] += block.tiles * block.steps * config.beats
         words["parameter"] += parameters
         words["index"] += parameters

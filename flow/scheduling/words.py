@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
-from flow.hardware.config import SUBGROUP, ArrayConfig
-from flow.hardware.fields import INDEX_BITS, PARAMETER_BITS
+from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import INDEX_BITS, PARAMETER, PARAMETER_BITS, SUBGROUP, field_span
 from flow.network.model import OFFSET, ArrayLayer, as_int8, as_uint8
 from flow.network.reference import folded_bias, multipliers
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule
@@ -56,8 +56,11 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
     bit column (most significant first). Metadata word: one byte r (2) . d (6) per array column, one word per
     group of 32 weights.
     """
+    if config.element.words:
+        packed: tuple[Bytes, Bytes] = config.element.words(block, layer, encoded, config)
+        return packed
     count, width = len(block.channels), config.step
-    if config.pe == "bitvert":
+    if config.element.encoded:
         part = next(p for p in encoded.parts if p.groups.columns_pruned == BBS.weight_bits - block.columns)
         rows = np.searchsorted(part.channels, block.channels)
         per_channel = encoded.groups_per_channel
@@ -92,11 +95,17 @@ def channel_parameters(layer: ArrayLayer) -> NDArray[np.uint64]:
         multiplier, shift = multipliers(layer)
     else:
         multiplier, shift = np.zeros_like(bias), np.ones_like(bias)
-    packed: NDArray[np.uint64] = (
-        (bias & 0xFFFFFFFF).astype(np.uint64)
-        | multiplier.astype(np.uint64) << np.uint64(32)
-        | shift.astype(np.uint64) << np.uint64(56)
-    )
+    return pack_parameters(bias, multiplier, shift)
+
+
+def pack_parameters(
+    bias: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """The fields of PARAMETER in one number each; the bias modulo 2^32."""
+    values, packed = {"bias": bias, "multiplier": multiplier, "shift": shift}, np.zeros(len(bias), np.uint64)
+    for name, width in PARAMETER:
+        _, begin = field_span(PARAMETER, name)
+        packed |= (values[name] & (1 << width) - 1).astype(np.uint64) << np.uint64(begin)
     return packed
 
 

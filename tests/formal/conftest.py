@@ -10,8 +10,11 @@ import pytest
 
 from flow.hardware import synthesis
 from flow.hardware.conversion import hierarchy
+from flow.hardware.conversion.bundles import fresh
+from flow.hardware.core.bundles import Reader
 from flow.hardware.core.stream import stream
 from flow.hardware.emit import emit, emit_wrapped, modules
+from flow.hardware.interface import ReadPort
 from tests.formal.rtl import ARRAYS, BEAT, DEPTH, WRAPPED, Emitted
 from tests.helpers.clocking import reset, wire
 from tests.helpers.tools import require_tool
@@ -43,6 +46,6 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emitted]
 def _stream(beats: int) -> Any:
     width = BEAT * beats
     return stream(
-        wire(), reset(), wire(), wire(), wire(32), wire(32), wire(), wire(32), wire(), wire(), wire(BEAT),
-        wire(), wire(), wire(), wire(), wire(width), wire(), wire(), width, DEPTH, beats,
+        wire(), reset(), wire(), wire(), wire(32), wire(32), fresh(ReadPort, data=BEAT), fresh(Reader, word=width),
+        wire(), wire(), width, DEPTH, beats,
     )  # fmt: skip

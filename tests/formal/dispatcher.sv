@@ -77,15 +77,11 @@ module harness (
 
   (* hierconn *) wire \dut.active , \dut.waiting , \dut.expected , \dut.held ;
   (* hierconn *) wire [15:0] \dut.to_fetch , \dut.to_finish , \dut.address ;
-  (* hierconn *) wire \dut.taken0 , \dut.taken1 , \dut.taken2 , \dut.taken3 , \dut.taken4 , \dut.taken5 ;
-  (* hierconn *) wire \dut.taken6 , \dut.taken7 , \dut.taken8 ;
+  (* hierconn *) wire [8:0] \dut.taken ;
   always @* if (running) begin
     assert (\dut.active == active && \dut.waiting == waiting && \dut.expected == awaited && \dut.held == held);
     assert (\dut.to_fetch == to_fetch && \dut.to_finish == to_finish && \dut.address == address);
-    assert (taken == {
-      \dut.taken8 , \dut.taken7 , \dut.taken6 , \dut.taken5 , \dut.taken4 , \dut.taken3 , \dut.taken2 , \dut.taken1 ,
-      \dut.taken0
-    });
+    assert (taken == \dut.taken );
     assert (waiting + awaited + held <= 1);
     assert (active || !(waiting || awaited || held));
     assert (held || error != 0 || taken == 0);

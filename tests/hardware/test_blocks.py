@@ -14,16 +14,19 @@ from hypothesis import strategies as st
 from flow.compression.encoding import decode_layer
 from flow.compression.prune import prune
 from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.conversion.bundles import gathered
+from flow.hardware.core.bundles import CheckedFields, Reader
 from flow.hardware.core.guard import first_error, guard
 from flow.hardware.core.ram import ram
 from flow.hardware.core.stream import stream
 from flow.hardware.core.write_back import unshuffle
 from flow.hardware.elements.activation_sum import row_operand
+from flow.hardware.elements.bundles import ColumnControl, DrainPort, RowOperands
 from flow.hardware.elements.dense_pe import dense_pe
 from flow.hardware.elements.pe import column_sum, pe
 from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, scheduler
 from flow.hardware.fields import DESCRIPTOR, ERRORS, error_code
-from flow.hardware.interface import ERROR_BITS
+from flow.hardware.interface import ERROR_BITS, ReadPort
 from tests.helpers.clocking import Bench, packed, reset, signed, wire
 
 
@@ -57,7 +60,7 @@ def test_guard_is_its_model(kind: str) -> None:
     fields = {name: wire(widths[name]) for name in right}
     rng = np.random.default_rng(7)
     seen = set()
-    with bench(guard(clk, reset(), start, count, valid, error=error, config=config, **fields), clk) as b:
+    with bench(guard(clk, reset(), start, count, valid, CheckedFields(**fields), error, config), clk) as b:
         for _ in range(120):
             start.next, count.next = 1, 3
             b.step()
@@ -116,7 +119,7 @@ def test_row_operand_sums_its_activations(fill: int | None) -> None:
     clk, enable, load, word = wire(), wire(1, 1), wire(1, 1), wire(128)
     outs = [wire(64), wire(64), wire(11), wire(11), wire(12)]
     rng, before = np.random.default_rng(1), (0, 0, 0, 0, 0)
-    with bench(row_operand(clk, enable, load, word, *outs), clk) as b:
+    with bench(row_operand(clk, enable, load, word, RowOperands(*outs)), clk) as b:
         for _ in range(5):
             x = rng.integers(0, 256, 16) if fill is None else np.full(16, fill)
             word.next = packed(x)
@@ -149,7 +152,10 @@ class PeBench:
         self.wide = {name: wire(width) for name, width in widths.items()}
         self.behind, self.result = wire(self.BITS), wire(self.BITS)
         ports = {**self.one, **self.wide, "behind": self.behind, "result": self.result}
-        self.bench = Bench(pe(clk=self.clk, **ports, bits=self.BITS), self.clk)
+        bundles: dict[str, type[Any]] = {"row": RowOperands, "column": ColumnControl, "port": DrainPort}
+        made = {name: gathered(bundle, ports) for name, bundle in bundles.items()}
+        single = {name: ports[name] for name in ("enable", "valid", "first", "negative")}
+        self.bench = Bench(pe(clk=self.clk, **single, **made, bits=self.BITS), self.clk)
 
     def _set(self, **values: int) -> None:
         for name, value in values.items():
@@ -255,7 +261,9 @@ def test_dense_pe_is_a_dot_product(fill: int | None) -> None:
     names = ("enable", "valid", "first", "negative", "coarse", "capture", "drain")
     clk, flags = wire(), {name: wire() for name in names}
     x, bits_in, fine, behind, result = wire(64), wire(8), wire(2), wire(32), wire(32)
-    made = dense_pe(clk=clk, x=x, bits_in=bits_in, fine=fine, behind=behind, result=result, bits=32, **flags)
+    port = DrainPort(flags["capture"], flags["drain"], behind, result)
+    controls = {name: flags[name] for name in ("enable", "valid", "first", "negative", "coarse")}
+    made = dense_pe(clk=clk, x=x, bits_in=bits_in, fine=fine, port=port, bits=32, **controls)
     rng = np.random.default_rng(3)
     weights = rng.integers(-128, 128, 24) if fill is None else np.full(24, fill)
     values = rng.integers(0, 256, 24) if fill is None else np.full(24, 255)
@@ -324,8 +332,8 @@ def test_stream_delivers_its_jobs_in_order(seed: int, beats: int) -> None:
     read, rewind, discard, ready, word = wire(), wire(), wire(), wire(), wire(width)
     halt, quiet = wire(), wire()
     made = stream(
-        clk, reset(), job, job_ready, base, count, en, addr, free, valid, data,
-        read, rewind, discard, ready, word, halt, quiet, width, depth, beats,
+        clk, reset(), job, job_ready, base, count, ReadPort(en, addr, free, valid, data),
+        Reader(read, rewind, discard, ready, word), halt, quiet, width, depth, beats,
     )  # fmt: skip
     got: list[int] = []
     asked: list[int] = []
@@ -365,8 +373,8 @@ def test_a_halted_stream_takes_its_answers_and_becomes_quiet() -> None:
     clk, job, base, count, en, addr, free, valid = wire(), wire(), wire(32), wire(32), wire(), wire(32), wire(), wire()
     halt, quiet, ready = wire(), wire(), wire()
     made = stream(
-        clk, reset(), job, wire(), base, count, en, addr, free, valid, wire(16),
-        wire(), wire(), wire(), ready, wire(16), halt, quiet, 16, 8, 1,
+        clk, reset(), job, wire(), base, count, ReadPort(en, addr, free, valid, wire(16)),
+        Reader(wire(), wire(), wire(), ready, wire(16)), halt, quiet, 16, 8, 1,
     )  # fmt: skip
     with bench(made, clk) as b:
         job.next, count.next, base.next, free.next = 1, 5, 30, 1

@@ -61,7 +61,7 @@ def test_block_is_clean_verilog(
         for device, wrapper in devices.values()
         for file in wrapper.files
         if (file.stem, name) in ((device.name, "accelerator"), (wrapper.name, "axi_accelerator"))
-        or re.fullmatch(rf"{name}(_block)?(_\d+)?", file.stem)  # "array" is a keyword, a number tells variants apart
+        or re.fullmatch(rf"{name}(_\d+)?", file.stem)  # a number tells variants apart
     ]
     assert variants, f"no module of {name} in either accelerator"
     for wrapper, top in variants:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from myhdl import Signal, always_comb, always_seq, block, concat, intbv
 
-from flow.hardware.interface import Device, Memory, MemoryPort
+from flow.hardware.interface import Device, Memory, MemoryPort, top_signals
 from flow.simulation.engines import Engine, Result
 from flow.simulation.engines.base import Command
 from flow.simulation.engines.ghdl import GhdlEngine
 from flow.simulation.engines.icarus import IcarusEngine
-from flow.simulation.engines.native import NativeEngine, top_signals
+from flow.simulation.engines.native import NativeEngine
 from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench, write_command, write_hex, write_inputs
 from flow.simulation.engines.verilator import VerilatorEngine
 

@@ -160,5 +160,10 @@ def registers(ports: Sequence[MemoryPort]) -> dict[str, Register]:
 
 def array_word(config: ArrayConfig) -> int:
     """The value of the register `array`."""
-    values = {"rows": config.rows, "columns": config.columns, "lanes": config.lanes, "dense": config.pe == "dense"}
+    values = {
+        "rows": config.rows,
+        "columns": config.columns,
+        "lanes": config.lanes,
+        "dense": not config.element.encoded,
+    }
     return sum(int(values[field.name]) << field.low for field in registers(())["array"].fields)

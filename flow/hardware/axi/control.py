@@ -5,8 +5,9 @@ from __future__ import annotations
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import COMMON, IDENTITY, PAGE, PER_MEMORY, VERSION, registers
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.core.wires import join
+from flow.hardware.core.wires import flags, join
 from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
 
 
@@ -52,15 +53,26 @@ def axi_counter(clk, reset, clear, count, value, bits):
     return show, step
 
 
+def base_parts(values, name, extra):
+    """The signals of a memory's base address, `extra` bits beyond 32, most significant first."""
+    high = values.get(f"{name}_base_high")
+    upper = [] if high is None else [high(extra, 0) if extra > 1 else high(0)]
+    return [*upper, values[f"{name}_base"]]
+
+
+def writable(ports, extra):
+    """The registers that take what is written, with the bits that do."""
+    masks = {"command": 2**32 - 1}
+    for port in ports:
+        masks[f"{port.name}_base"] = 2**32 - PAGE
+        if extra:
+            masks[f"{port.name}_base_high"] = 2**extra - 1
+    return masks
+
+
 @block
-def axi_control(
-    clk, reset,
-    write, write_index, write_data, write_strobe, read_index, read_data,
-    start, first, count, done, error, written,
-    irq,
-    bases, stalled, read_failed, write_failed,
-    ports, axi, array,
-):  # fmt: skip
+@prefixed(access="", run="")
+def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write_failed, ports, axi, array):
     """The registers of flow/hardware/axi/bus.py and what they command.
 
     registers  write, write_index[10], write_data[32], write_strobe[4]; read_index[10] in, read_data[32] out,
@@ -82,8 +94,8 @@ def axi_control(
     error_high = error_low + ERROR_BITS
     enable_word, own, this = 1 << enable_bit, IDENTITY, VERSION
 
-    running, finishing, ended, enabled, starting = (Signal(bool(0)) for _ in range(5))
-    read_bad, write_bad, starts, clears, never = (Signal(bool(0)) for _ in range(5))
+    running, finishing, ended, enabled, starting = flags(5)
+    read_bad, write_bad, starts, clears, never = flags(5)
     code = Signal(intbv(0)[ERROR_BITS:])
     cycles, busy_cycles = Signal(intbv(0)[64:]), Signal(intbv(0)[64:])
     nothing = Signal(intbv(0)[32:])
@@ -99,25 +111,29 @@ def axi_control(
         values[name] for name in ("cycles", "cycles_high", "busy_cycles", "busy_cycles_high")
     )
     command = values["command"]
-    addresses = []
-    for port in reversed(ports):
-        addresses += [values[f"{port.name}_base_high"](extra, 0)] if extra > 1 else []
-        addresses += [values[f"{port.name}_base_high"](0)] if extra == 1 else []
-        addresses.append(values[f"{port.name}_base"])
-    all_bases = join(*addresses)
+    all_bases = join(*(part for port in reversed(ports) for part in base_parts(values, port.name, extra)))
 
     @always_comb
     def commands():
         starts.next = (
-            write and (write_index == control_at) and write_strobe[0] and write_data[start_bit] and (not running)
+            access.write
+            and (access.write_index == control_at)
+            and access.write_strobe[0]
+            and access.write_data[start_bit]
+            and (not running)
         )
-        clears.next = write and (write_index == status_at) and write_strobe[0] and write_data[done_bit]
+        clears.next = (
+            access.write
+            and (access.write_index == status_at)
+            and access.write_strobe[0]
+            and access.write_data[done_bit]
+        )
 
     @always_seq(clk.posedge, reset=reset)
     def walk():
         starting.next = starts
-        if write and (write_index == control_at) and write_strobe[0]:
-            enabled.next = write_data[enable_bit]
+        if access.write and (access.write_index == control_at) and access.write_strobe[0]:
+            enabled.next = access.write_data[enable_bit]
         if starts:
             running.next = True
             ended.next = False
@@ -125,10 +141,10 @@ def axi_control(
             read_bad.next = False
             write_bad.next = False
         else:
-            if done:
+            if run.done:
                 finishing.next = True
-                code.next = error
-            if finishing and written:
+                code.next = run.error
+            if finishing and run.written:
                 finishing.next = False
                 running.next = False
                 ended.next = True
@@ -141,9 +157,9 @@ def axi_control(
 
     @always_comb
     def core():
-        start.next = starting
-        first.next = command[COMMAND_BITS:]
-        count.next = command[32:COMMAND_BITS]
+        run.start.next = starting
+        run.first.next = command[COMMAND_BITS:]
+        run.count.next = command[32:COMMAND_BITS]
         irq.next = ended and enabled
         bases.next = all_bases
         identity.next = own
@@ -179,21 +195,17 @@ def axi_control(
 
     @always_comb
     def read():
-        read_data.next = 0
+        access.read_data.next = 0
         for i in range(places):
             lowest = 32 * i
-            if read_index == i:
-                read_data.next = every[lowest + 32 : lowest]
+            if access.read_index == i:
+                access.read_data.next = every[lowest + 32 : lowest]
 
     @always_comb
     def choose():
         for i in range(places):
-            chosen.next[i] = write and (write_index == i)
+            chosen.next[i] = access.write and (access.write_index == i)
 
-    masks = {"command": 2**32 - 1}
-    for port in ports:
-        masks |= {f"{port.name}_base": 2**32 - PAGE}
-        masks |= {f"{port.name}_base_high": 2**extra - 1} if extra else {}
     parts = [
         axi_counter(clk, reset, starts, running, cycles, 64),
         axi_counter(clk, reset, never, running, busy_cycles, 64),
@@ -202,8 +214,10 @@ def axi_control(
             for number, port in enumerate(ports)
         ],
         [
-            axi_register(clk, reset, chosen(layout[name].index), write_data, write_strobe, values[name], mask)
-            for name, mask in masks.items()
+            axi_register(
+                clk, reset, chosen(layout[name].index), access.write_data, access.write_strobe, values[name], mask
+            )
+            for name, mask in writable(ports, extra).items()
         ],
     ]
     return commands, walk, core, control, state, counted, read, choose, parts

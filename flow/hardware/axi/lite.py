@@ -5,16 +5,13 @@ from __future__ import annotations
 from myhdl import Signal, always_comb, always_seq
 
 from flow.hardware.axi.bus import INDEX_BITS
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
 @block
-def axi_lite(
-    clk, reset,
-    awaddr, awvalid, awready, wdata, wstrb, wvalid, wready, bresp, bvalid, bready,
-    araddr, arvalid, arready, rdata, rresp, rvalid, rready,
-    write, write_index, write_data, write_strobe, read_index, read_data,
-):  # fmt: skip
+@prefixed(aw="aw", w="w", b="b", ar="ar", r="r", registers="")
+def axi_lite(clk, reset, aw, w, b, ar, r, registers):
     """The slave's channels and what the registers see of them.
 
     bus        AXI4-Lite, addresses of a 4 KiB window, 32 bits of data; every response is OKAY
@@ -28,37 +25,37 @@ def axi_lite(
 
     @always_comb
     def ports():
-        awready.next = take
-        wready.next = take
-        bvalid.next = answered
-        bresp.next = 0
-        arready.next = fetch
-        rvalid.next = shown
-        rresp.next = 0
+        aw.ready.next = take
+        w.ready.next = take
+        b.valid.next = answered
+        b.resp.next = 0
+        ar.ready.next = fetch
+        r.valid.next = shown
+        r.resp.next = 0
 
     @always_comb
     def access():
-        write.next = take
-        write_index.next = awaddr[end:2]
-        write_data.next = wdata
-        write_strobe.next = wstrb
-        read_index.next = araddr[end:2]
+        registers.write.next = take
+        registers.write_index.next = aw.addr[end:2]
+        registers.write_data.next = w.data
+        registers.write_strobe.next = w.strb
+        registers.read_index.next = ar.addr[end:2]
 
     @always_seq(clk.posedge, reset=reset)
     def writing():
-        take.next = awvalid and wvalid and (not take) and (not answered)
+        take.next = aw.valid and w.valid and (not take) and (not answered)
         if take:
             answered.next = True
-        elif bready:
+        elif b.ready:
             answered.next = False
 
     @always_seq(clk.posedge, reset=reset)
     def reading():
-        fetch.next = arvalid and (not fetch) and (not shown)
+        fetch.next = ar.valid and (not fetch) and (not shown)
         if fetch:
-            rdata.next = read_data
+            r.data.next = registers.read_data
             shown.next = True
-        elif rready:
+        elif r.ready:
             shown.next = False
 
     return ports, access, writing, reading

@@ -5,17 +5,13 @@ from __future__ import annotations
 from myhdl import ConcatSignal, Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import MOST_BEATS, PAGE
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
 @block
-def axi_read(
-    clk, reset,
-    en, addr, ready, valid, data,
-    request, offset, length, granted,
-    rvalid, rid, rdata,
-    number, stride, beat, burst,
-):  # fmt: skip
+@prefixed(port="", claim="")
+def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, burst):
     """Gathers requests for consecutive words while they come, and asks for them by one burst.
 
     core       en, addr[32], ready, valid, data: a read port of the accelerator
@@ -35,11 +31,11 @@ def axi_read(
     origin, following = (Signal(modbv(0, min=0, max=2**32)) for _ in range(2))
     words = Signal(intbv(0, min=0, max=most + 1))
     all_beats = Signal(intbv(0)[9:])
-    place = Signal(modbv(0, min=0, max=2 ** len(offset)))
+    place = Signal(modbv(0, min=0, max=2 ** len(claim.offset)))
     received = Signal(modbv(0, min=0, max=max(2, beats)))
     complete = Signal(bool(0))
     assembled = Signal(intbv(0)[bits * beats :])
-    width = len(data)
+    width = len(port.data)
 
     @always_comb
     def where():
@@ -49,12 +45,12 @@ def axi_read(
 
     @always_comb
     def extending():
-        follows.next = gathering and (addr == following) and open_page and (not full)
+        follows.next = gathering and (port.addr == following) and open_page and (not full)
 
     @always_comb
     def handshake():
-        ready.next = (not gathering) or follows
-        asks.next = gathering and (full or (not en) or (not follows))
+        port.ready.next = (not gathering) or follows
+        asks.next = gathering and (full or (not port.en) or (not follows))
 
     @always_comb
     def scale():
@@ -63,27 +59,27 @@ def axi_read(
 
     @always_comb
     def wanted():
-        request.next = asks
-        offset.next = place
-        length.next = all_beats - 1
+        claim.request.next = asks
+        claim.offset.next = place
+        claim.length.next = all_beats - 1
 
     @always_seq(clk.posedge, reset=reset)
     def gather():
-        if granted:
+        if claim.granted:
             gathering.next = False
-        elif en and (not gathering):
+        elif port.en and (not gathering):
             gathering.next = True
-            origin.next = addr
-            following.next = addr + 1
+            origin.next = port.addr
+            following.next = port.addr + 1
             words.next = 1
-        elif en and follows:
+        elif port.en and follows:
             following.next = following + 1
             words.next = words + 1
 
     @always_comb
     def answer():
-        valid.next = complete
-        data.next = assembled[width:]
+        port.valid.next = complete
+        port.data.next = assembled[width:]
 
     if beats == 1:
 

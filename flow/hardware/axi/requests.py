@@ -5,16 +5,13 @@ from __future__ import annotations
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import CACHE, INCREMENTING, PROTECTION
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
 @block
-def axi_requests(
-    clk, reset,
-    requests, offsets, lengths, bases, granted,
-    arvalid, arready, arid, araddr, arlen, arsize, arburst, arcache, arprot,
-    beat,
-):  # fmt: skip
+@prefixed(ar="ar")
+def axi_requests(clk, reset, requests, offsets, lengths, bases, granted, ar, beat):
     """Takes turns between the ports that want a burst.
 
     ports   requests[n], offsets[n * address_bits], lengths[n * 8], bases[n * address_bits] in; granted[n] out: the
@@ -22,14 +19,14 @@ def axi_requests(
     bus     AXI4 read address channel; a burst's identifier is its port's number
     Latency: two cycles from a request to arvalid. One burst a cycle.
     """
-    ports, address_bits = len(requests), len(araddr)
+    ports, address_bits = len(requests), len(ar.addr)
     size = beat.bit_length() - 1
     incrementing, cache, protection = INCREMENTING, CACHE, PROTECTION
     turn, choice, picked = (Signal(intbv(0, min=0, max=max(2, ports))) for _ in range(3))
     offset, base, picked_offset, picked_base = (Signal(intbv(0)[address_bits:]) for _ in range(4))
     address, shown_address = (Signal(modbv(0, min=0, max=2**address_bits)) for _ in range(2))
     length, picked_length, shown_length = (Signal(intbv(0)[8:]) for _ in range(3))
-    shown_port = Signal(intbv(0)[len(arid) :])
+    shown_port = Signal(intbv(0)[len(ar.id) :])
     waiting, shown, leaves, picks = (Signal(bool(0)) for _ in range(4))
 
     @always_comb
@@ -61,8 +58,8 @@ def axi_requests(
 
     @always_comb
     def pace():
-        leaves.next = waiting and ((not shown) or arready)
-        picks.next = (requests != 0) and ((not waiting) or (not shown) or arready)
+        leaves.next = waiting and ((not shown) or ar.ready)
+        picks.next = (requests != 0) and ((not waiting) or (not shown) or ar.ready)
 
     @always_comb
     def grant():
@@ -92,18 +89,18 @@ def axi_requests(
             shown_port.next = picked
             shown_address.next = address
             shown_length.next = picked_length
-        elif arready:
+        elif ar.ready:
             shown.next = False
 
     @always_comb
     def channel():
-        arvalid.next = shown
-        arid.next = shown_port
-        araddr.next = shown_address
-        arlen.next = shown_length
-        arsize.next = size
-        arburst.next = incrementing
-        arcache.next = cache
-        arprot.next = protection
+        ar.valid.next = shown
+        ar.id.next = shown_port
+        ar.addr.next = shown_address
+        ar.len.next = shown_length
+        ar.size.next = size
+        ar.burst.next = incrementing
+        ar.cache.next = cache
+        ar.prot.next = protection
 
     return choose, select, pace, grant, add, stages, channel

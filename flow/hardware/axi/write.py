@@ -5,17 +5,13 @@ from __future__ import annotations
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import CACHE, INCREMENTING, PROTECTION
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
 @block
-def axi_write(
-    clk, reset,
-    valid, addr, data, ready, base, written,
-    awvalid, awready, awid, awaddr, awlen, awsize, awburst, awcache, awprot,
-    wvalid, wready, wdata, wstrb, wlast, bvalid,
-    stride, beat,
-):  # fmt: skip
+@prefixed(port="", aw="aw", w="w")
+def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat):
     """Writes each valid lane's word by one burst, the lowest lane first.
 
     core    valid[lanes], addr[32 * lanes], data[bits * lanes], ready: a write port of the accelerator;
@@ -24,8 +20,8 @@ def axi_write(
     stride, beat  bytes from word to word and of a beat
     Latency: two cycles from taking the lanes to the first awvalid and wvalid; a beat a cycle.
     """
-    lanes, address_bits = len(valid), len(awaddr)
-    word_bytes = len(data) // lanes // 8
+    lanes, address_bits = len(port.valid), len(aw.addr)
+    word_bytes = len(port.data) // lanes // 8
     bits, size, stride_shift = 8 * beat, beat.bit_length() - 1, stride.bit_length() - 1
     beats = -(-word_bytes // beat)
     word_bits = bits * beats
@@ -50,7 +46,7 @@ def axi_write(
         for i in range(lanes):
             low = word_bits * i
             at = own_bits * i
-            padded.next[low + own_bits : low] = data[at + own_bits : at]
+            padded.next[low + own_bits : low] = port.data[at + own_bits : at]
 
     @always_comb
     def scale():
@@ -60,7 +56,7 @@ def axi_write(
     def decide():
         last.next = left == 0
         takes.next = mask == 0
-        free.next = ((not address_shown) or awready) and ((not data_shown) or (wready and (left == 0)))
+        free.next = ((not address_shown) or aw.ready) and ((not data_shown) or (w.ready and (left == 0)))
 
     @always_comb
     def decide_more():
@@ -70,8 +66,8 @@ def axi_write(
     @always_seq(clk.posedge, reset=reset)
     def queue():
         if takes:
-            mask.next = valid
-            addresses.next = addr
+            mask.next = port.valid
+            addresses.next = port.addr
             words.next = padded
         elif issues or shifts:
             mask.next = mask >> 1
@@ -88,9 +84,9 @@ def axi_write(
             strobes.next = full_strobe
             left.next = beats - 1
         else:
-            if awready:
+            if aw.ready:
                 address_shown.next = False
-            if wready and data_shown:
+            if w.ready and data_shown:
                 current.next = current >> bits
                 strobes.next = strobes >> beat
                 if last:
@@ -107,22 +103,22 @@ def axi_write(
 
     @always_comb
     def core():
-        ready.next = takes
+        port.ready.next = takes
         written.next = (mask == 0) and (not address_shown) and (not data_shown) and (outstanding == 0)
 
     @always_comb
     def ports():
-        awvalid.next = address_shown
-        awaddr.next = shown_address
-        wvalid.next = data_shown
-        wdata.next = current[bits:]
-        wstrb.next = strobes[beat:]
-        wlast.next = last
-        awid.next = 0
-        awlen.next = beats - 1
-        awsize.next = size
-        awburst.next = incrementing
-        awcache.next = cache
-        awprot.next = protection
+        aw.valid.next = address_shown
+        aw.addr.next = shown_address
+        w.valid.next = data_shown
+        w.data.next = current[bits:]
+        w.strb.next = strobes[beat:]
+        w.last.next = last
+        aw.id.next = 0
+        aw.len.next = beats - 1
+        aw.size.next = size
+        aw.burst.next = incrementing
+        aw.cache.next = cache
+        aw.prot.next = protection
 
     return spread, scale, decide, decide_more, queue, channels, count, core, ports

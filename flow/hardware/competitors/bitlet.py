@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb
 
-from flow.hardware.competitors.lanes import ADDERS, add_four, register, select, signed, unsigned
+from flow.hardware.competitors.lanes import ADDERS, Terms, add_four, register, select, signed, unsigned
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.elements.accumulator import accumulator
 
@@ -33,7 +34,8 @@ def place(y, term, significance):
 
 
 @block
-def bitlet_pe(clk, enable, x, choice, valid, first, capture, drain, behind, result, window, bits):
+@prefixed(port="")
+def bitlet_pe(clk, enable, x, choice, valid, first, port, window, bits):
     """A window of `window` weights in two's complement; lane b takes their bits of significance b, one a cycle.
 
     stage 2  x[8 * window]; choice[8 * (w + 1)], w = log2(window): of each lane the weight whose activation it adds,
@@ -50,12 +52,12 @@ def bitlet_pe(clk, enable, x, choice, valid, first, capture, drain, behind, resu
     total, partial, term, never = signed(20), signed(20), signed(21), Signal(bool(0))
     quads = [signed(19) for _ in range(2)]
     fours = [add_four(clk, enable, *terms[4 * i : 4 * i + 4], quads[i]) for i in range(2)]
-    adder = ADDERS[2](*quads, total)
+    adder = ADDERS[2](Terms(*quads), total)
     registered = register(clk, enable, total, partial)
 
     @always_comb
     def widen():
         term.next = partial
 
-    sums = accumulator(clk, enable, valid, first, term, never, capture, drain, behind, result, bits)
+    sums = accumulator(clk, enable, valid, first, term, never, port, bits)
     return lanes, places, fours, adder, registered, widen, sums

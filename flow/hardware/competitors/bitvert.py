@@ -7,9 +7,13 @@ shared multiplier      3 bits of the group's constant a cycle instead of all 6 a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from myhdl import Signal, always_comb, modbv
 
-from flow.hardware.competitors.lanes import ADDERS, register, select, signed, unsigned, weigh
+from flow.hardware.competitors.lanes import ADDERS, Terms, register, select, signed, unsigned, weigh
+from flow.hardware.conversion.bundles import bits, flag, prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.elements.accumulator import accumulator, align
 from flow.hardware.elements.pe import constant_multiplier
@@ -38,7 +42,7 @@ def subgroup_sum(clk, enable, x, choice, total, invert, selected, base, group, o
     else:
         lanes = [select(x, codes[lane], y[lane], base, group) for lane in range(count)]
     added, taken = unsigned(8 + count.bit_length()), unsigned(8 + count.bit_length())
-    adder = ADDERS[count](*y, added)
+    adder = ADDERS[count](Terms(*y), added)
     registered = register(clk, enable, added, taken)
 
     @always_comb
@@ -71,11 +75,23 @@ def whole_multiplier(total, offset, product):
     return widen, number, multiply
 
 
+@dataclass(frozen=True)
+class Operands:
+    """What row and column give to `bitvert_pe`."""
+
+    x: Any = bits(128)
+    choice: Any = bits()  # eight codes
+    totals: Any = bits()  # sums of the sub-groups, 8 + log2 group bits each
+    sum_all: Any = bits(12)
+    invert: Any = bits()  # [16 / group]
+    offset: Any = bits(6)  # the constant; optimized its lower or upper three bits
+    high: Any = flag()  # the upper, which are signed
+    fine: Any = bits(2)
+
+
 @block
-def bitvert_pe(
-    clk, enable, x, choice, totals, sum_all, invert, offset, high, fine, valid, first, negative, scale_high, coarse,
-    capture, drain, behind, result, group, optimized, bits,
-):  # fmt: skip
+@prefixed(operands="", port="")
+def bitvert_pe(clk, enable, operands, valid, first, negative, scale_high, coarse, port, group, optimized, bits):
     """A bit column of sixteen weights a cycle on eight multipliers; with `group` 8, optimized, what `pe` does.
 
     stage 2  x[128]; choice (eight codes)
@@ -89,16 +105,18 @@ def bitvert_pe(
     chosen = [Signal(modbv(0)[width:]) for _ in range(count)]
     parts = []
     for number in range(count):
-        total = totals(width * (number + 1), width * number)
-        choices = choice(codes * (number + 1), codes * number)
-        flag = invert(number) if count > 1 else invert
+        total = operands.totals(width * (number + 1), width * number)
+        choices = operands.choice(codes * (number + 1), codes * number)
+        flag = operands.invert(number) if count > 1 else operands.invert
         base = number * group
-        parts.append(subgroup_sum(clk, enable, x, choices, total, flag, chosen[number], base, group, optimized))
+        parts.append(
+            subgroup_sum(clk, enable, operands.x, choices, total, flag, chosen[number], base, group, optimized)
+        )
     added, partial, scaled, term, increment = unsigned(12), unsigned(15), signed(21), signed(21), signed(21)
-    parts += [ADDERS[count](*chosen, added), weigh(clk, enable, added, fine, partial)]
+    parts += [ADDERS[count](Terms(*chosen), added), weigh(clk, enable, added, operands.fine, partial)]
     if optimized:
         product, offset_part = signed(16), signed(16)
-        multiply = constant_multiplier(sum_all, offset(3, 0), high, product)
+        multiply = constant_multiplier(operands.sum_all, operands.offset(3, 0), operands.high, product)
 
         @always_comb
         def scale():
@@ -108,7 +126,7 @@ def bitvert_pe(
                 scaled.next = offset_part
     else:
         product, offset_part = signed(19), signed(19)
-        multiply = whole_multiplier(sum_all, offset, product)
+        multiply = whole_multiplier(operands.sum_all, operands.offset, product)
 
         @always_comb
         def scale():
@@ -119,5 +137,5 @@ def bitvert_pe(
         increment.next = term + scaled
 
     parts += [multiply, register(clk, enable, product, offset_part), align(partial, coarse, negative, term)]
-    sums = accumulator(clk, enable, valid, first, increment, negative, capture, drain, behind, result, bits)
+    sums = accumulator(clk, enable, valid, first, increment, negative, port, bits)
     return parts, scale, add_up, sums

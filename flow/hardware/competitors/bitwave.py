@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from myhdl import Signal, always, always_comb
 
-from flow.hardware.competitors.lanes import ADDERS, add_four, signed, unsigned
+from flow.hardware.competitors.lanes import ADDERS, Terms, add_four, signed, unsigned
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.elements.accumulator import accumulator
 
@@ -36,8 +37,9 @@ def signed_gate(x, column, signs, y, lane):
 
 
 @block
+@prefixed(port="")
 def bitwave_pe(
-    clk, enable, x, column, signs, fine, valid, first, coarse, capture, drain, behind, result, bits
+    clk, enable, x, column, signs, fine, valid, first, coarse, port, bits
 ):  # fmt: skip
     """One magnitude column of eight weights a cycle.
 
@@ -52,7 +54,7 @@ def bitwave_pe(
     never = Signal(bool(0))
     quads = [signed(12) for _ in range(2)]
     fours = [add_four(clk, enable, *y[4 * i : 4 * i + 4], quads[i]) for i in range(2)]
-    adder = ADDERS[2](*quads, total)
+    adder = ADDERS[2](Terms(*quads), total)
 
     @always_comb
     def widen():
@@ -74,5 +76,5 @@ def bitwave_pe(
     def extend():
         term.next = aligned
 
-    sums = accumulator(clk, enable, valid, first, term, never, capture, drain, behind, result, bits)
+    sums = accumulator(clk, enable, valid, first, term, never, port, bits)
     return lanes, fours, adder, widen, weigh, place, extend, sums

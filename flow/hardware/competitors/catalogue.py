@@ -10,13 +10,15 @@ from typing import Any
 from myhdl import Signal, intbv
 
 from flow.hardware.competitors.bitlet import bitlet_pe
-from flow.hardware.competitors.bitvert import bitvert_pe, code_bits
+from flow.hardware.competitors.bitvert import Operands, bitvert_pe, code_bits
 from flow.hardware.competitors.bitwave import bitwave_pe
 from flow.hardware.competitors.pragmatic import pragmatic_pe
 from flow.hardware.competitors.stripes import stripes_pe
+from flow.hardware.conversion.bundles import gathered
 from flow.hardware.conversion.hierarchy import export, forgotten
 from flow.hardware.core.requantizer import requantizer
 from flow.hardware.elements.activation_sum import row_operand
+from flow.hardware.elements.bundles import ColumnControl, DrainPort, RowOperands
 from flow.hardware.elements.pe import pe
 from flow.hardware.elements.scheduler import scheduler
 
@@ -26,20 +28,25 @@ WINDOW = 64  # of Bitlet: the 64:1 multiplexers of the BBS paper's comparison
 
 @dataclass(frozen=True)
 class Element:
-    """A block with the widths of its ports, in their order, and its parameters. Width 1 is a bool."""
+    """A block with the widths of its ports, in their order, its parameters and bundles. Width 1 is a bool."""
 
     name: str
     make: Callable[..., Any]
     ports: Mapping[str, int]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ("result",)
+    bundles: Mapping[str, type[Any]] = field(default_factory=dict)
 
     def signals(self) -> dict[str, Any]:
         """Fresh signals of all ports."""
         return {name: Signal(bool(0)) if width == 1 else Signal(intbv(0)[width:]) for name, width in self.ports.items()}
 
     def instance(self, **signals: Any) -> Any:
-        return self.make(**signals, **self.parameters)
+        """The block on the signals of its ports."""
+        made = {name: gathered(kind, signals) for name, kind in self.bundles.items()}
+        inside = {name for bundle in made.values() for name in vars(bundle)}
+        single = {name: signal for name, signal in signals.items() if name not in inside}
+        return self.make(**single, **made, **self.parameters)
 
     def verilog(self, folder: Path) -> tuple[Path, ...]:
         """Its modules, one file each; the top is called `name`."""
@@ -52,14 +59,20 @@ class Element:
 
 
 def _pe(
-    name: str, make: Callable[..., Any], operands: Mapping[str, int], controls: Mapping[str, int], **parameters: Any
+    name: str,
+    make: Callable[..., Any],
+    operands: Mapping[str, int],
+    controls: Mapping[str, int],
+    bundles: Mapping[str, type[Any]] | None = None,
+    **parameters: Any,
 ) -> Element:
     """An element with the clock, accumulator and drain ports that all have."""
     ports = {
         "clk": 1, "enable": 1, **operands, "valid": 1, "first": 1, **controls,
         "capture": 1, "drain": 1, "behind": ACCUMULATOR_BITS, "result": ACCUMULATOR_BITS,
     }  # fmt: skip
-    return Element(name, make, ports, {**parameters, "bits": ACCUMULATOR_BITS})
+    all_bundles: dict[str, type[Any]] = {"port": DrainPort, **(bundles or {})}
+    return Element(name, make, ports, {**parameters, "bits": ACCUMULATOR_BITS}, bundles=all_bundles)
 
 
 def stripes(lanes: int) -> Element:
@@ -76,7 +89,7 @@ def bitvert(group: int, optimized: bool) -> Element:
     }  # fmt: skip
     name = f"bitvert_{group}_{'optimized' if optimized else 'plain'}"
     controls = {"negative": 1, "scale_high": 1, "coarse": 1}
-    return _pe(name, bitvert_pe, operands, controls, group=group, optimized=optimized)
+    return _pe(name, bitvert_pe, operands, controls, {"operands": Operands}, group=group, optimized=optimized)
 
 
 OURS = _pe(
@@ -85,6 +98,7 @@ OURS = _pe(
     {"x_low": 64, "x_high": 64, "select_low": 12, "select_high": 12, "sum_low": 11, "sum_high": 11, "sum_all": 12,
      "invert_low": 1, "invert_high": 1, "piece": 3, "high": 1, "fine": 2},
     {"negative": 1, "scale_high": 1, "coarse": 1},
+    {"row": RowOperands, "column": ColumnControl},
 )  # fmt: skip
 PRAGMATIC = _pe("pragmatic", pragmatic_pe, {"x": 64, "power": 24, "signs": 8, "busy": 8}, {})
 BITLET = _pe("bitlet", bitlet_pe, {"x": 8 * WINDOW, "choice": 8 * WINDOW.bit_length()}, {}, window=WINDOW)
@@ -101,6 +115,7 @@ OPERANDS = Element(
     {"clk": 1, "enable": 1, "load": 1, "word": 128, "x_low": 64, "x_high": 64, "sum_low": 11, "sum_high": 11,
      "sum_all": 12},
     outputs=("x_low", "x_high", "sum_low", "sum_high", "sum_all"),
+    bundles={"row": RowOperands},
 )  # fmt: skip
 REQUANTIZER = Element(
     "requantizer", requantizer,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from myhdl import Signal, always, always_comb, intbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
@@ -36,57 +40,101 @@ def gate(x, ones, y, lane):
     return multiply
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What `ADDERS` add: 1, 2, 4, 8 or 16 terms, all signed or all unsigned."""
+
+    a: Any
+    b: Any = None
+    c: Any = None
+    d: Any = None
+    e: Any = None
+    f: Any = None
+    g: Any = None
+    h: Any = None
+    i: Any = None
+    j: Any = None
+    k: Any = None
+    m: Any = None
+    n: Any = None
+    o: Any = None
+    p: Any = None
+    q: Any = None
+
+
 @block
-def add_1(a, total):
+@prefixed(terms="")
+def add_1(terms, total):
     """Of one term the sum is itself."""
 
     @always_comb
     def adder():
-        total.next = a
+        total.next = terms.a
 
     return adder
 
 
 @block
-def add_2(a, b, total):
+@prefixed(terms="")
+def add_2(terms, total):
     """The sum of two terms, all signed or all unsigned, as with 4, 8 and 16 of them."""
 
     @always_comb
     def adder():
-        total.next = a + b
+        total.next = terms.a + terms.b
 
     return adder
 
 
 @block
-def add_4(a, b, c, d, total):
+@prefixed(terms="")
+def add_4(terms, total):
     """The sum of four terms."""
 
     @always_comb
     def adder():
-        total.next = a + b + c + d
+        total.next = terms.a + terms.b + terms.c + terms.d
 
     return adder
 
 
 @block
-def add_8(a, b, c, d, e, f, g, h, total):
+@prefixed(terms="")
+def add_8(terms, total):
     """The sum of eight terms."""
 
     @always_comb
     def adder():
-        total.next = a + b + c + d + e + f + g + h
+        total.next = terms.a + terms.b + terms.c + terms.d + terms.e + terms.f + terms.g + terms.h
 
     return adder
 
 
 @block
-def add_16(a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q, total):
+@prefixed(terms="")
+def add_16(terms, total):
     """The sum of sixteen terms."""
 
     @always_comb
     def adder():
-        total.next = a + b + c + d + e + f + g + h + i + j + k + m + n + o + p + q
+        total.next = (
+            terms.a
+            + terms.b
+            + terms.c
+            + terms.d
+            + terms.e
+            + terms.f
+            + terms.g
+            + terms.h
+            + terms.i
+            + terms.j
+            + terms.k
+            + terms.m
+            + terms.n
+            + terms.o
+            + terms.p
+            + terms.q
+        )
 
     return adder
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb
 
-from flow.hardware.competitors.lanes import ADDERS, add_four, register, signed, unsigned
+from flow.hardware.competitors.lanes import ADDERS, Terms, add_four, register, signed, unsigned
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.elements.accumulator import accumulator
 
@@ -48,8 +49,9 @@ def essential(x, power, signs, busy, y, lane):
 
 
 @block
+@prefixed(port="")
 def pragmatic_pe(
-    clk, enable, x, power, signs, busy, valid, first, capture, drain, behind, result, bits
+    clk, enable, x, power, signs, busy, valid, first, port, bits
 ):  # fmt: skip
     """Eight weights in sign and magnitude; a cycle takes one of the one bits of each, so that every lane shifts.
 
@@ -63,12 +65,12 @@ def pragmatic_pe(
     total, partial, term, never = signed(20), signed(20), signed(21), Signal(bool(0))
     quads = [signed(19) for _ in range(2)]
     fours = [add_four(clk, enable, *y[4 * i : 4 * i + 4], quads[i]) for i in range(2)]
-    adder = ADDERS[2](*quads, total)
+    adder = ADDERS[2](Terms(*quads), total)
     registered = register(clk, enable, total, partial)
 
     @always_comb
     def widen():
         term.next = partial
 
-    sums = accumulator(clk, enable, valid, first, term, never, capture, drain, behind, result, bits)
+    sums = accumulator(clk, enable, valid, first, term, never, port, bits)
     return lanes, fours, adder, registered, widen, sums

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from flow.hardware.competitors.lanes import ADDERS, add_four, gate, signed, unsigned, weigh
+from flow.hardware.competitors.lanes import ADDERS, Terms, add_four, gate, signed, unsigned, weigh
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.elements.accumulator import accumulator, align
 
 
 @block
+@prefixed(port="")
 def stripes_pe(
-    clk, enable, x, column, fine, valid, first, negative, coarse, capture, drain, behind, result, lanes, bits
+    clk, enable, x, column, fine, valid, first, negative, coarse, port, lanes, bits
 ):  # fmt: skip
     """One bit column of `lanes` (8 or 16) weights a cycle.
 
@@ -23,8 +25,8 @@ def stripes_pe(
     total, partial, term = unsigned(12), unsigned(15), signed(21)
     quads = [unsigned(10) for _ in range(lanes // 4)]
     fours = [add_four(clk, enable, *y[4 * i : 4 * i + 4], quads[i]) for i in range(lanes // 4)]
-    adder = ADDERS[lanes // 4](*quads, total)
+    adder = ADDERS[lanes // 4](Terms(*quads), total)
     weighed = weigh(clk, enable, total, fine, partial)
     aligned = align(partial, coarse, negative, term)
-    sums = accumulator(clk, enable, valid, first, term, negative, capture, drain, behind, result, bits)
+    sums = accumulator(clk, enable, valid, first, term, negative, port, bits)
     return gates, fours, adder, weighed, aligned, sums

@@ -1,5 +1,6 @@
 """MyHDL designs to Verilog and VHDL with their module hierarchy.
 
 keywords.py   words that Verilog or VHDL keep for themselves
-hierarchy.py  A `block` decorator and an `export` that keep the module hierarchy when MyHDL designs are converted
+bundles.py    bundles: frozen dataclasses of Signals that blocks take as one parameter
+hierarchy.py  a `block` decorator and an `export` that keep the module hierarchy when MyHDL designs are converted
 """

@@ -8,13 +8,17 @@ builds the ordinary MyHDL block, so simulation and conversion share one source.
 What a block may be given
     ports       Signals of bool, intbv or modbv, ResetSignals; inputs also as `bus(high, low)`, `bus(bit)`,
                 ConcatSignal, an undriven Signal (a constant, negative ones too) or an element of a list
+    bundles     frozen dataclasses of ports, of bundles, and of None for a port that is not there; tuples of ports
+                and bundles. Field `f` of parameter `p` is port `p_f`, number 0 of a tuple `p_0`, and so on inwards;
+                `prefixed` gives a parameter another prefix than its name and an underscore
     parameters  None, bool, int, str, float, enum members, tuples and lists of these, frozen dataclasses
-    not         lists of Signals; Signals in tuples or dataclasses; an output tied to a slice or a
-                ConcatSignal
+    not         lists of Signals; bundles with anything else in them; an output tied to a slice or a ConcatSignal
 
 How to write what converts
-    * A wire's name is its name in the block, else `<instance>_<port>`; Signals in (nested) lists, in loops
-      and without a name are therefore fine as connections between children.
+    * A wire's name is its name in the block, `<bundle>_<field>` in a bundle that the block makes before its first
+      process or child, else `<instance>_<port>`; Signals in (nested) lists, in loops and without a name are
+      therefore fine as connections between children.
+    * A process reaches a port as `bundle.field`; a tuple is for connections, a process names its parts first.
     * A list of Signals that a process uses becomes an array. Its elements may be connected to children, but
       all of them must be driven by children or all by processes; a mixture is refused.
     * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
@@ -39,7 +43,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -56,13 +59,11 @@ from myhdl.conversion._toVerilog import _ToVerilogConvertor, toVerilog
 from myhdl.conversion._toVHDL import _shortversion, _ToVHDLConvertor, toVHDL
 from myhdl.conversion._toVHDLPackage import _package
 
+from flow.hardware.conversion.bundles import ExportError, copied, is_bundle, is_frozen, parts_of, ports_of, signals_in
 from flow.hardware.conversion.keywords import KEYWORDS
 
 Language = Literal["verilog", "vhdl"]
-
-
-class ExportError(Exception):
-    """A design that cannot be exported: the message names the block, the port or signal, and the rule."""
+TAKEN = {"next", "posedge", "negedge", "max", "min", "val", "signed"}  # attributes that MyHDL reads as a Signal's
 
 
 class _Frames:
@@ -100,6 +101,11 @@ class Module:
     children: list[tuple[str, str]]
 
     @property
+    def ports(self) -> dict[str, Any]:
+        """Signals of the types of its ports, by name."""
+        return ports_of(self.source.func, self.arguments)
+
+    @property
     def function(self) -> str:
         """The block's name in the MyHDL source."""
         return str(self.source.func.__name__)
@@ -107,7 +113,7 @@ class Module:
     @property
     def inputs(self) -> list[str]:
         """Names of the ports it reads."""
-        return [name for name, value in self.arguments.items() if isinstance(value, _Signal) and not self.drives(name)]
+        return [name for name in self.ports if not self.drives(name)]
 
     def drives(self, port: str) -> bool:
         return port in self.outputs
@@ -118,12 +124,8 @@ class Module:
 
     def build(self) -> tuple[Block, dict[str, Any]]:
         """The block alone, to simulate, and its ports: fresh Signals by name."""
-        arguments = {
-            name: _copy(value) if isinstance(value, _Signal) else value for name, value in self.arguments.items()
-        }
-        return self.source(**arguments), {
-            name: value for name, value in arguments.items() if isinstance(value, _Signal)
-        }
+        arguments = {name: copied(value) for name, value in self.arguments.items()}
+        return self.source(**arguments), ports_of(self.source.func, arguments)
 
 
 class _Export:
@@ -158,8 +160,11 @@ class _Export:
         index = count[function] = count.get(function, -1) + 1
         return f"{function}{index}"
 
-    def convert(self, block: Block, name: str) -> list[str]:
-        """Write one elaborated block as a module; returns the names of the ports it drives."""
+    def convert(self, block: Block, name: str, ports: dict[str, Any]) -> list[str]:
+        """Write one elaborated block with these ports as a module; returns the names of the ports it drives."""
+        block.sigdict = _named(block, ports)
+        block.argnames, block.argdict = list(ports), ports
+        block._inferInterface = _nothing
         verilog = self.language == "verilog"
         converter = _VerilogModule() if verilog else _VhdlModule()
         converter.name = name
@@ -193,24 +198,15 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         function = self.func.__name__
         bound = inspect.signature(self.func).bind(*args, **kwargs)
         bound.apply_defaults()
-        ports = {name: value for name, value in bound.arguments.items() if isinstance(value, _Signal)}
-        key = (self.func, *(_key(function, name, value) for name, value in bound.arguments.items()))
+        key = (self.func, *((name, _key(function, name, value)) for name, value in bound.arguments.items()))
+        ports = ports_of(self.func, bound.arguments)
+        for name in ports:
+            if name.lower() in KEYWORDS:
+                raise ExportError(f"{function}: port {name!r} is a keyword of Verilog or VHDL; rename it")
         known = _export.modules.setdefault(key, [])
         module = next((m for m in known if m.fits(ports)), None)
         if module is None:
-            copies = {name: _copy(signal) for name, signal in ports.items()}
-            bound.arguments.update(copies)
-            module_name = _export.module_name(function)
-            _export.counts.append({})
-            _export.children.append([])
-            inner = Block(
-                self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs
-            )  # fmt: skip
-            _export.counts.pop()
-            outputs = _export.convert(inner, module_name)
-            children = [(instance.label, instance.module) for instance in _export.children.pop()]
-            driven = {name: _output_type(ports[name]) for name in outputs}
-            module = Module(module_name, self, dict(bound.arguments), driven, children)
+            module = self._convert(_export, bound, ports)
             known.append(module)
 
         # MyHDL looks at the frames: the instance must be constructed right here.
@@ -218,22 +214,30 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         instance = Block(_nothing, self, label, self.srcfile, self.srcline, False)
         signals = dict(ports)
         for name, signal in ports.items():
-            where = f"{function}: port {name}"
-            if name not in module.outputs:
-                _read(signal, name, signals)
-            elif isinstance(signal, _ShadowSignal):
-                raise ExportError(f"{where} is an output, so it cannot be tied to a slice or a ConcatSignal")
-            elif signal._driven:
-                raise ExportError(f"{where} drives a signal that another block drives too")
+            if name in module.outputs:
+                _drive(signal, f"{function}: port {name}")
             else:
-                signal._driven = "wire"
-                signal._markUsed()
+                _read(signal, name, signals)
         instance.symdict = instance.sigdict = signals
         language = _VerilogInstance if _export.language == "verilog" else _VhdlInstance
         code = language(module.name, label, ports, self)
         _export.children[-1].append(code)
         instance.verilog_code = instance.vhdl_code = code
         return instance
+
+    def _convert(self, state: _Export, bound: inspect.BoundArguments, ports: dict[str, Any]) -> Module:
+        """Write the block as a module, on copies of the Signals it was given."""
+        bound.arguments.update({name: copied(value) for name, value in bound.arguments.items()})
+        function = self.func.__name__
+        module_name = state.module_name(function)
+        state.counts.append({})
+        state.children.append([])
+        inner = Block(self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs)
+        state.counts.pop()
+        outputs = state.convert(inner, module_name, ports_of(self.func, bound.arguments))
+        children = [(instance.label, instance.module) for instance in state.children.pop()]
+        driven = {name: _output_type(ports[name]) for name in outputs}
+        return Module(module_name, self, dict(bound.arguments), driven, children)
 
 
 def export(
@@ -303,16 +307,47 @@ def _nothing() -> tuple[()]:
     return ()
 
 
+def _named(block: Block, ports: dict[str, Any]) -> dict[str, Any]:
+    """The Signals of a block that have a name in it: ports, MyHDL's, those in bundles that it makes itself."""
+    for name, signal in block.sigdict.items():
+        if ports.get(name, signal) is not signal:
+            raise ExportError(f"{block.func.__name__}: port {name} has the name of another signal; rename one of them")
+    named: dict[str, Any] = {**ports, **block.sigdict}
+    for name, value in block.symdict.items():
+        if is_bundle(value):
+            for within, signal in signals_in(name, value, f"{name}_"):
+                named.setdefault(within, signal)
+    return named
+
+
 def _key(function: str, name: str, value: Any) -> tuple[Any, ...]:
     """What of an argument decides which module is instantiated."""
-    if not isinstance(value, _Signal):
-        return name, _freeze(f"{function}: parameter {name}", value)
-    if value._type not in (bool, intbv) or not value._nrbits:
-        raise ExportError(f"{function}: port {name} is a bool or an intbv or modbv of known width")
-    if name.lower() in KEYWORDS:
-        raise ExportError(f"{function}: port {name!r} is a keyword of Verilog or VHDL; rename it")
-    reset = (value.active, value.isasync) if isinstance(value, ResetSignal) else None
-    return name, value._type, value._nrbits, value._min, value._max, reset
+    if isinstance(value, _Signal):
+        if value._type not in (bool, intbv) or not value._nrbits:
+            raise ExportError(f"{function}: port {name} is a bool or an intbv or modbv of known width")
+        reset = (value.active, value.isasync) if isinstance(value, ResetSignal) else None
+        return value._type, value._nrbits, value._min, value._max, reset
+    if not is_bundle(value):
+        return (_freeze(f"{function}: parameter {name}", value),)
+    if not isinstance(value, tuple) and not is_frozen(value):
+        raise ExportError(
+            f"{function}: parameter {name} is a {type(value).__name__}, which can change; "
+            "a bundle of Signals is a frozen dataclass"
+        )
+    keys = []
+    for part, item in parts_of(value):
+        if part in TAKEN:
+            raise ExportError(f"{function}: parameter {name}: {part!r} means something else in a process; rename it")
+        if isinstance(item, _Signal) or is_bundle(item):
+            keys.append(_key(function, f"{name}.{part}", item))
+        elif item is None or item == ():
+            keys.append(item)
+        else:
+            raise ExportError(
+                f"{function}: parameter {name}.{part} is a {type(item).__name__}; "
+                "a bundle holds Signals, bundles, or None for a port that is not there"
+            )
+    return type(value), *keys
 
 
 def _freeze(where: str, value: Any) -> Any:
@@ -321,12 +356,11 @@ def _freeze(where: str, value: Any) -> Any:
         return type(value), value
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_freeze(where, item) for item in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return type(value), tuple(_freeze(f"{where}.{f.name}", getattr(value, f.name)) for f in fields)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and is_frozen(value):
+        return type(value), tuple(_freeze(f"{where}.{name}", item) for name, item in parts_of(value))
     raise ExportError(
         f"{where} is a {type(value).__name__}; a block takes Signals, None, numbers, strings, "
-        "tuples of them and frozen dataclasses"
+        "tuples of them and frozen dataclasses, also of Signals"
     )
 
 
@@ -335,11 +369,14 @@ def _output_type(signal: Any) -> tuple[Any, ...]:
     return type(signal._init), int(signal._init)
 
 
-def _copy(signal: Any) -> Any:
-    """A fresh Signal of the same type and initial value."""
-    if isinstance(signal, ResetSignal):
-        return ResetSignal(signal._init, active=signal.active, isasync=signal.isasync)
-    return Signal(deepcopy(signal._init))
+def _drive(signal: Any, where: str) -> None:
+    """Mark a signal as driven by an instance."""
+    if isinstance(signal, _ShadowSignal):
+        raise ExportError(f"{where} is an output, so it cannot be tied to a slice or a ConcatSignal")
+    if signal._driven:
+        raise ExportError(f"{where} drives a signal that another block drives too")
+    signal._driven = "wire"
+    signal._markUsed()
 
 
 def _read(signal: Any, name: str, signals: dict[str, Any]) -> None:
@@ -409,29 +446,43 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
         block.argdict[name]._name = name
         _name_slices(block.argdict[name], hdl)
     for memory in memories:
-        if not memory._used:
-            continue
-        if memory.name.lower() in KEYWORDS:
-            raise ExportError(f"{where}: list {memory.name!r} is a keyword of Verilog or VHDL; rename it")
-        for element in memory.mem:
-            _name_slices(element, hdl)
-        if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
-            raise ExportError(f"{where}: list {memory.name} is driven by processes and by blocks; use two lists")
+        if memory._used:
+            _prepare_list(where, memory, hdl)
     for signal in signals:
-        if signal._name.lower() in KEYWORDS:
-            signal._name += "_signal"
-            _name_slices(signal, hdl)
-        if isinstance(signal, ConcatSignal):
-            if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
-                raise ExportError(f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one")
-            if hdl == "VHDL":
-                signal._args = tuple(_unsigned_part(part) for part in signal._args)
-        elif hdl == "Verilog" and not signal._driven and _signed(signal) and signal._val < 0:
-            bits = signal._nrbits
-            signal._val = intbv(int(signal._val) % 2**bits)[bits:]  # MyHDL writes decimal literals
-
+        _prepare_signal(where, signal, hdl)
     taken = {signal._name.lower() for signal in signals} | {memory.name.lower() for memory in memories}
-    taken |= KEYWORDS
+    _label(trees, taken | KEYWORDS)
+    return [name for name in block.argnames if block.argdict[name]._driven]
+
+
+def _prepare_list(where: str, memory: Any, hdl: str) -> None:
+    """Name the elements of an array, or refuse it."""
+    if memory.name.lower() in KEYWORDS:
+        raise ExportError(f"{where}: list {memory.name!r} is a keyword of Verilog or VHDL; rename it")
+    for element in memory.mem:
+        _name_slices(element, hdl)
+    if memory._driven == "reg" and any(element._driven == "wire" for element in memory.mem):
+        raise ExportError(f"{where}: list {memory.name} is driven by processes and by blocks; use two lists")
+
+
+def _prepare_signal(where: str, signal: Any, hdl: str) -> None:
+    """Give a signal a legal name, and a ConcatSignal or a constant the form that the language takes."""
+    if signal._name.lower() in KEYWORDS:
+        signal._name += "_signal"
+        _name_slices(signal, hdl)
+    if isinstance(signal, ConcatSignal):
+        if any(part._name is None for part in signal._sigargs) and (signal._read or signal._used):
+            raise ExportError(f"{where}: a part of ConcatSignal {signal._name} has no name; assign it to one")
+        if hdl == "VHDL":
+            signal._args = tuple(_unsigned_part(part) for part in signal._args)
+    elif hdl == "Verilog" and not signal._driven and _signed(signal) and signal._val < 0:
+        bits = signal._nrbits
+        signal._val = intbv(int(signal._val) % 2**bits)[bits:]  # MyHDL writes decimal literals
+
+
+def _label(trees: list[Any], taken: set[str] | frozenset[str]) -> None:
+    """Names of processes and instances that nothing else has."""
+    taken = set(taken)
     for tree in trees:
         _sort_signals(tree)
         attribute = "label" if isinstance(tree, _Instance) else "name"
@@ -440,7 +491,6 @@ def _prepare(block: Block, signals: list[Any], memories: list[Any], trees: list[
             label += "_unit" if isinstance(tree, _Instance) else "_process"
         taken.add(label.lower())
         setattr(tree, attribute, label)
-    return [name for name in block.argnames if block.argdict[name]._driven]
 
 
 def _sort_signals(tree: Any) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.bundles import Units
+from flow.hardware.core.wires import join
+
+UNITS = tuple(field.name for field in fields(Units))  # in the order of the bits of `taken`
 
 
 @block
-def dispatcher(
-    clk, reset, start, first, count, busy, started, ended, error, quiet,
-    memory_en, memory_addr, memory_ready, memory_valid,
-    weight_job, weight_ready, metadata_job, metadata_ready, activation_job, activation_ready,
-    parameter_job, parameter_ready, index_job, index_ready,
-    compute_job, compute_ready, drain_job, drain_ready, fetch_job, fetch_ready, store_job, store_ready,
-    block_done,
-):  # fmt: skip
+@prefixed(units="")
+def dispatcher(clk, reset, start, first, count, busy, started, ended, error, quiet, memory, units, block_done):
     """Fetches descriptors one after the other and offers each to the nine units until all have taken it.
 
     host     start with first[16] (descriptor number) and count[16], looked at while not busy; busy
@@ -27,8 +28,9 @@ def dispatcher(
     """
     held = Signal(bool(0))
     present = Signal(bool(0))
-    taken = [Signal(bool(0)) for _ in range(9)]
-    taken0, taken1, taken2, taken3, taken4, taken5, taken6, taken7, taken8 = taken
+    taken, settled = (Signal(intbv(0)[len(UNITS) :]) for _ in range(2))  # by units; or takes it now
+    readies = join(*(getattr(units, name).ready for name in reversed(UNITS)))
+    everyone = 2 ** len(UNITS) - 1
     to_fetch = Signal(modbv(0, min=0, max=2**16))
     to_finish = Signal(intbv(0)[16:])
     address = Signal(modbv(0, min=0, max=2**16))
@@ -44,34 +46,27 @@ def dispatcher(
     @always_comb
     def presence():
         begins.next = start and (not active)
-        present.next = (memory_valid or held) and (error == 0)
+        present.next = (memory.valid or held) and (error == 0)
 
     @always_comb
     def offers():
-        weight_job.next = present and (not taken0)
-        metadata_job.next = present and (not taken1)
-        activation_job.next = present and (not taken2)
-        parameter_job.next = present and (not taken3)
-        index_job.next = present and (not taken4)
-        compute_job.next = present and (not taken5)
-        drain_job.next = present and (not taken6)
-        fetch_job.next = present and (not taken7)
-        store_job.next = present and (not taken8)
+        units.weight.job.next = present and (not taken[0])
+        units.metadata.job.next = present and (not taken[1])
+        units.activation.job.next = present and (not taken[2])
+        units.parameter.job.next = present and (not taken[3])
+        units.index.job.next = present and (not taken[4])
+        units.compute.job.next = present and (not taken[5])
+        units.drain.job.next = present and (not taken[6])
+        units.fetch.job.next = present and (not taken[7])
+        units.store.job.next = present and (not taken[8])
+
+    @always_comb
+    def settling():
+        settled.next = taken | readies
 
     @always_comb
     def completeness():
-        complete.next = (
-            present
-            and (taken0 or weight_ready)
-            and (taken1 or metadata_ready)
-            and (taken2 or activation_ready)
-            and (taken3 or parameter_ready)
-            and (taken4 or index_ready)
-            and (taken5 or compute_ready)
-            and (taken6 or drain_ready)
-            and (taken7 or fetch_ready)
-            and (taken8 or store_ready)
-        )
+        complete.next = present and (settled == everyone)
 
     @always_comb
     def asking():
@@ -83,8 +78,8 @@ def dispatcher(
 
     @always_comb
     def memory_port():
-        memory_en.next = request
-        memory_addr.next = place
+        memory.en.next = request
+        memory.addr.next = place
 
     @always_comb
     def ending():
@@ -101,13 +96,13 @@ def dispatcher(
 
     @always_seq(clk.posedge, reset=reset)
     def ask():
-        waiting.next = request and (not memory_ready)
-        if request and memory_ready:
+        waiting.next = request and (not memory.ready)
+        if request and memory.ready:
             address.next = place + 1
             expected.next = True
         else:
             address.next = place
-            if memory_valid:
+            if memory.valid:
                 expected.next = False
 
     @always_seq(clk.posedge, reset=reset)
@@ -124,25 +119,12 @@ def dispatcher(
                 to_finish.next = to_finish - 1
             if ends:
                 active.next = False
-        if complete or begins:
-            taken0.next = False
-            taken1.next = False
-            taken2.next = False
-            taken3.next = False
-            taken4.next = False
-            taken5.next = False
-            taken6.next = False
-            taken7.next = False
-            taken8.next = False
-        elif present:
-            taken0.next = taken0 or weight_ready
-            taken1.next = taken1 or metadata_ready
-            taken2.next = taken2 or activation_ready
-            taken3.next = taken3 or parameter_ready
-            taken4.next = taken4 or index_ready
-            taken5.next = taken5 or compute_ready
-            taken6.next = taken6 or drain_ready
-            taken7.next = taken7 or fetch_ready
-            taken8.next = taken8 or store_ready
 
-    return presence, offers, completeness, asking, memory_port, ending, state, ask, walk
+    @always_seq(clk.posedge, reset=reset)
+    def take():
+        if complete or begins:
+            taken.next = 0
+        elif present:
+            taken.next = settled
+
+    return presence, offers, settling, completeness, asking, memory_port, ending, state, ask, walk, take

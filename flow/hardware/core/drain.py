@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
 @block
+@prefixed(work="", reader="", drained="")
 def drain_control(
-    clk, reset,
-    job, job_ready, tiles, channels, output_base, tile_stride, plane_stride, settings,
-    finished, enable, capture, drain,
-    parameter_ready, index_ready, read, rewind, discard,
-    advance, lanes_valid, base, plane, tile_done, block_done, kept_settings,
-    lanes,
+    clk, reset, job, job_ready, work, finished, enable, capture, drain, parameter_ready, index_ready, reader, drained,
+    kept_settings, lanes,
 ):  # fmt: skip
     """Decides when a finished tile may be captured, and walks its channels out of the array.
 
@@ -48,13 +46,13 @@ def drain_control(
 
     @always_comb
     def progress():
-        fetching.next = plane == 0
+        fetching.next = drained.plane == 0
         ready.next = parameter_ready and index_ready
-        word_ends.next = (not planes) or (plane == 3)
+        word_ends.next = (not planes) or (drained.plane == 3)
 
     @always_comb
     def decide():
-        go.next = draining and advance and ((not fetching) or ready)
+        go.next = draining and drained.advance and ((not fetching) or ready)
 
     @always_comb
     def ends():
@@ -76,16 +74,16 @@ def drain_control(
     def outputs():
         capture.next = take
         drain.next = go and word_ends
-        read.next = go and fetching
-        rewind.next = last_word and (not last_tile)
-        discard.next = last_tile
-        tile_done.next = tile_ends
-        block_done.next = block_ends
+        reader.read.next = go and fetching
+        reader.rewind.next = last_word and (not last_tile)
+        reader.discard.next = last_tile
+        drained.tile_done.next = tile_ends
+        drained.block_done.next = block_ends
 
     @always_comb
     def which_lanes():
         for i in range(lanes):
-            lanes_valid.next[i] = go and (channels_left > i)
+            drained.lanes_valid.next[i] = go and (channels_left > i)
 
     @always_seq(clk.posedge, reset=reset)
     def walk():
@@ -95,31 +93,31 @@ def drain_control(
             draining.next = False
         if accept:
             running.next = True
-            tiles_left.next = tiles
-            last_tile.next = tiles == 1
-            all_channels.next = channels
-            channels_left.next = channels
-            one_word.next = channels <= lanes
-            last_word.next = channels <= lanes
-            tile_base.next = output_base
-            base.next = output_base
-            stride.next = tile_stride
-            plane_step.next = plane_stride
-            planes.next = settings[0]
-            kept_settings.next = settings
-            plane.next = 0
+            tiles_left.next = work.tiles
+            last_tile.next = work.tiles == 1
+            all_channels.next = work.channels
+            channels_left.next = work.channels
+            one_word.next = work.channels <= lanes
+            last_word.next = work.channels <= lanes
+            tile_base.next = work.output_base
+            drained.base.next = work.output_base
+            stride.next = work.tile_stride
+            plane_step.next = work.plane_stride
+            planes.next = work.settings[0]
+            kept_settings.next = work.settings
+            drained.plane.next = 0
         elif go:
             if not word_ends:
-                plane.next = plane + 1
-                base.next = base + plane_step
+                drained.plane.next = drained.plane + 1
+                drained.base.next = drained.base + plane_step
             else:
-                plane.next = 0
-                base.next = tile_base
+                drained.plane.next = 0
+                drained.base.next = tile_base
                 if tile_ends:
                     channels_left.next = all_channels
                     last_word.next = one_word
                     tile_base.next = tile_base + stride
-                    base.next = tile_base + stride
+                    drained.base.next = tile_base + stride
                     tiles_left.next = tiles_left - 1
                     last_tile.next = tiles_left == 2
                     if last_tile:

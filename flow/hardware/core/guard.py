@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv
 
-from flow.hardware.config import MAX_COLUMNS, SUBGROUP, ArrayConfig
+from flow.hardware.config import MAX_COLUMNS, ArrayConfig
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.fields import ENTRY_DEPTH, LEAST_COLUMNS, error_code
+from flow.hardware.fields import ENTRY_DEPTH, SUBGROUP, error_code
 from flow.hardware.interface import ERROR_BITS
 
 
 def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
     """The software model: the name in ERRORS of the first rule that a descriptor's fields break, or "none"."""
     field = descriptor
-    bitvert = config.pe == "bitvert"
     post = bool(field.get("post", 0))
-    least = 1 if post else LEAST_COLUMNS[config.pe]
+    least = 1 if post else config.element.least_columns
     rules = {
         "tiles": field["tiles"] >= 1 and (bool(field["resident"]) or field["tiles"] == 1),
         "steps": field["steps"] >= 1,
         "columns": least <= field["columns"] <= MAX_COLUMNS,
         "channels": 1 <= field["channels"] <= (SUBGROUP if post else config.columns),
-        "metadata_count": field["metadata_count"] == (-(-field["steps"] // 2) if bitvert and not post else 0),
+        "metadata_count": field["metadata_count"] == (0 if post else config.element.metadata_words(field["steps"])),
         "parameter_count": field["parameter_count"] == -(-field["channels"] // config.lanes),
         "buffer": (
             not field["resident"]
@@ -35,11 +35,8 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
 
 
 @block
-def guard(
-    clk, reset, start, count, valid,
-    weight_count, metadata_count, activation_count, parameter_count, tiles, steps, channels, columns, resident,
-    post, entry_count, error, config,
-):  # fmt: skip
+@prefixed(fields="")
+def guard(clk, reset, start, count, valid, fields, error, config):
     """The error code of a run, beside the dispatcher and off its path.
 
     control  start, count[16]: a run begins, of so many descriptors; valid: a descriptor is at hand, for one cycle
@@ -54,8 +51,8 @@ def guard(
     too_large = error_code("buffer")
     array_columns, lanes, beats = config.columns, config.lanes, config.beats
     weight_depth, metadata_depth = config.weight_depth, config.metadata_depth
-    least, most = LEAST_COLUMNS[config.pe], MAX_COLUMNS
-    halving = 1 if config.pe == "bitvert" else 17  # metadata words: (steps + 1) >> halving
+    least, most = config.element.least_columns, MAX_COLUMNS
+    halving = 1 if config.element.encoded else 17  # metadata words: (steps + 1) >> halving
 
     entry_depth, octet = ENTRY_DEPTH, SUBGROUP
     most_channels = Signal(intbv(0)[16:])
@@ -63,6 +60,7 @@ def guard(
     metadata_words = Signal(intbv(0)[17:])
     parameter_reach = Signal(intbv(0)[23:])
     parameter_limit = Signal(intbv(0)[17:])
+    tiles_break, columns_break, words_overflow, entries_overflow = (Signal(bool(0)) for _ in range(4))
     simple = Signal(intbv(0)[ERROR_BITS:])
     seen1, seen2, post1 = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
     all_metadata_words = Signal(intbv(0)[17:])
@@ -78,9 +76,9 @@ def guard(
 
     @always_comb
     def rounding():
-        steps_up.next = steps + 1
-        parameter_reach.next = parameter_count * lanes
-        parameter_limit.next = channels + lanes
+        steps_up.next = fields.steps + 1
+        parameter_reach.next = fields.parameter_count * lanes
+        parameter_limit.next = fields.channels + lanes
 
     @always_comb
     def metadata_of_steps():
@@ -88,35 +86,42 @@ def guard(
 
     @always_comb
     def metadata_of_products():
-        if post:
+        if fields.post:
             metadata_words.next = 0
         else:
             metadata_words.next = all_metadata_words
 
     @always_comb
     def reach():
-        if post:
+        if fields.post:
             most_channels.next = octet
         else:
             most_channels.next = array_columns
 
     @always_comb
+    def broken_rules():
+        tiles_break.next = fields.tiles == 0 or ((not fields.resident) and fields.tiles != 1)
+        columns_break.next = (
+            (fields.columns < least and (not fields.post)) or fields.columns == 0 or fields.columns > most
+        )
+        words_overflow.next = fields.weight_count > weight_depth or fields.metadata_count > metadata_depth
+        entries_overflow.next = fields.entry_count > entry_depth
+
+    @always_comb
     def simple_rules():
-        if tiles == 0 or ((not resident) and tiles != 1):
+        if tiles_break:
             simple.next = no_tiles
-        elif steps == 0:
+        elif fields.steps == 0:
             simple.next = no_steps
-        elif (columns < least and (not post)) or columns == 0 or columns > most:
+        elif columns_break:
             simple.next = wrong_columns
-        elif channels == 0 or channels > most_channels:
+        elif fields.channels == 0 or fields.channels > most_channels:
             simple.next = wrong_channels
-        elif metadata_count != metadata_words:
+        elif fields.metadata_count != metadata_words:
             simple.next = wrong_metadata
-        elif parameter_reach < channels or parameter_reach >= parameter_limit:
+        elif parameter_reach < fields.channels or parameter_reach >= parameter_limit:
             simple.next = wrong_parameters
-        elif (resident and (weight_count > weight_depth or metadata_count > metadata_depth)) or (
-            entry_count > entry_depth
-        ):
+        elif (fields.resident and words_overflow) or entries_overflow:
             simple.next = too_large
         else:
             simple.next = none
@@ -124,13 +129,13 @@ def guard(
     @always_seq(clk.posedge, reset=reset)
     def stages():
         seen1.next = valid
-        post1.next = post
+        post1.next = fields.post
         simple1.next = simple
-        steps1.next = steps
-        columns1.next = columns
-        tiles1.next = tiles
-        weights1.next = weight_count
-        activations1.next = activation_count
+        steps1.next = fields.steps
+        columns1.next = fields.columns
+        tiles1.next = fields.tiles
+        weights1.next = fields.weight_count
+        activations1.next = fields.activation_count
         seen2.next = seen1
         simple2.next = simple1
         if post1:
@@ -164,4 +169,7 @@ def guard(
     def show():
         error.next = code
 
-    return rounding, metadata_of_steps, metadata_of_products, reach, simple_rules, stages, beats_of_steps, verdict, show
+    return (
+        rounding, metadata_of_steps, metadata_of_products, reach, broken_rules, simple_rules, stages, beats_of_steps,
+        verdict, show,
+    )  # fmt: skip

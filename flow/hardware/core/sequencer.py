@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
 @block
-def sequencer(
-    clk, reset,
-    job, job_ready, tiles, steps, columns, resident, post,
-    enable,
-    weight_ready, weight_read, weight_rewind, weight_release,
-    metadata_ready, metadata_read, metadata_rewind, metadata_release,
-    activation_ready, activation_read,
-    valid, first, last, load, high_phase, significance,
-    kind,
-):  # fmt: skip
+@prefixed(work="", issued="")
+def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activation, issued, encoded):
     """Walks the tiles, steps and bit columns of one channel block.
 
     job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident, post: descriptor fields;
@@ -26,7 +19,7 @@ def sequencer(
     streams  *_ready in; *_read, *_rewind, *_release out
     array    valid, first, last (of a tile), load (first column of a step), high_phase, significance[3] = 7 - column,
              registered so that they arrive with the words read
-    kind     "bitvert" (metadata every second step) or "dense" (no metadata)
+    encoded  whether there is metadata, a word for every second step
     """
     running = Signal(bool(0))
     tiles_left = Signal(intbv(0)[24:])
@@ -58,43 +51,43 @@ def sequencer(
         tile_ends.next = step_ends and last_step
         block_ends.next = step_ends and last_step and last_tile
 
-    if kind == "bitvert":
+    if encoded:
 
         @always_comb
         def decide():
             issue.next = (
                 running
                 and enable
-                and (weight_ready or weightless)
-                and ((not step_starts) or activation_ready)
-                and ((not group_starts) or metadata_ready or weightless)
+                and (weight.ready or weightless)
+                and ((not step_starts) or activation.ready)
+                and ((not group_starts) or metadata.ready or weightless)
             )
 
         @always_comb
         def metadata_reader():
-            metadata_read.next = issue and group_starts and (not weightless)
-            metadata_rewind.next = last_group and kept and (not last_tile)
-            metadata_release.next = (not kept) or last_tile
+            metadata.read.next = issue and group_starts and (not weightless)
+            metadata.rewind.next = last_group and kept and (not last_tile)
+            metadata.release.next = (not kept) or last_tile
 
     else:
 
         @always_comb
         def decide():
-            issue.next = running and enable and (weight_ready or weightless) and ((not step_starts) or activation_ready)
+            issue.next = running and enable and (weight.ready or weightless) and ((not step_starts) or activation.ready)
 
         @always_comb
         def metadata_reader():
-            # The dense element has none: its metadata stream stays empty and never ready.
-            metadata_read.next = issue and metadata_ready
-            metadata_rewind.next = metadata_ready
-            metadata_release.next = metadata_ready
+            # There is none: its metadata stream stays empty and never ready.
+            metadata.read.next = issue and metadata.ready
+            metadata.rewind.next = metadata.ready
+            metadata.release.next = metadata.ready
 
     @always_comb
     def readers():
-        weight_read.next = issue and (not weightless)
-        weight_rewind.next = tile_ends and kept and (not last_tile)
-        weight_release.next = (not kept) or last_tile
-        activation_read.next = issue and step_starts
+        weight.read.next = issue and (not weightless)
+        weight.rewind.next = tile_ends and kept and (not last_tile)
+        weight.release.next = (not kept) or last_tile
+        activation.read.next = issue and step_starts
 
     @always_comb
     def handshake():
@@ -108,15 +101,15 @@ def sequencer(
     def walk():
         if accept:
             running.next = True
-            tiles_left.next = tiles
-            last_tile.next = tiles == 1
-            steps_total.next = steps
-            steps_left.next = steps
-            last_step.next = steps == 1
-            last_group.next = steps <= 2
-            final_column.next = columns - 1
-            kept.next = resident
-            weightless.next = post
+            tiles_left.next = work.tiles
+            last_tile.next = work.tiles == 1
+            steps_total.next = work.steps
+            steps_left.next = work.steps
+            last_step.next = work.steps == 1
+            last_group.next = work.steps <= 2
+            final_column.next = work.columns - 1
+            kept.next = work.resident
+            weightless.next = work.post
             column.next = 0
             odd.next = False
             fresh.next = True
@@ -144,11 +137,11 @@ def sequencer(
     @always_seq(clk.posedge, reset=reset)
     def control():
         if enable:
-            valid.next = issue
-            first.next = issue and fresh
-            last.next = issue and tile_ends
-            load.next = issue and step_starts
-            high_phase.next = issue and (column == 1)
-            significance.next = 7 - column[3:]
+            issued.valid.next = issue
+            issued.first.next = issue and fresh
+            issued.last.next = issue and tile_ends
+            issued.load.next = issue and step_starts
+            issued.high_phase.next = issue and (column == 1)
+            issued.significance.next = 7 - column[3:]
 
     return where, ends, decide, metadata_reader, readers, handshake, accepting, walk, control

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 from myhdl import ConcatSignal, Signal, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.ram import ram
 
 
 @block
-def stream(
-    clk, reset,
-    job, job_ready, base, count,
-    memory_en, memory_addr, memory_ready, memory_valid, memory_data,
-    read, rewind, discard, ready, word,
-    halt, quiet,
-    width, depth, beats,
-):  # fmt: skip
+@prefixed(words="")
+def stream(clk, reset, job, job_ready, base, count, memory, words, halt, quiet, width, depth, beats):
     """One operand stream.
 
     job      job, job_ready: handshake; base[32], count: memory words to fetch
@@ -57,25 +52,25 @@ def stream(
     @always_comb
     def reader_view():
         job_ready.next = not more
-        ready.next = (cursor != head) or write
+        words.ready.next = (cursor != head) or write
         read_addr.next = cursor[bits:]
         write_addr.next = head[bits:]
         following.next = cursor + 1
 
     @always_comb
     def memory_port():
-        memory_en.next = fetch
-        memory_addr.next = address
-        taken.next = fetch and memory_ready
+        memory.en.next = fetch
+        memory.addr.next = address
+        taken.next = fetch and memory.ready
 
     @always_seq(clk.posedge, reset=reset)
     def reader():
-        if read:
-            if rewind:
+        if words.read:
+            if words.rewind:
                 cursor.next = tail
             else:
                 cursor.next = following
-            if discard:
+            if words.discard:
                 tail.next = following
 
     if beats == 1:
@@ -87,7 +82,7 @@ def stream(
 
         @always_seq(clk.posedge, reset=reset)
         def loader():
-            waiting.next = fetch and (not memory_ready)
+            waiting.next = fetch and (not memory.ready)
             if taken:
                 address.next = address + 1
                 remaining.next = remaining - 1
@@ -97,20 +92,20 @@ def stream(
                 address.next = base
                 remaining.next = count
                 more.next = count != 0
-            if memory_valid:
+            if memory.valid:
                 head.next = head + 1
 
         @always_comb
         def assemble():
-            write.next = memory_valid
-            assembled.next = memory_data
+            write.next = memory.valid
+            assembled.next = memory.data
 
         processes = (request, loader, assemble)
     else:
         half = Signal(bool(0))  # the next request is for the second half of a word
         arriving_half = Signal(bool(0))  # the next answer is one
         low = Signal(intbv(0)[width // 2 :])
-        both = ConcatSignal(memory_data, low)
+        both = ConcatSignal(memory.data, low)
 
         @always_comb
         def request():
@@ -119,7 +114,7 @@ def stream(
 
         @always_seq(clk.posedge, reset=reset)
         def loader():
-            waiting.next = fetch and (not memory_ready)
+            waiting.next = fetch and (not memory.ready)
             if taken:
                 address.next = address + 1
                 remaining.next = remaining - 1
@@ -131,18 +126,18 @@ def stream(
                 address.next = base
                 remaining.next = count
                 more.next = count != 0
-            if memory_valid:
-                low.next = memory_data
+            if memory.valid:
+                low.next = memory.data
                 arriving_half.next = not arriving_half
                 if arriving_half:
                     head.next = head + 1
 
         @always_comb
         def assemble():
-            write.next = memory_valid and arriving_half
+            write.next = memory.valid and arriving_half
             assembled.next = both
 
         processes = (request, loader, assemble)
 
-    storage = ram(clk, write, write_addr, assembled, read, read_addr, word, width, depth)
+    storage = ram(clk, write, write_addr, assembled, words.read, read_addr, words.word, width, depth)
     return occupancy, reader_view, memory_port, reader, processes, storage

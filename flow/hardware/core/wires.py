@@ -1,8 +1,8 @@
-"""Small wiring: signals joined into a bus, a delay of one cycle."""
+"""Small wiring: fresh bits, signals joined into a bus, a delay of one cycle."""
 
 from __future__ import annotations
 
-from myhdl import ConcatSignal, always
+from myhdl import ConcatSignal, Signal, always
 
 from flow.hardware.conversion.hierarchy import block
 
@@ -22,3 +22,8 @@ def delay(clk, enable, d, q):
 def join(*signals):
     """One bus of the signals, the first most significant; a single signal is its own bus."""
     return ConcatSignal(*signals) if len(signals) > 1 else signals[0]
+
+
+def flags(count):
+    """So many fresh Signals of one bit."""
+    return [Signal(bool(0)) for _ in range(count)]

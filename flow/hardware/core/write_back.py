@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.requantizer import LATENCY, requantizer
 from flow.hardware.core.wires import delay, join
-from flow.hardware.fields import INDEX_BITS, PARAMETER_BITS
+from flow.hardware.fields import INDEX_BITS, PARAMETER, PARAMETER_BITS, field_span
 
 
 @block
@@ -23,10 +24,10 @@ def unshuffle(clk, enable, base, index, address):
 
 
 @block
+@prefixed(drained="")
 def write_back(
-    clk, reset, results, lanes_valid, base, plane, tile_done, block_done, settings,
-    parameter_word, index_word, advance,
-    output_valid, output_addr, output_data, output_ready, leaving, tiles_done, full, blocks_done, quiet, config,
+    clk, reset, results, drained, settings, parameter_word, index_word,
+    output, leaving, tiles_done, full, blocks_done, quiet, config,
 ):  # fmt: skip
     """Lanes of requantizers and addresses: results in, output memory writes out, `LATENCY` cycles later.
 
@@ -53,9 +54,9 @@ def write_back(
     parts = [
         [delay(clk, moves, posts[i], posts[i + 1]) for i in range(1, stages)],
         [delay(clk, moves, bases[i], bases[i + 1]) for i in range(1, stages)],
-        delay(clk, moves, plane, plane1),
+        delay(clk, moves, drained.plane, plane1),
         delay(clk, moves, settings, posts[1]),
-        delay(clk, moves, base, bases[1]),
+        delay(clk, moves, drained.base, bases[1]),
     ]
     raw1, raw6, zero = posts[1](0), posts[6](0), posts[6](9, 1)
     final = posts[stages]
@@ -67,16 +68,16 @@ def write_back(
 
     @always_comb
     def pace():
-        moves.next = (output_ready or (shown == 0)) and (not held)
+        moves.next = (output.ready or (shown == 0)) and (not held)
 
     @always_comb
     def control():
-        advance.next = moves
+        drained.advance.next = moves
         quiet.next = (travelling == 0) and (shown == 0)
         if held:
-            output_valid.next = 0
+            output.valid.next = 0
         else:
-            output_valid.next = shown
+            output.valid.next = shown
         if moves:
             leaving.next = kept
         else:
@@ -87,11 +88,11 @@ def write_back(
     @always_seq(clk.posedge, reset=reset)
     def travel():
         if moves:
-            travelling.next[lanes:] = lanes_valid
+            travelling.next[lanes:] = drained.lanes_valid
             travelling.next[:lanes] = travelling[lanes * (stages - 1) :]
-            tiles.next[0] = tile_done
+            tiles.next[0] = drained.tile_done
             tiles.next[:1] = tiles[stages:]
-            done.next[0] = block_done
+            done.next[0] = drained.block_done
             done.next[:1] = done[stages:]
 
     if config.map_words:
@@ -157,8 +158,8 @@ def write_back(
 
     @always_comb
     def port():
-        output_addr.next = all_addresses
-        output_data.next = all_data
+        output.addr.next = all_addresses
+        output.data.next = all_data
 
     return parts, hold, pace, control, travel, last_stage, port
 
@@ -170,13 +171,17 @@ def split(parameters, raw, plane, bias, scale):
     Those of a raw sum make the requantizer give its byte `plane`: 2^23 and 24 + 8 * plane. Combinational.
     """
 
+    bias_end, _ = field_span(PARAMETER, "bias")
+    _, scale_begin = field_span(PARAMETER, "multiplier")
+    scale_end = scale_begin + 30
+
     @always_comb
     def fields():
-        bias.next = parameters[32:]
+        bias.next = parameters[bias_end:]
         if raw:
             scale.next = 2**23
             scale.next[30:27] = plane + 3
         else:
-            scale.next = parameters[62:32]
+            scale.next = parameters[scale_end:scale_begin]
 
     return fields

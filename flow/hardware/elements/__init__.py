@@ -1,5 +1,6 @@
 """Processing elements: what multiplies and adds.
 
+bundles.py         what rows and columns of the array give to their elements, and how sums leave these
 scheduler.py       bit column scheduler (paper fig. 8): which of eight activations the four multiplexers take
 accumulator.py     the accumulator of a processing element: a term aligned to its bit column and added
 pe.py              the BitVert processing element (paper IV-B, fig. 7): sixteen weights' bit column a cycle

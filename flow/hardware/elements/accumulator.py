@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from myhdl import ConcatSignal, Signal, always, always_comb, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
@@ -39,7 +40,8 @@ def align(partial, coarse, negative, term):
 
 
 @block
-def accumulator(clk, enable, valid, first, increment, carry, capture, drain, behind, result, bits):
+@prefixed(port="")
+def accumulator(clk, enable, valid, first, increment, carry, port, bits):
     """Output-stationary accumulator and the result register that drains along the row.
 
     control  enable: the array advances; valid: accumulate; first: start anew; capture: take the finished sum
@@ -77,9 +79,9 @@ def accumulator(clk, enable, valid, first, increment, carry, capture, drain, beh
 
     @always(clk.posedge)
     def hold():
-        if capture:
-            result.next = total
-        elif drain:
-            result.next = behind
+        if port.capture:
+            port.result.next = total
+        elif port.drain:
+            port.result.next = port.behind
 
     return widen, terms, add, accumulate, hold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from myhdl import Signal, always, always_comb, intbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 
 
@@ -26,7 +27,8 @@ def activation_sum(clk, enable, x, total):
 
 
 @block
-def row_operand(clk, enable, load, word, x_low, x_high, sum_low, sum_high, sum_all):
+@prefixed(row="")
+def row_operand(clk, enable, load, word, row):
     """Operand registers of one array row for a 16-weight step.
 
     control  enable
@@ -48,10 +50,10 @@ def row_operand(clk, enable, load, word, x_low, x_high, sum_low, sum_high, sum_a
     @always(clk.posedge)
     def later():
         if enable:
-            x_low.next = low
-            x_high.next = high
-            sum_low.next = total_low
-            sum_high.next = total_high
-            sum_all.next = total_low + total_high
+            row.x_low.next = low
+            row.x_high.next = high
+            row.sum_low.next = total_low
+            row.sum_high.next = total_high
+            row.sum_all.next = total_low + total_high
 
     return adder_low, adder_high, take, later

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from myhdl import Signal, always, always_comb, intbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.elements.accumulator import accumulator, align
 
 
 @block
-def dense_pe(
-    clk, enable,
-    x, bits_in, fine, valid, first, negative, coarse,
-    capture, drain, behind, result, bits,
-):  # fmt: skip
+@prefixed(port="")
+def dense_pe(clk, enable, x, bits_in, fine, valid, first, negative, coarse, port, bits):
     """One dense element, with the BitVert element's pipeline and drain port.
 
     control  enable
@@ -68,5 +66,5 @@ def dense_pe(
             partial.next = selected << fine
 
     aligned = align(partial, coarse, negative, term)
-    sums = accumulator(clk, enable, valid, first, term, negative, capture, drain, behind, result, bits)
+    sums = accumulator(clk, enable, valid, first, term, negative, port, bits)
     return multiply, both, register, aligned, sums

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from myhdl import ConcatSignal, Signal, always, always_comb, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.elements.accumulator import accumulator, align
 from flow.hardware.elements.scheduler import schedule_subgroup
@@ -123,13 +124,8 @@ def constant_multiplier(total, piece, high, product):
 
 
 @block
-def pe(
-    clk, enable,
-    x_low, x_high, select_low, select_high,
-    sum_low, sum_high, sum_all, invert_low, invert_high, piece, high, fine,
-    valid, first, negative, scale_high, coarse,
-    capture, drain, behind, result, bits,
-):  # fmt: skip
+@prefixed(row="", column="", port="")
+def pe(clk, enable, row, column, valid, first, negative, port, bits):
     """One processing element.
 
     control  enable
@@ -151,9 +147,9 @@ def pe(
     scaled = Signal(intbv(0, min=-(2**20), max=2**20))
     increment = Signal(intbv(0, min=-(2**20), max=2**20))
 
-    low = subgroup(clk, enable, x_low, select_low, sum_low, invert_low, selected_low)
-    upper = subgroup(clk, enable, x_high, select_high, sum_high, invert_high, selected_high)
-    multiply = constant_multiplier(sum_all, piece, high, product)
+    low = subgroup(clk, enable, row.x_low, column.select_low, row.sum_low, column.invert_low, selected_low)
+    upper = subgroup(clk, enable, row.x_high, column.select_high, row.sum_high, column.invert_high, selected_high)
+    multiply = constant_multiplier(row.sum_all, column.piece, column.high, product)
 
     @always_comb
     def both():
@@ -162,12 +158,12 @@ def pe(
     @always(clk.posedge)
     def register():
         if enable:
-            partial.next = selected << fine
+            partial.next = selected << column.fine
             offset_part.next = product
 
     @always_comb
     def weigh():
-        if scale_high:
+        if column.scale_high:
             scaled.next = offset_part << 3
         else:
             scaled.next = offset_part
@@ -176,6 +172,6 @@ def pe(
     def add():
         increment.next = term + scaled
 
-    aligned = align(partial, coarse, negative, term)
-    sums = accumulator(clk, enable, valid, first, increment, negative, capture, drain, behind, result, bits)
+    aligned = align(partial, column.coarse, negative, term)
+    sums = accumulator(clk, enable, valid, first, increment, negative, port, bits)
     return low, upper, multiply, both, register, weigh, aligned, add, sums

@@ -1,5 +1,6 @@
 """Feature maps on chip: the memory they lie in, the unit that reads windows from it, the one that writes to it.
 
+bundles.py   jobs, places in a map, and what passes to and from the banks
 walker.py    where the windows of a tile are
 arbiter.py   which of them may use a bank at the same time
 banks.py     the memory

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.core.wires import join
+from flow.hardware.core.wires import flags, join
 from flow.hardware.fields import ADDRESS, COORDINATE, TAPS, WORD_BITS, field_span
 from flow.hardware.maps.arbiter import arbiter
+from flow.hardware.maps.bundles import Tap
 from flow.hardware.maps.walker import walkers
 
 
@@ -51,15 +53,10 @@ def gather(granted, sources, fresh, pad, read_data, held, word, rows):
 
 
 @block
+@prefixed(work="", banks="", activations="outside_")
 def fetch(
-    clk, reset,
-    job, job_ready, walk, taps, base, count,
-    request, accepted, answer, word,
-    reads, read_lines, read_data,
-    outside_en, outside_addr, outside_ready, outside_valid, outside_data,
-    block_done, halt,
-    rows, words,
-):  # fmt: skip
+    clk, reset, job, job_ready, work, request, accepted, answer, word, banks, activations, block_done, halt, rows, words
+):
     """The activation stream's memory: from the banks, or passed on from the activation memory.
 
     job      job, job_ready: handshake; walk, taps: fields as in fields.py; base[32], count[32]: of the activations,
@@ -75,7 +72,7 @@ def fetch(
     line_bits = (words // rows - 1).bit_length()
 
     def field(name):
-        return taps(*field_span(TAPS, name))
+        return work.taps(*field_span(TAPS, name))
 
     taps_y, taps_x, taps_octet = (field(name) for name in ("taps_y", "taps_x", "taps_octet"))
     taps_delta_octet, taps_delta_x, taps_delta_y = (field(name) for name in ("delta_octet", "delta_x", "delta_y"))
@@ -89,7 +86,7 @@ def fetch(
     delta_octet, delta_x, delta_y, tap_word = (Signal(modbv(0, min=0, max=2**ADDRESS)) for _ in range(4))
     dilation_x, dilation_y, pad = (Signal(intbv(0)[8:]) for _ in range(3))
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
-    fills, external, waits, filling, settled = (Signal(bool(0)) for _ in range(5))
+    fills, external, waits, filling, settled = flags(5)
     octets_left = Signal(modbv(0, min=0, max=2**32))
     address = Signal(modbv(0, min=0, max=2**32))
     active = Signal(bool(0))
@@ -97,16 +94,17 @@ def fetch(
     behind = Signal(intbv(0)[8:])  # blocks taken whose results are not yet written
     flying = Signal(intbv(0)[16:])  # octets asked for and not yet answered
     may_begin = Signal(bool(0))
-    inside_go, outside_go, go, outside = (Signal(bool(0)) for _ in range(4))
-    octets_end, columns_end, taps_end, tile_ends, advance = (Signal(bool(0)) for _ in range(5))
+    inside_go, outside_go, go, outside = flags(4)
+    octets_end, columns_end, taps_end, tile_ends, advance = flags(5)
     ready = Signal(bool(0))
     addresses = Signal(intbv(0)[ADDRESS * rows :])
     present = Signal(intbv(0)[rows:])
 
-    walking = walkers(clk, reset, job, accept, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
+    tap = Tap(tap_word, tap_x, tap_y)
+    walking = walkers(clk, reset, job, accept, advance, ready, work.walk, tap, addresses, present, rows)
 
     # Stage 1: the octet under way; stage 2: the banks read; stage 3: their words are there.
-    valid1, valid2, valid3, fresh1, fresh2, fresh3, last2, last3 = (Signal(bool(0)) for _ in range(8))
+    valid1, valid2, valid3, fresh1, fresh2, fresh3, last2, last3 = flags(8)
     pending1, granted, granted2, granted3, remaining = (Signal(intbv(0)[rows:]) for _ in range(5))
     addresses1 = Signal(intbv(0)[ADDRESS * rows :])
     pad1, pad2, pad3 = (Signal(intbv(0)[8:]) for _ in range(3))
@@ -119,7 +117,7 @@ def fetch(
     gathered = Signal(intbv(0)[WORD_BITS * rows :])
 
     serving = arbiter(pending1, addresses1, granted, enables, lines, chosen, rows, line_bits)
-    gathering = gather(granted3, sources3, fresh3, pad3, read_data, held, gathered, rows)
+    gathering = gather(granted3, sources3, fresh3, pad3, banks.read_data, held, gathered, rows)
 
     @always_comb
     def which_banks():
@@ -151,12 +149,12 @@ def fetch(
     @always_comb
     def sides():
         inside_go.next = request and free1 and ((may_begin and (not external)) or (halt and (not outside)))
-        outside_go.next = outside and request and outside_ready
+        outside_go.next = outside and request and activations.ready
 
     @always_comb
     def outside_port():
-        outside_en.next = outside and request
-        outside_addr.next = address
+        activations.en.next = outside and request
+        activations.addr.next = address
 
     @always_comb
     def going():
@@ -179,7 +177,7 @@ def fetch(
 
     @always_comb
     def order():
-        settled.next = (flying == 0) or (external == taps[external_at])
+        settled.next = (flying == 0) or (external == work.taps[external_at])
 
     @always_comb
     def acceptance():
@@ -203,11 +201,11 @@ def fetch(
             dilation_x.next = taps_dilation_x
             dilation_y.next = taps_dilation_y
             pad.next = taps_pad
-            fills.next = taps[filler_at]
-            external.next = taps[external_at]
-            waits.next = taps[wait_at]
-            octets_left.next = count
-            address.next = base
+            fills.next = work.taps[filler_at]
+            external.next = work.taps[external_at]
+            waits.next = work.taps[wait_at]
+            octets_left.next = work.count
+            address.next = work.base
             tap_word.next = 0
             tap_x.next = 0
             tap_y.next = 0
@@ -271,8 +269,8 @@ def fetch(
             if ends1:
                 valid1.next = False
             fresh1.next = False
-        reads.next = enables
-        read_lines.next = lines
+        banks.reads.next = enables
+        banks.read_lines.next = lines
         valid2.next = valid1
         fresh2.next = fresh1
         last2.next = ends1
@@ -290,9 +288,9 @@ def fetch(
 
     @always_comb
     def answering():
-        answer.next = (valid3 and last3) or outside_valid
-        if outside_valid:
-            word.next = outside_data
+        answer.next = (valid3 and last3) or activations.valid
+        if activations.valid:
+            word.next = activations.data
         else:
             word.next = gathered
 

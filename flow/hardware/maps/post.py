@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from myhdl import Signal, always, always_comb, intbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.array import LATENCY
 from flow.hardware.core.wires import delay, join
+from flow.hardware.elements.bundles import DrainPort
 from flow.hardware.fields import FACTOR_BITS
 
 
 @block
-def post_channel(
-    clk, enable, valid, first, maximum, factor_low, factor_high, x_low, x_high, capture, drain, behind, result, bits
-):  # fmt: skip
+@prefixed(port="")
+def post_channel(clk, enable, valid, first, maximum, factor_low, factor_high, x_low, x_high, port, bits):
     """One channel of one row.
 
     control  enable; stage 2: valid, first (of a tile), maximum
@@ -56,20 +57,17 @@ def post_channel(
 
     @always(clk.posedge)
     def hold():
-        if capture:
-            result.next = total
-        elif drain:
-            result.next = behind
+        if port.capture:
+            port.result.next = total
+        elif port.drain:
+            port.result.next = port.behind
 
     return register, add, accumulate, hold
 
 
 @block
-def post(
-    clk, reset, enable, take, maximum, factor_low, factor_high,
-    valid, first, load, word, capture, drain, results,
-    rows, lanes, bits,
-):  # fmt: skip
+@prefixed(work="")
+def post(clk, reset, enable, work, valid, first, load, word, capture, drain, results, rows, lanes, bits):
     """Eight channels of every row.
 
     job      take: the fields maximum, factor_low[21] and factor_high[21] are those of the next block
@@ -86,10 +84,10 @@ def post(
 
     @always(clk.posedge)
     def fields():
-        if take:
-            next_maximum.next = maximum
-            next_low.next = factor_low
-            next_high.next = factor_high
+        if work.take:
+            next_maximum.next = work.maximum
+            next_low.next = work.factor_low
+            next_high.next = work.factor_high
 
     @always(clk.posedge)
     def pipeline():
@@ -129,7 +127,7 @@ def post(
             parts.append(
                 post_channel(
                     clk, enable, valid2, first2, maximum2, *factors, operands(low + 8, low),
-                    operands(high + 8, high), capture, drain, behind, result[r][k], bits,
+                    operands(high + 8, high), DrainPort(capture, drain, behind, result[r][k]), bits,
                 )
             )  # fmt: skip
     leaving = join(

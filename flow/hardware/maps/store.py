@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, field_span
+from flow.hardware.core.wires import flags
+from flow.hardware.fields import ADDRESS, CHANNEL, COORDINATE, ENTRY, WORD_BITS, field_span
 from flow.hardware.maps.arbiter import arbiter
+from flow.hardware.maps.bundles import Tap
 from flow.hardware.maps.walker import walkers
 
 TILES = 4  # that are collected at once: one fills, one is read, and two for what banks in conflict take longer
@@ -24,6 +27,9 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
     channel_bits = max(1, (slots * lanes - 1).bit_length())
     size = 1 << channel_bits
     width = 8 * rows
+    column_bits, _ = field_span(CHANNEL, "column")
+    _, zero_at = field_span(CHANNEL, "zero")
+    _, write_at = field_span(CHANNEL, "write")
     stage = [Signal(intbv(0)[width:]) for _ in range(TILES * size)]
     bits = (TILES * size - 1).bit_length()
     filling, oldest = (Signal(modbv(0, min=0, max=TILES)) for _ in range(2))
@@ -64,8 +70,8 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
         if load:
             for k in range(8):
                 least = 8 * k
-                column[:] = least_used + entry[least + 6 : least]
-                if entry[least + 6]:
+                column[:] = least_used + entry[least + column_bits : least]
+                if entry[least + zero_at]:
                     picked[:] = 0
                 else:
                     picked[:] = stage[column]
@@ -73,7 +79,7 @@ def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, ma
                     octet = 8 * j
                     low = WORD_BITS * j + 8 * k
                     words.next[low + 8 : low] = picked[octet + 8 : octet]
-                mask.next[k] = entry[least + 7]
+                mask.next[k] = entry[least + write_at]
 
     return where, place, count, take, give
 
@@ -103,15 +109,10 @@ def spread(words, chosen, write_data, rows):
 
 
 @block
+@prefixed(work="", results="", reader="entry_", banks="")
 def store(
-    clk, reset,
-    job, job_ready, walk, entries, tiles,
-    valid, tile_done, data, full, halt,
-    entry_ready, entry_read, entry_rewind, entry_discard, entry,
-    writes, write_mask, write_lines, write_data,
-    block_done,
-    rows, columns, lanes, words,
-):  # fmt: skip
+    clk, reset, job, job_ready, work, results, halt, reader, entry, banks, block_done, rows, columns, lanes, words
+):
     """Writes the finished tiles of a block.
 
     job      job, job_ready: handshake, one ahead; walk: fields as in fields.py; entries[16]: of a tile, none if the
@@ -129,8 +130,8 @@ def store(
     entry_x, entry_y = entry(*field_span(ENTRY, "offset_x")), entry(*field_span(ENTRY, "offset_y"))
     tap_x, tap_y = (Signal(modbv(0, min=0, max=2**COORDINATE)) for _ in range(2))
     tap_word = Signal(modbv(0, min=0, max=2**ADDRESS))
-    active, accept, ready, advance, at_hand, flushing = (Signal(bool(0)) for _ in range(6))
-    finished, load, loads_last, reading, block_ends = (Signal(bool(0)) for _ in range(5))
+    active, accept, ready, advance, at_hand, flushing = flags(6)
+    finished, load, loads_last, reading, block_ends = flags(5)
     pending_job, begin = Signal(bool(0)), Signal(bool(0))  # the one after that under way
     next_entries, all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(3))
     left = Signal(intbv(0)[16:])  # entries of the tile of the next one
@@ -145,9 +146,11 @@ def store(
     mask = Signal(intbv(0)[8:])
     free = Signal(bool(0))
 
-    walking = walkers(clk, reset, accept, begin, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows)
+    tap_place = Tap(tap_word, tap_x, tap_y)
+    walking = walkers(clk, reset, accept, begin, advance, ready, work.walk, tap_place, addresses, present, rows)
     staging = collect(
-        clk, reset, valid, tile_done, data, load, finished, entry, collected, mask, rows, columns, lanes
+        clk, reset, results.valid, results.tile_done, results.data, load, finished, entry, collected, mask,
+        rows, columns, lanes,
     )  # fmt: skip
     serving = arbiter(pending, addresses1, granted, enables, lines, chosen, rows, line_bits)
     spreading = spread(collected, chosen, sorted_words, rows)
@@ -183,7 +186,7 @@ def store(
 
     @always_comb
     def read_next():
-        reading.next = active and ready and there and (left != 0) and entry_ready and ((not at_hand) or load)
+        reading.next = active and ready and there and (left != 0) and reader.ready and ((not at_hand) or load)
 
     @always_comb
     def last():
@@ -191,9 +194,9 @@ def store(
 
     @always_comb
     def stream_port():
-        entry_read.next = reading
-        entry_rewind.next = (left == 1) and (not last_tile)
-        entry_discard.next = last_tile
+        reader.read.next = reading
+        reader.rewind.next = (left == 1) and (not last_tile)
+        reader.discard.next = last_tile
 
     @always_comb
     def finishing():
@@ -209,14 +212,14 @@ def store(
         job_ready.next = not pending_job
         accept.next = job and (not pending_job)
         begin.next = pending_job and ((not active) or block_ends)
-        full.next = (staged == TILES) and (not halt)
+        results.full.next = (staged == TILES) and (not halt)
 
     @always_seq(clk.posedge, reset=reset)
     def control():
         if accept:
             pending_job.next = True
-            next_entries.next = entries
-            next_tiles.next = tiles
+            next_entries.next = work.entries
+            next_tiles.next = work.tiles
         elif begin:
             pending_job.next = False
         if begin:
@@ -249,9 +252,9 @@ def store(
 
     @always_seq(clk.posedge, reset=reset)
     def accounts():
-        if tile_done and (not finished) and (staged != TILES):
+        if results.tile_done and (not finished) and (staged != TILES):
             staged.next = staged + 1
-        elif finished and (not tile_done):
+        elif finished and (not results.tile_done):
             staged.next = staged - 1
 
     @always_seq(clk.posedge, reset=reset)
@@ -261,10 +264,10 @@ def store(
             addresses1.next = addresses
         else:
             pending.next = remaining
-        writes.next = enables
-        write_lines.next = lines
-        write_mask.next = mask
-        write_data.next = sorted_words
+        banks.writes.next = enables
+        banks.write_lines.next = lines
+        banks.write_mask.next = mask
+        banks.write_data.next = sorted_words
 
     return (
         walking, staging, serving, spreading, tap, serve, whether, loading, next_entry, read_next, last, stream_port,

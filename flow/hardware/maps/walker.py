@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
+from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.wires import join
 from flow.hardware.fields import ADDRESS, COORDINATE, WALK, field_span
+from flow.hardware.maps.bundles import LaneWalk, Window
 
 WORDS = 2**ADDRESS
 PLACES = 2**COORDINATE
 
 
 @block
-def lane(
-    clk, take, advance, cursor_word, cursor_x, cursor_y, cursor_window,
-    windows, step_y, wrap_word, wrap_x, tile_windows, tile_word, tile_x, tile_y,
-    tap_word, tap_x, tap_y, height, width, address, present,
-):  # fmt: skip
+@prefixed(steps="")
+def lane(clk, take, advance, cursor, steps, tap, address, present):
     """The window of one array row.
 
     control  take: go to the cursor; advance: to the window of the next tile
@@ -36,46 +35,46 @@ def lane(
 
     @always_comb
     def following():
-        onward.next = window + tile_windows
+        onward.next = window + steps.tile_windows
 
     @always_comb
     def ending():
-        wraps.next = onward >= windows
+        wraps.next = onward >= steps.windows
 
     @always_seq(clk.posedge, reset=None)
     def walk():
         if take:
-            word.next = cursor_word
-            x.next = cursor_x
-            y.next = cursor_y
-            window.next = cursor_window
+            word.next = cursor.word
+            x.next = cursor.x
+            y.next = cursor.y
+            window.next = cursor.window
         elif advance:
             if wraps:
-                window.next = onward - windows
-                word.next = word + tile_word + wrap_word
-                x.next = x + tile_x - wrap_x
-                y.next = y + tile_y + step_y
+                window.next = onward - steps.windows
+                word.next = word + steps.tile_word + steps.wrap_word
+                x.next = x + steps.tile_x - steps.wrap_x
+                y.next = y + steps.tile_y + steps.step_y
             else:
                 window.next = onward[COORDINATE:]
-                word.next = word + tile_word
-                x.next = x + tile_x
-                y.next = y + tile_y
+                word.next = word + steps.tile_word
+                x.next = x + steps.tile_x
+                y.next = y + steps.tile_y
 
     @always_comb
     def reach():
-        address.next = word + tap_word
-        at_x.next = x + tap_x
-        at_y.next = y + tap_y
+        address.next = word + tap.word
+        at_x.next = x + tap.x
+        at_y.next = y + tap.y
 
     @always_comb
     def check():
-        present.next = (at_x < width) and (at_y < height)
+        present.next = (at_x < steps.width) and (at_y < steps.height)
 
     return following, ending, walk, reach, check
 
 
 @block
-def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows):
+def walker(clk, reset, restart, advance, ready, walk, tap, addresses, present, rows):
     """The windows of one tile after the other.
 
     control  restart: take the fields `walk` and go to the first tile, for which `rows` cycles are needed; ready: there;
@@ -164,34 +163,11 @@ def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, ad
         for j in range(rows):
             taking.next[j] = number == j
 
-    parts = []
-    for j in range(rows):
-        parts.append(
-            lane(
-                clk,
-                taking(j),
-                advance,
-                word,
-                x,
-                y,
-                window,
-                windows,
-                step_y,
-                wrap_word,
-                wrap_x,
-                tile_windows,
-                tile_word,
-                tile_x,
-                tile_y,
-                tap_word,
-                tap_x,
-                tap_y,
-                height,
-                width,
-                places[j],
-                inside[j],
-            )  # fmt: skip
-        )
+    at = Window(word, x, y, window)
+    steps = LaneWalk(
+        windows, step_y, wrap_word, wrap_x, tile_windows, tile_word, tile_x, tile_y, height, width
+    )  # fmt: skip
+    parts = [lane(clk, taking(j), advance, at, steps, tap, places[j], inside[j]) for j in range(rows)]
 
     @always_comb
     def outputs():
@@ -203,7 +179,7 @@ def walker(clk, reset, restart, advance, ready, walk, tap_word, tap_x, tap_y, ad
 
 
 @block
-def walkers(clk, reset, job, take, advance, ready, walk, tap_word, tap_x, tap_y, addresses, present, rows):
+def walkers(clk, reset, job, take, advance, ready, walk, tap, addresses, present, rows):
     """A walker that is under way, and one that is made ready for the next job meanwhile.
 
     control  job: the fields `walk` are a job's: the waiting walker takes them, the first time since take; take: the job
@@ -221,9 +197,7 @@ def walkers(clk, reset, job, take, advance, ready, walk, tap_word, tap_x, tap_y,
     places0, places1 = places
     inside0, inside1 = inside
     pair = [
-        walker(
-            clk, reset, restarts[i], advances[i], at_tile[i], walk, tap_word, tap_x, tap_y, places[i], inside[i], rows
-        )
+        walker(clk, reset, restarts[i], advances[i], at_tile[i], walk, tap, places[i], inside[i], rows)
         for i in range(2)
     ]
 

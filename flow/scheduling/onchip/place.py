@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flow.errors import FlowError
-from flow.hardware.config import SUBGROUP
-from flow.hardware.fields import ADDRESS
+from flow.hardware.fields import ADDRESS, SUBGROUP
 from flow.scheduling.onchip.chain import Chain, ChainLayer
 from flow.scheduling.onchip.post import Shape
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from flow.hardware.fields import ENTRY, ENTRY_BITS, descriptor_slice
+from flow.hardware.fields import ENTRY, ENTRY_BITS, WRITES, ZERO, descriptor_slice
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET
 from flow.network.reference import check_accumulator
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule, channel_blocks, check_width
@@ -24,9 +24,15 @@ from flow.scheduling.onchip.post import PostOp, Requantization, Shape
 from flow.scheduling.onchip.unroll import LayerPart, parts
 from flow.scheduling.onchip.walks import MapWalk, line_walk, plane_walk, prefixed, taps
 from flow.scheduling.schedule import descriptor_values
-from flow.scheduling.words import channel_parameters, pack_descriptor, pack_fields, parameter_words, weight_words
+from flow.scheduling.words import (
+    channel_parameters,
+    pack_descriptor,
+    pack_fields,
+    pack_parameters,
+    parameter_words,
+    weight_words,
+)
 
-WRITES, ZERO = 0x80, 0x40  # of a channel in an entry
 LINES = 64  # the maps' memory is a multiple of this many lines
 
 
@@ -366,9 +372,7 @@ def _post_descriptor(images: _Images, job: _PostJob) -> None:
     config, steps, given = images.config, job.steps, job.requantization
     tiles = -(-job.positions // config.rows)
     block = Block(0, np.arange(OCTET), 1, steps, tiles, 0, True)
-    packed = np.full(
-        OCTET, (given.bias & 0xFFFFFFFF) | given.multiplier << 32 | given.shift << 56, np.uint64
-    )  # as channel_parameters has them
+    packed = pack_parameters(*(np.full(OCTET, value) for value in (given.bias, given.multiplier, given.shift)))
     parameters, index = parameter_words(block, packed, config)
     parameter_base, parameter_count = images.add("parameter", parameters)
     images.add("index", index)

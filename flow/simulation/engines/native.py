@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import myhdl
 
-from flow.hardware.interface import COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
+from flow.hardware.interface import Device, Memory, top_signals
 from flow.simulation.engines.base import RESET_EDGES, Command, Result, beyond, check_run, empty, not_done, refused
 
 ONE_AT_A_TIME = threading.Lock()
@@ -54,22 +54,6 @@ class NativeSimulator:
             finally:
                 simulation.quit()
         return Result(run.cycles, written)
-
-
-def top_signals(ports: Sequence[MemoryPort]) -> dict[str, Any]:
-    """Fresh MyHDL signals for every port of a device's top, by name: what `Device.build` gets.
-
-    clk, start, busy, done and the ports' `flags` are a `Signal(bool(0))`, reset is a synchronous active-high
-    `ResetSignal`; all others are a `Signal(intbv(0)[width:])`, also where the width is 1.
-    """
-    made: dict[str, Any] = {name: myhdl.Signal(bool(0)) for name in ("clk", "start", "busy", "done")}
-    made["reset"] = myhdl.ResetSignal(0, active=1, isasync=False)
-    made |= {name: myhdl.Signal(myhdl.intbv(0)[COMMAND_BITS:]) for name in ("first", "count")}
-    made["error"] = myhdl.Signal(myhdl.intbv(0)[ERROR_BITS:])
-    for port in ports:
-        for name, size in port.signals.items():
-            made[name] = myhdl.Signal(bool(0)) if name in port.flags else myhdl.Signal(myhdl.intbv(0)[size:])
-    return made
 
 
 @dataclass

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from myhdl import (
@@ -24,7 +27,9 @@ from myhdl import (
     modbv,
 )
 
-from flow.hardware.conversion.hierarchy import ExportError, block, export
+from flow.hardware.conversion.bundles import ExportError, bits, flag, fresh, gathered, prefixed
+from flow.hardware.conversion.hierarchy import Module, block, export, forgotten
+from tests.helpers.clocking import Bench
 from tests.helpers.tools import require_tool
 
 
@@ -286,12 +291,11 @@ def test_two_exports_are_equal_whatever_the_hash_seed(tmp_path, language):
 
     first = read(export(build, "top", tmp_path / "first", language))
     assert read(export(build, "top", tmp_path / "second", language)) == first
-    here = Path(__file__).parents[3] / "tests"
     code = (
-        "import sys; from pathlib import Path; from test_hierarchy import build, export;"
+        f"import sys; from pathlib import Path; from {__name__} import build, export;"
         f"export(build, 'top', Path(sys.argv[1]), '{language}')"
     )
-    path = os.pathsep.join([str(here), str(here.parent), *sys.path])
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "third")], check=True, env=environment)
     assert read(tmp_path / "third" / name for name, _ in first) == first
@@ -337,6 +341,197 @@ def byte():
     ],
 )
 def test_what_cannot_be_exported_is_refused(tmp_path, make, text):
+    with pytest.raises(ExportError, match=text):
+        export(make, "top", tmp_path, "verilog")
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A byte with its flag."""
+
+    valid: Any = flag()
+    data: Any = bits()
+    tag: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """Words both ways, and what they wait for."""
+
+    out: Word
+    back: Word
+    steps: tuple[Any, ...] = ()
+
+
+@dataclasses.dataclass
+class Loose:
+    """A dataclass that can change."""
+
+    valid: Any
+    data: Any
+
+
+@block
+def shift_up(clk, taken, given):
+    """given is twice taken, a cycle later."""
+
+    @always(clk.posedge)
+    def step():
+        given.valid.next = taken.valid
+        given.data.next = taken.data << 1
+
+    return step
+
+
+@block
+@prefixed(link="")
+def linked(clk, link, size):
+    """Doubles link.out twice on its way back; steps[0] shows the first doubling, steps[1].valid the second's flag."""
+    between = fresh(Word, data=size.width)
+    first_step, second_flag = link.steps[0], link.steps[1].valid
+    first = shift_up(clk, link.out, between)
+    second = shift_up(clk, between, link.back)
+
+    @always_comb
+    def show():
+        first_step.next = between.data
+        second_flag.next = link.back.valid
+
+    return first, second, show
+
+
+LINK = {"clk": 1, "out_valid": 1, "out_data": 8, "back_valid": 1, "back_data": 8, "steps_0": 8, "steps_1_valid": 1}
+
+
+def link_signals():
+    return {name: Signal(bool(0)) if width == 1 else Signal(intbv(0)[width:]) for name, width in LINK.items()}
+
+
+def link_of(ports):
+    out, back = (gathered(Word, ports, prefix) for prefix in ("out_", "back_"))
+    return Link(out, back, (ports["steps_0"], Word(ports["steps_1_valid"], None)))
+
+
+def build_link():
+    ports = link_signals()
+    return linked(ports["clk"], link_of(ports), Size(8))
+
+
+def link_cases():
+    """Inputs (valid, data) a cycle, and what is to be seen two cycles later: (valid, data)."""
+    draw = random.Random(3)
+    return [(draw.randrange(2), draw.randrange(32)) for _ in range(20)]
+
+
+def test_bundles_are_ports_of_their_fields_names(tmp_path):
+    modules: dict[str, Module] = {}
+    files = export(build_link, "top", tmp_path, "verilog", modules)
+    assert [file.name for file in files] == ["shift_up.v", "top.v"]  # one module for both: bundles of equal types
+    assert modules["top"].inputs == ["clk", "out_valid", "out_data"]
+    assert sorted(modules["top"].outputs) == sorted(set(LINK) - {"clk", "out_valid", "out_data"})
+    text = (tmp_path / "top.v").read_text()
+    assert re.findall(r"^ +(\w+),?$", text.split(");")[0], re.MULTILINE) == list(LINK)
+    assert "wire [7:0] between_data;" in text and ".given_data(between_data)" in text
+    assert modules["shift_up"].inputs == ["clk", "taken_valid", "taken_data"]
+
+
+def test_bundles_in_myhdl_and_of_a_module_alone(tmp_path):
+    modules: dict[str, Module] = {}
+    export(build_link, "top", tmp_path, "verilog", modules)
+    with forgotten():
+        ports = link_signals()
+        for made, signals in ((linked(ports["clk"], link_of(ports), Size(8)), ports), modules["top"].build()):
+            bench = Bench(made, signals["clk"])
+            seen = []
+            for valid, data in link_cases():
+                signals["out_valid"].next, signals["out_data"].next = valid, data
+                bench.step()
+                seen.append([int(signals[name]) for name in ("steps_0", "back_valid", "back_data", "steps_1_valid")])
+            bench.close()
+            given = link_cases()
+            assert [step for step, *_ in seen] == [2 * data for _, data in given]
+            assert [rest for _, *rest in seen[1:]] == [[valid, 4 * data, valid] for valid, data in given[:-1]]
+
+
+def test_bundles_in_verilog(tmp_path):
+    files = export(build_link, "top", tmp_path, "verilog")
+    lines = [f"{'reg' if i < 3 else 'wire'} [{width - 1}:0] {name};" for i, (name, width) in enumerate(LINK.items())]
+    pins = ", ".join(f".{name}({name})" for name in LINK)
+    steps = [f"out_valid = {v}; out_data = {d}; #1 clk = 1; #1 clk = 0;" for v, d in link_cases()]
+    shows = '$display("%0d %0d %0d", steps_0, back_valid, back_data);'
+    text = "\n".join([*lines, f"top dut({pins});", "initial begin clk = 0;", *(step + shows for step in steps), "end"])
+    (tmp_path / "bench.v").write_text(f"module bench;\n{text}\nendmodule\n")
+    run(require_tool("iverilog"), "-g2005", "-o", "bench", *map(str, files), "bench.v", cwd=tmp_path)
+    seen = [
+        [int(word) for word in line.split()]
+        for line in run(require_tool("vvp"), "bench", cwd=tmp_path).split("\n")[1:-1]
+    ]
+    given = link_cases()
+    assert seen == [[2 * now[1], before[0], 4 * before[1]] for before, now in pairwise(given)]
+
+
+def test_bundles_are_legal_in_both_languages(tmp_path, lint):
+    lint(export(build_link, "top", tmp_path, "verilog"), "top")
+    files = export(build_link, "top", tmp_path, "vhdl")
+    ghdl = require_tool("ghdl")
+    run(ghdl, "-a", "--std=08", *map(str, files), cwd=tmp_path)
+    run(ghdl, "-e", "--std=08", "top", cwd=tmp_path)
+
+
+@block
+@prefixed(taken="", given="")
+def alike(clk, taken, given):
+    """Two bundles whose ports have the same names."""
+    return shift_up(clk, taken, given)
+
+
+@block
+def hidden(clk, taken, given):
+    """A signal of its own that is called like a port."""
+    taken_data = Signal(intbv(0)[8:])
+
+    @always(clk.posedge)
+    def step():
+        taken_data.next = taken.data
+        given.data.next = taken_data
+
+    return step
+
+
+@dataclasses.dataclass(frozen=True)
+class Reserved:
+    """A field that MyHDL reads as an attribute of a Signal."""
+
+    next: Any
+
+
+def word(data=None):
+    return Word(Signal(bool(0)), byte() if data is None else data)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda: shift_up(Signal(bool(0)), Loose(Signal(bool(0)), byte()), word()),
+            "^shift_up: parameter taken is a Loose, which can change; a bundle of Signals is a frozen dataclass$",
+        ),
+        (
+            lambda: shift_up(Signal(bool(0)), word(8), word()),
+            "^shift_up: parameter taken.data is a int; a bundle holds Signals, bundles, or None for a port that is "
+            "not there$",
+        ),
+        (
+            lambda: shift_up(Signal(bool(0)), Link(word(), word([byte()])), word()),
+            r"^shift_up: parameter taken.back.data is a list; a bundle holds",
+        ),
+        (lambda: shift_up(Signal(bool(0)), Reserved(byte()), word()), "'next' means something else in a process"),
+        (lambda: alike(Signal(bool(0)), word(), word()), "alike: two ports are called 'valid'"),
+        (lambda: hidden(Signal(bool(0)), word(), word()), "hidden: port taken_data has the name of another signal"),
+        (lambda: linked(Signal(bool(0)), word(), Loose(1, 2)), "linked: parameter size is a Loose; a block takes"),
+    ],
+)  # fmt: skip
+def test_bundles_that_cannot_be_ports_are_refused(tmp_path, make, text):
     with pytest.raises(ExportError, match=text):
         export(make, "top", tmp_path, "verilog")
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS
 from flow.hardware.config import ArrayConfig
-from flow.hardware.core.array import LATENCY, array
+from flow.hardware.core.array import LATENCY
+from flow.hardware.core.bundles import Column
 from flow.hardware.elements.activation_sum import activation_sum
 from flow.hardware.elements.pe import constant_multiplier
 from tests.helpers.clocking import Bench, packed, reset, signed, wire
@@ -40,7 +41,8 @@ class ArrayBench:
         clk = wire()
         outs = {"finished": self.finished, "results": self.results}
         ins = {"enable": self.enable, "capture": self.capture, "drain": self.drain}
-        made = array(clk=clk, reset=reset(), config=config, **ins, **outs, **self.controls, **self.words)
+        column = Column(**self.controls)
+        made = config.element.block(clk=clk, reset=reset(), column=column, config=config, **ins, **outs, **self.words)
         self.bench = Bench(made, clk)
 
     def column(self, stalls: Any, **values: int) -> None:

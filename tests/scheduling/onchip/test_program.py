@@ -10,8 +10,9 @@ from myhdl import Signal, intbv
 
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from flow.hardware.fields import ADDRESS, WALK, WALK_BITS
+from flow.hardware.fields import ADDRESS, WALK
 from flow.hardware.maps.arbiter import arbiter
+from flow.hardware.maps.bundles import Tap
 from flow.hardware.maps.walker import walker
 from flow.network.model import Window
 from flow.scheduling.onchip.chain import chain
@@ -60,10 +61,11 @@ def test_every_tap_of_every_window(
     given = taps(window, octets, plane, width, 2, True)
     assert given["filler"] == kernel * kernel * octets % 2 and given["wait"] == 1
     clk, restart, advance, ready = wire(), wire(), wire(), wire()
-    fields, tap_word, tap_x, tap_y = wire(WALK_BITS), wire(ADDRESS), wire(16), wire(16)
+    fields, tap_word, tap_x, tap_y = wire(sum(width for _, width in WALK)), wire(ADDRESS), wire(16), wire(16)
     addresses, present = wire(ADDRESS * ROWS), wire(ROWS)
     bench = Bench(
-        walker(clk, reset(), restart, advance, ready, fields, tap_word, tap_x, tap_y, addresses, present, ROWS), clk
+        walker(clk, reset(), restart, advance, ready, fields, Tap(tap_word, tap_x, tap_y), addresses, present, ROWS),
+        clk,
     )
     fields.next, restart.next = field_word(over), True
     bench.step()
