@@ -152,5 +152,5 @@ def _array(request: CompileRequest, simulator: engines.Engine, notes: list[str])
     """The array asked for; where none is, one that the engine simulates in reasonable time."""
     if request.array is None and not simulator.fast:
         notes.append(f"The array is 4x4 because {simulator.name} simulates slowly; --array sets another.")
-        return request.sized(4, 4)
-    return request.sized(*(request.array or ()))
+        return request.sized((4, 4))
+    return request.sized(request.array)

@@ -173,11 +173,11 @@ class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions
     def check(self) -> None:
         super().check()
         AxiConfig(self.bus)
-        self.sized(*(self.array or ()))
+        self.sized(self.array)
 
-    def sized(self, *size: int) -> ArrayConfig:
+    def sized(self, size: tuple[int, int] | None) -> ArrayConfig:
         """An array of this size (rows, columns) as asked for. FlowError where it cannot be, or hold maps if it must."""
-        config = replace(ArrayConfig(*size), pe=self.pe)
+        config = replace(ArrayConfig(*(size or ())), pe=self.pe)
         sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
         if self.on_chip:
             sized.with_maps(sized.rows * 64)

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from flow.cli.tables import out
 from flow.files import cache_folder
+from flow.hardware.config import PE_KINDS
+from flow.hardware.element import elements
 from flow.hardware.synthesis import NEXTPNR, OSU018, YOSYS
 from flow.output.report.environment import environment
 from flow.simulation.engines import ENGINES
@@ -47,7 +49,7 @@ class Found:
 
 def diagnosis() -> list[Found]:
     """All parts: Python and packages, simulation engines, other programs."""
-    return [*_packages(), *_engines(), *_programs()]
+    return [*_packages(), *_elements(), *_engines(), *_programs()]
 
 
 def _packages() -> Iterator[Found]:
@@ -64,6 +66,12 @@ def _package(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _elements() -> Iterator[Found]:
+    for name, element in elements().items():
+        columns = f"{element.least_columns} or more bit columns, {element.step} weights a step"
+        yield Found(f"element {name}", "ours" if name in PE_KINDS else "installed", f"--pe {name}: {columns}", "")
 
 
 def _engines() -> Iterator[Found]:
