@@ -18,7 +18,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Units:
-    """All that take a job of every descriptor; without feature maps nobody answers for the last two."""
+    """All that take a job of every descriptor; without feature maps the last two are always ready."""
 
     weight: Unit
     metadata: Unit

@@ -28,7 +28,8 @@ def dispatcher(clk, reset, start, first, count, busy, started, ended, error, qui
     """
     held = Signal(bool(0))
     present = Signal(bool(0))
-    taken, settled = (Signal(intbv(0)[len(UNITS) :]) for _ in range(2))  # by units; or takes it now
+    taken = Signal(intbv(0)[len(UNITS) :])  # which units have the job
+    settled = Signal(intbv(0)[len(UNITS) :])  # and those that take it now
     readies = join(*(getattr(units, name).ready for name in reversed(UNITS)))
     everyone = 2 ** len(UNITS) - 1
     to_fetch = Signal(modbv(0, min=0, max=2**16))
