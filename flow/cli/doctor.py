@@ -25,7 +25,6 @@ from flow.simulation.engines import ENGINES
 CORE = ("myhdl", "numpy", "onnx", "onnxruntime")
 EXTRAS = {
     "numba": ("fast", "compiled pruning, for networks of millions of weights"),
-    "sympy": ("core", "symbolic shapes: more networks are taken"),
     "optuna": ("explore", "bbs explore"),
     "distributed": ("cluster", "--scheduler: simulation on many machines"),
     "cocotb": ("test", "the cocotb testbench of a build"),
@@ -57,8 +56,7 @@ def _packages() -> Iterator[Found]:
     for name in CORE:
         yield Found(name, _package(name), "all commands", f"pip install {name}", needed=True)
     for name, (extra, allows) in EXTRAS.items():
-        remedy = f"pip install {name}" if extra == "core" else f"pip install 'bbs-flow[{extra}]'"
-        yield Found(name, _package(name), allows, remedy)
+        yield Found(name, _package(name), allows, f"pip install 'bbs-flow[{extra}]'")
 
 
 def _package(name: str) -> str | None:

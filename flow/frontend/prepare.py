@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import tempfile
 from pathlib import Path
 
@@ -26,14 +24,10 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     source, model = model, external.externals_as_inputs(model)
     if opset(model) < 13:  # per-channel DequantizeLinear came with opset 13
         model = onnx.version_converter.convert_version(model, 13)
-    prepared: onnx.ModelProto | None = None
-    if importlib.util.find_spec("sympy"):
-        with contextlib.suppress(Exception):  # symbolic shape inference does not know every operator
-            prepared = _pre_process(model, symbolic=True)
     try:
-        prepared = prepared or _pre_process(model, symbolic=False)
+        prepared = _pre_process(model)
         if any(tensor.data_type == TensorProto.FLOAT16 for tensor in prepared.graph.initializer):
-            prepared = _pre_process(prepared, symbolic=False)  # folds casts to float32, which it inserted too late
+            prepared = _pre_process(prepared)  # folds casts to float32, which it inserted too late
     except Exception as error:
         raise FlowError(
             f"ONNX Runtime cannot prepare network '{model.graph.name}' for quantization: "
@@ -45,13 +39,17 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     return prepared
 
 
-def _pre_process(model: onnx.ModelProto, symbolic: bool) -> onnx.ModelProto:
+def _pre_process(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ONNX Runtime folds at level BASIC, with the shapes ONNX infers.
+
+    Its symbolic shape inference is left out: nothing here needs it, and it writes files where the user is.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
         onnx.save(model, str(source))  # given a ModelProto, the tool would move its tensors to external data
-        quant_pre_process(str(source), str(target), skip_symbolic_shape=not symbolic)
+        quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
         return onnx.load(str(target))
 
 

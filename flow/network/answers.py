@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime
-from flow.onnxtools.edit import replace_nodes
+from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
 from flow.onnxtools.graph import Graph
 
 FARTHEST = 1e30
@@ -89,4 +89,5 @@ def _ending(model: onnx.ModelProto, removed: Sequence[onnx.NodeProto], output: s
     replace_nodes(copy, [node for node in copy.graph.node if node not in removed])
     del copy.graph.output[:]
     copy.graph.output.append(onnx.ValueInfoProto(name=output))
+    drop_unused_nodes(copy)  # what else read the scores
     return copy

@@ -256,3 +256,10 @@ def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:32]
     ours = run_network(network, {network.inputs[0]: x})[network.outputs[0]]
     assert np.array_equal(ours.argmax(1), runtime.predict(quantized, x).argmax(1))
+
+
+def test_nothing_is_written_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for model in (float_net(), attention_net(True)):
+        quantize.quantize(model, samples(model, 4))
+    assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from flow.frontend import cut
 from flow.judgement.accuracy import Accuracy, json_number, sqnr, top1
 from flow.judgement.verdict import LayerVerdict, judge_layer, passes
 from flow.network import reference
-from flow.network.answers import FARTHEST, Answers, divergence
+from flow.network.answers import FARTHEST, Answers, answers, divergence
 from flow.network.model import ArrayLayer, Network
 from flow.network.run import run_network
 from flow.onnxtools import runtime
@@ -181,3 +181,17 @@ def test_sqnr() -> None:
     wanted = np.array([3.0, 4.0])
     assert sqnr(wanted + np.array([0.3, 0.4]), wanted) == pytest.approx(20)
     assert json_number(sqnr(wanted, wanted)) is None
+
+
+def test_scores_that_something_else_reads_are_compared() -> None:
+    """scikit-learn's exporter leaves an ArgMax on the probabilities, whose result is no output any more."""
+    nodes = [
+        onnx.helper.make_node("Softmax", ["x"], ["p"], "softmax"),
+        onnx.helper.make_node("ArgMax", ["p"], ["label"], "argmax"),
+    ]
+    x, p = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in "xp")
+    graph = onnx.helper.make_graph(nodes, "net", [x], [p])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    values = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    found = answers(model, {"x": values})
+    assert found.scores and np.allclose(found.values, values)
