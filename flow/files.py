@@ -6,11 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import platformdirs
+from numpy.typing import NDArray
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:
@@ -29,6 +34,14 @@ def write_model(path: Path, model: onnx.ModelProto) -> None:
 
 def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """An .npz file; unlike numpy.savez it takes arrays of any name, also those of its parameters."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def sha256(path: Path) -> str:

@@ -28,7 +28,7 @@ from flow.cache import cache_size, clean_cache
 from flow.cli.doctor import diagnosis, print_doctor
 from flow.cli.options import Shown, asked, shown
 from flow.cli.stages import progress_for
-from flow.cli.tables import out, print_cache, print_front, print_inspection, print_report
+from flow.cli.tables import out, print_cache, print_front, print_inspection, print_report, visible
 from flow.errors import FlowError
 from flow.exploration.explore import RESULT, run_explore
 from flow.files import cache_folder
@@ -185,5 +185,5 @@ def main() -> None:
 
 
 def _refuse(message: str) -> None:
-    click.echo(f"bbs: error: {' '.join(message.split())}", err=True)
+    click.echo(f"bbs: error: {visible(' '.join(message.split()))}", err=True)
     sys.exit(2)

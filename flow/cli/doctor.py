@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from rich.markup import escape
 from rich.table import Table
 
-from flow.cli.tables import out
+from flow.cli.tables import escape, out
 from flow.files import cache_folder
 from flow.hardware.config import PE_KINDS
 from flow.hardware.element import elements

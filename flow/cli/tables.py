@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from flow import exploration
@@ -23,8 +24,27 @@ from flow.output.report.summary import Summary
 
 WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
 MOST_OUTPUTS = 4  # whose decibels are printed, the worst first
-out = Console(highlight=False, width=WIDTH)
-err = Console(stderr=True, highlight=False)
+
+
+def visible(text: str) -> str:
+    """Text of a network's file as a terminal may show it: control characters, and those that turn text, as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape(text: str) -> str:
+    """Such text for a table's cell."""
+    return escape_markup(visible(text))
+
+
+class _Terminal(Console):
+    """A console that passes no control characters of what it is given on to the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+out = _Terminal(highlight=False, width=WIDTH)
+err = _Terminal(stderr=True, highlight=False)
 
 
 def print_inspection(found: Inspection) -> None:

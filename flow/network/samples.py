@@ -21,6 +21,7 @@ from flow.onnxtools.graph import graph_inputs
 Arrays = dict[str, NDArray[Any]]
 Source = Path | Arrays  # an .npz file, or its arrays
 RANDOM_SEED = 0
+LABELS = "y"  # the array of labels among the samples
 MOST_INFLATED = 2**30  # bytes
 
 
@@ -57,12 +58,13 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
     arrays, place = (load_arrays(source), source.name) if isinstance(source, Path) else (source, f"the {what} arrays")
     where = source if isinstance(source, Path) else place
     feeds = check_samples(model, arrays, what)
-    labels = arrays.get("y")
+    labels = None if LABELS in feeds else arrays.get(LABELS)  # an input may have that name
     count = len(next(iter(feeds.values())))
-    if labels is not None and len(labels) != count:
+    if labels is not None and (not labels.ndim or len(labels) != count):
+        many = f"{len(labels)} labels" if labels.ndim else "a single value as labels"
         raise FlowError(
-            f"{what} labels must be one for each sample, but '{where}' has {len(labels)} labels `y` for {count} "
-            "samples; cut them to one length"
+            f"{what} labels must be one for each sample, but '{where}' has {many} `{LABELS}` for {count} samples; "
+            "cut them to one length"
         )
     return Samples(feeds, labels, place)
 
@@ -132,6 +134,9 @@ def load_arrays(path: str | Path) -> Arrays:
         raise FlowError(
             f"'{file}' cannot be read as .npz: {first_line(error)}; save it again with numpy.savez"
         ) from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise FlowError(f"samples must be arrays, but '{name}' of '{file}' is no .npy file; save with numpy.savez")
     if not arrays:
         raise FlowError(f"'{file}' holds no arrays; save the samples with numpy.savez(x=...)")
     return arrays

@@ -13,7 +13,7 @@ from flow.compression.choice import Pruning
 from flow.compression.compress import Compressed
 from flow.compression.encoding import BBS
 from flow.errors import FlowError
-from flow.files import write_model
+from flow.files import write_model, write_npz
 from flow.frontend import cut
 from flow.frontend.load import load as load_network
 from flow.hardware.config import ArrayConfig, memory_ports
@@ -95,7 +95,7 @@ def _names(files: Iterable[Path]) -> tuple[str, ...]:
 def write_samples(folder: Path, samples: Samples) -> None:
     """vectors/samples.npz: what was simulated, by input name, and the labels as `y`."""
     labels = {} if samples.labels is None else {"y": samples.labels}
-    np.savez(folder / "vectors" / "samples.npz", **samples.feeds, **labels)  # type: ignore[arg-type]
+    write_npz(folder / "vectors" / "samples.npz", {**samples.feeds, **labels})
 
 
 @dataclass(frozen=True)

@@ -224,3 +224,19 @@ def test_the_cache_is_shown_and_cleaned(run: Run, tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
     status, _, err = run("cache", "--older", -1)
     assert status == 2 and err.count("\n") == 1
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
+    """ESC and OSC in node names, and what turns text round: in tables, notes and errors."""
+    model = residual_net()
+    hostile = "\x1b]0;title\x07\x1b[31mred\u202e"
+    model.graph.node[0].name = hostile
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.name = hostile + node.name
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    for arguments in (("inspect",), ("compress", "-o", tmp_path / "out.onnx", "--preset", "moderate")):
+        status, out, err = run(arguments[0], tmp_path / "net.onnx", *arguments[1:])
+        assert status == 0
+        assert not {"\x1b", "\x07", "\u202e"} & set(out + err)
+        assert r"\x1b]0;title\x07" in out.replace("\n", "")

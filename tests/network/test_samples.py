@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from flow.errors import FlowError
+from flow.files import write_npz
 from flow.network import samples
+from flow.network.samples import load
 from tests.helpers.nets import float_net
 
 
@@ -58,3 +64,39 @@ def test_random_samples_are_the_same_every_time() -> None:
     first, again = (samples.random(float_net(), 3) for _ in range(2))
     assert first.feeds["x"].shape == (3, 3, 8, 8) and first.feeds["x"].dtype == np.float32
     assert np.array_equal(first.feeds["x"], again.feeds["x"]) and first.feeds["x"].std() > 0.5
+
+
+def two_inputs(first: str, second: str) -> onnx.ModelProto:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in (first, second, "sum")]
+    graph = helper.make_graph([helper.make_node("Add", [first, second], ["sum"], "add")], "net", values[:2], values[2:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("names", [("file", "allow_pickle"), ("y", "x"), ("args", "kwds"), ("a/b", "../c")])
+def test_no_name_of_an_input_is_special(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Names of numpy.savez's parameters, that of the labels, paths: stored samples are read back as they were."""
+    model = two_inputs(*names)
+    arrays = {name: np.arange(6, dtype=np.float32).reshape(2, 3) + i for i, name in enumerate(names)}
+    write_npz(tmp_path / "samples.npz", arrays)
+    found = load(tmp_path / "samples.npz", model, "stored")
+    assert found.labels is None and found.feeds.keys() == arrays.keys()
+    assert all(np.array_equal(found.feeds[name], array) for name, array in arrays.items())
+
+
+def test_an_archive_is_as_numpy_writes_it(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {"x": np.arange(6.0).reshape(2, 3), "y": np.arange(2)}
+    write_npz(tmp_path / "ours.npz", arrays)
+    np.savez(tmp_path / "theirs.npz", **arrays)
+    assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "theirs.npz").read_bytes()
+
+
+def test_labels_without_axes_and_members_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
+    model, x = two_inputs("a", "b"), np.zeros((2, 3), np.float32)
+    np.savez(tmp_path / "one.npz", a=x, b=x, y=np.int64(1))
+    with pytest.raises(FlowError, match="has a single value as labels `y` for 2 samples"):
+        load(tmp_path / "one.npz", model, "evaluation")
+    write_npz(tmp_path / "bytes.npz", {"a": x, "b": x})
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "a") as archive:
+        archive.writestr("c", b"no array")
+    with pytest.raises(FlowError, match="'c' of '.*bytes.npz' is no .npy file"):
+        load(tmp_path / "bytes.npz", model, "evaluation")
