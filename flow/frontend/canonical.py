@@ -11,11 +11,14 @@ from flow.onnxtools import runtime
 from flow.onnxtools.edit import drop_unused_nodes, model_like, replace_nodes, unused_name
 from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, opset, size
 
+CODE_OPERATORS = ("Clip", *LAYOUT_OPERATORS)  # that make codes of codes
+CODES = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
+
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same function in the form `partition` reads; running it twice changes nothing.
 
-    Constant nodes become initializers, QuantizeLinear of a constant is folded, layout operators between
+    Constant nodes become initializers, codes computed from constants are folded, layout operators between
     DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
     its own, matrix products have the batch as axis 0, and nodes that no output needs are left out.
     """
@@ -23,7 +26,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     _constants_to_initializers(copy)
     _nodes_make_outputs(copy)
-    _fold_constant_quantize(copy)
+    _fold_codes(copy)
     _layout_before_dequantize(copy)
     _unshare_weights(copy)
     batch_to_axis_0(copy)
@@ -69,20 +72,22 @@ def _nodes_make_outputs(model: onnx.ModelProto) -> None:
             model.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [name], f"{name}_identity"))
 
 
-def _fold_constant_quantize(model: onnx.ModelProto) -> None:
-    graph = Graph.of(model)
+def _fold_codes(model: onnx.ModelProto) -> None:
+    """Codes computed from constants become constants: quantized weights, also clipped (Brevitas) or reshaped."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    outputs = {value.name for value in model.graph.output}
     nodes = []
     for node in model.graph.node:
-        fixed = all(name in graph.constants for name in node.input if name)
-        if node.op_type != "QuantizeLinear" or not fixed or node.output[0] in graph.outputs:
+        tensors = [constants[name] for name in node.input if name in constants]
+        fixed = len(tensors) == sum(1 for name in node.input if name) and bool(tensors)
+        codes = node.op_type in CODE_OPERATORS and fixed and tensors[0].data_type in CODES
+        if not (codes or (node.op_type == "QuantizeLinear" and fixed)) or outputs.intersection(node.output):
             nodes.append(node)
             continue
-        tensors = [graph.constants[name] for name in node.input if name]
-        kind = tensors[2].data_type if len(tensors) > 2 else TensorProto.UINT8
-        output = helper.make_tensor_value_info(node.output[0], kind, None)
-        body = helper.make_graph([node], "fold", [], [output], tensors)
+        body = helper.make_graph([node], "fold", [], [onnx.ValueInfoProto(name=node.output[0])], tensors)
         folded = runtime.run(model_like(model, body), {})[node.output[0]]
-        model.graph.initializer.append(numpy_helper.from_array(folded, node.output[0]))
+        constants[node.output[0]] = numpy_helper.from_array(folded, node.output[0])
+        model.graph.initializer.append(constants[node.output[0]])
     replace_nodes(model, nodes)
 
 

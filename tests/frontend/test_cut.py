@@ -395,3 +395,30 @@ def test_real_int8_networks_run_as_in_onnx_runtime(name: str) -> None:
     x = np.load(Path(folder) / "datasets" / f"{data}_test.npz")["x"][:64]
     ours = run_network(network, {network.inputs[0]: x})[network.outputs[0]]
     assert np.array_equal(ours.argmax(1), runtime.predict(model, x).argmax(1))
+
+
+@pytest.mark.parametrize("between", ["Clip", "Reshape", "Transpose"])
+def test_codes_computed_from_constants_are_weights(between: str) -> None:
+    """Brevitas clips its int8 constants before DequantizeLinear; others reshape or transpose them."""
+    model = residual_net()
+    expected = cut.partition(model, "net").layers
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    conv = next(node for node in graph.node if node.op_type == "Conv")
+    dequantize = next(node for node in graph.node if conv.input[1] in node.output)
+    name, codes = dequantize.input[0], numpy_helper.to_array(constants[dequantize.input[0]])
+    extra: dict[str, Any] = {}
+    if between == "Clip":
+        inputs: dict[str, Any] = {"low": np.int8(-127), "high": np.int8(127)}
+    elif between == "Reshape":
+        inputs = {"shape": np.array(codes.shape, np.int64)}
+        constants[name].CopyFrom(numpy_helper.from_array(codes.reshape(-1), name))
+    else:
+        inputs, extra = {}, {"perm": [1, 0, 2, 3]}
+        constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(codes.transpose(1, 0, 2, 3)), name))
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(value), key) for key, value in inputs.items())
+    graph.node.insert(0, helper.make_node(between, [name, *inputs], ["codes"], "between", **extra))
+    dequantize.input[0] = "codes"
+    layers = cut.partition(model, "net").layers
+    assert [layer.name for layer in layers] == [layer.name for layer in expected]
+    assert all(np.array_equal(a.weights, b.weights) for a, b in zip(layers, expected, strict=True))
