@@ -2,7 +2,7 @@
 
 encoding.py     how pruned weights are stored: groups of 32 with N bit columns removed, one metadata byte each
 allocate.py     which channels are pruned, and by how many bit columns (BBS paper, algorithm 2)
-kernels.py      compiled search over (r, d), faster than that of prune.py; needs the extra `fast`
+kernels.py      compiled search over (r, d), faster than that of prune.py, with the same results; needs the extra `fast`
 prune.py        binary pruning of int8 groups: three ways to choose r and d (BBS paper, section III-B)
 calibration.py  calibration: the inputs of an INT8 network's layers on the user's samples, layer after layer
 refine.py       refinement without retraining: weights, scales and biases of a pruned layer, fitted to its inputs
