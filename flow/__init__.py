@@ -2,10 +2,10 @@
 
 The rooms, in the order data takes; a room uses those above it, and its `__init__.py` lists its files:
 
-errors.py     what the user can mend (FlowError), and everything else (an assertion, our bug)
+errors.py     FlowError, which the user can correct, and everything else (an assertion, our bug)
 progress.py   progress: named stages, and `advance` within them
-files.py      files: the cache folder, digests, files written whole
-cache.py      the cache: how much is in it, what is in use, what was not used for long
+files.py      files: the cache folder, digests, atomic writes of ONNX files, JSON
+cache.py      the cache: its size, entries in use, removal of entries that were not used for long
 onnxtools/    ONNX and ONNX Runtime: graphs, shapes, edits, sessions
 network/      what a network is, and what it computes: the integer reference
 frontend/     the user's network becomes an INT8 network of array layers and host segments

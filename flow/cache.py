@@ -1,7 +1,8 @@
-"""The cache folder: how much is in it, and what was not used for long removed; what is in use stays.
+"""The cache folder: its size, entries in use, removal of entries that were not used for long.
 
-An entry's last use is the time of its file or folder, which `hold` sets anew. Who uses an entry for longer holds it, by
-a shared lock on it; only what can be locked by nobody else is removed. See `flow.files.cache_folder` for the place.
+The modification time of an entry's file or folder is its last use; `hold` updates it. A process that uses an entry for
+longer holds a shared lock on it, and only an entry that can be locked exclusively is removed. See
+`flow.files.cache_folder` for the place.
 """
 
 from __future__ import annotations
@@ -23,54 +24,54 @@ KINDS = {
     "areas": ("area-*",),
     "kept runs": ("runs/*",),
 }
-YOUNG = 60  # seconds: what is younger may be in the making, and is not held yet
+YOUNG = 60  # seconds: a younger entry may still be written, and not be locked yet
 DAY = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
 class Size:
-    """Entries of the cache, and the bytes of the files they are."""
+    """A number of cache entries, and the bytes of all their files."""
 
     entries: int
     bytes: int
 
 
 class Held:
-    """An entry of the cache that is in use: nobody removes it while this lives, or until `release`."""
+    """An entry of the cache in use: it is not removed while this object lives, or until `release`."""
 
     def __init__(self, descriptor: int) -> None:
         self.release = weakref.finalize(self, os.close, descriptor)
 
 
 def hold(entry: Path) -> Held | None:
-    """The entry, from now on in use; None if there is none, or no more."""
+    """Mark an entry as in use; None if it does not exist, or was removed meanwhile."""
     try:
         descriptor = os.open(entry, os.O_RDONLY)
     except OSError:
         return None
     held = Held(descriptor)
-    with suppress(OSError):  # a file system without locks, or another user's entry, which has its time from there
+    with suppress(OSError):  # a file system without locks, or another user's entry, whose time stays as it is
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         os.utime(descriptor)
     try:
-        there = os.path.samestat(os.fstat(descriptor), entry.stat())
+        exists = os.path.samestat(os.fstat(descriptor), entry.stat())
     except OSError:
-        there = False
-    if there:
+        exists = False
+    if exists:
         return held
     held.release()
     return None
 
 
 def cache_size(cache: Path | None = None) -> dict[str, Size]:
-    """What is in the cache, for each of `KINDS`."""
+    """Number and bytes of the entries in the cache, for each of `KINDS`."""
     return {kind: _size(list(_entries(cache_folder(cache), kind))) for kind in KINDS}
 
 
 def clean_cache(days: float, cache: Path | None = None) -> dict[str, Size]:
-    """Removes what was not used for so many days, and is not in use; what was removed, for each of `KINDS`.
+    """Remove the entries that were not used for `days` days and are not in use; returns them, for each of `KINDS`.
 
-    0 days: all that is not in use, but for what is made just now.
+    0 days: all entries that are not in use, except those used within the last minute (`YOUNG`).
     """
     before, removed = time.time() - max(days * DAY, YOUNG), {}
     for kind in KINDS:
@@ -96,7 +97,7 @@ def _size(entries: list[Path]) -> Size:
 
 
 def _last_use(entry: Path) -> float:
-    """When it was last used."""
+    """The time of the entry's last use; infinity if it was removed meanwhile."""
     try:
         return entry.stat().st_mtime
     except OSError:  # removed meanwhile
@@ -104,7 +105,7 @@ def _last_use(entry: Path) -> float:
 
 
 def _removed(entry: Path, before: float) -> bool:
-    """Whether it is removed now: nobody holds it, nor has used it since."""
+    """Remove the entry unless it is held or was used after `before`; returns whether it was removed."""
     try:
         descriptor = os.open(entry, os.O_RDONLY)
     except OSError:

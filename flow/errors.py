@@ -1,4 +1,4 @@
-"""The two classes of failure: what the user can mend, and everything else (an assertion, our bug)."""
+"""The two classes of failure: FlowError, which the user can correct, and everything else (an assertion, our bug)."""
 
 from __future__ import annotations
 

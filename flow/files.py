@@ -1,4 +1,4 @@
-"""Files: the cache folder, digests, JSON and ONNX files written whole, names of layer folders."""
+"""Files: the cache folder, digests, atomic writes of ONNX files, JSON, names of layer folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:
-    """Write an ONNX file; killed half way, it leaves the file as it was."""
+    """Write an ONNX file atomically: if interrupted, an existing file stays unchanged."""
     content = model.SerializeToString(deterministic=True)
     with tempfile.NamedTemporaryFile(prefix=f".{path.name}-", dir=path.parent, delete=False) as file:
         try:
@@ -50,12 +50,12 @@ def sha256(path: Path) -> str:
 
 
 def cache_folder(cache: Path | None) -> Path:
-    """The folder for what is made once: `cache`, else $BBS_CACHE, else the user's (on Linux ~/.cache/bbs-flow)."""
+    """The cache folder: `cache`, else $BBS_CACHE, else the user's default (on Linux ~/.cache/bbs-flow)."""
     return cache or Path(os.environ.get("BBS_CACHE") or platformdirs.user_cache_path("bbs-flow"))
 
 
 def layer_folder(layer: str, number: int) -> str:
-    """A layer's folder in vectors/: its number, and of its name what every file system and make takes."""
+    """A layer's folder in vectors/: its number and 60 characters of its name, as file systems and make accept them."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in layer)
     return f"{number:03d}_{plain[:60]}"
 
@@ -63,9 +63,9 @@ def layer_folder(layer: str, number: int) -> str:
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
     """A digest of this package's sources."""
-    whole = hashlib.sha256()
+    sha = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*")):
         if path.suffix in (".py", ".j2"):
-            whole.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return whole.hexdigest()
+            sha.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return sha.hexdigest()

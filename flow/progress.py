@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Called when `done` more of a stage's total is done."""
+    """Reports that `done` more units of the stage's total are complete."""
 
     def __call__(self, done: int = 1) -> None: ...
 
@@ -20,7 +20,7 @@ class Stages(Protocol):
 
 
 def ignore(done: int = 1) -> None:
-    """No progress shown."""
+    """Ignore the progress."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def silent(name: str, total: int | None = None) -> Iterator[Advance]:
 
 
 def duration(seconds: float) -> str:
-    """For the user: "40 s", "12 min", "3.5 h"."""
+    """A number of seconds as text for the user: "40 s", "12 min", "3.5 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,13 +1,13 @@
-"""How many bit columns each channel gives up, and the pruned network that comes of it.
+"""How many bit columns are pruned from each channel, and the pruned network.
 
 encoding.py     how pruned weights are stored: groups of 32 with N bit columns removed, one metadata byte each
 allocate.py     which channels are pruned, and by how many bit columns (BBS paper, algorithm 2)
-kernels.py      the search over (r, d) of prune.py compiled, with the extra `fast`
+kernels.py      compiled search over (r, d), faster than that of prune.py, with the same results; needs the extra `fast`
 prune.py        binary pruning of int8 groups: three ways to choose r and d (BBS paper, section III-B)
-calibration.py  calibration: what the layers of an INT8 network see on the user's samples, layer after layer
-refine.py       refinement without retraining: weights, scales and biases of a pruned layer that its inputs ask for
-budget.py       A bit budget for the whole network: which block of channels gives up how many bit columns
-tune.py         budgets with calibration data: where a network can spare bits, and layers refined to spare them
+calibration.py  calibration: the inputs of an INT8 network's layers on the user's samples, layer after layer
+refine.py       refinement without retraining: weights, scales and biases of a pruned layer, fitted to its inputs
+budget.py       a bit budget for the whole network, shared out among its blocks of channels
+tune.py         budgeted compression with calibration data: sensitivity of the layers, bit budget, refinement
 choice.py       the user's choice of how much to prune: the paper's rule, or a budget of bits
-compress.py     compression: which channels are pruned, how, and the pruned INT8 network that comes out
+compress.py     compression: allocation, pruning and encoding of every layer; the pruned INT8 network
 """

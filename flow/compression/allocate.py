@@ -54,8 +54,8 @@ def allocate(
 
     Paper algorithm 2. `sensitive` is beta, 0..1: the share of all the given layers' channels, ranked together
     by weight scale (equal scales: earlier layer, earlier channel first; the number is rounded). A layer with
-    any of them keeps its most sensitive ones whole, their number rounded up to a multiple of
-    `channels_parallel`, at most all of its channels.
+    sensitive channels keeps all 8 bit columns of its most sensitive ones, their number rounded up to a multiple
+    of `channels_parallel`, at most all of its channels.
     Raises FlowError for N outside 0..6, beta outside 0..1, or channels_parallel below 1.
     """
     check_columns_pruned(columns_pruned)
@@ -71,7 +71,7 @@ def allocate(
 
 
 def _sensitive_counts(layers: Sequence[ArrayLayer], sensitive: float) -> list[int]:
-    """How many of each layer's channels are among the network's most sensitive."""
+    """The number of each layer's channels that are among the network's most sensitive."""
     if not layers:
         return []
     scales = np.concatenate([layer.weight_scales for layer in layers])
@@ -80,9 +80,9 @@ def _sensitive_counts(layers: Sequence[ArrayLayer], sensitive: float) -> list[in
     return [int(count) for count in np.bincount(owner[chosen], minlength=len(layers))]
 
 
-def _layer_columns(layer: ArrayLayer, whole: int, columns_pruned: int) -> NDArray[np.int64]:
+def _layer_columns(layer: ArrayLayer, unpruned: int, columns_pruned: int) -> NDArray[np.int64]:
     columns = np.full(layer.channels, columns_pruned, np.int64)
-    columns[np.argsort(-layer.weight_scales, kind="stable")[:whole]] = 0
+    columns[np.argsort(-layer.weight_scales, kind="stable")[:unpruned]] = 0
     return columns
 
 

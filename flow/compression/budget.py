@@ -1,8 +1,8 @@
-"""A bit budget for the whole network: which block of channels gives up how many bit columns.
+"""A bit budget for the whole network, shared out among its blocks of channels.
 
-Every block of channels has a curve, error at the network's output against bits. Taking the steps of the curves'
-convex hulls in order of error per bit spends any budget best (the Lagrangian optimum; what a hull cannot spend
-goes, step by step, to the block that gains most).
+Every block of channels has a curve, error at the network's output against bits. The steps of the curves' convex
+hulls are taken in order of error saved per bit, which is the best use of any budget (the Lagrangian optimum); where a
+step exceeds the budget, later steps that fit are taken.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flow.errors import FlowError
 from flow.network.model import ArrayLayer
 
 EVERY_N = np.arange(BBS.max_columns_pruned + 1)
-RANKED_BY = 4  # columns: channels of a layer are put into blocks by what losing these costs
+RANKED_BY = 4  # columns: a layer's channels are sorted into blocks by the error of losing this many
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def spend(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], bits: floa
     """N of every channel, by layer name, of the least total error within `bits` per weight on average.
 
     `curves`: error at the network's output, float64 [channels, 7], by layer name; `block` channels share one N.
-    FlowError when fewer bits than the budget cannot be reached, or a budget above 8 is given.
+    FlowError when the budget is below the fewest bits the layers can be stored with, or above 8.
     """
     least = least_bits(layers)
     if not least <= bits <= BBS.weight_bits:
@@ -59,7 +59,7 @@ def least_bits(layers: Sequence[ArrayLayer]) -> float:
 
 
 def _blocks(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], block: int) -> _Blocks:
-    """Consecutive channels of one conv group, ranked by what pruning costs them."""
+    """Blocks of at most `block` channels of one conv group, in the order of their pruning errors."""
     members: list[tuple[str, NDArray[np.int64]]] = []
     errors, bits = [], []
     for layer in layers:

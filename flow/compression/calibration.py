@@ -1,4 +1,4 @@
-"""Calibration: what the layers of an INT8 network see on the user's samples, layer after layer."""
+"""Calibration: the inputs of an INT8 network's layers on the user's samples, layer after layer."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
 CALIBRATION_MACS = 4e11  # MACs one run over the samples may spend
 CALIBRATION_SAMPLES = (16, 256)
 MOMENT_WORK = 1e11  # multiplications the second moments of one layer may take
-MOMENT_ROWS = 4096  # windows that are always used, as far as there are any
-WIDEST = 2048  # inputs of a dot product that are correlated with each other: longer ones are taken in parts
+MOMENT_ROWS = 4096  # the least number of windows used, if there are that many
+WIDEST = 2048  # inputs of a dot product with all their correlations: longer reductions are split into parts
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of a layer's windows, zero point taken off: E[x] [groups, reduction], E[x x^T] as `parts` of the reduction.
+    """Moments of a layer's windows minus zero point: E[x] [groups, reduction], E[x x^T] as `parts` of the reduction.
 
-    Each part is float32 [groups, size, size] over consecutive positions; a reduction of up to 2,048 has one.
+    Each part is float32 [groups, size, size] for consecutive inputs; a reduction of up to 2,048 has one part.
     """
 
     mean: Double
     parts: tuple[Single, ...]
 
     def error(self, group: int, difference: Double, centred: bool, width: int = WIDEST) -> Double:
-        """E[(e x)^2] of weight differences e [channels, reduction]; `centred`: their mean effect is corrected.
+        """E[(e x)^2] of weight differences e [channels, reduction]; `centred`: the bias corrects their mean.
 
         Inputs more than `width` apart count as uncorrelated: an estimate, and quicker.
         """
@@ -56,7 +56,7 @@ class Moments:
 
 
 def affordable(network: Network, samples: Samples) -> Samples:
-    """As many of the samples as one run of `calibrate` may take."""
+    """The first samples, as many as one run of `calibrate` may use."""
     macs = max(sum(layer.macs for layer in network.layers), 1)
     fewest, most = CALIBRATION_SAMPLES
     return samples.first(int(np.clip(CALIBRATION_MACS / macs, fewest, most)))
@@ -80,7 +80,7 @@ def calibrate(network: Network, feeds: Arrays, decide: Decide) -> None:
 
 
 def moments(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> Moments:
-    """First and second moments of the layer's windows; seeded draws of windows where all would take too long."""
+    """First and second moments of the layer's windows, or of a seeded random subset where all would take too long."""
     generator = np.random.default_rng(0)
     bounds = [*range(0, layer.reduction, WIDEST), layer.reduction]
     sizes = np.diff(bounds)

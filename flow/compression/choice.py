@@ -11,8 +11,8 @@ from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
 from flow.errors import FlowError
 
-DATA_FREE = "moderate"  # what is done without calibration samples
-DEFAULT_BITS = 5.0  # about what the moderate preset has on a large network
+DATA_FREE = "moderate"  # the preset used without calibration samples
+DEFAULT_BITS = 5.0  # bits per weight: about those of the moderate preset on a large network
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Pruning:
     """What to prune: the paper's rule, or a budget.
 
     `name`   the preset's, "custom", "budget" or "default" (a budget if there are calibration samples)
-    rule     `columns` is N of the pruned channels, `sensitive` the share left whole (0..1), `method` how
-    budget   `bits` per weight on average, or `max_drop`, the points of top-1 that may be lost; `block` channels
-             share one N (None: as many as the array has columns); `means` of refinement (refine.REFINEMENTS)
+    rule     `columns` is N of the pruned channels, `sensitive` the unpruned share (0..1), `method` of prune.METHODS
+    budget   `bits` per weight on average, or `max_drop`, the permitted loss in points of top-1; `block` channels
+             share one N (None: as many as the array has columns); `means`: refinements (refine.REFINEMENTS)
     """
 
     name: str
@@ -42,7 +42,7 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user says of it; see `Pruning`."""
+    """The user's options; see `Pruning`."""
 
     preset: str | None = None
     columns: int | None = None
@@ -57,9 +57,9 @@ class Choice:
 def pruning(preset_name: str | None = None, **values: Any) -> Pruning:
     """The user's choice, completed; `values` are the fields of `Choice`.
 
-    A preset of the paper; or single values of its rule over the moderate preset's, method optimal; or a budget;
-    nothing at all is a budget of 5 bits. FlowError: two of them together, an unknown preset or method, a value
-    out of range, a name that is no field.
+    A preset of the paper; or single values of its rule (otherwise the moderate preset's, but method optimal); or a
+    budget; without any of these, a budget of 5 bits. FlowError: two of them together, an unknown preset or method, a
+    value out of range, an unknown field.
     """
     names = [each.name for each in fields(Choice)]
     if unknown := next((name for name in values if name not in names), None):
@@ -68,7 +68,7 @@ def pruning(preset_name: str | None = None, **values: Any) -> Pruning:
 
 
 def complete(choice: Choice) -> Pruning:
-    """What a choice comes to; see `pruning`."""
+    """The pruning that a choice stands for; see `pruning`."""
     rule = {name: getattr(choice, name) for name in ("columns", "sensitive", "method")}
     budget = {"bits": choice.bits, "max-drop": choice.max_drop}
     told = [[name for name, value in group.items() if value is not None] for group in (rule, budget)]

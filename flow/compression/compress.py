@@ -1,4 +1,4 @@
-"""Compression: which channels are pruned, how, and the pruned INT8 network that comes out."""
+"""Compression: allocation, pruning and encoding of every layer; the pruned INT8 network."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def encode(
 ) -> Compressed:
     """Allocate, refine, prune and encode every array layer; `advance` is called after each.
 
-    A budget needs `evidence` from calibration, and surveys the network if it was not. FlowError when no layer can run
-    on the array, or a value of `chosen` is out of range.
+    A budget needs `evidence` from calibration; without a survey in it, the network is surveyed. FlowError when no
+    layer can run on the array, or a value of `chosen` is out of range.
     """
     if not network.layers:
         reasons = " ".join(network.notes) or "it has no Conv, Gemm or MatMul."

@@ -49,7 +49,7 @@ class Encoding:
         return (1 << (self.weight_bits - 1)) - 1
 
     def max_redundant(self, columns_pruned: int) -> int:
-        """The largest r: what the metadata can say, and never more than N."""
+        """The largest r: at most N, and at most what the metadata can hold."""
         return min((1 << self.shift_bits) - 1, columns_pruned)
 
     def kept_range(self, columns_pruned: int) -> tuple[int, int]:
@@ -67,8 +67,8 @@ BBS = Encoding()
 
 
 def check_columns_pruned(columns_pruned: int, place: str = "") -> None:
-    """Raise FlowError unless N is one the format can hold; `place` names the layer in the message."""
-    if columns_pruned not in range(BBS.max_columns_pruned + 1):  # 2.5 is none either
+    """Raise FlowError unless the format supports N; `place` names the layer in the message."""
+    if columns_pruned not in range(BBS.max_columns_pruned + 1):  # refuses 2.5, too
         where = f" in {place}" if place else ""
         raise FlowError(
             f"pruned bit columns must be 0..{BBS.max_columns_pruned}, got {columns_pruned}{where}; "
@@ -90,7 +90,7 @@ class EncodedGroups:
         return int(self.kept.shape[0])
 
     def check(self) -> None:
-        """Assert shapes, types and ranges of every field (a failure is a bug of whoever made the groups)."""
+        """Assert shapes, types and ranges of every field (a failure is a bug of the code that encoded the groups)."""
         assert 0 <= self.columns_pruned <= BBS.max_columns_pruned, self.columns_pruned
         assert self.kept.shape == (self.count, BBS.group_size), self.kept.shape
         assert self.redundant.shape == self.constant.shape == (self.count,)
@@ -111,8 +111,8 @@ class EncodedGroups:
 class EncodedPart:
     """The channels of a layer that share one N.
 
-    `channels` int64 [n] are their numbers in the layer, ascending; `groups` holds the groups of the first of
-    them in order, then those of the second, and so on.
+    `channels` int64 [n] are their numbers in the layer, ascending; `groups` holds the groups of the first
+    channel in order, then those of the second, and so on.
     """
 
     channels: NDArray[np.int64]
@@ -220,7 +220,7 @@ def unpack(data: bytes, columns_pruned: int) -> EncodedGroups:
     words = rows[:, :-1].reshape(count, columns, BBS.group_size // 8)
     bits = np.unpackbits(words, axis=2, bitorder="little").astype(np.bool_)
     metadata = rows[:, -1]
-    free = np.uint8(8 - BBS.constant_bits)  # left, then arithmetically right: extends the sign of d
+    free = np.uint8(8 - BBS.constant_bits)  # shifted left, then arithmetically right: extends the sign of d
     constant = (metadata << free).view(np.int8) >> free.view(np.int8)
     redundant = metadata >> np.uint8(BBS.constant_bits)
     return EncodedGroups(columns_pruned, from_bit_columns(bits), redundant, constant)
@@ -230,7 +230,7 @@ def bits_per_weight(columns_pruned: int) -> float:
     """Bits a weight counts for: 8 - N + 8/32 with N > 0, and 8 with N = 0.
 
     The stream keeps a metadata byte for N = 0 as well (always zero, so that all groups have one layout); the
-    paper's averages do not count it for channels left whole, and neither does this.
+    paper's averages do not count it for unpruned channels, and neither does this function.
     """
     check_columns_pruned(columns_pruned)
     if columns_pruned == 0:

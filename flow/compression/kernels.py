@@ -1,8 +1,8 @@
-"""Compiled search over (r, d): the same groups as the NumPy path of prune.py, faster. Needs the extra `fast`.
+"""Compiled search over (r, d), faster than that of prune.py, with the same results; needs the extra `fast`.
 
 One group's errors under all candidates are the sum of its weights' rows of the error table. Entries are 16-bit
 and saturate at 65535 / group size, so that sums cannot overflow: a sum is a lower bound, and exact if the
-winner has no saturated entry; else the group is searched again with 32 bits.
+best candidate has no saturated entry; otherwise the group is searched again with 32 bits.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def nearest(
     lowest: NDArray[np.int32],
     highest: NDArray[np.int32],
 ) -> NDArray[np.int8]:
-    """S of every weight, int8 [groups, size], ties balanced: `prune._nearest`. The others are int32 [groups]."""
+    """S of every weight, int8 [groups, size], ties balanced: `prune._nearest`. `shift` to `highest`: int32 [groups]."""
     count, size = groups.shape
     kept = np.empty((count, size), np.int8)
     for piece in numba.prange(PIECES):

@@ -1,6 +1,6 @@
 """Binary pruning of int8 groups: three ways to choose r and d (BBS paper, section III-B).
 
-All three answer with `EncodedGroups`: always encodable (r <= min(3, N), d in -32..31) and always legal INT8.
+All three return `EncodedGroups`: always encodable (r <= min(3, N), d in -32..31) and always legal INT8.
 The methods take int8 [groups, 32] and, optionally, bool [groups, 32] that is False at padding. Padding counts
 in no error, mean or tie; what is stored there does not matter, because the hardware feeds activation zero.
 """
@@ -32,7 +32,7 @@ KERNEL_FROM = 16384  # groups from which loading the compiled kernels pays
 
 @dataclass(frozen=True)
 class Candidates:
-    """Every (r, d) of one N, best-liked first, and the squared error of every weight value under each.
+    """Every (r, d) of one N, in order of preference, and the squared error of every weight value under each.
 
     Shapes: r, d, lowest, highest int64 [candidates]; lowest..highest are the S whose value is legal INT8.
     `errors` float32 [256, candidates], row = weight - BBS.weight_min. Sums over a group stay below 2**24: exact.
@@ -50,7 +50,7 @@ class Candidates:
 def candidates(columns_pruned: int, drop_contained: bool = True) -> Candidates:
     """The candidates in order of preference: smallest r, then smallest |d|, then positive d.
 
-    With `drop_contained`, those whose levels an earlier candidate has as well are left out: they never win.
+    With `drop_contained`, candidates whose levels an earlier one has, too, are left out: they are never chosen.
     """
     order = [
         (r, d)
@@ -101,7 +101,7 @@ def _nearest(groups: Int8, valid: Bool, candidates: Candidates, choice: Int) -> 
     """Encode each group under its chosen candidate: nearest legal levels, ties balanced.
 
     A weight exactly between two legal levels goes up or down so that the group's error sum comes as near to
-    zero as it can: with all ties up the sum is s, each tie sent down takes off one step.
+    zero as it can: with all ties rounded up the sum is s, and each tie rounded down subtracts one step.
     """
     columns_pruned, r, d = candidates.columns_pruned, candidates.r[choice], candidates.d[choice]
     shift = (columns_pruned - r)[:, None].astype(np.int32)
@@ -114,7 +114,7 @@ def _nearest(groups: Int8, valid: Bool, candidates: Candidates, choice: Int) -> 
     kept = np.clip(up, lowest, highest)
     tie = ((offset & (step - 1)) == (step >> 1)) & (step > 1) & (up > lowest) & (up <= highest) & valid
     error_sum = np.where(valid, (kept << shift) - offset, 0).sum(axis=1, keepdims=True)
-    down = (2 * error_sum + step) // (2 * step)  # a negative count sends none down
+    down = (2 * error_sum + step) // (2 * step)  # a negative count rounds none down
     kept -= tie & (np.cumsum(tie, axis=1) <= down)
     return EncodedGroups(columns_pruned, kept.astype(np.int8), r.astype(np.uint8), d.astype(np.int8))
 
@@ -129,7 +129,7 @@ def _redundant(low: NDArray[np.int32], high: NDArray[np.int32], columns_pruned: 
 
 
 def _span(groups: Int8, valid: Bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Smallest and largest weight of each group, int32 [groups]; of padding alone: 0 and 0."""
+    """Smallest and largest weight of each group, int32 [groups]; 0 and 0 if it is only padding."""
     low = np.where(valid, groups, BBS.weight_max).min(axis=1).astype(np.int32)
     high = np.where(valid, groups, BBS.weight_min).max(axis=1).astype(np.int32)
     empty = low > high
@@ -139,7 +139,7 @@ def _span(groups: Int8, valid: Bool) -> tuple[NDArray[np.int32], NDArray[np.int3
 def _in_chunks(
     method: Callable[[Int8, Bool, int], EncodedGroups], groups: Int8, columns_pruned: int, valid: Bool | None
 ) -> EncodedGroups:
-    """All groups by a method that takes `CHUNK` at a time; several at once, for NumPy lets threads run."""
+    """Apply a method to all groups, `CHUNK` at a time, in several threads, for NumPy releases Python's lock."""
     usable = _everything(groups, valid)
     starts = range(0, groups.shape[0], CHUNK)
 
@@ -165,7 +165,7 @@ def _joined(columns_pruned: int, parts: list[EncodedGroups]) -> EncodedGroups:
 
 
 def _kernels(groups: Int8) -> Any:
-    """The compiled kernels, or None: the extra `fast` is missing, or too few groups to pay."""
+    """The compiled kernels; None without the extra `fast`, or for fewer than `KERNEL_FROM` groups."""
     if len(groups) < KERNEL_FROM or importlib.util.find_spec("numba") is None:
         return None
     return importlib.import_module("flow.compression.kernels")
@@ -220,8 +220,9 @@ def _shift_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroup
 def zero_point_shifting(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> EncodedGroups:
     """Try every constant; for each, drop the shifted group's redundant sign columns and round the rest.
 
-    Paper algorithm 1, figure 5: the paper's c is -d here. Shifted values saturate at 8 bits, r is what the
-    shifted group has, at most 3, and the rounded value is the nearest level that decodes to legal INT8.
+    Paper algorithm 1, figure 5: the paper's c is -d here. Shifted values saturate at 8 bits, r is the number of
+    redundant columns in the shifted group, at most 3, and the rounded value is the nearest level that decodes to
+    legal INT8.
     Raises FlowError for N outside 0..6.
     """
     check_columns_pruned(columns_pruned)
@@ -285,8 +286,8 @@ def prune(
     """Prune a layer: weights int8 [channels, reduction], N per channel int [channels].
 
     Returns the encoded layer and its decoded weights int8 [channels, reduction]. Raises FlowError for an
-    unknown method, an N outside 0..6, or a number of N that is not the number of channels; `name` says in
-    the message which layer it was.
+    unknown method, an N outside 0..6, or not exactly one N per channel; `name` is the layer in the
+    message.
     """
     place = f"layer {name!r}" if name else "the layer"
     if method not in METHODS:

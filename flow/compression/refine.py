@@ -1,14 +1,15 @@
-"""Refinement without retraining: weights, scales and biases of a pruned layer that its inputs ask for.
+"""Refinement without retraining: weights, scales and biases of a pruned layer, fitted to its inputs.
 
 Three refinements, each of which can be left out:
 
-    scales        of twelve per channel, the one whose pruned weights err least at the layer's output
-    compensation  weights are rounded one after another, and what one loses the later ones make up for, as far
-                  as the inputs correlate (GPTQ, Frantar et al. 2023; OBQ); here on the levels of a group's
-                  (r, d), of which the best few are tried to the group's end before one is taken
-    bias          the mean of what is still lost at the output goes into the bias
+    scales        of twelve weight scales per channel, the one with the least error at the layer's output
+    compensation  weights are rounded one after another, and later weights compensate the rounding errors of
+                  earlier ones, as far as the inputs correlate (GPTQ, Frantar et al. 2023; OBQ); here to the
+                  levels of a group's (r, d): the most promising few are evaluated over the whole group, and the
+                  best is chosen
+    bias          the mean of the remaining error at the output is added to the bias
 
-All of it happens on the grid of the encoding: what comes out is exactly encodable.
+All weights stay on the grid of the encoding: the result can be encoded exactly.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from flow.network.model import ArrayLayer
 
 REFINEMENTS: Final = ("bias", "compensation", "scales")
 SCALES: Final = np.linspace(0.85, 1.8, 12)
-TRIED = 16  # (r, d) of a group that are tried to its end
-ROUGH = 512  # inputs of a dot product that are correlated with each other when scales are compared
-DAMPING = 0.01  # of the mean second moment, added to all: inputs that never vary stay harmless
+TRIED = 16  # (r, d) that are evaluated over a whole group
+ROUGH = 512  # inputs of a dot product with all their correlations, where scales are compared
+DAMPING = 0.01  # of the mean second moment, added to the diagonal: inputs that are always zero do no harm
 CHUNK = 64  # channels worked on at a time
 
 Float = NDArray[np.float32]
@@ -36,7 +37,7 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Refined:
-    """A layer with other weights, scales and biases, and the error they leave at its output."""
+    """A layer with refined weights, scales and biases, and the error that remains at its output."""
 
     layer: ArrayLayer
     error: Double  # [channels], mean square, in the output's real units
@@ -47,8 +48,8 @@ def refine(
 ) -> Refined:
     """The layer pruned by `columns_pruned` [channels], refined by `refinements` (of REFINEMENTS).
 
-    `targets` float64 [channels, reduction]: the wanted weights in units of the layer's own scales, from the
-    float network where there is one. `seen`: the moments of the layer's inputs.
+    `targets` float64 [channels, reduction]: the weights to approximate, in units of the layer's own scales, from the
+    float network if there is one. `seen`: the moments of the layer's inputs.
     """
     centred = "bias" in refinements and layer.op != "MatMul"
     weights = np.zeros_like(layer.weights)
@@ -77,7 +78,7 @@ def refine(
 def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, refinements: frozenset[str]) -> Double:
     """Mean square error at the output when a channel loses N columns, real units, [channels, N = 0 to 6].
 
-    Of nearest weights: compensation and scales lower all of them, and much alike.
+    Of weights rounded to nearest: compensation and scale search lower all errors, by similar factors.
     """
     centred = "bias" in refinements and layer.op != "MatMul"
     members = layer.channels // layer.groups
@@ -92,7 +93,7 @@ def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, refinements:
 
 
 def _nearest(targets: Double, n: int) -> Double:
-    """The best pruning of the rounded targets: the exact optimum, ties balanced."""
+    """The optimal pruning of the rounded targets, ties balanced."""
     codes = np.clip(np.rint(targets), BBS.weight_min, BBS.weight_max).astype(np.int8)
     return prune(codes, np.full(len(codes), n), "optimal")[1].astype(np.float64)
 
@@ -133,7 +134,7 @@ def _compensated(targets: Double, n: int, inverse: list[Float]) -> Double:
 
 
 def _in_order(wanted: Float, n: int, factor: Float) -> Float:
-    """`wanted` [channels, size] is used up: later weights take over what earlier ones lose."""
+    """Round `wanted` [channels, size] in order, later weights compensating earlier ones; `wanted` is overwritten."""
     grid = candidates(n)
     step = np.exp2(n - grid.r).astype(np.float32)
     levels = np.stack([step, grid.d, grid.lowest, grid.highest]).astype(np.float32)
@@ -163,7 +164,7 @@ def _round(values: Float, levels: Float) -> Float:
 
 
 def _promising(wanted: Float, levels: Float, cost: Float) -> NDArray[np.int64]:
-    """The TRIED candidates that lose least without compensation, int [channels, tried]."""
+    """The TRIED candidates of least error without compensation, int [channels, tried]."""
     count = levels.shape[1]
     if count <= TRIED:
         return np.broadcast_to(np.arange(count), (len(wanted), count))
@@ -175,7 +176,7 @@ def _promising(wanted: Float, levels: Float, cost: Float) -> NDArray[np.int64]:
 def _bias(
     layer: ArrayLayer, targets: Double, weights: NDArray[np.int8], scales: Float, seen: Moments, corrected: bool
 ) -> NDArray[np.int32]:
-    """The bias in units of the new scales, with the mean of what the weights lost if it is to be corrected."""
+    """The bias in units of the new scales; if `corrected`, plus the mean error of the weights at the output."""
     old, new = layer.weight_scales.astype(np.float64), scales.astype(np.float64)
     lost = targets * old[:, None] - weights * new[:, None]
     mean = np.repeat(seen.mean, layer.channels // layer.groups, axis=0)

@@ -1,8 +1,8 @@
-"""Budgeted compression with calibration data: where a network can spare bits, and layers refined to spare them.
+"""Budgeted compression with calibration data: sensitivity of the layers, bit budget, refinement.
 
-    survey   what every channel's loss of N columns does to its layer's output, and what that does to the network's
-    spend    a budget over the blocks of channels (budget.py)
-    refine   layer after layer, each on the inputs that the refined layers before it give (refine.py)
+    survey   the effect of N pruned columns in a channel on its layer's output, and of that on the network's output
+    spend    share out a budget among the blocks of channels (budget.py)
+    refine   layer after layer, each on the inputs that the refined layers before it produce (refine.py)
 
 None of it is in the paper; the hardware and the encoding are the paper's.
 """
@@ -29,13 +29,13 @@ from flow.network.samples import Samples
 
 INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
 INFLUENCE_SAMPLES = (8, 256)
-VARIED_WEIGHTS = 3_000_000  # networks of more weights are tried with all refinements only
+VARIED_WEIGHTS = 3_000_000  # larger networks are tried with all refinements only
 BISECTIONS = 6  # a budget is found within (8 - 2) / 2^6, a tenth of a bit
 
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """What compression may learn from: samples, the source network's answers to them, the weights it wants.
+    """The data of budgeted compression: samples, the source network's answers to them, the target weights.
 
     `targets` float64 [channels, reduction] by layer name, in units of the layer's weight scales.
     """
@@ -54,11 +54,11 @@ class Survey:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What tells how far a network may be tuned.
+    """The data by which a network is tuned.
 
     data        from calibration
-    survey      of the network, where it was made before
-    acceptable  whether a network's answers still do; needed where a drop in accuracy is allowed instead of a budget
+    survey      of the network, if it was computed before
+    acceptable  whether a network is accurate enough; needed for a permitted drop in accuracy instead of a budget
     """
 
     data: CalibrationData
@@ -68,7 +68,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Limits:
-    """How freely a network is tuned: `block` channels share one N, `refinements` are of refine.REFINEMENTS."""
+    """Restrictions of tuning: `block` channels share one N, `refinements` are of refine.REFINEMENTS."""
 
     block: int
     refinements: frozenset[str]
@@ -87,7 +87,10 @@ class Tuned:
 def calibration_data(
     network: Network, source: onnx.ModelProto, prepared: onnx.ModelProto | None, calibration: Samples
 ) -> CalibrationData:
-    """`source` is the user's network, `prepared` its float form with BatchNorm folded (None: it was INT8)."""
+    """The data of the calibration samples and both networks.
+
+    `source` is the user's network, `prepared` its float form with BatchNorm folded (None if it is INT8).
+    """
     samples = affordable(network, calibration)
     wanted = answers(source, samples.feeds, scores=calibration.labels is not None)
     reals = rewrite.real_weights(prepared, network.layers) if prepared is not None else {}
@@ -96,30 +99,30 @@ def calibration_data(
 
 
 def survey(network: Network, data: CalibrationData, refinements: frozenset[str], advance: Callable[[], None]) -> Survey:
-    """Every layer's error curves, weighted by what the layer's error does to the answers; `advance` per layer.
+    """Every layer's error curves, weighted by the effect of the layer's error on the answers; `advance` per layer.
 
     The weight of a layer is the divergence its pruning alone (N = 4) causes, over the error at its output.
     """
     curves: dict[str, Double] = {}
     pruned: list[ArrayLayer] = []
 
-    def look(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
+    def measure(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
         seen = moments(layer, tensors)
         targets = data.targets[layer.name]
         curves[layer.name] = error_curves(layer, targets, seen, refinements)
         pruned.append(refine(layer, targets, np.full(layer.channels, RANKED_BY), seen, refinements & {"bias"}).layer)
         return layer
 
-    calibrate(network, data.samples.feeds, look)
+    calibrate(network, data.samples.feeds, measure)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
-    few = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
-    whole = answers(network.model, few.feeds, data.wanted.scores)
+    subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
+    reference = answers(network.model, subset.feeds, data.wanted.scores)
     caused: dict[str, float] = {}
     for layer in pruned:
-        got = answers(rewrite.with_layers(network.model, [layer]), few.feeds, data.wanted.scores)
-        caused[layer.name] = divergence(whole, got)
+        got = answers(rewrite.with_layers(network.model, [layer]), subset.feeds, data.wanted.scores)
+        caused[layer.name] = divergence(reference, got)
         advance()
-    if not any(caused.values()):  # answers that never change say nothing: all layers count alike
+    if not any(caused.values()):  # no layer changes the answers: all get the same weight
         caused = dict.fromkeys(caused, 1.0)
     for name, curve in curves.items():
         error = float(curve[:, RANKED_BY].sum())
@@ -149,15 +152,15 @@ def refined(
 ) -> Tuned:
     """The network pruned by `allocation` (N of every channel), its weights refined on the calibration samples.
 
-    Scale search and compensation help most networks and harm some: the best of `tries` on those samples is taken.
+    Scale search and compensation help most networks and harm some: of `tries`, the best on those samples is returned.
     `advance` is called after each layer of each try.
     """
-    made = [_refined(network, data, allocation, chosen, advance) for chosen in tries(network, refinements)]
-    return min(made, key=lambda tuned: tuned.divergence)
+    results = [_refined(network, data, allocation, chosen, advance) for chosen in tries(network, refinements)]
+    return min(results, key=lambda tuned: tuned.divergence)
 
 
 def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]:
-    """What is tried: all that is wanted; unless it would take minutes, also without scale search, compensation."""
+    """Refinements to try: all; unless it takes minutes, also all but scale search, and all but compensation."""
     small = sum(layer.weights.size for layer in network.layers) <= VARIED_WEIGHTS
     optional = [name for name in ("scales", "compensation") if name in refinements and small]
     return [refinements, *(refinements - {name} for name in optional)]

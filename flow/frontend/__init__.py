@@ -1,18 +1,18 @@
-"""A network as the user has it becomes an INT8 network, partitioned into array layers and host segments.
+"""The user's network becomes an INT8 network, partitioned into array layers and host segments.
 
 operators.py      which operators the array computes, which only move codes, and which are refused
-checks.py         what an imported model must satisfy, and the nodes that are refused
-load.py           ONNX files: read with their external data, and told apart by their digest
-prepare.py        A float model made ready for the quantizer: opset, constants and BatchNormalization folded
-rows.py           matrix products whose rows are no batch: axis 0 becomes the batch
+checks.py         requirements on an imported model, and the nodes that are refused
+load.py           ONNX files: reading, with external data, and digests of models
+prepare.py        preparation of a float model for quantization: opset, constants and BatchNormalization folded
+rows.py           matrix products whose axis 0 is not the batch: rewritten so that it is
 canonical.py      the canonical form of an INT8 (QDQ) model, as `partition` reads it
-layers.py         the layers the array can take, read from a QDQ model: weights, scales, biases, clamps, windows
-rewrite.py        layers put back into a QDQ model, and parts of it taken out as models of their own
+layers.py         array layers, read from a QDQ model: weights, scales, biases, clamps, windows
+rewrite.py        layers written back into a QDQ model, and single layers extracted as models of their own
 cut.py            an INT8 (QDQ) model partitioned into array layers and host segments: the `Network`
-ranges.py         what the activations of a float network reach on the calibration samples
-qdq.py            static quantization: where QuantizeLinear and DequantizeLinear stand, codes of weights
-biases.py         biases of a quantized network: int32 at the scale input x weight, as the accelerator adds them
-quantize.py       any network in, INT8 network in QDQ form out, with notes on what was changed
-imported.py       a network as it was imported: what later stages want to know of it is asked here, once
+ranges.py         activation ranges of a float network on the calibration samples
+qdq.py            static quantization: placement of QuantizeLinear/DequantizeLinear pairs, codes of weights
+biases.py         biases of a quantized network: int32 in units of s_x * s_w, as the accelerator adds them
+quantize.py       any network in, INT8 network in QDQ form out, with notes on the changes
+imported.py       an imported network: its INT8 form, partitioned, and the facts that later stages read
 inspection.py     where every node of a network would run, and why, with shapes and multiply-accumulates
 """

@@ -1,4 +1,4 @@
-"""Biases of a quantized network: int32 at the scale input x weight, as the accelerator adds them."""
+"""Biases of a quantized network: int32 in units of s_x * s_w, as the accelerator adds them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flow.onnxtools.graph import Graph, is_dequantize, quantized_constant
 
 
 def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """Biases of INT8 layers, float or of another scale, as int32 in units of input scale x weight scale.
+    """Convert biases of INT8 layers, float or of another scale, to int32 in units of input scale x weight scale.
 
     Returns the model in canonical form and a note for every bias that was changed.
     """
@@ -51,28 +51,28 @@ def _bias_scales(node: onnx.NodeProto, graph: Graph) -> NDArray[np.float32] | No
 
 
 def _real_bias(node: onnx.NodeProto, scales: NDArray[np.float32], graph: Graph) -> NDArray[np.float32] | None:
-    """The bias in real numbers when it must be quantized (again); None when it is right or not constant."""
+    """The bias in real numbers if it must be quantized (again); None if it has the right scale or is not constant."""
     name = node.input[2]
     if (real := graph.constant(name)) is not None:
         return real.reshape(-1)
-    kept = quantized_constant(graph, name)
-    if kept is None or kept.scale is None or kept.zero is None:
+    stored = quantized_constant(graph, name)
+    if stored is None or stored.scale is None or stored.zero is None:
         return None
-    codes, scale, zero = kept.codes.reshape(-1), kept.scale.reshape(-1), kept.zero
+    codes, scale, zero = stored.codes.reshape(-1), stored.scale.reshape(-1), stored.zero
     if scale.size not in (1, codes.size) or zero.size not in (1, codes.size):
         return None
     alike = scale.size == scales.size or 1 in (scale.size, scales.size)
     if codes.dtype == np.int32 and alike and np.allclose(scale, scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
         return None
-    with np.errstate(over="ignore", invalid="ignore"):  # `_quantize_bias` refuses what comes of it
-        whole: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
-    return whole
+    with np.errstate(over="ignore", invalid="ignore"):  # `_quantize_bias` refuses infinity and NaN
+        values: NDArray[np.float32] = ((codes.astype(np.float64) - zero.reshape(-1)) * scale).astype(np.float32)
+    return values
 
 
 def _quantize_bias(
     model: onnx.ModelProto, node: onnx.NodeProto, bias: NDArray[np.float32], scales: NDArray[np.float32]
 ) -> onnx.NodeProto:
-    """Gives `node` an int32 bias; returns the DequantizeLinear for it. FlowError if it overflows, or does not fit."""
+    """Give `node` an int32 bias; returns its DequantizeLinear. FlowError if it overflows, or has a wrong size."""
     size = max(bias.size, scales.size)
     if bias.size != scales.size and 1 not in (bias.size, scales.size):
         raise FlowError(

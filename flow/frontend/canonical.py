@@ -16,7 +16,7 @@ CODES = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function in the form `partition` reads; running it twice changes nothing.
+    """An equivalent model in the form `partition` reads; the canonical form of a canonical model is itself.
 
     Constant nodes become initializers, codes computed from constants are folded, layout operators between
     DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
@@ -35,13 +35,13 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def tidy(model: onnx.ModelProto) -> None:
-    """Make a canonical model canonical again in which constants were replaced: none is left over, names are unique."""
+    """Restore the canonical form after constants were replaced: no unused constants, unique names."""
     drop_unused_nodes(model)
     _unique_names(model)
 
 
 def _unique_names(model: onnx.ModelProto) -> None:
-    """Every node gets a name of its own: layers are known by it."""
+    """Give every node a name of its own: layers are identified by it."""
     seen: set[str] = set()
     for node in model.graph.node:
         node.name = node_name(node) if node_name(node) not in seen else f"{node.name}_{node.output[0]}"
@@ -62,12 +62,12 @@ def _constants_to_initializers(model: onnx.ModelProto) -> None:
 
 
 def _nodes_make_outputs(model: onnx.ModelProto) -> None:
-    """An output that is a constant comes from an Identity: every output is made by some step."""
+    """Put an Identity before every output that is a constant, so that some step produces every output."""
     outputs = {value.name for value in model.graph.output}
     for tensor in model.graph.initializer:
         if (name := tensor.name) in outputs:
             tensor.name = own = unused_name(model, f"{name}_constant")
-            for node in model.graph.node:  # what reads it still reads a constant
+            for node in model.graph.node:  # its readers still read a constant
                 node.input[:] = [own if entry == name else entry for entry in node.input]
             model.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [name], f"{name}_identity"))
 
@@ -92,7 +92,7 @@ def _fold_codes(model: onnx.ModelProto) -> None:
 
 
 def _layout_before_dequantize(model: onnx.ModelProto) -> None:
-    """DequantizeLinear -> Flatten -> layer becomes Flatten -> DequantizeLinear -> layer, for that layer."""
+    """DequantizeLinear -> Flatten -> layer becomes Flatten -> DequantizeLinear -> layer, for that layer only."""
     graph = Graph.of(model)
     nodes: list[onnx.NodeProto] = []
     moved: dict[str, str] = {}
@@ -109,7 +109,7 @@ def _layout_before_dequantize(model: onnx.ModelProto) -> None:
 
 
 def _layout_chain(graph: Graph, layer: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Layout operators before a layer, nearest the DequantizeLinear first; empty when none can move."""
+    """Layout operators before a layer, the one nearest the DequantizeLinear first; empty if they cannot move."""
     if not is_dequantize(graph.producer(node_input(layer, 1))):
         return []
     chain: list[onnx.NodeProto] = []

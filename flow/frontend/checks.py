@@ -1,4 +1,4 @@
-"""What an imported model must satisfy, and the nodes that are refused."""
+"""Requirements on an imported model, and the nodes that are refused."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from flow.onnxtools.graph import Graph, graph_inputs, is_dequantize, is_standard
 from flow.onnxtools.shapes import sample_shapes
 
 OLDEST_OPSET = 11
-LARGEST = 2**30  # bytes of a tensor of one sample, taking four a value
+LARGEST = 2**30  # bytes of a tensor of one sample, at four bytes per value
 
 
 def check(model: onnx.ModelProto, place: str) -> None:
-    """Refuse with FlowError what cannot work; `place` is the file named in the message."""
+    """Raise FlowError if the flow cannot run the model; `place` is the file named in the message."""
     if not model.graph.node or not model.opset_import:
         raise FlowError(f"'{place}' holds no ONNX graph ({len(model.graph.node)} nodes); export it again")
     version = opset(model)
@@ -43,28 +43,28 @@ def check(model: onnx.ModelProto, place: str) -> None:
 
 def refusals(model: onnx.ModelProto) -> dict[str, str]:
     """Nodes the flow cannot run, by name or output, with the reason and the remedy."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     own = {(function.domain, function.name) for function in model.functions}
-    whole = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
+    version = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
     integer = any(node.op_type in INTEGER for node in model.graph.node)
     refused = INTEGER if integer and not is_quantized(model) else ()
     for node in model.graph.node:
         standard = is_standard(node)
         if node.op_type in refused:
             reason = f"INT8 networks must be in QDQ form, but it is {node.op_type}; quantize with QuantFormat.QDQ"
-        elif standard and not onnx.defs.has(node.op_type, whole, "") and ("", node.op_type) not in own:
-            reason = f"{node.op_type} is no ONNX operator of opset {whole}; replace it and export again"
+        elif standard and not onnx.defs.has(node.op_type, version, "") and ("", node.op_type) not in own:
+            reason = f"{node.op_type} is no ONNX operator of opset {version}; replace it and export again"
         else:
             continue
-        found[node_name(node)] = reason
-    return found
+        reasons[node_name(node)] = reason
+    return reasons
 
 
 def _check_constants(model: onnx.ModelProto, place: str) -> None:
     """Every constant holds as many values as its shape says."""
     for tensor in tensors(model.graph):
         if external.is_external(tensor):
-            continue  # of the length its shape wants, or it would have been read
+            continue  # its length matches its shape, or it would be in memory
         count, wanted = 0, math.prod(tensor.dims)
         if tensor.HasField("raw_data"):
             count = 8 * len(tensor.raw_data)  # bits; the checker knows the types, and their exact number

@@ -20,7 +20,7 @@ from flow.onnxtools.shapes import Types, infer
 
 
 def partition(model: onnx.ModelProto, name: str) -> Network:
-    """An INT8 QDQ model, brought into canonical form, as array layers and host segments: `partition_canonical`."""
+    """Bring an INT8 QDQ model into canonical form and cut it into steps; see `partition_canonical`."""
     return partition_canonical(canonical(model), name)
 
 
@@ -28,15 +28,15 @@ def partition_canonical(model: onnx.ModelProto, name: str) -> Network:
     """Cut a `canonical` INT8 QDQ model into array layers and host segments, in the order they run.
 
     Conv, Gemm and MatMul with 8-bit input and constant 8-bit symmetric weights go to the array, together with
-    the ReLU or Clip and the QuantizeLinear that follow alone; everything else goes to the host, with the reason
-    for each Conv, Gemm and MatMul among it.
+    the ReLU or Clip and the QuantizeLinear behind them if nothing else reads their output; all other nodes go to the
+    host, and `reasons` of the network has the reason for each Conv, Gemm and MatMul among them.
     """
     graph = Graph.of(model)
     return _partition(graph, name, infer(model, _layer_tensors(graph)))
 
 
 def partition_again(network: Network, layers: Iterable[ArrayLayer]) -> Network:
-    """The network with these layers' weights, scales and biases: it has the same steps."""
+    """The network with these layers' weights, scales and biases; the steps remain the same."""
     model = with_layers(network.model, layers)
     tidy(model)
     after = _partition(Graph.of(model), network.name, network.types)
@@ -45,7 +45,7 @@ def partition_again(network: Network, layers: Iterable[ArrayLayer]) -> Network:
 
 
 def _layer_tensors(graph: Graph) -> list[str]:
-    """The tensors that layers may read and make: their types and shapes have to be known."""
+    """The tensors that layers may read or write, whose types and shapes must be known."""
     names = []
     for node in graph.model.graph.node:
         if node.op_type in ARRAY_OPERATORS:
@@ -56,11 +56,11 @@ def _layer_tensors(graph: Graph) -> list[str]:
 
 
 def _partition(graph: Graph, name: str, types: Types) -> Network:
-    whole = graph.model
+    model = graph.model
     layers: list[ArrayLayer] = []
     covered: set[str] = set()
     reasons: dict[str, str] = {}
-    for node in whole.graph.node:
+    for node in model.graph.node:
         if node.op_type in ARRAY_OPERATORS and is_standard(node):
             try:
                 layer, nodes = array_layer(graph, types, node)
@@ -68,26 +68,26 @@ def _partition(graph: Graph, name: str, types: Types) -> Network:
                 reasons[node_name(node)] = str(reason)
                 continue
             layers.append(layer)
-            covered.update(output for taken in nodes for output in taken.output)
-    host_nodes = _host_nodes(whole, layers, covered)
+            covered.update(output for member in nodes for output in member.output)
+    host_nodes = _host_nodes(model, layers, covered)
     named = dict.fromkeys(name for node in host_nodes for name in (*reads(node), *node.output) if name)
     if unknown := [name for name in named if name not in types.declared and name not in graph.constants]:
         with contextlib.suppress(FlowError):  # a run on zeros may fail; sequences have no type here anyway
-            types = infer(whole, [*_layer_tensors(graph), *unknown])  # behind operators of other domains
+            types = infer(model, [*_layer_tensors(graph), *unknown])  # behind operators of other domains
     steps = tuple(_schedule(graph, types, layers, host_nodes))
     return Network(
         name=name,
         graph=graph,
         types=types,
         steps=steps,
-        inputs=tuple(value.name for value in graph_inputs(whole)),
-        outputs=tuple(value.name for value in whole.graph.output),
+        inputs=tuple(value.name for value in graph_inputs(model)),
+        outputs=tuple(value.name for value in model.graph.output),
         reasons=reasons,
     )
 
 
 def _host_nodes(model: onnx.ModelProto, layers: list[ArrayLayer], covered: set[str]) -> list[onnx.NodeProto]:
-    """Nodes the host must run, in order: needed by an output or a layer, and not taken over by a layer."""
+    """Nodes the host must run, in order: those that an output or a layer needs and no layer has taken over."""
     needed = {value.name for value in model.graph.output} | {layer.input for layer in layers}
     nodes = []
     for node in reversed(model.graph.node):
@@ -100,7 +100,7 @@ def _host_nodes(model: onnx.ModelProto, layers: list[ArrayLayer], covered: set[s
 def _schedule(
     graph: Graph, types: Types, layers: list[ArrayLayer], nodes: list[onnx.NodeProto]
 ) -> Iterator[ArrayLayer | HostSegment]:
-    """Greedy: all host nodes that are ready as one segment, then all layers that are ready, and again.
+    """Greedy: all host nodes that are ready as one segment and all layers that are ready, by turns.
 
     A DequantizeLinear belongs to whichever segment reads it, so that tensors between steps stay 8 bits wide.
     """
@@ -143,16 +143,16 @@ def _segment(
     later: set[str],
 ) -> HostSegment:
     body: list[onnx.NodeProto] = []
-    made: set[str] = set()
+    produced: set[str] = set()
     for node in nodes:
         for tensor in reads(node):
-            if tensor in lazy and tensor not in made:
+            if tensor in lazy and tensor not in produced:
                 body.append(lazy[tensor])
-                made.add(tensor)
+                produced.add(tensor)
         body.append(node)
-        made.update(node.output)
+        produced.update(node.output)
     needed = dict.fromkeys(tensor for node in body for tensor in reads(node))
-    inputs = [tensor for tensor in needed if tensor not in made and tensor not in graph.constants]
+    inputs = [tensor for tensor in needed if tensor not in produced and tensor not in graph.constants]
     outputs = [tensor for node in body for tensor in node.output if tensor in later]
     extracted = helper.make_graph(
         body,

@@ -1,4 +1,4 @@
-"""A network as it was imported: what later stages want to know of it is asked here, once."""
+"""An imported network: its INT8 form, partitioned, and the facts that later stages read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flow.network.samples import Samples
 class Imported:
     """The user's network and its INT8 form, ready for compression.
 
-    source       as the user has it, float or INT8
+    source       the user's model, float or INT8
     prepared     the float network that was quantized, BatchNorm folded; None if `source` is INT8
     network      the canonical INT8 network, indexed and partitioned
-    calibration  the samples it was calibrated with, if there are any
-    notes        what was changed or decided, one sentence each, for the user
+    calibration  the calibration samples, or None
+    notes        changes and decisions, one sentence each, for the user
     """
 
     source: onnx.ModelProto = field(repr=False)
@@ -35,14 +35,14 @@ class Imported:
 
     @property
     def float_model(self) -> onnx.ModelProto | None:
-        """The user's network where it is float; None where it came as INT8."""
+        """The user's network if it is float; None if it is INT8."""
         return None if self.prepared is None else self.source
 
 
 def import_calibrated(source: onnx.ModelProto, name: str, calibration: Samples | None, place: str) -> Imported:
     """The network `name`, quantized from the calibration samples where it is float.
 
-    `source` was loaded, from `place`, and checked, the samples were checked against it. FlowError when samples are
+    `source` must be loaded (from `place`) and checked, and the samples checked against it. FlowError when samples are
     needed and there are none, or the network cannot be quantized.
     """
     if checks.is_quantized(source):
@@ -59,7 +59,7 @@ def import_calibrated(source: onnx.ModelProto, name: str, calibration: Samples |
 
 
 def import_uncalibrated(source: onnx.ModelProto, name: str) -> Imported:
-    """As `import_calibrated`, a float network from one made-up sample: which node runs where does not depend on it."""
+    """As `import_calibrated`, with one random sample for a float network: where nodes run does not depend on it."""
     if checks.is_quantized(source):
         return _imported(source, name, from_int8(source), None)
     prepared = prepare(source)

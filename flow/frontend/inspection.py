@@ -17,12 +17,12 @@ from flow.onnxtools.shapes import Types, infer
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 RECURRENT = ("LSTM", "GRU", "RNN")
 COUNTED = (*ARRAY_OPERATORS, "ConvTranspose", *RECURRENT)
-UNCOUNTED = ("Attention", "Einsum", "If", "Loop", "MultiHeadAttention", "Scan")  # these multiply, too
+UNCOUNTED = ("Attention", "Einsum", "If", "Loop", "MultiHeadAttention", "Scan")  # these operators multiply, too
 
 
 @dataclass(frozen=True)
 class Node:
-    """Where one node runs. `shape` is one sample's output shape; `macs` and `parameters` are of one sample.
+    """Where one node runs. `shape` is the output shape and `macs` the MACs of one sample.
 
     `target`: "array"; "post-processing", taken over by the array layer before it; "host", ONNX Runtime; "refused"; or
     "open" in a network with refused nodes. MACs are counted for Conv, ConvTranspose, Gemm, MatMul and recurrent
@@ -40,7 +40,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All nodes in the order of the file; how many nodes import folds into others, by operator."""
+    """All nodes in the order of the file; `folded`: the number of nodes that import folds into others, by operator."""
 
     nodes: tuple[Node, ...]
     folded: dict[str, int]
@@ -55,17 +55,17 @@ class Inspection:
 
     @property
     def uncounted(self) -> dict[str, int]:
-        """How many nodes multiply without being counted, by operator."""
+        """Number of nodes whose MACs are not counted, by operator."""
         return dict(sorted(Counter(node.op for node in self.nodes if node.op in UNCOUNTED).items()))
 
     @property
     def array_share(self) -> float:
-        """Share of the MACs that the array takes, of those that are counted, 0 to 1."""
+        """Share of the counted MACs that run on the array, 0 to 1."""
         return sum(node.macs for node in self.nodes if node.target == "array") / max(self.macs, 1)
 
 
 def refusal(source: onnx.ModelProto, reasons: dict[str, str]) -> Inspection:
-    """A network that cannot be imported: which nodes are why."""
+    """The inspection of a network that cannot be imported; `reasons`: why, by the name of each refused node."""
     names = [(node_name(node), node.op_type) for node in source.graph.node]
     refused = "the network is refused for other nodes"
     return Inspection(
@@ -102,8 +102,8 @@ def inspection(imported: Imported) -> Inspection:
             before = graph.producer(node.input[0])
             reason = f"the clamp of '{before.name}'" if before is not None else "the clamp of a layer"
             nodes.append(Node(node.name, node.op_type, "post-processing", reason, _shape(types, node.output[0]), 0, 0))
-    given = Counter(node.op_type for node in imported.source.graph.node if node.op_type not in QUANTIZATION)
-    return Inspection(tuple(nodes), dict(sorted((given - Counter(node.op for node in nodes)).items())))
+    operators = Counter(node.op_type for node in imported.source.graph.node if node.op_type not in QUANTIZATION)
+    return Inspection(tuple(nodes), dict(sorted((operators - Counter(node.op for node in nodes)).items())))
 
 
 def _shape(types: Types, name: str) -> tuple[int, ...] | None:
@@ -112,7 +112,7 @@ def _shape(types: Types, name: str) -> tuple[int, ...] | None:
 
 
 def _parameters(graph: Graph, node: onnx.NodeProto) -> int:
-    """Numbers in the constants a node reads, as they are or through a DequantizeLinear; biases left out."""
+    """Number of values in the constants a node reads, directly or through a DequantizeLinear; without biases."""
     if node.op_type not in COUNTED:
         return 0
     names = [node_input(node, index) for index in ((1, 2) if node.op_type in RECURRENT else (1,))]
@@ -125,16 +125,16 @@ def _parameters(graph: Graph, node: onnx.NodeProto) -> int:
 
 def _macs(graph: Graph, types: Types, node: onnx.NodeProto) -> int:
     """Multiply-accumulates of one sample that stay on the host; 0 where a shape is not known."""
-    given, made = types.shapes.get(node_input(node, 0)), types.shapes.get(node.output[0])
-    if node.op_type not in COUNTED or not given or not made:
+    source, result = types.shapes.get(node_input(node, 0)), types.shapes.get(node.output[0])
+    if node.op_type not in COUNTED or not source or not result:
         return 0
     if node.op_type in RECURRENT:  # [steps, batch, input], or [batch, steps, input]
-        return given[0] * given[1] * _parameters(graph, node)
+        return source[0] * source[1] * _parameters(graph, node)
     if node.op_type == "MatMul":
-        return prod(made) * given[-1]
+        return prod(result) * source[-1]
     if node.op_type == "Gemm":
-        return prod(made) * given[0 if attribute(node, "transA", 0) else -1]
+        return prod(result) * source[0 if attribute(node, "transA", 0) else -1]
     weights = _parameters(graph, node)
-    if node.op_type == "ConvTranspose":  # every input meets the whole kernel of every output channel of its group
-        return prod(given) // given[1] * weights
-    return prod(made) // made[1] * weights
+    if node.op_type == "ConvTranspose":  # every input is multiplied by the kernels of all output channels of its group
+        return prod(source) // source[1] * weights
+    return prod(result) // result[1] * weights

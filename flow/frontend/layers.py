@@ -1,4 +1,4 @@
-"""The layers the array can take, read from a QDQ model: weights, scales, biases, clamps, windows."""
+"""Array layers, read from a QDQ model: weights, scales, biases, clamps, windows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Weights:
 
 
 def array_layer(graph: Graph, types: Types, node: onnx.NodeProto) -> tuple[ArrayLayer, list[onnx.NodeProto]]:
-    """The layer `node` makes and the nodes it takes over; `OnHost` with the reason when it cannot."""
+    """The array layer of `node` and the nodes it takes over; raises `OnHost` with the reason if there is none."""
     data, input_quantization = _layer_input(graph, types, node)
     weights = _layer_weights(graph, node)
     channels = len(weights.codes)
@@ -135,7 +135,7 @@ def from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...]) 
 def layer_bias(
     graph: Graph, node: onnx.NodeProto, scales: NDArray[np.float32], strict: bool = True
 ) -> NDArray[np.int32]:
-    """Bias codes, int32 [channels]; with `strict` their scale must be `scales`."""
+    """Bias codes, int32 [channels]; with `strict`, `OnHost` unless their scale is `scales`."""
     name = node_input(node, 2)
     if not name or node.op_type == "MatMul":
         return np.zeros(len(scales), np.int32)
@@ -155,7 +155,7 @@ def layer_bias(
 def _layer_output(
     graph: Graph, node: onnx.NodeProto
 ) -> tuple[str, Quantization | None, tuple[int, int], list[onnx.NodeProto]]:
-    """Output tensor, its quantization, clamp and the nodes taken over; raw if nothing quantizes it alone."""
+    """Output tensor, its quantization, clamp and the nodes taken over; raw unless a QuantizeLinear alone reads it."""
     raw = (node.output[0], None, (INT8_MIN, INT8_MAX), [node])
     covered = [node]
     after = graph.only_consumer(node.output[0])
@@ -173,7 +173,7 @@ def _layer_output(
 
 
 def activation_clamp(graph: Graph, activation: onnx.NodeProto | None, output: Quantization) -> tuple[int, int] | None:
-    """ReLU or Clip in the int8 domain; None when a bound is not constant."""
+    """The clamp (least, largest code) of a ReLU or Clip in the int8 domain; None when a bound is not constant."""
     if activation is None:
         return INT8_MIN, INT8_MAX
     if activation.op_type == "Relu":

@@ -1,4 +1,4 @@
-"""ONNX files: read with their external data, and told apart by their digest."""
+"""ONNX files: reading, with external data, and digests of models."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from flow.frontend.checks import check
 from flow.onnxtools import external
 from flow.onnxtools.graph import graph_inputs, names, reads, tensors
 
-LARGE_NETWORK = 2**27  # bytes: the matrices of networks with more stay in their files
-LARGE_WEIGHT = 2**20
+LARGE_NETWORK = 2**27  # bytes of constants: in larger networks, large matrices stay in their files
+LARGE_WEIGHT = 2**20  # bytes
 
 
 def load(path: str | Path) -> onnx.ModelProto:
     """Read an ONNX file, with its external data, and check that the flow and ONNX Runtime can run it.
 
     FlowError: no such file, not ONNX, external data missing, invalid, too old, operators ONNX Runtime
-    does not have, inputs that are not tensors, or sizes other than the batch (axis 0) left open.
+    does not have, inputs that are not tensors, or open sizes other than the batch (axis 0).
     """
     model = read(path)
     check(model, str(path))
@@ -32,7 +32,7 @@ def load(path: str | Path) -> onnx.ModelProto:
 
 
 def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a model that is in memory already. FlowError where constants are in files: their place is not known."""
+    """A copy of a model that is in memory already. FlowError if constants are in files, whose folder is not known."""
     for tensor in tensors(model.graph):
         if external.is_external(tensor):
             raise FlowError(
@@ -46,7 +46,7 @@ def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def read(path: str | Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data; FlowError when that fails. What it holds is not checked."""
+    """Read an ONNX file with its external data; FlowError when that fails. Its content is not checked."""
     file = Path(path)
     if not file.is_file():
         found = "is a folder" if file.is_dir() else "does not exist"
@@ -71,9 +71,9 @@ def read(path: str | Path) -> onnx.ModelProto:
 
 
 def _drop_initializers_from_inputs(model: onnx.ModelProto) -> None:
-    """Up to IR version 3 every constant had to be an input as well, and shape inference wants it there.
+    """Remove constants from the inputs, for ONNX Runtime folds no constant that is an input, which a user may replace.
 
-    ONNX Runtime folds nothing that an input might change, neither then nor later.
+    Up to IR version 3 every constant must be an input as well, also for shape inference: the version becomes 4.
     """
     inputs = graph_inputs(model)
     del model.graph.input[:]
@@ -82,21 +82,21 @@ def _drop_initializers_from_inputs(model: onnx.ModelProto) -> None:
 
 
 def _stay_outside(model: onnx.ModelProto, lengths: Mapping[str, int]) -> set[str]:
-    """Constants that stay in their files: in a large network, matrices that only products and look-ups read."""
+    """Constants that stay in their files: in a large network, matrices that only matrix products and Gather read."""
     if sum(lengths.values()) <= LARGE_NETWORK:
         return set()
     places = {"MatMul": 1, "Gemm": 1, "Gather": 0}
     used = {value.name for value in model.graph.output}
     for node in model.graph.node:
-        own = places.get(node.op_type, -1)
-        used.update(name for index, name in enumerate(node.input) if index != own)
+        operand = places.get(node.op_type, -1)
+        used.update(name for index, name in enumerate(node.input) if index != operand)
         used.update(name for name in reads(node) if name not in node.input)
     matrices = {t.name for t in model.graph.initializer if len(t.dims) == 2 and t.data_type == TensorProto.FLOAT}
     return {name for name in matrices if name not in used and lengths.get(name, 0) > LARGE_WEIGHT}
 
 
 def _located(tensor: onnx.TensorProto, file: Path) -> tuple[Path, int, int]:
-    """File, offset and length of an external constant; only files in the network's folder are read."""
+    """File, offset and length of an external constant; only files in the network's folder are allowed."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location, trouble = entries.get("location", ""), ""
     try:
@@ -119,7 +119,7 @@ def _located(tensor: onnx.TensorProto, file: Path) -> tuple[Path, int, int]:
 
 
 def _read_external(tensor: onnx.TensorProto, path: Path, offset: int, length: int, stays: bool) -> None:
-    """Put the values of a constant that is stored beside the model into the model, or note where they are."""
+    """Load an external constant's values into the model, or only note where they are if the constant `stays`."""
     wanted = math.prod(tensor.dims) * 4
     if stays and length == wanted:
         external.make_external(tensor, path, offset, length)
@@ -132,12 +132,12 @@ def _read_external(tensor: onnx.TensorProto, path: Path, offset: int, length: in
 
 
 def digest(model: onnx.ModelProto) -> str:
-    """The sha256 of a model and of what it keeps in files."""
-    copy, whole = onnx.ModelProto(), hashlib.sha256()
+    """The sha256 of a model, including its external constants."""
+    copy, sha = onnx.ModelProto(), hashlib.sha256()
     copy.CopyFrom(model)
     for tensor in copy.graph.initializer:
         if external.is_external(tensor):
-            whole.update(external.values(tensor).data)
+            sha.update(external.values(tensor).data)
             del tensor.external_data[:]
-    whole.update(copy.SerializeToString(deterministic=True))
-    return whole.hexdigest()
+    sha.update(copy.SerializeToString(deterministic=True))
+    return sha.hexdigest()

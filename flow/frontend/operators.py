@@ -11,7 +11,7 @@ SAME_SCALE = (
 )  # fmt: skip
 INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
 
-# What the host does between two array layers with 8-bit tensors.
+# Operators that the host computes on 8-bit tensors between two array layers.
 BETWEEN_LAYERS = (
     "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Flatten", "GlobalAveragePool", "Identity", "MaxPool",
     "Pad", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",

@@ -1,4 +1,4 @@
-"""A float model made ready for the quantizer: opset, constants and BatchNormalization folded."""
+"""Preparation of a float model for quantization: opset, constants and BatchNormalization folded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flow.onnxtools.graph import Graph, attribute, is_standard, node_input, opse
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float model as the quantizer wants it: opset 13 or later, BatchNorm and constants folded.
+    """A float model in the form that is quantized: opset 13 or later, BatchNorm and constants folded.
 
     Standard ONNX operators only (ONNX Runtime's optimisations of level BASIC). FlowError when ONNX Runtime
     cannot process the model.
@@ -40,9 +40,9 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _pre_process(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What ONNX Runtime folds at level BASIC, with the shapes ONNX infers.
+    """The model after ONNX Runtime's optimisations of level BASIC, with the shapes ONNX infers.
 
-    Its symbolic shape inference is left out: nothing here needs it, and it writes files where the user is.
+    Its symbolic shape inference is left out: nothing here needs it, and it writes files into the working directory.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -54,26 +54,26 @@ def _pre_process(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fold_gemm_factors(model: onnx.ModelProto) -> None:
-    """alpha and beta of Gemm into its weights and bias, and one bias for each channel, where these are constant."""
+    """Fold alpha and beta of Gemm into its weights and bias, one value for each channel, where these are constant."""
     graph = Graph.of(model)
     for node in model.graph.node:
         gemm = node.op_type == "Gemm" and is_standard(node)
         matrix = graph.constants.get(node_input(node, 1)) if gemm else None
         name = node_input(node, 2)
         bias = graph.constant(name) if name else np.zeros(1, np.float32)
-        if matrix is None or bias is None or external.is_external(matrix):  # not read whole
+        if matrix is None or bias is None or external.is_external(matrix):  # would be loaded as a per_channel
             continue
         channels = matrix.dims[0 if attribute(node, "transB", 0) else 1]
         alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-        if bias.size != 1 and (bias.size, *bias.shape[-1:]) != (channels, channels):  # one for each row
+        if bias.size != 1 and (bias.size, *bias.shape[-1:]) != (channels, channels):  # one bias for each row
             continue
         if alpha != 1.0:
             weights = graph.constant(matrix.name)
             assert weights is not None
             node.input[1] = add_constant(model, f"{node.output[0]}_weights", (weights * alpha).astype(weights.dtype))
         if name and (beta != 1.0 or bias.shape != (channels,)):
-            whole = np.broadcast_to((bias.reshape(-1) * beta).astype(bias.dtype), (channels,))
-            node.input[2] = add_constant(model, f"{node.output[0]}_bias", whole)
+            per_channel = np.broadcast_to((bias.reshape(-1) * beta).astype(bias.dtype), (channels,))
+            node.input[2] = add_constant(model, f"{node.output[0]}_bias", per_channel)
         kept = [entry for entry in node.attribute if entry.name not in ("alpha", "beta")]
         del node.attribute[:]
         node.attribute.extend(kept)
@@ -81,7 +81,7 @@ def _fold_gemm_factors(model: onnx.ModelProto) -> None:
 
 
 def _fold_batch_norm(model: onnx.ModelProto) -> None:
-    """BatchNormalization after Gemm into its weights; ONNX Runtime does so after Conv and MatMul only."""
+    """Fold BatchNormalization into the Gemm before it; ONNX Runtime does so after Conv and MatMul only."""
     graph = Graph.of(model)
     kept = []
     for node in model.graph.node:
@@ -93,7 +93,7 @@ def _fold_batch_norm(model: onnx.ModelProto) -> None:
 
 
 def _fold_into(graph: Graph, gemm: onnx.NodeProto, norm: onnx.NodeProto) -> bool:
-    """Whether `gemm` now does what `norm` did as well."""
+    """Fold `norm` into `gemm`, if possible; returns whether it was."""
     plain = all(attribute(gemm, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     names = [name for name in (*gemm.input[1:], *norm.input[1:]) if name]
     if gemm.op_type != "Gemm" or not plain or len(norm.output) > 1 or not all(n in graph.constants for n in names):

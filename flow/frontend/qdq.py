@@ -1,9 +1,9 @@
-"""Static quantization: where the pairs of QuantizeLinear and DequantizeLinear stand, and the codes of weights.
+"""Static quantization: placement of QuantizeLinear/DequantizeLinear pairs, codes of weights.
 
-A float network gets a pair behind every tensor that the array reads or makes, and behind what pools, adds, joins or
-moves 8-bit tensors between its layers. Nothing is removed: an activation (Relu, Clip) keeps its node, and the tensor
-before it, if it alone reads it, stays float, so that a layer, its activation and one QuantizeLinear make one step of
-the array. Scales and zero points: docs/numbers.md.
+Every tensor that an array layer reads or writes gets a pair, and so does the output of every node that pools, adds,
+concatenates or moves 8-bit tensors between layers. No node is removed: an activation (Relu, Clip) stays, and the tensor
+before it stays float if only the activation reads it, so that a layer, its activation and one QuantizeLinear form one
+step of the array. Scales and zero points: docs/numbers.md.
 """
 
 from __future__ import annotations
@@ -33,48 +33,48 @@ LARGEST_SUM = 2**31 - 1
 
 @dataclass
 class Plan:
-    """What is quantized: the nodes in 8 bits, and of every tensor in 8 bits the one whose range it has."""
+    """The quantized part: `nodes` that work on 8 bits, and for every 8-bit tensor the tensor whose range it has."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: dict[str, str] = field(default_factory=dict)
 
 
 def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
-    """Eight bits are for what the array computes, and what pools, adds, joins or moves it on the way to the next layer.
+    """Select the layers of the array, and the nodes that pool, add, concatenate or move 8-bit tensors between them.
 
-    A tensor that something else has made (Softmax, LayerNorm, a mask of -1e38) keeps its range: so does all that reads
-    it, but for the array's own operators.
+    The output of any other node (Softmax, LayerNorm, a mask of -1e38) stays float, with its full range, and so do the
+    outputs of all nodes that read it, except the array's own operators. `kinds`: element types by tensor.
     """
-    made = Plan()
+    result = Plan()
     eight_bit = {value.name for value in graph.model.graph.input} | set(graph.constants)
     for node in graph.model.graph.node:
         array = node.op_type in ARRAY_OPERATORS and is_standard(node)
         if array:
             real = kinds.get(node.output[0], TensorProto.FLOAT) == TensorProto.FLOAT
-            taken = real and node_input(node, 1) in graph.constants and node.input[0] not in graph.constants
+            selected = real and node_input(node, 1) in graph.constants and node.input[0] not in graph.constants
         else:
             between = node.op_type in BETWEEN_LAYERS and is_standard(node)
             real = all(kinds.get(name) == TensorProto.FLOAT for name in node.output)
-            taken = between and real and all(name in eight_bit for name in node.input if name)
-        if not taken:
+            selected = between and real and all(name in eight_bit for name in node.input if name)
+        if not selected:
             continue
         eight_bit.update(node.output)
-        made.nodes.append(node)
+        result.nodes.append(node)
         if _keeps_scale(graph, node):
-            if node.input[0] in made.tensors:
-                made.tensors.update(dict.fromkeys(node.output, made.tensors[node.input[0]]))
+            if node.input[0] in result.tensors:
+                result.tensors.update(dict.fromkeys(node.output, result.tensors[node.input[0]]))
             continue
         inputs = node.input[:1] if array or node.op_type == "Clip" else node.input
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
-                made.tensors.setdefault(name, name)
-    for name in [name for name in made.tensors if _only_activated(graph, name)]:
-        del made.tensors[name]
-    return made
+                result.tensors.setdefault(name, name)
+    for name in [name for name in result.tensors if _only_activated(graph, name)]:
+        del result.tensors[name]
+    return result
 
 
 def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether what a node makes lies in the range of what it reads."""
+    """Whether a node's output lies in the range of its input, so that both have one scale."""
     if node.op_type == "Pad":
         value = node_input(node, 2)
         return not value or bool(np.all(graph.constant(value) == 0))
@@ -84,7 +84,7 @@ def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _only_activated(graph: Graph, name: str) -> bool:
-    """Whether an activation alone reads a tensor that a node makes: its own output is quantized instead."""
+    """Whether only an activation reads a node's output: then the activation's output is quantized instead."""
     reader = graph.only_consumer(name)
     return reader is not None and reader.op_type in ACTIVATIONS and reader.input[0] == name and name in graph.producers
 
@@ -101,7 +101,7 @@ class Scale:
 
 
 def scale_of(found: Range, unsigned: bool) -> Scale:
-    """256 codes over a range that is widened to hold zero, so that zero has a code of its own."""
+    """Scale and zero point for 256 codes over a range, which is widened to contain zero so that zero is exact."""
     kind = np.uint8 if unsigned else np.int8
     limits = np.iinfo(kind)
     low, high = min(float(found.low), 0.0), max(float(found.high), 0.0)
@@ -115,10 +115,10 @@ def scale_of(found: Range, unsigned: bool) -> Scale:
 def channel_scales(
     largest: NDArray[np.float64], bias: NDArray[np.float64], step: float, reduction: int
 ) -> NDArray[np.float32]:
-    """Scales of int8 weights -127 to 127, float32 [channels], of their largest magnitudes.
+    """Scales of int8 weights -127 to 127, float32 [channels], from the largest magnitude of each channel.
 
-    Where a bias, or the sum it is added to, would leave 32 bits in units of step x scale, the scale is as large as that
-    takes: such a channel is all bias, and its weights are small.
+    Where a bias, or the sum it is added to, would exceed 32 bits in units of step x scale, the scale is enlarged until
+    it fits: in such a channel the bias dominates, and the weights are small. `step` is the scale of the input.
     """
     scales = largest / 127
     scales[scales < np.finfo(np.float32).tiny] = 1.0
@@ -131,7 +131,7 @@ def channel_scales(
 
 
 def quantize_static(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:
-    """The QDQ network of a float one, with ranges from calibration samples. Biases stay float.
+    """The QDQ form of a float network, with ranges from calibration samples. Biases stay float.
 
     FlowError where a tensor's range is not finite.
     """
@@ -149,7 +149,7 @@ def quantize_static(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool) ->
     writer.write(wanted)
     drop_unused_nodes(model)
     for tensor in model.graph.initializer:
-        if external.is_external(tensor):  # a table that is looked up
+        if external.is_external(tensor):  # a look-up table (Gather)
             tensor.CopyFrom(numpy_helper.from_array(np.array(external.values(tensor)), tensor.name))
     return model
 
@@ -165,12 +165,12 @@ def _checked(model: onnx.ModelProto, tensor: str, ranges: Mapping[str, Range], u
 
 
 class _Writer:
-    """Puts the pairs and the codes into a model."""
+    """Inserts QuantizeLinear/DequantizeLinear pairs and weight codes into a model."""
 
     def __init__(self, model: onnx.ModelProto, graph: Graph, scales: Mapping[str, Scale]) -> None:
         self._model, self._graph, self._scales = model, graph, scales
         self._names = {name for name in names(model.graph) if isinstance(name, str)}
-        self._read: dict[str, str] = {}  # what stands for a tensor where it is read
+        self._read: dict[str, str] = {}  # the dequantized tensor that replaces a tensor at its readers, by name
 
     def write(self, wanted: Plan) -> None:
         layers = {id(node) for node in wanted.nodes if node.op_type in ARRAY_OPERATORS}
@@ -188,11 +188,11 @@ class _Writer:
         replace_nodes(self._model, nodes)
 
     def _source(self, layer: onnx.NodeProto) -> Scale | None:
-        """The scale of what a layer reads; None where it reads float."""
+        """The scale of a layer's input; None if the input is float."""
         return next((self._scales[name] for name, read in self._read.items() if read == layer.input[0]), None)
 
     def _pair(self, name: str, maker: onnx.NodeProto | None = None, output: int = 0) -> Iterator[onnx.NodeProto]:
-        """QuantizeLinear and DequantizeLinear of a tensor; a network's output keeps its name behind them."""
+        """QuantizeLinear and DequantizeLinear of a tensor; an output of the network keeps its name, behind them."""
         scale = self._scales[name]
         constants = [self._constant(f"{name}_scale", scale.scale), self._constant(f"{name}_zero_point", scale.zero)]
         real, codes, read = name, self._name(f"{name}_QuantizeLinear_Output"), name
@@ -204,7 +204,7 @@ class _Writer:
         yield helper.make_node("DequantizeLinear", [codes, *constants], [read], self._name(f"{name}_DequantizeLinear"))
 
     def _weights(self, layer: onnx.NodeProto, source: Scale) -> onnx.NodeProto:
-        """The weights of a layer as int8, and the DequantizeLinear that it reads them from."""
+        """Store the weights of a layer as int8; returns the DequantizeLinear that the layer reads."""
         name, axis = layer.input[1], output_axis(layer)
         values = external.values(self._graph.constants[name])
         largest = _largest(values, axis)
@@ -234,7 +234,7 @@ class _Writer:
         return name
 
     def _name(self, wanted: str) -> str:
-        """This name, or one like it that nothing has."""
+        """This name, or with underscores appended until it is unused; the name counts as used from now on."""
         while wanted in self._names:
             wanted += "_"
         self._names.add(wanted)
@@ -242,7 +242,7 @@ class _Writer:
 
 
 def _parts(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Weights in parts of some megabytes along the first axis."""
+    """Weights split along the first axis, into parts of about `PART` bytes at most."""
     return np.array_split(values, max(1, min(len(values), -(-values.nbytes // PART))))
 
 

@@ -1,7 +1,7 @@
-"""Any network in, INT8 network in QDQ form out, with notes on what was changed.
+"""Any network in, INT8 network in QDQ form out, with notes on the changes.
 
-A float network is quantized by ONNX Runtime (static, per-channel symmetric weights, per-tensor activations)
-from the user's calibration samples. A network that is INT8 already is only brought into canonical form.
+A float network is quantized (static, per-channel symmetric weights, per-tensor activations) from the user's
+calibration samples. A network that is INT8 already only gets int32 biases and the canonical form.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from flow.onnxtools import external
 
 @dataclass(frozen=True)
 class Quantized:
-    """The INT8 (QDQ) network in canonical form, and how it came about.
+    """The INT8 (QDQ) network in canonical form, and its origin.
 
-    `prepared` is the float network it was quantized from, BatchNorm folded; None where it came as INT8. `notes` are
-    one sentence each.
+    `prepared` is the float network it was quantized from, BatchNorm folded; None if the user's network is INT8.
+    `notes` on the changes are one sentence each.
     """
 
     model: onnx.ModelProto
@@ -42,11 +42,11 @@ def quantize(
     calibration: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None,
     unsigned: bool = False,
 ) -> Quantized:
-    """The INT8 (QDQ) network, with notes on what was changed.
+    """The INT8 (QDQ) network, with notes on the changes.
 
     `calibration` is [samples, ...] for the only input, or arrays by input name; it is needed for float
-    networks only. `unsigned` asks for uint8 activations. FlowError when the samples do not fit or ONNX
-    Runtime cannot quantize the network.
+    networks only. `unsigned` asks for uint8 activations. FlowError when the samples do not fit or the
+    network cannot be quantized.
     """
     if checks.is_quantized(model):
         return from_int8(model)
@@ -60,13 +60,13 @@ def quantize(
 
 
 def from_int8(model: onnx.ModelProto) -> Quantized:
-    """A network that came as INT8 in QDQ form."""
+    """The user's network, if it is INT8 in QDQ form already, with int32 biases."""
     quantized, notes = quantize_biases(model)
     return Quantized(quantized, None, notes)
 
 
 def from_float(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False) -> Quantized:
-    """A float network as `prepare` gives it, quantized from checked samples."""
+    """The float network `prepared`, a result of `prepare`, quantized from checked samples."""
     _check_weights(prepared)
     quantized, _ = quantize_biases(quantize_static(prepared, feeds, unsigned))
     count = len(next(iter(feeds.values())))

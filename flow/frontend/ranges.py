@@ -1,4 +1,4 @@
-"""Ranges of activations: what the tensors of a float network reach on the calibration samples."""
+"""Activation ranges of a float network on the calibration samples."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Range:
 
 
 def measure(model: onnx.ModelProto, tensors: Iterable[str], feeds: Arrays) -> dict[str, Range]:
-    """The range of each of these float tensors over all samples; tensors that are empty throughout are left out.
+    """The range of each of these float tensors over all samples; tensors that are always empty are left out.
 
-    ONNX Runtime reduces them where they are made, so that no more than the network itself is held in memory.
+    ONNX Runtime computes minima and maxima as part of the network, so that no tensor has to be kept in memory.
     """
     ranges = {name: Range.of(array) for name, array in feeds.items() if name in set(tensors) and array.size}
     outputs = _reduced(model, wanted := [name for name in tensors if name not in feeds])
@@ -45,14 +45,14 @@ def measure(model: onnx.ModelProto, tensors: Iterable[str], feeds: Arrays) -> di
         found = runtime.run(session, {name: array[start : start + step] for name, array in feeds.items()})
         for tensor, low, high in zip(wanted, names[::2], names[1::2], strict=True):
             part = Range(np.float32(found[low]), np.float32(found[high]))
-            if part.low > part.high:  # of nothing: the neutral elements of minimum and maximum
+            if part.low > part.high:  # an empty tensor: the neutral elements of minimum and maximum
                 continue
             ranges[tensor] = ranges[tensor].joined(part) if tensor in ranges else part
     return ranges
 
 
 def _reduced(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
-    """The network with the least and the largest value of each of the tensors as its outputs, and no other."""
+    """The network with the least and the largest value of each tensor as its only outputs."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]

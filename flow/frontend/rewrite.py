@@ -1,4 +1,4 @@
-"""Layers put back into a QDQ model, and parts of it taken out as models of their own."""
+"""Layers written back into a QDQ model, and single layers extracted as models of their own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def real_weights(prepared: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> dic
     """The float weights that the layers' int8 weights were rounded from, in units of their scales, by layer name.
 
     `prepared` is the float network that was quantized. float64 [channels, reduction]; layers whose float weights
-    are not found, or are something else, are left out.
+    are not found, or do not match, are left out.
     """
     graph = Graph.of(prepared)
     nodes = {node_name(node): node for node in prepared.graph.node}
@@ -55,9 +55,9 @@ def real_weights(prepared: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> dic
 
 
 def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.ModelProto:
-    """A copy of `model` (a network's own, or that of one layer) with these layers' weights, scales and biases.
+    """A copy of `model` (of a network or of a single layer) with these layers' weights, scales and biases.
 
-    What a layer has unchanged stays as it is in the model, to the byte. FlowError for a name that is no layer,
+    Values that a layer does not change stay identical, to the byte. FlowError for an unknown layer,
     or weights of another shape. A MatMul has no bias to change.
     """
     copy = onnx.ModelProto()
@@ -106,7 +106,7 @@ def _set_scales(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
 
 
 def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
-    """The bias codes and their scale, s_x * s_w; a layer that has none gets one if it is not zero."""
+    """Set the bias codes and their scale, s_x * s_w; a layer without a bias gets one if the codes are not zero."""
     if node.op_type == "MatMul":
         assert not layer.bias.any(), f"MatMul '{layer.name}' cannot have a bias"
         return
@@ -138,7 +138,7 @@ def _add_constants(graph: Graph, layer: ArrayLayer, **arrays: NDArray[Any]) -> l
 
 
 def _unused(graph: Graph, name: str) -> str:
-    """A tensor's name that is this one, or like it where a network that was refined before has it already."""
+    """This tensor name, or with underscores appended if an earlier refinement of the network uses it already."""
     while name in graph.constants or name in graph.producers:
         name += "_"
     return name

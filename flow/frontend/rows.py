@@ -1,4 +1,4 @@
-"""Matrix products whose rows are no batch: axis 0 becomes the batch."""
+"""Matrix products whose axis 0 is not the batch: rewritten so that it is."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from flow.onnxtools.shapes import sample_shapes
 
 
 def batch_to_axis_0(model: onnx.ModelProto) -> None:
-    """Axis 0 of every product becomes the batch: of [rows, features] with many rows a sample, of [tokens, batch, ...].
+    """Make axis 0 of every product the batch: of [rows, features] with several rows a sample, of [tokens, batch, ...].
 
-    ONNX Runtime makes such a Gemm of MatMul and Add where the batch is fixed; attention often has tokens first.
-    A product treats all rows alike, so any axes may stand for them. A Gemm becomes MatMul and Add.
+    ONNX Runtime fuses MatMul and Add to such a Gemm if the batch is fixed; attention often has the tokens on axis 0.
+    A product treats all rows alike, so its rows may be any axes. A Gemm becomes MatMul and Add.
     """
     graph = Graph.of(model)
     products = {n.output[0]: graph.producers[n.input[0]] for n in model.graph.node if _is_product(graph, n)}
@@ -29,7 +29,7 @@ def batch_to_axis_0(model: onnx.ModelProto) -> None:
     batches = [dims[0] for value in graph_inputs(model) if (dims := value.type.tensor_type.shape.dim)]
     samples = 1 if any(dim.HasField("dim_value") for dim in batches) else 2
     more: dict[str, tuple[int, ...]] = {}
-    with contextlib.suppress(FlowError):  # it takes one sample only: nothing is known of another batch
+    with contextlib.suppress(FlowError):  # the network accepts one sample only: shapes of another batch are unknown
         more = sample_shapes(model, samples)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
@@ -37,8 +37,8 @@ def batch_to_axis_0(model: onnx.ModelProto) -> None:
         dequantize = products.get(name)
         source = dequantize.input[0] if dequantize is not None else ""
         shape = one.get(source, ())
-        whole = _of_any_batch(shape, more.get(source, ()), samples)
-        if dequantize is None or not whole or shape[0] == 1:
+        any_batch = _of_any_batch(shape, more.get(source, ()), samples)
+        if dequantize is None or not any_batch or shape[0] == 1:
             nodes.append(node)
             continue
         rows, real_rows, summed, plain = (
@@ -53,17 +53,17 @@ def batch_to_axis_0(model: onnx.ModelProto) -> None:
         bias = node_input(node, 2)
         matrix = graph.constants[graph.producers[node.input[1]].input[0]]
         channels = matrix.dims[0 if attribute(node, "transB", 0) else 1]
-        whole[-1] = channels
-        nodes += [reshaped, real, *transposed, product, add_reshape(model, summed, whole, plain if bias else name)]
-        if bias:  # behind the Reshape: ONNX Runtime fuses what follows at once, and takes names that are there already
+        any_batch[-1] = channels
+        nodes += [reshaped, real, *transposed, product, add_reshape(model, summed, any_batch, plain if bias else name)]
+        if bias:  # behind the Reshape: ONNX Runtime would fuse an Add behind the MatMul, under names already in use
             nodes.append(helper.make_node("Add", [plain, bias], [name], f"{name}_bias"))
     replace_nodes(model, nodes)
 
 
 def _of_any_batch(one: tuple[int, ...], more: tuple[int, ...], samples: int) -> list[int]:
-    """The shape for any batch, -1 for the axis that grows with it, from those of one sample and of `samples`.
+    """The shape for any batch, -1 for the axis that grows with it, from the shapes of one sample and of `samples`.
 
-    Empty where a shape is not known before there are data, or does not grow with the batch.
+    Empty where a shape is unknown because it depends on the data, or does not grow with the batch.
     """
     shape = [axis if axis == other else -1 for axis, other in zip(one, more, strict=False)]
     grows = prod(more) == samples * prod(one) > 0 and shape.count(-1) == samples - 1
@@ -79,27 +79,27 @@ def _is_product(graph: Graph, node: onnx.NodeProto) -> bool:
         return False
     plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     matrix = graph.constants.get(weights.input[0])
-    if matrix is None or (attribute(node, "transB", 0) and external.is_external(matrix)):  # none is copied whole
+    if matrix is None or (attribute(node, "transB", 0) and external.is_external(matrix)):  # not loaded for a copy
         return False
     return plain and len(matrix.dims) == 2 and size(graph, node_input(data, 1)) == 1
 
 
 def _matrix(model: onnx.ModelProto, graph: Graph, node: onnx.NodeProto) -> tuple[str, list[onnx.NodeProto]]:
-    """The weights of a product as [inputs, channels], and the nodes that make them."""
+    """The weights of a product as [inputs, channels], and the nodes that produce them."""
     if not attribute(node, "transB", 0):
         return node.input[1], []
-    made = onnx.NodeProto()
-    made.CopyFrom(graph.producers[node.input[1]])
-    codes = graph.constant(made.input[0])
+    transposed = onnx.NodeProto()
+    transposed.CopyFrom(graph.producers[node.input[1]])
+    codes = graph.constant(transposed.input[0])
     assert codes is not None
-    made.name, made.output[0] = (
+    transposed.name, transposed.output[0] = (
         f"{node.output[0]}_matrix_dequantize",
         unused_name(model, f"{node.output[0]}_matrix_real"),
     )
-    made.input[0] = add_constant(model, f"{node.output[0]}_matrix", codes.T)
-    if size(graph, node_input(made, 1)) > 1:  # one scale for all needs no axis, which came with opset 13
-        axis = attribute(made, "axis", 1) % 2
-        kept = [entry for entry in made.attribute if entry.name != "axis"]
-        del made.attribute[:]
-        made.attribute.extend([*kept, helper.make_attribute("axis", 1 - axis)])
-    return made.output[0], [made]
+    transposed.input[0] = add_constant(model, f"{node.output[0]}_matrix", codes.T)
+    if size(graph, node_input(transposed, 1)) > 1:  # a per-tensor scale needs no axis, an attribute since opset 13
+        axis = attribute(transposed, "axis", 1) % 2
+        kept = [entry for entry in transposed.attribute if entry.name != "axis"]
+        del transposed.attribute[:]
+        transposed.attribute.extend([*kept, helper.make_attribute("axis", 1 - axis)])
+    return transposed.output[0], [transposed]

@@ -1,4 +1,4 @@
-"""How far two networks' answers are apart: on class scores before the Softmax, or on any other output."""
+"""Distance between two networks' answers: class scores before the Softmax, or any other output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSED_THROUGH = ("QuantizeLinear", "DequantizeLinear", "Identity", "Softmax", "
 
 @dataclass(frozen=True)
 class Answers:
-    """First outputs of a network: float64 [samples, values]; `scores`: they are class scores."""
+    """The first output of a network, float64 [samples, values]; `scores`: the values are class scores."""
 
     values: NDArray[np.float64]
     scores: bool
@@ -32,8 +32,8 @@ def answers(
 ) -> Answers:
     """The network's answers; a Softmax at its end, quantized or not, is left out.
 
-    Networks that end in a Softmax give class scores; `scores` says that others do, too. `outputs` are the network's
-    first outputs, if they are known.
+    A network that ends in a Softmax has class scores as answers; `scores` says that another network has, too.
+    `outputs` is the network's first output, if it was computed already.
     """
     bare, softmax = _without_softmax(model)
     values = outputs if outputs is not None and not softmax else runtime.predict(bare, feeds)
@@ -41,9 +41,9 @@ def answers(
 
 
 def divergence(wanted: Answers, got: Answers) -> float:
-    """Mean Kullback-Leibler divergence from wanted to got, in nats; where they are no class scores, the squared
-    error over the variance of what is wanted."""
-    apart = wanted.values != got.values  # equal infinities (a mask) are not
+    """Mean Kullback-Leibler divergence from `wanted` to `got`, in nats, of class scores; of other answers, the mean
+    squared error over the variance of `wanted`."""
+    apart = wanted.values != got.values  # equal infinities (a mask) do not count as different
     if not wanted.scores or wanted.values.shape[1] < 2:
         noise = float(((wanted.values[apart] - got.values[apart]) ** 2).sum() / max(apart.size, 1))
         finite = wanted.values[np.isfinite(wanted.values)]
@@ -54,7 +54,7 @@ def divergence(wanted: Answers, got: Answers) -> float:
 
 
 def _bounded(value: float) -> float:
-    """Infinitely far, or no number at all, is very far: it can be compared, printed and stored."""
+    """FARTHEST in place of infinity, NaN and larger values, so that distances can be compared, printed and stored."""
     return min(value, FARTHEST) if value == value else FARTHEST
 
 
@@ -64,14 +64,14 @@ def agreement(wanted: Answers, got: Answers) -> float:
 
 
 def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # of nothing but minus infinity: no number
+    with np.errstate(invalid="ignore"):  # NaN if all values are minus infinity
         shifted = values - values.max(axis=1, keepdims=True)
     logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logs
 
 
 def _without_softmax(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
-    """The model with the Softmax of its first output, and what follows it, cut off; whether there was one."""
+    """The model without the Softmax at its first output and the nodes behind it; whether there was one."""
     graph = Graph.of(model)
     removed: list[onnx.NodeProto] = []
     name = model.graph.output[0].name
@@ -89,5 +89,5 @@ def _ending(model: onnx.ModelProto, removed: Sequence[onnx.NodeProto], output: s
     replace_nodes(copy, [node for node in copy.graph.node if node not in removed])
     del copy.graph.output[:]
     copy.graph.output.append(onnx.ValueInfoProto(name=output))
-    drop_unused_nodes(copy)  # what else read the scores
+    drop_unused_nodes(copy)  # other readers of the removed tensors
     return copy

@@ -1,6 +1,6 @@
-"""The network as the flow sees it: array layers and host segments, in the order data takes.
+"""The network as the flow sees it: array layers and host segments, in execution order.
 
-A `Network` is what `frontend.cut.partition` makes of an INT8 (QDQ) ONNX model. An `ArrayLayer` runs on the
+`frontend.cut.partition` turns an INT8 (QDQ) ONNX model into a `Network`. An `ArrayLayer` runs on the
 accelerator, a `HostSegment` runs in ONNX Runtime. Tensors between steps keep the names they have in the
 ONNX model.
 """
@@ -71,7 +71,7 @@ class ArrayLayer:
 
     Shapes: `weights` int8 [channels, reduction], the reduction in the order kernel row, kernel column,
     input channel (of the channel's own group); `weight_scales` float32 [channels]; `bias` int32 [channels],
-    in units of input scale x weight scale. Channels of group g are rows g*channels/groups and on.
+    in units of input scale x weight scale. The channels of group g begin at row g*channels/groups.
     """
 
     name: str
@@ -111,7 +111,7 @@ class ArrayLayer:
 
 @dataclass(frozen=True)
 class HostSegment:
-    """Nodes ONNX Runtime runs between array layers; `model` is a complete ONNX model of its own."""
+    """Nodes that ONNX Runtime runs between array layers; `model` is a complete ONNX model of its own."""
 
     name: str
     model: onnx.ModelProto = field(repr=False)
@@ -126,7 +126,7 @@ class Network:
 
     name: str
     graph: Graph = field(repr=False)  # look-ups over `model`
-    types: Types = field(repr=False)  # of its tensors
+    types: Types = field(repr=False)  # element types and shapes of its tensors
     steps: tuple[ArrayLayer | HostSegment, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]

@@ -113,7 +113,7 @@ def multipliers(layer: ArrayLayer) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def fixed_point(factors: NDArray[np.float32], where: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(M, S) of factors float32 [channels] as `multipliers` gives them; `where` ends the message of the FlowError."""
+    """(M, S) of factors float32 [channels], as in `multipliers`; `where` ends the message of the FlowError."""
     mantissas, exponents = np.frexp(np.where(np.isfinite(factors), factors, 0).astype(np.float64))
     shifts = MANTISSA_BITS - exponents.astype(np.int64)
     bad = np.flatnonzero(~np.isfinite(factors) | (factors < 0) | (shifts < 1))

@@ -1,4 +1,4 @@
-"""A whole network, step by step: array layers by whoever asks, host segments by ONNX Runtime."""
+"""Runs a whole network step by step: array layers by the caller, host segments by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def run_steps(
     kept: Collection[str] | None = (),
     sessions: runtime.Sessions | None = None,
 ) -> Iterator[ArrayLayer]:
-    """Run steps in order over `batches`, tensors by name, which are filled in place.
+    """Run steps in order over `batches`, dicts of tensors by name, to which the steps' outputs are added.
 
-    Host segments run in ONNX Runtime, in `sessions` when the caller wants them kept for the next call. Every array
-    layer is yielded once its input is in all batches; before the next is asked for, the caller puts its output there.
-    A tensor is dropped after the last of the steps that reads it, unless it is `kept` (None: all are).
+    Host segments run in ONNX Runtime, in `sessions` when the caller keeps these for the next call. Every array
+    layer is yielded once its input is in all batches; the caller must add its output to them before the next layer.
+    A tensor is dropped after the last step that reads it, unless its name is in `kept` (None: all are kept).
     """
     own = sessions or runtime.Sessions()
     last = {name: number for number, step in enumerate(steps) for name in _inputs(step)}
@@ -53,7 +53,7 @@ def run_network(
     sessions: runtime.Sessions | None = None,
     kept: Collection[str] | None = None,
 ) -> Tensors:
-    """The tensors between steps by name, the network's inputs and outputs among them: those `kept`, or all.
+    """Run the network; returns the tensors between steps, its inputs and outputs included: those in `kept`, or all.
 
     `run_layer` computes the array layers (the reference, or the accelerator); see `run_steps` for the rest.
     """

@@ -1,4 +1,4 @@
-"""Samples: what the user gives for calibration and evaluation, checked against the network's inputs."""
+"""The user's samples for calibration and evaluation, checked against the network's inputs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MOST_INFLATED = 2**30  # bytes
 
 @dataclass(frozen=True)
 class Samples:
-    """`feeds` by input name, [count, ...] each; `labels` [count] where there are any; `source` for the user."""
+    """`feeds` by input name, [count, ...] each; `labels` [count] or None; `source`: their origin, in words."""
 
     feeds: Arrays
     labels: NDArray[Any] | None
     source: str
-    made_up: bool = False  # drawn here, for a network without any
+    made_up: bool = False  # random samples, because the user has none
 
     @property
     def count(self) -> int:
@@ -54,7 +54,10 @@ def beside(model: Path, suffix: str) -> Path | None:
 
 
 def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
-    """Samples for `model`, with labels `y`, of an .npz file or as arrays. FlowError: `load_arrays`, `check_samples`."""
+    """Samples for `model` from an .npz file or arrays, with the labels `y` if there are any.
+
+    FlowError as in `load_arrays` and `check_samples`, or when there is not one label for each sample.
+    """
     arrays, place = (load_arrays(source), source.name) if isinstance(source, Path) else (source, f"the {what} arrays")
     where = source if isinstance(source, Path) else place
     feeds = check_samples(model, arrays, what)
@@ -70,7 +73,7 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
 
 
 def random(model: onnx.ModelProto, count: int) -> Samples:
-    """Seeded samples for a network without any: uniform over the range its input is quantized to.
+    """Seeded random samples, for a user who has none: uniform over the quantization range of each input.
 
     An input that is not quantized is drawn from the standard normal distribution; integers are zeros.
     """
@@ -101,13 +104,13 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
 
 
 def digest(source: Source) -> str | None:
-    """The sha256 of a file of samples, or of arrays; None where there is no such file."""
+    """The sha256 of an .npz file or of arrays; None if the file does not exist."""
     if isinstance(source, Path):
         return sha256(source) if source.is_file() else None
-    whole = hashlib.sha256()
+    sha = hashlib.sha256()
     for name, array in sorted(source.items()):
-        whole.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return whole.hexdigest()
+        sha.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
 
 
 def load_arrays(path: str | Path) -> Arrays:
@@ -154,19 +157,19 @@ def _check_archive(file: Path) -> None:
 
 
 def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, NDArray[Any]], what: str) -> Arrays:
-    """Samples [count, ...] by input name, as the model's inputs want them.
+    """Samples [count, ...] by input name, in the types and shapes of the model's inputs.
 
     A bare array, or `x` of a dict, feeds a network of one input; `y` is left out. `what` ("calibration")
     names the samples in messages. FlowError: missing input, wrong type or shape, NaN or infinity, no samples.
     """
     inputs = graph_inputs(model)
-    given = {"x": samples} if isinstance(samples, np.ndarray) else dict(samples)
+    by_name = {"x": samples} if isinstance(samples, np.ndarray) else dict(samples)
     feeds: Arrays = {}
     for value in inputs:
-        array = given.get(value.name, given.get("x") if len(inputs) == 1 else None)
+        array = by_name.get(value.name, by_name.get("x") if len(inputs) == 1 else None)
         if array is None:
             raise FlowError(
-                f"{what} samples must name every input, but '{value.name}' is missing among {sorted(given)}; "
+                f"{what} samples must name every input, but '{value.name}' is missing among {sorted(by_name)}; "
                 "add an array of that name"
             )
         _check_array(value, array, what)

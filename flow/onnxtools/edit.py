@@ -1,4 +1,4 @@
-"""Edits of ONNX models: new constants and nodes, nodes replaced, parts taken out."""
+"""Edits of ONNX models: constants and nodes added, nodes replaced, subgraphs extracted."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from flow.onnxtools.graph import Graph, names, reads
 
 
 def add_constant(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
-    """A constant more, by this name or one like it."""
+    """Add a constant under this name, or with underscores appended if the name is in use; returns the name."""
     name = unused_name(model, name)
     model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
     return name
 
 
 def unused_name(model: onnx.ModelProto, name: str) -> str:
-    taken = set(names(model.graph))
-    while name in taken:
+    used = set(names(model.graph))
+    while name in used:
         name += "_"
     return name
 
@@ -48,9 +48,9 @@ def drop_unused_nodes(model: onnx.ModelProto) -> None:
 
 def model_like(model: onnx.ModelProto, graph: onnx.GraphProto) -> onnx.ModelProto:
     """A model around `graph` with the versions, operator sets and functions of `model`."""
-    made = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
-    made.ir_version = model.ir_version
-    return made
+    result = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
+    result.ir_version = model.ir_version
+    return result
 
 
 def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -60,7 +60,7 @@ def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> No
 
 
 def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto) -> onnx.ModelProto:
-    """The part of a model between these tensors, as a model of its own."""
+    """The subgraph from `inputs` to `output`, as a model of its own."""
     ends = {value.name for value in inputs}
     needed: set[str] = set()
     stack, seen = [output.name], set()

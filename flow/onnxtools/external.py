@@ -1,7 +1,7 @@
-"""Weights that stay in their files: large networks are read layer by layer, and never held whole.
+"""Weights that stay in their files: large networks are read layer by layer, never held in memory as a whole.
 
 A constant of a model is *external* when its `external_data` names a file (by its absolute path), an offset and a
-length. `values` maps such a constant into memory, so that what is read of it can be dropped again. ONNX and ONNX
+length. `values` maps such a constant into memory, so that the pages that were read can be released again. ONNX and ONNX
 Runtime see the model with its external constants as inputs (`externals_as_inputs`), which are fed when it runs.
 """
 
@@ -66,13 +66,13 @@ def _as_inputs(model: onnx.ModelProto, constants: list[onnx.TensorProto]) -> onn
 
 
 def large_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its large constants as inputs: all that shape inference needs, in little memory."""
+    """The model with its large constants as inputs: enough for shape inference, and small in memory."""
     large = [tensor for tensor in model.graph.initializer if is_external(tensor) or len(tensor.raw_data) > LARGE]
     return _as_inputs(model, large)
 
 
 def with_externals(bare: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
-    """The inverse, for a model made from `externals_as_inputs(source)`: those inputs become constants again."""
+    """The inverse, for a model derived from `externals_as_inputs(source)`: those inputs become constants again."""
     inputs = {value.name for value in bare.graph.input}
     kept = [tensor for tensor in source.graph.initializer if is_external(tensor) and tensor.name in inputs]
     copy = _without(bare, {tensor.name for tensor in kept})
@@ -101,7 +101,7 @@ def _without(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
 def read(file: Path, largest: int) -> onnx.ModelProto:
     """A model whose constants of more than `largest` bytes stay in its file.
 
-    DecodeError, or ValueError, when the file is no ONNX.
+    DecodeError, or ValueError, when the file is not ONNX.
     """
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         model = onnx.ModelProto()

@@ -1,4 +1,4 @@
-"""Look-ups over an ONNX graph: who makes and who reads a tensor, what is constant."""
+"""Look-ups over an ONNX graph: producer and consumers of a tensor, constants."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of a graph: initializers and attributes, those of its subgraphs included."""
+    """Every constant of a graph and its subgraphs: initializers and attributes."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -35,7 +35,7 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    """The constants in a node's attributes, those of its subgraphs included."""
+    """The constants in a node's attributes, including those of its subgraphs."""
     for attribute in node.attribute:
         yield from ([attribute.t] if attribute.HasField("t") else [])
         yield from attribute.tensors
@@ -44,7 +44,7 @@ def node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
 
 
 def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
-    """Every name in a graph, those of its subgraphs included; bytes where it is not UTF-8."""
+    """Every name in a graph and its subgraphs; bytes where a name is not UTF-8."""
     yield graph.name
     for tensor in graph.initializer:
         yield tensor.name
@@ -60,7 +60,7 @@ def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
-    """Names a node reads, those its subgraphs (If, Loop, Scan) take from outside included."""
+    """Names a node reads, including those its subgraphs (If, Loop, Scan) read from the enclosing graph."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
@@ -73,7 +73,7 @@ def reads(node: onnx.NodeProto) -> list[str]:
 
 
 def is_standard(node: onnx.NodeProto) -> bool:
-    """Whether the operator is ONNX's own."""
+    """Whether the operator belongs to the standard ONNX operator set."""
     return node.domain in ("", "ai.onnx")
 
 
@@ -98,7 +98,7 @@ def node_input(node: onnx.NodeProto, index: int) -> str:
 
 @dataclass(frozen=True)
 class Graph:
-    """Look-ups over one model: who makes a tensor, who uses it, which are constant."""
+    """Look-ups over one model: producers and consumers of tensors, constants."""
 
     model: onnx.ModelProto
     producers: dict[str, onnx.NodeProto]
@@ -130,19 +130,19 @@ class Graph:
         if name in self.arrays:
             return self.arrays[name]
         values = external.values(self.constants[name])
-        if values.nbytes <= external.LARGE:  # large ones are read anew: the model holds them already
+        if values.nbytes <= external.LARGE:  # large arrays are not cached: the model holds them already
             self.arrays[name] = values
         return values
 
     def only_consumer(self, name: str) -> onnx.NodeProto | None:
-        """The node that reads a tensor, where it is the only one and the tensor is no output of the network."""
+        """The only node that reads a tensor; None if others read it, or it is an output of the network."""
         users = self.consumers.get(name, [])
         return users[0] if len(users) == 1 and name not in self.outputs else None
 
 
 @dataclass(frozen=True)
 class QuantizedConstant:
-    """A constant behind a DequantizeLinear, real = scale * (codes - zero). None: scale or zero is no constant."""
+    """A constant behind a DequantizeLinear: real = scale * (codes - zero); scale or zero is None if not constant."""
 
     node: onnx.NodeProto
     codes: NDArray[Any]
@@ -156,7 +156,7 @@ class QuantizedConstant:
 
 
 def quantized_constant(graph: Graph, name: str) -> QuantizedConstant | None:
-    """What the tensor is dequantized from; None where that is no constant, or it comes from something else."""
+    """The constant a tensor is dequantized from; None if its producer is not a DequantizeLinear of a constant."""
     node = graph.producer(name)
     codes = graph.constant(node.input[0]) if node is not None and is_dequantize(node) else None
     if node is None or codes is None:

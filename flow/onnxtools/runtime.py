@@ -1,4 +1,4 @@
-"""What runs in ONNX Runtime: host segments, whole networks, the judge of tier 2.
+"""Sessions of ONNX Runtime: for host segments, whole networks, the judge of tier 2.
 
 Always graph optimisation level BASIC: above it ONNX Runtime fuses int8 kernels that saturate on CPUs without
 VNNI.
@@ -27,7 +27,7 @@ BATCH = 32  # samples per run when the network's batch is free
 def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSession:
     """An inference session of `model` on the CPU, at graph optimisation level BASIC (or none), with one thread.
 
-    FlowError when ONNX Runtime does not take the model.
+    FlowError when ONNX Runtime does not accept the model.
     """
     import onnxruntime as ort
 
@@ -35,7 +35,7 @@ def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSessi
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_BASIC if optimise else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised as exceptions anyway
     outside = external.weights(model)
     try:
         active = ort.InferenceSession(
@@ -47,7 +47,7 @@ def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSessi
 
 
 class _Fed:
-    """A session whose external constants are fed to it whenever it runs, from their files."""
+    """A session that is fed its external constants, mapped from their files, at every run."""
 
     def __init__(self, active: ort.InferenceSession, outside: Tensors) -> None:
         self._active, self._outside = active, outside
@@ -77,7 +77,7 @@ class Sessions:
         self._kept: dict[int, tuple[onnx.ModelProto, ort.InferenceSession]] = {}
 
     def get(self, model: onnx.ModelProto) -> ort.InferenceSession:
-        """The session of `model`; the model is kept too, so that its id stays its own."""
+        """The session of `model`; the model is kept too, so that no other model gets its id."""
         if id(model) not in self._kept:
             self._kept[id(model)] = (model, session(model))
         return self._kept[id(model)][1]
@@ -101,7 +101,7 @@ def batch_size(active: ort.InferenceSession) -> int:
 
 
 def as_feeds(names: list[str], x: NDArray[Any] | Mapping[str, NDArray[Any]]) -> Tensors:
-    """One array for a network of one input, or arrays by name, as arrays by name."""
+    """Arrays by input name; `x` is such a dict, or the array of the only input."""
     return {names[0]: x} if isinstance(x, np.ndarray) else dict(x)
 
 
@@ -123,8 +123,8 @@ def predict(
     if not (first.shape and isinstance(first.shape[0], int)):  # its first axis may be the batch
         step = batch_size(active)
         batches = {entry.shape[0] for entry in active.get_inputs() if entry.shape} - {None}
-        said = bool(first.shape) and first.shape[0] in batches
-        alone = None if said else run(active, {name: array[:1] for name, array in feeds.items()})[first.name]
+        has_batch = bool(first.shape) and first.shape[0] in batches
+        alone = None if has_batch else run(active, {name: array[:1] for name, array in feeds.items()})[first.name]
         together = parts(step) if alone is None or (alone.ndim and len(alone) == 1) else []
         if together and all(p.ndim and len(p) == min(step, samples - i * step) for i, p in enumerate(together)):
             return np.concatenate(together)
@@ -132,9 +132,9 @@ def predict(
 
 
 def joined(parts: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
-    """Outputs of one sample each as one array, samples along axis 0, which is put before what has no batch there.
+    """Outputs of one sample each as one array, samples along axis 0; outputs without a batch axis get one in front.
 
-    FlowError where the shape depends on the sample: such answers cannot be compared.
+    FlowError where the shape depends on the sample: such outputs cannot be compared.
     """
     if other := next((part.shape for part in parts if part.shape != parts[0].shape), None):
         raise FlowError(

@@ -32,13 +32,13 @@ def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element types that are declared or inferred, by tensor."""
-    found = _value_infos(_inferred(model))
-    return {name: value.type.tensor_type.elem_type for name, value in found.items()}
+    """Declared or inferred element types, by tensor."""
+    infos = _value_infos(_inferred(model))
+    return {name: value.type.tensor_type.elem_type for name, value in infos.items()}
 
 
 def sample_shapes(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[int, ...]]:
-    """The shapes of a batch that shape inference finds, by tensor. FlowError when they do not fit."""
+    """Inferred shapes of a batch, by tensor, where they are known. FlowError when the model's shapes do not fit."""
     shapes: dict[str, tuple[int, ...]] = {}
     outlined = external.large_as_inputs(model)
     large = {value.name for value in outlined.graph.input} - {value.name for value in model.graph.input}
@@ -59,7 +59,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _one_sample(model: onnx.ModelProto, constants: Container[str] = (), batch: int = 1) -> onnx.ModelProto:
-    """A copy of this batch, without what it declares of other shapes; `constants` are no inputs of the user's."""
+    """A copy with this batch and without other declared shapes; `constants` are inputs that hold no samples."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
     del single.graph.value_info[:]
@@ -82,7 +82,7 @@ def _measure(
     declared: dict[str, onnx.ValueInfoProto],
     shapes: dict[str, tuple[int, ...]],
 ) -> None:
-    """What shape inference does not know is taken from a run on one sample of zeros."""
+    """Add types and shapes that inference does not find, from a run on one sample of zeros."""
     already = {value.name for value in single.graph.output}
     del single.graph.output[:]
     single.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(missing))
@@ -92,7 +92,7 @@ def _measure(
         kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         feeds[value.name] = np.zeros([dim.dim_value for dim in tensor.shape.dim], kind)
     for name, array in runtime.run(single, feeds).items():
-        if not isinstance(array, np.ndarray):  # a sequence, or an optional that is not there
+        if not isinstance(array, np.ndarray):  # a sequence, or an empty optional
             continue
         shapes[name] = array.shape
         if name not in declared or name in already:

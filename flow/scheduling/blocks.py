@@ -1,4 +1,4 @@
-"""The schedule of a layer: channel blocks, and what of memory each one takes."""
+"""The schedule of a layer: its channel blocks and the memory words they need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Block:
-    """One channel block: `channels` int [n] original indices, stored `columns` each, over `tiles` position tiles."""
+    """One channel block: `channels` int [n] original indices, `columns` stored bit columns, `tiles` position tiles."""
 
     group: int
     channels: NDArray[np.int64]
@@ -32,7 +32,7 @@ class Block:
 
 @dataclass(frozen=True)
 class LayerSchedule:
-    """Where a layer's job lies in the memories, and its blocks in order."""
+    """A layer's channel blocks in order, its first descriptor, and the sizes of its job."""
 
     layer: ArrayLayer
     first: int  # descriptor number
@@ -98,8 +98,8 @@ def layout(
 ) -> tuple[LayerSchedule, ...]:
     """The order of work: every layer's channel blocks and its place in the descriptor memory.
 
-    `columns_pruned` is N of every channel, by layer name. FlowError when a sum may leave the accumulator or
-    the blocks are too many to number.
+    `columns_pruned` is N of every channel, by layer name. FlowError when a sum may overflow the accumulator or
+    there are more blocks than descriptor numbers.
     """
     schedules, first = [], 0
     for layer in layers:

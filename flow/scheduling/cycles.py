@@ -1,10 +1,10 @@
-"""The cycle model and the memory traffic: what a layer takes on the array, from its channel blocks alone.
+"""Cycle model and memory traffic of a layer on the array, from its channel blocks alone.
 
-Times are rising edges, numbered as the engines do: edge 1 takes `start`. The RTL's latencies, all from its
+Times are rising clock edges, numbered as in the engines: edge 1 samples `start`. The RTL's latencies, all from its
 block docstrings:
 
-    a stream that takes a job at edge t requests its first word at t + 1; the array may use it at t + 2
-    a bit column issued at edge t completes its tile, if it is the last, at t + CAPTURE: there the sums are captured
+    a stream that accepts a job at edge t requests its first word at t + 1; the array may use it at t + 2
+    a bit column issued at edge t completes its tile, if it is the last one, at t + CAPTURE, where the sums are captured
     a captured tile leaves the array in the `drain` edges that follow; the next tile can be captured at the last
     of them; results are in memory WRITE_BACK edges later
 
@@ -23,18 +23,18 @@ from flow.scheduling.blocks import LayerSchedule
 
 CAPTURE = 1 + array.LATENCY  # edges from a tile's last column, issued, to its capture
 WRITE_BACK = requantizer.LATENCY  # edges from the last channels leaving the array to done
-STORE = 3  # edges that a unit for feature maps puts after that, though windows come from outside and none are kept
+STORE = 3  # further edges in an array with on-chip feature maps, even if windows come from outside
 
 
 @dataclass
 class _Stream:
-    """Edge at which the stream takes its job, and the one at which it has requested the job's last word."""
+    """Edge at which the stream accepts its job, and edge at which it has requested the job's last word."""
 
     taken: int = 0
     fetched: int = 0
 
     def take(self, offered: int, words: int) -> int:
-        """Takes a job offered from `offered` on; returns the edge."""
+        """Accept a job that is offered from edge `offered` on; returns the edge of acceptance."""
         self.taken = max(offered, self.fetched) + 1
         self.fetched = self.taken + words
         return self.taken
@@ -47,7 +47,7 @@ class Breakdown:
     compute  a bit column is issued
     load     before a block's first column, for its descriptor or its operands
     drain    after the last column of the layer, until its results are in memory
-    stall    the next column is at hand, but the tile before has not left the array
+    stall    the next column is available, but the previous tile has not left the array
     """
 
     compute: int
@@ -68,16 +68,16 @@ def layer_cycles(scheduled: LayerSchedule, config: ArrayConfig) -> int:
 def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
     """The edges from start to done of one layer, both counted, by what they are spent on."""
     weights, metadata, activations, parameters = (_Stream() for _ in range(4))
-    offered = 1  # the edge after which the block's descriptor is at hand
-    issued = captured = natural = 0  # of the block before: last column, last capture, and where it was due
-    left = begun = 0  # the edges at which its last channels leave the array, and its job for the feature maps begins
+    offered = 1  # the edge after which the block's descriptor is available
+    issued = captured = natural = 0  # of the previous block: last column, last capture, and when that was due
+    left = begun = 0  # of the previous block: its last channels leave the array, its job for the feature maps begins
     load = stall = 0
     for block in scheduled.blocks:
         compute = block.steps * block.columns
         words = -(-len(block.channels) // config.lanes)
         drain = scheduled.planes * words
         metadata_words = config.element.metadata_words(block.steps)
-        taken = [
+        accepted = [
             weights.take(offered, compute),
             metadata.take(offered, metadata_words),
             activations.take(offered, block.tiles * block.steps * config.beats),
@@ -85,19 +85,19 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
             max(offered + 1, issued),
             max(offered + 1, left),
         ]
-        if config.map_words:  # the store takes a job when that before begins, and begins it when that before ends
-            taken.append(max(offered + 1, begun + 1))
-            begun = max(taken[6] + 1, left + WRITE_BACK + 1 if issued else 0)
-        start = max(taken[0] + 2, taken[2] + 1 + config.beats, taken[4] + 1)
+        if config.map_words:  # the store accepts a job when the previous one begins, and begins it when that ends
+            accepted.append(max(offered + 1, begun + 1))
+            begun = max(accepted[6] + 1, left + WRITE_BACK + 1 if issued else 0)
+        start = max(accepted[0] + 2, accepted[2] + 1 + config.beats, accepted[4] + 1)
         if config.element.encoded:
-            start = max(start, taken[1] + 2)
+            start = max(start, accepted[1] + 2)
         load += start - issued - 1
         if natural <= start < captured:  # nothing is issued while the array waits
             stall += captured - start
             start = captured
         waited = captured - natural if start < natural else 0
         due = start + compute - 1 + CAPTURE + waited
-        free = left if offered < left else taken[5] + 1
+        free = left if offered < left else accepted[5] + 1
         capture = max(due, free) if issued else due
         if block.tiles > 1:
             capture += (block.tiles - 2) * max(compute, drain)
@@ -105,7 +105,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
             capture = max(due, capture + drain)
         issued, natural, captured, left = due - CAPTURE, due, capture, capture + drain
         stall += issued + 1 - start - block.tiles * compute
-        offered = max(taken)
+        offered = max(accepted)
     last = left + WRITE_BACK + (STORE if config.map_words else 0)
     return Breakdown(scheduled.ideal_cycles, load, last - issued, stall)
 
@@ -113,7 +113,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
 def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, int]:
     """Bytes of one sample over each memory port: `output` is written, the others are read.
 
-    Words are as wide as their port, so what pads them counts.
+    Words are as wide as their port, so that their padding is counted, too.
     """
     words = dict.fromkeys(("descriptor", "weight", "metadata", "activation", "parameter", "index"), 0)
     for block in scheduled.blocks:

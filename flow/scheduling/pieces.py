@@ -1,8 +1,8 @@
-"""Layers in pieces: parts of the channel blocks and position tiles, each a run of its own with memories of its own.
+"""Layers in pieces: parts of channel blocks and tiles, each a run of its own with memories of its own.
 
-A piece is what one simulation computes: long layers are cut so that many processes have something to do and a stop
-loses little. A network too large for RTL has a sample of its tiles simulated instead: the corners of every layer,
-one tile of every number of stored columns, and random ones, block by block.
+One simulation run computes one piece: long layers are cut so that many processes can work at once, and a stop loses
+little. Of a network too large for RTL, only a sample of the tiles is simulated: the corners of every layer, one tile
+for every number of stored columns, and random ones, block by block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flow.scheduling.schedule import OPERANDS
 from flow.scheduling.words import activation_words
 
 PIECE = 2**24  # cycles x processing elements of one run, about: some seconds in Verilator
-PIECE_SLOW = 2**17  # in the other engines
+PIECE_SLOW = 2**17  # the same in the other engines
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Piece:
     """Parts of one layer as a job of their own.
 
     `scheduled` is the job's schedule: its position tile t is the layer's tile `tiles[t]`, and its blocks are the
-    parts, in order. `first` is the number of the layer's first descriptor in the program; `cycles` are what the job
-    takes, by the cycle model.
+    parts, in order. `first` is the number of the layer's first descriptor in the program; `cycles` is the length of
+    the job, by the cycle model.
     """
 
     scheduled: LayerSchedule
@@ -57,7 +57,7 @@ class Piece:
         return every[every < self.scheduled.layer.positions]
 
     def cells(self, config: ArrayConfig) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
-        """Of each part: the job's rows, the layer's positions they are, and the channels."""
+        """For each part: the rows of the job, the layer's positions that they compute, and the channels."""
         positions = self.scheduled.layer.positions
         for part, block in zip(self.parts, self.scheduled.blocks, strict=True):
             begin, here = part.first * config.rows, block.first_tile * config.rows
@@ -67,7 +67,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is simulated of a program: the pieces of every layer, in the order of its layers."""
+    """The simulated part of a program: the pieces of every layer, in the order of its layers."""
 
     program: Program
     pieces: tuple[tuple[Piece, ...], ...]
@@ -82,23 +82,23 @@ def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -
     """Every layer in pieces of at most `largest` cycles x processing elements (or one tile).
 
     `coverage` is the least share of each layer's MACs to be simulated, 0 to 1; below 1 a sample of tiles drawn from
-    `seed` and the layer's number: see `sample`. FlowError for another share.
+    `seed` and the layer's number: see `sample`. FlowError for a share outside 0 to 1.
     """
     check_coverage(coverage)
     config = program.config
     budget = largest // config.elements
-    made = []
+    layers = []
     for number, scheduled in enumerate(program.layers):
         if coverage < 1:
             parts = sample(scheduled, config, coverage, np.random.default_rng([seed, number]))
         else:
             parts = [TileRange(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)]
-        made.append(tuple(make_piece(scheduled, dealt, config) for dealt in _dealt(scheduled, parts, budget)))
-    return Plan(program, tuple(made))
+        layers.append(tuple(make_piece(scheduled, chosen, config) for chosen in _distribute(scheduled, parts, budget)))
+    return Plan(program, tuple(layers))
 
 
 def check_coverage(coverage: float) -> None:
-    """FlowError for what is no share."""
+    """FlowError for a share outside 0 to 1."""
     if not 0 <= coverage <= 1:
         raise FlowError(f"the share of each layer to simulate must be 0 to 1, but it is {coverage:g}; "
                         "change --coverage")  # fmt: skip
@@ -112,7 +112,7 @@ def whole(scheduled: LayerSchedule, config: ArrayConfig) -> Piece:
 
 
 def make_piece(scheduled: LayerSchedule, parts: Iterable[TileRange], config: ArrayConfig) -> Piece:
-    """These parts of a layer as a job."""
+    """A job of these parts of a layer."""
     chosen = tuple(parts)
     tiles = np.unique(np.concatenate([np.arange(part.first, part.first + part.tiles) for part in chosen]))
     blocks = tuple(
@@ -128,9 +128,9 @@ def sample(
 ) -> list[TileRange]:
     """Tiles that hold at least `coverage` of the layer's MACs; none at all for 0.
 
-    First the corners: first and last tile of the first and last channel block, and of the narrowest; one tile of
-    every number of stored columns; at least one random tile more. Then random ones, a tile of each channel block in
-    turn.
+    First the corners: first and last tile of the first, the last and the narrowest channel block; one tile for every
+    number of stored columns; at least one further, random tile. Then more random ones, a tile of each channel block
+    in turn.
     """
     if coverage == 0:
         return []
@@ -140,24 +140,24 @@ def sample(
         cells += [(number, tile) for tile in range(block.first_tile, block.first_tile + block.tiles)]
     ordered = list(strata.values())
     narrowest = min(ordered, key=lambda cells: len(scheduled.blocks[cells[0][0]].channels))
-    taken = {cells[end]: None for cells in (ordered[0], ordered[-1], narrowest) for end in (0, -1)}
-    met = {scheduled.blocks[number].columns for number, _ in taken}
+    selected = {cells[end]: None for cells in (ordered[0], ordered[-1], narrowest) for end in (0, -1)}
+    met = {scheduled.blocks[number].columns for number, _ in selected}
     for cells in (ordered[i] for i in generator.permutation(len(ordered))):
         if (columns := scheduled.blocks[cells[0][0]].columns) not in met:
             met.add(columns)
-            taken[cells[generator.integers(len(cells))]] = None
-    left = [[cell for cell in cells if cell not in taken] for cells in ordered]
+            selected[cells[generator.integers(len(cells))]] = None
+    left = [[cell for cell in cells if cell not in selected] for cells in ordered]
     order = [list(generator.permutation(len(cells))) for cells in left]
     turns = generator.permutation(len(ordered))
     rounds = range(max(map(len, left)))
     random = (left[i][order[i][turn]] for turn in rounds for i in turns if turn < len(left[i]))
-    macs = sum(_macs(scheduled, config, cell) for cell in taken)
+    macs = sum(_macs(scheduled, config, cell) for cell in selected)
     for cell in random:
-        taken[cell] = None
+        selected[cell] = None
         macs += _macs(scheduled, config, cell)
         if macs >= coverage * scheduled.layer.macs:
             break
-    return _merged(scheduled, sorted(taken))
+    return _merged(scheduled, sorted(selected))
 
 
 def _macs(scheduled: LayerSchedule, config: ArrayConfig, cell: tuple[int, int]) -> int:
@@ -167,7 +167,7 @@ def _macs(scheduled: LayerSchedule, config: ArrayConfig, cell: tuple[int, int]) 
 
 
 def _merged(scheduled: LayerSchedule, cells: list[tuple[int, int]]) -> list[TileRange]:
-    """Tiles that follow each other in one block as one part."""
+    """Merge consecutive tiles of one block into one part."""
     parts: list[TileRange] = []
     for number, tile in cells:
         if parts and (parts[-1].block, parts[-1].first + parts[-1].tiles) == (number, tile):
@@ -177,8 +177,8 @@ def _merged(scheduled: LayerSchedule, cells: list[tuple[int, int]]) -> list[Tile
     return parts
 
 
-def _dealt(scheduled: LayerSchedule, parts: list[TileRange], budget: int) -> list[list[TileRange]]:
-    """The parts dealt into lists of at most `budget` cycles each, or a single tile."""
+def _distribute(scheduled: LayerSchedule, parts: list[TileRange], budget: int) -> list[list[TileRange]]:
+    """Distribute the parts over lists of at most `budget` cycles each, or a single tile."""
     lists: list[list[TileRange]] = []
     room = 0
     for part in parts:
@@ -195,7 +195,7 @@ def _dealt(scheduled: LayerSchedule, parts: list[TileRange], budget: int) -> lis
 
 
 def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[str, Memory]:
-    """The memories a piece reads, no more; `windows` int8 [groups, positions, reduction] are the whole layer's."""
+    """Images of the memory words a piece reads; `windows` int8 [groups, positions, reduction] of the whole layer."""
     config, scheduled = program.config, piece.scheduled
     numbers = piece.first + np.array([part.block for part in piece.parts])
     descriptors = program.memories["descriptor"][numbers]
@@ -225,7 +225,7 @@ def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[
 
 
 def _octets(name: str) -> slice:
-    """The bytes of a descriptor word that are this field."""
+    """The bytes of a descriptor word that hold this field."""
     end, begin = descriptor_slice(name)
     assert begin % 8 == end % 8 == 0, name
     return slice(begin // 8, end // 8)

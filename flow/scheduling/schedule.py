@@ -17,13 +17,13 @@ from flow.network.model import OFFSET, ArrayLayer
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule, Program, layout
 from flow.scheduling.words import channel_parameters, pack_descriptor, parameter_words, weight_words
 
-OPERANDS = ("weight", "metadata", "parameter")  # what a descriptor points at; indices lie as parameters do
+OPERANDS = ("weight", "metadata", "parameter")  # with an address in the descriptor; indices share the parameters'
 
 
 def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], config: ArrayConfig) -> Program:
     """Lay all layers out in the memories.
 
-    Raises FlowError when a sum may leave the accumulator or a count does not fit its descriptor field.
+    Raises FlowError when a sum may overflow the accumulator or a count does not fit its descriptor field.
     """
     allocation = {layer.name: part.columns_pruned for layer, part in zip(layers, encoded, strict=True)}
     schedules = layout(layers, allocation, config)
@@ -33,7 +33,7 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
         packed = channel_parameters(scheduled.layer)
         placed: dict[
             int, dict[str, tuple[int, int]]
-        ] = {}  # by first channel: blocks of one tile each share their words
+        ] = {}  # by first channel: the blocks of a tile each that share channels share words, too
         for block in scheduled.blocks:
             channel = int(block.channels[0])
             if channel not in placed:
@@ -48,7 +48,7 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
     memories = {name: np.ascontiguousarray(np.concatenate(parts)) for name, parts in images.items()}
     if config.map_words:  # the windows come from outside, so nothing is written to the maps
         memories["entry"] = np.zeros((1, ENTRY_BITS // 8), np.uint8)
-    for name, memory in memories.items():  # a dense array has no metadata, but every memory has a word
+    for name, memory in memories.items():  # a dense array has no metadata, but a memory has at least one word
         if not len(memory):
             memories[name] = np.zeros((1, memory.shape[1]), np.uint8)
     return Program(config, memories, schedules)
@@ -57,7 +57,7 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
 def _descriptor(
     scheduled: LayerSchedule, block: Block, placed: Mapping[str, tuple[int, int]], config: ArrayConfig
 ) -> Bytes:
-    """One descriptor word; `placed` is (first word, words) of what the block reads, by memory."""
+    """One descriptor word; `placed` is (first word, number of words) of the block's operands, by memory."""
     values = descriptor_values(scheduled, block, config)
     values |= {f"{name}_base": placed[name][0] for name in OPERANDS}
     values |= {f"{name}_count": placed[name][1] for name in OPERANDS}
@@ -66,7 +66,7 @@ def _descriptor(
 
 
 def descriptor_values(scheduled: LayerSchedule, block: Block, config: ArrayConfig) -> dict[str, int]:
-    """The fields of a block's descriptor, but for where its operands are."""
+    """The fields of a block's descriptor, without the addresses of its operands."""
     layer, planes, beats = scheduled.layer, scheduled.planes, scheduled.steps * config.beats
     quantization = layer.output_quantization
     return {

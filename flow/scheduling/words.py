@@ -18,7 +18,7 @@ from flow.scheduling.blocks import Block, Bytes, LayerSchedule
 
 
 def pack_fields(values: dict[str, int], fields: Sequence[tuple[str, int]], bits: int, where: str) -> Bytes:
-    """Pack named fields, least significant first, into one little-endian word; refuse what does not fit."""
+    """Pack named fields, least significant first, into one little-endian word; FlowError for too large a value."""
     word, begin = 0, 0
     for name, width in fields:
         value = values[name]
@@ -33,26 +33,26 @@ def pack_fields(values: dict[str, int], fields: Sequence[tuple[str, int]], bits:
 
 
 def pack_descriptor(values: Mapping[str, int], config: ArrayConfig, where: str) -> Bytes:
-    """One descriptor; fields that are not given are zero."""
+    """One descriptor; fields that `values` does not have are zero."""
     unknown = set(values) - {name for name, _ in config.descriptor}
     assert not unknown, unknown
-    given = {name: values.get(name, 0) for name, _ in config.descriptor}
-    return pack_fields(given, config.descriptor, config.descriptor_bits, where)
+    complete = {name: values.get(name, 0) for name, _ in config.descriptor}
+    return pack_fields(complete, config.descriptor, config.descriptor_bits, where)
 
 
 def unpack_fields(word: Bytes, fields: Sequence[tuple[str, int]]) -> dict[str, int]:
     """The named fields of one little-endian word, as `pack_fields` packs them."""
-    whole, values = int.from_bytes(word.tobytes(), "little"), {}
+    number, values = int.from_bytes(word.tobytes(), "little"), {}
     for name, width in fields:
-        values[name] = whole & ((1 << width) - 1)
-        whole >>= width
+        values[name] = number & ((1 << width) - 1)
+        number >>= width
     return values
 
 
 def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:
     """Weight and metadata memory words of a block.
 
-    Weight word: array column c at bits c*step and on, weight i of the step at bit i; words in the order step,
+    Weight word: array column c from bit c*step on, weight i of the step at its bit i; words in the order step,
     bit column (most significant first). Metadata word: one byte r (2) . d (6) per array column, one word per
     group of 32 weights.
     """
@@ -85,9 +85,9 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
 
 
 def channel_parameters(layer: ArrayLayer) -> NDArray[np.uint64]:
-    """Bias and scale of every channel as the hardware wants them, uint64 [channels].
+    """Bias and scale of every channel in the format of the hardware, uint64 [channels].
 
-    The bias is b' - OFFSET * sum(w), modulo 2^32: activations travel as x + OFFSET, so that the array only ever adds
+    The bias is b' - OFFSET * sum(w), modulo 2^32: activations are stored as x + OFFSET, so that the array only adds
     unsigned bytes.
     """
     bias = folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
@@ -101,7 +101,7 @@ def channel_parameters(layer: ArrayLayer) -> NDArray[np.uint64]:
 def pack_parameters(
     bias: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
-    """The fields of PARAMETER in one number each; the bias modulo 2^32."""
+    """The fields of PARAMETER packed into one number per channel, uint64 [channels]; the bias modulo 2^32."""
     values, packed = {"bias": bias, "multiplier": multiplier, "shift": shift}, np.zeros(len(bias), np.uint64)
     for name, width in PARAMETER:
         _, begin = field_span(PARAMETER, name)
@@ -127,7 +127,7 @@ def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config
     """Activation memory of one sample: windows int8 [groups, positions, reduction] to uint8 [words, 8 * rows].
 
     Word order: conv group, position tile, eight reduction positions at a time; in a word row 0 is lowest.
-    Padding of the reduction is the byte 0, so what the weights hold there does not matter.
+    Padding of the reduction is the byte 0, so the weights there do not matter.
     """
     groups, positions, reduction = windows.shape
     words = scheduled.steps * config.beats

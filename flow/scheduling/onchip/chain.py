@@ -1,4 +1,4 @@
-"""A network as one chain of layers and post-processing on chip, or the reason why it is none."""
+"""A network as one chain of layers and post-processing on chip, or the reason why it cannot be."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ChainLayer:
 class Chain:
     """What runs on chip, in order: `inputs` are loaded, `outputs` (tensors) leave it.
 
-    `before` and `after` are the host segments at either end; `held` says of every 8-bit tensor of the network in
-    which map it is (several names can mean one map).
+    `before` and `after` are the host segments at either end; `held` is the map of every 8-bit tensor of the
+    network, by the tensor's name (several tensors can share one map).
     """
 
     inputs: tuple[Held, ...]
@@ -48,14 +48,14 @@ class Chain:
 
     @property
     def output_steps(self) -> dict[str, int]:
-        """The number of the step that makes it, of every output that one makes."""
+        """By output, the number of the step that produces it; outputs that no step produces are left out."""
         makers = {step.output: number for number, step in enumerate(self.steps)}
         tensors = {name: self.held[name].tensor if name in self.held else name for name in self.outputs}
         return {name: makers[tensor] for name, tensor in tensors.items() if tensor in makers}
 
 
 def chain(network: Network) -> Chain:
-    """The network as a chain. FlowError naming the first node that has no place on chip."""
+    """The network as a chain. FlowError naming the first node that cannot run on chip."""
     numbers = [i for i, step in enumerate(network.steps) if isinstance(step, ArrayLayer)]
     if not numbers:
         raise FlowError(f"network '{network.name}' has no layer for the array, so nothing can run on chip; "
@@ -65,11 +65,11 @@ def chain(network: Network) -> Chain:
     inputs: list[Held] = []
     steps: list[ChainLayer | PostOp] = []
     middle = network.steps[first : last + 1]
-    made = {name for step in middle for name in ([step.output] if isinstance(step, ArrayLayer) else step.outputs)}
+    produced = {name for step in middle for name in ([step.output] if isinstance(step, ArrayLayer) else step.outputs)}
     for step in middle:
         try:
             for name in (step.input,) if isinstance(step, ArrayLayer) else step.inputs:
-                if name not in held and name not in made:
+                if name not in held and name not in produced:
                     held[name] = _input(network, name)
                     inputs.append(held[name])
             if isinstance(step, ArrayLayer):
@@ -98,7 +98,7 @@ def chain(network: Network) -> Chain:
 
 
 def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Quantization) -> Held:
-    """The map of a tensor of this shape that the layer reads or makes."""
+    """The map of a tensor of this shape that the layer reads or writes."""
     product = layer.window is None
     if product and len(shape) > 2:
         raise OffChipError(
@@ -108,7 +108,7 @@ def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Qu
 
 
 def _input(network: Network, name: str) -> Held:
-    """The map of an 8-bit tensor that the host gives."""
+    """The map of an 8-bit tensor that the host supplies."""
     readers = [step for step in network.layers if step.input == name]
     if not readers:
         raise OffChipError(f"'{name}' comes from the host and is read by no layer of the array")

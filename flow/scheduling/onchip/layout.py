@@ -1,4 +1,4 @@
-"""Where a network's inputs lie in the activation memory, and every step's results in the output memory."""
+"""Layout of a network's inputs in the activation memory, and of every step's results in the output memory."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def activations(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> Bytes
 def map_words(place: Place, codes: NDArray[np.int8]) -> Bytes:
     """A map's words uint8 [words, 8]: bytes u = code + OFFSET; channels beyond the last are 0."""
     channels, height, width = place.shape
-    made = np.zeros((place.octets * OCTET, place.plane), np.uint8)
-    made[:channels, : height * width] = as_uint8(codes.reshape(channels, -1))
-    return np.ascontiguousarray(made.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
+    padded = np.zeros((place.octets * OCTET, place.plane), np.uint8)
+    padded[:channels, : height * width] = as_uint8(codes.reshape(channels, -1))
+    return np.ascontiguousarray(padded.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
 
 
 @dataclass(frozen=True)

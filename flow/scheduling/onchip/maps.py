@@ -1,4 +1,4 @@
-"""Tensors as feature maps: shapes, names, and why a node has no place on chip."""
+"""Tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
 class Held:
     """An 8-bit tensor of the network and the map that holds it.
 
-    `axes` is the shape of one sample of the tensor, in the map's order; but with `rows` it is rows of channels.
+    `axes` is the tensor's shape for one sample, axes in the map's order; with `rows`, the channels are the last axis.
     """
 
     tensor: str
@@ -31,7 +31,7 @@ class Held:
 
 
 class OffChipError(Exception):
-    """A node that has no place on chip, and why."""
+    """Why a node cannot run on chip."""
 
 
 def as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:

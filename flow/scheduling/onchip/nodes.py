@@ -23,7 +23,7 @@ POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Redu
 
 @dataclass(frozen=True)
 class _Draft:
-    """A float tensor that a QuantizeLinear will finish; `kind` "move" alone is the 8-bit tensor itself."""
+    """A float tensor until its QuantizeLinear makes it an operation; a plain "move" is the 8-bit operand itself."""
 
     kind: str
     operands: tuple[Held, ...]
@@ -34,7 +34,7 @@ class _Draft:
 
     @property
     def plain(self) -> bool:
-        """Whether it is the one operand as it is."""
+        """Whether the draft is its only operand, unchanged."""
         return (
             self.kind == "move"
             and self.window == POINT
@@ -45,7 +45,7 @@ class _Draft:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A segment while it is read: its tensors' shapes, the maps there are so far, and float tensors under way."""
+    """State while a segment is read: its tensors' shapes, the maps so far, and float tensors not yet quantized."""
 
     graph: Graph
     shapes: Mapping[str, tuple[int, ...]]
@@ -57,24 +57,24 @@ class _Reading:
 
 
 def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
-    """The segment's nodes as operations; what they make is entered into `held`."""
+    """The segment's nodes as operations; the maps they write are entered into `held`."""
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
     shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
     reading = _Reading(graph, shapes, held)
-    made: list[PostOp] = []
+    result: list[PostOp] = []
     for node in segment.model.graph.node:
-        done = _node(reading, node)
-        if done is not None:
-            made.append(done)
+        operation = _node(reading, node)
+        if operation is not None:
+            result.append(operation)
     for name in segment.outputs:
         if name not in held:
             raise OffChipError(f"'{name}' stays a float tensor")
-    return made
+    return result
 
 
 def _node(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
-    """One node: a tensor more in `held` or `drafts`, and perhaps an operation."""
+    """Enter the output of one node into `held` or `drafts`; returns its operation, if it needs one."""
     graph, held, drafts = reading.graph, reading.held, reading.drafts
     kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
     if kind == "DequantizeLinear":
@@ -92,24 +92,24 @@ def _node(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
     if kind in ("MaxPool",) and data in held:  # on codes, as on floats
         pooled = _pool(reading, node, _Draft("move", (held[data],), held[data].shape))
         return _finished(reading, node, pooled, held[data].quantization, (INT8_MIN, INT8_MAX))
-    given = [drafts.get(entry) for entry in node.input if entry and _constant(graph, entry) is None]
-    if any(draft is None for draft in given) or not given:
+    inputs = [drafts.get(entry) for entry in node.input if entry and _constant(graph, entry) is None]
+    if any(draft is None for draft in inputs) or not inputs:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
-    known = [draft for draft in given if draft is not None]
-    if kind in ("Relu", "Clip") and known[0].activation is None:
-        drafts[output] = replace(known[0], activation=node)
-    elif any(not draft.plain for draft in known):
+    sources = [draft for draft in inputs if draft is not None]
+    if kind in ("Relu", "Clip") and sources[0].activation is None:
+        drafts[output] = replace(sources[0], activation=node)
+    elif any(not draft.plain for draft in sources):
         raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
-    elif kind == "Add" and len(known) == 2 and known[0].shape == known[1].shape:
-        drafts[output] = _Draft("add", tuple(d.operands[0] for d in known), known[0].shape)
+    elif kind == "Add" and len(sources) == 2 and sources[0].shape == sources[1].shape:
+        drafts[output] = _Draft("add", tuple(d.operands[0] for d in sources), sources[0].shape)
     elif kind in POOLING:
-        drafts[output] = _pool(reading, node, known[0])
+        drafts[output] = _pool(reading, node, sources[0])
     elif kind == "Concat":
-        drafts[output] = _concat(reading, node, known)
+        drafts[output] = _concat(reading, node, sources)
     elif kind == "Slice":
-        drafts[output] = _slice(graph, node, known[0])
+        drafts[output] = _slice(graph, node, sources[0])
     elif kind == "Pad":
-        drafts[output] = _pad(graph, node, known[0])
+        drafts[output] = _pad(graph, node, sources[0])
     else:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     return None
@@ -138,7 +138,7 @@ def _quantize(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
 def _finished(
     reading: _Reading, node: onnx.NodeProto, draft: _Draft, quantization: Quantization, clamp: tuple[int, int]
 ) -> PostOp:
-    """The operation that makes the node's output, a map more."""
+    """The operation that writes the node's output, which is entered into `held` as a new map."""
     output = node.output[0]
     axes = _axes_of(reading, output, draft.operands[0])
     reading.held[output] = Held(output, draft.shape, quantization, axes, draft.operands[0].rows and len(axes) == 2)
@@ -150,7 +150,7 @@ def _finished(
 
 
 def _shaping(reading: _Reading, node: onnx.NodeProto) -> None:
-    """Only what leaves the order of the values is taken: a map becomes one row of channels, or stays as it is."""
+    """Nodes that keep the order of the values: a map becomes one row of channels, or its shape stays the same."""
     data, output = node.input[0], node.output[0]
     held, drafts = reading.held, reading.drafts
     before, after = reading.shape(data), reading.shape(output)
@@ -191,7 +191,7 @@ def _pool(reading: _Reading, node: onnx.NodeProto, draft: _Draft) -> _Draft:
 
 
 def _constant(graph: Graph, name: str) -> NDArray[Any] | None:
-    """A constant, also one that is kept in 8 bits."""
+    """The values of a constant, also of one that is quantized to 8 bits."""
     kept = quantized_constant(graph, name)
     if kept is None:
         return graph.constant(name)
@@ -206,11 +206,11 @@ def _axes_of(reading: _Reading, name: str, held: Held) -> tuple[int, ...]:
 
 
 def _axes(graph: Graph, node: onnx.NodeProto) -> list[int]:
-    given = attribute(node, "axes", None)
-    if given is None and node_input(node, 1):
+    axes = attribute(node, "axes", None)
+    if axes is None and node_input(node, 1):
         constant = graph.constant(node_input(node, 1))
-        given = None if constant is None else constant.reshape(-1).tolist()
-    return [axis % 4 for axis in given] if given is not None else []
+        axes = None if constant is None else constant.reshape(-1).tolist()
+    return [axis % 4 for axis in axes] if axes is not None else []
 
 
 def _concat(reading: _Reading, node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
@@ -228,37 +228,37 @@ def _concat(reading: _Reading, node: onnx.NodeProto, drafts: list[_Draft]) -> _D
 
 
 def _numbers(graph: Graph, node: onnx.NodeProto, index: int, name: str) -> list[int] | None:
-    """An input of constants, or the attribute that older operator sets have in its place."""
+    """A constant input, or the attribute that older operator sets have in its place."""
     if node_input(node, index):
         constant = graph.constant(node_input(node, index))
         if constant is None:
             raise OffChipError(f"{node.op_type} '{node_name(node)}' has bounds that are not constant")
         return [int(value) for value in constant.reshape(-1)]
-    given = attribute(node, name, None)
-    return None if given is None else list(given)
+    numbers = attribute(node, name, None)
+    return None if numbers is None else list(numbers)
 
 
 def _slice(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
-    """Rows and columns of a map at a stride."""
+    """A Slice as a move: rows and columns of a map at a stride."""
     starts, ends = _numbers(graph, node, 1, "starts") or [], _numbers(graph, node, 2, "ends") or []
     axes = _numbers(graph, node, 3, "axes") or list(range(len(starts)))
     steps = _numbers(graph, node, 4, "steps") or [1] * len(starts)
     begin, stride, size = [0, 0], [1, 1], list(draft.shape[1:])
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        whole = range(1 if axis % 4 == 0 else draft.shape[axis % 4 - 1])[slice(start, end, step)]
+        indices = range(1 if axis % 4 == 0 else draft.shape[axis % 4 - 1])[slice(start, end, step)]
         if axis % 4 in (0, 1):
-            if len(whole) != (1 if axis % 4 == 0 else draft.shape[0]) or step != 1:
+            if len(indices) != (1 if axis % 4 == 0 else draft.shape[0]) or step != 1:
                 raise OffChipError(f"Slice '{node_name(node)}' cuts channels")
-        elif step < 1 or not len(whole):
+        elif step < 1 or not len(indices):
             raise OffChipError(f"Slice '{node_name(node)}' runs backwards or takes nothing")
         else:
-            begin[axis % 4 - 2], stride[axis % 4 - 2], size[axis % 4 - 2] = whole.start, step, len(whole)
+            begin[axis % 4 - 2], stride[axis % 4 - 2], size[axis % 4 - 2] = indices.start, step, len(indices)
     window = Window((1, 1), (stride[0], stride[1]), (-begin[0], -begin[1], 0, 0), (1, 1))
     return _Draft("move", draft.operands, (draft.shape[0], size[0], size[1]), window)
 
 
 def _pad(graph: Graph, node: onnx.NodeProto, draft: _Draft) -> _Draft:
-    """Channels of zeros before and after."""
+    """A Pad as a move: channels of zeros before and after."""
     name, pads = node_name(node), _numbers(graph, node, 1, "pads") or []
     value = _constant(graph, node_input(node, 2)) if node_input(node, 2) else np.zeros(1)
     if attribute(node, "mode", b"constant") != b"constant" or value is None or np.any(value) or node_input(node, 3):

@@ -1,4 +1,4 @@
-"""Where each map lies in the memory of the feature maps: until its last reader, in the first place that fits."""
+"""The address of each map in the memory of the feature maps: first fit, each map kept until its last reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OCTET = SUBGROUP
 
 @dataclass(frozen=True)
 class Place:
-    """Of one map: its first word, and the words of an octet plane."""
+    """The place of one map: `base` is its first word, `plane` the number of words of an octet plane."""
 
     base: int
     plane: int
@@ -39,22 +39,22 @@ def plane_words(shape: Shape) -> int:
 
 
 def places(chain: Chain) -> dict[str, Place]:
-    """The place of every map, by tensor. FlowError when they need more words than can be numbered."""
+    """The place of every map, by tensor. FlowError when they need more words than an address can reach."""
     shapes, last = _lifetimes(chain)
-    made: dict[str, Place] = {}
+    result: dict[str, Place] = {}
     live: dict[str, Place] = {}
     for held in chain.inputs:
-        _put(held.tensor, shapes, live, made)
+        _put(held.tensor, shapes, live, result)
     for number, step in enumerate(chain.steps):
         if step.output in shapes:
-            _put(step.output, shapes, live, made)
+            _put(step.output, shapes, live, result)
         live = {name: place for name, place in live.items() if last.get(name, -1) > number}
-    if (needed := words(made)) > 1 << ADDRESS:
+    if (needed := words(result)) > 1 << ADDRESS:
         raise FlowError(
             f"the feature maps of the network need {needed:,} words of 8 bytes, more than the "
             f"{1 << ADDRESS:,} that can be numbered; leave out --on-chip"
         )
-    return made
+    return result
 
 
 def words(made: Mapping[str, Place]) -> int:
@@ -72,11 +72,11 @@ def _lifetimes(chain: Chain) -> tuple[dict[str, Shape], dict[str, int]]:
     return shapes, last
 
 
-def _put(name: str, shapes: Mapping[str, Shape], live: dict[str, Place], made: dict[str, Place]) -> None:
-    """Take the lowest gap that holds the map."""
+def _put(name: str, shapes: Mapping[str, Shape], live: dict[str, Place], result: dict[str, Place]) -> None:
+    """Put a map into the lowest gap that is large enough."""
     place = Place(0, plane_words(shapes[name]), shapes[name])
-    for taken in sorted(live.values(), key=lambda taken: taken.base):
-        if place.base + place.words <= taken.base:
+    for other in sorted(live.values(), key=lambda other: other.base):
+        if place.base + place.words <= other.base:
             break
-        place = Place(max(place.base, taken.base + taken.words), place.plane, place.shape)
-    live[name] = made[name] = place
+        place = Place(max(place.base, other.base + other.words), place.plane, place.shape)
+    live[name] = result[name] = place

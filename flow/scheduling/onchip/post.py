@@ -27,7 +27,7 @@ Shape = tuple[int, int, int]  # channels, height, width
 
 @dataclass(frozen=True)
 class Requantization:
-    """What the requantizer is given: bias int32, multiplier (24 bits), shift."""
+    """Parameters of the requantizer: bias int32, multiplier (24 bits), shift."""
 
     bias: int
     multiplier: int
@@ -38,8 +38,8 @@ class Requantization:
 class PostOp:
     """One operation on maps.
 
-    kind "add": two maps of one shape; "average" and "maximum": the windows of one; "move": maps into channels
-    `offsets` and on of the output, every stride-th pixel of them; channels that no operand fills are zero.
+    kind "add": two maps of one shape; "average" and "maximum": the windows of one; "move": maps to the
+    channels from `offsets` on of the output, every stride-th pixel; channels that no operand fills are zero.
     """
 
     name: str
@@ -56,14 +56,14 @@ class PostOp:
 
     @property
     def factors(self) -> tuple[int, int]:
-        """What the low and the high octet of a step are multiplied with."""
+        """The factors of the low and the high octet of a step."""
         if self.kind == "add":
             return self._scaled[0]
         return (1, 1)
 
     @property
     def _scaled(self) -> tuple[tuple[int, int], int]:
-        """The factors of an addition and the bits they are scaled by."""
+        """The factors of an addition, and the number of fractional bits in them."""
         ratios = [float(q.scale) / float(self.output_quantization.scale) for q in self.input_quantizations]
         bits = reference.MAX_SHIFT - UNIT[1]
         while bits and max(round(ratio * 2.0**bits) for ratio in ratios) >= 1 << FACTOR_BITS:
@@ -110,14 +110,15 @@ def _taps(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int64]:
 
 
 def _finish(op: PostOp, acc: NDArray[np.int64], operand: int = 0) -> NDArray[np.int8]:
-    given = op.requantization(operand)
+    numbers = op.requantization(operand)
     return reference.requantize(
-        acc + given.bias, np.array(given.multiplier), np.array(given.shift), op.output_quantization.zero_point, op.clamp
+        acc + numbers.bias, np.array(numbers.multiplier), np.array(numbers.shift),
+        op.output_quantization.zero_point, op.clamp,
     )  # fmt: skip
 
 
 def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
-    """The operation on int8 codes [channels, height, width] each: what the hardware gives, to the bit."""
+    """The operation on int8 codes [channels, height, width] each: bit-identical to the hardware's results."""
     if op.kind == "add":
         low, high = op.factors
         return _finish(
@@ -127,16 +128,16 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
         return _finish(op, _taps(op, operands[0]).sum(axis=-1))
     if op.kind == "maximum":
         return _finish(op, _taps(op, operands[0]).max(axis=-1))
-    made = np.full(op.output_shape, zero_code(op), np.int8)
+    result = np.full(op.output_shape, zero_code(op), np.int8)
     for number, (codes, offset) in enumerate(zip(operands, op.offsets, strict=True)):
-        made[offset : offset + len(codes)] = _finish(op, _taps(op, codes)[..., 0], number)
-    return made
+        result[offset : offset + len(codes)] = _finish(op, _taps(op, codes)[..., 0], number)
+    return result
 
 
 def near_tie(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.bool_]:
-    """Where an average lies between two codes, as near to the middle as float32's sum of so many taps may err.
+    """Where an average is so near the middle of two codes that float32's sum over the taps may round otherwise.
 
-    The error is (taps + 3) * 2^-24 * sum |x| of a sum that is divided and scaled; other operations have no such places.
+    The error is (taps + 3) * 2^-24 * sum |x| of a sum that is divided and scaled; other operations: False.
     """
     if op.kind != "average":
         return np.zeros(op.output_shape, np.bool_)
@@ -156,5 +157,5 @@ def zero_code(op: PostOp) -> int:
 
 
 def whole_map(op: PostOp) -> bool:
-    """Whether there is one window, as in global pooling."""
+    """Whether one window without padding yields the only output pixel, as in global pooling."""
     return op.kind in ("average", "maximum") and op.output_shape[1:] == (1, 1) and not any(op.window.pads)

@@ -38,7 +38,7 @@ LINES = 64  # the maps' memory is a multiple of this many lines
 
 @dataclass(frozen=True)
 class OutputRegion:
-    """Where results of one step leave to: a part of a layer, or channels `first` and on of an operation."""
+    """Part of the output memory: results of a part of a layer, or of an operation's channels from `first` on."""
 
     step: int
     scheduled: LayerSchedule | None
@@ -52,8 +52,8 @@ class OutputRegion:
 class OnChip:
     """A network on chip, ready to run: memories uint8 [words, bytes], all descriptors in order.
 
-    `activations` says how the inputs are put into the activation memory, `regions` how to read the output memory.
-    `ideal_cycles` are those of the bit columns alone, by step; `ends` how many descriptors are done after it.
+    `regions` say how to read the output memory; `layout.activations` fills the activation memory. By step,
+    `ideal_cycles` are the cycles of the bit columns alone, `ends` the number of descriptors up to and with the step.
     """
 
     config: ArrayConfig
@@ -71,14 +71,14 @@ class OnChip:
 
 
 def needed_words(chain: Chain, rows: int) -> int:
-    """Words of memory the maps of this chain need, as a size that can be built."""
+    """Words of memory the maps of this chain need, rounded up to a size that can be built."""
     step = rows * LINES
     return -(-words(places(chain)) // step) * step
 
 
 @dataclass
 class _Images:
-    """The memories of a chain under way, the descriptors among them."""
+    """The memory images of a chain while it is assembled, including the descriptors."""
 
     config: ArrayConfig
     chain: Chain
@@ -89,42 +89,42 @@ class _Images:
     output_words: int = 0
 
     def add(self, name: str, image: Bytes) -> tuple[int, int]:
-        """(first word, words) of an image in its memory."""
+        """Append an image to its memory; returns its first word and number of words."""
         begin = self.used.get(name, 0)
         self.parts.setdefault(name, []).append(image)
         self.used[name] = begin + len(image)
         return begin, len(image)
 
     def region(self, step: int, scheduled: LayerSchedule | None, part: LayerPart | None, first: int, size: int) -> int:
-        """Room in the output memory; its first word."""
+        """Reserve room in the output memory; returns its first word."""
         base = self.output_words
         self.regions.append(OutputRegion(step, scheduled, part, first, base, size))
         self.output_words += size
         return base
 
     def memories(self, widths: Mapping[str, int]) -> dict[str, Bytes]:
-        made = {}
+        result = {}
         for name, width in widths.items():
             parts = [part for part in self.parts.get(name, []) if len(part)]
-            made[name] = np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((1, width), np.uint8)
-        return made
+            result[name] = np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((1, width), np.uint8)
+        return result
 
 
 def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayConfig) -> OnChip:
-    """The program of a whole network; `encoded` are its layers' weights as pruned, by name.
+    """The program of a whole network; `encoded` are its layers' pruned weights, by name.
 
-    The results of all steps also leave by the output port, so that each can be compared; see `outputs_only`.
+    The results of all steps are also written to the output port, for comparison; see `outputs_only`.
     FlowError when the maps do not fit the memory, or a count its field.
     """
-    made = places(chain)
-    if words(made) > config.map_words:
+    map_places = places(chain)
+    if words(map_places) > config.map_words:
         raise FlowError(
-            f"the feature maps need {words(made):,} words of 8 bytes, but the memory has {config.map_words:,}; "
+            f"the feature maps need {words(map_places):,} words of 8 bytes, but the memory has {config.map_words:,}; "
             "build the array with as many"
         )
-    images, ideal, ends = _Images(config, chain, made), [], []
+    images, ideal, ends = _Images(config, chain, map_places), [], []
     for held in chain.inputs:
-        _load(images, made[held.tensor])
+        _load(images, map_places[held.tensor])
     settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
     for number, step in enumerate(chain.steps):
         sources = (step.source.tensor,) if isinstance(step, ChainLayer) else step.inputs
@@ -147,12 +147,19 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     if len(memories["descriptor"]) >= 1 << 16:
         raise FlowError("the network needs more than 65,535 descriptors; use a larger array or deeper buffers")
     return OnChip(
-        config, chain, made, memories, tuple(images.regions), max(1, images.output_words), tuple(ideal), tuple(ends)
+        config,
+        chain,
+        map_places,
+        memories,
+        tuple(images.regions),
+        max(1, images.output_words),
+        tuple(ideal),
+        tuple(ends),
     )
 
 
 def outputs_only(onchip: OnChip) -> Bytes:
-    """The descriptors of a run that writes nothing but the network's outputs, each where it is written anyway."""
+    """The descriptors of a run that writes only the network's outputs, at the same addresses as a full run."""
     _, mirror = descriptor_slice("mirror")
     descriptors, wanted = onchip.memories["descriptor"].copy(), set(onchip.chain.output_steps.values())
     for number, (first, end) in enumerate(pairwise((0, *onchip.ends))):
@@ -167,19 +174,19 @@ def _descriptor(images: _Images, where: str, values: Mapping[str, int]) -> None:
 
 def _entry_words(place: Place, channel: NDArray[np.int64], dy: NDArray[np.int64], dx: NDArray[np.int64]) -> Bytes:
     """Entries that put array columns with these channels and unrolled pixels into the octets of a map."""
-    made: dict[tuple[int, int, int], dict[str, int]] = {}
+    entries: dict[tuple[int, int, int], dict[str, int]] = {}
     for column, (c, y, x) in enumerate(zip(channel.tolist(), dy.tolist(), dx.tolist(), strict=True)):
         octet = c // OCTET
-        entry = made.setdefault((octet, y, x), {name: 0 for name, _ in ENTRY})
+        entry = entries.setdefault((octet, y, x), {name: 0 for name, _ in ENTRY})
         entry[f"channel_{c % OCTET}"] = WRITES | column
-        for beyond in range(place.shape[0] - octet * OCTET, OCTET):  # channels that no layer makes read as zero
+        for beyond in range(place.shape[0] - octet * OCTET, OCTET):  # channels that the map does not have read as zero
             entry[f"channel_{beyond}"] = WRITES | ZERO
         entry |= {"offset": octet * place.plane + y * place.shape[2] + x, "offset_x": x, "offset_y": y}
-    return np.stack([pack_fields(entry, ENTRY, ENTRY_BITS, "an entry") for entry in made.values()])
+    return np.stack([pack_fields(entry, ENTRY, ENTRY_BITS, "an entry") for entry in entries.values()])
 
 
 def _layer(images: _Images, number: int, step: ChainLayer, encoded: EncodedLayer, waits: bool) -> int:
-    """A layer's descriptors; the cycles of its bit columns."""
+    """Add a layer's descriptors and operands; returns the cycles of its bit columns."""
     layer, config = step.layer, images.config
     check_accumulator(layer)
     target, ideal = images.places.get(layer.output), 0
@@ -207,7 +214,7 @@ def _layer(images: _Images, number: int, step: ChainLayer, encoded: EncodedLayer
 def _operands(
     images: _Images, part: LayerPart, block: Block, packed: NDArray[np.uint64], target: Place | None
 ) -> dict[str, int]:
-    """The words a block reads, put into the memories; the descriptor's fields that say where."""
+    """Put the words a block reads into the memories; returns the descriptor's fields with their addresses."""
     config, channels = images.config, block.channels
     weight, metadata = weight_words(block, part.layer, part.encoded, config)
     parameters, index = parameter_words(block, packed, config)
@@ -222,7 +229,7 @@ def _operands(
 
 
 def _walks(images: _Images, step: ChainLayer, part: LayerPart, block: Block) -> dict[str, int]:
-    """Where a block's windows are, and where their results go."""
+    """The descriptor's fields for the walks over a block's windows and over the results in the target map."""
     config, window = images.config, part.window
     source, target = images.places[step.source.tensor], images.places.get(step.output)
     first = block.first_tile * config.rows
@@ -241,7 +248,7 @@ def _walks(images: _Images, step: ChainLayer, part: LayerPart, block: Block) -> 
 
 
 def result_shape(chain: Chain, step: ChainLayer) -> Shape:
-    """The map of a layer's results, also of those that stay sums and are held nowhere."""
+    """The map shape of a layer's results, also of 32-bit sums, which are stored in no map."""
     layer = step.layer
     if layer.output_quantization:
         return chain.held[layer.output].shape
@@ -249,7 +256,7 @@ def result_shape(chain: Chain, step: ChainLayer) -> Shape:
 
 
 def _load(images: _Images, place: Place) -> None:
-    """An input's descriptor: its words in order, from the activation memory."""
+    """Add an input's descriptor, which copies its words in order from the activation memory."""
     config = images.config
     tiles = -(-place.words // config.rows)
     begin, _ = images.add("activation", np.zeros((tiles * config.beats, 1), np.uint8))
@@ -266,7 +273,7 @@ def _load(images: _Images, place: Place) -> None:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """One descriptor of an operation: where it reads, in `steps` steps a window, and where it writes."""
+    """One descriptor of an operation: the walks over its windows, of `steps` steps each, and over its results."""
 
     requantization: Requantization
     taps: dict[str, int]
@@ -274,7 +281,7 @@ class _Sweep:
     over: dict[str, int]
     into: dict[str, int]
     first: int  # channel
-    channels: int  # of the octet; those beyond become 0
+    channels: int  # of the octet; the others become 0
 
     @property
     def positions(self) -> int:
@@ -282,7 +289,7 @@ class _Sweep:
 
 
 def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
-    """An operation's descriptors."""
+    """Add an operation's descriptors."""
     config, low_high = images.config, op.factors
     kept = op.output in images.places
     common = {
@@ -300,11 +307,11 @@ def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
         waits = False
 
 
-def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Iterator[_Sweep]:
-    """One over all words where they can be walked in a row, else one for each octet of the output."""
-    sources = [made[name] for name in op.inputs]
+def _sweeps(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> Iterator[_Sweep]:
+    """One sweep over all words where these can be walked in a row, else one for each octet of the output."""
+    sources = [map_places[name] for name in op.inputs]
     source = sources[0]
-    target = made.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
+    target = map_places.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
     if op.kind == "add":
         both = taps(POINT, 2, sources[1].base - source.base, 0, config.beats)
         over, into = (plane_walk(place, config.rows) for place in (source, target))
@@ -334,9 +341,9 @@ def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Itera
     for octet in range(target.octets):
         operand, source_octet = filled.get(octet, (0, 0))
         source, quantization = sources[operand], op.input_quantizations[operand]
-        size, given = (source.shape[1], source.shape[2]), window
-        if octet not in filled:  # of an empty map all is padding
-            size, given = (0, 0), window | {"pad": quantization.zero_point + OFFSET}
+        size, fields = (source.shape[1], source.shape[2]), window
+        if octet not in filled:  # an empty map: all pixels are padding
+            size, fields = (0, 0), window | {"pad": quantization.zero_point + OFFSET}
         origin = (-op.window.pads[0], -op.window.pads[1])
         strides = (op.window.strides[0], op.window.strides[1])
         over = MapWalk(
@@ -344,12 +351,12 @@ def _sweeps(op: PostOp, made: Mapping[str, Place], config: ArrayConfig) -> Itera
         ).fields(config.rows)
         into = MapWalk(target.word(octet), width, (height, width), width, height * width).fields(config.rows)
         first = octet * OCTET
-        yield _Sweep(op.requantization(operand), given, steps, over, into, first, min(OCTET, channels - first))
+        yield _Sweep(op.requantization(operand), fields, steps, over, into, first, min(OCTET, channels - first))
 
 
 @dataclass(frozen=True)
 class _PostJob:
-    """One descriptor of post-processing: `channels` channels of `positions` windows; the array's own part idles.
+    """One descriptor of post-processing: `channels` channels of `positions` windows; the processing elements idle.
 
     `operands` are the fields that say what is read, `target` those that say where the maps' memory is written (none:
     nowhere), `base` is the place in the output memory (None: not written there).
@@ -361,18 +368,20 @@ class _PostJob:
     clamp: tuple[int, int]
     positions: int
     steps: int
-    channels: int  # of the octet; those beyond become 0
+    channels: int  # of the octet; the others become 0
     operands: dict[str, int]
     target: dict[str, int]
     base: int | None = None
 
 
 def _post_descriptor(images: _Images, job: _PostJob) -> None:
-    """The job's parameters, entries and descriptor."""
-    config, steps, given = images.config, job.steps, job.requantization
+    """Add the job's parameters, entries and descriptor."""
+    config, steps, requantization = images.config, job.steps, job.requantization
     tiles = -(-job.positions // config.rows)
     block = Block(0, np.arange(OCTET), 1, steps, tiles, 0, True)
-    packed = pack_parameters(*(np.full(OCTET, value) for value in (given.bias, given.multiplier, given.shift)))
+    packed = pack_parameters(
+        *(np.full(OCTET, value) for value in (requantization.bias, requantization.multiplier, requantization.shift))
+    )
     parameters, index = parameter_words(block, packed, config)
     parameter_base, parameter_count = images.add("parameter", parameters)
     images.add("index", index)

@@ -1,10 +1,10 @@
-"""Layers as the array takes them from the maps: whole octets of channels, and columns that would idle put to work.
+"""Layers as the array reads them from the maps: whole octets of channels, unrolled pixels.
 
-A layer whose input channels fill their octets is taken as it was pruned and encoded. All others are rewritten, with
-zeros where a window holds what a channel does not read, and stored whole, in eight bit columns, which any
-INT8 weight fits: the first layer of three channels, a Gemm behind a flattened map, grouped and depthwise convolutions.
+A layer whose input channels fill their octets keeps its pruned and encoded weights. All others are rewritten, with zero
+weights where a window holds values that a channel does not read, and stored unpruned in eight bit columns, which hold
+any INT8 weight: a first layer of three channels, a Gemm behind a flattened map, grouped and depthwise convolutions.
 
-Of a depthwise convolution eight channels share an octet. One channel at a time, as in the paper, would use one
+In a depthwise convolution eight channels share an octet. One channel at a time, as in the paper, would use one
 column; here eight channels and several neighbouring pixels of each are computed at once: `unroll` pixels of the output
 are columns of their own, whose weights are shifted within a window that holds them all.
 """
@@ -56,15 +56,15 @@ class LayerPart:
 
 
 def parts(step: ChainLayer, encoded: EncodedLayer, output: Shape, config: ArrayConfig) -> Iterator[LayerPart]:
-    """The layer of `step`, whose output is a map of shape `output`, in parts that the array can take."""
+    """The layer of `step`, whose output is a map of shape `output`, in parts that the array can compute."""
     layer = step.layer
     kernel, window = _kernel(step)
     per_group = kernel.shape[3]
     if layer.groups == 1 and per_group % OCTET == 0 and not (step.source.flat and kernel.shape[1:3] != (1, 1)):
-        none = np.zeros(layer.channels, np.int64)
+        zeros = np.zeros(layer.channels, np.int64)
         yield LayerPart(
             _positions(layer, layer.weights, output[1] * output[2]), encoded, encoded.columns_pruned, 0,
-            per_group // OCTET, window, output[1:], (1, 1), np.arange(layer.channels), none, none,
+            per_group // OCTET, window, output[1:], (1, 1), np.arange(layer.channels), zeros, zeros,
         )  # fmt: skip
         return
     together = next(n for n in range(1, layer.groups + 1) if n * per_group % OCTET == 0 or n == layer.groups)
@@ -83,7 +83,7 @@ def _kernel(step: ChainLayer) -> tuple[NDArray[np.int8], Window]:
         return layer.weights.reshape(layer.channels, *window.kernel, -1), window
     if layer.reduction == channels:
         return layer.weights.reshape(layer.channels, 1, 1, channels), POINT
-    flat = layer.weights.reshape(layer.channels, channels, height, width)  # of a flattened map
+    flat = layer.weights.reshape(layer.channels, channels, height, width)  # behind a flattened map
     return np.moveaxis(flat, 1, -1), Window((height, width), (1, 1), (0, 0, 0, 0), (1, 1))
 
 
@@ -105,7 +105,7 @@ def _positions(layer: ArrayLayer, weights: NDArray[np.int8], positions: int) -> 
 def _unroll(
     kernel: NDArray[np.int8], window: Window, channels: int, inputs: int, output: Shape, config: ArrayConfig
 ) -> tuple[int, int]:
-    """Neighbouring pixels of the output, (rows, columns), computed at once: those that take the fewest steps."""
+    """Neighbouring pixels of the output, (rows, columns), computed at once: the choice with the fewest steps."""
     if channels > config.columns or max(window.dilations) > 1:
         return (1, 1)
 
@@ -137,12 +137,12 @@ def _part(
         top, left = y * window.strides[0], x * window.strides[1]
         rows, columns = slice(top, top + kernel.shape[1]), slice(left, left + kernel.shape[2])
         spread[number, rows, columns, begin : begin + per_group] = kernel[c]
-    whole = np.zeros(len(channel), np.int64)
+    zeros = np.zeros(len(channel), np.int64)
     weights = spread.reshape(len(channel), -1)
-    encoded, _ = prune(weights, whole)
+    encoded, _ = prune(weights, zeros)
     grid = (-(-output[1] // unroll[0]), -(-output[2] // unroll[1]))
-    made = _positions(layer, weights, grid[0] * grid[1])
-    made = replace(made, weight_scales=layer.weight_scales[channel], bias=layer.bias[channel])
+    gemm = _positions(layer, weights, grid[0] * grid[1])
+    gemm = replace(gemm, weight_scales=layer.weight_scales[channel], bias=layer.bias[channel])
     strides = (window.strides[0] * unroll[0], window.strides[1] * unroll[1])
     wider = Window((taps[0], taps[1]), strides, window.pads, window.dilations)
-    return LayerPart(made, encoded, whole, first_octet, octets, wider, grid, unroll, channel, dy, dx)
+    return LayerPart(gemm, encoded, zeros, first_octet, octets, wider, grid, unroll, channel, dy, dx)

@@ -19,8 +19,8 @@ class MapWalk:
     """Windows over a map: `positions` of them from number `first` on, `columns` to a row of windows.
 
     `word` is the word of the map's pixel (0, 0), `pitch` the words of a row of pixels, `size` (rows, columns) of the
-    map. `step` (rows, columns) leads from window to window, `origin` (row, column) is window 0. `step_word` replaces
-    the words from one window to the next where they are not pixels of a row.
+    map. `step` (rows, columns) is the distance of windows, `origin` (row, column) the pixel of window 0. `step_word`
+    replaces the words from one window to the next where they are not pixels of a row.
     """
 
     word: int
@@ -58,7 +58,7 @@ class MapWalk:
 
 
 def taps(window: Window, octets: int, plane: int, pitch: int, beats: int, waits: bool = False) -> dict[str, int]:
-    """The fields of a window's taps over `octets` planes; `beats` octets make a step. What is outside reads as 0."""
+    """The fields of a window's taps over `octets` planes; `beats` octets make a step. Pixels outside read as 0."""
     (rows, columns), (down, across) = window.kernel, window.dilations
     back = (octets - 1) * plane
     return {
@@ -84,7 +84,7 @@ def line_walk(base: int, count: int, rows: int) -> dict[str, int]:
 
 
 def plane_walk(place: Place, rows: int) -> dict[str, int]:
-    """A walk over all pixels of all octet planes, but not over what lies between these."""
+    """A walk over all pixels of all octet planes, without the words between the planes."""
     pixels = place.shape[1] * place.shape[2]
     walk = MapWalk(place.base, place.plane, (place.octets, pixels), pixels, place.octets * pixels)
     return walk.fields(rows)
