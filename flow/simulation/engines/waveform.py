@@ -55,7 +55,7 @@ def read(file: Path, root: Place, clock: str = "clk") -> Trace:
 
 
 def _steps(file: Path, root: Place, codes: dict[tuple[Place, str], str]) -> Iterator[dict[str, int | None]]:
-    """What changes below `root` at every time; fills `codes` on the way."""
+    """The values that change below `root` at each time, by code; adds the declared signals to `codes`."""
     scope: list[str] = []
     wanted: set[str] = set()
     step: dict[str, int | None] = {}
