@@ -39,7 +39,7 @@ def json_number(decibel: float) -> float | None:
 def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Signal to quantization noise of the network's outputs, dB; infinite when equal.
 
-    Infinite outputs, those of a mask, are no signal, and no noise where they are equal.
+    Infinite outputs, such as those of a mask, do not count as signal, nor as noise where they are equal.
     """
     apart = outputs != wanted
     noise = float(((outputs[apart].astype(np.float64) - wanted[apart]) ** 2).sum())
@@ -48,7 +48,7 @@ def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Their ratio, not below -3,000, which noise that is no number has; infinite without noise."""
+    """Signal-to-noise ratio in dB: infinite without noise, -3,000 at least, which noise that is NaN has, too."""
     if noise == 0:
         return float("inf")
     ratio = 10 * float(np.log10(max(signal, 1e-300)) - np.log10(noise))

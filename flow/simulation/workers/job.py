@@ -44,7 +44,7 @@ class Job:
 
 
 class Workers(Protocol):
-    """Processes that run jobs, `count` at a time. `queue` jobs are submitted at once, more where workers may still join."""
+    """Processes that run jobs, `count` at a time; `queue` is how many to submit, more where workers may still join."""
 
     @property
     def count(self) -> int: ...
