@@ -14,5 +14,5 @@ def verify(folder: Any) -> tuple[int, Differences]:
 
 
 def run_verify(request: VerifyRequest) -> tuple[int, Differences]:
-    """What `verify` does, for a request."""
+    """`verify` for a request."""
     return verify_build(request.folder)

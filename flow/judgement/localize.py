@@ -84,7 +84,7 @@ class _PartialRun:
 
 
 def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: Simulator, file: Path) -> Location:
-    """Locates the first error of `run`. The waveform goes to `file`, if the simulator writes any (Verilator, Icarus)."""
+    """Locates the first error of `run`. A waveform goes to `file`, if the simulator writes one (Verilator, Icarus)."""
     config, codes = program.config, scheduled.layer.input_quantization.to_int8(run.tensor)
     partial, mismatch = _isolate(program, scheduled, run, codes, simulator)
     failure = None if mismatch else run.failure
