@@ -151,7 +151,7 @@ def wide(maker: Maker, x: str) -> str:
 
 @dataclass(frozen=True)
 class Large:
-    """A network: what builds it, the shapes of one sample's input and output, the words its input may hold."""
+    """A network: its builder, the shapes of one sample's input and output, the number of words its input may hold."""
 
     build: Callable[[Maker, str], str]
     input: tuple[int, ...]

@@ -3,9 +3,9 @@
     python -m bench.pruning_speed [--weights 1000000]
 
 First one layer with as many weights as --weights says: complete `prune` calls (grouping, search, encoding and
-decoding), best of three, and the peak that NumPy and Python allocate beyond the weights (tracemalloc). Then the search alone for 25.5
-million weights, as many as ResNet-50 has: compiled, in NumPy, and, on a thousandth of them and scaled up, the
-paper's Algorithm 1 as it is written, one constant after another.
+decoding), best of three, and the peak that NumPy and Python allocate beyond the weights (tracemalloc). Then the search
+alone for 25.5 million weights, as many as ResNet-50 has: compiled, in NumPy, and, on a thousandth of them and scaled
+up, the paper's Algorithm 1 as it is written, one constant after another.
 """
 
 from __future__ import annotations
@@ -102,18 +102,18 @@ def main(count: int) -> None:
     print(f"{weights.size} weights, {channels} channels, best of {REPEATS}")
     print(f"{'N':>1}  {'method':20} {'seconds':>8} {'M weights/s':>12} {'peak MB':>8} {'error':>8}")
     for columns_pruned in COLUMNS_PRUNED:
-        wanted = np.full(channels, columns_pruned)
+        allocation = np.full(channels, columns_pruned)
         for method in METHODS:
-            error = mean_error(weights, wanted, method)  # first: builds the candidates, once per process
-            taken = seconds(weights, wanted, method)
-            peak = peak_megabytes(weights, wanted, method)
-            speed = weights.size / taken / 1e6
-            print(f"{columns_pruned}  {method:20} {taken:8.3f} {speed:12.1f} {peak:8.1f} {error:8.2f}")
+            error = mean_error(weights, allocation, method)  # first: builds the candidates, once per process
+            elapsed = seconds(weights, allocation, method)
+            peak = peak_megabytes(weights, allocation, method)
+            speed = weights.size / elapsed / 1e6
+            print(f"{columns_pruned}  {method:20} {elapsed:8.3f} {speed:12.1f} {peak:8.1f} {error:8.2f}")
     many = np.clip(np.rint(np.random.default_rng(2).normal(0, 32, (RESNET_50, 32))), -128, 127).astype(np.int8)
     print(f"search alone, {many.size} weights")
     for columns_pruned in COLUMNS_PRUNED:
-        for name, taken in searches(many, columns_pruned).items():
-            print(f"{columns_pruned}  {name:36} {taken:8.3f}")
+        for name, elapsed in searches(many, columns_pruned).items():
+            print(f"{columns_pruned}  {name:36} {elapsed:8.3f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ compile.py   `compile`: the whole pipeline on one screen, from the network to RT
 compress.py  `compress`: the pruned INT8 network alone, and the sweep over bit budgets behind its plot
 cosim.py     `cosim`: an earlier build simulated again, from its own files
 inspect.py   `inspect`: where every node of a network would run, and why
-verify.py    `verify`: whether an earlier build is as it was built
+verify.py    `verify`: whether the files of an earlier build are unchanged
 """
 
 from flow.api.compile import compile

@@ -26,8 +26,10 @@ STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 def import_network(source: Source, calibration: samples.Source | None, notes: list[str]) -> Imported:
     """The imported network, quantized if it is float, with its calibration samples."""
-    found = source.samples(calibration, "calibration")
-    calibrated = samples.load(found, source.model, "calibration") if found is not None else None
+    calibration_source = source.samples(calibration, "calibration")
+    calibrated = (
+        samples.load(calibration_source, source.model, "calibration") if calibration_source is not None else None
+    )
     imported = import_calibrated(source.model, source.name, calibrated, source.place)
     notes += imported.notes
     return imported
@@ -101,9 +103,9 @@ def evaluation(
     network: Network, source: Source, evaluate: samples.Source | None, count: int | None, notes: list[str]
 ) -> Samples:
     """The samples to evaluate and simulate; without any, random ones, at least `count`."""
-    found = source.samples(evaluate, "test")
-    if found is not None:
-        return samples.load(found, network.model, "evaluation")
+    evaluation_source = source.samples(evaluate, "test")
+    if evaluation_source is not None:
+        return samples.load(evaluation_source, network.model, "evaluation")
     notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
     return samples.random(network.model, max(count or 0, STORED))
 

@@ -80,7 +80,7 @@ def co_simulate(
 def co_simulate_on_chip(
     network: Network, program: OnChip | None, rtl: Kept, samples: Samples, pool: Workers, stage: Stages
 ) -> list[ChainRun]:
-    """Runs all samples on chip, by one start each; no runs if there is no program for that."""
+    """Runs all samples on chip, by one start each; no runs without an on-chip program."""
     if program is None:
         return []
     with stage("co-simulate the whole network on chip", samples.count) as advance:

@@ -1,6 +1,6 @@
 """The command `bbs`.
 
-tables.py    what the commands print: tables of layers and nodes, the verdict, the Pareto front
+tables.py    output of the commands: tables of layers and nodes, the verdict, the Pareto front
 options.py   options of the command: those of the requests, and those that only a terminal needs
 stages.py    progress on stderr: a bar for each stage in a terminal, a line a minute elsewhere
 doctor.py    what is installed here, in which version, and what that allows

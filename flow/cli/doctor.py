@@ -76,8 +76,8 @@ def _engines() -> Iterator[Found]:
     for name, engine in ENGINES.items():
         reason = engine.available()
         pace = "fast: whole networks" if engine.fast else "slow: small layers and arrays"
-        found = None if reason else engine.version()
-        yield Found(f"engine {name}", found, f"--engine {name}, {pace}", reason or "")
+        engine_version = None if reason else engine.version()
+        yield Found(f"engine {name}", engine_version, f"--engine {name}, {pace}", reason or "")
 
 
 def _programs() -> Iterator[Found]:

@@ -1,4 +1,4 @@
-"""What the commands print: tables of layers and nodes, the verdict, the Pareto front."""
+"""Output of the commands: tables of layers and nodes, the verdict, the Pareto front."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def print_report(report: Report | CompressionReport) -> None:
 
 def _print_fidelity(report: Report | CompressionReport) -> None:
     """Tier 0: how well the INT8 network stands for the source network."""
-    found = report.summary.fidelity
-    if found is None:
+    fidelity = report.summary.fidelity
+    if fidelity is None:
         return
-    known = poorest(found.outputs)
-    shown = [f"'{name}' {decibel:.1f} dB" for name, decibel in list(known.items())[:MOST_OUTPUTS]]
-    more = f" and {len(known) - len(shown)} better ones" if len(known) > len(shown) else ""
+    decibels = poorest(fidelity.outputs)
+    shown = [f"'{name}' {decibel:.1f} dB" for name, decibel in list(decibels.items())[:MOST_OUTPUTS]]
+    more = f" and {len(decibels) - len(shown)} better ones" if len(decibels) > len(shown) else ""
     if shown:
         line = f"INT8 against the network given (tier 0): {', '.join(shown)}{more}."
         out.print(line, soft_wrap=True, markup=False)

@@ -79,12 +79,12 @@ def _optuna() -> Any:
 
 def storage_errors() -> tuple[type[Exception], ...]:
     """The exceptions that are raised when an open storage can no longer be reached."""
-    found: list[type[Exception]] = [_optuna().exceptions.StorageInternalError]
+    errors: list[type[Exception]] = [_optuna().exceptions.StorageInternalError]
     with suppress(ImportError):
         import grpc
 
-        found.append(grpc.RpcError)
-    return tuple(found)
+        errors.append(grpc.RpcError)
+    return tuple(errors)
 
 
 def search(

@@ -96,25 +96,25 @@ def measure(
         outputs = dict(
             zip(models, pool.map(lambda model: runtime.predict(model, evaluation.feeds), models.values()), strict=True)
         )
-    wanted = next(iter(outputs.values()))
-    shown: dict[str, float | None] = {}
-    distances = {name: json_number(sqnr(answer, wanted)) for name, answer in list(outputs.items())[1:]}
+    expected = next(iter(outputs.values()))
+    shares: dict[str, float | None] = {}
+    distances = {name: json_number(sqnr(answer, expected)) for name, answer in list(outputs.items())[1:]}
     if evaluation.labels is not None:
-        shown = {name: top1(answer, evaluation.labels) for name, answer in outputs.items()}
+        shares = {name: top1(answer, evaluation.labels) for name, answer in outputs.items()}
     if simulated is not None:
         count, name = simulated.count, compressed.network.outputs[0]
         rtl = runtime.joined([run.outputs[name] for run in runs], name)
-        distances["rtl"] = json_number(sqnr(rtl, wanted[:count]))
-        distances["pruned_simulated"] = json_number(sqnr(outputs["pruned"][:count], wanted[:count]))
+        distances["rtl"] = json_number(sqnr(rtl, expected[:count]))
+        distances["pruned_simulated"] = json_number(sqnr(outputs["pruned"][:count], expected[:count]))
         if simulated.labels is not None:
-            shown["rtl"] = top1(rtl, simulated.labels)
-            shown["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
+            shares["rtl"] = top1(rtl, simulated.labels)
+            shares["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
     first, *others = models.items()
     scores = evaluation.labels is not None
     before = answers(first[1], evaluation.feeds, scores, outputs[first[0]])
     after = {name: answers(model, evaluation.feeds, scores, outputs[name]) for name, model in others}
     return Accuracy(
-        evaluation.count, evaluation.source, **shown, output_sqnr=distances,
+        evaluation.count, evaluation.source, **shares, output_sqnr=distances,
         divergence={name: divergence(before, got) for name, got in after.items()},
         agreement={name: agreement(before, got) for name, got in after.items()} if before.scores else {},
     )  # fmt: skip

@@ -28,9 +28,9 @@ QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 POOR = 10.0  # dB: an output below this is another signal
 COARSE = 20.0  # dB: the first tensor below this is where a poor output begins
 SAMPLES = 32  # compared at most
-BEYOND = 0.01  # share of values outside the quantization range from which the range is the cause
+BEYOND = 0.01  # share of values outside the quantization range above which the range is the cause
 FEW_STEPS = 4.0  # quantization steps: if a tensor's standard deviation is smaller, 8 bits are wasted
-FAR = 4.0  # factor between the largest values of calibration and evaluation samples that is still alike
+FAR = 4.0  # factor by which the largest values of calibration and evaluation samples may differ
 
 
 @dataclass(frozen=True)
@@ -276,5 +276,5 @@ def _varying(model: onnx.ModelProto) -> set[str]:
 
 def poorest(outputs: Sequence[OutputFidelity]) -> Mapping[str, float]:
     """The SQNR in dB of the outputs that have one, the worst first."""
-    known = {output.name: output.sqnr for output in outputs if output.sqnr is not None}
-    return dict(sorted(known.items(), key=lambda pair: pair[1]))
+    decibels = {output.name: output.sqnr for output in outputs if output.sqnr is not None}
+    return dict(sorted(decibels.items(), key=lambda pair: pair[1]))

@@ -123,9 +123,9 @@ def judge(
     """Tiers 1a, 1b and 2 of every array layer over all simulated samples; `advance` is called after each layer."""
 
     def one(number: int) -> LayerVerdict:
-        found = judge_layer(network, [sample.layers[number] for sample in runs])
+        verdict = judge_layer(network, [sample.layers[number] for sample in runs])
         advance()
-        return found
+        return verdict
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(one, range(len(network.layers))))

@@ -109,5 +109,5 @@ def locate(scheduled: LayerSchedule, config: ArrayConfig, got: NDArray[Any], wan
         if channel in b.channels and b.first_tile <= tile < b.first_tile + b.tiles
     )
     column = int(np.flatnonzero(block.channels == channel)[0])
-    expected, found = int(want[position, channel]), int(got[position, channel])
-    return Mismatch(scheduled.layer.name, number, tile, row, column, channel, position, expected, found)
+    expected, actual = int(want[position, channel]), int(got[position, channel])
+    return Mismatch(scheduled.layer.name, number, tile, row, column, channel, position, expected, actual)

@@ -67,10 +67,10 @@ def _bits(figure: Figure, names: Sequence[str], layers: Sequence[LayerReport]) -
     _rows(left, names, "bits per weight, metadata counted")
     left.set_xlim(0, 9.4)
     noise = [layer.weight_sqnr for layer in layers]
-    known = {row: value for row, value in enumerate(noise) if value is not None}
-    right.plot([*known.values()], [*known], "o", color=VERMILION, markersize=5)
+    changed = {row: value for row, value in enumerate(noise) if value is not None}
+    right.plot([*changed.values()], [*changed], "o", color=VERMILION, markersize=5)
     for row in range(len(noise)):
-        if row not in known:
+        if row not in changed:
             right.text(0.02, row, "unchanged", va="center", transform=right.get_yaxis_transform())
     right.set_xlabel("SQNR of the pruned weights, dB")
     right.grid(axis="x", alpha=0.35)

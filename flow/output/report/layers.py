@@ -1,4 +1,4 @@
-"""The report on one layer: what pruning did to it, and how it ran in RTL."""
+"""The report on one layer: the effect of pruning, and the run in RTL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CyclesSource = Literal["rtl", "pieces", "model"]
 
 @dataclass(frozen=True)
 class LayerCompression:
-    """What pruning did to one layer.
+    """The effect of pruning on one layer.
 
     `columns_pruned`: N -> channels; `sensitive_channels`: those of N = 0. The weights are compared as real numbers
     with those of the INT8 network: `weight_sqnr` in dB, None if unchanged; `weight_mse`, mean squared error in steps of
@@ -105,7 +105,7 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
 
 @dataclass(frozen=True)
 class WeightChange:
-    """What pruning did to a layer's weights.
+    """The effect of pruning on a layer's weights.
 
     `sqnr` in dB, None if they are equal; `mse` in steps of the INT8 weights; `before` and `after`: how many weights
     are at, or nearest to, each INT8 value, int64 [256], from -128 up.

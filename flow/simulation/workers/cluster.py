@@ -58,10 +58,10 @@ class Cluster:
     def _check(self) -> None:
         """FlowError unless every worker has the very same version of this package, byte for byte."""
         try:
-            found = self._client.run(fingerprint)
-        except Exception as error:  # whatever the worker's import says
+            fingerprints = self._client.run(fingerprint)
+        except Exception as error:  # any exception of the import on a worker
             raise FlowError(f"the Dask workers cannot load bbs-flow ({first_line(error)}); install it there") from None
-        for worker, theirs in found.items():
+        for worker, theirs in fingerprints.items():
             if theirs != fingerprint():
                 raise FlowError(f"the Dask worker '{worker}' has another bbs-flow than this machine; "
                                 "install the same there")  # fmt: skip
