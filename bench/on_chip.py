@@ -43,7 +43,7 @@ from flow.simulation.onchip import ChainRun, cosimulate, cycle_limit
 
 
 def step_cycles(onchip: OnChip, simulator: Simulator, run: ChainRun) -> list[int]:
-    """Cycles of the inputs, and of every step: what each adds to a run that ends with it."""
+    """Cycles to load the inputs, and of every step: what each adds to the cycles of a run that ends with it."""
     memories = {**onchip.memories, "activation": run.memories["activation"]}
     until = [
         simulator.run(memories, Command(0, end, cycle_limit(onchip)), {"output": onchip.output_words}).cycles
@@ -56,26 +56,26 @@ def table(onchip: OnChip, compressed: Compressed, cycles: Sequence[int]) -> Tabl
     config = onchip.config
     outside = schedule(compressed.encoded, compressed.network.layers, replace(config, map_words=0))
     alone = {scheduled.layer.name: layer_cycles(scheduled, config) for scheduled in outside.layers}
-    made = Table(box=None, pad_edge=False)
+    result = Table(box=None, pad_edge=False)
     for head in ("step", "what", "inputs", "cycles", "bit columns", "util. %", "MACs/cycle", "outside"):
-        made.add_column(head, justify="left" if head in ("step", "what") else "right")
-    made.add_row("load the input", "", "", f"{cycles[0]:,}", "", "", "", "")
-    for step, taken, ideal in zip(onchip.chain.steps, cycles[1:], onchip.ideal_cycles, strict=True):
+        result.add_column(head, justify="left" if head in ("step", "what") else "right")
+    result.add_row("load the input", "", "", f"{cycles[0]:,}", "", "", "", "")
+    for step, spent, ideal in zip(onchip.chain.steps, cycles[1:], onchip.ideal_cycles, strict=True):
         if isinstance(step, ChainLayer):
             layer = step.layer
             what = f"{layer.op}{f' in {layer.groups} groups' if layer.groups > 1 else ''}"
-            made.add_row(
-                layer.name, what, str(step.source.shape[0]), f"{taken:,}", f"{ideal:,}", f"{100 * ideal / taken:.1f}",
-                f"{layer.macs / taken:,.1f}", f"{alone[layer.name]:,}",
+            result.add_row(
+                layer.name, what, str(step.source.shape[0]), f"{spent:,}", f"{ideal:,}", f"{100 * ideal / spent:.1f}",
+                f"{layer.macs / spent:,.1f}", f"{alone[layer.name]:,}",
             )  # fmt: skip
         else:
-            made.add_row(step.name, step.kind, str(step.input_shapes[0][0]), f"{taken:,}", "", "", "", "")
-    return made
+            result.add_row(step.name, step.kind, str(step.input_shapes[0][0]), f"{spent:,}", "", "", "", "")
+    return result
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OnChipRequest(ArrayOption, DataOptions, PruningOptions):
-    """What is measured."""
+    """The options of this benchmark."""
 
     model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
     samples: int = option(WHOLE, 1, "Samples to run; default 1.", metavar="K")
@@ -89,9 +89,9 @@ def main(request: OnChipRequest) -> None:
     rows, columns = request.array or (16, 32)
     count = request.samples
     source = read_source(request.model).checked()
-    taken = import_network(source, request.calibration, [])
-    given = evaluation(taken.network, source, request.evaluate, count, []).first(count)
-    _, compressed = compress_network(taken, request.chosen, columns, given, silent, [])
+    imported = import_network(source, request.calibration, [])
+    evaluation_set = evaluation(imported.network, source, request.evaluate, count, []).first(count)
+    _, compressed = compress_network(imported, request.chosen, columns, evaluation_set, silent, [])
     network = compressed.network
     linked = chain(network)
     config = ArrayConfig(rows, columns).with_maps(needed_words(linked, rows))
@@ -101,7 +101,7 @@ def main(request: OnChipRequest) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (simulator,) = engines.open_all(engine, [emit(config, Path(folder))], lambda: None)
         begin = time.perf_counter()
-        runs = cosimulate(network, onchip, simulator, given, request.processes)
+        runs = cosimulate(network, onchip, simulator, evaluation_set, request.processes)
         seconds = time.perf_counter() - begin
         Console(highlight=False, width=150).print(table(onchip, compressed, step_cycles(onchip, simulator, runs[0])))
     verdicts = judge(network, onchip, runs)

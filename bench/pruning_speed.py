@@ -2,10 +2,10 @@
 
     python -m bench.pruning_speed [--weights 1000000]
 
-First one layer of so many weights: whole `prune` calls (grouping, search, encoding and decoding), best of three,
-and the peak that NumPy and Python allocate beyond the weights (tracemalloc). Then the search alone for 25.5
-million weights, as many as ResNet-50 has: compiled, in NumPy, and, on a thousandth of them and scaled up, the
-paper's Algorithm 1 as it is written, one constant after another.
+First one layer with as many weights as --weights says: complete `prune` calls (grouping, search, encoding and
+decoding), best of three, and the peak that NumPy and Python allocate beyond the weights (tracemalloc). Then the search
+alone for 25.5 million weights, as many as ResNet-50 has: compiled, in NumPy, and, on a thousandth of them and scaled
+up, the paper's Algorithm 1 as it is written, one constant after another.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS, prune
 
 RESNET_50 = 25_500_000 // 32  # groups
-SHARE = 1000  # of the groups, algorithm 1 as written gets one in so many
+SHARE = 1000  # algorithm 1 as written searches one in SHARE groups
 COLUMNS_PRUNED = (2, 4, 6)
 REPEATS = 3
 
 
-def seconds(weights: NDArray[np.int8], wanted: NDArray[np.int64], method: str) -> float:
+def seconds(weights: NDArray[np.int8], columns_pruned: NDArray[np.int64], method: str) -> float:
     """The best of REPEATS runs."""
-    taken = []
+    times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        prune(weights, wanted, method)
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        prune(weights, columns_pruned, method)
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
-def peak_megabytes(weights: NDArray[np.int8], wanted: NDArray[np.int64], method: str) -> float:
+def peak_megabytes(weights: NDArray[np.int8], columns_pruned: NDArray[np.int64], method: str) -> float:
     """Peak memory of one run; apart from `seconds`, since tracing takes time."""
     tracemalloc.start()
-    prune(weights, wanted, method)
+    prune(weights, columns_pruned, method)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 1e6
 
 
-def mean_error(weights: NDArray[np.int8], wanted: NDArray[np.int64], method: str) -> float:
+def mean_error(weights: NDArray[np.int8], columns_pruned: NDArray[np.int64], method: str) -> float:
     """Squared error per weight."""
-    distance = prune(weights, wanted, method)[1].astype(np.int64) - weights
+    distance = prune(weights, columns_pruned, method)[1].astype(np.int64) - weights
     return float(np.mean(distance**2))
 
 
@@ -76,7 +76,7 @@ def algorithm_1(groups: NDArray[np.int8], columns: int) -> NDArray[np.int64]:
 
 def searches(groups: NDArray[np.int8], columns: int) -> dict[str, float]:
     """Seconds of every way to search, without grouping and decoding."""
-    taken = {}
+    times = {}
     usual = pruning.KERNEL_FROM
     for name, least in (("compiled", 0), ("NumPy", len(groups) + 1)):
         pruning.KERNEL_FROM = least
@@ -84,12 +84,12 @@ def searches(groups: NDArray[np.int8], columns: int) -> dict[str, float]:
             METHODS[method](groups[:100_000], columns, None)  # loads and compiles
             start = time.perf_counter()
             METHODS[method](groups, columns, None)
-            taken[f"{method}, {name}"] = time.perf_counter() - start
+            times[f"{method}, {name}"] = time.perf_counter() - start
     pruning.KERNEL_FROM = usual
     start = time.perf_counter()
     algorithm_1(groups[: len(groups) // SHARE], columns)
-    taken["algorithm 1 as written, scaled up"] = (time.perf_counter() - start) * SHARE
-    return taken
+    times["algorithm 1 as written, scaled up"] = (time.perf_counter() - start) * SHARE
+    return times
 
 
 @click.command()
@@ -102,18 +102,18 @@ def main(count: int) -> None:
     print(f"{weights.size} weights, {channels} channels, best of {REPEATS}")
     print(f"{'N':>1}  {'method':20} {'seconds':>8} {'M weights/s':>12} {'peak MB':>8} {'error':>8}")
     for columns_pruned in COLUMNS_PRUNED:
-        wanted = np.full(channels, columns_pruned)
+        allocation = np.full(channels, columns_pruned)
         for method in METHODS:
-            error = mean_error(weights, wanted, method)  # first: builds the candidates, once per process
-            taken = seconds(weights, wanted, method)
-            peak = peak_megabytes(weights, wanted, method)
-            speed = weights.size / taken / 1e6
-            print(f"{columns_pruned}  {method:20} {taken:8.3f} {speed:12.1f} {peak:8.1f} {error:8.2f}")
+            error = mean_error(weights, allocation, method)  # first: builds the candidates, once per process
+            elapsed = seconds(weights, allocation, method)
+            peak = peak_megabytes(weights, allocation, method)
+            speed = weights.size / elapsed / 1e6
+            print(f"{columns_pruned}  {method:20} {elapsed:8.3f} {speed:12.1f} {peak:8.1f} {error:8.2f}")
     many = np.clip(np.rint(np.random.default_rng(2).normal(0, 32, (RESNET_50, 32))), -128, 127).astype(np.int8)
     print(f"search alone, {many.size} weights")
     for columns_pruned in COLUMNS_PRUNED:
-        for name, taken in searches(many, columns_pruned).items():
-            print(f"{columns_pruned}  {name:36} {taken:8.3f}")
+        for name, elapsed in searches(many, columns_pruned).items():
+            print(f"{columns_pruned}  {name:36} {elapsed:8.3f}")
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ SLOW = "4x4"
 
 @contextmanager
 def scheduler(workers: int) -> Iterator[str]:
-    """The address of a Dask scheduler with so many workers of one thread."""
+    """The address of a new Dask scheduler with this number of workers, each of one thread."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50) as made:
-        yield made.scheduler_address
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        yield cluster.scheduler_address
 
 
 @click.command()
@@ -64,8 +64,8 @@ def main(
 ) -> None:
     """Print the table."""
     preset, calibration = data["preset"], data["calibration"]
-    taken = import_network(read_source(model).checked(), calibration, [])
-    given = calibration or samples.beside(model, "calibration")
+    imported = import_network(read_source(model).checked(), calibration, [])
+    source = calibration or samples.beside(model, "calibration")
     table = Table(box=None, pad_edge=False)
     heads = ("engine", "array", "cycles/s", f"in {processes}", "million MACs/s", "ratio", "cycles", "minutes")
     for number, head in enumerate(heads):
@@ -76,28 +76,28 @@ def main(
         engine, _ = engines.select(name)
         rows, columns = map(int, size.split("x"))
         config = ArrayConfig(rows, columns)
-        made = encode(taken.network, pruning(preset), config.columns)
-        program = schedule(made.encoded, made.network.layers, config)
+        compressed = encode(imported.network, pruning(preset), config.columns)
+        program = schedule(compressed.encoded, compressed.network.layers, config)
         work = plan(program, PIECE if engine.fast else PIECE_SLOW)
         with (
             tempfile.TemporaryDirectory() as folder,
             scheduler(processes) if cluster else nullcontext() as address,
-            workers(address, None if address else processes) as hands,
+            workers(address, None if address else processes) as job_pool,
         ):
             device = emit(config, Path(folder))
             engines.open_all(engine, [device], lambda: None)
-            simulator = hands.simulator(DesignSources.of(name, config, device))
+            simulator = job_pool.simulator(DesignSources.of(name, config, device))
             alone = speed(work, simulator)
             with ThreadPoolExecutor(processes) as pool:
                 together = sum(pool.map(speed, [work] * processes, [simulator] * processes))
-        macs = sum(layer.macs for layer in taken.network.layers) / work.cycles * together
+        macs = sum(layer.macs for layer in imported.network.layers) / work.cycles * together
         first = first or macs
         table.add_row(
             name, size, f"{alone:,.0f}", f"{together:,.0f}", f"{macs / 1e6:.3f}", f"{macs / first:.3f}",
             f"{work.cycles:,}", f"{work.cycles / together / 60:,.1f}",
         )  # fmt: skip
     Console(highlight=False, width=120).print(table)
-    click.echo(f"{model.name}, {preset}, {sum(layer.macs for layer in taken.network.layers):,} MACs, {given}")
+    click.echo(f"{model.name}, {preset}, {sum(layer.macs for layer in imported.network.layers):,} MACs, {source}")
 
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ def test_outputs_lists_all_there_is(tutorial: tuple[Path, list[str]]) -> None:
 
 
 # -------------------------------------------------------------------------------- notebook
+@pytest.mark.full
 def test_the_notebook_runs_and_says_what_it_shows() -> None:
     """Every cell anew; cycles and verdict are those that are stored, accuracies may differ in their last digits."""
     shown = nbformat.read(DOCS / "notebook.ipynb", as_version=4)  # type: ignore[no-untyped-call]

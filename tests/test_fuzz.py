@@ -34,7 +34,7 @@ from flow.network import samples
 from flow.output.build import read, read_memory
 from flow.output.manifest import verify_build
 from tests.helpers.nets import conv_net, integer_net, one_node_net, residual_net, small, wide_net
-from tests.helpers.tools import require_engine
+from tests.helpers.tools import once_each, require_engine
 
 SCALE = float(os.environ.get("BBS_FUZZ", "1"))
 COUNTS = {"bytes": 6000, "graph": 6000, "inspect": 200, "npz": 4000, "manifest": 2500, "memory": 1000, "options": 600}
@@ -130,7 +130,7 @@ def damaged(content: bytes, generator: Generator) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", once_each(range(4), lambda part: True))
 def test_damaged_network_files(place: Path, part: int) -> None:
     tally, files = Tally(), [network.SerializeToString() for network in networks()]
 
@@ -337,7 +337,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", once_each(range(4), lambda part: True))
 def test_rearranged_networks(place: Path, part: int) -> None:
     tally, originals = Tally(), networks()
     (place / "link").symlink_to("../secret")
@@ -351,7 +351,7 @@ def test_rearranged_networks(place: Path, part: int) -> None:
     tally.check(count("graph", 4))
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", once_each(range(2), lambda part: True))
 def test_rearranged_float_networks_are_inspected(place: Path, part: int) -> None:
     """The whole of `bbs inspect`, quantization included."""
     tally = Tally()

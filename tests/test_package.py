@@ -78,6 +78,7 @@ def test_the_wheel_has_every_file(wheel: Path) -> None:
     assert {path.name for path in wheel.iterdir() if not path.name.endswith(".dist-info")} == {"flow"}
 
 
+@pytest.mark.full
 def test_the_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUN, str(wheel), str(small(tmp_path)), str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(wheel)}
@@ -86,6 +87,7 @@ def test_the_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+@pytest.mark.full
 def test_the_sdist_makes_the_same_wheel(wheel_file: Path, sdist_wheel_file: Path) -> None:
     def contents(file: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(file) as archive:
@@ -95,6 +97,7 @@ def test_the_sdist_makes_the_same_wheel(wheel_file: Path, sdist_wheel_file: Path
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
+@pytest.mark.full
 def test_it_installs_where_there_is_nothing(
     kind: str, tmp_path: Path, wheel_file: Path, sdist_wheel_file: Path
 ) -> None:

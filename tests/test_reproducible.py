@@ -40,6 +40,7 @@ def test_two_builds_are_the_same_to_the_byte(once: dict[str, Any], tmp_path: Pat
     assert contents(tmp_path) == once  # the manifest holds the sha256 of the reports, too
 
 
+@pytest.mark.full
 def test_builds_are_the_same_in_every_python(once: dict[str, Any]) -> None:
     """Each Python leaves what it made, by the state of the sources, and compares with what others left."""
     if not (shared := os.environ.get("BBS_SAME_BYTES")):

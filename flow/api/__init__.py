@@ -1,15 +1,15 @@
 """The verbs: what a user calls, from Python or by the command `bbs`.
 
-options.py   options: each stands once, with its name, type, default, check and help
+options.py   options: each is defined once, with its name, type, default, check and help
 requests.py  one request for each verb, of options that several of them share
 source.py    the user's network: from a file, or in memory
-inputs.py    what the user gives, and what is done where an option is left open: network, samples, how to compress
-simulate.py  what `compile` and `cosim` share: how much is simulated, by whom, and the runs through the RTL
+inputs.py    the user's inputs, and the defaults of those left out: network, samples, pruning
+simulate.py  simulation for `compile` and `cosim`: how much of it, the workers, and the runs through the RTL
 compile.py   `compile`: the whole pipeline on one screen, from the network to RTL, vectors, verdict and report
 compress.py  `compress`: the pruned INT8 network alone, and the sweep over bit budgets behind its plot
 cosim.py     `cosim`: an earlier build simulated again, from its own files
 inspect.py   `inspect`: where every node of a network would run, and why
-verify.py    `verify`: whether an earlier build is as it was built
+verify.py    `verify`: whether the files of an earlier build are unchanged
 """
 
 from flow.api.compile import compile

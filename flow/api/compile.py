@@ -44,17 +44,17 @@ from flow.simulation.workers.open import workers
 def compile(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> Report:
     """One shot: network in; pruned network, RTL, vectors, co-simulation, verdict and report in the folder `output`.
 
-    `model` is a path or an onnx.ModelProto, `options` those of `CompileRequest`, as `bbs compile` has them. `stage` is
-    told of progress. FlowError when an input cannot be used; `output` is then as it was.
+    `model` is a path or an onnx.ModelProto, `options` those of `CompileRequest`, as `bbs compile` has them. `stage`
+    shows progress. FlowError when an input cannot be used; `output` is then unchanged.
     """
     return run_compile(CompileRequest.of(model=model, output=output, **options), stage)
 
 
 def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
-    """What `compile` does, for a request.
+    """`compile` for a request.
 
-    `force` replaces an earlier build; `resume` gives the report of one of the same request if it is whole; else it is
-    made again, but for what a stopped run has simulated.
+    `force` replaces an earlier build. `resume` returns the report of an earlier build of the same request if it is
+    complete; otherwise it builds again, with the results that an interrupted run has simulated.
     """
     output, coverage, chosen = request.output, request.coverage, request.chosen
     simulator, notes = engines.select(request.engine)
@@ -69,26 +69,26 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     check_output(output, replace)
 
     with stage("import and quantize"):
-        taken = import_network(source, request.calibration, notes)
-        given = evaluation(taken.network, source, request.evaluate, request.samples, notes)
+        imported = import_network(source, request.calibration, notes)
+        evaluation_set = evaluation(imported.network, source, request.evaluate, request.samples, notes)
         if request.on_chip:
-            chain(taken.network)
+            chain(imported.network)
     with stage("compare INT8 with the network"):
-        faithful = fidelity(taken, given)
-    chosen, compressed = compress_network(taken, chosen, config.columns, given, stage, notes)
+        faithful = fidelity(imported, evaluation_set)
+    chosen, compressed = compress_network(imported, chosen, config.columns, evaluation_set, stage, notes)
     with stage("schedule"):
-        config, whole = _on_chip(compressed, config) if request.on_chip else (config, None)
+        config, on_chip_program = _on_chip(compressed, config) if request.on_chip else (config, None)
         dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
         plans = [plan(each, cycle_budget(simulator).piece, coverage) for each in (program, dense)]
-        simulated = given.first(sample_count(request.samples, given, plans[0], simulator, notes))
+        simulated = evaluation_set.first(sample_count(request.samples, evaluation_set, plans[0], simulator, notes))
 
     with (
         output_folder(output, replace) as folder,
         tempfile.TemporaryDirectory() as scratch,
-        workers(request.scheduler, request.processes) as hands,
-        kept_runs(json.dumps(record), request.resume) as kept,
+        workers(request.scheduler, request.processes) as pool,
+        kept_runs(json.dumps(record), request.resume) as run_folder,
     ):
         with stage("emit Verilog and VHDL"):
             device, wrapper = emit_wrapped(config, axi, folder)
@@ -97,31 +97,38 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         if request.synth:
             with stage("estimate the area"):
                 area = synthesis.estimate(device.files, device.name, cache_folder(None))
-        bench = Runner(simulator, hands, kept)
-        rtl = next(iter(bench.built([device, dense_device] if coverage else [], stage)), None)
-        runs = co_simulate(compressed.network, plans[0], bench.remote(config, device), simulated, hands, stage)
+        runner = Runner(simulator, pool, run_folder)
+        rtl = next(iter(runner.built([device, dense_device] if coverage else [], stage)), None)
+        runs = co_simulate(compressed.network, plans[0], runner.remote(config, device), simulated, pool, stage)
         dense_runs: dict[str, LayerRun] = {}
         if coverage:
-            dense_rtl, budget = bench.remote(dense_config, dense_device), cycle_budget(simulator).dense
+            dense_rtl, budget = runner.remote(dense_config, dense_device), cycle_budget(simulator).dense
             with stage("co-simulate dense PEs", plans[1].cycles) as advance:
-                dense_runs = run_dense(plans[1], dense_rtl, runs[0], budget, hands.queue, advance)
+                dense_runs = run_dense(plans[1], dense_rtl, runs[0], budget, pool.queue, advance)
         chain_runs = co_simulate_on_chip(
-            compressed.network, whole if coverage else None, bench.remote(config, device), simulated, hands, stage
+            compressed.network,
+            on_chip_program if coverage else None,
+            runner.remote(config, device),
+            simulated,
+            pool,
+            stage,
         )
         if modelled := len(dense.layers) - len(dense_runs):
             notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
-            accuracy = measure(taken.float_model, compressed, given, simulated if coverage else None, runs)
-            note_labels(given, accuracy, notes)
+            accuracy = measure(imported.float_model, compressed, evaluation_set, simulated if coverage else None, runs)
+            note_labels(evaluation_set, accuracy, notes)
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
-            chip = judge_on_chip(compressed.network, whole, chain_runs)
+            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
         with stage("write vectors and report"):
             ran = Simulated(program, simulator, simulated, dense, dense_runs)
             judged = Judgement(accuracy, verdicts, findings, chip, faithful)
             result = simulation_report(chosen, compressed, ran, judged, notes, area)
-            handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], Whole.of(whole, chain_runs))
-            stored = given.first(max(simulated.count, STORED))
+            handoff = Handoff(
+                compressed.network.name, program, device, wrapper, runs[0], Whole.of(on_chip_program, chain_runs)
+            )
+            stored = evaluation_set.first(max(simulated.count, STORED))
             write_build(folder, Made(chosen, compressed, handoff, stored), result, record)
     return result
 
@@ -135,21 +142,21 @@ def _on_chip(compressed: Compressed, config: ArrayConfig) -> tuple[ArrayConfig, 
 
 
 def _record(request: CompileRequest, source: Source, config: ArrayConfig, simulator: engines.Engine) -> dict[str, Any]:
-    """All that a build depends on, in terms of JSON: equal records give equal builds."""
+    """Everything that a build depends on, as JSON values: equal records give equal builds."""
     data = {"calibration": (request.calibration, "calibration"), "evaluate": (request.evaluate, "test")}
-    found = {name: source.samples(*asked) for name, asked in data.items()}
+    sources = {name: source.samples(*asked) for name, asked in data.items()}
     return {
         **request.record(),
         "model": load.digest(source.model),
         "name": source.name,
-        **{name: None if each is None else samples.digest(each) for name, each in found.items()},
+        **{name: None if each is None else samples.digest(each) for name, each in sources.items()},
         "array": asdict(config),
         "environment": asdict(environment.environment(simulator.version())),
     }
 
 
 def _array(request: CompileRequest, simulator: engines.Engine, notes: list[str]) -> ArrayConfig:
-    """The array asked for; where none is, one that the engine simulates in reasonable time."""
+    """The requested array; by default one that the engine simulates in reasonable time."""
     if request.array is None and not simulator.fast:
         notes.append(f"The array is 4x4 because {simulator.name} simulates slowly; --array sets another.")
         return request.sized((4, 4))

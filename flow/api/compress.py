@@ -30,13 +30,13 @@ def compress(model: Any, output: Any, *, stage: Stages = silent, **options: Any)
     """The pruned INT8 (QDQ) network as the ONNX file `output`, and what pruning did to it. No hardware.
 
     `model` is a path or an onnx.ModelProto, `options` those of `CompressRequest`, as `bbs compress` has them. `stage`
-    is told of progress. FlowError when an input cannot be used.
+    shows progress. FlowError when an input cannot be used.
     """
     return run_compress(CompressRequest.of(model=model, output=output, **options), stage)
 
 
 def run_compress(request: CompressRequest, stage: Stages = silent) -> CompressionReport:
-    """What `compress` does, for a request. The columns of the array are the channels that share one N (C_H)."""
+    """`compress` for a request. As many channels share one N (C_H) as the array has columns."""
     file = request.model if isinstance(request.model, Path) else None
     check_file(request.output, request.force, file)
     if request.plot is not None:
@@ -44,38 +44,38 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_source(request.model).checked()
-        taken = import_network(source, request.calibration, notes)
-        given = evaluation(taken.network, source, request.evaluate, None, notes)
+        imported = import_network(source, request.calibration, notes)
+        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
     with stage("compare INT8 with the network"):
-        faithful = fidelity(taken, given)
+        faithful = fidelity(imported, evaluation_set)
     channels = ArrayConfig(*(request.array or ())).columns
-    chosen, compressed = compress_network(taken, request.chosen, channels, given, stage, notes)
+    chosen, compressed = compress_network(imported, request.chosen, channels, evaluation_set, stage, notes)
     with stage("judge"):
-        accuracy = measure(taken.float_model, compressed, given)
-        note_labels(given, accuracy, notes)
+        accuracy = measure(imported.float_model, compressed, evaluation_set)
+        note_labels(evaluation_set, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, faithful, notes)
     write_model(request.output, compressed.network.model)
     if request.plot is not None:
-        series = _sweep(taken, channels, given, stage)
+        series = _sweep(imported, channels, evaluation_set, stage)
         uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
         curves(series, uncompressed, source.name, request.plot)
     return result
 
 
-def _sweep(taken: Imported, channels: int, given: Samples, stage: Stages) -> dict[str, list[Point]]:
-    """The network compressed by the paper's presets, by one N for all, and within budgets if there are samples."""
+def _sweep(imported: Imported, channels: int, evaluation_set: Samples, stage: Stages) -> dict[str, list[Point]]:
+    """The network compressed by the paper's presets, by one N for all, and, if calibrated, within budgets."""
     choices = {f"preset {name}": [pruning(name)] for name in PRESETS}
     choices["optimum, one N for all"] = [pruning(columns=n, sensitive=0.0) for n in range(BBS.max_columns_pruned + 1)]
-    if taken.calibration is not None:
-        least = least_bits(taken.network.layers)
+    if imported.calibration is not None:
+        least = least_bits(imported.network.layers)
         choices["budget"] = [pruning(bits=bits) for bits in SWEEP if bits >= least]
     series: dict[str, list[Point]] = {}
     with stage("sweep the bits", sum(map(len, choices.values()))) as advance:
         for name, chosen in choices.items():
             series[name] = []
             for choice in chosen:
-                _, made = compress_network(taken, choice, channels, given, silent, [])
-                reached = measure(taken.float_model, made, given)
-                series[name].append(point(made, reached))
+                _, compressed = compress_network(imported, choice, channels, evaluation_set, silent, [])
+                accuracy = measure(imported.float_model, compressed, evaluation_set)
+                series[name].append(point(compressed, accuracy))
                 advance()
     return series

@@ -32,53 +32,53 @@ from flow.simulation.workers.open import workers
 
 
 def cosim(folder: Any, *, stage: Stages = silent, **options: Any) -> Report:
-    """Simulates an earlier build again, from its own files; `folder` stays as it is.
+    """Simulates an earlier build again, from its own files; `folder` is not changed.
 
-    `options` are those of `CosimRequest`, as `bbs cosim` has them. `stage` is told of progress. FlowError when it is
+    `options` are those of `CosimRequest`, as `bbs cosim` has them. `stage` shows progress. FlowError when it is
     no build, was changed, or holds fewer than `samples` samples.
     """
     return run_cosim(CosimRequest.of(folder=folder, **options), stage)
 
 
 def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
-    """What `cosim` does, for a request.
+    """`cosim` for a request.
 
-    With a coverage below 1 a seeded sample of tiles goes through RTL, the rest through the bit-true reference. What
-    goes wrong is located, with a waveform in the folder `folder`-waveforms.
+    With a coverage below 1 a seeded sample of tiles goes through RTL, the rest through the bit-true reference. Errors
+    are located, with a waveform in the folder `folder`-waveforms.
     """
     folder, coverage = request.folder, request.coverage
     simulator, notes = engines.select(request.engine)
-    broken = faults.find(request.fault) if request.fault is not None else None
+    fault = faults.find(request.fault) if request.fault is not None else None
     with stage("read the build"):
         build = read(folder)
-        compressed, given = build.compressed, build.samples
+        compressed, stored = build.compressed, build.samples
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
         work = plan(program, cycle_budget(simulator).piece, coverage)
-        simulated = given.first(sample_count(request.samples, given, work, simulator, notes))
+        simulated = stored.first(sample_count(request.samples, stored, work, simulator, notes))
     with (
         tempfile.TemporaryDirectory() as scratch,
-        workers(request.scheduler, request.processes) as hands,
-        kept_runs(f"cosim {sha256(folder / MANIFEST)}", request.resume) as kept,
+        workers(request.scheduler, request.processes) as pool,
+        kept_runs(f"cosim {sha256(folder / MANIFEST)}", request.resume) as run_folder,
     ):
-        design = build.device if broken is None else _broken(build.device, build.config, broken, Path(scratch), notes)
-        bench = Runner(simulator, hands, kept)
-        rtl = next(iter(bench.built([design] if coverage else [], stage)), None)
-        if broken is not None and not isinstance(rtl, engines.Recorder):
+        design = build.device if fault is None else _broken(build.device, build.config, fault, Path(scratch), notes)
+        runner = Runner(simulator, pool, run_folder)
+        rtl = next(iter(runner.built([design] if coverage else [], stage)), None)
+        if fault is not None and not isinstance(rtl, engines.Recorder):
             raise FlowError("--fault breaks the Verilog that is simulated, but none is; leave out --coverage 0"
                             if rtl is None else f"--fault breaks the Verilog, which {simulator.name} does not run; "
                             "add --engine verilator or --engine icarus")  # fmt: skip
-        device = bench.remote(build.config, design)
-        runs = co_simulate(compressed.network, work, device, simulated, hands, stage)
-        whole = _read_on_chip(build) if coverage else None
-        chain_runs = co_simulate_on_chip(compressed.network, whole, device, simulated, hands, stage)
+        device = runner.remote(build.config, design)
+        runs = co_simulate(compressed.network, work, device, simulated, pool, stage)
+        on_chip_program = _read_on_chip(build) if coverage else None
+        chain_runs = co_simulate_on_chip(compressed.network, on_chip_program, device, simulated, pool, stage)
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
-            accuracy = measure(None, compressed, given, simulated if coverage else None, runs)
+            accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
             findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
-            chip = judge_on_chip(compressed.network, whole, chain_runs)
+            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
     ran, judged = Simulated(program, simulator, simulated), Judgement(accuracy, verdicts, findings, chip)
     return simulation_report(build.pruning, compressed, ran, judged, notes)
 

@@ -14,13 +14,13 @@ from flow.frontend.inspection import Inspection, inspection, refusal
 def inspect(model: Any) -> Inspection:
     """Where every node of `model` (a path or an onnx.ModelProto) would run, and why.
 
-    Nodes that are refused are told as such; FlowError for all else that is wrong with the network.
+    Refused nodes are listed with the reason; FlowError for any other fault of the network.
     """
     return run_inspect(InspectRequest.of(model=model))
 
 
 def run_inspect(request: InspectRequest) -> Inspection:
-    """What `inspect` does, for a request: a float network is quantized in memory, from one made-up sample."""
+    """`inspect` for a request: a float network is quantized in memory, from one made-up sample."""
     source = read_source(request.model)
     if reasons := checks.refusals(source.model):
         return refusal(source.model, reasons)

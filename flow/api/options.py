@@ -1,4 +1,4 @@
-"""Options: each stands once, with its name, type, default, check and help; a request is a dataclass of them.
+"""Options: each is defined once, with its name, type, default, check and help; a request is a dataclass of them.
 
 The command, the Python API, the manifest and `--resume` all take them from here.
 """
@@ -21,7 +21,7 @@ from flow.errors import FlowError
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of option: `words` for messages, `parse` makes the value of what a user gives (ValueError if it cannot).
+    """A type of option: `words` describe it in messages, `parse` converts a user's value (ValueError if it cannot).
 
     `plain` is the type that the command's argument has before `parse`.
     """
@@ -33,10 +33,10 @@ class Kind:
 
 @dataclass(frozen=True)
 class Option:
-    """How one field of a request is asked for.
+    """One field of a request as an option.
 
-    `flag` is the command's, None where only Python has it; `argument` where it is given by its place. A build depends
-    on the options that are `recorded`.
+    `flag` is the command's flag, empty for the field's name, None if only the Python API has the option; `argument`
+    marks a positional argument. A build depends on the options that are `recorded`.
     """
 
     kind: Kind
@@ -50,18 +50,18 @@ class Option:
 def option(
     kind: Kind, default: Any, help: str, *, metavar: str | None = None, flag: str | None = "", recorded: bool = True
 ) -> Any:
-    """A field of a request; its flag is --NAME, or --no-NAME where the default is True. None: from Python alone."""
+    """A field of a request; its flag is --NAME, or --no-NAME where the default is True. None: Python API alone."""
     return field(default=default, metadata={"option": Option(kind, help, metavar, flag, False, recorded)})
 
 
 def argument(kind: Kind, metavar: str, help: str, *, flag: str | None = None) -> Any:
-    """A field that must be given: by its place, or by `flag`. A build's request does not record it."""
+    """A required field: a positional argument, or an option if it has a `flag`. It is not recorded."""
     return field(metadata={"option": Option(kind, help, metavar, flag, flag is None, False)})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Request:
-    """What a verb is asked for: checked once, when it is made. FlowError when a value cannot be used."""
+    """The options of a verb, checked once, when the request is made. FlowError when a value cannot be used."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -74,16 +74,16 @@ class Request:
     @classmethod
     def of(cls, **values: Any) -> Self:
         """The request with these options. FlowError for a name that is no option."""
-        known = [each.name for each in fields(cls)]
+        names = [each.name for each in fields(cls)]
         for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
-                meant = f"did you mean '{close[0]}'" if close else f"choose of {', '.join(known)}"
+            if name not in names:
+                close = difflib.get_close_matches(name, names, 1)
+                meant = f"did you mean '{close[0]}'" if close else f"choose of {', '.join(names)}"
                 raise FlowError(f"there is no option '{name}'; {meant}")
         return cls(**values)
 
     def record(self) -> dict[str, Any]:
-        """The recorded options in terms of JSON: equal records give equal builds."""
+        """The recorded options as JSON values: equal records give equal builds."""
         recorded = [each.name for each in fields(self) if option_of(each).recorded]
         return {name: _json(getattr(self, name)) for name in recorded}
 
@@ -95,8 +95,8 @@ def option_of(each: Field[Any]) -> Option:
 
 def flag(each: Field[Any]) -> str:
     """How the command spells an option."""
-    given = option_of(each).flag
-    return given or f"--{'no-' if each.default is True else ''}{each.name.replace('_', '-')}"
+    spelled = option_of(each).flag
+    return spelled or f"--{'no-' if each.default is True else ''}{each.name.replace('_', '-')}"
 
 
 def _value(each: Field[Any], value: Any) -> Any:

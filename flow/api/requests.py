@@ -42,7 +42,7 @@ SampleSource = Path | dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PruningOptions(Request):
-    """How much to prune: `pruning` is what the others say, or is given itself."""
+    """How much to prune: `pruning` follows from the other options, or is passed itself."""
 
     bits: float | None = option(
         REAL, None, "Budget: bits per weight on average; default: 5.", metavar="B", recorded=False
@@ -70,19 +70,19 @@ class PruningOptions(Request):
 
     def check(self) -> None:
         names = ("preset", "columns", "sensitive", "method", "bits", "max_drop", "block")
-        told = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
         switches = (self.bias_correction, self.compensation, self.scale_search)
         if self.pruning is None:
             on = dict(zip(("bias", "compensation", "scales"), switches, strict=True))
             refinements = tuple(name for name in REFINEMENTS if on[name])
-            object.__setattr__(self, "pruning", complete(Choice(**told, means=refinements)))
-        elif any(value is not None for value in told.values()) or not all(switches):
+            object.__setattr__(self, "pruning", complete(Choice(**values, means=refinements)))
+        elif any(value is not None for value in values.values()) or not all(switches):
             raise FlowError("'pruning' came together with options that it consists of; give one or the other")
         super().check()
 
     @property
     def chosen(self) -> Pruning:
-        """What all of them say."""
+        """The pruning that the options describe."""
         assert self.pruning is not None
         return self.pruning
 
@@ -110,7 +110,7 @@ class ArrayOption(Request):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SimulationOptions(Request):
-    """By what, where and how much is simulated. A result depends on the engine by its version alone."""
+    """The engine, the workers and the amount of simulation. Of the engine, a build records only the version."""
 
     engine: str | None = option(
         TEXT, None, f"One of {', '.join(ENGINES)}; default: verilator, else myhdl.", metavar="NAME", recorded=False
@@ -176,7 +176,7 @@ class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions
         self.sized(self.array)
 
     def sized(self, size: tuple[int, int] | None) -> ArrayConfig:
-        """An array of this size (rows, columns) as asked for. FlowError where it cannot be, or hold maps if it must."""
+        """The requested array with this size (rows, columns). FlowError if it, or its maps on chip, cannot be built."""
         config = replace(ArrayConfig(*(size or ())), pe=self.pe)
         sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
         if self.on_chip:

@@ -1,4 +1,4 @@
-"""What `compile` and `cosim` share: how much is simulated, by whom, and the runs through the RTL."""
+"""Simulation for `compile` and `cosim`: how much of it, the workers, and the runs through the RTL."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from flow.simulation.workers.job import DesignSources, Workers
 from flow.simulation.workers.kept import Kept
 
 log = logging.getLogger("flow")
-SAMPLES = 4  # simulated unless the user says otherwise, fewer when they take more than FAST or SLOW cycles
-FORECAST = 4 * PIECE  # cycles x processing elements that are worth a forecast
+SAMPLES = 4  # simulated by default, fewer if they take more cycles than FAST or SLOW allows
+FORECAST = 4 * PIECE  # cycles x processing elements from which the time is forecast
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Cycles simulated unless the user asks for more: over all samples, on dense PEs; and what one run may take."""
+    """Cycles simulated by default, over all samples and on dense PEs; and the size of a piece."""
 
     samples: int
     dense: int
@@ -43,14 +43,14 @@ SLOW = Budget(samples=30_000, dense=100_000, piece=PIECE_SLOW)
 
 @dataclass(frozen=True)
 class Runner:
-    """What simulates: the engine, the workers that run it, the folder that keeps their results."""
+    """The means of simulation: the engine, the workers that run it, the folder that stores their results."""
 
     engine: engines.Engine
-    hands: Workers
+    pool: Workers
     kept: Path
 
     def built(self, devices: list[engines.Device], stage: Stages) -> list[engines.Simulator]:
-        """The devices' simulators in this process; the workers find what was compiled for them."""
+        """The devices' simulators in this process; the workers reuse their compiled models."""
         if not devices:
             return []
         with stage(f"build simulators: {self.engine.version()}", len(devices)) as advance:
@@ -59,56 +59,56 @@ class Runner:
     def remote(self, config: ArrayConfig, device: engines.Device) -> Kept:
         """The device's simulator on the workers."""
         design = DesignSources.of(self.engine.name, config, device)
-        return Kept(self.hands.simulator(design), design, self.engine.version(), self.kept)
+        return Kept(self.pool.simulator(design), design, self.engine.version(), self.kept)
 
 
 def co_simulate(
-    network: Network, work: Plan, rtl: Kept, given: Samples, hands: Workers, stage: Stages
+    network: Network, work: Plan, rtl: Kept, samples: Samples, pool: Workers, stage: Stages
 ) -> list[SampleRun]:
-    """All samples through the RTL, so many pieces at a time; what takes long says beforehand how long."""
-    cycles = given.count * work.cycles
+    """Runs all samples through the RTL; if that takes long, a forecast is logged first."""
+    cycles = samples.count * work.cycles
     if cycles * work.program.config.elements > FORECAST:
-        rate = hands.count * speed(work, rtl.simulator)
+        rate = pool.count * speed(work, rtl.simulator)
         log.info(
             "About %s: %s cycles at %s a second in %d processes.", duration(cycles / rate), f"{cycles:,}",
-            f"{rate:,.0f}", hands.count,
+            f"{rate:,.0f}", pool.count,
         )  # fmt: skip
     with stage("co-simulate", cycles) as advance:
-        return cosimulate(network, work, rtl, given, hands.queue, advance)
+        return cosimulate(network, work, rtl, samples, pool.queue, advance)
 
 
 def co_simulate_on_chip(
-    network: Network, whole: OnChip | None, rtl: Kept, given: Samples, hands: Workers, stage: Stages
+    network: Network, program: OnChip | None, rtl: Kept, samples: Samples, pool: Workers, stage: Stages
 ) -> list[ChainRun]:
-    """All samples by one start each; none where there is nothing on chip."""
-    if whole is None:
+    """Runs all samples on chip, by one start each; no runs without an on-chip program."""
+    if program is None:
         return []
-    with stage("co-simulate the whole network on chip", given.count) as advance:
-        return cosimulate_on_chip(network, whole, rtl, given, hands.queue, advance)
+    with stage("co-simulate the whole network on chip", samples.count) as advance:
+        return cosimulate_on_chip(network, program, rtl, samples, pool.queue, advance)
 
 
-def judge_on_chip(network: Network, whole: OnChip | None, runs: Sequence[ChainRun]) -> OnChipVerdict | None:
-    if whole is None or not runs:
+def judge_on_chip(network: Network, program: OnChip | None, runs: Sequence[ChainRun]) -> OnChipVerdict | None:
+    if program is None or not runs:
         return None
-    return summary(whole, runs, judge(network, whole, runs))
+    return summary(program, runs, judge(network, program, runs))
 
 
 def cycle_budget(simulator: engines.Engine) -> Budget:
     return FAST if simulator.fast else SLOW
 
 
-def sample_count(count: int | None, given: Samples, work: Plan, simulator: engines.Engine, notes: list[str]) -> int:
+def sample_count(count: int | None, samples: Samples, work: Plan, simulator: engines.Engine, notes: list[str]) -> int:
     """How many samples are simulated."""
     if count is not None:
-        if not 1 <= count <= given.count:
+        if not 1 <= count <= samples.count:
             raise FlowError(
-                f"the samples to simulate must be 1 to {given.count}, as many as there are of {given.source}, "
+                f"the samples to simulate must be 1 to {samples.count}, as many as there are of {samples.source}, "
                 f"but they are {count}; change --samples"
             )
         return count
     cycles = work.cycles
     affordable = max(1, cycle_budget(simulator).samples // cycles) if cycles else 1
-    if affordable < min(SAMPLES, given.count):
-        taken = f"One sample takes about {cycles:,} cycles" if cycles else "Nothing goes through RTL"
-        notes.append(f"{taken}: {affordable} simulated; --samples K asks for more.")
-    return min(SAMPLES, given.count, affordable)
+    if affordable < min(SAMPLES, samples.count):
+        reason = f"One sample takes about {cycles:,} cycles" if cycles else "Nothing goes through RTL"
+        notes.append(f"{reason}: {affordable} simulated; --samples K asks for more.")
+    return min(SAMPLES, samples.count, affordable)

@@ -14,7 +14,7 @@ from flow.network import samples
 
 @dataclass(frozen=True)
 class Source:
-    """A network as it came: the model, its name, and its file where it has one."""
+    """The user's network: the model, its name, and its file if it has one."""
 
     model: onnx.ModelProto
     name: str
@@ -22,23 +22,23 @@ class Source:
 
     @property
     def place(self) -> str:
-        """Where it is from, for messages."""
+        """The origin of the network, for messages."""
         return str(self.file or self.name)
 
     def checked(self) -> Source:
-        """Itself. FlowError for what cannot work."""
+        """This source. FlowError if the network cannot be used."""
         check(self.model, self.place)
         return self
 
     def samples(self, given: samples.Source | None, role: str) -> samples.Source | None:
-        """The samples given, or the file MODEL_<role>.npz beside the network's, if there is one."""
+        """The `given` samples, or those of the file MODEL_<role>.npz beside the network's file, if there is one."""
         if given is not None or self.file is None:
             return given
         return samples.beside(self.file, role)
 
 
 def read_source(model: Path | onnx.ModelProto) -> Source:
-    """A network of a file, or in memory, as it is. FlowError when it cannot be read."""
+    """A network from a file or from memory, unchanged. FlowError when it cannot be read."""
     if isinstance(model, onnx.ModelProto):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in model.graph.name)
         return Source(load.from_memory(model), name or "network", None)

@@ -1,4 +1,4 @@
-"""`verify`: whether an earlier build is as it was built."""
+"""`verify`: whether the files of an earlier build are unchanged."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from flow.output.manifest import Differences, verify_build
 
 
 def verify(folder: Any) -> tuple[int, Differences]:
-    """How many files an earlier build has, and which are not as they were built. FlowError when it is no build."""
+    """The number of files of an earlier build, and its changed files. FlowError when it is no build."""
     return run_verify(VerifyRequest.of(folder=folder))
 
 
 def run_verify(request: VerifyRequest) -> tuple[int, Differences]:
-    """What `verify` does, for a request."""
+    """`verify` for a request."""
     return verify_build(request.folder)

@@ -165,8 +165,8 @@ def _finish(report: Report | CompressionReport, shown: Shown, where: str) -> Non
 
 
 def main() -> None:
-    """Entry point: what the user can mend is one line and status 2, never a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end is to clean up, as on Ctrl-C
+    """Entry point: an error that the user can correct is one line and status 2, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends with a clean-up, as Ctrl-C does
     try:
         bbs(standalone_mode=False)
     except FlowError as error:

@@ -28,14 +28,14 @@ EXTRAS = {
     "distributed": ("cluster", "--scheduler: simulation on many machines"),
     "cocotb": ("test", "the cocotb testbench of a build"),
 }
-SECONDS = 20  # a program may take to say its version
+SECONDS = 20  # that a program may take to print its version
 
 
 @dataclass(frozen=True)
 class Found:
     """One part of the installation: `version` is None where it is missing, `remedy` says how to get it.
 
-    What is `needed` no command can do without.
+    No command works without the parts that are `needed`.
     """
 
     name: str
@@ -75,8 +75,8 @@ def _engines() -> Iterator[Found]:
     for name, engine in ENGINES.items():
         reason = engine.available()
         pace = "fast: whole networks" if engine.fast else "slow: small layers and arrays"
-        found = None if reason else engine.version()
-        yield Found(f"engine {name}", found, f"--engine {name}, {pace}", reason or "")
+        engine_version = None if reason else engine.version()
+        yield Found(f"engine {name}", engine_version, f"--engine {name}, {pace}", reason or "")
 
 
 def _programs() -> Iterator[Found]:
@@ -97,11 +97,11 @@ def _programs() -> Iterator[Found]:
 def _program(names: Sequence[str], allows: str, remedy: str) -> Found:
     """The first of these programs that is installed."""
     path = next((found for name in names if (found := shutil.which(name))), None)
-    return Found(names[0], _said(path) if path else None, allows, remedy)
+    return Found(names[0], _program_version(path) if path else None, allows, remedy)
 
 
-def _said(path: str) -> str:
-    """The version in the first line that a program prints of itself."""
+def _program_version(path: str) -> str:
+    """The first version number that a program prints with --version or -V."""
     for option in ("--version", "-V"):
         try:
             run = subprocess.run([path, option], capture_output=True, text=True, timeout=SECONDS, check=False)

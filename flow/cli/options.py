@@ -1,4 +1,4 @@
-"""Options of the command: those of the requests, and what only a terminal needs."""
+"""Options of the command: those of the requests, and those that only a terminal needs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Command = Callable[..., None]
 
 
 def asked(request: type[Request]) -> Callable[[Command], Command]:
-    """Gives a command the arguments and options of a request; it is called with the request, and its own options."""
-    known = [each for each in fields(request) if option_of(each).argument or option_of(each).flag is not None]
+    """Gives a command the arguments and options of a request; it is called with the request and its own options."""
+    options = [each for each in fields(request) if option_of(each).argument or option_of(each).flag is not None]
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def made(**values: Any) -> None:
-            own = {each.name: values.pop(each.name) for each in known}
-            given = {name: value for name, value in own.items() if value is not None}
-            command(request.of(**given), **values)
+        def wrapper(**values: Any) -> None:
+            own = {each.name: values.pop(each.name) for each in options}
+            chosen = {name: value for name, value in own.items() if value is not None}
+            command(request.of(**chosen), **values)
 
-        whole: Command = made
-        for each in reversed(known):
-            whole = _parameter(each)(whole)
-        return whole
+        decorated: Command = wrapper
+        for each in reversed(options):
+            decorated = _parameter(each)(decorated)
+        return decorated
 
     return decorate
 
@@ -52,7 +52,7 @@ def _parameter(each: Field[Any]) -> Callable[[Command], Command]:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a command shows: its result as JSON, and more or less on the way there."""
+    """How a command prints: its result as JSON, and less (`quiet`) or more (`verbose`) on the way there."""
 
     json: bool
     quiet: bool
@@ -63,7 +63,7 @@ def shown(command: Command) -> Command:
     """Gives a command --json, -q and -v; it is called with them as `shown`."""
 
     @wraps(command)
-    def made(*request: Any, as_json: bool, quiet: bool, verbose: bool, **own: Any) -> None:
+    def wrapper(*request: Any, as_json: bool, quiet: bool, verbose: bool, **own: Any) -> None:
         if quiet and verbose:
             raise FlowError("--quiet and --verbose came together; give one of them")
         command(*request, **own, shown=Shown(as_json, quiet, verbose))
@@ -74,5 +74,5 @@ def shown(command: Command) -> Command:
         click.option("-v", "--verbose", is_flag=True, help="Say how long each stage took."),
     )
     for option in reversed(options):
-        made = option(made)
-    return made
+        wrapper = option(wrapper)
+    return wrapper

@@ -24,7 +24,7 @@ from flow.cli.tables import err
 from flow.progress import Advance, Stages, duration, silent
 
 log = logging.getLogger("flow")
-COUNTABLE = 1000  # more of something are shown in percent
+COUNTABLE = 1000  # larger totals are shown in percent
 SECONDS_SAID = 60  # between two lines of progress where there is no terminal
 
 
@@ -37,18 +37,18 @@ def stage(name: str, total: int | None = None) -> Iterator[Advance]:
     columns.append(TimeElapsedColumn())
     if total:
         columns.append(TimeRemainingColumn(compact=True))
-    begin = said = time.monotonic()
-    lock = Lock()  # told from many threads
+    begin = last = time.monotonic()
+    lock = Lock()  # `advance` is called from many threads
     total_done = 0
 
     def advance(done: int = 1) -> None:
-        nonlocal total_done, said
+        nonlocal total_done, last
         with lock:
             total_done += done
             progress.advance(task, done)
             now = time.monotonic()
-            if total and total_done < total and not err.is_terminal and now - said >= SECONDS_SAID:
-                said = now
+            if total and total_done < total and not err.is_terminal and now - last >= SECONDS_SAID:
+                last = now
                 left = duration((now - begin) * (total - total_done) / total_done)
                 log.info("%s: %.0f %%, about %s left.", name, 100 * total_done / total, left)
 
@@ -68,17 +68,17 @@ def timed(name: str, total: int | None = None) -> Iterator[Advance]:
 
 
 def progress_for(shown: Shown) -> Stages:
-    """Progress, and what the flow says on its way, on stderr; neither with --quiet, or with --json in a pipe."""
+    """Progress and log messages on stderr; neither with --quiet, or with --json in a pipe."""
     if shown.quiet or (shown.json and not shown.verbose and not err.is_terminal):
         return silent
     log.setLevel(logging.INFO)
     if not log.handlers:
-        log.addHandler(_Said())
+        log.addHandler(_LogPrinter())
     return timed if shown.verbose else stage
 
 
-class _Said(logging.Handler):
-    """What the flow logs, as the notes are shown."""
+class _LogPrinter(logging.Handler):
+    """Prints log messages in the style of notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         err.print(record.getMessage(), style="dim", soft_wrap=True, markup=False)

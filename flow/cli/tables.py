@@ -1,4 +1,4 @@
-"""What the commands print: tables of layers and nodes, the verdict, the Pareto front."""
+"""Output of the commands: tables of layers and nodes, the verdict, the Pareto front."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary
 
-WIDTH = None if sys.stdout.isatty() else 120  # into a file or pipe, lines as long as a wide terminal's
-MOST_OUTPUTS = 4  # whose decibels are printed, the worst first
+WIDTH = None if sys.stdout.isatty() else 120  # lines into a file or pipe are as long as a wide terminal's
+MOST_OUTPUTS = 4  # outputs whose SQNR is printed, the worst first
 
 
 def visible(text: str) -> str:
@@ -93,13 +93,13 @@ def print_report(report: Report | CompressionReport) -> None:
 
 
 def _print_fidelity(report: Report | CompressionReport) -> None:
-    """Tier 0: how well the INT8 network stands for the network as it came."""
-    found = report.summary.fidelity
-    if found is None:
+    """Tier 0: how well the INT8 network stands for the source network."""
+    fidelity = report.summary.fidelity
+    if fidelity is None:
         return
-    known = poorest(found.outputs)
-    shown = [f"'{name}' {decibel:.1f} dB" for name, decibel in list(known.items())[:MOST_OUTPUTS]]
-    more = f" and {len(known) - len(shown)} better ones" if len(known) > len(shown) else ""
+    decibels = poorest(fidelity.outputs)
+    shown = [f"'{name}' {decibel:.1f} dB" for name, decibel in list(decibels.items())[:MOST_OUTPUTS]]
+    more = f" and {len(decibels) - len(shown)} better ones" if len(decibels) > len(shown) else ""
     if shown:
         line = f"INT8 against the network given (tier 0): {', '.join(shown)}{more}."
         out.print(line, soft_wrap=True, markup=False)
@@ -194,7 +194,7 @@ def _pruned_cells(layer: LayerCompression) -> list[str]:
 
 
 def _own_cells(layer: LayerCompression, sampled: bool) -> list[str]:
-    """How the layer ran; of one that did not, what pruning did to its weights."""
+    """Cells on how the layer ran in RTL, or, if it did not run, on what pruning did to its weights."""
     if not isinstance(layer, LayerReport):
         return [f"{layer.weight_mse:.2f}", f"{layer.weight_kl:.4f}", str(layer.sensitive_channels)]
     cells = [
@@ -218,7 +218,7 @@ def _print_verdict(report: Report) -> None:
             f"pruned network {100 * accuracy.pruned_simulated:.2f} %."
         )
     for finding in report.findings:
-        if finding.tier != "0":  # told already
+        if finding.tier != "0":  # printed already
             _print_finding(finding)
     if report.on_chip is not None:
         _print_on_chip(report.on_chip)
@@ -235,7 +235,7 @@ def _print_verdict(report: Report) -> None:
 
 
 def _unlike(summary: Summary) -> str:
-    """How many elements differ from whom."""
+    """How many elements differ from the integer reference and from ONNX Runtime, in words."""
     from_runtime = f"{summary.tier2_mismatches:,}"
     judged = f"{summary.elements:,} elements"
     if not summary.rtl_share:

@@ -2,7 +2,7 @@
 
 space.py     the design space: array, weight buffer and pruning, and the designs that are always tried
 evaluate.py  measures one design: answers, bits, cycles, area and memory traffic
-study.py     the Optuna study: where it is kept, and the search that goes on with it
+study.py     the Optuna study: its storage, and the search that continues it
 explore.py   design-space exploration: the Pareto front of accuracy, cycles, area and memory traffic, by NSGA-II
 """
 

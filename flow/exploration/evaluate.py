@@ -28,7 +28,7 @@ from flow.scheduling.cycles import layer_cycles, memory_traffic
 
 @dataclass(frozen=True)
 class Measured:
-    """What a design gives. Cycles and bytes of traffic are one sample's; `accuracy` is None without labels."""
+    """The measurements of a design. Cycles and bytes of traffic are one sample's; `accuracy` is None without labels."""
 
     accuracy: float | None
     divergence: float
@@ -39,55 +39,55 @@ class Measured:
 
     @property
     def values(self) -> tuple[float, float, float, float]:
-        """The objectives: top-1 to be large or divergence to be small, and three to be small."""
+        """The objectives: top-1 (maximized) or divergence (minimized); cycles, transistors and traffic (minimized)."""
         answers = self.divergence if self.accuracy is None else self.accuracy
         return answers, self.cycles, self.transistors, self.traffic
 
 
 class Evaluator:
-    """Measures designs of one network; what designs have in common is computed once."""
+    """Measures designs of one network; results that designs share are computed once."""
 
-    def __init__(self, taken: Imported, given: Samples) -> None:
-        self._taken, self._given = taken, given
+    def __init__(self, imported: Imported, evaluation_set: Samples) -> None:
+        self._imported, self._evaluation_set = imported, evaluation_set
         self._evidence = None
-        if taken.calibration is not None:
-            data = tune.calibration_data(taken.network, taken.source, taken.prepared, taken.calibration)
-            survey = tune.survey(taken.network, data, frozenset(REFINEMENTS), lambda: None)
+        if imported.calibration is not None:
+            data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration)
+            survey = tune.survey(imported.network, data, frozenset(REFINEMENTS), lambda: None)
             self._evidence = tune.Evidence(data, survey)
-        self._wanted = answers(taken.source, given.feeds, given.labels is not None)
+        self._wanted = answers(imported.source, evaluation_set.feeds, evaluation_set.labels is not None)
         self._compressed: dict[tuple[Pruning, int], tuple[Compressed, float | None, float]] = {}
         self._areas: dict[ArrayConfig, Estimate] = {}
 
     @property
     def scored(self) -> bool:
         """Whether the answers are judged by top-1, not by their divergence."""
-        labels, model = self._given.labels, self._taken.network.model
-        return labels is not None and top1(runtime.predict(model, self._given.feeds), labels) is not None
+        labels, model = self._evaluation_set.labels, self._imported.network.model
+        return labels is not None and top1(runtime.predict(model, self._evaluation_set.feeds), labels) is not None
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The ways to prune there are: a budget needs calibration samples."""
+        """The pruning methods that are possible: a budget needs calibration samples."""
         return (*METHODS, BUDGET) if self._evidence is not None else tuple(METHODS)
 
     def measure(self, design: Design) -> Measured:
-        """FlowError when the design cannot be built."""
+        """Measures a design. FlowError when it cannot be built."""
         config = design.config
-        made, accuracy, apart = self._answers(design.chosen, design.columns)
-        layers = layout(made.network.layers, made.allocation, config)
+        compressed, accuracy, kl = self._answers(design.chosen, design.columns)
+        layers = layout(compressed.network.layers, compressed.allocation, config)
         traffic = sum(sum(memory_traffic(scheduled, config).values()) for scheduled in layers)
         cycles = sum(layer_cycles(scheduled, config) for scheduled in layers)
-        bits = average_bits(made.network.layers, made.allocation)
-        return Measured(accuracy, apart, bits, cycles, self._area(config).transistors, traffic)
+        bits = average_bits(compressed.network.layers, compressed.allocation)
+        return Measured(accuracy, kl, bits, cycles, self._area(config).transistors, traffic)
 
     def _answers(self, chosen: Pruning, columns: int) -> tuple[Compressed, float | None, float]:
         """The pruned network, its top-1 and its divergence from the user's network."""
         key = (chosen, columns)
         if key not in self._compressed:
-            made = encode(self._taken.network, chosen, columns, evidence=self._evidence)
-            labels, model, feeds = self._given.labels, made.network.model, self._given.feeds
+            compressed = encode(self._imported.network, chosen, columns, evidence=self._evidence)
+            labels, model, feeds = self._evaluation_set.labels, compressed.network.model, self._evaluation_set.feeds
             accuracy = None if labels is None else top1(runtime.predict(model, feeds), labels)
             got = answers(model, feeds, labels is not None)
-            self._compressed[key] = made, accuracy, divergence(self._wanted, got)
+            self._compressed[key] = compressed, accuracy, divergence(self._wanted, got)
         return self._compressed[key]
 
     def _area(self, config: ArrayConfig) -> Estimate:

@@ -30,18 +30,18 @@ DATABASE, RESULT = "explore.db", "explore.json"
 def explore(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> list[Found]:
     """Searches array, weight buffer and pruning for the Pareto front of answers, cycles, area and memory traffic.
 
-    `model` is a path or an onnx.ModelProto, `options` those of `ExploreRequest`, as `bbs explore` has them. `stage` is
-    told of progress. FlowError as `compile`, and when Optuna or Yosys is missing or the storage cannot be opened.
+    `model` is a path or an onnx.ModelProto, `options` those of `ExploreRequest`, as `bbs explore` has them. `stage`
+    shows progress. FlowError as `compile`, and when Optuna or Yosys is missing or the storage cannot be opened.
     """
     return run_explore(ExploreRequest.of(model=model, output=output, **options), stage)
 
 
 def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
-    """What `explore` does, for a request.
+    """`explore` for a request.
 
-    The study `study` (the network's name) of `storage` (an Optuna URL; explore.db in the folder `output`) is continued
-    until it has `trials` designs; other processes that name the same storage work on the same study. The front is
-    written to `output` as explore.html and explore.json.
+    The study `study` (by default the network's name) of `storage` (an Optuna URL; by default explore.db in the folder
+    `output`) is continued until it has `trials` designs; other processes with the same storage work on the same study.
+    The front is written to `output` as explore.html and explore.json.
     """
     output, trials = request.output, request.trials
     _check_output(output)
@@ -49,33 +49,33 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_source(request.model).checked()
-        taken = import_network(source, request.calibration, notes)
-        given = evaluation(taken.network, source, request.evaluate, None, notes)
+        imported = import_network(source, request.calibration, notes)
+        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
     name, url = request.study or source.name, request.storage or f"sqlite:///{output.resolve() / DATABASE}"
     if request.storage is None:
         output.mkdir(exist_ok=True)
-    kept = open_storage(url)
+    storage = open_storage(url)
     with stage("survey the layers"):
-        bench = Evaluator(taken, given)
+        evaluator = Evaluator(imported, evaluation_set)
     about = {
         "model": load.digest(source.model),
-        "samples": [_digest(each) for each in (taken.calibration, given)],
+        "samples": [_digest(each) for each in (imported.calibration, evaluation_set)],
         "bbs-flow": fingerprint(),
     }
     with stage("try designs", trials) as advance:
         try:
-            found = search(bench, kept, name, about, trials, advance)
+            found = search(evaluator, storage, name, about, trials, advance)
         except storage_errors() as error:
             raise FlowError(
                 f"the storage '{without_password(url)}' was lost ({first_line(error)}); "
                 "when it is there again, the same command goes on"
             ) from None
-    _write(output, source.name, name, url, given, found)
+    _write(output, source.name, name, url, evaluation_set, found)
     return found
 
 
 def _check_output(folder: Path) -> None:
-    """FlowError, before any work, when the folder cannot hold the results, or holds something else. It is not made."""
+    """FlowError, before any work, when the folder cannot hold the results, or holds other files. It is not created."""
     if folder.exists() and not folder.is_dir():
         raise FlowError(f"the output must be a folder, but '{folder}' is a file; choose another name")
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / n).is_file() for n in (DATABASE, RESULT)):
@@ -90,17 +90,17 @@ def _check_output(folder: Path) -> None:
         raise FlowError(f"the output folder '{folder}' cannot be written: {error.strerror}; choose another") from None
 
 
-def _digest(given: Samples | None) -> str | None:
-    if given is None:
+def _digest(samples: Samples | None) -> str | None:
+    if samples is None:
         return None
-    arrays = given.feeds | ({} if given.labels is None else {"y": given.labels})
-    whole = hashlib.sha256()
+    arrays = samples.feeds | ({} if samples.labels is None else {"y": samples.labels})
+    digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        whole.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
-    return whole.hexdigest()
+        digest.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
-def _write(folder: Path, model: str, study: str, url: str, given: Samples, found: Sequence[Found]) -> None:
+def _write(folder: Path, model: str, study: str, url: str, samples: Samples, found: Sequence[Found]) -> None:
     """explore.json and explore.html, the front first."""
     from flow.output.report.figures import front  # Matplotlib takes long to import
     from flow.output.report.style import draw
@@ -109,7 +109,7 @@ def _write(folder: Path, model: str, study: str, url: str, given: Samples, found
     folder.mkdir(parents=True, exist_ok=True)
     designs = [{"number": e.number, "best": e.best, "compile": e.design.options, **asdict(e.measured)} for e in ordered]
     about = {
-        "study": study, "storage": without_password(url), "samples": given.count, "source": given.source,
+        "study": study, "storage": without_password(url), "samples": samples.count, "source": samples.source,
         "flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL,
     }  # fmt: skip
     write_json(folder / RESULT, {"model": model, **about, "designs": designs})

@@ -14,15 +14,15 @@ from flow.hardware.config import ArrayConfig
 ROWS = (4, 8, 16, 32, 64)
 COLUMNS = (8, 16, 32, 64)
 WEIGHT_WORDS = (256, 512, 1024, 2048, 4096)
-USUAL = ArrayConfig()  # of the designs that are always measured
+USUAL = ArrayConfig()  # the array of the designs that are always measured
 BUDGETS = (2.5, 8.0, 0.25)  # bits per weight: from, to, step
-SENSITIVE = (0.0, 0.5, 0.05)
-BUDGET = "budget"  # among the methods: refined on calibration samples
+SENSITIVE = (0.0, 0.5, 0.05)  # share of sensitive channels: from, to, step
+BUDGET = "budget"  # the method that refines weights on calibration samples
 
 
 @dataclass(frozen=True)
 class Design:
-    """One point of the space."""
+    """One point of the design space."""
 
     rows: int
     columns: int
@@ -35,7 +35,7 @@ class Design:
 
     @property
     def options(self) -> str:
-        """Those of `bbs compile` that build it."""
+        """The options of `bbs compile` that build this design."""
         chosen = self.chosen
         how = (
             f"--bits {chosen.bits:g}" if chosen.bits is not None
@@ -45,7 +45,7 @@ class Design:
 
 
 def suggest(trial: Any, methods: Sequence[str]) -> Design:
-    """A design of the space, drawn; of a finished trial, the one it was."""
+    """The design that an Optuna trial draws; for a finished trial, the design that it had."""
     rows = trial.suggest_categorical("rows", ROWS)
     columns = trial.suggest_categorical("columns", COLUMNS)
     words = trial.suggest_categorical("weight_buffer", WEIGHT_WORDS)
@@ -61,7 +61,7 @@ def suggest(trial: Any, methods: Sequence[str]) -> Design:
 
 
 def first_designs(methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Designs that are always measured: the paper's presets and, if there can be one, the default budget."""
+    """Designs that are always measured: the paper's presets and, if budgets are possible, the default budget."""
     array = {"rows": USUAL.rows, "columns": USUAL.columns, "weight_buffer": USUAL.weight_depth}
     starts: list[dict[str, Any]] = [
         array | {"method": p.method, "pruned": p.columns_pruned, "sensitive": p.sensitive} for p in PRESETS.values()

@@ -1,4 +1,4 @@
-"""The Optuna study: where it is kept, and the search that goes on with it."""
+"""The Optuna study: its storage, and the search that continues it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from flow.progress import Advance, ignore
 
 POPULATION = 24  # designs of one generation
 SQLITE_SECONDS = 60  # to wait for another process that writes
-GRPC_SECONDS = 20
-SCHEMA_TRIES, SCHEMA_SECONDS = 10, 0.3  # while another worker makes the tables
+GRPC_SECONDS = 20  # to wait for Optuna's proxy
+SCHEMA_TRIES, SCHEMA_SECONDS = 10, 0.3  # while another worker creates the tables
 OBJECTIVES = ("answers", "cycles", "transistors", "traffic")
 
 
@@ -41,9 +41,9 @@ def open_storage(url: str) -> Any:
     optuna, parts = _optuna(), urlsplit(url)
     try:
         if parts.scheme == "grpc":
-            kept = optuna.storages.GrpcStorageProxy(host=parts.hostname or "localhost", port=parts.port or 13000)
-            kept.wait_server_ready(timeout=GRPC_SECONDS)
-            return kept
+            storage = optuna.storages.GrpcStorageProxy(host=parts.hostname or "localhost", port=parts.port or 13000)
+            storage.wait_server_ready(timeout=GRPC_SECONDS)
+            return storage
         options = {"connect_args": {"timeout": SQLITE_SECONDS}} if parts.scheme == "sqlite" else {}
         driver = url.replace("postgresql://", "postgresql+psycopg://", 1)
         return _database(driver, options)
@@ -54,7 +54,7 @@ def open_storage(url: str) -> Any:
 
 
 def _database(driver: str, options: Mapping[str, Any]) -> Any:
-    """Optuna's storage in a database, tried again where another worker was just making the same tables."""
+    """Optuna's storage in a database, tried again if another worker is just creating the same tables."""
     from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
     for _ in range(SCHEMA_TRIES):
@@ -78,26 +78,26 @@ def _optuna() -> Any:
 
 
 def storage_errors() -> tuple[type[Exception], ...]:
-    """What is raised when a storage that was open cannot be reached any more."""
-    found: list[type[Exception]] = [_optuna().exceptions.StorageInternalError]
+    """The exceptions that are raised when an open storage can no longer be reached."""
+    errors: list[type[Exception]] = [_optuna().exceptions.StorageInternalError]
     with suppress(ImportError):
         import grpc
 
-        found.append(grpc.RpcError)
-    return tuple(found)
+        errors.append(grpc.RpcError)
+    return tuple(errors)
 
 
 def search(
-    bench: Evaluator, kept: Any, name: str, request: Mapping[str, Any], trials: int,
+    evaluator: Evaluator, storage: Any, name: str, request: Mapping[str, Any], trials: int,
     advance: Advance = ignore,
 ) -> list[Found]:  # fmt: skip
-    """Measures designs until the study `name` has `trials` of them, those of earlier runs and other workers counted.
+    """Measures designs until the study `name` has `trials` of them, including those of earlier runs and other workers.
 
-    `advance` is told of all of them. FlowError when the study is of another `request`, or Optuna cannot keep it.
+    `advance` counts all of them. FlowError when the study is of another `request`, or Optuna cannot store it.
     """
     optuna = _optuna()
-    directions = ["maximize" if bench.scored else "minimize", *["minimize"] * 3]
-    study = optuna.create_study(storage=kept, study_name=name, directions=directions, load_if_exists=True)
+    directions = ["maximize" if evaluator.scored else "minimize", *["minimize"] * 3]
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     if [direction.name.lower() for direction in study.directions] != directions:
         raise FlowError(f"the study '{name}' has other objectives than {', '.join(OBJECTIVES)}; "
                         "give --study another name")  # fmt: skip
@@ -108,22 +108,22 @@ def search(
     if "request" not in study.user_attrs:
         study.set_user_attr("request", text)
         study.set_metric_names(list(OBJECTIVES))
-        for start in first_designs(bench.methods):
+        for start in first_designs(evaluator.methods):
             study.enqueue_trial(start, skip_if_exists=True)
-    begun = len(study.get_trials(deepcopy=False))  # another seed for whoever joins
+    begun = len(study.get_trials(deepcopy=False))  # every worker that joins gets another seed
     study.sampler = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=begun)
     state = optuna.trial.TrialState
-    told = 0
+    counted = 0
     while True:
         now = min(trials, len(study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED))))
-        advance(now - told)
-        told = now
-        if told == trials:
+        advance(now - counted)
+        counted = now
+        if counted == trials:
             break
         trial = study.ask()
         try:
-            design = suggest(trial, bench.methods)
-            got = bench.measure(design)
+            design = suggest(trial, evaluator.methods)
+            measurement = evaluator.measure(design)
         except FlowError as error:
             trial.set_user_attr("refused", str(error))
             study.tell(trial, state=state.PRUNED)
@@ -132,15 +132,15 @@ def search(
                 study.tell(trial, state=state.FAIL)
             raise
         else:
-            trial.set_user_attr("measured", asdict(got))
+            trial.set_user_attr("measured", asdict(measurement))
             trial.set_user_attr("compile", design.options)
-            study.tell(trial, got.values)
+            study.tell(trial, measurement.values)
     if not (measured := study.get_trials(deepcopy=False, states=(state.COMPLETE,))):
         reason = study.trials[-1].user_attrs.get("refused", "unknown")
-        raise FlowError(f"none of the {told} designs tried can be built (of the last: {reason}); raise --trials")
+        raise FlowError(f"none of the {counted} designs tried can be built (of the last: {reason}); raise --trials")
     best = {trial.number for trial in study.best_trials}
     return [
-        Found(t.number, suggest(t, bench.methods), Measured(**t.user_attrs["measured"]), t.number in best)
+        Found(t.number, suggest(t, evaluator.methods), Measured(**t.user_attrs["measured"]), t.number in best)
         for t in measured
     ]
 

@@ -1,10 +1,10 @@
-"""Whether all agree, and where it went wrong if not.
+"""Verdicts: whether network, reference and RTL agree, and where they differ if they do not.
 
 accuracy.py   Tier 3: the answers of the float, INT8 and pruned network and of the RTL
 verdict.py    Tiers 1 and 2: ONNX Runtime against reference and RTL, layer by layer
 onchip.py     the judgement on every layer and operation of a network that ran on chip by one start
-blame.py      which hardware block does not do what its MyHDL source says: its ports replayed
-localize.py   finds where RTL that left the reference went wrong: bit column, cycle and hardware block, with a waveform
-diagnosis.py  why a verdict is "fail": for each failing tier the first place, and which cause fits
-fidelity.py   tier 0: the INT8 network against the network as it came, for every output
+blame.py      which hardware block does not do what its MyHDL source says, by replaying its ports
+localize.py   locates the first error of RTL that differs from the reference: bit column, cycle and hardware block
+diagnosis.py  why a verdict is "fail": for each failing tier the first layer that fails it, and the likely cause
+fidelity.py   tier 0: the INT8 network against the source network, for every output
 """

@@ -39,7 +39,7 @@ def json_number(decibel: float) -> float | None:
 def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Signal to quantization noise of the network's outputs, dB; infinite when equal.
 
-    Infinite outputs, those of a mask, are no signal, and no noise where they are equal.
+    Infinite outputs, such as those of a mask, do not count as signal, nor as noise where they are equal.
     """
     apart = outputs != wanted
     noise = float(((outputs[apart].astype(np.float64) - wanted[apart]) ** 2).sum())
@@ -48,7 +48,7 @@ def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Their ratio, not below -3,000, which noise that is no number has; infinite without noise."""
+    """Signal-to-noise ratio in dB: infinite without noise, -3,000 at least, which noise that is NaN has, too."""
     if noise == 0:
         return float("inf")
     ratio = 10 * float(np.log10(max(signal, 1e-300)) - np.log10(noise))
@@ -96,25 +96,25 @@ def measure(
         outputs = dict(
             zip(models, pool.map(lambda model: runtime.predict(model, evaluation.feeds), models.values()), strict=True)
         )
-    wanted = next(iter(outputs.values()))
-    shown: dict[str, float | None] = {}
-    distances = {name: json_number(sqnr(answer, wanted)) for name, answer in list(outputs.items())[1:]}
+    expected = next(iter(outputs.values()))
+    shares: dict[str, float | None] = {}
+    distances = {name: json_number(sqnr(answer, expected)) for name, answer in list(outputs.items())[1:]}
     if evaluation.labels is not None:
-        shown = {name: top1(answer, evaluation.labels) for name, answer in outputs.items()}
+        shares = {name: top1(answer, evaluation.labels) for name, answer in outputs.items()}
     if simulated is not None:
         count, name = simulated.count, compressed.network.outputs[0]
         rtl = runtime.joined([run.outputs[name] for run in runs], name)
-        distances["rtl"] = json_number(sqnr(rtl, wanted[:count]))
-        distances["pruned_simulated"] = json_number(sqnr(outputs["pruned"][:count], wanted[:count]))
+        distances["rtl"] = json_number(sqnr(rtl, expected[:count]))
+        distances["pruned_simulated"] = json_number(sqnr(outputs["pruned"][:count], expected[:count]))
         if simulated.labels is not None:
-            shown["rtl"] = top1(rtl, simulated.labels)
-            shown["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
+            shares["rtl"] = top1(rtl, simulated.labels)
+            shares["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
     first, *others = models.items()
     scores = evaluation.labels is not None
     before = answers(first[1], evaluation.feeds, scores, outputs[first[0]])
     after = {name: answers(model, evaluation.feeds, scores, outputs[name]) for name, model in others}
     return Accuracy(
-        evaluation.count, evaluation.source, **shown, output_sqnr=distances,
+        evaluation.count, evaluation.source, **shares, output_sqnr=distances,
         divergence={name: divergence(before, got) for name, got in after.items()},
         agreement={name: agreement(before, got) for name, got in after.items()} if before.scores else {},
     )  # fmt: skip

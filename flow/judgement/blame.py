@@ -1,4 +1,4 @@
-"""Which hardware block does not do what its MyHDL source says: its ports replayed."""
+"""Which hardware block does not do what its MyHDL source says, by replaying its ports."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from flow.simulation.engines.waveform import Place, Trace
 def blame(parts: Mapping[str, Module], trace: Trace, name: str, place: Place = ()) -> tuple[Place, str] | None:
     """The innermost instance that does not do what its MyHDL source says, and its block; None if all do.
 
-    `name` is the module at `place`. The top is not replayed: it is at fault when nothing in it is, and a
-    mismatch it passed on must have come from somewhere.
+    `name` is the module at `place`. The top is not replayed: it is at fault if no instance within it is,
+    because a mismatch at its ports must have a cause.
     """
     module = parts[name]
     children = [
@@ -44,9 +44,9 @@ def _first_port(module: Module) -> str:
 
 def replay(module: Module, trace: Trace, place: Place) -> tuple[int, str] | None:
     """Simulates one module on its inputs in the trace; the first edge and output that differ, None if none does."""
-    wanted = {name: trace.values(place, name) for name in module.outputs if trace.has(place, name)}
+    expected = {name: trace.values(place, name) for name in module.outputs if trace.has(place, name)}
     driven = {name: trace.values(place, name) for name in module.inputs if name != "clk" and trace.has(place, name)}
-    found: list[tuple[int, str]] = []
+    differences: list[tuple[int, str]] = []
     with ONE_AT_A_TIME, forgotten():
         block, ports = module.build()
         clocked = "clk" in ports
@@ -58,10 +58,10 @@ def replay(module: Module, trace: Trace, place: Place) -> tuple[int, str] | None
                     if value is not None:
                         ports[name].next = _as_port(ports[name], value)
                 yield myhdl.delay(1)
-                for name, values in wanted.items():
+                for name, values in expected.items():
                     value = values[edge]
                     if value is not None and int(ports[name].val) != _as_port(ports[name], value):
-                        found.append((edge, name))
+                        differences.append((edge, name))
                         raise myhdl.StopSimulation
                 if clocked:
                     ports["clk"].next = 1
@@ -73,10 +73,10 @@ def replay(module: Module, trace: Trace, place: Place) -> tuple[int, str] | None
         try:
             simulation.run(None, quiet=1)
         except (ValueError, IndexError):
-            return None  # inputs that the source never expects: nothing can be said of this instance
+            return None  # inputs that the source never expects: this instance cannot be judged
         finally:
             simulation.quit()
-    return found[0] if found else None
+    return differences[0] if differences else None
 
 
 def _as_port(port: Any, value: int) -> int:

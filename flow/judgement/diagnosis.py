@@ -1,4 +1,4 @@
-"""Why a verdict is "fail": for each failing tier the first place, and which cause fits.
+"""Why a verdict is "fail": for each failing tier the first layer that fails it, and the likely cause.
 
 RTL                     a hardware block does not do what its MyHDL source says, or the RTL hangs
 design or memory        every block does what its source says, and yet the sums or results are wrong
@@ -47,9 +47,9 @@ def diagnose(
     verdicts: Sequence[LayerVerdict],
     waveforms: Path,
 ) -> list[Finding]:
-    """What is behind a failing verdict: the first layer that fails each tier. Waveforms go to that folder.
+    """The findings behind a failing verdict: for each tier, the first layer that fails it.
 
-    `simulator` is in this process; None if nothing was simulated.
+    Waveforms go to the folder `waveforms`. `simulator` runs in this process; None if nothing was simulated.
     """
     findings = []
     for tier, wrong in (("1a", _fails_1a), ("1b", _fails_1b), ("2", _fails_2)):
@@ -111,7 +111,7 @@ def _explain_1b(
 
 
 def _explain_2(network: Network, verdict: LayerVerdict, runs: Sequence[LayerRun]) -> Finding:
-    """Whether the difference is there without any of ONNX Runtime's optimisations, too."""
+    """Whether the difference remains when ONNX Runtime runs without any optimisation."""
     layer = runs[0].layer
     model = rewrite.layer_model(network.graph, layer)
     judge, plain = runtime.session(model), runtime.session(model, optimise=False)

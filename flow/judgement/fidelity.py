@@ -1,6 +1,7 @@
-"""Tier 0: the INT8 network against the network as it came, for every output, and whether every product is still there.
+"""Tier 0: the INT8 network against the source network, for every output, and whether every product is still there.
 
-Where an output is bad, the first tensor that is says where it begins; its values and its scale say the likely cause.
+If an output is poor, the first poor tensor shows where the error begins; its values and its quantization scale show the
+likely cause.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from flow.onnxtools.graph import Graph, graph_inputs, node_name, reads
 
 PRODUCTS = ("Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
-POOR = 10.0  # dB: below, an output is another signal
-COARSE = 20.0  # dB: the first tensor below is where a poor output begins
-SAMPLES = 32  # at most
-BEYOND = 0.01  # share of values outside the range that explains a tensor
-FEW_STEPS = 4.0  # steps of the scale that a tensor's standard deviation is at least, or 8 bits are wasted
-FAR = 4.0  # times that calibration samples may reach farther than others, or less far
+POOR = 10.0  # dB: an output below this is another signal
+COARSE = 20.0  # dB: the first tensor below this is where a poor output begins
+SAMPLES = 32  # compared at most
+BEYOND = 0.01  # share of values outside the quantization range above which the range is the cause
+FEW_STEPS = 4.0  # quantization steps: if a tensor's standard deviation is smaller, 8 bits are wasted
+FAR = 4.0  # factor by which the largest values of calibration and evaluation samples may differ
 
 
 @dataclass(frozen=True)
 class OutputFidelity:
-    """One output: `sqnr` in dB, the mean removed, None if equal; the largest error; the share of equal values.
+    """One output: `sqnr` in dB with the mean removed, None if equal; the largest error; the share of equal values.
 
-    Of an output that is no tensor of one shape nothing is known: all are None.
+    All are None for an output that is not a numeric tensor, or has another shape in the INT8 network.
     """
 
     name: str
@@ -51,9 +52,10 @@ class OutputFidelity:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Tier 0. `lost`: products of the network that nothing accounts for.
+    """Tier 0: the outputs of the INT8 network; `lost` are products of the source network that are missing from it.
 
-    Where an output is poor, `begins` is the first node whose result 8 bits do not hold, and `cause` the likely one.
+    If an output is poor, `begins` is the first node whose result 8 bits do not represent well, and `cause` the likely
+    cause.
     """
 
     samples: int
@@ -65,37 +67,37 @@ class Fidelity:
 
     @property
     def faithful(self) -> bool:
-        """Whether the INT8 network is the one that came."""
+        """Whether the INT8 network stands for the source network: no product is lost, no output is poor."""
         return not self.lost and not any(output.poor for output in self.outputs)
 
 
 def fidelity(imported: Imported, evaluation: Samples) -> Fidelity:
-    """How well the INT8 network stands for the network as it came.
+    """How well the INT8 network stands for the source network.
 
-    On evaluation samples, or, where they are made up, on those of calibration.
+    It is compared on the evaluation samples, or, if these are made up, on the calibration samples.
     """
-    given = imported.calibration if evaluation.made_up and imported.calibration is not None else evaluation
-    some = given.first(min(given.count, SAMPLES))
-    wanted, got = (_all_outputs(model, some.feeds) for model in (imported.source, imported.network.model))
+    samples = imported.calibration if evaluation.made_up and imported.calibration is not None else evaluation
+    few = samples.first(min(samples.count, SAMPLES))
+    wanted, got = (_all_outputs(model, few.feeds) for model in (imported.source, imported.network.model))
     outputs = tuple(_compared(name, wanted[name], got.get(name)) for name in wanted)
     lost = unaccounted(imported.source, imported.network.model)
-    found = Fidelity(some.count, given.source, outputs, lost)
+    found = Fidelity(few.count, samples.source, outputs, lost)
     if lost or not any(output.poor for output in outputs) or imported.prepared is None:
         return found
-    begins, cause = _explained(imported, some)
-    return Fidelity(some.count, given.source, outputs, lost, begins, cause)
+    begins, cause = _explained(imported, few)
+    return Fidelity(few.count, samples.source, outputs, lost, begins, cause)
 
 
 def _all_outputs(model: onnx.ModelProto, feeds: Arrays) -> dict[str, list[NDArray[Any]]]:
     """Every output that is a tensor, batch after batch."""
     session = runtime.session(model)
     step, count = runtime.batch_size(session), len(next(iter(feeds.values())))
-    found: dict[str, list[NDArray[Any]]] = {}
+    outputs: dict[str, list[NDArray[Any]]] = {}
     for start in range(0, count, step):
         for name, array in runtime.run(session, {n: a[start : start + step] for n, a in feeds.items()}).items():
             if isinstance(array, np.ndarray):
-                found.setdefault(name, []).append(array)
-    return found
+                outputs.setdefault(name, []).append(array)
+    return outputs
 
 
 def _compared(name: str, wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]] | None) -> OutputFidelity:
@@ -114,7 +116,7 @@ def _compared(name: str, wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[A
 
 
 def sqnr_of(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> float:
-    """Signal, its mean removed, to noise in dB; infinite when equal. A constant is no signal: its square counts."""
+    """Signal-to-noise ratio in dB, infinite when equal. The signal's mean is removed, but not that of a constant."""
     apart = wanted != got
     noise = float(((wanted[apart] - got[apart]) ** 2).sum())
     finite = wanted[np.isfinite(wanted)]
@@ -125,7 +127,7 @@ def sqnr_of(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> float:
 
 
 def explained(found: Fidelity) -> tuple[Finding, ...]:
-    """Why tier 0 fails, if it does."""
+    """The findings of tier 0, if it fails."""
     lost = tuple(
         Finding("0", name, "import", f"the product '{name}' of the network has vanished at import: please report it")
         for name in found.lost
@@ -142,17 +144,17 @@ def explained(found: Fidelity) -> tuple[Finding, ...]:
 # -------------------------------------------------------------------------------- where it begins, and why
 
 
-def _explained(imported: Imported, given: Samples) -> tuple[str | None, str]:
-    """The first tensor that 8 bits do not hold, and the likely cause."""
+def _explained(imported: Imported, samples: Samples) -> tuple[str | None, str]:
+    """The node of the first tensor that 8 bits do not represent well, and the likely cause."""
     assert imported.prepared is not None
-    if (scaled := _scaled(imported, given)) is not None:
+    if (scaled := _scaled(imported, samples)) is not None:
         return None, scaled
     model, graph = imported.network.model, Graph.of(imported.prepared)
     quantizers = {
         node.input[0]: node for node in model.graph.node
         if node.op_type == "QuantizeLinear" and node.input[0] in graph.producers
     }  # fmt: skip
-    few = {name: array[:8] for name, array in given.feeds.items()}
+    few = {name: array[:8] for name, array in samples.feeds.items()}
     names = [name for name in quantizers if name in Graph.of(model).producers]
     wanted, got = (_tensors(each, names, few) for each in (imported.prepared, model))
     constants = Graph.of(model)
@@ -168,7 +170,7 @@ def _explained(imported: Imported, given: Samples) -> tuple[str | None, str]:
 
 
 def _tensors(model: onnx.ModelProto, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
-    """These tensors of a network, all samples together."""
+    """These tensors of a network, over all samples."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
@@ -184,7 +186,7 @@ def _cause(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -
 
 
 def _coarse(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -> str | None:
-    """What is wrong with the range of a tensor, if something is."""
+    """What is wrong with the quantization range of a tensor; None if it is good."""
     scale, zero = (graph.constant(name) for name in quantizer.input[1:3])
     if scale is None or zero is None or scale.size != 1:
         return None
@@ -205,12 +207,12 @@ def _coarse(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) 
     return None
 
 
-def _scaled(imported: Imported, given: Samples) -> str | None:
-    """Whether the calibration samples are of another scale than those that are judged on."""
-    if imported.calibration is None or imported.calibration is given:
+def _scaled(imported: Imported, samples: Samples) -> str | None:
+    """How the calibration samples are scaled otherwise than the samples judged here; None if they are scaled alike."""
+    if imported.calibration is None or imported.calibration is samples:
         return None
     for value in graph_inputs(imported.source):
-        calibrated, judged = (s.feeds[value.name] for s in (imported.calibration, given))
+        calibrated, judged = (s.feeds[value.name] for s in (imported.calibration, samples))
         if judged.dtype.kind != "f" or not judged.size:
             continue
         reach, own = (float(np.abs(array).max()) for array in (calibrated, judged))
@@ -226,27 +228,31 @@ def _scaled(imported: Imported, given: Samples) -> str | None:
 
 
 def unaccounted(source: onnx.ModelProto, network: onnx.ModelProto) -> tuple[str, ...]:
-    """Products of the source that are lost: not in the network by node or tensor, not constant, unread or twins."""
+    """Products of the source network that are lost.
+
+    A product is accounted for if its node or its output is in the network, if the output is constant or never read, or
+    if an identical product is in the network.
+    """
     names = {node_name(node) for node in network.graph.node if node.op_type not in QUANTIZATION}
     tensors = {name for node in network.graph.node for name in node.output}
     tensors |= {tensor.name for tensor in network.graph.initializer}
     live, varying = _live(source), _varying(source)
     missing: dict[tuple[Any, ...], str] = {}
-    there: set[tuple[Any, ...]] = set()
+    present: set[tuple[Any, ...]] = set()
     for node in source.graph.node:
         if node.op_type not in PRODUCTS or not live.intersection(node.output) or not varying.intersection(node.output):
             continue
         name = node_name(node)
         twin = (node.op_type, *node.input, *(entry.SerializeToString() for entry in node.attribute))
         if any(output in tensors for output in node.output) or any(_derived(name, other) for other in names):
-            there.add(twin)
+            present.add(twin)
         else:
             missing.setdefault(twin, name)
-    return tuple(name for twin, name in missing.items() if twin not in there)
+    return tuple(name for twin, name in missing.items() if twin not in present)
 
 
 def _derived(name: str, other: str) -> bool:
-    """Whether a node's name is that of another, or one that ONNX Runtime or import has made of it."""
+    """Whether `other` is the node name `name`, or a name that ONNX Runtime or import derived from it."""
     return other == name or re.match(rf"{re.escape(name)}[/_]", other) is not None
 
 
@@ -260,15 +266,15 @@ def _live(model: onnx.ModelProto) -> set[str]:
 
 
 def _varying(model: onnx.ModelProto) -> set[str]:
-    """Tensors that depend on an input, or on chance."""
-    found = {value.name for value in graph_inputs(model)}
+    """Tensors that depend on an input, or on random numbers."""
+    varying = {value.name for value in graph_inputs(model)}
     for node in model.graph.node:
-        if found.intersection(reads(node)) or node.op_type.startswith("Random"):
-            found.update(name for name in node.output if name)
-    return found
+        if varying.intersection(reads(node)) or node.op_type.startswith("Random"):
+            varying.update(name for name in node.output if name)
+    return varying
 
 
 def poorest(outputs: Sequence[OutputFidelity]) -> Mapping[str, float]:
-    """The decibels of the outputs that have some, the worst first."""
-    known = {output.name: output.sqnr for output in outputs if output.sqnr is not None}
-    return dict(sorted(known.items(), key=lambda pair: pair[1]))
+    """The SQNR in dB of the outputs that have one, the worst first."""
+    decibels = {output.name: output.sqnr for output in outputs if output.sqnr is not None}
+    return dict(sorted(decibels.items(), key=lambda pair: pair[1]))

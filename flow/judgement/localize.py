@@ -1,11 +1,11 @@
-"""Finds where RTL that left the reference went wrong: bit column, cycle and hardware block, with a waveform.
+"""Locates the first error of RTL that differs from the reference: bit column, cycle and hardware block.
 
 isolate   the shortest run that still shows the difference: the position tile alone, with the one before it,
           its channel block, or the whole layer
-record    that run once more, with a waveform of what the element passes through
-sums      the running sum of its processing element against that of the integer reference, column by column
-blame     every module on the way replayed alone, by MyHDL, on the inputs it had in the waveform: the innermost
-          one whose outputs differ from its source is at fault
+record    that run once more, with a waveform of the modules that the wrong element passes through
+sums      the running sum of its processing element against that of the integer reference, bit column by bit column
+blame     each of these modules replayed alone, by MyHDL, on the inputs it had in the waveform: the innermost one
+          whose outputs differ from those of its source is at fault
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate
 
 @dataclass(frozen=True)
 class Location:
-    """Where RTL first left the reference. None: not known, or does not apply.
+    """Where the RTL first differs from the reference. A field is None if it is not known, or does not apply.
 
-    `group`, `bit_column` and `cycle` are of the first wrong running sum, `sum_expected` and `sum_got` its values;
-    when all sums are right they are None, and `cycle` is that of the wrong write. Cycles count as the engines do,
-    in the run of the waveform. `module` is the instance at fault, `hardware_block` its block in flow/hardware.
+    `group`, `bit_column` and `cycle` locate the first wrong running sum, `sum_expected` and `sum_got` are its values;
+    when all sums are right they are None, and `cycle` is that of the wrong write. Cycles are counted as by the
+    engines, in the run of the waveform. `module` is the instance at fault, `hardware_block` its block in flow/hardware.
     """
 
     mismatch: Mismatch | None
@@ -84,7 +84,7 @@ class _PartialRun:
 
 
 def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: Simulator, file: Path) -> Location:
-    """Where `run` went wrong. The waveform goes to `file`, if the simulator can write one (Verilator, Icarus)."""
+    """Locates the first error of `run`. A waveform goes to `file`, if the simulator writes one (Verilator, Icarus)."""
     config, codes = program.config, scheduled.layer.input_quantization.to_int8(run.tensor)
     partial, mismatch = _isolate(program, scheduled, run, codes, simulator)
     failure = None if mismatch else run.failure
@@ -98,14 +98,14 @@ def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: S
     depths = {"output": scheduled.output_words}
     root = simulator.record(partial.memories, partial.command, depths, scopes, file)
     trace = read(file, root)
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if mismatch:
-        found = _wrong_sum(scheduled, partial, config, trace, mismatch, parts) or {
+        fields = _wrong_sum(scheduled, partial, config, trace, mismatch, parts) or {
             "cycle": _written(scheduled, config, trace, mismatch)
         }
     if guilty := blame(parts, trace, config.name):
-        found |= {"module": ".".join(guilty[0]), "hardware_block": guilty[1]}
-    return Location(mismatch, failure, partial.what, **found, waveform=str(file))
+        fields |= {"module": ".".join(guilty[0]), "hardware_block": guilty[1]}
+    return Location(mismatch, failure, partial.what, **fields, waveform=str(file))
 
 
 def _isolate(
@@ -116,8 +116,8 @@ def _isolate(
     windows = reference.windows(scheduled.layer, codes)
     memories = program.memories | {"activation": activation_words(scheduled, windows, config)}
     depths = {"output": scheduled.output_words}
-    whole = _partial_runs(program, scheduled, memories, run.first_mismatch)
-    for partial in whole:
+    partials = _partial_runs(program, scheduled, memories, run.first_mismatch)
+    for partial in partials:
         try:
             result = simulator.run(partial.memories, partial.command, depths)
         except DeviceError:
@@ -130,13 +130,13 @@ def _isolate(
         mismatch = locate(scheduled, config, np.where(outside, want, rows), want)
         if mismatch is not None:
             return partial, mismatch
-    return whole[-1], run.first_mismatch
+    return partials[-1], run.first_mismatch
 
 
 def _partial_runs(
     program: Program, scheduled: LayerSchedule, memories: dict[str, Memory], wrong: Mismatch | None
 ) -> list[_PartialRun]:
-    """From the tile alone to the whole layer."""
+    """The runs to try, from the wrong tile alone to the whole layer."""
     blocks, limit = scheduled.blocks, cycle_limit(scheduled, program.config)
     every = [tuple((i, b.first_tile + t) for t in range(b.tiles)) for i, b in enumerate(blocks)]
     number = wrong.block if wrong else 0
@@ -188,7 +188,8 @@ def running_sums(
 ) -> NDArray[np.int64]:
     """The sum a BitVert element must hold after each bit column: int64 [steps * columns].
 
-    Of tile `tile` of descriptor `number`, from the memories alone: equations 1 to 3 of the paper in plain integers.
+    Those of tile `tile` of descriptor `number`, computed from the memory images alone, by equations 1 to 3 of the paper
+    in plain integers.
     """
     fields = _descriptor(memories, number, config)
     steps, columns = fields["steps"], fields["columns"]
@@ -260,7 +261,7 @@ def _written(scheduled: LayerSchedule, config: ArrayConfig, trace: Trace, wrong:
 
 
 def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Iterator[tuple[Place, bool]]:
-    """What an element passes through: places, and whether with all that is in them."""
+    """The instances that an element passes through, and whether the levels below each are traced, too."""
     yield (), False
     lane = column % config.lanes
     chosen = {

@@ -23,10 +23,10 @@ from flow.simulation.results import LayerRun, expected_rows
 
 @dataclass(frozen=True)
 class StepVerdict:
-    """One step over all samples: outputs compared; those that differ from the integer reference, from ONNX Runtime.
+    """One step over all samples: the outputs compared, and those that differ from integer reference and ONNX Runtime.
 
-    `tier2_ties` are not among the latter: averages so near the middle of two codes that float32, in which ONNX
-    Runtime adds, may take either.
+    Tier 2 does not count `tier2_ties`: averages so near the middle of two codes that ONNX Runtime, which adds in
+    float32, may round to either.
     """
 
     name: str
@@ -44,8 +44,8 @@ class OnChipVerdict:
     """The whole network by one start, over all samples.
 
     `failure` says why a run never ended; there are no `steps` then. `cycles` are the longest run's, `cycles_ideal`
-    those of the bit columns alone. `map_bytes` of memory hold the feature maps. `outputs_only_mismatches`: bytes that
-    one more run, which writes the network's outputs alone, leaves in the output memory otherwise.
+    those of the bit columns alone. `map_bytes` is the size of the feature map memory. `outputs_only_mismatches` counts
+    the bytes of the output memory that differ after one more run, which writes the network's outputs alone.
     """
 
     verdict: Literal["pass", "fail"]
@@ -66,34 +66,40 @@ class OnChipVerdict:
 
 
 def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[StepVerdict]:
-    """Every step of the runs on the inputs it had: equal to the reference, close to ONNX Runtime.
+    """The verdict on every step of the runs, by reference and ONNX Runtime on the inputs that the step had.
 
-    Empty where a run never finished.
+    Empty if a run never finished.
     """
-    found: list[StepVerdict] = []
+    verdicts: list[StepVerdict] = []
     if any(run.failure is not None for run in runs):
-        return found
+        return verdicts
     for number, step in enumerate(onchip.chain.steps):
-        judged = (
+        step_verdict = (
             _judge_layer(network, step, number, runs)
             if isinstance(step, ChainLayer)
             else _judge_post(network, step, number, runs)
         )
-        found.append(replace(judged, cycles_ideal=onchip.ideal_cycles[number]))
-    return found
+        verdicts.append(replace(step_verdict, cycles_ideal=onchip.ideal_cycles[number]))
+    return verdicts
 
 
 def _judge_layer(network: Network, step: ChainLayer, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
-    layer, made = step.layer, []
+    layer, layer_runs = step.layer, []
     for run in runs:
         codes = layer_input(layer, run.maps[step.source.tensor])
         rows, want = layer_rows(layer, run.rows[number]), expected_rows(layer, codes)
         mismatches = int((rows != want).sum())
         tensor = layer.input_quantization.from_int8(codes)
-        made.append(LayerRun(layer, tensor, rows, run.cycles, mismatches, None, simulated=rows.size))
-    found = judge_layer(network, made)
+        layer_runs.append(LayerRun(layer, tensor, rows, run.cycles, mismatches, None, simulated=rows.size))
+    verdict = judge_layer(network, layer_runs)
     return StepVerdict(
-        layer.name, layer.op, 0, found.elements, found.tier1_mismatches, found.tier2_mismatches, found.tier2_max_lsb
+        layer.name,
+        layer.op,
+        0,
+        verdict.elements,
+        verdict.tier1_mismatches,
+        verdict.tier2_mismatches,
+        verdict.tier2_max_lsb,
     )
 
 
@@ -119,7 +125,7 @@ def _judge_post(network: Network, op: PostOp, number: int, runs: Sequence[ChainR
 
 
 def _model(network: Network, op: PostOp) -> onnx.ModelProto:
-    """The nodes of the network that are this operation."""
+    """A model of the nodes of the network that make up this operation."""
 
     def value(name: str, quantization: Quantization, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
         kind = onnx.TensorProto.UINT8 if quantization.unsigned else onnx.TensorProto.INT8
@@ -133,12 +139,12 @@ def _model(network: Network, op: PostOp) -> onnx.ModelProto:
 
 
 def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
-    """All runs have ended, all steps agree as layers by themselves have to, and outputs alone are as they were."""
+    """Whether all runs finished, all steps `agree`, and the run that writes the outputs alone gave the same outputs."""
     return all(run.failure is None and not run.outputs_only for run in runs) and agree(verdicts)
 
 
 def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> OnChipVerdict:
-    """What a report says of the runs."""
+    """The verdict on the whole network over all runs, for the report."""
     ideal, cycles = sum(onchip.ideal_cycles), max((run.cycles for run in runs), default=0)
     return OnChipVerdict(
         verdict="pass" if passes(verdicts, runs) else "fail",

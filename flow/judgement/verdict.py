@@ -30,9 +30,10 @@ TIER2_LSB = 1
 
 @dataclass(frozen=True)
 class LayerVerdict:
-    """Mismatches of one layer over the simulated samples; `elements` were compared, `elements_rtl` of them the RTL's.
+    """Mismatches of one layer over the simulated samples; `elements` outputs were compared.
 
-    The others are the integer reference's: they count in tiers 1a and 2. `pieces` is as in `LayerRun`.
+    The RTL computed `elements_rtl` of them, the integer reference the others, which count in tiers 1a and 2 only.
+    `pieces` is as in `LayerRun`.
     """
 
     name: str
@@ -119,12 +120,12 @@ def lsb_differences(layer: ArrayLayer, run: LayerRun, judged: NDArray[Any]) -> N
 def judge(
     network: Network, runs: Sequence[SampleRun], advance: Callable[[], None] = lambda: None
 ) -> list[LayerVerdict]:
-    """Tiers 1a, 1b and 2 of every array layer over all simulated samples; `advance` is called after each."""
+    """Tiers 1a, 1b and 2 of every array layer over all simulated samples; `advance` is called after each layer."""
 
     def one(number: int) -> LayerVerdict:
-        found = judge_layer(network, [sample.layers[number] for sample in runs])
+        verdict = judge_layer(network, [sample.layers[number] for sample in runs])
         advance()
-        return found
+        return verdict
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(one, range(len(network.layers))))
@@ -157,7 +158,7 @@ def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
 
 
 class Judged(Protocol):
-    """What tiers 1 and 2 say of a part of the network."""
+    """The counts of tiers 1 and 2 for a part of the network."""
 
     @property
     def elements(self) -> int: ...
@@ -175,7 +176,7 @@ class Judged(Protocol):
 def agree(parts: Sequence[Judged]) -> bool:
     """Tier 1 equal, tier 2 at most 1 LSB on at most 1e-4 of the elements of all parts.
 
-    One element may differ in tier 2 however few there are: float32 near a tie is a matter of chance.
+    One element may always differ in tier 2, however few elements there are: float32 may round a near tie either way.
     """
     elements = sum(part.elements for part in parts)
     differing = sum(part.tier2_mismatches for part in parts)

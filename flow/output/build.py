@@ -30,9 +30,9 @@ from flow.simulation.engines.testbench import read_hex
 
 
 def finished(output: Path, request: Mapping[str, Any]) -> Report | None:
-    """The report of an earlier build of the very same request; None if there is none, or it is not whole.
+    """The report of an earlier build of the very same request; None if there is none, or it is incomplete.
 
-    FlowError when `output` was made from something else.
+    FlowError when `output` was built from another request.
     """
     check_name(output)
     remove_leftovers(output)
@@ -53,7 +53,7 @@ def finished(output: Path, request: Mapping[str, Any]) -> Report | None:
 
 @dataclass(frozen=True)
 class Made:
-    """What was made of a network: how it was pruned, what is handed over, the samples that are stored with it."""
+    """The results that a build stores: pruning, compressed network, hand-over to other tools, samples."""
 
     chosen: Pruning
     compressed: Compressed
@@ -62,7 +62,7 @@ class Made:
 
 
 def write_build(folder: Path, made: Made, report: Report, request: Mapping[str, Any]) -> None:
-    """Everything but the HDL, which is there already; `request` is what was asked for."""
+    """Writes everything but the HDL, which is in the folder already; `request` is the record of the request."""
     compressed, handoff = made.compressed, made.handoff
     write_model(folder / "model_int8.onnx", compressed.original.model)
     write_model(folder / "model_bbs.onnx", compressed.network.model)
@@ -93,14 +93,14 @@ def _names(files: Iterable[Path]) -> tuple[str, ...]:
 
 
 def write_samples(folder: Path, samples: Samples) -> None:
-    """vectors/samples.npz: what was simulated, by input name, and the labels as `y`."""
+    """vectors/samples.npz: the stored samples by input name, and their labels as `y`."""
     labels = {} if samples.labels is None else {"y": samples.labels}
     write_npz(folder / "vectors" / "samples.npz", {**samples.feeds, **labels})
 
 
 @dataclass(frozen=True)
 class Build:
-    """An earlier build as read back from its folder. `compressed.encoded` is empty: the memories hold it."""
+    """An earlier build as read back from its folder. `compressed.encoded` is empty: `memories` has the codes."""
 
     config: ArrayConfig
     device: Device
@@ -112,7 +112,7 @@ class Build:
 
 
 def read(folder: Path) -> Build:
-    """An earlier build, from its own files. FlowError: see `read_manifest`; what does not fit together."""
+    """An earlier build, from its own files. FlowError as `read_manifest`, and when the files do not match."""
     manifest = read_manifest(folder)
     config = manifest.array
     try:
@@ -131,18 +131,18 @@ def read(folder: Path) -> Build:
     listed |= {f"{place}/{port.name}.hex" for place in places for port in ports}
     if {layer: n.shape for layer, n in allocation.items()} != sizes or not within or not listed <= set(manifest.sha256):
         raise damaged(folder)
-    memories, *whole = (
+    memories, *on_chip = (
         {port.name: read_memory(folder / place / f"{port.name}.hex", port.bytes) for port in ports} for place in places
     )
-    given = stored_samples.load(folder / "vectors" / "samples.npz", pruned.model, "stored")
+    samples = stored_samples.load(folder / "vectors" / "samples.npz", pruned.model, "stored")
     return Build(
         config,
         device(config, *([folder / kind / name for name in names] for kind, names in hdl.items())),
         Compressed(original, pruned, allocation, ()),
         memories,
-        replace(given, source=manifest.samples),
+        replace(samples, source=manifest.samples),
         manifest.pruning,
-        whole[0] if whole else None,
+        on_chip[0] if on_chip else None,
     )
 
 

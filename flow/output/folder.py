@@ -57,18 +57,18 @@ def check_file(output: Path, force: bool, source: Path | None) -> None:
 
 @contextmanager
 def output_folder(output: Path, force: bool) -> Iterator[Path]:
-    """A new folder that takes the place of `output` when all went well, and vanishes when not.
+    """A new folder that takes the place of `output` on success, and is removed on failure.
 
-    What an earlier process left that was killed is removed first.
+    Folders that a killed process left behind are removed first.
     """
     check_output(output, force)
     remove_leftovers(output)
     staging = output.with_name(f".{output.name}{STAGING}{secrets.token_hex(4)}")
-    held = None
+    lock = None
     try:
         staging.mkdir()
-        held = os.open(staging, os.O_RDONLY)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        lock = os.open(staging, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield staging
         if output.exists():
             output.rename(_replaced(output))
@@ -80,8 +80,8 @@ def output_folder(output: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     finally:
-        if held is not None:
-            os.close(held)
+        if lock is not None:
+            os.close(lock)
 
 
 def _replaced(output: Path) -> Path:
@@ -90,15 +90,15 @@ def _replaced(output: Path) -> Path:
 
 
 def remove_leftovers(output: Path) -> None:
-    """Undo a replacement that was cut short, and remove staging folders no process holds."""
+    """Undo an interrupted replacement, and remove staging folders that no process has locked."""
     if _replaced(output).is_dir() and not output.exists():
         _replaced(output).rename(output)
     shutil.rmtree(_replaced(output), ignore_errors=True)
     for staging in output.parent.glob(f".{glob.escape(output.name)}{STAGING}*"):
-        with suppress(OSError):  # held by another process at work on the same output, or another user's
-            held = os.open(staging, os.O_RDONLY)
+        with suppress(OSError):  # locked by another process at work on the same output, or another user's
+            lock = os.open(staging, os.O_RDONLY)
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(staging, ignore_errors=True)
             finally:
-                os.close(held)
+                os.close(lock)

@@ -1,4 +1,4 @@
-"""manifest.json: the request, and the sha256 of every file; what differs from it."""
+"""manifest.json: the request, and the sha256 of every file; how a folder differs from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flow.output.report.environment import Environment
 from flow.output.typed import as_json, from_json
 
 MANIFEST = "manifest.json"
-MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not of the build, and no difference from it
+MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not part of a build, and not counted as differences
 FORMAT = 3
 
 
@@ -45,12 +45,12 @@ class Differences:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a build was made from and with.
+    """The request, settings and files of a build.
 
-    `request` is what was asked for: equal requests give equal builds. `pruning`, `array` and `bus` are what came of
-    it; `top`, `verilog` and `vhdl` the accelerator in compile order, `axi` the same behind AXI; `samples` the file
-    the stored samples are from. `columns_pruned`: of every layer the N of each output channel. `sha256`: of every
-    other file, by its path within the folder.
+    Equal requests give equal builds. `pruning`, `array` and `bus` are the settings that follow from the request; `top`,
+    `verilog` and `vhdl` are the accelerator's top module and its files in compile order, `axi` the same for the
+    accelerator behind AXI; `samples` is the file that the stored samples are from. `columns_pruned`: for every layer
+    the N of each output channel. `sha256`: the digest of every other file, by its path within the folder.
     """
 
     format: int
@@ -87,23 +87,23 @@ class Manifest:
         return manifest
 
     def write(self, folder: Path) -> None:
-        """Into the folder of a build, with the sha256 of every other file that is there."""
+        """Writes it into the folder of a build, with the sha256 of every other file that is there."""
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
         write_json(folder / MANIFEST, as_json(replace(self, sha256=sums)))
 
     def compare(self, folder: Path) -> Differences:
-        """How a folder differs from it."""
+        """How the files of a folder differ from this manifest."""
         root, changed, missing = folder.resolve(), [], []
-        for name, wanted in self.sha256.items():
+        for name, digest in self.sha256.items():
             file = folder / name
             if not file.resolve().is_relative_to(root) or not file.is_file():
                 missing.append(name)
-            elif sha256(file) != wanted:
+            elif sha256(file) != digest:
                 changed.append(name)
-        found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-        known = {MANIFEST, *self.sha256}
-        additional = sorted(name for name in found if name not in known and not name.startswith(MADE_BY_TOOLS))
+        paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+        listed = {MANIFEST, *self.sha256}
+        additional = sorted(name for name in paths if name not in listed and not name.startswith(MADE_BY_TOOLS))
         return Differences(tuple(changed), tuple(missing), tuple(additional))
 
 
@@ -114,7 +114,7 @@ def damaged(folder: Path) -> FlowError:
 def verify_build(folder: Path) -> tuple[int, Differences]:
     """How many files a build has, and how its folder differs from its manifest. FlowError if it is no build.
 
-    What `make` leaves in testbench/run does not count.
+    Files that `make` leaves in testbench/run do not count.
     """
     manifest = Manifest.read(folder)
     return len(manifest.sha256), manifest.compare(folder)

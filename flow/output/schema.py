@@ -17,7 +17,10 @@ from flow.output.manifest import MANIFEST, Manifest
 from flow.output.report.report import REPORT, CompressionReport, Report
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-KINDS = {REPORT: (Report, CompressionReport), MANIFEST: (Manifest,)}  # by file: what may be in it, or printed
+KINDS = {
+    REPORT: (Report, CompressionReport),
+    MANIFEST: (Manifest,),
+}  # by file: the dataclasses that it may contain, or that are printed in its form
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -32,7 +35,7 @@ def _schema(file: str, kinds: Sequence[type]) -> dict[str, Any]:
 
 
 def _closed(part: dict[str, Any]) -> dict[str, Any]:
-    """A dataclass as it is written: with every key, and no other."""
+    """The schema of a dataclass as it is written: every key is required, and no other is allowed."""
     properties = {
         name: {key: value for key, value in of.items() if key != "default"} for name, of in part["properties"].items()
     }

@@ -19,15 +19,15 @@ T = TypeVar("T", bound="DataclassInstance")
 
 
 def as_json(record: DataclassInstance) -> Any:
-    """A dataclass and all in it in terms of JSON; the keys are the names of the fields, in their order."""
+    """A dataclass and its contents as JSON values; the keys are the names of the fields, in their order."""
     return json.loads(json.dumps(asdict(record), allow_nan=False))
 
 
 def from_json(content: object, kind: type[T]) -> T:
-    """The dataclass that `as_json` gives `content` for.
+    """The dataclass of type `kind` for which `as_json` returns `content`.
 
-    ValueError says where the content is not such a dataclass, and how: another type, a value that is not among those
-    allowed, a key that is missing or unknown.
+    ValueError says where the content does not match, and how: a value of another type or not among those allowed, a key
+    that is missing or unknown.
     """
     try:
         record = msgspec.convert(content, kind, str_keys=True)
@@ -35,23 +35,27 @@ def from_json(content: object, kind: type[T]) -> T:
         what, _, where = str(error).partition(" - at ")
         place = re.search(r"\$[^`]*", where)
         raise ValueError(_at("" if place is None else place[0][1:], what.replace("`", ""))) from None
-    except FlowError as error:  # a dataclass that holds no such values
+    except FlowError as error:  # the dataclass itself refuses the values
         raise ValueError(str(error)) from None
     if wrong := _unlike(content, as_json(record), ""):
         raise ValueError(wrong)
     return record
 
 
-def _unlike(given: Any, wanted: Any, where: str) -> str | None:
-    """Where a key is missing, which then has its default, or unknown, which then was left out; None if nowhere."""
-    if isinstance(wanted, dict):
-        for kind, names in (("lacks", wanted.keys() - given.keys()), ("has an unknown", given.keys() - wanted.keys())):
+def _unlike(content: Any, expected: Any, where: str) -> str | None:
+    """Where `content` lacks a key (it then has its default) or has an unknown one (it is ignored); None if nowhere."""
+    if isinstance(expected, dict):
+        for kind, names in (
+            ("lacks", expected.keys() - content.keys()),
+            ("has an unknown", content.keys() - expected.keys()),
+        ):
             if names:
                 return _at(where, f"it {kind} key '{min(names)}'")
-        parts = [(given[key], value, f"{where}.{key}") for key, value in wanted.items()]
-    elif isinstance(wanted, list):
+        parts = [(content[key], value, f"{where}.{key}") for key, value in expected.items()]
+    elif isinstance(expected, list):
         parts = [
-            (one, other, f"{where}[{number}]") for number, (one, other) in enumerate(zip(given, wanted, strict=True))
+            (one, other, f"{where}[{number}]")
+            for number, (one, other) in enumerate(zip(content, expected, strict=True))
         ]
     else:
         parts = []
@@ -69,6 +73,6 @@ def read_json(path: Path, kind: type[T], remedy: str) -> T:
         return from_json(json.loads(path.read_text()), kind)
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
-    except (ValueError, RecursionError) as error:  # no text, no JSON, or not of this kind
+    except (ValueError, RecursionError) as error:  # not text, not JSON, or not this dataclass
         reason = f"is damaged: {' '.join(str(error).split())}"
     raise FlowError(f"'{path}' {reason}; {remedy}")

@@ -27,12 +27,12 @@ from flow.simulation.results import LayerRun, SampleRun, expected_rows, locate, 
 
 T = TypeVar("T")
 R = TypeVar("R")
-PROBE = 0.3  # seconds
+PROBE = 0.3  # seconds that a speed measurement takes at least
 Each = Callable[[Callable[[Piece], Result | str], Sequence[Piece]], Iterable[Result | str]]
 
 
 def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
-    """When a layer has certainly hung: four times what all its phases take one after the other."""
+    """Cycles after which a layer has certainly hung: more than four times all its phases, one after the other."""
     drains = sum(
         block.tiles * scheduled.planes * (-(-len(block.channels) // config.lanes) + 16) for block in scheduled.blocks
     )
@@ -42,7 +42,7 @@ def cycle_limit(scheduled: LayerSchedule, config: ArrayConfig) -> int:
 
 @dataclass(frozen=True)
 class Rtl:
-    """A program on a simulator. `each` maps over the pieces of a layer; `advance` is told of every piece's cycles."""
+    """A program on a simulator. `each` maps a function over a layer's pieces; `advance` gets each piece's cycles."""
 
     program: Program
     simulator: Simulator
@@ -53,7 +53,10 @@ class Rtl:
 def run_layer(
     rtl: Rtl, scheduled: LayerSchedule, tensor: NDArray[Any], pieces: Sequence[Piece] | None = None
 ) -> LayerRun:
-    """One layer of one sample through the RTL: whole, or in these `pieces`, between which the reference fills in."""
+    """Runs one layer of one sample through the RTL: as a whole, or in `pieces`.
+
+    The outputs that no piece covers are computed by the reference.
+    """
     layer, config = scheduled.layer, rtl.program.config
     codes = layer.input_quantization.to_int8(tensor)
     want, windows = expected_rows(layer, codes), reference.windows(layer, codes)
@@ -91,13 +94,13 @@ def run_layer(
 def run_sample(
     rtl: Rtl, network: Network, plan: Plan, feeds: dict[str, NDArray[Any]], sessions: runtime.Sessions
 ) -> SampleRun:
-    """One sample, batch of one, through the network: array layers in RTL, segments in ONNX Runtime."""
+    """Runs one sample (batch of one) through the network: array layers in RTL, host segments in ONNX Runtime."""
     runs: list[LayerRun] = []
-    pieces = {s.layer.name: (s, made) for s, made in zip(plan.program.layers, plan.pieces, strict=True)}
+    layers = {s.layer.name: (s, pieces) for s, pieces in zip(plan.program.layers, plan.pieces, strict=True)}
 
     def in_rtl(layer: ArrayLayer, tensor: NDArray[Any]) -> NDArray[Any]:
-        scheduled, made = pieces[layer.name]
-        run = run_layer(rtl, scheduled, tensor, made)
+        scheduled, pieces = layers[layer.name]
+        run = run_layer(rtl, scheduled, tensor, pieces)
         runs.append(run)
         return output_tensor(layer, run.rows)
 
@@ -106,9 +109,9 @@ def run_sample(
 
 
 def speed(plan: Plan, simulator: Simulator) -> float:
-    """Cycles a second of one run, measured on tiles of the layer with the most cycles, for `PROBE` seconds."""
+    """Cycles per second of one run, measured for `PROBE` seconds or more on tiles of the piece with the most cycles."""
     config = plan.program.config
-    piece = max((made for pieces in plan.pieces for made in pieces), key=lambda made: made.cycles)
+    piece = max((piece for pieces in plan.pieces for piece in pieces), key=lambda piece: piece.cycles)
     layer, part, tiles = piece.scheduled.layer, piece.parts[0], 1
     zeros = np.zeros((layer.groups, layer.positions, layer.reduction), np.int8)
     scheduled = next(each for each in plan.program.layers if each.layer is layer)
@@ -136,7 +139,7 @@ def cosimulate(
     parallel: int,
     advance: Advance = ignore,
 ) -> list[SampleRun]:
-    """All samples, `parallel` pieces at a time; `advance` is told of every piece's cycles."""
+    """Runs all samples, `parallel` pieces at a time; `advance` is called with the cycles of each piece."""
     sessions = runtime.Sessions()
     with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
         rtl = Rtl(plan.program, simulator, pieces.map, advance)
@@ -150,9 +153,9 @@ def cosimulate(
 def run_dense(
     plan: Plan, simulator: Simulator, sample: SampleRun, budget: int, parallel: int, advance: Advance = ignore
 ) -> dict[str, LayerRun]:
-    """Layers of one finished sample again, on dense PEs, with the inputs they had, by layer name.
+    """Runs layers of one finished sample again, on dense PEs and with the same inputs; the runs by layer name.
 
-    The quickest layers first, until the cycle model foresees more than `budget` cycles in all.
+    The quickest layers run first, until the cycle model predicts more than `budget` cycles in all.
     """
     program = plan.program
     jobs = sorted(zip(program.layers, plan.pieces, sample.layers, strict=True), key=lambda job: job[0].ideal_cycles)
@@ -162,17 +165,17 @@ def run_dense(
         rtl = Rtl(program, simulator, pieces.map, advance)
 
         def work(job: tuple[LayerSchedule, Sequence[Piece], LayerRun]) -> tuple[str, LayerRun]:
-            scheduled, made, earlier = job
-            run = run_layer(rtl, scheduled, earlier.tensor, made)
+            scheduled, parts, earlier = job
+            run = run_layer(rtl, scheduled, earlier.tensor, parts)
             return run.layer.name, run
 
         return dict(run_all((pool, pieces), work, chosen))
 
 
 def run_all(pools: Sequence[Executor], work: Callable[[T], R], jobs: Iterable[T]) -> list[R]:
-    """The jobs' results, from the first pool; the others are those they use.
+    """The results of the jobs, which run in the first pool; the other pools are those that the jobs use.
 
-    When one fails, or the user ends it, those that have not begun are dropped, in all pools.
+    When a job fails, or the user interrupts, the jobs that have not begun are cancelled in all pools.
     """
     try:
         return list(pools[0].map(work, jobs))

@@ -1,4 +1,4 @@
-"""A whole network through the RTL by one start."""
+"""Co-simulation of a whole network on chip, by one start of the accelerator."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Tensor = NDArray[Any]
 
 @dataclass(frozen=True)
 class ChainRun:
-    """One sample: edges from start to done, what every step gave (by number), and the network's outputs by name.
+    """One sample's run: edges from start to done, the result of each step by number, the network's outputs by name.
 
-    `maps` holds int8 codes [channels, height, width] by tensor, the inputs among them; `memories` the activation
-    memory of the run, and the output memory it wrote. `failure`: it never finished, and there is nothing else.
-    `outputs_only`: bytes that were not as they are here where nothing but the network's outputs was to be written;
-    None where that was not tried.
+    `maps` holds the feature maps as int8 codes [channels, height, width] by tensor, including the inputs; `memories`
+    holds the activation memory of the run and the output memory that it wrote. `failure` says why a run never
+    finished; such a run has no rows and no outputs. `outputs_only` counts the bytes of the output memory that are wrong
+    after one more run, which writes the network's outputs alone; None if there was no such run.
     """
 
     cycles: int
@@ -47,7 +47,7 @@ class ChainRun:
 
 
 def cycle_limit(onchip: OnChip) -> int:
-    """When a run has certainly hung."""
+    """Cycles after which a run has certainly hung."""
     work = sum(onchip.ideal_cycles) + onchip.output_words + sum(len(memory) for memory in onchip.memories.values())
     return 10_000 + 16 * work
 
@@ -59,7 +59,10 @@ def _command(onchip: OnChip) -> Command:
 def cosimulate(
     network: Network, onchip: OnChip, simulator: Simulator, samples: Samples, parallel: int, advance: Advance = ignore
 ) -> list[ChainRun]:
-    """All samples, each by one start, the first once more for its outputs alone; `advance` is told of each."""
+    """Runs all samples, each by one start; `advance` is called after each.
+
+    The first sample runs once more, writing the network's outputs alone.
+    """
 
     def one(number: int) -> ChainRun:
         done = run(network, onchip, simulator, samples.one(number))
@@ -73,7 +76,7 @@ def cosimulate(
 
 
 def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[str, Tensor]) -> ChainRun:
-    """One sample (batch of one) through the network: the host's segments at either end, all else by one start."""
+    """Runs one sample (batch of one): the host segments before and after, everything else on chip by one start."""
     chain = onchip.chain
     tensors: dict[str, Tensor] = dict(feeds)
     _run_segments(chain.before, tensors)
@@ -99,24 +102,24 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
 
 
 def _run_segments(segments: Sequence[HostSegment], tensors: dict[str, Tensor]) -> None:
-    """The host's segments, which add to the tensors."""
+    """Runs host segments, which add their outputs to `tensors`."""
     for layer in run_steps(segments, [tensors], kept=None):
         raise AssertionError(f"layer '{layer.name}' runs on chip")
 
 
 def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]) -> int:
-    """Bytes of the output memory that are wrong after a run that writes the network's outputs alone."""
-    given = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": memories["activation"]}
-    want, wanted = np.zeros_like(memories["output"]), set(onchip.chain.output_steps.values())
+    """The number of bytes of the output memory that are wrong after a run that writes the network's outputs alone."""
+    read = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": memories["activation"]}
+    expected, output_steps = np.zeros_like(memories["output"]), set(onchip.chain.output_steps.values())
     for region in onchip.regions:
-        if region.step in wanted:
+        if region.step in output_steps:
             place = slice(region.base, region.base + region.words)
-            want[place] = memories["output"][place]
+            expected[place] = memories["output"][place]
     try:
-        done = simulator.run(given, _command(onchip), {"output": onchip.output_words})
+        done = simulator.run(read, _command(onchip), {"output": onchip.output_words})
     except DeviceError:
-        return want.size
-    return int((done.memories["output"] != want).sum())
+        return expected.size
+    return int((done.memories["output"] != expected).sum())
 
 
 def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
@@ -128,14 +131,14 @@ def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
 
 
 def as_tensor(held: Held, codes: NDArray[np.int8]) -> Tensor:
-    """A map as the 8-bit tensor of one sample."""
+    """A feature map as the 8-bit tensor of one sample."""
     if held.rows:
         codes = np.ascontiguousarray(codes.reshape(held.shape[0], -1).T)
     return held.quantization.from_int8(codes).reshape(1, *held.axes)
 
 
 def layer_input(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int8]:
-    """A map as the layer's input codes int8 [1, *input_shape]."""
+    """A feature map as the layer's input codes int8 [1, *input_shape]."""
     if layer.window is None and layer.positions > 1:
         codes = codes.reshape(codes.shape[0], -1).T
     return np.ascontiguousarray(codes).reshape(1, *layer.input_shape)
@@ -147,13 +150,13 @@ def layer_rows(layer: ArrayLayer, got: Tensor) -> Tensor:
 
 
 def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict[int, Tensor]:
-    """What every step gives by the integer reference alone, [channels, height, width]."""
-    maps, made = dict(inputs), dict[int, Tensor]()
+    """The result of every step by the integer reference alone, [channels, height, width]."""
+    maps, by_step = dict(inputs), dict[int, Tensor]()
     for number, step in enumerate(onchip.chain.steps):
         if isinstance(step, ChainLayer):
             rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
-            made[number] = np.ascontiguousarray(rows.T).reshape(result_shape(onchip.chain, step))
+            by_step[number] = np.ascontiguousarray(rows.T).reshape(result_shape(onchip.chain, step))
         else:
-            made[number] = post.run(step, tuple(maps[name] for name in step.inputs))
-        maps[step.output] = made[number]
-    return made
+            by_step[number] = post.run(step, tuple(maps[name] for name in step.inputs))
+        maps[step.output] = by_step[number]
+    return by_step

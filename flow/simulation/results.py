@@ -1,4 +1,4 @@
-"""What a co-simulation gives: runs of layers and samples, mismatches, tensors from output words."""
+"""Results of co-simulation: runs of layers and samples, mismatches, tensors from output words."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class LayerRun:
-    """One layer of one sample: what went in, what the RTL gave, and where it first left the reference.
+    """One layer of one sample: its input, its output rows, and the first element that differs from the reference.
 
-    `simulated` outputs are the RTL's, the others the reference's. `cycles` of a layer in pieces are the cycle
-    model's, and what the pieces took beyond the model's count for them.
+    The RTL computed `simulated` of the outputs, the reference the others. `cycles` of a layer in pieces are the cycle
+    model's for the whole layer, plus the cycles that the pieces took beyond the model's count for them.
     """
 
     layer: ArrayLayer
@@ -65,16 +65,16 @@ class SampleRun:
 
 
 def expected_rows(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[Any]:
-    """What the RTL has to give: int8 codes, or int32 sums of a raw layer, [positions, channels]."""
+    """The outputs that the RTL must give: int8 codes, or int32 sums of a raw layer, [positions, channels]."""
     return _finished(layer, reference.accumulate(layer, codes))
 
 
 def expected_words(
     scheduled: LayerSchedule, codes: NDArray[np.int8], config: ArrayConfig, rows: NDArray[Any] | None = None
 ) -> Bytes:
-    """The whole output memory after a layer; the array's rows without a window read activation memory 0.
+    """The whole output memory after a layer; array rows without a window read zeros from activation memory.
 
-    `rows` are the `expected_rows`, where they are known.
+    `rows` are the `expected_rows`, if the caller has them already.
     """
     layer = scheduled.layer
     zeros = reference.folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
@@ -109,5 +109,5 @@ def locate(scheduled: LayerSchedule, config: ArrayConfig, got: NDArray[Any], wan
         if channel in b.channels and b.first_tile <= tile < b.first_tile + b.tiles
     )
     column = int(np.flatnonzero(block.channels == channel)[0])
-    expected, found = int(want[position, channel]), int(got[position, channel])
-    return Mismatch(scheduled.layer.name, number, tile, row, column, channel, position, expected, found)
+    expected, actual = int(want[position, channel]), int(got[position, channel])
+    return Mismatch(scheduled.layer.name, number, tile, row, column, channel, position, expected, actual)

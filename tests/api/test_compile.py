@@ -21,7 +21,7 @@ from flow.hardware.config import ArrayConfig
 from flow.output.manifest import Manifest
 from flow.output.report.report import Report
 from tests.helpers.nets import DIGITS, residual_net, samples, small
-from tests.helpers.tools import require_engine
+from tests.helpers.tools import once_each, require_engine
 
 SUMMARY = {
     "model", "preset", "bits_per_weight", "compression_ratio", "cycles", "cycles_dense", "speedup",
@@ -64,6 +64,7 @@ def test_digits_agree_on_every_tier(digits: Path) -> None:
     assert summary["cycles"] == sum(layer["cycles"] for layer in report["layers"])
 
 
+@pytest.mark.full
 def test_the_transformer_agrees_on_every_tier(tmp_path: Path) -> None:
     """The vision transformer that ships: tokens are the windows, attention runs on the host."""
     require_engine("verilator")
@@ -95,7 +96,7 @@ def test_the_pruned_network_runs_in_plain_onnx_runtime(digits: Path) -> None:
     assert (answers.argmax(1) == test["y"]).mean() > 0.9
 
 
-@pytest.mark.parametrize("engine", ["verilator", "icarus", "ghdl"])
+@pytest.mark.parametrize("engine", once_each(["verilator", "icarus", "ghdl"], lambda engine: True))
 def test_every_engine_gives_the_same_bits_and_cycles(digits: Path, engine: str) -> None:
     require_engine(engine)
     built = Report.read(digits)

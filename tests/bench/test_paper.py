@@ -394,6 +394,7 @@ def test_the_front_has_no_beaten_design(digits: Workload) -> None:
         assert SECTIONS[key](results).rows
 
 
+@pytest.mark.full
 def test_models_equal_the_rtl(digits: Workload) -> None:
     from bench.paper import rtl
 
@@ -405,6 +406,7 @@ def test_models_equal_the_rtl(digits: Workload) -> None:
     assert not replace(checks[0], model=checks[0].model + 1).agrees
 
 
+@pytest.mark.full
 def test_the_small_paper_network_has_its_rows_and_page(digits: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     """All sections of weights alone, on one of the paper's networks made small."""
     specs = [Spec("a", 64, 64, 64), Spec("b", 64, 128, 64)]
@@ -431,6 +433,7 @@ def test_the_small_paper_network_has_its_rows_and_page(digits: Workload, monkeyp
     assert speed["BitVert, ours, moderate's noise: geometric mean"]["bold"]
 
 
+@pytest.mark.full
 def test_command_line(tmp_path: Path) -> None:
     runner = CliRunner()
     done = runner.invoke(main, ["--only", "tab6", "-o", str(tmp_path)])

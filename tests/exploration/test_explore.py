@@ -151,6 +151,7 @@ def test_a_design_is_what_compile_would_build(model: Path, bench: Evaluator, tmp
     assert round(got.bits_per_weight, 4) == summary.bits_per_weight
 
 
+@pytest.mark.full
 def test_two_processes_share_a_study(
     model: Path, bench: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +281,7 @@ def test_postgresql_is_reached_by_psycopg(monkeypatch: pytest.MonkeyPatch) -> No
     assert study.without_password("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
 
 
+@pytest.mark.full
 def test_workers_that_start_together_share_a_new_file(tmp_path: Path) -> None:
     """Whoever finds the tables half made by another waits for them."""
     opening = "import sys; from flow.exploration.study import open_storage; open_storage(sys.argv[1]).get_all_studies()"
@@ -316,6 +318,7 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
         server.wait()
 
 
+@pytest.mark.full
 def test_a_study_in_postgresql(postgresql: str) -> None:
     found = search(Made(), study.open_storage(postgresql), 5)
     assert len(found) == 5
@@ -341,12 +344,14 @@ def proxy(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     process.wait()
 
 
+@pytest.mark.full
 def test_a_study_behind_a_proxy(proxy: tuple[str, subprocess.Popen[bytes]], tmp_path: Path) -> None:
     found = search(Made(), study.open_storage(proxy[0]), 5)
     assert len(found) == 5
     assert search(Made(), study.open_storage(f"sqlite:///{tmp_path / 'study.db'}"), 5) == found  # the file has it all
 
 
+@pytest.mark.full
 def test_a_lost_storage_is_said(
     proxy: tuple[str, subprocess.Popen[bytes]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,11 +18,13 @@ REFUTED = [pytest.param(claim, fault, id=f"{claim.name}, {fault.name}") for clai
 HARDWARE = Path(__file__).parents[2] / "docs" / "hardware.md"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("claim", NAMED)
 def test_proven(claim: Claim, design: Callable[[str], Emitted]) -> None:
     assert proven(claim, design(claim.design).files)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("claim", "fault"), REFUTED)
 def test_a_fault_refutes_it(claim: Claim, fault: Fault, design: Callable[[str], Emitted], tmp_path: Path) -> None:
     made = design(claim.design)

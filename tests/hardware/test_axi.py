@@ -62,6 +62,8 @@ CASES = {
     "on chip": Case(ArrayConfig(2, 3, **TINY, drain=2), AxiConfig(), "icarus", 10, 2, "residual"),
 }
 
+QUICK = "32 bits"
+
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, str]]:
@@ -127,7 +129,14 @@ def simulators_on_path() -> Iterator[None]:
         os.environ.update(before)
 
 
-@pytest.mark.parametrize(("case", "check"), [(name, check) for name, case in CASES.items() for check in case.checks])
+@pytest.mark.parametrize(
+    ("case", "check"),
+    [
+        pytest.param(name, check, marks=[] if name == QUICK else [pytest.mark.full])
+        for name, case in CASES.items()
+        for check in case.checks
+    ],
+)
 def test_behind_axi(case: str, check: str, failures: Callable[[str], dict[str, str]]) -> None:
     """Registers, random layers, stalls on all channels, reset, wrong descriptors, bus errors, interrupts, a network."""
     assert not failures(case)[check]

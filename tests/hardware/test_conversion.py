@@ -103,6 +103,7 @@ def test_the_wrapper_leaves_the_accelerator_as_it_is(kind: str, tmp_path: Path) 
         assert ours.name == theirs.name and ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", PE_KINDS)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (4, 4), (16, 32)])
 def test_accelerator_is_clean_verilog(

@@ -40,6 +40,7 @@ def simulators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Simulator]
     return {name: ENGINES["verilator"].open(device, folder) for name, device in devices.items()}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", PE_KINDS)
 def test_random_stalls_change_no_bit(kind: str, simulators: dict[str, Simulator]) -> None:
     """Random layers, every port stalling; nothing asked for changes while it waits."""
@@ -51,6 +52,7 @@ def test_random_stalls_change_no_bit(kind: str, simulators: dict[str, Simulator]
     assert slower > 50
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "verilator"])
 def test_random_stalls_in_every_engine(engine: str, tmp_path: Path) -> None:
     require_engine(engine)

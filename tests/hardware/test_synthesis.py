@@ -63,6 +63,7 @@ def test_blocks_reach_100_mhz_on_ecp5(element: Element, tmp_path: Path) -> None:
     assert synthesis.clock_rate(files, element.name, "ecp5", dict(element.ports), element.outputs) >= 100
 
 
+@pytest.mark.full
 def test_elements_beside_the_dense_one(liberty: Path) -> None:
     """The bounds of the design: 1.39 times the dense PE with 16 lanes, 1.9 times that with 8."""
     chosen = [stripes(8), stripes(16), OURS, bitvert(8, True), bitvert(8, False), SCHEDULER, OPERANDS]

@@ -6,15 +6,26 @@ import importlib.util
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from flow.simulation.engines import ENGINES
 
+T = TypeVar("T")
 Run = Callable[..., tuple[int, str, str]]  # run(*arguments): exit status, stdout, stderr of `bbs`
+
+
+def once_each(values: Iterable[T], kind: Callable[[T], object]) -> list[Any]:
+    """Parameters of a test, of which the quick suite takes the first of each kind."""
+    seen: set[object] = set()
+    found = []
+    for value in values:
+        found.append(pytest.param(value, marks=[pytest.mark.full] if kind(value) in seen else []))
+        seen.add(kind(value))
+    return found
 
 
 def require_tool(name: str) -> str:

@@ -148,6 +148,7 @@ print(moments, left)
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", range(PARTS))
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path, seed: int) -> None:
     """SIGKILL at 50 random moments of the run: no output, or a whole one; --resume completes it."""

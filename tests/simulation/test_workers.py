@@ -116,6 +116,7 @@ def test_a_killed_process_is_said(build: Path, cache: Path, monkeypatch: pytest.
     shutil.rmtree(cache / "runs")
 
 
+@pytest.mark.full
 def test_a_killed_command_goes_on(
     build: Path, serial: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_killed_command_goes_on(
     assert not kept(cache)
 
 
+@pytest.mark.full
 def test_an_interrupted_command_says_how_it_goes_on(build: Path, cache: Path) -> None:
     options = ["--engine", "icarus", "--samples", str(SAMPLES), "--processes", "1"]
     command = subprocess.Popen(
@@ -252,6 +254,7 @@ def worker(scheduler: str, path: Path = ROOT) -> Any:
     return started("dask_worker", scheduler, "--nthreads", 1, "--no-nanny", "--no-dashboard", path=path)
 
 
+@pytest.mark.full
 def test_a_cluster_gives_the_same_report_though_a_worker_is_killed(
     scheduler: str, build: Path, serial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +278,7 @@ def test_a_cluster_gives_the_same_report_though_a_worker_is_killed(
         assert victim not in client.scheduler_info()["workers"]
 
 
+@pytest.mark.full
 def test_a_worker_with_another_version_is_refused(scheduler: str, build: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "flow", tmp_path / "flow", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "flow" / "network" / "reference.py").open("a") as source:
@@ -283,6 +287,7 @@ def test_a_worker_with_another_version_is_refused(scheduler: str, build: Path, t
         flow.cosim(build, engine="icarus", samples=1, scheduler=scheduler)
 
 
+@pytest.mark.full
 def test_schedulers_that_cannot_help_are_said(scheduler: str, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(FlowError, match="has no workers; start some with 'dask worker tcp://"):

@@ -1,10 +1,10 @@
-"""What a build hands to tools that know nothing of this package.
+"""Files of a build for other tools: simulators, FPGA tools, C compilers.
 
-formats.py      A memory image in the formats that simulators, FPGA tools and firmware read
-whole.py        what the files of the hand-over have in common: names, words of memories, templates
-memories.py     memory/, vectors/ and network/: images that tools load, and outputs to expect
+formats.py      a memory image in the formats that simulators, FPGA tools and firmware read
+whole.py        common to all files of the hand-over: names, words of memories, templates
+memories.py     memory/, vectors/ and network/: memory images that tools load, and expected outputs
 testbenches.py  testbench/: one self-checking bench in SystemVerilog, VHDL and cocotb, and a Makefile
-firmware.py     firmware/NAME.h: what a driver in C needs to load, start and read the accelerator
+firmware.py     firmware/NAME.h: the C header with which a driver loads, starts and reads the accelerator
 registers.py    firmware/axi/: registers and memory map of the accelerator behind AXI, for C and as Markdown
-write.py        all that a build hands to tools that know nothing of this package
+write.py        writes all files of a build for other tools
 """

@@ -1,4 +1,4 @@
-"""firmware/NAME.h: what a driver in C needs to load, start and read the accelerator."""
+"""firmware/NAME.h: the C header with which a driver loads, starts and reads the accelerator."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from flow.scheduling.onchip.program import OnChip
 
 
 def write_firmware(folder: Path, handoff: Handoff) -> None:
-    """firmware/NAME.h: what a driver needs to load the memories, start each layer and read what comes out.
+    """firmware/NAME.h: all a driver needs to load the memories, start each layer and read its outputs.
 
-    And to start the whole network on chip.
+    If the whole network runs on chip, also what is needed to start it.
     """
     program, built, whole = handoff.program, handoff.device, handoff.whole
     (folder / "firmware").mkdir()
@@ -63,16 +63,16 @@ def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
 
 
 def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
-    chain, made = onchip.chain, []
+    chain, outputs = onchip.chain, []
     for tensor, number in chain.output_steps.items():
         held, step, where = chain.held.get(tensor), chain.steps[number], layout(onchip, number)
         scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(ChainLayer, step).layer)
-        made.append({
+        outputs.append({
             "tensor": _c_string(tensor), "shape": where.shape, "unroll": where.unroll, "windows": where.windows,
             "planes": where.planes, "zero": held.quantization.zero_point if held else 0,
             "cells": where.cells.reshape(-1, 3).tolist(), "scales": [_c_float(scale) for scale in scales],
         })  # fmt: skip
-    return made
+    return outputs
 
 
 def _shapes(layer: ArrayLayer) -> str:
@@ -81,7 +81,7 @@ def _shapes(layer: ArrayLayer) -> str:
 
 
 def _c_string(text: str) -> str:
-    """A string literal; what is not plain ASCII by its UTF-8 bytes in octal."""
+    """A C string literal; other characters than plain ASCII as octal escapes of their UTF-8 bytes."""
     plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
     return f'"{"".join(plain)}"'
 

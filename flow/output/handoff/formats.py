@@ -43,7 +43,7 @@ def write(folder: Path, name: str, memory: Memory, width: int) -> None:
 
 
 def _addressed(first: int, digits: NDArray[np.uint8], nibbles: int) -> NDArray[np.uint8]:
-    """ADDRESS : WORD, of words from address `first` on, each with its last `nibbles` digits."""
+    """Lines ADDRESS : WORD for words from address `first` on, each with its last `nibbles` digits."""
     addresses = np.arange(first, first + len(digits), dtype=">u4")[:, None].view(np.uint8)[:, ::-1]
     separator = np.broadcast_to(np.frombuffer(b" : ", np.uint8), (len(digits), 3))
     return np.hstack([hex_digits(addresses), separator, digits[:, -nibbles:]])

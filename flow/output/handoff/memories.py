@@ -1,4 +1,4 @@
-"""memory/, vectors/ and network/: images that tools load, and outputs to expect."""
+"""memory/, vectors/ and network/: memory images that tools load, and expected outputs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def write_vectors(folder: Path, handoff: Handoff) -> None:
         codes = scheduled.layer.input_quantization.to_int8(layer_run.tensor)
         windows = reference.windows(scheduled.layer, codes)
         formats.write(place, PER_LAYER, activation_words(scheduled, windows, program.config), widths[PER_LAYER])
-        known = None if layer_run.mismatches else layer_run.rows  # those without a mismatch are the reference's
-        expected = expected_words(scheduled, codes, program.config, known)
+        rows = None if layer_run.mismatches else layer_run.rows  # rows without a mismatch equal the reference's
+        expected = expected_words(scheduled, codes, program.config, rows)
         formats.write(place, "output.expected", expected, widths["output"])
         command = Command(scheduled.first, len(scheduled.blocks), cycle_limit(scheduled, program.config))
         write_command(place, ports, layer_words(program, scheduled), command, layer_run.cycles)
@@ -51,9 +51,9 @@ def write_vectors(folder: Path, handoff: Handoff) -> None:
 
 
 def write_whole(folder: Path, built: Device, whole: Whole) -> None:
-    """network/: the memories of the whole network on chip, a sample's run, and what it wrote.
+    """network/: the memory images of the whole network on chip, one sample's command, and its output memory.
 
-    And the descriptors of a run that writes the network's outputs alone.
+    The descriptors of a run that writes the network's outputs alone are there, too.
     """
     place = folder / WHOLE
     place.mkdir()

@@ -10,7 +10,7 @@ from flow.output.handoff.whole import TEMPLATES, Handoff
 
 
 def write_registers(folder: Path, handoff: Handoff) -> None:
-    """firmware/axi/registers.h and .md: the accelerator behind AXI, its registers and a place for every memory."""
+    """firmware/axi/registers.h and .md: registers of the accelerator behind AXI, and every memory's address range."""
     built, wrapper, whole = handoff.device, handoff.wrapper, handoff.whole
     place = folder / "firmware" / "axi"
     place.mkdir()

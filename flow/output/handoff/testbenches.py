@@ -13,7 +13,7 @@ from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench
 def write_testbenches(folder: Path, handoff: Handoff) -> None:
     """testbench/: one self-checking bench for all layers in SystemVerilog, VHDL and cocotb, and a Makefile.
 
-    The whole network on chip is one more of them.
+    The whole network on chip counts as one more layer.
     """
     built, run = handoff.device, handoff.run
     place = folder / "testbench"
@@ -24,7 +24,7 @@ def write_testbenches(folder: Path, handoff: Handoff) -> None:
     top = built.name
     (place / f"tb_{top}.sv").write_text(verilog_testbench(top, built.ports, most, [PER_LAYER]))
     (place / f"tb_{top}.vhd").write_text(vhdl_testbench(top, built.ports, most, [PER_LAYER]))
-    given = {
+    values = {
         "top": top,
         "layers": [*layers, *([WHOLE] if handoff.whole else [])],
         "whole": WHOLE,
@@ -36,5 +36,5 @@ def write_testbenches(folder: Path, handoff: Handoff) -> None:
         "address_bits": ADDRESS_BITS,
         "reset_edges": RESET_EDGES,
     }
-    (place / "Makefile").write_text(TEMPLATES.get_template("Makefile.j2").render(given))
-    (place / f"test_{top}.py").write_text(TEMPLATES.get_template("test_cocotb.py.j2").render(given))
+    (place / "Makefile").write_text(TEMPLATES.get_template("Makefile.j2").render(values))
+    (place / f"test_{top}.py").write_text(TEMPLATES.get_template("test_cocotb.py.j2").render(values))

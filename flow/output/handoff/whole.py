@@ -1,4 +1,4 @@
-"""What the files of the hand-over have in common: names, words of memories, templates."""
+"""Common to all files of the hand-over: names, words of memories, templates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flow.scheduling.onchip.program import OnChip
 from flow.simulation.onchip import ChainRun
 from flow.simulation.results import SampleRun
 
-PER_LAYER = "activation"  # the only memory that is not one image for all layers
+PER_LAYER = "activation"  # the only memory whose image differs from layer to layer
 WHOLE = "network"  # the folder of the whole network on chip, and its name as a LAYER
 
 TEMPLATES = jinja2.Environment(
@@ -37,12 +37,12 @@ class Whole:
 
     @classmethod
     def of(cls, onchip: OnChip | None, runs: Sequence[ChainRun]) -> Whole | None:
-        """With the first of the runs, if there is one and it came to its end."""
+        """The network with the first of its runs; None if there is no run, or it did not finish."""
         return cls(onchip, runs[0]) if onchip and runs and not runs[0].failure else None
 
     @property
     def memories(self) -> dict[str, Memory]:
-        """What the run reads and writes."""
+        """The memories that the run reads and writes."""
         return {**self.onchip.memories, **self.run.memories}
 
     @property
@@ -52,9 +52,9 @@ class Whole:
 
 @dataclass(frozen=True)
 class Handoff:
-    """What is handed over: a network's program, the accelerator by itself and behind AXI, one sample's run of it.
+    """The contents of the hand-over: a network's program, the accelerator alone and behind AXI, one sample's run.
 
-    And the `whole` network on chip, where it is.
+    `whole` is the whole network on chip, if it runs there.
     """
 
     name: str  # of the network
@@ -66,12 +66,12 @@ class Handoff:
 
     @property
     def most_words(self) -> dict[str, int]:
-        """Words of every memory that do for each layer, and for the whole network."""
+        """Words of every memory that suffice for each layer, and for the whole network."""
         return self._most([self.whole.words] if self.whole else [])
 
     @property
     def most_layer_words(self) -> dict[str, int]:
-        """Words of every memory that do for each layer."""
+        """Words of every memory that suffice for each layer."""
         return self._most([])
 
     def _most(self, others: list[dict[str, int]]) -> dict[str, int]:

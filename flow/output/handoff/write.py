@@ -1,4 +1,4 @@
-"""All that a build hands to tools that know nothing of this package."""
+"""Writes all files of a build for other tools."""
 
 from __future__ import annotations
 

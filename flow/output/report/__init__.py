@@ -1,7 +1,7 @@
 """report.json, report.html and its figures.
 
-environment.py  what ran here: versions of packages, the engine, the processor
-layers.py       the report on one layer: what pruning did to it, and how it ran in RTL
+environment.py  the environment of a run: versions of packages, the engine, the processor
+layers.py       the report on one layer: the effect of pruning, and the run in RTL
 summary.py      the figures of the whole network
 style.py        colours, sizes and the style of all figures
 graph.py        the network as a graph of layers and host segments, drawn from left to right

@@ -1,4 +1,4 @@
-"""What ran here: versions of packages, the engine, the processor."""
+"""The environment of a run: versions of packages, the engine, the processor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("numpy", "onnx", "onnxruntime", "myhdl")
 
 @dataclass(frozen=True)
 class Environment:
-    """What ran: versions of packages, the engine if any, the judge with its optimisation level, the processor."""
+    """Versions of packages, the engine if any, the judge with its optimisation level, the processor."""
 
     versions: dict[str, str]
     engine: str | None
@@ -21,7 +21,7 @@ class Environment:
 
 
 def environment(engine: str | None) -> Environment:
-    """What runs here."""
+    """The environment of this process, with this engine."""
     versions = {"bbs-flow": _own_version(), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     judge = f"ONNX Runtime {versions['onnxruntime']}, graph optimisation level BASIC, CPU"

@@ -19,7 +19,7 @@ from flow.output.report.graph import MAX_NODES, draw_graph, flow_graph, place_st
 from flow.output.report.layers import LayerReport
 from flow.output.report.style import BLUE, GREEN, GREY, PARTS, PORTS, VERMILION, draw
 
-HISTOGRAMS = 12  # layers, those with the most weights
+HISTOGRAMS = 12  # layers that have one, those with the most weights
 
 
 def figures(
@@ -27,12 +27,12 @@ def figures(
 ) -> dict[str, str]:
     """All figures by name.
 
-    `layers` are those of the report of `bbs compile`, which knows dense PEs; `weights` says of some how many weights
-    are at each INT8 value before and after, int64 [256] each.
+    `layers` are from the report of `bbs compile`, which includes dense PEs; `weights` counts, for some layers, the
+    weights at each INT8 value before and after pruning, int64 [256] each.
     """
     names = [short(layer.name) for layer in layers]
     tall = 0.9 + 0.3 * len(layers)
-    made = {
+    drawn = {
         "bits": draw("bits", lambda figure: _bits(figure, names, layers), tall),
         "cycles": draw("cycles", lambda figure: _cycles(figure, names, layers), tall + 0.15 * len(layers)),
         "breakdown": draw("breakdown", lambda figure: _breakdown(figure, names, layers), tall),
@@ -40,12 +40,12 @@ def figures(
     }
     shown = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
     rows = -(-len(shown) // 3)
-    made["histograms"] = draw("histograms", lambda figure: _histograms(figure, shown), 0.4 + 1.7 * rows)
+    drawn["histograms"] = draw("histograms", lambda figure: _histograms(figure, shown), 0.4 + 1.7 * rows)
     graph = flow_graph(network)
     if len(graph) <= MAX_NODES:
         placed = place_steps(graph)
-        made["graph"] = draw("graph", lambda figure: draw_graph(figure, graph, placed), 0.44 * placed.depth + 0.3)
-    return made
+        drawn["graph"] = draw("graph", lambda figure: draw_graph(figure, graph, placed), 0.44 * placed.depth + 0.3)
+    return drawn
 
 
 def _rows(axis: Axes, names: Sequence[str], unit: str) -> None:
@@ -67,10 +67,10 @@ def _bits(figure: Figure, names: Sequence[str], layers: Sequence[LayerReport]) -
     _rows(left, names, "bits per weight, metadata counted")
     left.set_xlim(0, 9.4)
     noise = [layer.weight_sqnr for layer in layers]
-    known = {row: value for row, value in enumerate(noise) if value is not None}
-    right.plot([*known.values()], [*known], "o", color=VERMILION, markersize=5)
+    changed = {row: value for row, value in enumerate(noise) if value is not None}
+    right.plot([*changed.values()], [*changed], "o", color=VERMILION, markersize=5)
     for row in range(len(noise)):
-        if row not in known:
+        if row not in changed:
             right.text(0.02, row, "unchanged", va="center", transform=right.get_yaxis_transform())
     right.set_xlabel("SQNR of the pruned weights, dB")
     right.grid(axis="x", alpha=0.35)

@@ -12,12 +12,12 @@ from matplotlib.patches import FancyBboxPatch
 from flow.network.model import ArrayLayer, HostSegment, Network
 from flow.output.report.style import BLUE, ORANGE
 
-MAX_NODES = 240  # of a graph that is drawn
-NAME = 30  # characters of a layer's name
+MAX_NODES = 240  # larger graphs are not drawn
+NAME = 30  # characters of a layer's name that are shown
 
 
 def short(name: str, most: int = NAME) -> str:
-    """A name that fits: the end of it tells layers apart."""
+    """The last `most` characters of a name, whose end tells layers apart."""
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
@@ -62,7 +62,7 @@ def edges(graph: Graph) -> list[tuple[str, str]]:
 
 
 def generations(graph: Graph) -> list[tuple[str, ...]]:
-    """The nodes in rows: each has an edge to it from the row before, and all edges to it are from rows before."""
+    """The nodes in rows: a node has an edge from the row before its own, and edges from earlier rows only."""
     sorter = TopologicalSorter[str](dict.fromkeys(graph, ()))
     for start, end in edges(graph):
         sorter.add(end, start)
@@ -87,7 +87,7 @@ def _label(step: ArrayLayer | HostSegment) -> str:
 
 @dataclass(frozen=True)
 class _Placed:
-    """Column and row of every node, the vertical lane of every edge that passes rows by, and the extent."""
+    """Column and row of every node, the vertical lane of every edge that skips rows, and the extent."""
 
     at: dict[str, tuple[int, int]]
     lanes: dict[tuple[str, str], int]
@@ -120,7 +120,7 @@ BOXES = {  # kind: fill, edge, width of the edge, style of the edge
 
 
 def draw_graph(figure: Figure, graph: Graph, placed: _Placed) -> None:
-    """Boxes from top to bottom, in the order data takes; edges that pass rows by run on the right."""
+    """Boxes from top to bottom, in the order data takes; edges that skip rows run on the right."""
     axis = figure.subplots()
     half = 0.47
     right = placed.width - 1 + half

@@ -1,4 +1,4 @@
-"""The report on one layer: what pruning did to it, and how it ran in RTL."""
+"""The report on one layer: the effect of pruning, and the run in RTL."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ CyclesSource = Literal["rtl", "pieces", "model"]
 
 @dataclass(frozen=True)
 class LayerCompression:
-    """What pruning did to one layer.
+    """The effect of pruning on one layer.
 
-    `columns_pruned`: N -> channels; `sensitive_channels`: those of N = 0. Of the weights as real numbers, against
-    those of the INT8 network: `weight_sqnr` in dB, None if unchanged; `weight_mse`, mean squared error in steps of
+    `columns_pruned`: N -> channels; `sensitive_channels`: those of N = 0. The weights are compared as real numbers
+    with those of the INT8 network: `weight_sqnr` in dB, None if unchanged; `weight_mse`, mean squared error in steps of
     the INT8 weights; `weight_kl`, divergence of their distributions in nats (paper figure 6).
     """
 
@@ -48,13 +48,14 @@ class LayerCompression:
 
 @dataclass(frozen=True)
 class LayerReport(LayerCompression):
-    """One layer, and how it ran in RTL: cycles and traffic of one sample, elements and mismatches of all simulated.
+    """One layer, and how it ran in RTL: cycles and traffic of one sample, elements and mismatches of all samples.
 
-    `rtl_share` of the layer's MACs went through RTL, in `pieces` runs; the rest is the integer reference's.
-    `cycles_source`: "rtl", or "pieces" (the model's count, and what the pieces took beyond it), or "model".
-    `cycle_breakdown`: in all `cycles`; what the RTL took beyond the model counts as stall. `memory_traffic`: bytes by
-    memory port. `cycles_dense`, `memory_traffic_dense` and `speedup`: of dense PEs, "model" where they were not
-    simulated; None where there are none. `tier2_histogram`: difference in LSB -> elements.
+    `rtl_share` is the share of the layer's MACs that went through RTL, in `pieces` runs; the integer reference computed
+    the rest. `cycles_source`: "rtl", or "pieces" (the cycle model's count, plus what the pieces took beyond it), or
+    "model". The parts of `cycle_breakdown` add up to `cycles`; cycles that the RTL took beyond the model count as
+    stall. `memory_traffic`: bytes by memory port. `cycles_dense`, `memory_traffic_dense` and `speedup` are those of
+    dense PEs, `cycles_dense_source` is "model" if these were not simulated; all are None without dense PEs.
+    `tier2_histogram`: difference in LSB -> elements.
     """
 
     elements: int
@@ -104,7 +105,7 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
 
 @dataclass(frozen=True)
 class WeightChange:
-    """What pruning did to a layer's weights.
+    """The effect of pruning on a layer's weights.
 
     `sqnr` in dB, None if they are equal; `mse` in steps of the INT8 weights; `before` and `after`: how many weights
     are at, or nearest to, each INT8 value, int64 [256], from -128 up.
@@ -119,14 +120,14 @@ class WeightChange:
     def divergence(self) -> float:
         """Kullback-Leibler divergence of the two distributions over the 256 INT8 values, in nats.
 
-        Half a weight is added to every value, so that values pruning never gives do not make it infinite.
+        Half a weight is added to every value, so that values that pruning never produces do not make it infinite.
         """
         before, after = ((counts + 0.5) / (counts.sum() + 128) for counts in (self.before, self.after))
         return float((before * np.log(before / after)).sum())
 
 
 def weight_change(before: ArrayLayer, after: ArrayLayer) -> WeightChange:
-    """A layer before and after pruning, some channels at a time."""
+    """Compares a layer's weights before and after pruning, some channels at a time."""
     counts = np.zeros((2, 256), np.int64)
     signal = noise = error = 0.0
     some = max(1, TOGETHER // before.reduction)
@@ -151,7 +152,7 @@ def layer_report(
     dense: LayerRun | None,
     dense_scheduled: LayerSchedule | None,
 ) -> LayerReport:
-    """`dense`: one sample's run on dense PEs, if it was simulated."""
+    """The report on one layer; `dense` is one sample's run on dense PEs, if it was simulated."""
     dense_model = layer_cycles(dense_scheduled, config.dense()) if dense_scheduled else None
     cycles_dense = dense.cycles if dense else dense_model
     parts = breakdown(scheduled, config)

@@ -44,7 +44,7 @@ class HostReport:
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What `bbs compress` found: what pruning did to a network. Nothing ran on an accelerator."""
+    """The report of `bbs compress`: the effect of pruning on a network. Nothing ran on an accelerator."""
 
     summary: CompressionSummary
     layers: tuple[LayerCompression, ...]
@@ -60,15 +60,15 @@ class CompressionReport:
         return True
 
     def as_dict(self) -> dict[str, Any]:
-        """In terms of JSON, with the keys of report.json."""
+        """The report as JSON values, with the keys of report.json."""
         return dict(as_json(self))
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `bbs compile` or `bbs cosim` found: a network on the accelerator, and its verdict.
+    """The report of `bbs compile` or `bbs cosim`: a network on the accelerator, and its verdict.
 
-    `findings` say why the verdict is "fail"; `on_chip` is of the whole network by one start.
+    `findings` say why the verdict is "fail"; `on_chip` is the verdict on the whole network by one start.
     """
 
     summary: Summary
@@ -85,12 +85,12 @@ class Report:
         return self.summary.verdict != "fail"
 
     def as_dict(self) -> dict[str, Any]:
-        """In terms of JSON, with the keys of report.json."""
+        """The report as JSON values, with the keys of report.json."""
         return dict(as_json(self))
 
     @classmethod
     def read(cls, place: str | Path) -> Report:
-        """The report of a build, by its folder or its report.json. FlowError when that is none."""
+        """The report of a build, by its folder or its report.json. FlowError when it cannot be read."""
         path = Path(place)
         if path.is_dir():
             path /= REPORT
@@ -99,9 +99,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What was simulated: the network's program and samples by an engine; on dense PEs, too, where `dense` is given.
+    """The simulation: the network's program, the engine and the samples; with dense PEs also their program `dense`.
 
-    `dense_runs`: one sample's, by layer, of those layers that are not too long.
+    `dense_runs` are one sample's runs on dense PEs, by layer, without the layers that take too many cycles.
     """
 
     program: Program
@@ -113,7 +113,7 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How it was judged: answers, layers, reasons for a failing verdict, the whole network on chip if it is."""
+    """The judgement: accuracy, layers, findings behind a failing verdict, the whole network on chip, tier 0."""
 
     accuracy: Accuracy
     verdicts: Sequence[LayerVerdict]

@@ -18,7 +18,7 @@ from flow.output.report.layers import LayerReport
 
 @dataclass(frozen=True)
 class PrunedNetwork:
-    """How the network was pruned, and what is left of it, metadata counted."""
+    """How the network was pruned, and the bits per weight that remain, metadata counted."""
 
     model: str
     preset: str
@@ -41,7 +41,7 @@ class CompressionSummary(PrunedNetwork):
 
 @dataclass(frozen=True)
 class Area:
-    """The accelerator, estimated: transistors of its logic, flip-flops, bits of its buffers; all in transistors."""
+    """The estimated area: transistors of the logic, flip-flops, bits of the buffers; and all three in transistors."""
 
     logic: int
     flip_flops: int
@@ -70,7 +70,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Summary(Totals, PrunedNetwork):
-    """The network on the accelerator. `rtl_share` of its MACs went through RTL; `verdict` is None if none did."""
+    """The network on the accelerator. `rtl_share`: the share of its MACs in RTL; `verdict` is None if that is 0."""
 
     array: str
     engine: str
@@ -99,7 +99,7 @@ def pruned_network(chosen: Pruning, result: Compressed) -> PrunedNetwork:
 
 
 def rule(chosen: Pruning) -> str:
-    """How it was pruned, for the user."""
+    """The rule of pruning in words, for the user."""
     if chosen.columns is not None and chosen.sensitive is not None:
         return f"{chosen.columns} bit columns pruned, {100 * chosen.sensitive:g} % sensitive channels, {chosen.method}"
     wanted = f"{chosen.bits:g} bits per weight" if chosen.bits is not None else f"a drop of {chosen.max_drop:g} points"

@@ -1,9 +1,9 @@
 """Simulation engines: one interface, four ways to run the device, the same bits and the same cycle count.
 
-base.py       device, memories, the contract of one run
+base.py       the contract of every engine: the device, its memories, one run and its result
 testbench.py  self-checking Verilog and VHDL testbenches, also shipped with the generated design
 verilator.py  the Verilog compiled by Verilator: whole networks (harness.cpp.j2 is its loop)
-native.py     MyHDL's own simulator: always there, for small layers
+native.py     MyHDL's own simulator: always available, for small layers
 icarus.py     the Verilog under Icarus Verilog
 ghdl.py       the VHDL under GHDL
 waveform.py   reads back the waveforms of Verilator and Icarus
@@ -41,9 +41,9 @@ ENGINES: dict[str, Engine] = {
 
 
 def select(name: str | None) -> tuple[Engine, list[str]]:
-    """The engine of that name; without one Verilator, or MyHDL with a note on why, where it is missing.
+    """The engine with this name; without a name Verilator, or, where that is missing, MyHDL and a note that says why.
 
-    FlowError: unknown, or not installed.
+    FlowError if there is no such engine, or it is not installed.
     """
     if name is None:
         reason = ENGINES["verilator"].available()
@@ -59,7 +59,7 @@ def select(name: str | None) -> tuple[Engine, list[str]]:
 
 
 def open_all(engine: Engine, devices: Sequence[Device], advance: Callable[[], None]) -> list[Simulator]:
-    """The devices ready to run, built at the same time; `advance` is called after each."""
+    """A simulator for each device, built in parallel; `advance` is called after each."""
 
     def open_one(device: Device) -> Simulator:
         simulator = engine.open(device)

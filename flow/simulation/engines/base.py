@@ -1,23 +1,24 @@
-"""What every simulation engine takes and gives: the device, its memories, one run and its result.
+"""The contract of every engine: the device, its memories, one run and its result.
 
 A device is a synchronous top module with the inputs clk, reset (active high), start, first[16], count[16],
 the outputs busy, done and error[4], and memory ports:
 
     read port    <name>_en, <name>_addr[32] out; <name>_ready, <name>_valid, <name>_data[W] in
-                 a request passes at a rising edge at which en and ready are high; valid is high for one cycle with
+                 a request is accepted at a rising edge at which en and ready are high; valid is high for one cycle with
                  each word, in the order of the requests, after the edge of the request or later
     write port   <name>_valid[D], <name>_addr[D*32], <name>_data[D*W] out, lane 0 lowest; <name>_ready in
                  at a rising edge at which ready is high, mem[addr] = data for each lane with its valid bit set; the
                  highest lane wins
 
-The engines' memories never keep a device waiting: ready is always high, and valid and mem[addr] show right after
-the edge of the request; data then holds until the next.
+A memory is uint8 [depth, ceil(width / 8)], little endian: bit i of a word is bit i % 8 of its byte i // 8. The engines'
+memories never keep a device waiting: ready is always high, valid and mem[addr] appear right after the edge of the
+request, and data keeps its value until the next request.
 
 One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with
 reset high; one edge with start high (edge 1), then edges with start low until one at which done is high just
-before the edge. Its number is `cycles`, so both ends count. Writes of that last edge are done; an error that is
-not 0 then raises DeviceError. `done` is ignored at edge 1, and so are the memory ports during reset. `first` and
-`count` are steady all along. A read beyond the memory gives 0; a write beyond it is a bug of the device and raises
+before the edge. Its number is `cycles`, so both ends count. Writes at that last edge take effect; an error at it that
+is not 0 raises DeviceError. `done` is ignored at edge 1, and so are the memory ports during reset. `first` and `count`
+do not change during the run. A read beyond the memory gives 0; a write beyond it is a bug of the device and raises
 DeviceError.
 """
 
@@ -32,8 +33,6 @@ import numpy as np
 
 from flow.hardware.interface import COMMAND_BITS, Device, Memory
 
-"""[depth, ceil(width / 8)] little endian: bit i of a word is bit i % 8 of its byte i // 8."""
-
 RESET_EDGES = 4
 
 
@@ -47,7 +46,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Command:
-    """What a device is started with, `count` descriptors from `first` on, and the edge by which it must be done."""
+    """The start of a device: `count` descriptors from number `first` on; it must be done by edge `limit`."""
 
     first: int
     count: int
@@ -89,7 +88,7 @@ class Recorder(Protocol):
     ) -> tuple[str, ...]:
         """Run as `Simulator.run` and write the scopes as the VCD `file`, reset included.
 
-        Gives the path of the top within the waveform. A device that hangs or writes beyond a memory is no error.
+        Returns the path of the top module in the waveform. A hang or a write beyond a memory is no error here.
         """
         ...
 
@@ -102,7 +101,7 @@ class Engine(Protocol):
 
     @property
     def fast(self) -> bool:
-        """Whether whole networks on large arrays are a matter of seconds."""
+        """Whether whole networks on large arrays take seconds only."""
         ...
 
     def available(self) -> str | None:
@@ -110,7 +109,7 @@ class Engine(Protocol):
         ...
 
     def version(self) -> str:
-        """The simulator and version that runs."""
+        """Name and version of the simulator."""
         ...
 
     def open(self, device: Device, cache: Path | None = None) -> Simulator:
@@ -121,7 +120,7 @@ class Engine(Protocol):
 def check_run(
     device: Device, memories: dict[str, Memory], command: Command, writes: dict[str, int]
 ) -> dict[str, Memory]:
-    """Assert what `run` expects of its arguments; give the read memories contiguous, in port order."""
+    """Asserts that the arguments of `run` are valid; the read memories as contiguous arrays, in port order."""
     assert set(memories) == {port.name for port in device.reads}, (device.name, sorted(memories))
     assert set(writes) == {port.name for port in device.writes}, (device.name, sorted(writes))
     assert 0 <= command.first < 1 << COMMAND_BITS and 0 <= command.count < 1 << COMMAND_BITS, command
@@ -134,7 +133,7 @@ def check_run(
 
 
 def empty(device: Device, writes: dict[str, int]) -> dict[str, Memory]:
-    """The memories to be written, all zero, in port order."""
+    """The memories of the write ports, all zero, in port order."""
     return {port.name: np.zeros((writes[port.name], port.bytes), np.uint8) for port in device.writes}
 
 

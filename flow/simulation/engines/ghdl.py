@@ -41,7 +41,7 @@ def _version() -> str:
 
 
 class GhdlSimulator:
-    """Analyses and runs in a folder of its own every time: the depths are in the testbench."""
+    """Analyses and runs in a new folder for every run, because the memory depths are in the testbench."""
 
     def __init__(self, device: Device) -> None:
         self.device = device

@@ -43,7 +43,7 @@ def _version() -> str:
 
 
 class IcarusSimulator:
-    """Compiles and runs in a folder of its own every time: the depths are in the testbench."""
+    """Compiles and runs in a new folder for every run, because the memory depths are in the testbench."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -59,7 +59,7 @@ class IcarusSimulator:
         scopes: Sequence[Scope],
         file: Path,
     ) -> tuple[str, ...]:
-        """As `run`, with a second top module that dumps; see `flow.simulation.engines.base`."""
+        """As `run`, with a second top module that dumps the waveform; see `flow.simulation.engines.base`."""
         root = (f"tb_{self.device.name}", "dut")
         dumps = "".join(f"    $dumpvars({scope.levels}, {'.'.join((*root, *scope.path))});\n" for scope in scopes)
         dump = f'module dump;\ninitial begin\n    $dumpfile("{file.resolve()}");\n{dumps}end\nendmodule\n'

@@ -1,4 +1,4 @@
-"""MyHDL's own simulator, with memories in Python: always there, slow, for leaves and small layers."""
+"""MyHDL's own simulator, with memories in Python: always available, slow, for single blocks and small layers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NativeEngine:
 
 
 class NativeSimulator:
-    """Makes a fresh instance for every run."""
+    """Instantiates the device anew for every run."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -90,12 +90,12 @@ def _drive(run: _Run, signals: dict[str, Any]) -> Generator[Any, None, None]:
     yield myhdl.delay(1)
 
     for cycle in range(1, command.limit + 1):
-        shown: dict[str, int] = {}
+        read_words: dict[str, int] = {}
         for port in device.reads:
             if value(f"{port.name}_en"):
                 address, memory = value(f"{port.name}_addr"), run.read[port.name]
                 word = int.from_bytes(memory[address].tobytes(), "little") if address < len(memory) else 0
-                shown[port.name] = word & ((1 << port.width) - 1)
+                read_words[port.name] = word & ((1 << port.width) - 1)
         for port in device.writes:
             valid, memory = value(f"{port.name}_valid"), run.written[port.name]
             for lane in range(port.lanes):
@@ -111,9 +111,9 @@ def _drive(run: _Run, signals: dict[str, Any]) -> Generator[Any, None, None]:
         signals["clk"].next = 0
         signals["start"].next = 0
         for port in device.reads:
-            signals[f"{port.name}_valid"].next = port.name in shown
-            if port.name in shown:
-                signals[f"{port.name}_data"].next = shown[port.name]
+            signals[f"{port.name}_valid"].next = port.name in read_words
+            if port.name in read_words:
+                signals[f"{port.name}_data"].next = read_words[port.name]
         yield myhdl.delay(1)
         if ended:
             if error:

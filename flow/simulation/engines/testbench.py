@@ -1,8 +1,8 @@
 """Testbenches in Verilog and VHDL: the memories of `flow.simulation.engines.base` around a device, and one run of it.
 
-A bench is compiled once and runs any command whose memories fit; what to run it reads from `layer.txt`
-(`write_command`). Bench.sv.j2 and bench.vhd.j2 say what else it reads and writes. A hex file has one word a line,
-most significant digit first, whole bytes.
+A bench is compiled once and runs any command whose memories fit; it reads the command from `layer.txt`
+(`write_command`). The templates bench.sv.j2 and bench.vhd.j2 list the other files that it reads and writes. A hex file
+has one word a line, most significant digit first, whole bytes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def write_inputs(folder: Path, memories: Mapping[str, Memory]) -> None:
 def write_command(
     folder: Path, ports: Sequence[MemoryPort], words: Mapping[str, int], command: Command, cycles: int = 0
 ) -> None:
-    """Write what a testbench has to run: `words` of every memory, read or written; `cycles` 0 checks nothing."""
+    """Write a testbench's command, with the `words` of every memory and the expected cycles (0: not checked)."""
     values = asdict(command) | {"cycles": cycles}
     values |= {port.name: words[port.name] for port in ports}
     (folder / COMMAND).write_text("".join(f"{name} {value}\n" for name, value in values.items()))

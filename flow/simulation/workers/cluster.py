@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-CONNECT_SECONDS = 20  # to reach a scheduler, and for it to have a worker
+CONNECT_SECONDS = 20  # timeout to reach a scheduler, and again to wait for its first worker
 QUEUE = 4  # jobs under way for each thread of a cluster
 
 
 class Cluster:
-    """The workers of a Dask scheduler, which may come and go: jobs of one that is lost are done by another."""
+    """The workers of a Dask scheduler, which may come and go: the jobs of a lost worker run on another."""
 
     def __init__(self, address: str) -> None:
         try:
@@ -56,12 +56,12 @@ class Cluster:
         return QUEUE * self.count
 
     def _check(self) -> None:
-        """Every worker has this package, to the byte."""
+        """FlowError unless every worker has the very same version of this package, byte for byte."""
         try:
-            found = self._client.run(fingerprint)
-        except Exception as error:  # whatever the worker's import says
+            fingerprints = self._client.run(fingerprint)
+        except Exception as error:  # any exception of the import on a worker
             raise FlowError(f"the Dask workers cannot load bbs-flow ({first_line(error)}); install it there") from None
-        for worker, theirs in found.items():
+        for worker, theirs in fingerprints.items():
             if theirs != fingerprint():
                 raise FlowError(f"the Dask worker '{worker}' has another bbs-flow than this machine; "
                                 "install the same there")  # fmt: skip
@@ -75,7 +75,7 @@ class Cluster:
 
 
 class _Remote:
-    """Every job brings the design: what is stored on workers goes with them."""
+    """Runs jobs on the cluster. Every job carries its design, because data stored on a worker is lost with it."""
 
     def __init__(self, client: Client, design: DesignSources) -> None:
         self._client, self._design = client, design

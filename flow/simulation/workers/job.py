@@ -1,4 +1,4 @@
-"""One simulation job: a design's sources and the arguments of a run, in any process."""
+"""One simulation job, which any process can run: a design's sources and the arguments of a run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Job:
 
 
 class Workers(Protocol):
-    """Whoever runs the jobs: `count` at a time. `queue` are to be under way, more where workers may yet join."""
+    """Processes that run jobs, `count` at a time; `queue` is how many to submit, more where workers may still join."""
 
     @property
     def count(self) -> int: ...
@@ -58,17 +58,17 @@ class Workers(Protocol):
 
 
 def run(design: DesignSources, job: Job) -> Result:
-    """One job, in the process that calls."""
-    simulator, _ = _opened(design)
+    """Runs one job in the calling process."""
+    simulator, _ = _open_simulator(design)
     return simulator.run(job.memories, job.command, job.writes)
 
 
 @lru_cache(maxsize=4)
-def _opened(design: DesignSources) -> tuple[Simulator, Held]:
-    """The design's simulator in this process, and its files, which stay as long."""
-    folder = _unpacked(design)
+def _open_simulator(design: DesignSources) -> tuple[Simulator, Held]:
+    """The design's simulator in this process, and a hold that keeps its files in the cache."""
+    folder = _design_folder(design)
     while (held := hold(folder)) is None:
-        _unpacked(design)
+        _design_folder(design)
     paths = [
         [folder / kind / name for name, _ in files]
         for kind, files in (("verilog", design.verilog), ("vhdl", design.vhdl))
@@ -76,17 +76,17 @@ def _opened(design: DesignSources) -> tuple[Simulator, Held]:
     return ENGINES[design.engine].open(device(design.config, *paths)), held
 
 
-def _unpacked(design: DesignSources) -> Path:
-    """The folder of the design's files, in the cache."""
+def _design_folder(design: DesignSources) -> Path:
+    """The cache folder with the design's files, written if it is not there."""
     folder = cache_folder(None) / f"design-{hashlib.sha256(repr(design).encode()).hexdigest()[:24]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="design-", dir=folder.parent) as temporary:
-            made = Path(temporary) / "made"
+            staging = Path(temporary) / "made"
             for kind, files in (("verilog", design.verilog), ("vhdl", design.vhdl)):
-                (made / kind).mkdir(parents=True)
+                (staging / kind).mkdir(parents=True)
                 for name, text in files:
-                    (made / kind / name).write_text(text)
+                    (staging / kind / name).write_text(text)
             with suppress(OSError):  # another process was faster
-                made.rename(folder)
+                staging.rename(folder)
     return folder

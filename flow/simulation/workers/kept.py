@@ -1,4 +1,4 @@
-"""Results that are kept, so that a run that was stopped goes on."""
+"""Stored simulation results, from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from flow.simulation.workers.job import DesignSources
 
 
 class Kept:
-    """A simulator whose results are kept in a folder, so that none is computed twice, also after a stop.
+    """A simulator that stores its results in a folder, so that none is computed twice, not even after an interruption.
 
-    A result's name is the digest of all that it depends on. `simulator` is the one that computes.
+    The file name of a result is the digest of everything that it depends on. `simulator` computes missing results.
     """
 
     def __init__(self, simulator: Simulator, design: DesignSources, version: str, folder: Path) -> None:
@@ -30,15 +30,15 @@ class Kept:
         self._key = hashlib.sha256(repr((design, version)).encode()).digest()
 
     def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
-        whole = hashlib.blake2b(self._key + repr((command, sorted(writes.items()))).encode())
+        digest = hashlib.blake2b(self._key + repr((command, sorted(writes.items()))).encode())
         for name in sorted(memories):
             memory = memories[name]
-            whole.update(f"{name}{memory.shape}".encode() + np.ascontiguousarray(memory).tobytes())
-        file = self._folder / f"{whole.hexdigest()[:32]}.npz"
-        if (known := _read(file)) is not None:
-            return known
+            digest.update(f"{name}{memory.shape}".encode() + np.ascontiguousarray(memory).tobytes())
+        file = self._folder / f"{digest.hexdigest()[:32]}.npz"
+        if (stored := _read(file)) is not None:
+            return stored
         result = self.simulator.run(memories, command, writes)
-        with suppress(FileNotFoundError):  # another run of the same request has come to its end
+        with suppress(FileNotFoundError):  # another run of the same request has finished, and removed the folder
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
                 np.savez(part, cycles=result.cycles, **result.memories)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ class Kept:
 
 
 def _read(file: Path) -> Result | None:
-    """A kept result; None if there is none, or it is damaged."""
+    """A stored result; None if there is none, or it is damaged."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -60,12 +60,12 @@ def _read(file: Path) -> Result | None:
 def kept_runs(request: str, resume: bool) -> Iterator[Path]:
     """The folder for results of the run described by `request`; removed when the run is finished.
 
-    What an earlier run that was stopped has left there is used when `resume` is set, else removed.
+    Results of an earlier, interrupted run are used if `resume` is set, otherwise removed.
     """
     folder = cache_folder(None) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # where nothing can be kept, nothing is
+    with suppress(OSError):  # where the cache cannot be written, no results are stored
         folder.mkdir(parents=True, exist_ok=True)
     held = hold(folder)
     try:

@@ -27,11 +27,11 @@ class Local:
         return _Local(self._pool, design)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, kill_workers=True)  # else the end of Python warns of what it left
+        self._pool.shutdown(wait=True, kill_workers=True)  # otherwise Python warns of leaked resources at exit
 
 
 def _end_with(parent: int) -> None:
-    """From now on this process ends when its parent does, however that ends."""
+    """Makes this process end when its parent ends, in whatever way."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -14,7 +14,7 @@ from flow.simulation.workers.local import Local
 
 
 def check(scheduler: str | None, processes: int | None) -> None:
-    """FlowError, before any work, when `workers` cannot be asked for like this."""
+    """FlowError, before any work, when `workers` cannot be called with these arguments."""
     if processes is not None and processes < 1:
         raise FlowError(f"there must be one process or more to simulate in, but there are {processes}; "
                         "change --processes")  # fmt: skip
@@ -27,10 +27,10 @@ def check(scheduler: str | None, processes: int | None) -> None:
 
 @contextmanager
 def workers(scheduler: str | None, processes: int | None) -> Iterator[Workers]:
-    """The cluster at this address, or `processes` on this machine; by default as many as it has processors."""
+    """The cluster at this address, or `processes` on this machine, by default one for each processor."""
     check(scheduler, processes)
-    made = Cluster(scheduler) if scheduler is not None else Local(processes or os.cpu_count() or 1)
+    pool = Cluster(scheduler) if scheduler is not None else Local(processes or os.cpu_count() or 1)
     try:
-        yield made
+        yield pool
     finally:
-        made.close()
+        pool.close()
