@@ -15,8 +15,11 @@ import pytest
 import flow
 from flow.cache import KINDS, YOUNG, Size, cache_size, clean_cache, hold
 from flow.files import cache_folder
+from flow.hardware.config import ArrayConfig
 from flow.progress import Advance, ignore
-from flow.simulation.workers.kept import kept_runs
+from flow.simulation.engines.base import Command, Result
+from flow.simulation.workers.job import DesignSources
+from flow.simulation.workers.kept import Kept, kept_runs
 from tests.helpers.nets import small
 from tests.helpers.tools import require_engine
 
@@ -109,19 +112,33 @@ def test_what_is_not_there_is_not_held(cache: Path) -> None:
     assert hold(cache / "verilator-2.so") is None
 
 
+class One:
+    """A simulator of one result."""
+
+    def run(self, *_: object) -> Result:
+        return Result(1, {})
+
+
 def test_a_run_holds_what_it_keeps(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has written, and what an earlier run that was stopped has left."""
     monkeypatch.setenv("BBS_CACHE", str(cache))
-    with kept_runs("request", resume=False) as folder:
-        (folder / "result.npz").write_text("1")
+    design = DesignSources("myhdl", ArrayConfig(2, 2), (), ())
+    with pytest.raises(RuntimeError), kept_runs("request", resume=False) as folder:
+        kept = Kept(One(), design, "1", folder)
+        kept.run({}, Command(0, 1, 2), {})
         aged(folder, 10)
-        assert clean_cache(0)["kept runs"] == Size(2, 6) and (folder / "result.npz").exists()
-    assert not folder.exists()
-    with pytest.raises(RuntimeError), kept_runs("stopped", resume=False) as folder:
-        (folder / "result.npz").write_text("1")
+        assert clean_cache(0)["kept runs"] == Size(2, 6) and len([*folder.iterdir()]) == 1
         raise RuntimeError
-    assert folder.exists()
+    del kept
+    with kept_runs("request", resume=True) as folder:
+        aged(folder, 10)
+        assert clean_cache(0)["kept runs"] == Size(0, 0) and len([*folder.iterdir()]) == 1
+    assert not folder.exists()
+    with pytest.raises(RuntimeError), kept_runs("request", resume=False):
+        Kept(One(), design, "1", folder).run({}, Command(0, 1, 2), {})
+        raise RuntimeError
     aged(folder, 10)
-    assert clean_cache(0)["kept runs"] == Size(1, 1) and not folder.exists()
+    assert clean_cache(0)["kept runs"].entries == 1 and not folder.exists()
 
 
 def test_a_build_during_which_all_is_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

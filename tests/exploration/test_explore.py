@@ -259,7 +259,7 @@ def test_a_storage_that_does_not_open_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(study, "GRPC_SECONDS", 1)
-    monkeypatch.setattr("flow.exploration.explore.yosys", lambda: "")
+    monkeypatch.setattr(sys.modules["flow.exploration.explore"], "yosys", lambda: "")
     status, out, err = run("explore", small(tmp_path), "-o", tmp_path / "out", "--storage", url)
     assert (status, out) == (2, "")
     last = err.splitlines()[-1]
@@ -360,7 +360,7 @@ def test_a_lost_storage_is_said(
         proxy[1].wait()
         return Made().measure(design)
 
-    monkeypatch.setattr("flow.exploration.explore.yosys", lambda: "")
+    monkeypatch.setattr(sys.modules["flow.exploration.explore"], "yosys", lambda: "")
     monkeypatch.setattr(Evaluator, "measure", measure)
     with pytest.raises(FlowError, match="the storage 'grpc://.*' was lost .*the same command goes on"):
         explore(model, tmp_path / "out", trials=3, storage=proxy[0])
@@ -371,7 +371,7 @@ def test_what_cannot_be_explored_is_one_line(
     run: Run,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("flow.exploration.explore.yosys", lambda: "")
+    monkeypatch.setattr(sys.modules["flow.exploration.explore"], "yosys", lambda: "")
     model, used = small(tmp_path), tmp_path / "used"
     used.mkdir()
     (used / "thesis.tex").write_text("")

@@ -71,7 +71,7 @@ def test_resume_refuses_another_request(built: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(built, tmp_path / "copy"))
     before = files(copy)
     with pytest.raises(FlowError, match="differs in samples; choose another folder"):
-        build(copy, resume=True, count=2)
+        build(copy, resume=True, samples=2)
     with pytest.raises(FlowError, match="differs in pruning"):
         build(copy, resume=True, pruning=flow.pruning("conservative"))
     assert files(copy) == before

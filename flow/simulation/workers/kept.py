@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flow.cache import hold
+from flow.cache import Held, hold
 from flow.files import cache_folder
 from flow.hardware.interface import Memory
 from flow.simulation.engines.base import Command, Result, Simulator
@@ -27,6 +27,7 @@ class Kept:
 
     def __init__(self, simulator: Simulator, design: DesignSources, version: str, folder: Path) -> None:
         self.simulator, self._folder = simulator, folder
+        self._held: Held | None = None
         self._key = hashlib.sha256(repr((design, version)).encode()).digest()
 
     def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
@@ -40,6 +41,7 @@ class Kept:
         result = self.simulator.run(memories, command, writes)
         with suppress(FileNotFoundError):  # another run of the same request has finished, and removed the folder
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._held = hold(self._folder)  # from now on, however long the next result takes
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
                 np.savez(part, cycles=result.cycles, **result.memories)  # type: ignore[arg-type]
             os.replace(part.name, file)
@@ -65,14 +67,10 @@ def kept_runs(request: str, resume: bool) -> Iterator[Path]:
     folder = cache_folder(None) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # where the cache cannot be written, no results are stored
-        folder.mkdir(parents=True, exist_ok=True)
-    held = hold(folder)
+    held = hold(folder)  # results of an earlier run; a new folder is held by the one that writes into it
     try:
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
     finally:
-        with suppress(OSError):  # there are results in it, or it is gone
-            folder.rmdir()
         if held is not None:
             held.release()
