@@ -23,6 +23,8 @@ from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary
 
 WIDTH = None if sys.stdout.isatty() else 120  # lines into a file or pipe are as long as a wide terminal's
+NARROW, VERY_NARROW = 100, 70  # columns of a terminal
+LAYER_WIDTH = 9  # columns that a layer's name has at least
 MOST_OUTPUTS = 4  # outputs whose SQNR is printed, the worst first
 
 
@@ -168,7 +170,9 @@ def print_front(found: Sequence[exploration.Found]) -> None:
 
 
 def _layer_table(report: Report | CompressionReport) -> Table:
-    table = Table(box=None, pad_edge=False)
+    """One row for each layer. A narrow terminal has heads of two lines, a very narrow one no operators."""
+    narrow, very_narrow = out.width < NARROW, out.width < VERY_NARROW
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0) if narrow else (0, 1))
     sampled = isinstance(report, Report) and report.summary.rtl_share < 1
     heads = ["layer", "operator", "N: channels", "bits", "SQNR dB"]
     if isinstance(report, Report):
@@ -176,10 +180,19 @@ def _layer_table(report: Report | CompressionReport) -> Table:
     else:
         heads += ["MSE", "KL", "sensitive"]
     heads += ["RTL %"] if sampled else []
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number < 3 else "right", no_wrap=number > 0, overflow="fold")
+    left = ("layer", "operator", "N: channels")
+    for head in heads:
+        if head == "operator" and very_narrow:
+            continue
+        shown = head.replace(" ", "\n").replace("speed-up", "speed-\nup") if narrow else head
+        table.add_column(
+            shown, justify="left" if head in left else "right", overflow="fold",
+            no_wrap=head not in (("layer", "N: channels") if narrow else ("layer",)),
+            min_width=LAYER_WIDTH if head == "layer" else None,
+        )  # fmt: skip
     for layer in report.layers:
-        table.add_row(*_pruned_cells(layer), *_own_cells(layer, sampled))
+        name, operator, *cells = [*_pruned_cells(layer), *_own_cells(layer, sampled)]
+        table.add_row(name, *([] if very_narrow else [operator]), *cells)
     return table
 
 

@@ -240,3 +240,20 @@ def test_control_characters_of_names_do_not_reach_the_terminal(run: Run, tmp_pat
         assert status == 0
         assert not {"\x1b", "\x07", "\u202e"} & set(out + err)
         assert r"\x1b]0;title\x07" in out.replace("\n", "")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_of_layers_fits_a_terminal(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Names of layers and all figures are there, whatever the width."""
+    monkeypatch.setattr("flow.cli.tables.out.width", width)
+    status, out, _ = run("compile", place / "small.onnx", *SMALL, "--coverage", 0, "-o", place / "out")
+    assert status == 0
+    rows = out.split("bits per weight")[0].splitlines()[:-1]
+    assert all(len(line) <= width for line in rows)
+    flat = "".join(line[: 9 if width == 60 else 13].strip() for line in rows)
+    report = json.loads((place / "out" / "report.json").read_text())
+    for layer in report["layers"]:
+        assert layer["name"] in flat
+        assert any(f" {layer['cycles']:,} " in line and f"{layer['bits_per_weight']:.2f}" in line for line in rows)
