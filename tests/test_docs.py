@@ -105,12 +105,14 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     return place, wrong
 
 
+@pytest.mark.full
 def test_the_tutorial_runs(tutorial: tuple[Path, list[str]]) -> None:
     place, wrong = tutorial
     assert not wrong, "\n\n".join(wrong)
     assert (place / "rtl_out" / "own" / "report.json").exists()
 
 
+@pytest.mark.full
 def test_outputs_lists_all_there_is(tutorial: tuple[Path, list[str]]) -> None:
     """Files and folders of a build, and the keys of its report."""
     build = tutorial[0] / "rtl_out" / "digits"

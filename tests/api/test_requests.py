@@ -103,18 +103,26 @@ def test_arrays_and_a_model_in_memory_do_as_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", x=x, y=y)
     path = small(tmp_path)
     by_file = flow.compile(
-        path, tmp_path / "one", calibration=tmp_path / "c.npz", evaluate=str(tmp_path / "t.npz"), bits=6, **FAST
+        path,
+        tmp_path / "one",
+        calibration=tmp_path / "c.npz",
+        evaluate=str(tmp_path / "t.npz"),
+        bits=6,
+        coverage=0,
+        **FAST,
     )
     for number, (calibration, evaluate) in enumerate([(x, (x, y)), ({"x": x}, {"x": x, "y": y})]):
         folder = tmp_path / f"memory{number}"
-        report = flow.compile(model, folder, calibration=calibration, evaluate=evaluate, bits=6, **FAST)
+        report = flow.compile(model, folder, calibration=calibration, evaluate=evaluate, bits=6, coverage=0, **FAST)
         assert report.layers == by_file.layers
         assert (folder / "model_bbs.onnx").read_bytes() == (tmp_path / "one" / "model_bbs.onnx").read_bytes()
         assert flow.cosim(folder, engine="myhdl", samples=1).passed
-        again = flow.compile(model, folder, calibration=calibration, evaluate=evaluate, bits=6, resume=True, **FAST)
+        again = flow.compile(
+            model, folder, calibration=calibration, evaluate=evaluate, bits=6, coverage=0, resume=True, **FAST
+        )
         assert again.as_dict() == report.as_dict()
         with pytest.raises(FlowError, match="this one differs in calibration"):
-            flow.compile(model, folder, calibration=x + 1, evaluate=evaluate, bits=6, resume=True, **FAST)
+            flow.compile(model, folder, calibration=x + 1, evaluate=evaluate, bits=6, coverage=0, resume=True, **FAST)
     assert {node.target for node in flow.inspect(model).nodes} == {node.target for node in flow.inspect(path).nodes}
 
 

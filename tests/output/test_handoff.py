@@ -24,7 +24,7 @@ from flow.output.handoff import formats
 from flow.simulation.engines.testbench import read_hex
 from tests.helpers.firmware import STRICT, check_driver
 from tests.helpers.nets import residual_net, small, wide_net
-from tests.helpers.tools import require_engine, require_tool, verilator
+from tests.helpers.tools import once_each, require_engine, require_tool, verilator
 
 LAYERS = 4
 
@@ -98,7 +98,7 @@ def run_make(folder: Path, tool: str, layer: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.parametrize("tool", ["icarus", "verilator", "ghdl", "cocotb"])
+@pytest.mark.parametrize("tool", once_each(["icarus", "verilator", "ghdl", "cocotb"], lambda tool: True))
 def test_a_copied_build_passes_and_can_fail(elsewhere: Path, tool: str) -> None:
     if tool == "cocotb" and importlib.util.find_spec("cocotb") is None:
         assert not os.environ.get("CI")

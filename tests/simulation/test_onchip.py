@@ -22,7 +22,7 @@ from flow.simulation.engines.base import Command, DeviceError
 from flow.simulation.onchip import ChainRun, by_reference, cosimulate, run
 from tests.helpers.networks import KINDS, feeds, on_chip
 from tests.helpers.stalls import stalled_device
-from tests.helpers.tools import require_engine
+from tests.helpers.tools import once_each, require_engine
 
 TINY: dict[str, Any] = {"weight_depth": 32, "metadata_depth": 8, "activation_depth": 8}
 SMALL = ArrayConfig(4, 4, **TINY, drain=2)  # most weights pass through the buffer again for every tile
@@ -50,7 +50,9 @@ def check(onchip: OnChip, done: ChainRun) -> None:
         assert not len(differs), f"step {number}: {len(differs)} of {rows.size}, the first at {differs[0]}"
 
 
-@pytest.mark.parametrize("config", [SMALL, WIDE, LONG], ids=lambda config: f"{config.rows}x{config.columns}")
+@pytest.mark.parametrize(
+    "config", once_each([SMALL, WIDE, LONG], lambda config: True), ids=lambda config: f"{config.rows}x{config.columns}"
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -> None:
     """Through Verilator, sample after sample, as the reference and as ONNX Runtime."""
@@ -66,6 +68,7 @@ def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -
     assert sum(verdict.elements for verdict in verdicts) == 3 * sum(rows.size for rows in done[0].rows.values())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ["icarus", "ghdl"])
 def test_other_engines(engine: str, tmp_path: Path) -> None:
     """The same bits and the same cycles, no bit unknown."""
@@ -85,7 +88,7 @@ def test_the_blocks_themselves(tmp_path: Path) -> None:
     assert done.cycles == want.cycles
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", once_each([1, 2], lambda seed: True))
 def test_ports_that_keep_it_waiting(seed: int, tmp_path: Path) -> None:
     """Requests, answers and writes wait at random; results do not change."""
     require_engine("verilator")
