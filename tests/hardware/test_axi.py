@@ -62,7 +62,7 @@ CASES = {
     "on chip": Case(ArrayConfig(2, 3, **TINY, drain=2), AxiConfig(), "icarus", 10, 2, "residual"),
 }
 
-QUICK = "32 bits"
+QUICK = "128 bits"
 
 
 @pytest.fixture(scope="module")
