@@ -575,6 +575,7 @@ def manifest(folder: Path, text: str) -> Iterator[None]:
         path.write_bytes(kept)
 
 
+@pytest.mark.full
 def test_damaged_manifests(place: Path, built: Path) -> None:
     tally, folder = Tally(), Path(shutil.copytree(built, place / "out"))
     right = json.loads((folder / "manifest.json").read_text())

@@ -87,6 +87,7 @@ def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
         assert cycles == model if roomy else model <= cycles <= 1.1 * model, said
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "config", [CONFIGS[1].with_maps(256), ArrayConfig(2, 8, drain=1).with_maps(128)], ids=["4x4", "2x8"]
 )

@@ -79,6 +79,7 @@ def test_other_engines(engine: str, tmp_path: Path) -> None:
     assert done.cycles == want.cycles
 
 
+@pytest.mark.full
 def test_the_blocks_themselves(tmp_path: Path) -> None:
     """MyHDL's own simulator runs what is converted."""
     network, onchip = on_chip("tokens", replace(SMALL, rows=2, columns=2))
@@ -88,6 +89,7 @@ def test_the_blocks_themselves(tmp_path: Path) -> None:
     assert done.cycles == want.cycles
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", once_each([1, 2], lambda seed: True))
 def test_ports_that_keep_it_waiting(seed: int, tmp_path: Path) -> None:
     """Requests, answers and writes wait at random; results do not change."""
