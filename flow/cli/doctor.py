@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from flow.cli.tables import escape, out
 from flow.files import cache_folder
 from flow.hardware.config import PE_KINDS
 from flow.hardware.element import elements
-from flow.hardware.synthesis import NEXTPNR, OSU018, YOSYS
+from flow.hardware.synthesis import NEXTPNR, OSU018, YOSYS, tool
 from flow.output.report.environment import environment
 from flow.simulation.engines import ENGINES
 
@@ -96,7 +95,7 @@ def _programs() -> Iterator[Found]:
 
 def _program(names: Sequence[str], allows: str, remedy: str) -> Found:
     """The first of these programs that is installed."""
-    path = next((found for name in names if (found := shutil.which(name))), None)
+    path = tool(names)
     return Found(names[0], _program_version(path) if path else None, allows, remedy)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -59,7 +58,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
         evaluator = Evaluator(imported, evaluation_set)
     about = {
         "model": load.digest(source.model),
-        "samples": [_digest(each) for each in (imported.calibration, evaluation_set)],
+        "samples": [None if each is None else each.digest() for each in (imported.calibration, evaluation_set)],
         "bbs-flow": fingerprint(),
     }
     with stage("try designs", trials) as advance:
@@ -88,16 +87,6 @@ def _check_output(folder: Path) -> None:
             folder.rmdir()
     except OSError as error:
         raise FlowError(f"the output folder '{folder}' cannot be written: {error.strerror}; choose another") from None
-
-
-def _digest(samples: Samples | None) -> str | None:
-    if samples is None:
-        return None
-    arrays = samples.feeds | ({} if samples.labels is None else {"y": samples.labels})
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 def _write(folder: Path, model: str, study: str, url: str, samples: Samples, found: Sequence[Found]) -> None:

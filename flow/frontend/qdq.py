@@ -170,6 +170,7 @@ class _Writer:
     def __init__(self, model: onnx.ModelProto, graph: Graph, scales: Mapping[str, Scale]) -> None:
         self._model, self._graph, self._scales = model, graph, scales
         self._names = {name for name in names(model.graph) if isinstance(name, str)}
+        self._dequantized: dict[str, Scale] = {}  # the scale of every tensor behind a DequantizeLinear
         self._read: dict[str, str] = {}  # the dequantized tensor that replaces a tensor at its readers, by name
 
     def write(self, wanted: Plan) -> None:
@@ -179,17 +180,13 @@ class _Writer:
             nodes += self._pair(value.name) if value.name in self._scales else []
         for node in self._model.graph.node:
             node.input[:] = [self._read.get(name, name) for name in node.input]
-            if id(node) in layers and (source := self._source(node)) is not None:
+            if id(node) in layers and (source := self._dequantized.get(node.input[0])) is not None:
                 nodes.append(self._weights(node, source))
             nodes.append(node)
             for index, name in enumerate(node.output):
                 if name in self._scales:
                     nodes += self._pair(name, node, index)
         replace_nodes(self._model, nodes)
-
-    def _source(self, layer: onnx.NodeProto) -> Scale | None:
-        """The scale of a layer's input; None if the input is float."""
-        return next((self._scales[name] for name, read in self._read.items() if read == layer.input[0]), None)
 
     def _pair(self, name: str, maker: onnx.NodeProto | None = None, output: int = 0) -> Iterator[onnx.NodeProto]:
         """QuantizeLinear and DequantizeLinear of a tensor; an output of the network keeps its name, behind them."""
@@ -200,6 +197,7 @@ class _Writer:
             real = maker.output[output] = self._name(f"{name}_QuantizeLinear_Input")
         else:
             read = self._read[name] = self._name(f"{name}_DequantizeLinear_Output")
+        self._dequantized[read] = scale
         yield helper.make_node("QuantizeLinear", [real, *constants], [codes], self._name(f"{name}_QuantizeLinear"))
         yield helper.make_node("DequantizeLinear", [codes, *constants], [read], self._name(f"{name}_DequantizeLinear"))
 

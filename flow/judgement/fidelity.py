@@ -149,15 +149,14 @@ def _explained(imported: Imported, samples: Samples) -> tuple[str | None, str]:
     assert imported.prepared is not None
     if (scaled := _scaled(imported, samples)) is not None:
         return None, scaled
-    model, graph = imported.network.model, Graph.of(imported.prepared)
+    model, graph, constants = imported.network.model, Graph.of(imported.prepared), imported.network.graph
     quantizers = {
         node.input[0]: node for node in model.graph.node
         if node.op_type == "QuantizeLinear" and node.input[0] in graph.producers
     }  # fmt: skip
     few = {name: array[:8] for name, array in samples.feeds.items()}
-    names = [name for name in quantizers if name in Graph.of(model).producers]
+    names = [name for name in quantizers if name in constants.producers]
     wanted, got = (_tensors(each, names, few) for each in (imported.prepared, model))
-    constants = Graph.of(model)
     for name in names:
         if wanted[name].shape != got[name].shape or not wanted[name].size:
             continue

@@ -42,6 +42,10 @@ class Samples:
         """A batch of one."""
         return {name: array[number : number + 1] for name, array in self.feeds.items()}
 
+    def digest(self) -> str | None:
+        """The sha256 of inputs and labels."""
+        return digest(self.feeds | ({} if self.labels is None else {LABELS: self.labels}))
+
     def first(self, count: int) -> Samples:
         labels = None if self.labels is None else self.labels[:count]
         return Samples({name: array[:count] for name, array in self.feeds.items()}, labels, self.source, self.made_up)

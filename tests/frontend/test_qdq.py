@@ -48,6 +48,11 @@ def read_twice() -> onnx.ModelProto:
     return network(nodes, weights(2), ("y", "a"))
 
 
+def read_by_a_layer() -> onnx.ModelProto:
+    """A convolution that another one reads, and that is an output, too."""
+    return network([conv(1, "x", "a"), conv(2, "a", "y")], weights(2), ("y", "a"))
+
+
 def clipped(low: float, high: float) -> onnx.ModelProto:
     limits = {"low": np.array(low, np.float32), "high": np.array(high, np.float32)}
     nodes = [conv(1, "x", "a"), helper.make_node("Clip", ["a", "low", "high"], ["y"], "clip")]
@@ -108,6 +113,7 @@ def foreign_between() -> onnx.ModelProto:
 
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], int]] = {
     "read by an activation and as an output": (read_twice, 2),
+    "read by a layer and as an output": (read_by_a_layer, 2),
     "Clip above zero": (lambda: clipped(0.5, 2.0), 1),
     "Clip below zero": (lambda: clipped(-1.5, -0.25), 1),
     "Clip of one side": (lambda: clipped(-0.5, 100.0), 1),
