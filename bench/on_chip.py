@@ -22,10 +22,9 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from flow.api.inputs import compress_network, evaluation, import_network
+from flow.api.inputs import compress_network, evaluation, import_network, read_network
 from flow.api.options import NETWORK, WHOLE, argument, option
 from flow.api.requests import ArrayOption, DataOptions, PruningOptions
-from flow.api.source import read_source
 from flow.cli.options import asked
 from flow.compression.compress import Compressed
 from flow.errors import FlowError
@@ -88,7 +87,7 @@ def main(request: OnChipRequest) -> None:
     """Print the table."""
     rows, columns = request.array or (16, 32)
     count = request.samples
-    source = read_source(request.model).checked()
+    source = read_network(request)
     imported = import_network(source, request.calibration, [])
     evaluation_set = evaluation(imported.network, source, request.evaluate, count, []).first(count)
     _, compressed = compress_network(imported, request.chosen, columns, evaluation_set, silent, [])

@@ -64,7 +64,7 @@ def main(
 ) -> None:
     """Print the table."""
     preset, calibration = data["preset"], data["calibration"]
-    imported = import_network(read_source(model).checked(), calibration, [])
+    imported = import_network(read_source(model).admitted(), calibration, [])
     source = calibration or samples.beside(model, "calibration")
     table = Table(box=None, pad_edge=False)
     heads = ("engine", "array", "cycles/s", f"in {processes}", "million MACs/s", "ratio", "cycles", "minutes")

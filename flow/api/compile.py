@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flow.api.inputs import STORED, compress_network, evaluation, import_network, note_labels
+from flow.api.inputs import STORED, compress_network, evaluation, import_network, note_labels, read_network
 from flow.api.requests import CompileRequest
 from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
-from flow.api.source import Source, read_source
+from flow.api.source import Source
 from flow.compression.compress import Compressed
 from flow.files import cache_folder
 from flow.frontend import load
@@ -61,7 +61,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     config, axi = _array(request, simulator, notes), AxiConfig(request.bus)
     if request.synth:
         synthesis.yosys()
-    source = read_source(request.model).checked()
+    source = read_network(request)
     record = _record(request, source, config, simulator)
     if request.resume and not request.force and (done := finished(output, record)):
         return done

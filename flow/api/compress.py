@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flow.api.inputs import compress_network, evaluation, import_network, note_labels
+from flow.api.inputs import compress_network, evaluation, import_network, note_labels, read_network
 from flow.api.requests import CompressRequest
-from flow.api.source import read_source
 from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
 from flow.compression.choice import pruning
@@ -43,7 +42,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         check(request.plot)
     notes: list[str] = []
     with stage("import and quantize"):
-        source = read_source(request.model).checked()
+        source = read_network(request)
         imported = import_network(source, request.calibration, notes)
         evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
     with stage("compare INT8 with the network"):

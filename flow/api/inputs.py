@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from flow.api.source import Source
+from flow.api.requests import DataOptions, NetworkOptions
+from flow.api.source import Source, read_source
 from flow.compression import tune
 from flow.compression.choice import DATA_FREE, Pruning, pruning
 from flow.compression.compress import Compressed, encode
@@ -24,6 +25,14 @@ from flow.progress import Stages
 STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
+def read_network(request: NetworkOptions) -> Source:
+    """The requested network, checked; its open axes have the requested sizes, or those of the samples."""
+    source = read_source(request.model)
+    evaluate = request.evaluate if isinstance(request, DataOptions) else None
+    known = [source.samples(request.calibration, "calibration"), source.samples(evaluate, "test")]
+    return source.admitted(request.shape or {}, known)
+
+
 def import_network(source: Source, calibration: samples.Source | None, notes: list[str]) -> Imported:
     """The imported network, quantized if it is float, with its calibration samples."""
     calibration_source = source.samples(calibration, "calibration")
@@ -31,7 +40,7 @@ def import_network(source: Source, calibration: samples.Source | None, notes: li
         samples.load(calibration_source, source.model, "calibration") if calibration_source is not None else None
     )
     imported = import_calibrated(source.model, source.name, calibrated, source.place)
-    notes += imported.notes
+    notes += [*source.notes, *imported.notes]
     return imported
 
 

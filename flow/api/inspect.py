@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from flow.api.inputs import read_network
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
 from flow.frontend import checks
-from flow.frontend.imported import import_uncalibrated
+from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
+from flow.network import samples
+
+FEW = 2  # samples: ranges do not matter here, but a network may need real values to run
 
 
-def inspect(model: Any) -> Inspection:
+def inspect(model: Any, **options: Any) -> Inspection:
     """Where every node of `model` (a path or an onnx.ModelProto) would run, and why.
 
-    Refused nodes are listed with the reason; FlowError for any other fault of the network.
+    `options` are those of `InspectRequest`, as `bbs inspect` has them. Refused nodes are listed with the reason;
+    FlowError for any other fault of the network.
     """
-    return run_inspect(InspectRequest.of(model=model))
+    return run_inspect(InspectRequest.of(model=model, **options))
 
 
 def run_inspect(request: InspectRequest) -> Inspection:
-    """`inspect` for a request: a float network is quantized in memory, from one made-up sample."""
+    """`inspect` for a request: a float network is quantized in memory, from a few samples, or from one made-up one."""
     source = read_source(request.model)
     if reasons := checks.refusals(source.model):
         return refusal(source.model, reasons)
-    return inspection(import_uncalibrated(source.checked().model, source.name))
+    source = read_network(request)
+    calibration = source.samples(request.calibration, "calibration")
+    if calibration is None:
+        return inspection(import_uncalibrated(source.model, source.name))
+    few = samples.load(calibration, source.model, "calibration").first(FEW)
+    return inspection(import_calibrated(source.model, source.name, few, source.place))

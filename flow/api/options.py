@@ -23,12 +23,13 @@ from flow.errors import FlowError
 class Kind:
     """A type of option: `words` describe it in messages, `parse` converts a user's value (ValueError if it cannot).
 
-    `plain` is the type that the command's argument has before `parse`.
+    `plain` is the type that the command's argument has before `parse`; a `repeated` option is a list of such arguments.
     """
 
     words: str
     parse: Callable[[Any], Any]
     plain: type = str
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def _article(value: object) -> str:
 def _json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _json(each) for name, each in asdict(value).items()}
+    if isinstance(value, Mapping):
+        return {name: _json(each) for name, each in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -174,6 +177,28 @@ def _size(value: Any) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    """NAME=1,3,320,320 for an input, NAME=128 for the symbol of an axis; several of them, or a mapping."""
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        texts = [value] if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        pairs = [(name, sizes.split(",")) for name, _, sizes in (text.rpartition("=") for text in texts)]
+    shapes = {}
+    for name, sizes in pairs:
+        axes = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes]
+        whole = [int(axis) for axis in axes if str(axis).strip().isdecimal()]
+        if not isinstance(name, str) or not name or len(whole) != len(axes) or min(whole, default=0) < 1:
+            raise FlowError(
+                "a shape is NAME=SIZE,SIZE,... with sizes of 1 or more, but it is "
+                f"'{name}={','.join(map(str, axes))}'; give --shape x=1,3,224,224, for example"
+            )
+        shapes[name] = tuple(whole)
+    return shapes
+
+
 def _pruning(value: Any) -> Pruning:
     if isinstance(value, str):
         return pruning(value)
@@ -198,4 +223,5 @@ PATH = Kind("a path", _path, Path)
 NETWORK = Kind("the path of an ONNX file, or an onnx.ModelProto", _network, Path)
 SAMPLES = Kind("the path of an .npz file, an array, or a dict of arrays", _samples, Path)
 SIZE = Kind('ROWSxCOLUMNS, such as "16x32" or (16, 32)', _size)
+SHAPES = Kind("NAME=SIZE,SIZE,... or a mapping of names to sizes", _shapes, repeated=True)
 PRUNING = Kind("what flow.pruning(...) gives, or the name of a preset", _pruning)

@@ -15,6 +15,7 @@ from flow.api.options import (
     PRUNING,
     REAL,
     SAMPLES,
+    SHAPES,
     SIZE,
     SWITCH,
     TEXT,
@@ -88,12 +89,23 @@ class PruningOptions(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DataOptions(Request):
-    """Samples: files, or arrays."""
+class NetworkOptions(Request):
+    """The network, and what it needs to run: sizes of its open axes, samples to quantize it with."""
 
+    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
+    shape: dict[str, tuple[int, ...]] | None = option(
+        SHAPES, None, "Sizes of an input's axes, or of an axis by its symbol; repeatable. Default: the samples' sizes.",
+        metavar="NAME=SIZE,...",
+    )  # fmt: skip
     calibration: SampleSource | None = option(
         SAMPLES, None, "Samples x to quantize and tune with; default: MODEL_calibration.npz.", metavar="FILE.npz"
     )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DataOptions(NetworkOptions):
+    """Samples: files, or arrays."""
+
     evaluate: SampleSource | None = option(
         SAMPLES, None, "Samples x and labels y to evaluate and simulate; default: MODEL_test.npz.", metavar="FILE.npz"
     )
@@ -133,17 +145,14 @@ class SimulationOptions(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class InspectRequest(Request):
+class InspectRequest(NetworkOptions):
     """Show where every node would run, and why."""
-
-    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CompressRequest(ArrayOption, DataOptions, PruningOptions):
     """Write the pruned INT8 network; no hardware."""
 
-    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
     output: Path = argument(PATH, "OUT.onnx", "The pruned network.", flag="--output")
     plot: Path | None = option(PATH, None, "Curves over bits per weight.", metavar="FILE.svg", recorded=False)
     force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
@@ -153,7 +162,6 @@ class CompressRequest(ArrayOption, DataOptions, PruningOptions):
 class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions):
     """Prune, write RTL and vectors, co-simulate, judge."""
 
-    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
     output: Path = argument(PATH, "DIR", "The folder of the build.", flag="--output")
     pe: str = option(
         TEXT, BITVERT.name, f"Processing element: {', '.join(PE_KINDS)}, or an installed package's; default bitvert.",
@@ -211,7 +219,6 @@ class VerifyRequest(Request):
 class ExploreRequest(DataOptions):
     """Search array, buffer and pruning for the best designs."""
 
-    model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
     output: Path = argument(PATH, "DIR", "The folder of the study.", flag="--output")
     trials: int = option(WHOLE, 100, "Designs in the study, in the end; default 100.", metavar="T")
     storage: str | None = option(

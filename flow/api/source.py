@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 
 from flow.frontend import load
-from flow.frontend.checks import check
+from flow.frontend.intake import Shape
 from flow.network import samples
 
 
 @dataclass(frozen=True)
 class Source:
-    """The user's network: the model, its name, and its file if it has one."""
+    """The user's network: the model, its name, its file if it has one, and notes on how it was taken."""
 
     model: onnx.ModelProto
     name: str
     file: Path | None
+    notes: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
         """The origin of the network, for messages."""
         return str(self.file or self.name)
 
-    def checked(self) -> Source:
-        """This source. FlowError if the network cannot be used."""
-        check(self.model, self.place)
-        return self
+    def admitted(
+        self, shapes: Mapping[str, Shape] = MappingProxyType({}), given: Sequence[samples.Source | None] = ()
+    ) -> Source:
+        """This source, its network taking one sample at a time. FlowError if it cannot be used.
+
+        Open axes get the sizes of `shapes`, or else those of the samples `given`.
+        """
+        known = [samples.arrays(each) for each in given if each is not None]
+        model, notes = load.admit(self.model, self.place, shapes, known)
+        return replace(self, model=model, notes=tuple(notes))
 
     def samples(self, given: samples.Source | None, role: str) -> samples.Source | None:
         """The `given` samples, or those of the file MODEL_<role>.npz beside the network's file, if there is one."""

@@ -24,7 +24,7 @@ def asked(request: type[Request]) -> Callable[[Command], Command]:
         @wraps(command)
         def wrapper(**values: Any) -> None:
             own = {each.name: values.pop(each.name) for each in options}
-            chosen = {name: value for name, value in own.items() if value is not None}
+            chosen = {name: value for name, value in own.items() if value not in (None, ())}
             command(request.of(**chosen), **values)
 
         decorated: Command = wrapper
@@ -46,8 +46,9 @@ def _parameter(each: Field[Any]) -> Callable[[Command], Command]:
     names = ("-o", flag(each)) if flag(each) == "--output" else (flag(each),)
     required = each.default is MISSING
     return click.option(
-        *names, each.name, type=kind, metavar=option.metavar, required=required, help=None if required else option.help
-    )
+        *names, each.name, type=kind, metavar=option.metavar, required=required, multiple=option.kind.repeated,
+        help=None if required else option.help,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

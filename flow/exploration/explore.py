@@ -10,9 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flow.api.inputs import evaluation, import_network
+from flow.api.inputs import evaluation, import_network, read_network
 from flow.api.requests import ExploreRequest
-from flow.api.source import read_source
 from flow.errors import FlowError, first_line
 from flow.exploration.evaluate import Evaluator
 from flow.exploration.study import Found, open_storage, search, storage_errors, without_password
@@ -47,7 +46,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
     yosys()
     notes: list[str] = []
     with stage("import and quantize"):
-        source = read_source(request.model).checked()
+        source = read_network(request)
         imported = import_network(source, request.calibration, notes)
         evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
     name, url = request.study or source.name, request.storage or f"sqlite:///{output.resolve() / DATABASE}"

@@ -2,8 +2,12 @@
 
 operators.py      which operators the array computes, which only move codes, and which are refused
 checks.py         requirements on an imported model, and the nodes that are refused
+fold.py           constants and shapes folded: what does not depend on a sample's values is computed once
+intake.py         the network as published takes one sample at a time: sizes of axes, batch, functions inlined
 load.py           ONNX files: reading, with external data, and digests of models
-prepare.py        preparation of a float model for quantization: opset, constants and BatchNormalization folded
+upgrade.py        older operator sets and other float types: opset 13 or later, float32
+batches.py        convolutions whose axis 0 is not the batch: rewritten so that it is
+prepare.py        preparation of a float model for quantization: what scales a product's channels is made its own
 rows.py           matrix products whose axis 0 is not the batch: rewritten so that it is
 canonical.py      the canonical form of an INT8 (QDQ) model, as `partition` reads it
 layers.py         array layers, read from a QDQ model: weights, scales, biases, clamps, windows

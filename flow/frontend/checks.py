@@ -8,16 +8,18 @@ import onnx
 
 from flow.errors import FlowError, first_line
 from flow.frontend.operators import ARRAY_OPERATORS, INTEGER
+from flow.network.samples import random
 from flow.onnxtools import external, runtime
-from flow.onnxtools.graph import Graph, graph_inputs, is_dequantize, is_standard, node_name, opset, tensors
+from flow.onnxtools.graph import Graph, is_dequantize, is_standard, node_name, opset, subgraphs, tensors
 from flow.onnxtools.shapes import sample_shapes
 
-OLDEST_OPSET = 11
+OLDEST_OPSET = 6
+LONGEST = 10.0  # seconds that a network with a loop may take for one sample
 LARGEST = 2**30  # bytes of a tensor of one sample, at four bytes per value
 
 
-def check(model: onnx.ModelProto, place: str) -> None:
-    """Raise FlowError if the flow cannot run the model; `place` is the file named in the message."""
+def check_form(model: onnx.ModelProto, place: str) -> None:
+    """Raise FlowError if a model that was read is not valid ONNX; `place` is the file named in the message."""
     if not model.graph.node or not model.opset_import:
         raise FlowError(f"'{place}' holds no ONNX graph ({len(model.graph.node)} nodes); export it again")
     version = opset(model)
@@ -31,7 +33,10 @@ def check(model: onnx.ModelProto, place: str) -> None:
         onnx.checker.check_model(external.externals_as_inputs(model))
     except Exception as error:
         raise FlowError(f"'{place}' is not valid ONNX: {first_line(error)}; export it again") from None
-    _check_inputs(model, place)
+
+
+def check(model: onnx.ModelProto, place: str) -> None:
+    """Raise FlowError if the flow cannot run the model, which takes one sample at a time."""
     _check_sizes(model, place)
     for name, reason in refusals(model).items():
         raise FlowError(f"node '{name}' of '{place}' is refused: {reason}")
@@ -39,6 +44,20 @@ def check(model: onnx.ModelProto, place: str) -> None:
         runtime.session(model)
     except FlowError as error:
         raise FlowError(f"'{place}': {error}") from None
+    if (loop := _loop(model.graph)) is not None and not runtime.ends(model, random(model, 1).feeds, LONGEST):
+        raise FlowError(
+            f"a network must end, but loop '{node_name(loop)}' of '{place}' runs for more than {LONGEST:.0f} s on one "
+            "made-up sample; give it a trip count and export again"
+        )
+
+
+def _loop(graph: onnx.GraphProto) -> onnx.NodeProto | None:
+    """A Loop of a graph or its subgraphs."""
+    for node in graph.node:
+        found = node if node.op_type == "Loop" else next(filter(None, map(_loop, subgraphs(node))), None)
+        if found is not None:
+            return found
+    return None
 
 
 def refusals(model: onnx.ModelProto) -> dict[str, str]:
@@ -91,31 +110,6 @@ def _check_sizes(model: onnx.ModelProto, place: str) -> None:
                 f"a tensor must take less than {LARGEST >> 30} GiB for one sample, but '{name}' of '{place}' has shape "
                 f"{list(shape)}; export with other sizes"
             )
-
-
-def _check_inputs(model: onnx.ModelProto, place: str) -> None:
-    for value in graph_inputs(model):
-        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-            raise FlowError(
-                f"inputs must be tensors of known rank, but '{value.name}' of '{place}' is not; export again"
-            )
-        dims = value.type.tensor_type.shape.dim
-        if not dims:
-            raise FlowError(
-                f"the first axis of an input must be the batch, but '{value.name}' of '{place}' is a single number; "
-                "make it a constant and export again"
-            )
-        for axis, dim in enumerate(dims):
-            size = dim.dim_value if dim.HasField("dim_value") else None
-            if axis > 0 and not size:
-                raise FlowError(
-                    f"only the batch (axis 0) of an input may be open, but axis {axis} of '{value.name}' in "
-                    f"'{place}' is '{dim.dim_param or '?'}'; export with a fixed size"
-                )
-            if axis == 0 and size is not None and size != 1:
-                raise FlowError(
-                    f"the batch must be 1 or open, but '{value.name}' of '{place}' has batch {size}; export again"
-                )
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, Window, as_int8
 from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, quantized_constant
-from flow.onnxtools.shapes import Types
+from flow.onnxtools.shapes import Types, auto_pads
 
 BIAS_SCALE_TOLERANCE = 1e-5
 
@@ -212,20 +212,7 @@ def node_window(node: onnx.NodeProto, kernel: tuple[int, ...], sizes: tuple[int,
     strides = tuple(attribute(node, "strides", [1] * axes))
     dilations = tuple(attribute(node, "dilations", [1] * axes))
     pads = tuple(attribute(node, "pads", [0] * 2 * axes))
-    auto_pad = attribute(node, "auto_pad", b"NOTSET").decode()
-    window = Window(kernel, strides, pads, dilations)
-    return window if auto_pad == "NOTSET" else replace(window, pads=_resolved_pads(auto_pad, window, sizes))
-
-
-def _resolved_pads(mode: str, window: Window, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """ONNX's auto_pad as pads: the beginnings of all axes, then the ends."""
-    if mode == "VALID":
-        return (0,) * (2 * len(window.kernel))
-    begins, ends = [], []
-    axes = zip(sizes, window.kernel, window.strides, window.dilations, strict=True)
-    for extent, taps, stride, dilation in axes:
-        total = max((-(-extent // stride) - 1) * stride + (taps - 1) * dilation + 1 - extent, 0)
-        small, large = total // 2, total - total // 2
-        begins.append(small if mode == "SAME_UPPER" else large)
-        ends.append(large if mode == "SAME_UPPER" else small)
-    return (*begins, *ends)
+    mode = attribute(node, "auto_pad", b"NOTSET").decode()
+    if mode != "NOTSET":
+        pads = auto_pads(mode, sizes, kernel, strides, dilations)
+    return Window(kernel, strides, pads, dilations)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from flow.errors import FlowError
-from flow.frontend.checks import check
+from flow.frontend.checks import check, check_form
+from flow.frontend.intake import Shape, take
 from flow.onnxtools import external
+from flow.onnxtools.edit import replace_nodes
 from flow.onnxtools.graph import graph_inputs, names, reads, tensors
 
 LARGE_NETWORK = 2**27  # bytes of constants: in larger networks, large matrices stay in their files
@@ -26,9 +33,20 @@ def load(path: str | Path) -> onnx.ModelProto:
     FlowError: no such file, not ONNX, external data missing, invalid, too old, operators ONNX Runtime
     does not have, inputs that are not tensors, or open sizes other than the batch (axis 0).
     """
-    model = read(path)
-    check(model, str(path))
-    return model
+    return admit(read(path), str(path))[0]
+
+
+def admit(
+    model: onnx.ModelProto,
+    place: str,
+    asked: Mapping[str, Shape] = MappingProxyType({}),
+    samples: Sequence[Mapping[str, NDArray[Any]]] = (),
+) -> tuple[onnx.ModelProto, list[str]]:
+    """A network that was read, checked, and made to take one sample at a time (`intake.take`); notes for the user."""
+    check_form(model, place)
+    taken, notes = take(model, place, asked, samples)
+    check(taken, place)
+    return taken, notes
 
 
 def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -42,6 +60,7 @@ def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _drop_initializers_from_inputs(copy)
+    _sort_nodes(copy)
     return copy
 
 
@@ -49,7 +68,7 @@ def read(path: str | Path) -> onnx.ModelProto:
     """Read an ONNX file with its external data; FlowError when that fails. Its content is not checked."""
     file = Path(path)
     if not file.is_file():
-        found = "is a folder" if file.is_dir() else "does not exist"
+        found = "is a folder" if file.is_dir() else "is no regular file" if file.exists() else "does not exist"
         raise FlowError(f"the network must be an ONNX file, but '{file}' {found}; check the path")
     try:
         if file.stat().st_size > LARGE_NETWORK:
@@ -67,6 +86,7 @@ def read(path: str | Path) -> onnx.ModelProto:
     for tensor, where in outside:
         _read_external(tensor, *where, tensor.name in stay)
     _drop_initializers_from_inputs(model)
+    _sort_nodes(model)
     return model
 
 
@@ -79,6 +99,17 @@ def _drop_initializers_from_inputs(model: onnx.ModelProto) -> None:
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     model.ir_version = max(model.ir_version, 4)
+
+
+def _sort_nodes(model: onnx.ModelProto) -> None:
+    """Put every node behind those whose outputs it reads, otherwise in the file order; `check` refuses cycles."""
+    producers = {name: index for index, node in enumerate(model.graph.node) for name in node.output if name}
+    sources = [{producers[name] for name in reads(node) if name in producers} for node in model.graph.node]
+    if all(source < index for index, before in enumerate(sources) for source in before):
+        return
+    with contextlib.suppress(CycleError):
+        order = TopologicalSorter(dict(enumerate(sources)))
+        replace_nodes(model, [model.graph.node[index] for index in order.static_order()])
 
 
 def _stay_outside(model: onnx.ModelProto, lengths: Mapping[str, int]) -> set[str]:

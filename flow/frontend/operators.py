@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ARRAY_OPERATORS = ("Conv", "Gemm", "MatMul")
+ACTIVATIONS = ("Relu", "Clip")  # that the array computes behind a layer
 # Operators that only move or select 8-bit codes, so that they may come before DequantizeLinear as well.
 LAYOUT_OPERATORS = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 # Operators whose 8-bit output has the scale of their input: they move, select or average codes.

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.layers import output_axis
-from flow.frontend.operators import ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE
+from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE
 from flow.frontend.ranges import Range, measure
 from flow.network.samples import Arrays
 from flow.onnxtools import external
@@ -26,7 +26,6 @@ from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
 from flow.onnxtools.graph import Graph, attribute, is_standard, names, node_input, node_name
 from flow.onnxtools.shapes import element_types
 
-ACTIVATIONS = ("Relu", "Clip")
 PART = 2**26  # bytes of weights that are quantized at a time
 LARGEST_SUM = 2**31 - 1
 

@@ -62,10 +62,10 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
 
     FlowError as in `load_arrays` and `check_samples`, or when there is not one label for each sample.
     """
-    arrays, place = (load_arrays(source), source.name) if isinstance(source, Path) else (source, f"the {what} arrays")
+    found, place = arrays(source), source.name if isinstance(source, Path) else f"the {what} arrays"
     where = source if isinstance(source, Path) else place
-    feeds = check_samples(model, arrays, what)
-    labels = None if LABELS in feeds else arrays.get(LABELS)  # an input may have that name
+    feeds = check_samples(model, found, what)
+    labels = None if LABELS in feeds else found.get(LABELS)  # an input may have that name
     count = len(next(iter(feeds.values())))
     if labels is not None and (not labels.ndim or len(labels) != count):
         many = f"{len(labels)} labels" if labels.ndim else "a single value as labels"
@@ -105,6 +105,11 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
             with np.errstate(over="ignore"):
                 feeds[value.name] = ((codes - int(zero)) * np.float64(usable)).astype(kind)
     return Samples(feeds, None, f"random (seed {RANDOM_SEED})", made_up=True)
+
+
+def arrays(source: Source) -> Arrays:
+    """The arrays of samples by name. FlowError as `load_arrays`."""
+    return load_arrays(source) if isinstance(source, Path) else source
 
 
 def digest(source: Source) -> str | None:

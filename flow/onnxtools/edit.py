@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow.onnxtools.graph import Graph, names, reads
+from flow.onnxtools.graph import Graph, names, reads, subgraphs
 
 
 def add_constant(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
@@ -57,6 +57,25 @@ def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> No
     kept = list(nodes)
     del model.graph.node[:]
     model.graph.node.extend(kept)
+
+
+def rename_reads(graph: onnx.GraphProto, name: str, other: str) -> None:
+    """Let all nodes of a graph and of its subgraphs read the tensor `other` instead of `name`.
+
+    Outputs of subgraphs that are that tensor get an Identity of `other`.
+    """
+    for node in graph.node:
+        node.input[:] = [other if each == name else each for each in node.input]
+        for inner in subgraphs(node):
+            own = {value.name for value in inner.input} | {tensor.name for tensor in inner.initializer}
+            own |= {output for each in inner.node for output in each.output}
+            if name in own:
+                continue
+            rename_reads(inner, name, other)
+            for value in inner.output:
+                if value.name == name:
+                    value.name = f"{other}_{len(inner.node)}"
+                    inner.node.append(helper.make_node("Identity", [other], [value.name], f"{value.name}_identity"))
 
 
 def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto) -> onnx.ModelProto:

@@ -34,13 +34,19 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         yield from node_tensors(node)
 
 
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes: branches of If, bodies of Loop and Scan."""
+    for attribute in node.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
+
+
 def node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
     """The constants in a node's attributes, including those of its subgraphs."""
     for attribute in node.attribute:
         yield from ([attribute.t] if attribute.HasField("t") else [])
         yield from attribute.tensors
-        for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-            yield from tensors(inner)
+    for inner in subgraphs(node):
+        yield from tensors(inner)
 
 
 def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
@@ -53,22 +59,20 @@ def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
         yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        for attribute in node.attribute:
-            yield attribute.name
-            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-                yield from names(inner)
+        yield from (attribute.name for attribute in node.attribute)
+        for inner in subgraphs(node):
+            yield from names(inner)
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
     """Names a node reads, including those its subgraphs (If, Loop, Scan) read from the enclosing graph."""
     names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-            inner = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-            for child in graph.node:
-                names += [name for name in reads(child) if name not in inner]
-                inner |= set(child.output)
-            names += [value.name for value in graph.output if value.name not in inner]
+    for graph in subgraphs(node):
+        inner = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        for child in graph.node:
+            names += [name for name in reads(child) if name not in inner]
+            inner |= set(child.output)
+        names += [value.name for value in graph.output if value.name not in inner]
     return names
 
 

@@ -6,6 +6,8 @@ VNNI.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +63,8 @@ class _Fed:
     def get_modelmeta(self) -> Any:
         return self._active.get_modelmeta()
 
-    def run(self, names: list[str], feeds: Tensors) -> list[NDArray[Any]]:
-        values: list[NDArray[Any]] = self._active.run(names, {**feeds, **self._outside})
+    def run(self, names: list[str] | None, feeds: Tensors, options: Any = None) -> list[NDArray[Any]]:
+        values: list[NDArray[Any]] = self._active.run(names, {**feeds, **self._outside}, options)
         return values
 
 
@@ -81,6 +83,20 @@ class Sessions:
         if id(model) not in self._kept:
             self._kept[id(model)] = (model, session(model))
         return self._kept[id(model)][1]
+
+
+def ends(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], seconds: float) -> bool:
+    """Whether a run ends, with results or an error, within this time."""
+    import onnxruntime as ort
+
+    active, options = session(model), ort.RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.start()
+    with contextlib.suppress(Exception):
+        active.run(None, {entry.name: feeds[entry.name] for entry in active.get_inputs()}, options)
+    ended = timer.is_alive()
+    timer.cancel()
+    return ended
 
 
 def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Tensors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +37,17 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     return {name: value.type.tensor_type.elem_type for name, value in infos.items()}
 
 
-def sample_shapes(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[int, ...]]:
-    """Inferred shapes of a batch, by tensor, where they are known. FlowError when the model's shapes do not fit."""
+def sample_shapes(
+    model: onnx.ModelProto, batch: int = 1, constants: Collection[str] = ()
+) -> dict[str, tuple[int, ...]]:
+    """Inferred shapes of a batch, by tensor, where they are known. FlowError when the model's shapes do not fit.
+
+    `constants` are inputs that hold no samples.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     outlined = external.large_as_inputs(model)
     large = {value.name for value in outlined.graph.input} - {value.name for value in model.graph.input}
+    large.update(constants)
     for name, info in _value_infos(_inferred(_one_sample(outlined, large, batch))).items():
         dims = info.type.tensor_type.shape.dim if info.type.tensor_type.HasField("shape") else None
         if dims is not None and all(dim.HasField("dim_value") for dim in dims):
@@ -98,3 +104,18 @@ def _measure(
         if name not in declared or name in already:
             element = int(helper.np_dtype_to_tensor_dtype(array.dtype))
             declared[name] = helper.make_tensor_value_info(name, element, None)
+
+
+def auto_pads(
+    mode: str, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[int, ...]:
+    """The pads that ONNX's auto_pad `mode` means for spatial axes of these sizes: all beginnings, then all ends."""
+    if mode == "VALID":
+        return (0,) * (2 * len(kernel))
+    begins, ends = [], []
+    for extent, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max((-(-extent // stride) - 1) * stride + (taps - 1) * dilation + 1 - extent, 0)
+        small, large = total // 2, total - total // 2
+        begins.append(small if mode == "SAME_UPPER" else large)
+        ends.append(large if mode == "SAME_UPPER" else small)
+    return (*begins, *ends)
