@@ -69,7 +69,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     check_output(output, replace)
 
     with stage("import and quantize"):
-        imported = import_network(source, request.calibration, notes)
+        imported = import_network(source, request.calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, request.evaluate, request.samples, notes)
         if request.on_chip:
             chain(imported.network)

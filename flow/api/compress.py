@@ -43,7 +43,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_network(request)
-        imported = import_network(source, request.calibration, notes)
+        imported = import_network(source, request.calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)

@@ -14,6 +14,7 @@ from flow.compression import tune
 from flow.compression.choice import DATA_FREE, Pruning, pruning
 from flow.compression.compress import Compressed, encode
 from flow.errors import FlowError
+from flow.frontend.calibrate import AUTO
 from flow.frontend.imported import Imported, import_calibrated
 from flow.judgement.accuracy import Accuracy, top1
 from flow.network import samples
@@ -33,13 +34,15 @@ def read_network(request: NetworkOptions) -> Source:
     return source.admitted(request.shape or {}, known)
 
 
-def import_network(source: Source, calibration: samples.Source | None, notes: list[str]) -> Imported:
-    """The imported network, quantized if it is float, with its calibration samples."""
+def import_network(
+    source: Source, calibration: samples.Source | None, notes: list[str], method: str = AUTO
+) -> Imported:
+    """The imported network, quantized if it is float, with its calibration samples; `method` finds the ranges."""
     calibration_source = source.samples(calibration, "calibration")
     calibrated = (
         samples.load(calibration_source, source.model, "calibration") if calibration_source is not None else None
     )
-    imported = import_calibrated(source.model, source.name, calibrated, source.place)
+    imported = import_calibrated(source.model, source.name, calibrated, source.place, method)
     notes += [*source.notes, *imported.notes]
     return imported
 

@@ -10,6 +10,7 @@ from flow.api.source import read_source
 from flow.frontend import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
+from flow.frontend.ranges import MINMAX
 from flow.network import samples
 
 FEW = 2  # samples: ranges do not matter here, but a network may need real values to run
@@ -34,4 +35,4 @@ def run_inspect(request: InspectRequest) -> Inspection:
     if calibration is None:
         return inspection(import_uncalibrated(source.model, source.name))
     few = samples.load(calibration, source.model, "calibration").first(FEW)
-    return inspection(import_calibrated(source.model, source.name, few, source.place))
+    return inspection(import_calibrated(source.model, source.name, few, source.place, MINMAX))

@@ -30,6 +30,8 @@ from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
 from flow.errors import FlowError
+from flow.frontend.calibrate import AUTO, CHOICES
+from flow.frontend.calibrate import check as check_method
 from flow.hardware import faults
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
@@ -104,11 +106,18 @@ class NetworkOptions(Request):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DataOptions(NetworkOptions):
-    """Samples: files, or arrays."""
+    """Samples: files, or arrays; and what is made of them."""
 
+    calibrate: str = option(
+        TEXT, AUTO, f"How ranges of activations are found: {', '.join(CHOICES)}; default {AUTO}.", metavar="METHOD"
+    )
     evaluate: SampleSource | None = option(
         SAMPLES, None, "Samples x and labels y to evaluate and simulate; default: MODEL_test.npz.", metavar="FILE.npz"
     )
+
+    def check(self) -> None:
+        check_method(self.calibrate)
+        super().check()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -47,7 +47,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_network(request)
-        imported = import_network(source, request.calibration, notes)
+        imported = import_network(source, request.calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
     name, url = request.study or source.name, request.storage or f"sqlite:///{output.resolve() / DATABASE}"
     if request.storage is None:

@@ -13,8 +13,9 @@ canonical.py      the canonical form of an INT8 (QDQ) model, as `partition` read
 layers.py         array layers, read from a QDQ model: weights, scales, biases, clamps, windows
 rewrite.py        layers written back into a QDQ model, and single layers extracted as models of their own
 cut.py            an INT8 (QDQ) model partitioned into array layers and host segments: the `Network`
-ranges.py         activation ranges of a float network on the calibration samples
+ranges.py         activation ranges of a float network on the calibration samples, by four methods
 qdq.py            static quantization: placement of QuantizeLinear/DequantizeLinear pairs, codes of weights
+calibrate.py      calibration: the method that finds the ranges, chosen by what the outputs lose
 biases.py         biases of a quantized network: int32 in units of s_x * s_w, as the accelerator adds them
 quantize.py       any network in, INT8 network in QDQ form out, with notes on the changes
 imported.py       an imported network: its INT8 form, partitioned, and the facts that later stages read

@@ -8,9 +8,11 @@ import onnx
 
 from flow.errors import FlowError
 from flow.frontend import checks
+from flow.frontend.calibrate import AUTO
 from flow.frontend.cut import partition_canonical
 from flow.frontend.prepare import prepare
 from flow.frontend.quantize import Quantized, from_float, from_int8
+from flow.frontend.ranges import MINMAX
 from flow.network import samples
 from flow.network.model import Network
 from flow.network.samples import Samples
@@ -39,8 +41,10 @@ class Imported:
         return None if self.prepared is None else self.source
 
 
-def import_calibrated(source: onnx.ModelProto, name: str, calibration: Samples | None, place: str) -> Imported:
-    """The network `name`, quantized from the calibration samples where it is float.
+def import_calibrated(
+    source: onnx.ModelProto, name: str, calibration: Samples | None, place: str, method: str = AUTO
+) -> Imported:
+    """The network `name`, quantized from the calibration samples where it is float, with ranges found by `method`.
 
     `source` must be loaded (from `place`) and checked, and the samples checked against it. FlowError when samples are
     needed and there are none, or the network cannot be quantized.
@@ -48,7 +52,7 @@ def import_calibrated(source: onnx.ModelProto, name: str, calibration: Samples |
     if checks.is_quantized(source):
         quantized = from_int8(source)
     elif calibration is not None:
-        quantized = from_float(prepare(source), calibration.feeds)
+        quantized = from_float(prepare(source), calibration.feeds, method=method)
     else:
         beside = "there are none" if place == name else f"there is no '{name}_calibration.npz' beside it"
         raise FlowError(
@@ -63,7 +67,7 @@ def import_uncalibrated(source: onnx.ModelProto, name: str) -> Imported:
     if checks.is_quantized(source):
         return _imported(source, name, from_int8(source), None)
     prepared = prepare(source)
-    return _imported(source, name, from_float(prepared, samples.random(prepared, 1).feeds), None)
+    return _imported(source, name, from_float(prepared, samples.random(prepared, 1).feeds, method=MINMAX), None)
 
 
 def _imported(source: onnx.ModelProto, name: str, quantized: Quantized, calibration: Samples | None) -> Imported:

@@ -8,7 +8,7 @@ step of the array. Scales and zero points: docs/numbers.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,12 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.errors import FlowError
 from flow.frontend.layers import output_axis
 from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE
-from flow.frontend.ranges import Range, measure
+from flow.frontend.ranges import Range
 from flow.network.samples import Arrays
 from flow.onnxtools import external
 from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
 from flow.onnxtools.graph import Graph, attribute, is_standard, names, node_input, node_name
-from flow.onnxtools.shapes import element_types
 
 PART = 2**26  # bytes of weights that are quantized at a time
 LARGEST_SUM = 2**31 - 1
@@ -129,28 +128,59 @@ def channel_scales(
 # -------------------------------------------------------------------------------- insertion
 
 
-def quantize_static(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool) -> onnx.ModelProto:
-    """The QDQ form of a float network, with ranges from calibration samples. Biases stay float.
+def quantize_static(
+    prepared: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], unsigned: bool
+) -> onnx.ModelProto:
+    """The QDQ form of a float network, with these ranges of its activations. Biases stay float.
 
     FlowError where a tensor's range is not finite.
     """
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
-    graph = Graph.of(model)
-    wanted = plan(graph, element_types(model))
-    if not wanted.tensors:
-        return model
-    ranges = measure(model, dict.fromkeys(wanted.tensors.values()), feeds)
-    scales = {
-        tensor: _checked(model, root, ranges, unsigned) for tensor, root in wanted.tensors.items() if root in ranges
-    }
-    writer = _Writer(model, graph, scales)
-    writer.write(wanted)
+    writer = _Writer(model, Graph.of(model), _scales(model, wanted, ranges, unsigned))
+    writer.write({node.output[0] for node in wanted.nodes if node.op_type in ARRAY_OPERATORS})
     drop_unused_nodes(model)
     for tensor in model.graph.initializer:
         if external.is_external(tensor):  # a look-up table (Gather)
             tensor.CopyFrom(numpy_helper.from_array(np.array(external.values(tensor)), tensor.name))
     return model
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network with 8-bit activations and float weights, whose scales and zero points are inputs."""
+
+    model: onnx.ModelProto
+    inputs: dict[str, tuple[str, str]]  # the inputs of scale and zero point, by tensor
+    roots: Mapping[str, str]  # the tensor whose range a tensor has
+    unsigned: bool
+
+    def feeds(self, ranges: Mapping[str, Range]) -> Arrays:
+        """The values of the additional inputs for these ranges."""
+        values: Arrays = {}
+        for tensor, (scale, zero) in self.inputs.items():
+            found = scale_of(ranges[self.roots[tensor]], self.unsigned)
+            values |= {scale: np.array(found.scale), zero: np.array(found.zero)}
+        return values
+
+
+def trial(prepared: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], unsigned: bool) -> Trial:
+    """The network with its activations quantized alone, to try ranges on; `ranges` has those that may be tried."""
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared)
+    writer = _Writer(model, Graph.of(model), _scales(model, wanted, ranges, unsigned))
+    writer.write(())
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name in (name for pair in writer.parameters.values() for name in pair):
+        model.graph.input.append(helper.make_tensor_value_info(name, constants[name].data_type, []))
+        model.graph.initializer.remove(constants[name])
+    return Trial(model, writer.parameters, wanted.tensors, unsigned)
+
+
+def _scales(model: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], unsigned: bool) -> dict[str, Scale]:
+    """Scale and zero point by tensor; tensors whose range is not known, as they are always empty, are left out."""
+    known = {tensor: root for tensor, root in wanted.tensors.items() if root in ranges}
+    return {tensor: _checked(model, root, ranges, unsigned) for tensor, root in known.items()}
 
 
 def _checked(model: onnx.ModelProto, tensor: str, ranges: Mapping[str, Range], unsigned: bool) -> Scale:
@@ -171,15 +201,16 @@ class _Writer:
         self._names = {name for name in names(model.graph) if isinstance(name, str)}
         self._dequantized: dict[str, Scale] = {}  # the scale of every tensor behind a DequantizeLinear
         self._read: dict[str, str] = {}  # the dequantized tensor that replaces a tensor at its readers, by name
+        self.parameters: dict[str, tuple[str, str]] = {}  # the constants of scale and zero point, by tensor
 
-    def write(self, wanted: Plan) -> None:
-        layers = {id(node) for node in wanted.nodes if node.op_type in ARRAY_OPERATORS}
+    def write(self, layers: Container[str]) -> None:
+        """Insert the pairs of all tensors, and the weight codes of `layers`, named by their outputs."""
         nodes: list[onnx.NodeProto] = []
         for value in self._model.graph.input:
             nodes += self._pair(value.name) if value.name in self._scales else []
         for node in self._model.graph.node:
             node.input[:] = [self._read.get(name, name) for name in node.input]
-            if id(node) in layers and (source := self._dequantized.get(node.input[0])) is not None:
+            if node.output[0] in layers and (source := self._dequantized.get(node.input[0])) is not None:
                 nodes.append(self._weights(node, source))
             nodes.append(node)
             for index, name in enumerate(node.output):
@@ -190,7 +221,8 @@ class _Writer:
     def _pair(self, name: str, maker: onnx.NodeProto | None = None, output: int = 0) -> Iterator[onnx.NodeProto]:
         """QuantizeLinear and DequantizeLinear of a tensor; an output of the network keeps its name, behind them."""
         scale = self._scales[name]
-        constants = [self._constant(f"{name}_scale", scale.scale), self._constant(f"{name}_zero_point", scale.zero)]
+        constants = (self._constant(f"{name}_scale", scale.scale), self._constant(f"{name}_zero_point", scale.zero))
+        self.parameters[name] = constants
         real, codes, read = name, self._name(f"{name}_QuantizeLinear_Output"), name
         if maker is not None and name in self._graph.outputs:
             real = maker.output[output] = self._name(f"{name}_QuantizeLinear_Input")

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from flow.errors import FlowError
 from flow.frontend import checks
 from flow.frontend.biases import quantize_biases
+from flow.frontend.calibrate import AUTO, calibrate
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.prepare import prepare
-from flow.frontend.qdq import quantize_static
+from flow.frontend.qdq import plan, quantize_static
 from flow.network.samples import Arrays, check_samples
 from flow.onnxtools import external
+from flow.onnxtools.graph import Graph
+from flow.onnxtools.shapes import element_types
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,15 @@ def from_int8(model: onnx.ModelProto) -> Quantized:
     return Quantized(quantized, None, notes)
 
 
-def from_float(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False) -> Quantized:
-    """The float network `prepared`, a result of `prepare`, quantized from checked samples."""
+def from_float(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False, method: str = AUTO) -> Quantized:
+    """The float network `prepared`, a result of `prepare`, quantized from checked samples, calibrated by `method`."""
     _check_weights(prepared)
-    quantized, _ = quantize_biases(quantize_static(prepared, feeds, unsigned))
+    wanted = plan(Graph.of(prepared), element_types(prepared))
+    found = calibrate(prepared, wanted, feeds, unsigned, method)
+    quantized, _ = quantize_biases(quantize_static(prepared, wanted, found.ranges, unsigned))
     count = len(next(iter(feeds.values())))
     kind = "uint8" if unsigned else "int8"
-    notes = [f"Quantized from {count} samples, activations {kind}."]
+    notes = [f"Quantized from {count} samples, activations {kind}, ranges by {found.words}."] if wanted.tensors else []
     return Quantized(quantized, prepared, notes)
 
 

@@ -1,8 +1,11 @@
-"""Activation ranges of a float network on the calibration samples."""
+"""Activation ranges of a float network on the calibration samples, by four methods.
+
+min-max covers every value; the others leave out values that are rare, so that the steps between codes are finer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +16,16 @@ from onnx import helper
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import unused_name
+
+MINMAX = "minmax"
+METHODS = (MINMAX, "percentile", "entropy", "mse")
+BINS = 2048
+LEVELS = 256  # codes of a range
+PERCENTILE = 0.9999  # share of the values, zeros aside, that lie above the lower and below the upper end
+SHRINKS = np.linspace(1.0, 0.04, 49)  # shares of the full range that are tried
+COUNTED = 64  # samples in a histogram, at most
+
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -62,3 +75,79 @@ def _reduced(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
             copy.graph.node.append(helper.make_node(operator, [tensor], [name], name, keepdims=0))
             copy.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []))
     return copy
+
+
+# -------------------------------------------------------------------------------- histograms
+
+
+def histograms(model: onnx.ModelProto, ranges: Mapping[str, Range], feeds: Arrays) -> dict[str, Counts]:
+    """How many values of each tensor lie in each of `BINS` equal parts of its range, zeros aside; int64 [BINS].
+
+    One sample at a time, and `COUNTED` at most, spread over all.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ranges if name not in feeds)
+    session = runtime.session(copy)
+    counts = {name: np.zeros(BINS, np.int64) for name in ranges}
+    for number in spread(len(next(iter(feeds.values()))), COUNTED):
+        one = {name: array[number : number + 1] for name, array in feeds.items()}
+        values = one | runtime.run(session, one)
+        for name, found in ranges.items():
+            if found.high > found.low:
+                array = values[name]
+                counts[name] += np.histogram(array[array != 0], BINS, (float(found.low), float(found.high)))[0]
+    return counts
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the numbers 0 to count - 1, at equal distances."""
+    return [int(number) for number in np.unique(np.linspace(0, count - 1, min(count, most)).round())]
+
+
+def narrowed(method: str, found: Range, counts: Counts) -> Range:
+    """The range by one of `METHODS`, from the full range of a tensor and its histogram."""
+    low, high = float(found.low), float(found.high)
+    if method == MINMAX or not counts.any() or not np.isfinite([low, high]).all():
+        return found
+    ends = low + (high - low) / BINS * np.arange(BINS + 1)
+    if method == "percentile":
+        share = np.cumsum(counts) / counts.sum()
+        first, last = np.searchsorted(share, 1 - PERCENTILE), np.searchsorted(share, PERCENTILE)
+        return Range(np.float32(ends[first]), np.float32(ends[min(int(last) + 1, BINS)]))
+    loss = _squared_error if method == "mse" else _divergence
+    centres = (ends[1:] + ends[:-1]) / 2
+    tried = [(low * a, high * b) for s in SHRINKS for a, b in ((s, s), (1, s), (s, 1)) if low < 0 < high or a == b]
+    best = min(tried, key=lambda pair: loss(counts, centres, min(pair[0], 0.0), max(pair[1], 0.0)))
+    return Range(np.float32(best[0]), np.float32(best[1]))
+
+
+def _squared_error(counts: Counts, centres: NDArray[np.float64], low: float, high: float) -> float:
+    """The squared error of 8-bit codes over a range: of values beyond it, and of rounding to the steps within."""
+    beyond = np.maximum(low - centres, 0) + np.maximum(centres - high, 0)
+    step = (high - low) / (LEVELS - 1)
+    return float(counts @ np.where(beyond > 0, (beyond + step / 2) ** 2, step**2 / 12))
+
+
+def _divergence(counts: Counts, centres: NDArray[np.float64], low: float, high: float) -> float:
+    """The Kullback-Leibler divergence of the values from what 8-bit codes over a range make of them.
+
+    Values beyond the range count as its ends; what falls to one code is spread over its non-empty bins (Migacz, "8-bit
+    inference with TensorRT", GTC 2017).
+    """
+    inside = (centres >= low) & (centres <= high)
+    if np.count_nonzero(inside) < 2:
+        return np.inf
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    kept = counts[first : last + 1].astype(np.float64)
+    clipped = kept.copy()
+    clipped[0] += counts[:first].sum()
+    clipped[-1] += counts[last + 1 :].sum()
+    code = np.minimum((centres[first : last + 1] - low) / (high - low) * LEVELS, LEVELS - 1).astype(np.int64)
+    filled = kept > 0
+    sums, bins = np.bincount(code, kept, LEVELS), np.bincount(code, filled, LEVELS)
+    coded = np.where(filled, (sums / np.maximum(bins, 1))[code], 0)
+    p, q = clipped / clipped.sum(), coded / max(coded.sum(), 1)
+    there = p > 0
+    return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))).sum())
