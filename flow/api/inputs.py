@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -31,8 +32,8 @@ def import_network(source: Source, calibration: samples.Source | None, notes: li
         samples.load(calibration_source, source.model, "calibration") if calibration_source is not None else None
     )
     imported = import_calibrated(source.model, source.name, calibrated, source.place)
-    notes += imported.notes
-    return imported
+    notes += [*source.notes, *imported.notes]
+    return replace(imported, given=source.given)
 
 
 def compress_network(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 
 from flow.frontend import load
 from flow.frontend.checks import check
+from flow.frontend.dialects import standard_quantization
 from flow.network import samples
 
 
 @dataclass(frozen=True)
 class Source:
-    """The user's network: the model, its name, and its file if it has one."""
+    """The user's network: the model, quantized in standard form, its name, and its file if it has one.
+
+    `notes`: what the standard form changed. `given`: the model as it came, for ONNX Runtime to compute its answers.
+    """
 
     model: onnx.ModelProto
     name: str
     file: Path | None
+    notes: tuple[str, ...] = ()
+    given: onnx.ModelProto | None = field(default=None, repr=False)
 
     @property
     def place(self) -> str:
@@ -38,8 +44,13 @@ class Source:
 
 
 def read_source(model: Path | onnx.ModelProto) -> Source:
-    """A network from a file or from memory, unchanged. FlowError when it cannot be read."""
+    """A network from a file or from memory, its quantization in standard form. FlowError when it cannot be read."""
     if isinstance(model, onnx.ModelProto):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in model.graph.name)
-        return Source(load.from_memory(model), name or "network", None)
-    return Source(load.read(model), model.stem, model)
+        return _standard(load.from_memory(model), name or "network", None)
+    return _standard(load.read(model), model.stem, model)
+
+
+def _standard(given: onnx.ModelProto, name: str, file: Path | None) -> Source:
+    model, notes = standard_quantization(given, str(file or name))
+    return Source(model, name, file, tuple(notes), None if model is given else given)

@@ -205,7 +205,7 @@ class _Writer:
         """Store the weights of a layer as int8; returns the DequantizeLinear that the layer reads."""
         name, axis = layer.input[1], output_axis(layer)
         values = external.values(self._graph.constants[name])
-        largest = _largest(values, axis)
+        largest = largest_magnitudes(values, axis)
         bias = self._graph.constant(node_input(layer, 2)) if node_input(layer, 2) else None
         real = np.zeros(len(largest)) if bias is None or bias.size not in (1, len(largest)) else bias.reshape(-1)
         reduction = values.size // max(len(largest), 1)
@@ -214,7 +214,7 @@ class _Writer:
         )
         stem = node_name(layer) if self._shared(name) else name
         inputs = [
-            self._constant(f"{stem}_quantized", _codes(values, scales, axis)),
+            self._constant(f"{stem}_quantized", weight_codes(values, scales, axis)),
             self._constant(f"{stem}_scale", scales),
             self._constant(f"{stem}_zero_point", np.zeros(len(scales), np.int8)),
         ]
@@ -244,7 +244,7 @@ def _parts(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     return np.array_split(values, max(1, min(len(values), -(-values.nbytes // PART))))
 
 
-def _largest(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+def largest_magnitudes(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
     """The largest magnitude of each channel, float64 [channels]."""
     rest = tuple(i for i in range(values.ndim) if i != axis)
     found = [np.abs(part).max(axis=rest, initial=0) for part in _parts(values)]
@@ -252,7 +252,8 @@ def _largest(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
     return largest.astype(np.float64)
 
 
-def _codes(values: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
+def weight_codes(values: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
+    """Weights rounded to int8 codes -127 to 127, with one scale for each index of `axis`."""
     shape = [1] * values.ndim
     shape[axis] = -1
     scale, codes, begin = scales.reshape(shape), np.empty(values.shape, np.int8), 0

@@ -20,7 +20,7 @@ from flow.network import reference
 from flow.network.model import HostSegment, Quantization
 from flow.network.run import run_network
 from flow.onnxtools import runtime
-from tests.helpers.nets import Builder, conv_net, integer_net, one_node_net, residual_net, samples
+from tests.helpers.nets import Builder, conv_net, one_node_net, residual_net, samples
 
 
 def write(folder: Path, model: onnx.ModelProto) -> Path:
@@ -64,9 +64,8 @@ def test_load_refuses_missing_external_data(tmp_path: Path) -> None:
         (one_node_net(shape=("N", "width")), "axis 1 of 'x' .* is 'width'"),
         (one_node_net(shape=(8, 4)), "has batch 8"),
         (one_node_net(shape=()), "must be the batch, but 'x' .* is a single number"),
-        (integer_net(), "node 'MatMulInteger_1' .* must be in QDQ form, but it is MatMulInteger; quantize with"),
     ],
-    ids=["opset", "operator", "dynamic", "batch", "scalar", "integer"],
+    ids=["opset", "operator", "dynamic", "batch", "scalar"],
 )
 def test_load_names_the_rule(tmp_path: Path, model: onnx.ModelProto, message: str) -> None:
     with pytest.raises(FlowError, match=message) as caught:
