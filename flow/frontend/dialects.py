@@ -19,6 +19,7 @@ from flow.frontend.weights import rounding, weights_to_int8, weights_to_real
 from flow.onnxtools.graph import is_standard, node_name, opset
 
 PER_CHANNEL_OPSET = 13  # DequantizeLinear has an axis
+DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
 Rule = tuple[int, Callable[[Rewriting, onnx.NodeProto], bool]]  # the least number of inputs, and what rewrites the node
 
 MICROSOFT: Mapping[str, Rule] = {
@@ -131,7 +132,8 @@ def _apply(r: Rewriting, rule: Rule, node: onnx.NodeProto, place: str) -> bool:
             f"the shapes of {node.op_type} '{node_name(node)}' of '{place}' do not fit: {first_line(error)}; "
             "export it again"
         ) from None
-    r.changed[node.op_type] += done
+    if done:
+        r.changed[node.op_type] += 1
     return done
 
 
@@ -147,16 +149,13 @@ def _newer(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
 
 def _notes(r: Rewriting) -> list[str]:
     notes = []
-    operators = {op: count for op, count in sorted(r.changed.items()) if count}
+    operators = dict(sorted(r.changed.items()))
     if operators:
         listed = ", ".join(f"{count} {op}" for op, count in operators.items())
         notes.append(f"Quantization in standard form instead of {listed}.")
-    if count := operators.get("DynamicQuantizeLinear", 0) + sum(operators.get(op, 0) for op in DYNAMIC):
-        notes.append(f"Dynamic quantization ({count} places) became static, from the calibration samples.")
+    if any(op in operators for op in DYNAMIC):
+        notes.append("Dynamic quantization became static, with scales from the calibration samples.")
     return notes
-
-
-DYNAMIC = ("DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
 
 
 def _weight_notes(decibels: Mapping[str, float]) -> list[str]:

@@ -126,17 +126,22 @@ def stored_constant(graph: Graph, name: str) -> Stored | None:
 
 def layer_weights_stored(graph: Graph, stored: Mapping[str, Stored], node: onnx.NodeProto) -> Stored | None:
     """The quantized weights of an array operator, transposed as it reads them; None if they are not quantized."""
-    moves: list[onnx.NodeProto] = []
-    name = node_input(node, 1)
-    while (producer := graph.producer(name)) is not None and producer.op_type in MOVING and is_standard(producer):
-        moves.append(producer)
-        name = producer.input[0]
+    name, moves = _origin(graph, node_input(node, 1))
     found = stored.get(name) or stored_constant(graph, name)
     for move in reversed(moves):
         if found is not None and move.op_type == "Transpose":
             found = found.transposed(attribute(move, "perm", None))
     axes = found.codes.ndim if found is not None else 0
     return found if found is not None and (axes == 2 or (axes > 2 and node.op_type == "Conv")) else None
+
+
+def _origin(graph: Graph, name: str) -> tuple[str, list[onnx.NodeProto]]:
+    """The tensor that this one is moved from, and the nodes that move it, the last one first."""
+    moves: list[onnx.NodeProto] = []
+    while (producer := graph.producer(name)) is not None and producer.op_type in MOVING and is_standard(producer):
+        moves.append(producer)
+        name = producer.input[0]
+    return name, moves
 
 
 def input_step(graph: Graph, node: onnx.NodeProto) -> float | None:
@@ -197,20 +202,22 @@ def weights_to_real(model: onnx.ModelProto) -> dict[str, Stored]:
     Such a network is a float network for the flow: its activations are quantized from calibration samples.
     """
     graph = Graph.of(model)
-    if any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in model.graph.node):
+    layers = [node for node in model.graph.node if node.op_type in ARRAY_OPERATORS and is_standard(node)]
+    activations = any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in model.graph.node)
+    if activations or not layers or any(input_step(graph, node) is not None for node in layers):
         return {}
+    if not any(layer_weights_stored(graph, {}, node) for node in layers):
+        return {}
+    constants = {_origin(graph, name)[0] for node in layers for name in node.input[1:]}
     kept, found = [], {}
     for node in model.graph.node:
-        held = stored_constant(graph, node.output[0]) if is_dequantize(node) and is_standard(node) else None
-        scale = graph.constant(node_input(node, 1))
-        if held is None or scale is None or node.output[0] in graph.outputs:
+        mine = is_dequantize(node) and node.output[0] in constants - graph.outputs
+        held, scale = stored_constant(graph, node.output[0]) if mine else None, graph.constant(node_input(node, 1))
+        if held is None or scale is None:
             kept.append(node)
             continue
         found[node.output[0]] = held
         model.graph.initializer.append(numpy_helper.from_array(held.real().astype(scale.dtype), node.output[0]))
-    layers = {node_name(node) for node in model.graph.node if node.op_type in ARRAY_OPERATORS}
-    if not layers or not found:
-        return {}
     editor = Editor(model)
     editor.nodes += kept
     editor.finish()

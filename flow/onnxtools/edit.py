@@ -35,7 +35,7 @@ def add_reshape(model: onnx.ModelProto, source: str, shape: list[int], target: s
 class Editor:
     """A model that is rewritten node by node: the graph as it was, the new `nodes` in order, and unused names.
 
-    New constants go into the model at once, the nodes when `finish` is called.
+    New constants go into the model and the graph at once, the nodes into the model when `finish` is called.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -54,7 +54,8 @@ class Editor:
     def constant(self, wanted: str, array: NDArray[Any] | np.generic) -> str:
         """Add a constant; returns its name."""
         name = self.name(wanted)
-        self.model.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), name))
+        self.graph.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        self.model.graph.initializer.append(self.graph.constants[name])
         return name
 
     def node(self, op: str, inputs: Sequence[str], output: str, name: str = "", **attributes: Any) -> str:
