@@ -34,7 +34,14 @@ def _weights(r: Rewriting, node: onnx.NodeProto) -> Stored | None:
     bits, block = attribute(node, "bits", 4), attribute(node, "block_size", 0)
     rows, columns = attribute(node, "K", 0), attribute(node, "N", 0)
     packed, scales = (r.graph.constant(name) for name in node.input[1:3])
-    if packed is None or scales is None or bits not in BITS or block < 1 or attribute(node, "weight_prepacked", 0):
+    if (
+        packed is None
+        or packed.dtype != np.uint8
+        or scales is None
+        or bits not in BITS
+        or block < 1
+        or attribute(node, "weight_prepacked", 0)
+    ):
         return None
     kind = r.graph.constants[node.input[2]].data_type
     blocks = -(-rows // block)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import onnx
 
 from flow.errors import FlowError, first_line
@@ -16,6 +17,7 @@ from flow.frontend import qoperator as q
 from flow.frontend.canonical import constants_to_initializers, fold_codes
 from flow.frontend.rewriting import Rewriting
 from flow.frontend.weights import rounding, weights_to_int8, weights_to_real
+from flow.onnxtools import external
 from flow.onnxtools.graph import is_standard, node_name, opset
 
 PER_CHANNEL_OPSET = 13  # DequantizeLinear has an axis
@@ -66,9 +68,10 @@ def standard_quantization(model: onnx.ModelProto, place: str = "") -> tuple[onnx
     FlowError where an operator has no such form; `place` is the file named in the message.
     """
     place = place or model.graph.name
-    if not any(_rule(model, node) or node.domain in qonnx.DOMAINS for node in model.graph.node):
+    if not any(_rule(model, node) or _foreign(model, node) for node in model.graph.node):
         return model, []
-    checks.check_constants(model, place)
+    if not _is_valid(model, place):
+        return model, []
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     constants_to_initializers(copy)
@@ -83,17 +86,48 @@ def standard_quantization(model: onnx.ModelProto, place: str = "") -> tuple[onnx
     return rewriting.model, [*_notes(rewriting), *_weight_notes({**changed, **rounded})]
 
 
+def _is_valid(model: onnx.ModelProto, place: str) -> bool:
+    """Whether ONNX can read the constants and its checker accepts the model, but for undeclared operator sets.
+
+    What it does not accept is refused later, in `checks.check`. FlowError for constants of a wrong size.
+    """
+    checks.check_constants(model, place)
+    declared = external.externals_as_inputs(model)
+    versions = {entry.domain for entry in declared.opset_import}
+    if missing := {node.domain for node in model.graph.node if node.domain in RULES} - versions - {""}:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(declared)
+        copy.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(missing))
+        declared = copy
+    try:
+        for tensor in model.graph.initializer:
+            if not external.is_external(tensor):
+                onnx.numpy_helper.to_array(tensor)
+        onnx.checker.check_model(declared)
+    except Exception:
+        return False
+    return True
+
+
 def _rule(model: onnx.ModelProto, node: onnx.NodeProto) -> Rule | None:
     """How a node is rewritten; None for nodes of no dialect and for functions of the model's own."""
-    domain = "" if is_standard(node) else node.domain
-    rule = RULES.get(domain, {}).get(node.op_type)
-    own = any((function.domain, function.name) == (node.domain, node.op_type) for function in model.functions)
-    return None if own else rule
+    rule = RULES.get("" if is_standard(node) else node.domain, {}).get(node.op_type)
+    return None if rule is None or _own(model, node) else rule
+
+
+def _own(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    """Whether the model itself defines the operator."""
+    return any((function.domain, function.name) == (node.domain, node.op_type) for function in model.functions)
+
+
+def _foreign(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    """Whether this is an operator of QONNX, which ONNX Runtime does not have."""
+    return node.domain in qonnx.DOMAINS and not _own(model, node)
 
 
 def _rewritten(model: onnx.ModelProto, place: str) -> Rewriting:
     """Every node by its rule."""
-    foreign = any(node.domain in qonnx.DOMAINS for node in model.graph.node)
+    foreign = any(_foreign(model, node) for node in model.graph.node)
     integer = any(_rule(model, node) and node.op_type != "DequantizeLinear" for node in model.graph.node)
     if integer and opset(model) < PER_CHANNEL_OPSET:
         model = _newer(model, place)
@@ -103,7 +137,7 @@ def _rewritten(model: onnx.ModelProto, place: str) -> Rewriting:
         qonnx.whole_weights(r)
     for node in model.graph.node:
         rule = _rule(model, node)
-        if rule is None and node.domain in qonnx.DOMAINS:
+        if rule is None and _foreign(model, node):
             raise qonnx.unknown(node)
         if r.done.intersection(node.output):
             continue
@@ -126,7 +160,8 @@ def _apply(r: Rewriting, rule: Rule, node: onnx.NodeProto, place: str) -> bool:
             f"{len(node.input)} and {len(node.output)}; export it again"
         )
     try:
-        done = rewrite(r, node)
+        with np.errstate(all="ignore"):  # numbers that are not finite are not taken, or refused later
+            done = rewrite(r, node)
     except ValueError as error:
         raise FlowError(
             f"the shapes of {node.op_type} '{node_name(node)}' of '{place}' do not fit: {first_line(error)}; "

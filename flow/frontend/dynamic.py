@@ -55,10 +55,8 @@ def quantization(r: Rewriting, node: onnx.NodeProto) -> bool:
     """DynamicQuantizeLinear: the real numbers themselves, with scale 1 and zero point 0."""
     if node.output[0] not in r.real:
         return False
-    r.node("Identity", [node.input[0]], node.output[0], node_name(node))
-    values: tuple[NDArray[Any], ...] = (np.ones((), np.float32), np.zeros((), np.uint8))
-    for name, value in zip(node.output[1:], values, strict=False):
-        r.node("Identity", [r.constant(f"{name}_static", value)], name)
+    zero = r.constant(f"{node.output[2]}_static", np.zeros((), np.uint8))
+    r.alias |= dict(zip(node.output, (r.alias.get(node.input[0], node.input[0]), r.one(), zero), strict=True))
     return True
 
 
@@ -66,7 +64,10 @@ def dequantization(r: Rewriting, node: onnx.NodeProto) -> bool:
     """DequantizeLinear of what is real already."""
     if node.input[0] not in r.real:
         return False
-    r.node("Identity", [node.input[0]], node.output[0], node_name(node))
+    if node.output[0] in r.graph.outputs:
+        r.node("Identity", [node.input[0]], node.output[0], node_name(node))
+    else:
+        r.alias[node.output[0]] = r.alias.get(node.input[0], node.input[0])
     return True
 
 

@@ -98,8 +98,7 @@ def quantizer(r: Rewriting, node: onnx.NodeProto) -> bool:
     mode = _mode(node, "ROUND")
     values = r.constant_value(node.input[0])
     if values is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            codes = _nearest(np.clip(values / scale + zero, grid.low, grid.high), mode)
+        codes = _nearest(np.clip(values / scale + zero, grid.low, grid.high), mode)
         return _weights(r, node, codes, grid)
     if mode in ("ROUND", "HALF_EVEN") and grid.eight_bit:
         _pair(r, _bounded(r, node, grid), grid, node)
@@ -285,7 +284,7 @@ def _spacing(node: onnx.NodeProto, levels: NDArray[np.float32]) -> tuple[float, 
     row, count = rows[0].astype(np.float64), rows.shape[1]
     step = float(row[-1] - row[0]) / (count - 1) if count > 1 else 1.0
     even = row[0] + step * np.arange(count)
-    if not step > 0 or np.abs(rows - even).max() > 1e-4 * step:
+    if not (step > 0 and np.abs(rows - even).max() <= 1e-4 * step):
         raise FlowError(
             f"thresholds must be evenly spaced and equal for all channels, but those of {node.op_type} "
             f"'{node_name(node)}' are not; export the network before its quantizers become thresholds"

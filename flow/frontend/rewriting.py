@@ -19,6 +19,7 @@ class Rewriting(Editor):
     stored   quantized weights that the model now holds as real numbers, by tensor
     done     outputs of nodes that became part of another node, which makes them
     changed  number of rewritten nodes, by operator
+    alias    tensors that are another tensor now, by name
     real     tensors of codes that are real numbers now, by name, with the tensor of their former scale
     """
 
@@ -27,6 +28,7 @@ class Rewriting(Editor):
         self.stored: dict[str, Stored] = {}
         self.done: set[str] = set()
         self.changed: Counter[str] = Counter()
+        self.alias: dict[str, str] = {}
         self.real: dict[str, str] = {}
         self._one = ""
         self._real: dict[tuple[str, str, str, int], str] = {}
@@ -68,6 +70,11 @@ class Rewriting(Editor):
             return self.scalar(name)
         other = self.graph.constant(like)
         return self.constant("zero_point", np.zeros((), np.uint8 if other is None else other.dtype))
+
+    def finish(self) -> None:
+        for node in self.nodes:
+            node.input[:] = [self.alias.get(name, name) for name in node.input]
+        super().finish()
 
     def weights(self, held: Stored, name: str, kind: int = TensorProto.FLOAT) -> str:
         """Quantized weights as a real constant of this name, which must be that of no other constant."""

@@ -129,10 +129,14 @@ def layer_weights_stored(graph: Graph, stored: Mapping[str, Stored], node: onnx.
     name, moves = _origin(graph, node_input(node, 1))
     found = stored.get(name) or stored_constant(graph, name)
     for move in reversed(moves):
-        if found is not None and move.op_type == "Transpose":
-            found = found.transposed(attribute(move, "perm", None))
-    axes = found.codes.ndim if found is not None else 0
-    return found if found is not None and (axes == 2 or (axes > 2 and node.op_type == "Conv")) else None
+        order = attribute(move, "perm", None)
+        if found is not None and order is not None and sorted(order) != list(range(found.codes.ndim)):
+            return None  # not valid ONNX
+        found = found.transposed(order) if found is not None and move.op_type == "Transpose" else found
+    if found is None or not (found.codes.ndim == 2 or (found.codes.ndim > 2 and node.op_type == "Conv")):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return found if found.codes.size and np.isfinite(found.real()).all() else None
 
 
 def _origin(graph: Graph, name: str) -> tuple[str, list[onnx.NodeProto]]:
@@ -150,7 +154,8 @@ def input_step(graph: Graph, node: onnx.NodeProto) -> float | None:
     while before is not None and before.op_type in LAYOUT_OPERATORS:
         before = graph.producer(before.input[0])
     scale = graph.constant(node_input(before, 1)) if before is not None and is_dequantize(before) else None
-    return float(scale.item()) if scale is not None and scale.size == 1 and scale.dtype == np.float32 else None
+    known = scale is not None and scale.size == 1 and scale.dtype == np.float32 and 0 < scale.item() < np.inf
+    return float(scale.item()) if scale is not None and known else None
 
 
 def weights_to_int8(model: onnx.ModelProto, stored: Mapping[str, Stored]) -> dict[str, float]:
@@ -182,7 +187,7 @@ def _taken(graph: Graph, node: onnx.NodeProto) -> bool:
     """Whether the array takes the weights as they are."""
     try:
         return bool((layer_weights(graph, node).scales > 0).all())
-    except OnHost:
+    except (OnHost, ValueError):  # ValueError: the axes do not fit, which ONNX Runtime refuses
         return False
 
 

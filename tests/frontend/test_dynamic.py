@@ -91,7 +91,7 @@ def of_two_activations(b: Builder) -> str:
 
 
 def contributed(b: Builder) -> str:
-    weights, zero = matrix(b, 16, 5)
+    weights, _ = matrix(b, 16, 5)
     scales = b.constant(b.rng.uniform(0.01, 0.02, 5).astype(np.float32))
     bias = b.constant(np.arange(5, dtype=np.float32))
     y = b.node("Reshape", "x", b.constant(np.array([0, 16], np.int64)))

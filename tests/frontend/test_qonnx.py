@@ -86,7 +86,7 @@ def test_a_relu_becomes_part_of_the_clip(rank: int) -> None:
     standard = compared(b.net(["N", 8], z))
     assert [node.op_type for node in standard.graph.node][:2] == ["Clip", "QuantizeLinear"]
     other = compared(b.net(["N", 8], b.node("Add", y, z)))
-    assert [node.op_type for node in other.graph.node][0] == "Relu"
+    assert other.graph.node[0].op_type == "Relu"
 
 
 def test_two_values() -> None:

@@ -64,7 +64,7 @@ def input_channels(b: Builder) -> tuple[list[str], dict[str, int]]:
 
 
 def negative_scale(b: Builder) -> tuple[list[str], dict[str, int]]:
-    return [b.constant(signed(b)), b.constant(scales(b) * np.float32([1, 1, -1, 1, -1, 1]))], {"axis": 0}
+    return [b.constant(signed(b)), b.constant(scales(b) * np.array([1, 1, -1, 1, -1, 1], np.float32))], {"axis": 0}
 
 
 def negative_scale_of_the_least_code(b: Builder) -> tuple[list[str], dict[str, int]]:
@@ -72,7 +72,7 @@ def negative_scale_of_the_least_code(b: Builder) -> tuple[list[str], dict[str, i
 
 
 def zero_scale(b: Builder) -> tuple[list[str], dict[str, int]]:
-    return [b.constant(signed(b)), b.constant(scales(b) * np.float32([1, 0, 1, 1, 1, 1]))], {"axis": 0}
+    return [b.constant(signed(b)), b.constant(scales(b) * np.array([1, 0, 1, 1, 1, 1], np.float32))], {"axis": 0}
 
 
 def asymmetric(b: Builder) -> tuple[list[str], dict[str, int]]:
@@ -151,7 +151,9 @@ def test_quantized_weights_alone_make_a_float_network(form: Form) -> None:
 
 def test_scales_that_are_not_finite_stay_on_the_host() -> None:
     def infinite(b: Builder) -> tuple[list[str], dict[str, int]]:
-        return [b.constant(signed(b)), b.constant(scales(b) * np.float32([1, np.inf, 1, 1, 1, 1]))], {"axis": 0}
+        return [b.constant(signed(b)), b.constant(scales(b) * np.array([1, np.inf, 1, 1, 1, 1], np.float32))], {
+            "axis": 0
+        }
 
     model = layer_of(infinite, transposed=True)
     standard, notes = standard_quantization(model)
@@ -169,7 +171,7 @@ def test_weights_that_the_array_takes_are_left_alone() -> None:
 
 def test_only_channels_that_do_not_fit_are_rounded() -> None:
     codes = np.array([[-8, 7, 3], [-128, 5, 127], [200, -4, 1]], np.float32)
-    held = Stored(codes, np.broadcast_to(np.float32([[0.5], [-0.25], [1]]), (3, 3)))
+    held = Stored(codes, np.broadcast_to(np.array([[0.5], [-0.25], [1]], np.float32), (3, 3)))
     found = held.int8(0)
     assert found.codes[0].tolist() == [-8, 7, 3] and found.scales[0] == 0.5
     assert found.codes[1].tolist() == [127, -5, -126] and found.scales[1] == np.float32(32 / 127)
