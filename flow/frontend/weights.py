@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from flow.frontend.layers import OnHost, layer_weights, output_axis
 from flow.frontend.operators import ARRAY_OPERATORS, LAYOUT_OPERATORS
-from flow.frontend.qdq import channel_scales, weight_codes
+from flow.frontend.qdq import weight_codes, weight_scales
 from flow.network.model import INT8_MAX, INT8_MIN
 from flow.onnxtools.edit import Editor
 from flow.onnxtools.graph import (
@@ -69,7 +69,7 @@ class Stored:
 
         A channel with one scale whose codes fit 8 bits keeps them: a negative scale negates them, a zero scale makes
         them zero. Every other channel, without `exact` each one, is rounded to -127 to 127. `bias` float64 [channels]
-        in real numbers and `step`, the scale of the input, bound the scales from below (`channel_scales`).
+        in real numbers and `step`, the scale of the input, bound the scales from below (`weight_scales`).
         """
         codes, scales = (np.moveaxis(part, axis, 0) for part in (self.codes, self.scales))
         shape, channels = codes.shape, len(codes)
@@ -79,8 +79,7 @@ class Stored:
         signed = np.where(own[:, None] < 0, -codes, codes) * (own[:, None] != 0)
         kept = exact & (scales == own[:, None]).all(axis=1) & (signed == np.rint(signed)).all(axis=1)
         kept = kept & (signed.min(axis=1, initial=0) >= INT8_MIN) & (signed.max(axis=1, initial=0) <= INT8_MAX)
-        largest = np.abs(real).max(axis=1, initial=0).astype(np.float64)
-        rounded = channel_scales(largest, np.zeros(channels) if bias is None else bias, step, codes.shape[1])
+        rounded = weight_scales(real, 0, np.zeros(channels) if bias is None else bias, step)
         chosen = np.where(kept, np.where(own == 0, 1, np.abs(own)), rounded).astype(np.float32)
         result = np.where(kept[:, None], np.clip(signed, INT8_MIN, INT8_MAX), weight_codes(real, rounded, 0))
         result = result.astype(np.int8)
@@ -104,7 +103,8 @@ def _spread(values: Numbers, shape: tuple[int, ...], axis: int, block: int) -> N
 def _decibels(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
     noise = float(np.square(wanted.astype(np.float64) - got).sum())
     signal = float(np.square(wanted.astype(np.float64)).sum())
-    return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
+    exact = noise <= 1e-12 * signal  # as exact as float32: the codes are the same
+    return float("inf") if exact else 10 * float(np.log10(max(signal, 1e-300) / noise))
 
 
 # -------------------------------------------------------------------------------- in a network

@@ -48,7 +48,7 @@ def test_onnx_runtimes_dynamic_networks_become_float(tmp_path: Path, per_channel
         "Quantization in standard form instead of 2 ConvInteger, 3 DynamicQuantizeLinear, 1 MatMulInteger."
     )
     assert notes[1] == "Dynamic quantization became static, with scales from the calibration samples."
-    assert "quantized again to INT8, one scale for each channel: SQNR 4" in notes[-1]
+    assert len(notes) == 3 and ("taken exactly" in notes[2]) is not unsigned
     feeds = samples(model, 20)
     wanted, got = (next(iter(runtime.run(each, feeds).values())) for each in (dynamic, standard))
     assert decibels(wanted, got) > 40
