@@ -11,25 +11,56 @@ from onnx import helper
 from flow.frontend.rewriting import Rewriting
 from flow.onnxtools.graph import attribute, node_input, node_name, opset
 
+TRACED = 16  # nodes from a pool back to a convolution, at most
+SAME_AXES = ("MaxPool", "QLinearAdd", "QLinearAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid")
+
 
 def _attributes(node: onnx.NodeProto, *left_out: str) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in left_out}
 
 
-def _input(r: Rewriting, node: onnx.NodeProto, first: int) -> str:
-    """The real numbers of an operand given as codes, scale and zero point from input `first` on."""
+def _input(r: Rewriting, node: onnx.NodeProto, first: int, last: int = 0) -> str:
+    """The real numbers of an operand given as codes, scale and zero point from input `first` on.
+
+    `last`: the number of axes of an operand whose channels are its last axis; they become axis 1.
+    """
     codes, scale, zero = (node_input(node, first + index) for index in range(3))
-    return r.dequantized(codes, scale, zero)
+    if last and codes not in r.channels_first:
+        r.channels_first[codes] = r.step("Transpose", [codes], codes, perm=[0, last - 1, *range(1, last - 1)])
+    return r.dequantized(r.channels_first[codes] if last else codes, scale, zero)
+
+
+def _axes(r: Rewriting, node: onnx.NodeProto) -> int | None:
+    """The number of axes if the operator has its channels last, else 0; None if it is not known."""
+    if not attribute(node, "channels_last", 0):
+        return 0
+    if node.op_type == "QLinearConv":
+        return len(r.graph.constants[node.input[3]].dims)
+    if kernel := attribute(node, "kernel_shape", []):
+        return len(kernel) + 2
+    before = r.graph.producer(node.input[0])
+    for _ in range(TRACED):  # operators of the same axes, back to a convolution
+        if before is None or before.op_type == "QLinearConv":
+            break
+        before = r.graph.producer(node_input(before, 0)) if before.op_type in SAME_AXES else None
+    return _axes(r, before) or None if before is not None else None
 
 
 def _finish(
-    r: Rewriting, node: onnx.NodeProto, op: str, inputs: list[str], quantization: int, **attributes: Any
+    r: Rewriting, node: onnx.NodeProto, op: str, inputs: list[str], quantization: int, last: int = 0, **attributes: Any
 ) -> bool:
-    """The float operator and the QuantizeLinear, whose scale and zero point are inputs `quantization` and the next."""
+    """The float operator and the QuantizeLinear, whose scale and zero point are inputs `quantization` and the next.
+
+    `last`: the number of axes of an output whose channels are to be its last axis.
+    """
     real = r.node(op, inputs, r.name(f"{node.output[0]}_real"), node_name(node), **attributes)
     scale, zero = node_input(node, quantization), node_input(node, quantization + 1)
     pair = [r.scalar(scale), r.zero(zero, like=node_input(node, 2))]
-    r.node("QuantizeLinear", [real, *pair], node.output[0])
+    if last:
+        codes = r.channels_first[node.output[0]] = r.step("QuantizeLinear", [real, *pair], node.output[0])
+        r.node("Transpose", [codes], node.output[0], perm=[0, *range(2, last), 1])
+    else:
+        r.node("QuantizeLinear", [real, *pair], node.output[0])
     return True
 
 
@@ -54,13 +85,12 @@ def _bias(r: Rewriting, name: str, scales: tuple[str, str], factor: float = 1.0)
 
 def convolution(r: Rewriting, node: onnx.NodeProto) -> bool:
     """QLinearConv."""
-    weights = r.graph.constant(node.input[3])
-    if weights is None or attribute(node, "channels_last", 0):
+    if node.input[3] not in r.graph.constants or (axes := _axes(r, node)) is None:
         return False
-    inputs = [_input(r, node, 0), r.dequantized(node.input[3], node.input[4], node.input[5], axis=0)]
+    inputs = [_input(r, node, 0, axes), r.dequantized(node.input[3], node.input[4], node.input[5], axis=0)]
     if bias := node_input(node, 8):
         inputs.append(_bias(r, bias, (node.input[1], node.input[4])))
-    return _finish(r, node, "Conv", inputs, 6, **_attributes(node, "channels_last"))
+    return _finish(r, node, "Conv", inputs, 6, axes, **_attributes(node, "channels_last"))
 
 
 def matrix_product(r: Rewriting, node: onnx.NodeProto) -> bool:
@@ -99,10 +129,10 @@ def two_operands(r: Rewriting, node: onnx.NodeProto) -> bool:
 
 def one_operand(r: Rewriting, node: onnx.NodeProto) -> bool:
     """QLinearAveragePool, QLinearGlobalAveragePool, QLinearLeakyRelu and QLinearSigmoid."""
-    if attribute(node, "channels_last", 0):
+    if (axes := _axes(r, node)) is None:
         return False
     op = node.op_type.removeprefix("QLinear")
-    return _finish(r, node, op, [_input(r, node, 0)], 3, **_attributes(node, "channels_last"))
+    return _finish(r, node, op, [_input(r, node, 0, axes)], 3, axes, **_attributes(node, "channels_last"))
 
 
 def softmax(r: Rewriting, node: onnx.NodeProto) -> bool:

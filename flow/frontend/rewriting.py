@@ -16,11 +16,12 @@ from flow.onnxtools.edit import Editor
 class Rewriting(Editor):
     """A model being rewritten, node by node.
 
-    stored   quantized weights that the model now holds as real numbers, by tensor
-    done     outputs of nodes that became part of another node, which makes them
-    changed  number of rewritten nodes, by operator
-    alias    tensors that are another tensor now, by name
-    real     tensors of codes that are real numbers now, by name, with the tensor of their former scale
+    stored          quantized weights that the model now holds as real numbers, by tensor
+    done            outputs of nodes that became part of another node, which makes them
+    changed         number of rewritten nodes, by operator
+    alias           tensors that are another tensor now, by name
+    channels_first  tensors whose channels are the last axis, by name, with the same whose channels are axis 1
+    real            tensors of codes that are real numbers now, by name, with the tensor of their former scale
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -29,6 +30,7 @@ class Rewriting(Editor):
         self.done: set[str] = set()
         self.changed: Counter[str] = Counter()
         self.alias: dict[str, str] = {}
+        self.channels_first: dict[str, str] = {}
         self.real: dict[str, str] = {}
         self._one = ""
         self._real: dict[tuple[str, str, str, int], str] = {}

@@ -72,6 +72,25 @@ def test_networks_in_qoperator_form_are_exact(tmp_path: Path, per_channel: bool)
     assert np.abs(got - wanted).max() < 1.01 * step and (got != wanted).mean() < 0.01
 
 
+def test_files_that_onnx_runtime_optimised(tmp_path: Path) -> None:
+    """It moves the channels of convolutions to the last axis."""
+    import onnxruntime as ort
+
+    quantized_by_onnx_runtime(tmp_path)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(str(tmp_path / "integer.onnx"), options, providers=["CPUExecutionProvider"])
+    source = read_source(tmp_path / "optimised.onnx").checked()
+    network = import_uncalibrated(source.model, "net").network
+    assert len(network.layers) == 3
+    feeds = samples(source.model, 20)
+    assert source.given is not None
+    wanted, got = (next(iter(runtime.run(each, feeds).values())) for each in (source.given, network.model))
+    assert (np.abs(got - wanted) < 1e-6).mean() > 0.99
+
+
 def test_weights_that_are_not_symmetric_are_told(tmp_path: Path) -> None:
     model = quantized_by_onnx_runtime(tmp_path, unsigned=True)
     standard, notes = standard_quantization(model)

@@ -93,7 +93,12 @@ def gemm_to_float(net: Codes) -> onnx.ModelProto:
     return net.model("QGemm", inputs, 2)
 
 
-LAYERS = (conv, conv_of_one_scale, matmul, gemm, gemm_to_float)
+def conv_of_channels_last(net: Codes) -> onnx.ModelProto:
+    inputs = [net.codes(7, 6, 4), *net.pair(0.0517, 3), *weights(net, 8, 4, 3, 2), *net.pair(0.2131, -20), bias(net, 8)]
+    return net.model("QLinearConv", inputs, 4, channels_last=1, pads=[1, 0, 1, 1])
+
+
+LAYERS = (conv, conv_of_channels_last, conv_of_one_scale, matmul, gemm, gemm_to_float)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8])
@@ -199,6 +204,28 @@ def test_other_operators_are_at_most_one_code_apart(
     wanted, got = (runtime.run(each, net.feeds)["y"] for each in (model, standard))
     apart = np.abs(got.astype(np.int32) - wanted)
     assert got.dtype == wanted.dtype and apart.max() <= 1 and (apart != 0).mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_pools_of_channels_last(kind: type) -> None:
+    """The number of axes of a global pool is that of the convolution before it."""
+    net = Codes(kind)
+    first, second, third, last = (net.pair(scale, 3) for scale in (0.0517, 0.2131, 0.1931, 0.0917))
+    given: dict[str, Any] = {"domain": MICROSOFT, "channels_last": 1}
+    nodes = [
+        helper.make_node(
+            "QLinearConv", [net.codes(7, 6, 4), *first, *weights(net, 8, 4, 3, 2), *second], ["a"], **given
+        ),
+        helper.make_node("QLinearAveragePool", ["a", *second, *third], ["b"], **given, kernel_shape=[2, 2]),
+        helper.make_node("QLinearGlobalAveragePool", ["b", *third, *last], ["y"], **given),
+    ]
+    model = net.model("QLinearConv", [], 4)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    standard, _ = standard_quantization(model)
+    assert [node.op_type for node in standard.graph.node].count("Transpose") == 2  # in front, and at the end
+    wanted, got = (runtime.run(each, net.feeds)["y"] for each in (model, standard))
+    assert got.shape == wanted.shape == (40, 1, 1, 8) and np.abs(got.astype(np.int32) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("opset", [17, 18])
