@@ -92,9 +92,10 @@ def _spread(values: Numbers, shape: tuple[int, ...], axis: int, block: int) -> N
     array = np.asarray(values).astype(np.float32)
     if array.size == 1:
         return np.broadcast_to(array.reshape(()), shape)
-    if block:
-        length = shape[axis]
-        array = np.take(np.repeat(array, block, axis=axis), np.arange(length), axis=axis)
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} of shape {list(shape)}")
+    if block > 0:
+        array = np.take(array, np.arange(shape[axis]) // block, axis=axis)
     elif array.ndim == 1 and len(shape) > 1:
         array = array.reshape([-1 if index == axis % len(shape) else 1 for index in range(len(shape))])
     return np.broadcast_to(array, shape)
@@ -116,11 +117,11 @@ def stored_constant(graph: Graph, name: str) -> Stored | None:
     if found is None or found.scale is None or found.zero is None or not np.isfinite(found.scale).all():
         return None
     axis, block = attribute(found.node, "axis", 1), attribute(found.node, "block_size", 0)
-    if found.codes.dtype.kind == "f" or (found.scale.size > 1 and axis >= found.codes.ndim):
+    if found.codes.dtype.kind == "f":
         return None
     try:
         return Stored.of(found.codes, found.scale, found.zero, axis, block)
-    except ValueError:
+    except (ValueError, IndexError):
         return None  # not valid ONNX: the checker says so
 
 
