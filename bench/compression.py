@@ -37,7 +37,7 @@ from flow.compression.allocate import PRESETS, average_bits
 from flow.compression.choice import pruning
 from flow.compression.compress import encode
 from flow.compression.prune import prune
-from flow.frontend import checks, cut, load, quantize, rewrite
+from flow.frontend import admit, checks, cut, quantize, rewrite
 from flow.frontend.layers import from_rows
 from flow.judgement.accuracy import top1
 from flow.network import answers, samples
@@ -139,7 +139,7 @@ class Comparison:
     """One network with its samples, on which the models of all methods are compared."""
 
     def __init__(self, model: Path, calibration: Path, test: Path, count: int | None) -> None:
-        self.source = load.load(model)
+        self.source = admit.load(model)
         calibrated = samples.load(calibration, self.source, "calibration")
         quantized = quantize.quantize(self.source, calibrated.feeds)
         self.network = cut.partition(quantized.model, model.stem)

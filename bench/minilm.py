@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flow.errors import FlowError
-from flow.frontend import load
+from flow.frontend import admit
 from flow.onnxtools import runtime
 
 TOKENS = 32
@@ -143,7 +143,7 @@ def compare(model: Path, build: Path) -> dict[str, NDArray[np.float64]]:
         feeds = {name: arrays[name] for name in arrays.files}
     similarity = {}
     for name, file in {"float": model, "INT8": build / "model_int8.onnx", "pruned": build / "model_bbs.onnx"}.items():
-        vectors = runtime.predict(load.load(file), feeds).astype(np.float64).reshape(len(TRIPLES), 3, -1)
+        vectors = runtime.predict(admit.load(file), feeds).astype(np.float64).reshape(len(TRIPLES), 3, -1)
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
         similarity[name] = np.einsum("td,tod->to", vectors[:, 0], vectors[:, 1:])
     return similarity

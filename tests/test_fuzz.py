@@ -29,11 +29,12 @@ from onnx import TensorProto, helper, numpy_helper
 import flow
 from flow.cli import commands
 from flow.errors import FlowError
-from flow.frontend import checks, cut, load, quantize
+from flow.frontend import checks, cut, dialects, load, quantize
 from flow.network import samples
 from flow.output.build import read, read_memory
 from flow.output.manifest import verify_build
 from tests.helpers.nets import conv_net, integer_net, one_node_net, residual_net, small, wide_net
+from tests.helpers.qonnx import qonnx_net
 from tests.helpers.tools import once_each, require_engine
 
 SCALE = float(os.environ.get("BBS_FUZZ", "1"))
@@ -94,13 +95,22 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def networks() -> list[onnx.ModelProto]:
-    return [conv_net(), conv_net(unsigned=True), residual_net(), wide_net(), one_node_net(), integer_net()]
+    return [
+        conv_net(),
+        conv_net(unsigned=True),
+        residual_net(),
+        wide_net(),
+        one_node_net(),
+        integer_net(),
+        qonnx_net(4),
+    ]
 
 
 # -------------------------------------------------------------------------------- networks
 def use(path: Path) -> None:
     """What every command does first with an INT8 network; a float one is only read, for quantizing takes long."""
-    model = load.load(path)
+    model, _ = dialects.standard_quantization(load.read(path), str(path))
+    checks.check(model, str(path))
     if checks.is_quantized(model):
         samples.random(model, 1)
         network = cut.partition(quantize.quantize(model).model, "net")

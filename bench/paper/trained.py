@@ -27,7 +27,7 @@ from flow.compression.budget import least_bits
 from flow.compression.choice import pruning
 from flow.compression.compress import encode
 from flow.compression.encoding import BBS
-from flow.frontend import checks, cut, load, quantize, rewrite
+from flow.frontend import admit, checks, cut, quantize, rewrite
 from flow.judgement.accuracy import top1
 from flow.network import answers, samples
 from flow.network.model import Network
@@ -94,7 +94,7 @@ class Subject:
 
     def __init__(self, given: Source) -> None:
         assert given.model is not None and given.calibration is not None and given.test is not None
-        self.source = load.load(given.model)
+        self.source = admit.load(given.model)
         known = samples.load(given.calibration, self.source, "calibration")
         made = quantize.quantize(self.source, known.feeds)
         self.network: Network = cut.partition(made.model, given.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -44,7 +45,7 @@ def import_network(
     )
     imported = import_calibrated(source.model, source.name, calibrated, source.place, method)
     notes += [*source.notes, *imported.notes]
-    return imported
+    return replace(imported, given=source.given)
 
 
 def compress_network(

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import onnx
 
-from flow.frontend import load
+from flow.frontend import admit, load
 from flow.frontend.intake import Shape
 from flow.network import samples
 
 
 @dataclass(frozen=True)
 class Source:
-    """The user's network: the model, its name, its file if it has one, and notes on how it was taken."""
+    """The user's network: the model, its name, its file if it has one, and notes on how it was taken.
+
+    `given`: the model as it came, for ONNX Runtime, if its quantization was not in standard form.
+    """
 
     model: onnx.ModelProto
     name: str
     file: Path | None
     notes: tuple[str, ...] = ()
+    given: onnx.ModelProto | None = field(default=None, repr=False)
 
     @property
     def place(self) -> str:
@@ -31,13 +35,13 @@ class Source:
     def admitted(
         self, shapes: Mapping[str, Shape] = MappingProxyType({}), given: Sequence[samples.Source | None] = ()
     ) -> Source:
-        """This source, its network taking one sample at a time. FlowError if it cannot be used.
+        """This source, its network taking one sample at a time, quantized in standard form. FlowError if unusable.
 
         Open axes get the sizes of `shapes`, or else those of the samples `given`.
         """
         known = [samples.arrays(each) for each in given if each is not None]
-        model, notes = load.admit(self.model, self.place, shapes, known)
-        return replace(self, model=model, notes=tuple(notes))
+        taken = admit.admit(self.model, self.place, shapes, known)
+        return replace(self, model=taken.model, notes=tuple(taken.notes), given=taken.given)
 
     def samples(self, given: samples.Source | None, role: str) -> samples.Source | None:
         """The `given` samples, or those of the file MODEL_<role>.npz beside the network's file, if there is one."""

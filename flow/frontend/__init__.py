@@ -1,6 +1,6 @@
 """The user's network becomes an INT8 network, partitioned into array layers and host segments.
 
-operators.py      which operators the array computes, which only move codes, and which are refused
+operators.py      which operators the array computes, and which only move codes
 checks.py         requirements on an imported model, and the nodes that are refused
 fold.py           constants and shapes folded: what does not depend on a sample's values is computed once
 intake.py         the network as published takes one sample at a time: sizes of axes, batch, functions inlined
@@ -16,6 +16,14 @@ cut.py            an INT8 (QDQ) model partitioned into array layers and host seg
 ranges.py         activation ranges of a float network on the calibration samples, by four methods
 qdq.py            static quantization: placement of QuantizeLinear/DequantizeLinear pairs, codes of weights
 calibrate.py      calibration: the method that finds the ranges, chosen by what the outputs lose
+weights.py        weights in any quantized form: as INT8 codes where they fit, else rounded again
+rewriting.py      one network being rewritten into standard quantization
+qoperator.py      integer operators (QLinearConv and others) as DequantizeLinear, float operator, QuantizeLinear
+dynamic.py        dynamic quantization and integer products as products of real numbers
+blocks.py         weights in blocks of a few bits (MatMulNBits)
+qonnx.py          operators of QONNX, Brevitas and FINN: quantization to any number of bits
+dialects.py       quantized networks of any maker, rewritten into standard ONNX: QDQ or float
+admit.py          a network that was read becomes one that the flow can use
 biases.py         biases of a quantized network: int32 in units of s_x * s_w, as the accelerator adds them
 quantize.py       any network in, INT8 network in QDQ form out, with notes on the changes
 imported.py       an imported network: its INT8 form, partitioned, and the facts that later stages read

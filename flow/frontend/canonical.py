@@ -24,9 +24,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _constants_to_initializers(copy)
+    constants_to_initializers(copy)
     _nodes_make_outputs(copy)
-    _fold_codes(copy)
+    fold_codes(copy)
     _layout_before_dequantize(copy)
     _unshare_weights(copy)
     batch_to_axis_0(copy)
@@ -48,7 +48,8 @@ def _unique_names(model: onnx.ModelProto) -> None:
         seen.add(node.name)
 
 
-def _constants_to_initializers(model: onnx.ModelProto) -> None:
+def constants_to_initializers(model: onnx.ModelProto) -> None:
+    """Constant nodes that hold a tensor become initializers."""
     nodes = []
     for node in model.graph.node:
         tensor = attribute(node, "value", None) if node.op_type == "Constant" else None
@@ -72,7 +73,7 @@ def _nodes_make_outputs(model: onnx.ModelProto) -> None:
             model.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [name], f"{name}_identity"))
 
 
-def _fold_codes(model: onnx.ModelProto) -> None:
+def fold_codes(model: onnx.ModelProto) -> None:
     """Codes computed from constants become constants: quantized weights, also clipped (Brevitas) or reshaped."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     outputs = {value.name for value in model.graph.output}

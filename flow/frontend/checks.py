@@ -7,7 +7,7 @@ import math
 import onnx
 
 from flow.errors import FlowError, first_line
-from flow.frontend.operators import ARRAY_OPERATORS, INTEGER
+from flow.frontend.operators import ARRAY_OPERATORS
 from flow.network.samples import random
 from flow.onnxtools import external, runtime
 from flow.onnxtools.graph import Graph, is_dequantize, is_standard, node_name, opset, subgraphs, tensors
@@ -28,7 +28,7 @@ def check_form(model: onnx.ModelProto, place: str) -> None:
             f"opset {OLDEST_OPSET} or later is needed, but '{place}' has opset {version}; "
             "convert it with onnx.version_converter"
         )
-    _check_constants(model, place)
+    check_constants(model, place)
     try:
         onnx.checker.check_model(external.externals_as_inputs(model))
     except Exception as error:
@@ -65,13 +65,9 @@ def refusals(model: onnx.ModelProto) -> dict[str, str]:
     reasons: dict[str, str] = {}
     own = {(function.domain, function.name) for function in model.functions}
     version = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
-    integer = any(node.op_type in INTEGER for node in model.graph.node)
-    refused = INTEGER if integer and not is_quantized(model) else ()
     for node in model.graph.node:
         standard = is_standard(node)
-        if node.op_type in refused:
-            reason = f"INT8 networks must be in QDQ form, but it is {node.op_type}; quantize with QuantFormat.QDQ"
-        elif standard and not onnx.defs.has(node.op_type, version, "") and ("", node.op_type) not in own:
+        if standard and not onnx.defs.has(node.op_type, version, "") and ("", node.op_type) not in own:
             reason = f"{node.op_type} is no ONNX operator of opset {version}; replace it and export again"
         else:
             continue
@@ -79,7 +75,7 @@ def refusals(model: onnx.ModelProto) -> dict[str, str]:
     return reasons
 
 
-def _check_constants(model: onnx.ModelProto, place: str) -> None:
+def check_constants(model: onnx.ModelProto, place: str) -> None:
     """Every constant holds as many values as its shape says."""
     for tensor in tensors(model.graph):
         if external.is_external(tensor):

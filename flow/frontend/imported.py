@@ -22,11 +22,12 @@ from flow.network.samples import Samples
 class Imported:
     """The user's network and its INT8 form, ready for compression.
 
-    source       the user's model, float or INT8
+    source       the user's model, float or INT8, its quantization in standard form
     prepared     the float network that was quantized, BatchNorm folded; None if `source` is INT8
     network      the canonical INT8 network, indexed and partitioned
     calibration  the calibration samples, or None
     notes        changes and decisions, one sentence each, for the user
+    given        the user's model as it came, if its quantization was not in standard form
     """
 
     source: onnx.ModelProto = field(repr=False)
@@ -34,6 +35,7 @@ class Imported:
     network: Network
     calibration: Samples | None
     notes: tuple[str, ...]
+    given: onnx.ModelProto | None = field(default=None, repr=False)
 
     @property
     def float_model(self) -> onnx.ModelProto | None:

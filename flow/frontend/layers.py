@@ -31,7 +31,7 @@ class _Weights:
 def array_layer(graph: Graph, types: Types, node: onnx.NodeProto) -> tuple[ArrayLayer, list[onnx.NodeProto]]:
     """The array layer of `node` and the nodes it takes over; raises `OnHost` with the reason if there is none."""
     data, input_quantization = _layer_input(graph, types, node)
-    weights = _layer_weights(graph, node)
+    weights = layer_weights(graph, node)
     channels = len(weights.codes)
     bias = layer_bias(graph, node, input_quantization.scale * weights.scales)
     output, quantization, clamp, covered = _layer_output(graph, node)
@@ -84,7 +84,8 @@ def tensor_quantization(graph: Graph, node: onnx.NodeProto) -> Quantization | No
     return _quantization(graph, node, zero.data_type if zero is not None else default_kind)
 
 
-def _layer_weights(graph: Graph, node: onnx.NodeProto) -> _Weights:
+def layer_weights(graph: Graph, node: onnx.NodeProto) -> _Weights:
+    """The weights of an array operator; raises `OnHost` with the reason if the array cannot take them."""
     weights = quantized_constant(graph, node_input(node, 1))
     if weights is None:
         raise OnHost("its weights are not quantized constants")

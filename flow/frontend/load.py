@@ -5,48 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from flow.errors import FlowError
-from flow.frontend.checks import check, check_form
-from flow.frontend.intake import Shape, take
 from flow.onnxtools import external
 from flow.onnxtools.edit import replace_nodes
 from flow.onnxtools.graph import graph_inputs, names, reads, tensors
 
 LARGE_NETWORK = 2**27  # bytes of constants: in larger networks, large matrices stay in their files
 LARGE_WEIGHT = 2**20  # bytes
-
-
-def load(path: str | Path) -> onnx.ModelProto:
-    """Read an ONNX file, with its external data, and check that the flow and ONNX Runtime can run it.
-
-    FlowError: no such file, not ONNX, external data missing, invalid, too old, operators ONNX Runtime
-    does not have, inputs that are not tensors, or open sizes other than the batch (axis 0).
-    """
-    return admit(read(path), str(path))[0]
-
-
-def admit(
-    model: onnx.ModelProto,
-    place: str,
-    asked: Mapping[str, Shape] = MappingProxyType({}),
-    samples: Sequence[Mapping[str, NDArray[Any]]] = (),
-) -> tuple[onnx.ModelProto, list[str]]:
-    """A network that was read, checked, and made to take one sample at a time (`intake.take`); notes for the user."""
-    check_form(model, place)
-    taken, notes = take(model, place, asked, samples)
-    check(taken, place)
-    return taken, notes
 
 
 def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -59,8 +32,7 @@ def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
             )
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _drop_initializers_from_inputs(copy)
-    _sort_nodes(copy)
+    _normalize(copy)
     return copy
 
 
@@ -85,9 +57,22 @@ def read(path: str | Path) -> onnx.ModelProto:
     stay = _stay_outside(model, {tensor.name: length for tensor, (_, _, length) in outside})
     for tensor, where in outside:
         _read_external(tensor, *where, tensor.name in stay)
-    _drop_initializers_from_inputs(model)
-    _sort_nodes(model)
+    _normalize(model)
     return model
+
+
+def _normalize(model: onnx.ModelProto) -> None:
+    """Mend what ONNX Runtime accepts and ONNX's checker does not, or the other way round."""
+    _drop_initializers_from_inputs(model)
+    _declare_domains(model)
+    _sort_nodes(model)
+
+
+def _declare_domains(model: onnx.ModelProto) -> None:
+    """Import the operator sets that nodes are of and the model does not import."""
+    declared = {entry.domain for entry in model.opset_import}
+    for domain in sorted({node.domain for node in model.graph.node} - declared - {"", "ai.onnx"}):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
 
 
 def _drop_initializers_from_inputs(model: onnx.ModelProto) -> None:

@@ -1,4 +1,4 @@
-"""Which operators the array computes, which only move codes, and which are refused."""
+"""Which operators the array computes, and which only move codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ LAYOUT_OPERATORS = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Tra
 SAME_SCALE = (
     *LAYOUT_OPERATORS, "AveragePool", "DepthToSpace", "Pad", "Resize", "Slice", "SpaceToDepth", "Split", "Upsample",
 )  # fmt: skip
-INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
 
 # Operators that the host computes on 8-bit tensors between two array layers.
 BETWEEN_LAYERS = (

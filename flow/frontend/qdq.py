@@ -27,6 +27,10 @@ from flow.onnxtools.graph import Graph, attribute, is_standard, names, node_inpu
 
 PART = 2**26  # bytes of weights that are quantized at a time
 LARGEST_SUM = 2**31 - 1
+GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
+GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64
+GRID_TOLERANCE = 1e-3  # steps: far more than the rounding of float32, far less than that to a code
+GRID_TRIED = 32  # weights of a channel that are tried first
 
 
 @dataclass
@@ -120,9 +124,51 @@ def channel_scales(
     """
     scales = largest / 127
     scales[scales < np.finfo(np.float32).tiny] = 1.0
+    return np.maximum(scales, _least_scales(bias, step, reduction)).astype(np.float32)
+
+
+def _least_scales(bias: NDArray[np.float64], step: float, reduction: int) -> NDArray[np.float64]:
     room = LARGEST_SUM - 255 * 127 * reduction - 1
-    least = np.abs(bias) / (step * room) * (1 + 2**-20) if room > 0 else np.zeros_like(scales)
-    return np.maximum(scales, least).astype(np.float32)
+    return np.abs(bias) / (step * room) * (1 + 2**-20) if room > 0 else np.zeros_like(bias)
+
+
+def weight_scales(
+    values: NDArray[np.float32], axis: int, bias: NDArray[np.float64], step: float
+) -> NDArray[np.float32]:
+    """Scales of int8 weights, float32 [channels]: of their grid if they have one, else `channel_scales`.
+
+    Weights that were quantized before, to 8 bits or fewer, are multiples of a scale: with it, they are exact.
+    """
+    largest = largest_magnitudes(values, axis)
+    reduction = values.size // max(len(largest), 1)
+    grid, least = _grids(values, axis), _least_scales(bias, step, reduction)
+    usual = channel_scales(largest, bias, step, reduction)
+    return np.where((grid > 0) & (grid >= least), grid.astype(np.float32), usual)
+
+
+def _grids(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+    """The step all weights of a channel are multiples of, up to 127; float64 [channels], 0 where there is none."""
+    channels = np.moveaxis(values, axis, 0)
+    count = max(1, PART // 8 // max(values.nbytes // max(len(channels), 1), 1))
+    parts = [channels[start : start + count] for start in range(0, len(channels), count)]
+    found = [_grid_steps(np.abs(part.reshape(len(part), -1)).astype(np.float64)) for part in parts]
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def _grid_steps(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `_grids`, of magnitudes [channels, weights]."""
+    found = np.zeros(len(magnitudes))
+    smallest = np.where(magnitudes > 0, magnitudes, np.inf).min(axis=1, initial=np.inf)
+    searched = (np.count_nonzero(magnitudes, axis=1) >= GRID_WEIGHTS) & np.isfinite(magnitudes).all(axis=1)
+    for divisor in range(1, GRID_DIVISORS + 1):
+        index = np.flatnonzero(searched & (found == 0))
+        for tried in (GRID_TRIED, magnitudes.shape[1]):
+            steps = magnitudes[index, :tried] / smallest[index, None] * divisor
+            even = (np.abs(steps - np.rint(steps)) <= GRID_TOLERANCE).all(axis=1)
+            index = index[even & (steps.max(axis=1, initial=0) < 127.5)]
+        largest = magnitudes[index].max(axis=1, initial=0)
+        found[index] = largest / np.rint(largest / smallest[index] * divisor)
+    return found
 
 
 # -------------------------------------------------------------------------------- insertion
@@ -236,16 +282,14 @@ class _Writer:
         """Store the weights of a layer as int8; returns the DequantizeLinear that the layer reads."""
         name, axis = layer.input[1], output_axis(layer)
         values = external.values(self._graph.constants[name])
-        largest = _largest(values, axis)
+        channels = values.shape[axis]
         bias = self._graph.constant(node_input(layer, 2)) if node_input(layer, 2) else None
-        real = np.zeros(len(largest)) if bias is None or bias.size not in (1, len(largest)) else bias.reshape(-1)
-        reduction = values.size // max(len(largest), 1)
-        scales = channel_scales(
-            largest, np.broadcast_to(real, largest.shape).astype(np.float64), float(source.scale), reduction
-        )
+        real = np.zeros(channels) if bias is None or bias.size not in (1, channels) else bias.reshape(-1)
+        each = np.broadcast_to(real, (channels,)).astype(np.float64)
+        scales = weight_scales(values, axis, each, float(source.scale))
         stem = node_name(layer) if self._shared(name) else name
         inputs = [
-            self._constant(f"{stem}_quantized", _codes(values, scales, axis)),
+            self._constant(f"{stem}_quantized", weight_codes(values, scales, axis)),
             self._constant(f"{stem}_scale", scales),
             self._constant(f"{stem}_zero_point", np.zeros(len(scales), np.int8)),
         ]
@@ -275,7 +319,7 @@ def _parts(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     return np.array_split(values, max(1, min(len(values), -(-values.nbytes // PART))))
 
 
-def _largest(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+def largest_magnitudes(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
     """The largest magnitude of each channel, float64 [channels]."""
     rest = tuple(i for i in range(values.ndim) if i != axis)
     found = [np.abs(part).max(axis=rest, initial=0) for part in _parts(values)]
@@ -283,7 +327,8 @@ def _largest(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
     return largest.astype(np.float64)
 
 
-def _codes(values: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
+def weight_codes(values: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
+    """Weights rounded to int8 codes -127 to 127, with one scale for each index of `axis`."""
     shape = [1] * values.ndim
     shape[axis] = -1
     scale, codes, begin = scales.reshape(shape), np.empty(values.shape, np.int8), 0

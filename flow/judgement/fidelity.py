@@ -6,6 +6,7 @@ likely cause.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from flow.errors import FlowError
 from flow.frontend.imported import Imported
 from flow.judgement.accuracy import decibels, json_number
 from flow.judgement.diagnosis import Finding
@@ -78,7 +80,7 @@ def fidelity(imported: Imported, evaluation: Samples) -> Fidelity:
     """
     samples = imported.calibration if evaluation.made_up and imported.calibration is not None else evaluation
     few = samples.first(min(samples.count, SAMPLES))
-    wanted, got = (_all_outputs(model, few.feeds) for model in (imported.source, imported.network.model))
+    wanted, got = _source_outputs(imported, few.feeds), _all_outputs(imported.network.model, few.feeds)
     outputs = tuple(_compared(name, wanted[name], got.get(name)) for name in wanted)
     lost = unaccounted(imported.source, imported.network.model)
     found = Fidelity(few.count, samples.source, outputs, lost)
@@ -86,6 +88,14 @@ def fidelity(imported: Imported, evaluation: Samples) -> Fidelity:
         return found
     begins, cause = _explained(imported, few)
     return Fidelity(few.count, samples.source, outputs, lost, begins, cause)
+
+
+def _source_outputs(imported: Imported, feeds: Arrays) -> dict[str, list[NDArray[Any]]]:
+    """The outputs of the network as it came; of its standard form if ONNX Runtime does not know the operators."""
+    if imported.given is not None:
+        with contextlib.suppress(FlowError):
+            return _all_outputs(imported.given, feeds)
+    return _all_outputs(imported.source, feeds)
 
 
 def _all_outputs(model: onnx.ModelProto, feeds: Arrays) -> dict[str, list[NDArray[Any]]]:

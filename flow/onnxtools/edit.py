@@ -32,6 +32,51 @@ def add_reshape(model: onnx.ModelProto, source: str, shape: list[int], target: s
     return helper.make_node("Reshape", [source, wanted], [target], f"{target}_reshape")
 
 
+class Editor:
+    """A model that is rewritten node by node: the graph as it was, the new `nodes` in order, and unused names.
+
+    New constants go into the model and the graph at once, the nodes into the model when `finish` is called.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.graph = Graph.of(model)
+        self.nodes: list[onnx.NodeProto] = []
+        self._names: set[str | bytes] = set(names(model.graph))
+
+    def name(self, wanted: str) -> str:
+        """This name, or with underscores appended until it is unused; the name counts as used from now on."""
+        while wanted in self._names:
+            wanted += "_"
+        self._names.add(wanted)
+        return wanted
+
+    def constant(self, wanted: str, array: NDArray[Any] | np.generic) -> str:
+        """Add a constant; returns its name."""
+        name = self.name(wanted)
+        self.graph.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        self.model.graph.initializer.append(self.graph.constants[name])
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], output: str, name: str = "", **attributes: Any) -> str:
+        """Add a node that makes the tensor `output`; returns this tensor."""
+        self.nodes.append(helper.make_node(op, inputs, [output], name or self.name(f"{output}_{op}"), **attributes))
+        return output
+
+    def step(self, op: str, inputs: Sequence[str], stem: str, **attributes: Any) -> str:
+        """Add a node that makes a new tensor, named after `stem` and the operator; returns this tensor."""
+        return self.node(op, inputs, self.name(f"{stem}_{op}"), **attributes)
+
+    def finish(self) -> None:
+        """Replace the model's nodes by the new ones, and drop what no output needs."""
+        replace_nodes(self.model, self.nodes)
+        drop_unused_nodes(self.model)
+        alive = {name for node in self.model.graph.node for name in node.output}
+        infos = [value for value in self.model.graph.value_info if value.name in alive]
+        del self.model.graph.value_info[:]
+        self.model.graph.value_info.extend(infos)
+
+
 def drop_unused_nodes(model: onnx.ModelProto) -> None:
     needed = {value.name for value in model.graph.output}
     kept = []

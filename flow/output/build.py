@@ -15,7 +15,7 @@ from flow.compression.encoding import BBS
 from flow.errors import FlowError
 from flow.files import write_model, write_npz
 from flow.frontend import cut
-from flow.frontend.load import load as load_network
+from flow.frontend.admit import load as load_network
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.emit import device
 from flow.hardware.interface import Device, Memory

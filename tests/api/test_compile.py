@@ -16,7 +16,7 @@ import pytest
 
 import flow
 from flow.errors import FlowError
-from flow.frontend import cut, load
+from flow.frontend import admit, cut
 from flow.hardware.config import ArrayConfig
 from flow.output.manifest import Manifest
 from flow.output.report.report import Report
@@ -121,7 +121,7 @@ def test_compress_writes_the_network_compile_would(tmp_path: Path) -> None:
     report = flow.compress(DIGITS, tmp_path / "small.onnx", array=(4, 4))
     assert (report.summary.accuracy.pruned or 0) > 0.9
     assert "verdict" not in report.as_dict()["summary"]
-    network = cut.partition(load.load(tmp_path / "small.onnx"), "small")
+    network = cut.partition(admit.load(tmp_path / "small.onnx"), "small")
     assert [layer.name for layer in network.layers] == [layer.name for layer in report.layers]
 
 

@@ -77,7 +77,7 @@ def test_mean_squared_error_finds_the_best_range() -> None:
         for a in np.linspace(0.1, 1, 19)
         for b in np.linspace(0.1, 1, 19)
     )
-    assert error(narrowed("mse", full, counts)) < 1.1 * best < 0.9 * error(full)
+    assert error(narrowed("mse", full, counts)) < 1.05 * best and best < 0.95 * error(full)
 
 
 def test_a_trial_quantizes_as_the_network_will_be() -> None:

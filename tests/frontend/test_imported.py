@@ -15,7 +15,7 @@ import pytest
 
 import flow
 from flow.errors import FlowError
-from flow.frontend import canonical, checks, cut, load, prepare, rewrite
+from flow.frontend import admit, canonical, checks, cut, prepare, rewrite
 from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.network import samples
 from flow.network.model import ArrayLayer
@@ -59,7 +59,7 @@ def test_compress_asks_once(tmp_path: Path) -> None:
 
 def test_float_and_int8_networks(tmp_path: Path) -> None:
     path = float_file(tmp_path)
-    source = load.load(path)
+    source = admit.load(path)
     with pytest.raises(FlowError, match=r"'net\.onnx' is a float network and needs calibration samples"):
         import_calibrated(source, "net", None, "net.onnx")
     given = samples.load(tmp_path / "net_calibration.npz", source, "calibration")

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import flow
 from flow.frontend.inspection import Inspection
-from tests.helpers.nets import DIGITS, integer_net, one_node_net, small
+from tests.helpers.nets import DIGITS, one_node_net, small
 
 
 def inspect(
@@ -99,19 +99,12 @@ def test_a_clamp_is_post_processing(tmp_path: Path) -> None:
     assert all(node.reason.removeprefix("the clamp of ").strip("'") in layers for node in clamps)
 
 
-@pytest.mark.parametrize(
-    ("model", "node", "reason"),
-    [
-        (integer_net(), "MatMulInteger_1", "must be in QDQ form"),
-        (one_node_net("NoSuchOperator"), "NoSuchOperator", "no ONNX operator of opset 17"),
-    ],
-    ids=["integer", "unknown"],
-)
-def test_refused_nodes_are_told(tmp_path: Path, model: onnx.ModelProto, node: str, reason: str) -> None:
+def test_refused_nodes_are_told(tmp_path: Path) -> None:
+    model = one_node_net("NoSuchOperator")
     onnx.save(model, str(tmp_path / "net.onnx"))
     found = flow.inspect(tmp_path / "net.onnx")
-    assert [one.name for one in found.nodes if one.op in node] == [one.name for one in found.refused]
-    assert all(reason in one.reason for one in found.refused) and found.refused
+    assert [one.name for one in found.nodes if one.op == "NoSuchOperator"] == [one.name for one in found.refused]
+    assert all("no ONNX operator of opset 17" in one.reason for one in found.refused) and found.refused
     assert {one.target for one in found.nodes} <= {"refused", "open"}
     assert len(found.nodes) == len(model.graph.node)
 

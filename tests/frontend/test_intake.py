@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.api.compress import compress
 from flow.api.inspect import inspect
 from flow.errors import FlowError
-from flow.frontend import checks, load
+from flow.frontend import admit, checks, load
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
 from tests.helpers.nets import Builder, float_net, one_node_net, samples
@@ -23,7 +23,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def admitted(model: onnx.ModelProto, shapes: Shapes | None = None, **arrays: Any) -> onnx.ModelProto:
-    return load.admit(load.from_memory(model), "net", shapes or {}, [arrays] if arrays else [])[0]
+    return admit.admit(load.from_memory(model), "net", shapes or {}, [arrays] if arrays else []).model
 
 
 def sizes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
@@ -227,9 +227,9 @@ def test_an_input_that_selects_differently_stays_an_input() -> None:
     arrays = {"x": np.zeros((2, 4), np.float32), "rate": np.array([8, 8])}
     other = {"x": np.zeros((2, 4), np.float32), "rate": np.array([8, 16])}
     model = load.from_memory(selecting_net())
-    assert "rate" not in sizes(load.admit(model, "net", {}, [arrays])[0])
+    assert "rate" not in sizes(admit.admit(model, "net", {}, [arrays]).model)
     with pytest.raises(FlowError, match="cannot run"):  # ONNX Runtime sees both branches, and one does not fit
-        load.admit(model, "net", {}, [arrays, other])
+        admit.admit(model, "net", {}, [arrays, other])
 
 
 def test_a_loop_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend import cut, quantize
-from flow.frontend.qdq import Scale, channel_scales, scale_of
+from flow.frontend.qdq import Scale, channel_scales, scale_of, weight_codes, weight_scales
 from flow.frontend.ranges import Range, measure
 from flow.network import reference
 from flow.onnxtools import runtime
@@ -196,3 +196,28 @@ def test_ranges_are_those_of_all_samples() -> None:
     assert (found["a"].low, found["a"].high) == (real.min(), real.max())
     assert found["r"].low == 0 and found["r"].high == real.max()
     assert (found["x"].low, found["x"].high) == (feeds["x"].min(), feeds["x"].max())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 7, 8])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weights_that_were_quantized_before_keep_their_codes(bits: int, axis: int) -> None:
+    """Also if their channel does not have the largest code: weights of one scale, of a reduced range."""
+    rng = np.random.default_rng(bits)
+    codes = rng.integers(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), (12, 40) if axis == 0 else (40, 12))
+    values = (codes * np.float32(0.0123)).astype(np.float32)
+    scales = weight_scales(values, axis, np.zeros(12), 0.05)
+    assert np.array_equal(weight_codes(values, scales, axis), codes)
+    np.testing.assert_allclose(scales, 0.0123, rtol=1e-6)
+
+
+def test_other_weights_have_no_grid() -> None:
+    """Neither real numbers nor a few weights, nor a scale that is too small for the bias."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 1, (5000, 9)).astype(np.float32)
+    usual = channel_scales(np.abs(values).max(axis=1).astype(np.float64), np.zeros(5000), 0.05, 9)
+    assert np.array_equal(weight_scales(values, 0, np.zeros(5000), 0.05), usual)
+    few = np.array([[0.5, 1.0, 1.5]], np.float32)
+    assert weight_scales(few, 0, np.zeros(1), 0.05)[0] == np.float32(1.5 / 127)
+    even = np.full((1, 10), 1e-9, np.float32)
+    assert weight_scales(even, 0, np.zeros(1), 0.05)[0] == np.float32(1e-9)
+    assert weight_scales(even, 0, np.full(1, 1e3), 0.05)[0] > 1e-6

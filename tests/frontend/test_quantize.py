@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend import checks, cut, load, qdq, quantize
+from flow.frontend import admit, checks, cut, qdq, quantize
 from flow.frontend.canonical import canonical
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.prepare import prepare
@@ -249,7 +249,7 @@ def test_real_float_networks_run_on_the_array(name: str, data: str) -> None:
     folder = os.environ.get("BBS_DATA")
     if not folder:
         pytest.skip("BBS_DATA does not name the folder of real networks")
-    model = load.load(Path(folder) / "models" / f"{name}.onnx")
+    model = admit.load(Path(folder) / "models" / f"{name}.onnx")
     quantized = quantize.quantize(model, load_arrays(Path(folder) / "datasets" / f"{data}_calib.npz")).model
     network = cut.partition(quantized, name)
     assert len(network.layers) == sum(node.op_type in ARRAY_OPERATORS for node in model.graph.node)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
-from flow.frontend import cut, load, quantize
+from flow.frontend import admit, cut, load, quantize
 from flow.onnxtools import external, runtime
 from tests.helpers.nets import float_net, residual_net
 
@@ -86,7 +86,7 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("everything_is_large")
 def test_only_matrices_that_products_and_look_ups_read_stay(tmp_path: Path) -> None:
-    model = load.load(save(embedding_net(), tmp_path / "net.onnx"))
+    model = admit.load(save(embedding_net(), tmp_path / "net.onnx"))
     assert set(external.weights(model)) == {"table", "first", "second", "last"}
     added = embedding_net()
     added.graph.node.append(helper.make_node("ReduceSum", ["first"], ["sum"], "sum"))
@@ -109,7 +109,7 @@ def test_a_streamed_network_is_the_same(tmp_path: Path, outside: bool) -> None:
     else:
         onnx.save(model, str(file))
     ids = {"ids": np.arange(30)}
-    streamed = load.load(file)
+    streamed = admit.load(file)
     assert external.weights(streamed)
     assert np.array_equal(runtime.predict(streamed, ids), runtime.predict(model, ids))
     got, want = (quantize.quantize(each, ids).model for each in (streamed, model))
@@ -138,7 +138,7 @@ MEASURED = """
 import sys, threading
 import numpy as np
 import onnxruntime.quantization.qdq_quantizer
-from flow.frontend import cut, load, quantize
+from flow.frontend import cut, admit, quantize
 from flow.onnxtools import external
 
 def anonymous():
@@ -155,7 +155,7 @@ def watch():
 
 watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
-model = load.load(sys.argv[1])
+model = admit.load(sys.argv[1])
 if len(sys.argv) > 2:
     cut.partition(quantize.quantize(model, np.load(sys.argv[2])).model, "net")
 done.set()
