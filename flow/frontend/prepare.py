@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError, first_line
+from flow.frontend.products.products import products
 from flow.onnxtools import external
 from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes
 from flow.onnxtools.graph import Graph, attribute, is_standard, node_input, opset
@@ -36,6 +37,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     prepared = external.with_externals(prepared, source)
     _fold_gemm_factors(prepared)
     _fold_batch_norm(prepared)
+    products(prepared)
     return prepared
 
 

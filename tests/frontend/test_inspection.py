@@ -93,9 +93,11 @@ def test_what_multiplies_uncounted_is_told(tmp_path: Path) -> None:
 
 def test_a_clamp_is_post_processing(tmp_path: Path) -> None:
     found = flow.inspect(small(tmp_path))
-    clamps = [node for node in found.nodes if node.target == "post-processing"]
-    assert clamps and all(node.op in ("Relu", "Clip") and node.macs == 0 for node in clamps)
+    taken = [node for node in found.nodes if node.target == "post-processing"]
+    clamps = [node for node in taken if node.op in ("Relu", "Clip")]
+    assert clamps and all(node.macs == 0 for node in taken)
     layers = {node.name for node in found.nodes if node.target == "array"}
+    assert [(node.op, node.reason) for node in taken if node not in clamps] == [("Add", "the bias of 'MatMul_28'")]
     assert all(node.reason.removeprefix("the clamp of ").strip("'") in layers for node in clamps)
 
 
