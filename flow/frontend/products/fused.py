@@ -84,3 +84,63 @@ def activation(maker: Maker, source: str, kind: str, parameters: Sequence[float]
         ]
         return maker.node("Clip", [source, *limits], part)
     return maker.node(kind, [source], part, "", **dict(zip(PARAMETERS.get(kind, ()), parameters, strict=False)))
+
+
+# -------------------------------------------------------------------------------- Attention
+
+
+def attention(maker: Maker, node: onnx.NodeProto) -> bool:
+    """ONNX Runtime's Attention with constant weights, without past and rotation: its input products and the rest."""
+    if node.domain != DOMAIN or node.op_type != "Attention" or len([name for name in node.output if name]) > 1:
+        return False
+    weights, bias = maker.values(node.input[1]), maker.values(node_input(node, 2))
+    mask = maker.shape(node_input(node, 3)) if node_input(node, 3) else ()
+    if weights is None or weights.ndim != 2 or (node_input(node, 2) and bias is None) or not _plain(node):
+        return False
+    if node_input(node, 3) and (mask is None or len(mask) != 2):
+        return False
+    heads, sizes = attribute(node, "num_heads", 0), list(attribute(node, "qkv_hidden_sizes", []))
+    sizes = sizes or [weights.shape[1] // 3] * 3
+    if heads < 1 or len(sizes) != 3 or sum(sizes) != weights.shape[1] or any(size % heads for size in sizes):
+        return False
+    ends = np.cumsum([0, *sizes])
+    parts = []
+    for part, begin, end, order in zip(("query", "key", "value"), ends, ends[1:], (QUERY, KEY, QUERY), strict=False):
+        tensor = maker.node("MatMul", [node.input[0], maker.constant(f"{part}_weights", weights[:, begin:end])], part)
+        if bias is not None:
+            tensor = maker.node("Add", [tensor, maker.constant(f"{part}_bias", bias[begin:end])], f"{part}_sum")
+        tensor = maker.reshape(tensor, [0, 0, heads, (end - begin) // heads], f"{part}_heads")
+        parts.append(maker.transpose(tensor, order, f"{part}_first"))
+    scale = attribute(node, "scale", 0.0) or 1 / np.sqrt(sizes[0] / heads)
+    scores = maker.node("MatMul", parts[:2], "scores")
+    scores = maker.node("Mul", [scores, maker.constant("scale", np.float32(scale))], "scaled")
+    if node_input(node, 3):
+        scores = maker.node("Add", [scores, _mask(maker, node)], "masked")
+    if node_input(node, 5):
+        scores = maker.node("Add", [scores, node.input[5]], "biased")
+    mixed = maker.node("MatMul", [maker.node("Softmax", [scores], "shares", axis=-1), parts[2]], "mixed")
+    mixed = maker.transpose(mixed, QUERY, "rows")
+    maker.reshape(mixed, [0, 0, sizes[2]], "joined", node.output[0])
+    return True
+
+
+QUERY, KEY = (0, 2, 1, 3), (0, 2, 3, 1)  # [batch, heads, tokens, size] and [batch, heads, size, tokens]
+ATTRIBUTES = {"do_rotary": 0, "past_present_share_buffer": 0, "rotary_embedding_dim": 0, "unidirectional": 0}
+UNDERSTOOD = {*ATTRIBUTES, "mask_filter_value", "num_heads", "qkv_hidden_sizes", "scale"}
+
+
+def _plain(node: onnx.NodeProto) -> bool:
+    """Whether every attribute is understood, and there are no past states."""
+    known = all(entry.name in UNDERSTOOD for entry in node.attribute)
+    return known and all(attribute(node, name, 0) == value for name, value in ATTRIBUTES.items()) and not (
+        node_input(node, 4) or node_input(node, 6)
+    )  # fmt: skip
+
+
+def _mask(maker: Maker, node: onnx.NodeProto) -> str:
+    """What is added to the scores: 0 where the mask [batch, tokens] is above zero."""
+    zero = maker.constant("zero", np.int32(0))
+    low = maker.constant("filter", np.float32(attribute(node, "mask_filter_value", -10000.0)))
+    seen = maker.node("Greater", [node.input[3], zero], "seen")
+    added = maker.node("Where", [seen, maker.constant("none", np.float32(0)), low], "filtered")
+    return maker.node("Unsqueeze", [added, maker.constant("axes", np.array([1, 2], np.int64))], "mask")

@@ -82,6 +82,8 @@ class Maker:
         """The shape of a tensor, None for an axis that grows with the batch; None where it is not known."""
         if self._shapes is None:
             self._shapes = _shapes(self.model)
+        if name in self.graph.constants:
+            return tuple(self.graph.constants[name].dims)
         return self._shapes.get(name)
 
     def values(self, name: str) -> NDArray[np.float32] | None:

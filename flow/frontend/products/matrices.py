@@ -217,7 +217,10 @@ def _as_conv(
 
 
 def gemm(maker: Maker, node: onnx.NodeProto) -> bool:
-    """A Gemm whose C is no constant for each channel, or whose A is transposed: without them, and an Add behind it."""
+    """A Gemm with factors, with a transposed A, or whose C is no constant for each channel: without them.
+
+    alpha is in the weights, and an Add behind the product adds what is no bias.
+    """
     if node.op_type != "Gemm" or not is_standard(node) or node.input[0] in maker.graph.constants:
         return False
     matrix = maker.graph.constants.get(node.input[1])
@@ -226,18 +229,24 @@ def gemm(maker: Maker, node: onnx.NodeProto) -> bool:
     transposed, addend = attribute(node, "transB", 0), node_input(node, 2)
     inside = maker.graph.constants.get(addend)
     per_channel = inside is not None and is_per_channel(tuple(inside.dims), matrix.dims[0 if transposed else 1])
-    plain = per_channel and len(inside.dims if inside is not None else ()) <= 2
-    if (not addend or plain) and not attribute(node, "transA", 0):
-        return False
+    plain = inside is None or (per_channel and len(inside.dims) <= 2)
+    plain = plain and (not addend or inside is not None)
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    if plain and not attribute(node, "transA", 0) and alpha == 1.0 and (beta == 1.0 or not addend):
+        return False
     weights = node.input[1]
     if alpha != 1.0:
         if external.is_external(matrix) or (values := maker.values(weights)) is None:
             return False
         weights = maker.constant("weights", (values * alpha).astype(np.float32))
     data = maker.transpose(node.input[0], [1, 0], "data") if attribute(node, "transA", 0) else node.input[0]
-    product = maker.node("Gemm", [data, weights], "", transB=transposed)
-    if not addend:
+    own = [weights]
+    if plain and addend:
+        if (values := maker.values(addend)) is None:
+            return False
+        own.append(addend if beta == 1.0 else maker.constant("bias", (values * beta).astype(np.float32)))
+    product = maker.node("Gemm", [data, *own], "", transB=transposed)
+    if plain:
         maker.rename(product, node.output[0])
         return True
     if beta != 1.0:

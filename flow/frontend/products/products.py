@@ -9,7 +9,7 @@ from flow.frontend.products.maker import replace
 from flow.frontend.sums import flatten_biases
 
 RULES = (
-    fused.fused, matrices.rows_of_gemm, matrices.gemm, matrices.matmul, matrices.einsum, matrices.bias,
+    fused.fused, fused.attention, matrices.rows_of_gemm, matrices.gemm, matrices.matmul, matrices.einsum, matrices.bias,
 )  # fmt: skip
 
 
