@@ -69,6 +69,10 @@ def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
                 result.tensors.setdefault(name, name)
+    for node in [node for node in result.nodes if node.op_type == "Concat" and node.output[0] in result.tensors]:
+        for name in node.input:  # with the range of the whole, a part is rounded once only
+            if result.tensors.get(name) == name and graph.only_consumer(name) is not None:
+                result.tensors[name] = node.output[0]
     for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
         del result.tensors[name]
     return result

@@ -51,9 +51,10 @@ def test_digits() -> None:
     ("nodes", "shape", "weights", "macs"),
     [
         (
-            [helper.make_node("ConvTranspose", ["x", "w"], ["t"], strides=[2, 2]),
+            [helper.make_node("ReduceMean", ["x"], ["b"], axes=[0, 2, 3], keepdims=0),  # a bias that is no constant
+             helper.make_node("ConvTranspose", ["x", "w", "b"], ["t"], strides=[2, 2]),
              helper.make_node("Conv", ["t", "v"], ["y"])],
-            ["N", 4, 5, 5], {"w": (4, 3, 2, 2), "v": (2, 3, 1, 1)}, 25 * 4 * 3 * 4,
+            [1, 4, 5, 5], {"w": (4, 4, 2, 2), "v": (2, 4, 1, 1)}, 25 * 4 * 4 * 4,
         ),
         (
             [helper.make_node("Conv", ["x", "w"], ["c"]),

@@ -3,5 +3,6 @@
 maker.py       nodes and constants that replace a node, named after it
 matrices.py    MatMul with constants of any rank on either side, Einsum and Gemm
 fused.py       fused operators of ONNX Runtime's own domain: their products, and the rest as standard operators
+transposed.py  ConvTranspose as convolutions of its phases
 products.py    `products`: all of these on a float model
 """
