@@ -63,7 +63,7 @@ def test_digits() -> None:
             [1, 2, 6, 6], {"w": (3, 2, 1, 1)}, 3 * 6 * 6 * 6,
         ),
         (
-            [helper.make_node("LSTM", ["x", "w", "r"], ["h", "", ""], hidden_size=4),
+            [helper.make_node("LSTM", ["x", "w", "r"], ["h", "", ""], hidden_size=4, clip=9.0),
              helper.make_node("Squeeze", ["h", "axis"], ["s"]), helper.make_node("MatMul", ["s", "m"], ["y"])],
             [1, 1, 3], {"w": (1, 16, 3), "r": (1, 16, 4), "m": (4, 2)}, 16 * 3 + 16 * 4,
         ),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import onnx
 
-from flow.frontend.products import fused, matrices, transposed
+from flow.frontend.products import fused, matrices, recurrent, transposed
 from flow.frontend.products.maker import replace
 from flow.frontend.sums import flatten_biases
 
 RULES = (
     fused.fused, fused.attention, matrices.rows_of_gemm, matrices.gemm, matrices.matmul, matrices.einsum, matrices.bias,
     transposed.conv_transpose,
+    recurrent.recurrent,
 )  # fmt: skip
 
 
