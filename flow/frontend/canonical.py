@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.frontend.operators import ARRAY_OPERATORS, LAYOUT_OPERATORS
 from flow.frontend.rows import batch_to_axis_0
-from flow.frontend.sums import flatten_biases
+from flow.frontend.sums import flatten_biases, rename_fused_shapes
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import drop_unused_nodes, model_like, replace_nodes, unused_name
 from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, opset, size
@@ -31,6 +31,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     _fold_codes(copy)
     _layout_before_dequantize(copy)
     _unshare_weights(copy)
+    rename_fused_shapes(copy)
     flatten_biases(copy)
     batch_to_axis_0(copy)
     tidy(copy)

@@ -94,7 +94,10 @@ def _why_recurrent(graph: Graph, types: Types, node: onnx.NodeProto) -> str:
     shape = types.shapes.get(node.input[0], ())
     axis = 1 if attribute(node, "layout", 0) else 0
     steps = shape[axis] if len(shape) == 3 else None
-    return recurrent.refusal(graph, node, steps) or "it is unrolled in float networks with a fixed number of steps only"
+    return (
+        recurrent.refusal(graph, node, steps)
+        or "it is unrolled in float networks only, where its weights are float32 and in memory"
+    )
 
 
 def _host_nodes(model: onnx.ModelProto, layers: list[ArrayLayer], covered: set[str]) -> list[onnx.NodeProto]:

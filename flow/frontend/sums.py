@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from math import prod
 
 import onnx
+from onnx import numpy_helper
 
-from flow.onnxtools.edit import add_constant
+from flow.onnxtools.edit import add_constant, drop_unused_nodes
 from flow.onnxtools.graph import Graph, is_dequantize, is_standard, node_input, quantized_constant
 from flow.onnxtools.shapes import sample_shapes
+
+FUSED_SHAPES = ("gemm_input_shape", "gemm_output_shape")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ def bias_add(graph: Graph, product: onnx.NodeProto) -> BiasAdd | None:
 def is_per_channel(dims: tuple[int, ...], channels: int) -> bool:
     """Whether a constant of this shape has one value for each channel, the last axis, or one for all."""
     return prod(dims) in (1, channels) and (prod(dims) == 1 or dims[-1] == channels)
+
+
+def rename_fused_shapes(model: onnx.ModelProto) -> None:
+    """Give other names to the constants that ONNX Runtime made when it fused MatMul and Add.
+
+    It fuses what is MatMul and Add again in every session, and fails if those names are taken.
+    """
+    taken = [tensor for tensor in model.graph.initializer if tensor.name.startswith(FUSED_SHAPES)]
+    own = {tensor.name: add_constant(model, f"own_{tensor.name}", numpy_helper.to_array(tensor)) for tensor in taken}
+    for node in model.graph.node if own else ():
+        node.input[:] = [own.get(name, name) for name in node.input]
+    if own:
+        drop_unused_nodes(model)
 
 
 def flatten_biases(model: onnx.ModelProto) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from flow.frontend import cut, quantize, rewrite
 from flow.network import reference
@@ -132,6 +133,25 @@ def test_a_linear_gets_another_bias(biased: bool) -> None:
     judged = runtime.run(rewrite.layer_model(again.graph, again.layers[0]), {layer.input: codes})[layer.output]
     assert np.abs(judged.astype(int) - reference.run_layer(wanted, codes)).max() <= 1
     assert rewrite.with_layers(network.model, [layer]) == network.model
+
+
+def fused(name: str) -> onnx.ModelProto:
+    """What ONNX Runtime makes of MatMul and Add, quantized: Reshape, Gemm, Reshape, under the names it gives."""
+    b = Builder(8)
+    b.constants += [
+        numpy_helper.from_array(np.array(shape), name + end) for shape, end in (([-1, 6], ""), ([1, 4, 5], "_"))
+    ]
+    weight, bias = b.weights((6, 5), 1, 0.05)
+    y = b.node("Gemm", b.quantized(b.node("Reshape", "x", name), 0.05, 3), weight, bias)
+    return b.model({"x": [1, 4, 6]}, b.node("Reshape", b.quantized(y, 0.1, -20), f"{name}_"), rank=3)
+
+
+@pytest.mark.parametrize("name", ["gemm_input_shape", "gemm_output_shape", "gemm_output_shape_token_3"])
+def test_names_that_onnx_runtime_gives(name: str) -> None:
+    model = fused(name)
+    network, feeds = cut.partition(model, "net"), samples(model, 1)
+    assert network.layers[0].bias.any()
+    assert np.allclose(runtime.predict(network.model, feeds), runtime.predict(model, feeds), atol=1e-6)
 
 
 @pytest.mark.parametrize("transposed", [0, 1])

@@ -309,8 +309,8 @@ def bias(maker: Maker, node: onnx.NodeProto) -> bool:
         return False
     channels = weights.dims[0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1]
     wide = addend.reshape([1] * (rank - addend.ndim) + list(addend.shape))
-    alone = [1, channels, *[1] * (rank - 2)] if node.op_type == "Conv" else [1, channels]
-    if list(wide.shape) not in (alone, [1] * rank) or given.size not in (1, channels):
+    alone = [1, channels, *[1] * (rank - 2)]
+    if list(wide.shape) not in (alone, [1] * rank) or not is_per_channel(given.shape, channels):
         return False
     total = np.broadcast_to(given.reshape(-1) + wide.reshape(-1), (channels,))
     maker.made = [onnx.NodeProto()]

@@ -6,7 +6,7 @@ import onnx
 
 from flow.frontend.products import fused, matrices, recurrent, transposed
 from flow.frontend.products.maker import replace
-from flow.frontend.sums import flatten_biases
+from flow.frontend.sums import flatten_biases, rename_fused_shapes
 
 RULES = (
     fused.fused, fused.attention, matrices.rows_of_gemm, matrices.gemm, matrices.matmul, matrices.einsum, matrices.bias,
@@ -23,4 +23,5 @@ def products(model: onnx.ModelProto) -> None:
     """
     for rule in RULES:
         replace(model, rule)
+    rename_fused_shapes(model)
     flatten_biases(model)
