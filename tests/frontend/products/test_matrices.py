@@ -132,6 +132,18 @@ def test_a_gemm_that_adds_anything_is_on_the_array(
     assert unaccounted(model, network.model) == ()
 
 
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_a_gemm_of_one_row_that_adds_a_product(batch: Any) -> None:
+    """ONNX Runtime makes it of two MatMuls and an Add: a recurrent cell. Both products are on the array."""
+    b = Builder(8)
+    first, second = (b.constant(np.asarray(b.rng.normal(0, 0.3, (8, 4)), np.float32)) for _ in range(2))
+    model = b.model({"x": [batch, 8]}, b.node("Gemm", "x", first, b.node("MatMul", b.node("Tanh", "x"), second)))
+    feeds = samples(model, 1 if batch == 1 else 16)
+    network = cut.partition(quantize.quantize(model, feeds).model, "net")
+    assert len(network.layers) == 2 and not network.reasons
+    assert decibels(runtime.predict(model, feeds), runtime.predict(network.model, feeds)) > 33
+
+
 def test_an_add_behind_a_layer_without_bias_is_its_bias() -> None:
     rng = np.random.default_rng(2)
     arrays = {"v": rng.normal(size=(4, 3, 1, 1)), "b": rng.normal(size=(4, 1, 1)), "w": rng.normal(size=(36, 5)),
