@@ -51,7 +51,7 @@ def refine(
     `targets` float64 [channels, reduction]: the weights to approximate, in units of the layer's own scales, from the
     float network if there is one. `seen`: the moments of the layer's inputs.
     """
-    centred = "bias" in refinements and layer.op != "MatMul"
+    centred = "bias" in refinements
     weights = np.zeros_like(layer.weights)
     factors = np.ones(layer.channels)
     error = np.zeros(layer.channels)
@@ -80,7 +80,7 @@ def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, refinements:
 
     Of weights rounded to nearest: compensation and scale search lower all errors, by similar factors.
     """
-    centred = "bias" in refinements and layer.op != "MatMul"
+    centred = "bias" in refinements
     members = layer.channels // layer.groups
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
     curves = np.zeros((layer.channels, BBS.max_columns_pruned + 1))

@@ -5,12 +5,14 @@ checks.py         requirements on an imported model, and the nodes that are refu
 fold.py           constants and shapes folded: what does not depend on a sample's values is computed once
 intake.py         the network as published takes one sample at a time: sizes of axes, batch, functions inlined
 load.py           ONNX files: reading, with external data, and digests of models
+sums.py           the Add behind a MatMul that adds a constant to each channel: its bias
+products/         products with constants, of whatever operator, become Conv, Gemm and MatMul for the array
 upgrade.py        older operator sets and other float types: opset 13 or later, float32
 batches.py        convolutions whose axis 0 is not the batch: rewritten so that it is
 prepare.py        preparation of a float model for quantization: what scales a product's channels is made its own
+layers.py         array layers, read from a QDQ model: weights, scales, biases, clamps, windows
 rows.py           matrix products whose axis 0 is not the batch: rewritten so that it is
 canonical.py      the canonical form of an INT8 (QDQ) model, as `partition` reads it
-layers.py         array layers, read from a QDQ model: weights, scales, biases, clamps, windows
 rewrite.py        layers written back into a QDQ model, and single layers extracted as models of their own
 cut.py            an INT8 (QDQ) model partitioned into array layers and host segments: the `Network`
 ranges.py         activation ranges of a float network on the calibration samples, by four methods

@@ -9,7 +9,9 @@ from onnx import helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.canonical import canonical, tidy
-from flow.frontend.layers import BIAS_SCALE_TOLERANCE
+from flow.frontend.layers import BIAS_SCALE_TOLERANCE, bias_name
+from flow.frontend.operators import ARRAY_OPERATORS
+from flow.frontend.sums import bias_add
 from flow.onnxtools.edit import replace_nodes
 from flow.onnxtools.graph import Graph, is_dequantize, quantized_constant
 
@@ -26,8 +28,10 @@ def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
     for node in copy.graph.node:
         scales = _bias_scales(node, graph)
         bias = None if scales is None else _real_bias(node, scales, graph)
-        if scales is not None and bias is not None:
+        add = bias_add(graph, node)
+        if scales is not None and bias is not None and (add is None or _fits(graph, node, bias, scales)):
             nodes.append(_quantize_bias(copy, node, bias, scales))
+            (node if add is None else add.node).input[2 if add is None else add.place] = nodes[-1].output[0]
             notes.append(f"The bias of {node.op_type} '{node.name}' was quantized to int32.")
         nodes.append(node)
     replace_nodes(copy, nodes)
@@ -37,7 +41,7 @@ def quantize_biases(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
 
 def _bias_scales(node: onnx.NodeProto, graph: Graph) -> NDArray[np.float32] | None:
     """s_x * s_w, float32 [1 or channels], of an INT8 layer with a bias; None for every other node."""
-    if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or not node.input[2]:
+    if node.op_type not in ARRAY_OPERATORS or not bias_name(graph, node):
         return None
     data, weight = (graph.producer(name) for name in node.input[:2])
     if data is None or weight is None or not (is_dequantize(data) and is_dequantize(weight)):
@@ -52,7 +56,7 @@ def _bias_scales(node: onnx.NodeProto, graph: Graph) -> NDArray[np.float32] | No
 
 def _real_bias(node: onnx.NodeProto, scales: NDArray[np.float32], graph: Graph) -> NDArray[np.float32] | None:
     """The bias in real numbers if it must be quantized (again); None if it has the right scale or is not constant."""
-    name = node.input[2]
+    name = bias_name(graph, node)
     if (real := graph.constant(name)) is not None:
         return real.reshape(-1)
     stored = quantized_constant(graph, name)
@@ -69,10 +73,18 @@ def _real_bias(node: onnx.NodeProto, scales: NDArray[np.float32], graph: Graph) 
     return values
 
 
+def _fits(graph: Graph, node: onnx.NodeProto, bias: NDArray[np.float32], scales: NDArray[np.float32]) -> bool:
+    """Whether every sum of a MatMul and its bias fits 32 bits; if not, the Add stays a node of its own."""
+    weights = quantized_constant(graph, node.input[1])
+    assert weights is not None
+    steps = np.abs(bias.astype(np.float64)) / scales if bias.size in (1, scales.size) or scales.size == 1 else np.inf
+    return bool(np.all(steps + 256 * 128 * weights.codes.shape[0] < 2**31))  # NaN does not
+
+
 def _quantize_bias(
     model: onnx.ModelProto, node: onnx.NodeProto, bias: NDArray[np.float32], scales: NDArray[np.float32]
 ) -> onnx.NodeProto:
-    """Give `node` an int32 bias; returns its DequantizeLinear. FlowError if it overflows, or has a wrong size."""
+    """The DequantizeLinear of an int32 bias for `node`. FlowError if it overflows, or has a wrong size."""
     size = max(bias.size, scales.size)
     if bias.size != scales.size and 1 not in (bias.size, scales.size):
         raise FlowError(
@@ -90,8 +102,8 @@ def _quantize_bias(
     model.graph.initializer.append(numpy_helper.from_array(codes.astype(np.int32), stem))
     factor = scales if scales.size == size and size > 1 else np.float32(scales[0])
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(factor, np.float32), f"{stem}_scale"))
-    node.input[2] = f"{stem}_dequantized"
-    dequantize = helper.make_node("DequantizeLinear", [stem, f"{stem}_scale"], [node.input[2]], f"{stem}_dequantize")
+    output = f"{stem}_dequantized"
+    dequantize = helper.make_node("DequantizeLinear", [stem, f"{stem}_scale"], [output], f"{stem}_dequantize")
     if np.ndim(factor):
         dequantize.attribute.append(helper.make_attribute("axis", 0))
     return dequantize

@@ -53,6 +53,8 @@ def calibrate(prepared: onnx.ModelProto, wanted: Plan, feeds: Arrays, unsigned: 
     `auto`: min-max if every output keeps `GOOD` dB. Otherwise the method that costs the outputs least, and then, part
     by part of the network, another if it costs less. The weights are not quantized yet when this is decided.
     """
+    if not wanted.tensors:
+        return Calibration({}, {})
     full = measure(prepared, dict.fromkeys(wanted.tensors.values()), feeds)
     everywhere = dict.fromkeys(full, MINMAX)
     if method == MINMAX or not all(np.isfinite([found.low, found.high]).all() for found in full.values()):

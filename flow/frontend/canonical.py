@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.frontend.operators import ARRAY_OPERATORS, LAYOUT_OPERATORS
 from flow.frontend.rows import batch_to_axis_0
+from flow.frontend.sums import flatten_biases, rename_fused_shapes
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import drop_unused_nodes, model_like, replace_nodes, unused_name
 from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, opset, size
@@ -20,7 +21,8 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Constant nodes become initializers, codes computed from constants are folded, layout operators between
     DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
-    its own, matrix products have the batch as axis 0, and nodes that no output needs are left out.
+    its own, matrix products have the batch as axis 0 and biases of one axis, and nodes that no output needs are left
+    out.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -29,6 +31,8 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     fold_codes(copy)
     _layout_before_dequantize(copy)
     _unshare_weights(copy)
+    rename_fused_shapes(copy)
+    flatten_biases(copy)
     batch_to_axis_0(copy)
     tidy(copy)
     return copy

@@ -12,10 +12,11 @@ from flow.errors import FlowError
 from flow.frontend.canonical import canonical, tidy
 from flow.frontend.layers import OnHost, array_layer
 from flow.frontend.operators import ARRAY_OPERATORS
+from flow.frontend.products import recurrent
 from flow.frontend.rewrite import with_layers
 from flow.network.model import ArrayLayer, HostSegment, Network
 from flow.onnxtools.edit import model_like
-from flow.onnxtools.graph import Graph, graph_inputs, is_dequantize, is_standard, node_name, reads, size
+from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_dequantize, is_standard, node_name, reads, size
 from flow.onnxtools.shapes import Types, infer
 
 
@@ -69,6 +70,8 @@ def _partition(graph: Graph, name: str, types: Types) -> Network:
                 continue
             layers.append(layer)
             covered.update(output for member in nodes for output in member.output)
+        elif node.op_type in recurrent.GATES and is_standard(node):
+            reasons[node_name(node)] = _why_recurrent(graph, types, node)
     host_nodes = _host_nodes(model, layers, covered)
     named = dict.fromkeys(name for node in host_nodes for name in (*reads(node), *node.output) if name)
     if unknown := [name for name in named if name not in types.declared and name not in graph.constants]:
@@ -83,6 +86,17 @@ def _partition(graph: Graph, name: str, types: Types) -> Network:
         inputs=tuple(value.name for value in graph_inputs(model)),
         outputs=tuple(value.name for value in model.graph.output),
         reasons=reasons,
+    )
+
+
+def _why_recurrent(graph: Graph, types: Types, node: onnx.NodeProto) -> str:
+    """Why a recurrent node was not unrolled."""
+    shape = types.shapes.get(node.input[0], ())
+    axis = 1 if attribute(node, "layout", 0) else 0
+    steps = shape[axis] if len(shape) == 3 else None
+    return (
+        recurrent.refusal(graph, node, steps)
+        or "it is unrolled in float networks only, where its weights are float32 and in memory"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from math import prod
 
@@ -99,11 +100,32 @@ def inspection(imported: Imported) -> Inspection:
             shape, macs = _shape(types, node.output[0]), _macs(graph, types, node)
             nodes.append(Node(node.name, node.op_type, "host", reason, shape, macs, _parameters(graph, node)))
         else:
-            before = graph.producer(node.input[0])
-            reason = f"the clamp of '{before.name}'" if before is not None else "the clamp of a layer"
-            nodes.append(Node(node.name, node.op_type, "post-processing", reason, _shape(types, node.output[0]), 0, 0))
+            nodes.append(
+                Node(
+                    node.name,
+                    node.op_type,
+                    "post-processing",
+                    _taken(graph, node, layers),
+                    _shape(types, node.output[0]),
+                    0,
+                    0,
+                )
+            )
     operators = Counter(node.op_type for node in imported.source.graph.node if node.op_type not in QUANTIZATION)
     return Inspection(tuple(nodes), dict(sorted((operators - Counter(node.op for node in nodes)).items())))
+
+
+def _taken(graph: Graph, node: onnx.NodeProto, layers: Container[str]) -> str:
+    """What a node that a layer has taken over is for the layer."""
+    before = _before(graph, node)
+    while before and not any(other.name in layers for other in before):  # an activation behind the Add of the bias
+        before = [further for other in before for further in _before(graph, other)]
+    owner = next((f"'{other.name}'" for other in before if other.name in layers), "a layer")
+    return f"the {'bias' if node.op_type == 'Add' else 'clamp'} of {owner}"
+
+
+def _before(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    return [before for name in node.input if (before := graph.producer(name)) is not None]
 
 
 def _shape(types: Types, name: str) -> tuple[int, ...] | None:

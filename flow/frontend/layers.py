@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from flow.frontend.sums import BiasAdd, bias_add
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, Window, as_int8
 from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, quantized_constant
 from flow.onnxtools.shapes import Types, auto_pads
@@ -33,10 +34,11 @@ def array_layer(graph: Graph, types: Types, node: onnx.NodeProto) -> tuple[Array
     data, input_quantization = _layer_input(graph, types, node)
     weights = layer_weights(graph, node)
     channels = len(weights.codes)
-    bias = layer_bias(graph, node, input_quantization.scale * weights.scales)
-    output, quantization, clamp, covered = _layer_output(graph, node)
+    bias, add = _layer_sum(graph, node, input_quantization.scale * weights.scales)
+    output, quantization, clamp, covered = _layer_output(graph, [node] if add is None else [node, add.node])
     window = _window(graph, types, node, data) if node.op_type == "Conv" else None
-    for name in (data, node.output[0]):
+    result = node.output[0] if add is None else add.output
+    for name in (data, result):
         shape = types.shapes.get(name, ())
         if len(shape) < 2 or shape[0] != 1:
             raise OnHost(f"tensor '{name}' has shape {list(shape)} for one sample: axis 0 must be the batch")
@@ -45,7 +47,7 @@ def array_layer(graph: Graph, types: Types, node: onnx.NodeProto) -> tuple[Array
         name=node_name(node), op=node.op_type, input=data, output=output, weight_tensor=weights.tensor,
         weights=weights.codes, weight_scales=weights.scales, bias=bias, input_quantization=input_quantization,
         output_quantization=quantization, clamp=clamp, input_shape=types.shapes[data][1:],
-        output_shape=types.shapes[node.output[0]][1:], window=window,
+        output_shape=types.shapes[result][1:], window=window,
         groups=attribute(node, "group", 1) if window else 1,
     )  # fmt: skip
     return layer, covered
@@ -133,12 +135,33 @@ def from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...]) 
     return rows if output_axis(node) == 0 else rows.T
 
 
+def bias_name(graph: Graph, node: onnx.NodeProto) -> str:
+    """The tensor a layer's bias is read from, by itself or, behind a MatMul, by an Add; "" without one."""
+    if node.op_type != "MatMul":
+        return node_input(node, 2)
+    add = bias_add(graph, node)
+    return "" if add is None else add.bias
+
+
+def _layer_sum(
+    graph: Graph, node: onnx.NodeProto, scales: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], BiasAdd | None]:
+    """Bias codes, int32 [channels], and the Add that has them; an Add of anything else stays on the host."""
+    add = bias_add(graph, node)
+    try:
+        return layer_bias(graph, node, scales), add
+    except OnHost:
+        if add is None:
+            raise
+        return np.zeros(len(scales), np.int32), None
+
+
 def layer_bias(
     graph: Graph, node: onnx.NodeProto, scales: NDArray[np.float32], strict: bool = True
 ) -> NDArray[np.int32]:
     """Bias codes, int32 [channels]; with `strict`, `OnHost` unless their scale is `scales`."""
-    name = node_input(node, 2)
-    if not name or node.op_type == "MatMul":
+    name = bias_name(graph, node)
+    if not name:
         return np.zeros(len(scales), np.int32)
     bias = quantized_constant(graph, name)
     if bias is None or bias.codes.dtype != np.int32:
@@ -153,13 +176,22 @@ def layer_bias(
     return np.ascontiguousarray(np.broadcast_to(codes.reshape(-1), (len(scales),)))
 
 
+def array_nodes(graph: Graph, product: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """A MatMul and the nodes behind it that an array layer takes over: bias, activation and QuantizeLinear."""
+    add = bias_add(graph, product)
+    return _layer_output(graph, [product] if add is None else [product, add.node])[3]
+
+
 def _layer_output(
-    graph: Graph, node: onnx.NodeProto
+    graph: Graph, sums: list[onnx.NodeProto]
 ) -> tuple[str, Quantization | None, tuple[int, int], list[onnx.NodeProto]]:
-    """Output tensor, its quantization, clamp and the nodes taken over; raw unless a QuantizeLinear alone reads it."""
-    raw = (node.output[0], None, (INT8_MIN, INT8_MAX), [node])
-    covered = [node]
-    after = graph.only_consumer(node.output[0])
+    """Output tensor, its quantization, clamp and the nodes taken over; raw unless a QuantizeLinear alone reads it.
+
+    `sums`: the layer's node, and the Add of its bias.
+    """
+    raw = (sums[-1].output[0], None, (INT8_MIN, INT8_MAX), sums)
+    covered = list(sums)
+    after = graph.only_consumer(sums[-1].output[0])
     activation = after if after is not None and after.op_type in ("Relu", "Clip") else None
     if activation is not None:
         covered.append(activation)

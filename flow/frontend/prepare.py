@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from flow.frontend.batches import images_to_axis
-from flow.frontend.fold import fold
+from flow.frontend.fold import fold, fold_constants
+from flow.frontend.products.products import products
 from flow.frontend.upgrade import to_float32, upgraded
 from flow.onnxtools import external
 from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes
@@ -39,6 +40,8 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     ranks = {name: len(shape) for name, shape in sample_shapes(prepared).items()}
     _fold_gemm_factors(prepared)
     _fold_followers(prepared, ranks)
+    products(prepared)
+    fold_constants(prepared)
     _fold_pads(prepared)
     _fold_clips(prepared)
     images_to_axis(prepared)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend.layers import output_axis
+from flow.frontend.layers import bias_name, output_axis
 from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE
 from flow.frontend.ranges import Range
+from flow.frontend.sums import bias_add
 from flow.network.samples import Arrays
 from flow.onnxtools import external
 from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
@@ -70,7 +71,11 @@ def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
                 result.tensors.setdefault(name, name)
-    for name in [name for name in result.tensors if _only_activated(graph, name)]:
+    for node in [node for node in result.nodes if node.op_type == "Concat" and node.output[0] in result.tensors]:
+        for name in node.input:  # with the range of the whole, a part is rounded once only
+            if result.tensors.get(name) == name and graph.only_consumer(name) is not None:
+                result.tensors[name] = node.output[0]
+    for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
         del result.tensors[name]
     return result
 
@@ -89,6 +94,12 @@ def _only_activated(graph: Graph, name: str) -> bool:
     """Whether only an activation reads a node's output: then the activation's output is quantized instead."""
     reader = graph.only_consumer(name)
     return reader is not None and reader.op_type in ACTIVATIONS and reader.input[0] == name and name in graph.producers
+
+
+def _only_biased(graph: Graph, name: str) -> bool:
+    """Whether a tensor is a product whose bias an Add adds: then the sum is quantized instead."""
+    product = graph.producer(name)
+    return product is not None and bias_add(graph, product) is not None
 
 
 # -------------------------------------------------------------------------------- scales
@@ -183,6 +194,8 @@ def quantize_static(
     """
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
+    if not wanted.tensors:
+        return model
     writer = _Writer(model, Graph.of(model), _scales(model, wanted, ranges, unsigned))
     writer.write({node.output[0] for node in wanted.nodes if node.op_type in ARRAY_OPERATORS})
     drop_unused_nodes(model)
@@ -283,7 +296,7 @@ class _Writer:
         name, axis = layer.input[1], output_axis(layer)
         values = external.values(self._graph.constants[name])
         channels = values.shape[axis]
-        bias = self._graph.constant(node_input(layer, 2)) if node_input(layer, 2) else None
+        bias = self._graph.constant(bias_name(self._graph, layer))
         real = np.zeros(channels) if bias is None or bias.size not in (1, channels) else bias.reshape(-1)
         each = np.broadcast_to(real, (channels,)).astype(np.float64)
         scales = weight_scales(values, axis, each, float(source.scale))

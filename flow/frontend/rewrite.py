@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.layers import BIAS_SCALE_TOLERANCE, from_rows, layer_bias, output_axis, to_rows
+from flow.frontend.sums import bias_add
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, as_uint8
 from flow.onnxtools.edit import between, set_axis
 from flow.onnxtools.graph import Graph, node_input, node_name
@@ -58,7 +59,7 @@ def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.Mo
     """A copy of `model` (of a network or of a single layer) with these layers' weights, scales and biases.
 
     Values that a layer does not change stay identical, to the byte. FlowError for an unknown layer,
-    or weights of another shape. A MatMul has no bias to change.
+    or weights of another shape. A MatMul has its bias in an Add behind it, and gets one if need be.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -107,11 +108,11 @@ def _set_scales(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
 
 def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
     """Set the bias codes and their scale, s_x * s_w; a layer without a bias gets one if the codes are not zero."""
-    if node.op_type == "MatMul":
-        assert not layer.bias.any(), f"MatMul '{layer.name}' cannot have a bias"
-        return
     scales = (layer.input_quantization.scale * layer.weight_scales).astype(np.float32)
-    name = node_input(node, 2)
+    add = bias_add(graph, node)
+    if add is not None and layer.output == node.output[0]:
+        add = None  # of something else than a bias, so that it is no part of the layer
+    name = node_input(node, 2) if add is None else add.bias
     if not name and not layer.bias.any():
         return
     if name and np.array_equal(layer_bias(graph, node, scales, strict=False), layer.bias):
@@ -120,14 +121,28 @@ def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
             return
     names = _add_constants(graph, layer, bias=layer.bias, bias_scale=scales)
     output = _unused(graph, f"{layer.name}_refined_bias_dequantized")
-    name = f"{layer.name}_refined_bias"
+    position, nodes = list(graph.model.graph.node).index(node), graph.model.graph.node
+    dequantize = helper.make_node(
+        "DequantizeLinear", names, [output], _free(graph, f"{layer.name}_refined_bias"), axis=0
+    )
+    nodes.insert(position, dequantize)
+    here = nodes[position + 1]
+    if node.op_type != "MatMul":
+        here.input[:] = [*here.input[:2], output]
+    elif add is not None:
+        next(other for other in nodes if other.output[0] == add.output).input[add.place] = output
+    else:
+        summed = here.output[0]
+        here.output[0] = _unused(graph, f"{summed}_without_bias")
+        own = helper.make_node("Add", [here.output[0], output], [summed], _free(graph, f"{layer.name}_bias"))
+        nodes.insert(position + 2, own)
+
+
+def _free(graph: Graph, name: str) -> str:
+    """This node name, or with underscores appended."""
     while any(other.name == name for other in graph.model.graph.node):
         name += "_"
-    dequantize = helper.make_node("DequantizeLinear", names, [output], name, axis=0)
-    position = list(graph.model.graph.node).index(node)
-    graph.model.graph.node.insert(position, dequantize)
-    here = graph.model.graph.node[position + 1]
-    here.input[:] = [*here.input[:2], output]
+    return name
 
 
 def _add_constants(graph: Graph, layer: ArrayLayer, **arrays: NDArray[Any]) -> list[str]:

@@ -350,7 +350,7 @@ def test_with_layers_is_the_inverse_of_cut() -> None:
             layer,
             weights=rng.integers(-128, 128, layer.weights.shape).astype(np.int8),
             weight_scales=np.asarray(rng.uniform(0.001, 0.01, layer.channels), np.float32),
-            bias=np.asarray(rng.integers(-900, 900, layer.channels) * (layer.op != "MatMul"), np.int32),
+            bias=np.asarray(rng.integers(-900, 900, layer.channels), np.int32),
         )
         for layer in network.layers
     ]

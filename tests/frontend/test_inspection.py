@@ -51,9 +51,10 @@ def test_digits() -> None:
     ("nodes", "shape", "weights", "macs"),
     [
         (
-            [helper.make_node("ConvTranspose", ["x", "w"], ["t"], strides=[2, 2]),
+            [helper.make_node("ReduceMean", ["x"], ["b"], axes=[0, 2, 3], keepdims=0),  # a bias that is no constant
+             helper.make_node("ConvTranspose", ["x", "w", "b"], ["t"], strides=[2, 2]),
              helper.make_node("Conv", ["t", "v"], ["y"])],
-            ["N", 4, 5, 5], {"w": (4, 3, 2, 2), "v": (2, 3, 1, 1)}, 25 * 4 * 3 * 4,
+            [1, 4, 5, 5], {"w": (4, 4, 2, 2), "v": (2, 4, 1, 1)}, 25 * 4 * 4 * 4,
         ),
         (
             [helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -62,7 +63,7 @@ def test_digits() -> None:
             [1, 2, 6, 6], {"w": (3, 2, 1, 1)}, 3 * 6 * 6 * 6,
         ),
         (
-            [helper.make_node("LSTM", ["x", "w", "r"], ["h", "", ""], hidden_size=4),
+            [helper.make_node("LSTM", ["x", "w", "r"], ["h", "", ""], hidden_size=4, clip=9.0),
              helper.make_node("Squeeze", ["h", "axis"], ["s"]), helper.make_node("MatMul", ["s", "m"], ["y"])],
             [1, 1, 3], {"w": (1, 16, 3), "r": (1, 16, 4), "m": (4, 2)}, 16 * 3 + 16 * 4,
         ),
@@ -93,9 +94,11 @@ def test_what_multiplies_uncounted_is_told(tmp_path: Path) -> None:
 
 def test_a_clamp_is_post_processing(tmp_path: Path) -> None:
     found = flow.inspect(small(tmp_path))
-    clamps = [node for node in found.nodes if node.target == "post-processing"]
-    assert clamps and all(node.op in ("Relu", "Clip") and node.macs == 0 for node in clamps)
+    taken = [node for node in found.nodes if node.target == "post-processing"]
+    clamps = [node for node in taken if node.op in ("Relu", "Clip")]
+    assert clamps and all(node.macs == 0 for node in taken)
     layers = {node.name for node in found.nodes if node.target == "array"}
+    assert [(node.op, node.reason) for node in taken if node not in clamps] == [("Add", "the bias of 'MatMul_28'")]
     assert all(node.reason.removeprefix("the clamp of ").strip("'") in layers for node in clamps)
 
 

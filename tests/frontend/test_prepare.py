@@ -63,7 +63,7 @@ def test_what_scales_and_shifts_channels_is_folded_into_the_product(product: str
         y = b.node(follower, y, real(b, *shape))
     prepared = same(b.model({"x": ["N", 4, 5, 5]}, b.node("Relu", y), rank=4 if product.startswith("Conv") else 2))
     kept = [op for op in operators(prepared) if op not in ("Flatten", "Relu")]
-    assert kept in ([product], ["Gemm"])
+    assert kept in ([product], ["Gemm"], ["Conv"])
 
 
 @pytest.mark.parametrize(

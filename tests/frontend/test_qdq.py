@@ -103,10 +103,8 @@ def tied_weights() -> onnx.ModelProto:
 
 def foreign_between() -> onnx.ModelProto:
     """An operator of another domain before a layer."""
-    fused = helper.make_node(
-        "FusedConv", ["x", "w1", "b1"], ["a"], "fused", domain="com.microsoft", pads=[1, 1, 1, 1], activation="Relu"
-    )
-    model = network([fused, conv(2, "a", "y")], weights(2))
+    gelu = helper.make_node("QuickGelu", ["x"], ["a"], "gelu", domain="com.microsoft")
+    model = network([gelu, conv(2, "a", "y")], weights(2))
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return model
 

@@ -22,7 +22,7 @@ from flow.network.samples import load_arrays
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import Graph
 from flow.onnxtools.shapes import element_types
-from tests.helpers.nets import Builder, float_net, residual_net, samples
+from tests.helpers.nets import Builder, conv_net, float_net, residual_net, samples
 
 
 @pytest.mark.parametrize("unsigned", [False, True], ids=["int8", "uint8"])
@@ -188,7 +188,7 @@ def test_prepare_leaves_no_batch_normalization_and_standard_operators_only() -> 
 
 
 def test_an_int8_network_is_left_as_it_is() -> None:
-    model = residual_net()
+    model = conv_net()
     assert checks.is_quantized(model)
     assert not checks.is_quantized(float_net())
     result = quantize.quantize(model)
@@ -205,7 +205,8 @@ def test_a_float_bias_of_an_int8_layer_is_quantized_and_noted() -> None:
     conv.input[2] = "float_bias"
     result = quantize.quantize(model)
     quantized, notes = result.model, result.notes
-    assert notes == [f"The bias of Conv '{conv.name}' was quantized to int32."]
+    layers = (f"Conv '{conv.name}'", "MatMul 'MatMul_28'")
+    assert notes == [f"The bias of {layer} was quantized to int32." for layer in layers]
     layer = cut.partition(quantized, "net").layers[0]
     scales = reference.accumulator_scales(layer)
     assert np.abs(layer.bias * scales - bias).max() <= scales.max() / 2 * 1.001

@@ -16,7 +16,7 @@ from flow.frontend.imported import Imported, import_calibrated
 from flow.judgement.fidelity import Fidelity, explained, fidelity, poorest, unaccounted
 from flow.network.samples import Samples, random
 from flow.onnxtools.graph import Graph
-from tests.helpers.nets import float_net, residual_net, samples, small
+from tests.helpers.nets import conv_net, float_net, samples, small
 from tests.helpers.tools import Run
 
 
@@ -48,7 +48,7 @@ def test_the_int8_network_is_the_one_that_came(imported: Imported) -> None:
 
 
 def test_an_int8_network_is_itself() -> None:
-    model = residual_net()
+    model = conv_net()
     found = fidelity(import_calibrated(model, "net", None, "net"), drawn(model))
     assert found.faithful and all(output.equal == 1 and output.sqnr is None for output in found.outputs)
 
