@@ -14,6 +14,7 @@ from flow.frontend.layers import OnHost, array_layer
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.products import recurrent
 from flow.frontend.rewrite import with_layers
+from flow.frontend.sums import bias_add
 from flow.network.model import ArrayLayer, HostSegment, Network
 from flow.onnxtools.edit import model_like
 from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_dequantize, is_standard, node_name, reads, size
@@ -51,7 +52,8 @@ def _layer_tensors(graph: Graph) -> list[str]:
     for node in graph.model.graph.node:
         if node.op_type in ARRAY_OPERATORS:
             before = graph.producer(node.input[0])
-            names.append(node.output[0])
+            add = bias_add(graph, node)
+            names += [node.output[0], *([] if add is None else [add.output])]
             names += [before.input[0]] if before is not None and is_dequantize(before) else []
     return names
 

@@ -57,7 +57,9 @@ def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
             selected = real and node_input(node, 1) in graph.constants and node.input[0] not in graph.constants
         else:
             between = node.op_type in BETWEEN_LAYERS and is_standard(node)
-            real = all(kinds.get(name) == TensorProto.FLOAT for name in node.output)
+            known = any(name in result.tensors for name in node.input)  # of unknown type behind foreign operators
+            unknown = TensorProto.FLOAT if known else TensorProto.UNDEFINED
+            real = all(kinds.get(name, unknown) == TensorProto.FLOAT for name in node.output)
             selected = between and real and all(name in eight_bit for name in node.input if name)
         if not selected:
             continue

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from flow.frontend import cut, quantize, rewrite
 from flow.network import reference
@@ -71,6 +71,16 @@ def test_the_bias_of_a_linear_is_on_the_array(model: onnx.ModelProto, unsigned: 
     assert not any({"Relu", "Clip", "MatMul"} & set(getattr(step, "operators", ())) for step in network.steps)
     assert decibels(runtime.predict(model, feeds), runtime.predict(made, feeds)) > 36
     agrees(network)
+
+
+def test_a_linear_behind_an_operator_of_unknown_shape() -> None:
+    """Shapes are measured where inference does not know an operator."""
+    b = Builder(5)
+    y = linear(b, b.node("QuickGelu", "x", domain="com.microsoft"), 6, 5, (5,))
+    model = b.model({"x": ["N", 4, 6]}, b.node("Relu", y), rank=3)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    (layer,) = cut.partition(quantize.quantize(model, samples(model, 8)).model, "net").layers
+    assert layer.bias.any() and layer.output_shape == (4, 5) and layer.output_quantization is not None
 
 
 def given(bias: NDArray[np.float32], activation: bool = True) -> onnx.ModelProto:
