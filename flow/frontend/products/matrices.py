@@ -32,12 +32,13 @@ def matmul(maker: Maker, node: onnx.NodeProto) -> bool:
     """A MatMul with a constant that is no matrix on the right."""
     if node.op_type != "MatMul" or not is_standard(node):
         return False
+    right = maker.graph.constants.get(node.input[1])
+    if right is not None and len(right.dims) == 2:
+        return False
     for place in (1, 0):
         values, shape = maker.values(node.input[place]), maker.shape(node.input[1 - place])
         if values is None or shape is None or node.input[1 - place] in maker.graph.constants:
             continue
-        if place == 1 and values.ndim == 2:
-            return False
         labels = _labels(shape, values.shape, place)
         return labels is not None and contract(maker, node.input[1 - place], labels, values, node.output[0])
     return False
