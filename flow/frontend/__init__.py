@@ -24,6 +24,7 @@ qoperator.py      integer operators (QLinearConv and others) as DequantizeLinear
 dynamic.py        dynamic quantization and integer products as products of real numbers
 blocks.py         weights in blocks of a few bits (MatMulNBits)
 qonnx.py          operators of QONNX, Brevitas and FINN: quantization to any number of bits
+thresholds.py     MultiThreshold of FINN: a quantizer as the number of thresholds reached
 dialects.py       quantized networks of any maker, rewritten into standard ONNX: QDQ or float
 admit.py          a network that was read becomes one that the flow can use
 biases.py         biases of a quantized network: int32 in units of s_x * s_w, as the accelerator adds them

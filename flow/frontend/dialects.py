@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from flow.errors import FlowError, first_line
-from flow.frontend import blocks, checks, dynamic, qonnx
+from flow.frontend import blocks, checks, dynamic, qonnx, thresholds
 from flow.frontend import qoperator as q
 from flow.frontend.canonical import constants_to_initializers, fold_codes
 from flow.frontend.rewriting import Rewriting
@@ -53,7 +53,7 @@ STANDARD: Mapping[str, Rule] = {
 QONNX: Mapping[str, Rule] = {
     "BipolarQuant": (2, qonnx.bipolar),
     "IntQuant": (4, qonnx.quantizer),
-    "MultiThreshold": (2, qonnx.thresholds),
+    "MultiThreshold": (2, thresholds.thresholds),
     "Quant": (4, qonnx.quantizer),
     "Trunc": (5, qonnx.truncation),
 }
@@ -134,7 +134,7 @@ def _rewritten(model: onnx.ModelProto, place: str) -> Rewriting:
     r = Rewriting(model)
     r.real = dynamic.real_tensors(r.graph)
     if foreign:
-        qonnx.whole_weights(r)
+        thresholds.whole_weights(r)
     for node in model.graph.node:
         rule = _rule(model, node)
         if rule is None and _foreign(model, node):

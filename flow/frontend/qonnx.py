@@ -2,8 +2,8 @@
 
 A quantizer of at most 8 bits becomes QuantizeLinear and DequantizeLinear, with a Clip before them for fewer bits; one
 of a constant becomes quantized weights. Roundings other than to the nearest are computed in real numbers, and
-QuantizeLinear then finds the codes. What the operators compute: documentation of QONNX, `Quant`, `BipolarQuant`,
-`Trunc` and `MultiThreshold`.
+QuantizeLinear then finds the codes. What the operators compute: documentation of QONNX, `Quant`, `BipolarQuant` and
+`Trunc`.
 """
 
 from __future__ import annotations
@@ -47,11 +47,8 @@ class Grid:
         return (self.low, self.high) in ((0, 255), (-128, 127))
 
 
-def _numbers(value: float) -> NDArray[np.float32]:
-    return np.array([value], np.float32)
-
-
-def _constant(r: Rewriting, node: onnx.NodeProto, index: int, what: str) -> NDArray[np.float32]:
+def constant_input(r: Rewriting, node: onnx.NodeProto, index: int, what: str) -> NDArray[np.float32]:
+    """An input that must be constant. FlowError, which says `what` it is, if it is not."""
     value = r.graph.constant(node_input(node, index))
     if value is None or not value.size:
         raise FlowError(
@@ -62,7 +59,7 @@ def _constant(r: Rewriting, node: onnx.NodeProto, index: int, what: str) -> NDAr
 
 
 def _bits(r: Rewriting, node: onnx.NodeProto, index: int) -> int:
-    value = _constant(r, node, index, "the bit width").reshape(-1)
+    value = constant_input(r, node, index, "the bit width").reshape(-1)
     if not 1 <= value[0] <= 32 or value[0] % 1:
         raise FlowError(
             f"a bit width must be 1 to 32, but {node.op_type} '{node_name(node)}' has {value[0]:g}; export it again"
@@ -90,7 +87,7 @@ def _mode(node: onnx.NodeProto, default: str) -> str:
 
 def quantizer(r: Rewriting, node: onnx.NodeProto) -> bool:
     """Quant and IntQuant."""
-    scale, zero = (_constant(r, node, index, what) for index, what in ((1, "the scale"), (2, "the zero point")))
+    scale, zero = (constant_input(r, node, index, what) for index, what in ((1, "the scale"), (2, "the zero point")))
     bits, signed = _bits(r, node, 3), bool(attribute(node, "signed", 1))
     if bits == 1 and signed:
         return _two_values(r, node, scale)
@@ -101,7 +98,7 @@ def quantizer(r: Rewriting, node: onnx.NodeProto) -> bool:
         codes = _nearest(np.clip(values / scale + zero, grid.low, grid.high), mode)
         return _weights(r, node, codes, grid)
     if mode in ("ROUND", "HALF_EVEN") and grid.eight_bit:
-        _pair(r, _bounded(r, node, grid), grid, node)
+        add_pair(r, bounded(r, node, grid), grid, node)
         return True
     steps = r.step("Div", [node.input[0], r.constant(f"{node_name(node)}_scale", scale)], node.output[0])
     _on_grid(r, node, steps, grid, mode)
@@ -121,7 +118,7 @@ def _weights(r: Rewriting, node: onnx.NodeProto, codes: NDArray[np.float32], gri
     return True
 
 
-def _bounded(r: Rewriting, node: onnx.NodeProto, grid: Grid) -> str:
+def bounded(r: Rewriting, node: onnx.NodeProto, grid: Grid) -> str:
     """The input of a quantizer, clipped to its codes; a Relu before it becomes part of the Clip."""
     source: str = node.input[0]
     if grid.all_codes:
@@ -135,7 +132,7 @@ def _bounded(r: Rewriting, node: onnx.NodeProto, grid: Grid) -> str:
     return r.step("Clip", [source, *bounds], node.output[0])
 
 
-def _pair(r: Rewriting, source: str, grid: Grid, node: onnx.NodeProto) -> None:
+def add_pair(r: Rewriting, source: str, grid: Grid, node: onnx.NodeProto) -> None:
     """QuantizeLinear and DequantizeLinear, which make the node's output."""
     kind = np.uint8 if grid.low >= 0 else np.int8
     values = (grid.scale.reshape(()), kind(grid.zero.item()))
@@ -154,7 +151,7 @@ def _on_grid(r: Rewriting, node: onnx.NodeProto, steps: str, grid: Grid, mode: s
     scale = r.constant(f"{node_name(node)}_by", grid.scale)
     plain = r.step("Sub", [codes, zero], out)
     if grid.eight_bit:
-        _pair(r, r.step("Mul", [plain, scale], out), grid, node)
+        add_pair(r, r.step("Mul", [plain, scale], out), grid, node)
     else:
         r.node("Mul", [plain, scale], out, node_name(node))
 
@@ -187,7 +184,7 @@ def _nearest(values: NDArray[np.float32], mode: str) -> NDArray[np.float32]:
 
 def bipolar(r: Rewriting, node: onnx.NodeProto) -> bool:
     """BipolarQuant: scale where the input is not negative, else -scale."""
-    return _two_values(r, node, _constant(r, node, 1, "the scale"))
+    return _two_values(r, node, constant_input(r, node, 1, "the scale"))
 
 
 def _two_values(r: Rewriting, node: onnx.NodeProto, scale: NDArray[np.float32]) -> bool:
@@ -198,7 +195,7 @@ def _two_values(r: Rewriting, node: onnx.NodeProto, scale: NDArray[np.float32]) 
     below = r.step("Less", [node.input[0], r.constant(f"{out}_nothing", np.float32(0))], out)
     ends = [r.constant(f"{out}_{name}", value) for name, value in (("minus", -scale), ("plus", scale))]
     if grid.eight_bit:
-        _pair(r, r.step("Where", [below, *ends], out), grid, node)
+        add_pair(r, r.step("Where", [below, *ends], out), grid, node)
     else:
         r.node("Where", [below, *ends], out, node_name(node))
     return True
@@ -210,12 +207,12 @@ def truncation(r: Rewriting, node: onnx.NodeProto) -> bool:
     Version 1 has the inputs scale, zero point, bits of the input and of the output. Version 2 has an output scale
     before the bits of the output, and possibly an output zero point.
     """
-    scale, zero = (_constant(r, node, index, what) for index, what in ((1, "the scale"), (2, "the zero point")))
+    scale, zero = (constant_input(r, node, index, what) for index, what in ((1, "the scale"), (2, "the zero point")))
     later = len(node.input) > 5
     bits, mode = _bits(r, node, len(node.input) - 1), _mode(node, "FLOOR")
     name, out = node_name(node), node.output[0]
     if later:
-        target = _constant(r, node, 4, "the output scale")
+        target = constant_input(r, node, 4, "the output scale")
         power = np.float32(2.0) ** np.rint(np.log2(target / scale)).astype(np.float32)
         signed = bool(attribute(node, "signed", 1))
         grid = Grid(target, zero / power, *_limits(bits, signed, bool(attribute(node, "narrow", 0))))
@@ -240,67 +237,6 @@ def _signed(graph: Graph, node: onnx.NodeProto) -> bool:
             return bool(attribute(before, "signed", 1))
         before = graph.producer(before.input[0])
     return True
-
-
-def thresholds(r: Rewriting, node: onnx.NodeProto) -> bool:
-    """MultiThreshold whose thresholds are evenly spaced, equal for all channels: the number of those reached.
-
-    Thresholds at half steps of the output's scale are a quantizer. Otherwise, and where values on a threshold are to be
-    expected because all of them are whole numbers, the number is computed by Floor, as exactly as by comparing.
-    """
-    levels = _constant(r, node, 1, "the matrix of thresholds")
-    first, step, count = _spacing(node, levels)
-    gain, bias = (float(attribute(node, name, default)) for name, default in (("out_scale", 1.0), ("out_bias", 0.0)))
-    zero = -bias / gain if gain else 0.0
-    if not gain > 0 or abs(zero - round(zero)) > 1e-4:
-        grid = Grid(_numbers(abs(gain)), np.zeros(1, np.float32), -1000, 1000)  # no 8-bit codes
-    else:
-        shift = 128 if round(zero) > 255 or count > 255 else 0  # int8 codes if uint8 ones do not do
-        grid = Grid(_numbers(gain), _numbers(round(zero) - shift), -shift, count - shift)
-    middle = first - (0.5 - zero) * step
-    whole = bool((levels == np.rint(levels)).all())
-    if grid.eight_bit and not whole and abs(gain - step) <= 1e-5 * step and abs(middle) <= 1e-4 * step:
-        _pair(r, _bounded(r, node, grid), grid, node)
-        return True
-    out, name = node.output[0], node_name(node)
-
-    def constant(what: str, value: float) -> str:
-        return r.constant(f"{name}_{what}", np.float32(value))
-
-    steps = r.step("Div", [r.step("Sub", [node.input[0], constant("first", first)], out), constant("step", step)], out)
-    reached = r.step("Add", [r.step("Floor", [steps], out), constant("one", 1)], out)
-    number = r.step("Clip", [reached, constant("none", 0), constant("all", count)], out)
-    scaled = r.step("Mul", [number, constant("gain", gain)], out)
-    if grid.eight_bit:
-        _pair(r, r.step("Add", [scaled, constant("bias", bias)], out), grid, node)
-    else:
-        r.node("Add", [scaled, constant("bias", bias)], out, name)
-    return True
-
-
-def _spacing(node: onnx.NodeProto, levels: NDArray[np.float32]) -> tuple[float, float, int]:
-    """The first threshold, the distance to the next and their number. FlowError unless all distances are equal."""
-    rows = levels.reshape(len(levels), -1) if levels.ndim > 1 else levels.reshape(1, -1)
-    row, count = rows[0].astype(np.float64), rows.shape[1]
-    step = float(row[-1] - row[0]) / (count - 1) if count > 1 else 1.0
-    even = row[0] + step * np.arange(count)
-    if not (step > 0 and np.abs(rows - even).max() <= 1e-4 * step):
-        raise FlowError(
-            f"thresholds must be evenly spaced and equal for all channels, but those of {node.op_type} "
-            f"'{node_name(node)}' are not; export the network before its quantizers become thresholds"
-        )
-    return float(row[0]), step, count
-
-
-def whole_weights(r: Rewriting) -> None:
-    """Real weights of FINN that are whole numbers of 8 bits are codes of scale 1."""
-    for node in r.model.graph.node:
-        name = node_input(node, 1)
-        values = r.graph.constant(name) if node.op_type in ("Conv", "Gemm", "MatMul") else None
-        if values is None or values.dtype != np.float32 or not values.size:
-            continue
-        if (values == np.rint(values)).all() and values.min() >= -128 and values.max() <= 127:
-            r.stored[name] = Stored(values, np.ones(values.shape, np.float32))
 
 
 def unknown(node: onnx.NodeProto) -> FlowError:
