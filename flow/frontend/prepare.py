@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError, first_line
+from flow.files import scratch
 from flow.onnxtools import external
 from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes
 from flow.onnxtools.graph import Graph, attribute, is_standard, node_input, opset
@@ -46,8 +44,8 @@ def _pre_process(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "model.onnx", Path(folder) / "prepared.onnx"
+    with scratch() as folder:
+        source, target = folder / "model.onnx", folder / "prepared.onnx"
         onnx.save(model, str(source))  # given a ModelProto, the tool would move its tensors to external data
         quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
         return onnx.load(str(target))

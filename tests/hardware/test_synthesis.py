@@ -97,5 +97,5 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_broken_file_is_said(tmp_path: Path, liberty: Path) -> None:
     file = tmp_path / "broken.v"
     file.write_text("module broken(input a; endmodule")
-    with pytest.raises(FlowError, match="yosys failed"):
+    with pytest.raises(FlowError, match=r"yosys on broken failed \(status 1\): broken.v:1: ERROR: syntax error"):
         synthesis.area([file], "broken", liberty)

@@ -17,7 +17,7 @@ import pytest
 
 import flow
 from flow.errors import FlowError
-from flow.output.folder import output_folder
+from flow.output.folder import check_output, output_folder
 from tests.helpers.nets import residual_net, small
 from tests.helpers.tools import require_engine
 
@@ -85,15 +85,26 @@ def test_resume_refuses_another_request(built: Path, tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed(built: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(built, tmp_path / "copy"))
     with output_folder(copy / "new", force=False) as held:
-        (copy / ".out-building-dead").mkdir()
-        (copy / ".new-building-dead").mkdir()
-        (copy / "out").rename(copy / ".out-replaced")  # killed between the two renames of --force
+        for name in (
+            ".out-building-deadbeef",
+            ".out-replaced-12345678",
+            ".new-building-deadbeef",
+            ".out-building-mine",
+        ):
+            (copy / name / "inside").mkdir(parents=True)
+        os.utime(copy / ".out-replaced-12345678", (0, 0))
+        (copy / ".out-lock").touch()
+        (copy / "out").rename(copy / ".out-replaced-cafecafe")  # killed between the two renames of --force
         build(copy, resume=True)
         assert held.is_dir()
         left = {path.name for path in copy.iterdir()}
-        assert left == {"small.onnx", "out", ".new-building-dead", held.name}
-        with output_folder(copy / "new", force=False) as other:
-            assert held.is_dir() and other != held and not (copy / ".new-building-dead").exists()
+        others = {".new-building-deadbeef", ".new-lock", ".out-building-mine"}  # of a living run, and not ours
+        assert left == {"small.onnx", "out", held.name} | others
+        with pytest.raises(FlowError, match="another run is writing to .*new'; wait for it, or choose another"):
+            check_output(copy / "new", force=False)
+        assert held.is_dir()
+    with output_folder(copy / "new", force=False):
+        assert not (copy / ".new-building-deadbeef").exists()
 
 
 @pytest.mark.parametrize("name", ["", "/", "..", "x/.."])

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 import time
 from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from flow.errors import FlowError
+from flow.files import scratch
 from flow.hardware.interface import Memory
+from flow.programs import stop_all
 from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources, Job, run
 
@@ -21,23 +27,37 @@ class Local:
         import loky
 
         self.count = self.queue = count
-        self._pool = loky.ProcessPoolExecutor(count, initializer=_end_with, initargs=(os.getpid(),))
+        self._open = ExitStack()
+        folder = self._open.enter_context(scratch())  # the processes are killed at the end, and leave their files
+        self._pool = loky.ProcessPoolExecutor(count, initializer=_begin, initargs=(os.getpid(), folder))
 
     def simulator(self, design: DesignSources) -> Simulator:
         return _Local(self._pool, design)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, kill_workers=True)  # otherwise Python warns of leaked resources at exit
+        with self._open:
+            self._pool.shutdown(wait=True, kill_workers=True)  # otherwise Python warns of leaked resources at exit
 
 
-def _end_with(parent: int) -> None:
-    """Makes this process end when its parent ends, in whatever way."""
+def _begin(parent: int, folder: Path) -> None:
+    """Makes this process end when its parent ends, in whatever way, and put its temporary files into `folder`.
+
+    Its programs end with it. Ctrl-C goes to the parent, too, which then ends it.
+    """
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+    def end(*_: object) -> None:
+        stop_all()
+        os._exit(1)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.2)
-        os._exit(1)
+        end()
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
     Thread(target=watch, daemon=True).start()
 
 
