@@ -13,17 +13,18 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from flow.errors import MAX_QUOTED, FlowError
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 SECONDS = 7200.0  # that a program may take; BBS_SECONDS sets another limit
 ANSWER_SECONDS = 20.0  # that a program may take to print its version
 MOST = 2**26  # bytes that a program may print
@@ -75,25 +76,38 @@ def _go_on() -> None:
         raise FlowError("stopped, because another part of the same work failed or was interrupted; see its message")
 
 
-def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> list[R]:
-    """The function's results, computed in threads, by default one for each processor.
+class Threads(ThreadPoolExecutor):
+    """Threads whose jobs belong to what submits them; see `together`."""
 
-    If one fails, or the caller is interrupted, the programs that the others run are ended, too.
+    def submit(self, function: Callable[P, R], /, *arguments: P.args, **options: P.kwargs) -> Future[R]:
+        context = copy_context()
+        return super().submit(lambda: context.run(function, *arguments, **options))
+
+
+@contextmanager
+def together(*pools: Executor) -> Iterator[None]:
+    """Jobs submitted to `Threads` inside, and by these jobs, belong together.
+
+    If one fails, or the caller is interrupted, the programs that the others run are ended, `pause` fails in them, and
+    those of the `pools` that have not begun are cancelled.
     """
     group = _Group()
-    jobs = list(items)
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        try:
-            token = _groups.set((*_groups.get(), group))
-            try:
-                futures = [pool.submit(copy_context().run, function, job) for job in jobs]
-            finally:
-                _groups.reset(token)
-            return [future.result() for future in futures]
-        except BaseException:
-            group.stop()
+    token = _groups.set((*_groups.get(), group))
+    try:
+        yield
+    except BaseException:
+        group.stop()
+        for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        raise
+    finally:
+        _groups.reset(token)
+
+
+def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> list[R]:
+    """The function's results, computed `together` in threads, by default one for each processor."""
+    with Threads(threads or os.cpu_count() or 1) as pool, together(pool):
+        return list(pool.map(function, items))
 
 
 def limit() -> float:

@@ -26,7 +26,7 @@ class Kept:
     """
 
     def __init__(self, simulator: Simulator, design: DesignSources, version: str, folder: Path) -> None:
-        self.simulator, self._folder = simulator, folder
+        self.simulator, self.engine, self._folder = simulator, design.engine, folder
         self._held: Held | None = None
         self._key = hashlib.sha256(repr((design, version)).encode()).digest()
 

@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
@@ -15,9 +15,11 @@ from typing import Any
 from flow.errors import FlowError
 from flow.files import scratch
 from flow.hardware.interface import Memory
-from flow.programs import stop_all
+from flow.programs import pause, stop_all
 from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources, Job, run
+
+WAIT = 0.5  # seconds between two looks whether a job is still wanted
 
 
 class Local:
@@ -67,7 +69,10 @@ class _Local:
 
     def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         try:
-            result: Result = self._pool.submit(run, self._design, Job(memories, command, writes)).result()
+            future = self._pool.submit(run, self._design, Job(memories, command, writes))
+            while not wait([future], WAIT).done:
+                pause(0)  # the job is ended with its process
+            result: Result = future.result()
         except BrokenExecutor:
             raise FlowError(
                 "a simulation process was killed, perhaps for want of memory; run the command again with --resume, "
