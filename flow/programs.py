@@ -28,6 +28,7 @@ P = ParamSpec("P")
 SECONDS = 7200.0  # that a program may take; BBS_SECONDS sets another limit
 ANSWER_SECONDS = 20.0  # that a program may take to print its version
 MOST = 2**26  # bytes that a program may print
+LOOKED = 2**15  # characters at the beginning and at the end of it in which an error is looked for
 WORDS = re.compile(r"\berror\b|\bfatal\b", re.I)
 
 
@@ -228,6 +229,7 @@ def _ending(status: int) -> str:
 def last_words(*texts: str) -> str:
     """Of the first of these texts that is not blank, the first line that names an error, else the last line."""
     for text in texts:
+        text = text if len(text) <= 2 * LOOKED else f"{text[:LOOKED]}\n{text[-LOOKED:]}"
         lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
         if lines:
             words = next(filter(WORDS.search, lines), lines[-1])
