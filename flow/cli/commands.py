@@ -44,6 +44,7 @@ from flow.output.report.report import CompressionReport, Report
 SIMULATED = ", but what was simulated is kept: --resume goes on"
 STUDIED = ", but the study is kept: the same command goes on"
 KEPT = {"compile": SIMULATED, "cosim": SIMULATED, "explore": STUDIED}  # what an interruption leaves, by command
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLEANING = 5.0  # seconds from a signal during which others are ignored, so that they do not end the clean-up
 
 
@@ -234,7 +235,7 @@ def _end_by_signals() -> None:
             came = now
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
 
@@ -268,6 +269,8 @@ def main() -> None:
     except click.ClickException as error:
         _refuse(error.format_message())
     except (click.Abort, KeyboardInterrupt) as error:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # Python's end would let a second one kill it
         written = _written(error, course.done)
         kept = KEPT.get(next(iter(sys.argv[1:]), ""), "") if written == "nothing was written" else ""
         _refuse(f"interrupted; {written}{kept}")
