@@ -101,7 +101,12 @@ def making(entry: Path) -> Iterator[None]:
 
 @contextmanager
 def workplace(cache: Path) -> Iterator[Path]:
-    """A new folder in the cache, on its file system, in use until its end. It is an entry of the cache itself."""
+    """A new folder in the cache, on its file system, in use until its end. It is an entry of the cache itself.
+
+    What killed processes left of this kind is removed.
+    """
+    for left in cache.glob("build-*"):
+        remove(left, time.time() - YOUNG)
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache, ignore_cleanup_errors=True) as folder:
         held = hold(Path(folder))
         try:
@@ -152,7 +157,7 @@ def clean_cache(days: float, cache: Path | None = None) -> dict[str, Size]:
     for kind in KINDS:
         entries = [entry for entry in _entries(cache_folder(cache), kind) if _last_use(entry) < before]
         sizes = {entry: _size([entry]) for entry in entries}
-        gone = [sizes[entry] for entry in entries if _removed(entry, before)]
+        gone = [sizes[entry] for entry in entries if remove(entry, before)]
         removed[kind] = Size(len(gone), sum(size.bytes for size in gone))
     for lock in cache_folder(cache).glob(".*-lock"):  # of killed processes
         with suppress(OSError), locked(lock):
@@ -182,7 +187,7 @@ def _last_use(entry: Path) -> float:
         return float("inf")
 
 
-def _removed(entry: Path, before: float) -> bool:
+def remove(entry: Path, before: float = float("inf")) -> bool:
     """Remove the entry unless it is held or was used after `before`; returns whether it was removed."""
     try:
         descriptor = os.open(entry, os.O_RDONLY)

@@ -274,7 +274,8 @@ def uninterrupted() -> Iterator[None]:
 
 
 def write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write a JSON file as `write_file`."""
+    write_file(path, (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import flow
-from flow.cache import KINDS, YOUNG, Size, cache_size, clean_cache, hold, look_up, made, making, store
+from flow.cache import KINDS, YOUNG, Size, cache_size, clean_cache, hold, look_up, made, making, store, workplace
 from flow.errors import FlowError
 from flow.files import cache_folder
 from flow.hardware.config import ArrayConfig
@@ -167,6 +167,17 @@ def test_two_processes_make_an_entry_once(cache: Path) -> None:
     assert [process.communicate(timeout=30)[0] for process in both] == ["whole\n"] * 2
     assert (cache / "log").read_text() == "made\n"
     assert not list(cache.glob(".*"))
+
+
+def test_what_a_killed_build_left_goes(cache: Path) -> None:
+    for name in ("build-old", "build-held", "build-young"):
+        (cache / name / "unit0.o").mkdir(parents=True)
+        aged(cache / name, 0 if name == "build-young" else 1)
+    held = hold(cache / "build-held")
+    aged(cache / "build-held", 1)
+    with workplace(cache) as folder:
+        assert {path.name for path in cache.glob("build-*")} == {"build-held", "build-young", folder.name}
+    assert held and {path.name for path in cache.glob("build-*")} == {"build-held", "build-young"}
 
 
 def test_the_folder_is_this_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     file = request.model if isinstance(request.model, Path) else None
     check_file(request.output, request.force, file)
     if request.plot is not None:
-        check(request.plot)
+        check(request.plot, request.force)
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_source(request.model).checked()

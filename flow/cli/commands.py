@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,7 @@ from flow.cli.stages import progress_for
 from flow.cli.tables import out, print_cache, print_front, print_inspection, print_report, visible
 from flow.errors import FlowError
 from flow.exploration.explore import RESULT, run_explore
-from flow.files import cache_folder
+from flow.files import cache_folder, name_place
 from flow.frontend.inspection import Inspection
 from flow.output.report.report import CompressionReport, Report
 
@@ -275,6 +276,7 @@ def main() -> None:
         kept = KEPT.get(next(iter(sys.argv[1:]), ""), "") if written == "nothing was written" else ""
         _refuse(f"interrupted; {written}{kept}")
     except OSError as error:  # no room, no permission, a name the file system does not take
+        name_place(error, Path(tempfile.gettempdir()), cache_folder(None))
         place = "" if error.filename is None else f": '{str(error.filename)[:200]}'"
         _refuse(f"{error.strerror or error}{place}; {_written(error, course.done)}")
     except MemoryError as error:

@@ -80,6 +80,8 @@ def _design_folder(design: DesignSources) -> Path:
     cache = made(cache_folder(None))
     folder = cache / f"design-{hashlib.sha256(repr(design).encode()).hexdigest()[:24]}"
     with making(folder):
+        for left in folder.glob("part-*"):  # by a killed process
+            left.unlink()
         for kind, files in (("verilog", design.verilog), ("vhdl", design.vhdl)):
             (folder / kind).mkdir(parents=True, exist_ok=True)
             for name, text in files:

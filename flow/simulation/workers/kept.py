@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flow.cache import Held, hold, made
+from flow.cache import Held, hold, made, remove
 from flow.files import cache_folder, name_place
 from flow.hardware.interface import Memory
 from flow.simulation.engines.base import Command, Result, Simulator
@@ -71,7 +71,7 @@ def kept_runs(request: str, resume: bool) -> Iterator[Path]:
     """
     folder = made(cache_folder(None)) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
     if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)  # unless another run of the same request is at work
     held = hold(folder)  # results of an earlier run; a new folder is held by the one that writes into it
     try:
         yield folder
