@@ -104,7 +104,7 @@ def write_output(output: Path, model: onnx.ModelProto, force: bool) -> None:
 @contextmanager
 def claimed(output: Path) -> Iterator[None]:
     """Keep other runs from this place, and remove what killed ones left. FlowError if another run is at work on it."""
-    if not output.parent.is_dir():  # nothing can be there
+    if not os.access(output.parent, os.W_OK):  # nothing can be written there, and nothing was
         yield
         return
     try:

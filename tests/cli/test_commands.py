@@ -264,7 +264,7 @@ def test_a_sample_of_the_rtl_is_forecast_and_said(run: Run, place: Path, monkeyp
     options = ("--array", "2x2", "--engine", "icarus", "--samples", 1)
     require_engine("icarus")
     assert run("compile", place / "small.onnx", *options, "--coverage", 0, "-o", place / "out")[0] == 0
-    monkeypatch.setattr("flow.api.simulate.FORECAST_SLOW", 0)
+    monkeypatch.setattr("flow.api.simulate.FORECAST", 0)
     monkeypatch.setattr("flow.cli.stages.SECONDS_SAID", 0)
     status, out, err = run("cosim", place / "out", *options[2:], "--coverage", 0.1, "--processes", 2)
     assert status == 0

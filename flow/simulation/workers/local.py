@@ -59,7 +59,8 @@ def _begin(parent: int, folder: Path) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, end)
     Thread(target=watch, daemon=True).start()
 
 
