@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import onnx
@@ -107,13 +107,14 @@ def claimed(output: Path) -> Iterator[None]:
     if not os.access(output.parent, os.W_OK):  # nothing can be written there, and nothing was
         yield
         return
-    try:
-        with locked(beside(output, LOCK)) as alone:
-            if alone:
-                _remove_leftovers(output)
-            yield
-    except BlockingIOError:
-        raise FlowError(f"another run is writing to '{output}'; wait for it, or choose another folder") from None
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(locked(beside(output, LOCK)))
+        except BlockingIOError:
+            raise FlowError(f"another run is writing to '{output}'; wait for it, or choose another folder") from None
+        if alone:
+            _remove_leftovers(output)
+        yield
 
 
 @contextmanager
