@@ -149,6 +149,10 @@ def test_outputs_in_use_are_kept(run: Run, place: Path) -> None:
     assert (place / "used" / "thesis.tex").exists()
     status, _, err = run("compress", model, "-o", place / "file")
     assert (status, "exists" in err) == (2, True), err
+    (place / "plot.svg").write_text("mine")
+    status, _, err = run("compress", model, "-o", place / "new.onnx", "--plot", place / "plot.svg")
+    assert (status, "plot.svg' exists; choose another, or add --force" in err) == (2, True), err
+    assert (place / "plot.svg").read_text() == "mine" and not (place / "new.onnx").exists()
 
 
 def shell(place: Path, script: str) -> tuple[int, str]:
