@@ -4,7 +4,8 @@ The rooms, in the order data takes; a room uses those above it, and its `__init_
 
 errors.py     FlowError, which the user can correct, and everything else (an assertion, our bug)
 progress.py   progress: named stages, and `advance` within them
-files.py      files: the cache folder, digests, atomic writes of ONNX files, JSON
+files.py      files: the cache folder, digests, atomic writes, locks, temporary folders
+programs.py   other programs: run with a time limit, ended with their children
 cache.py      the cache: its size, entries in use, removal of entries that were not used for long
 onnxtools/    ONNX and ONNX Runtime: graphs, shapes, edits, sessions
 network/      what a network is, and what it computes: the integer reference

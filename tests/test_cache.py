@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 import flow
-from flow.cache import KINDS, YOUNG, Size, cache_size, clean_cache, hold
+from flow.cache import KINDS, YOUNG, Size, cache_size, clean_cache, hold, look_up, made, making, store, workplace
+from flow.errors import FlowError
 from flow.files import cache_folder
 from flow.hardware.config import ArrayConfig
 from flow.progress import Advance, ignore
 from flow.simulation.engines.base import Command, Result
-from flow.simulation.workers.job import DesignSources
+from flow.simulation.workers.job import DesignSources, _design_folder
 from flow.simulation.workers.kept import Kept, kept_runs
 from tests.helpers.nets import small
 from tests.helpers.tools import require_engine
@@ -110,6 +111,112 @@ def test_what_is_held_stays(cache: Path) -> None:
 
 def test_what_is_not_there_is_not_held(cache: Path) -> None:
     assert hold(cache / "verilator-2.so") is None
+
+
+def entry_of(cache: Path, text: str = "whole") -> Path:
+    entry = cache / "area-0123.json"
+    part = cache / "part"
+    part.write_text(text)
+    store(part, entry)
+    return entry
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_damaged_entry_is_none(cache: Path, size: int) -> None:
+    entry = entry_of(cache)
+    found = look_up(entry)
+    assert found is not None and found[0].read_text() == "whole" and not entry.exists()
+    os.truncate(found[0], size)
+    assert look_up(entry) is None and not found[0].exists()  # made again, not found again
+    assert look_up(cache / "area-1.json") is None  # another's name begins alike
+
+
+MAKE = """
+import sys, time
+from pathlib import Path
+from flow.cache import look_up, making, store
+print(flush=True), input()
+entry = Path(sys.argv[1])
+with making(entry):
+    if look_up(entry) is None:
+        with (entry.parent / "log").open("a") as log:
+            log.write("made\\n")
+        time.sleep(0.5)
+        (entry.parent / "part").write_text("whole")
+        store(entry.parent / "part", entry)
+print(look_up(entry)[0].read_text())
+"""
+
+
+def python(*arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-c", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_two_processes_make_an_entry_once(cache: Path) -> None:
+    (cache / ".area-2.json-lock").touch()  # of a killed process
+    both = [python(MAKE, str(cache / "area-2.json")) for _ in range(2)]
+    for process in both:
+        assert process.stdout and process.stdin and process.stdout.readline()
+    for process in both:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=30)[0] for process in both] == ["whole\n"] * 2
+    assert (cache / "log").read_text() == "made\n"
+    assert not list(cache.glob(".*"))
+
+
+def test_what_a_killed_build_left_goes(cache: Path) -> None:
+    for name in ("build-old", "build-held", "build-young"):
+        (cache / name / "unit0.o").mkdir(parents=True)
+        aged(cache / name, 0 if name == "build-young" else 1)
+    held = hold(cache / "build-held")
+    aged(cache / "build-held", 1)
+    with workplace(cache) as folder:
+        assert {path.name for path in cache.glob("build-*")} == {"build-held", "build-young", folder.name}
+    assert held and {path.name for path in cache.glob("build-*")} == {"build-held", "build-young"}
+
+
+def test_the_folder_is_this_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path / "a" / "b")
+    assert folder.stat().st_mode & 0o777 == 0o700 and made(folder) == folder
+    folder.chmod(0o777)
+    with pytest.raises(FlowError, match="every user may put programs .*; chmod 700 it, or set BBS_CACHE"):
+        made(folder)
+    folder.chmod(0o755)
+    (tmp_path / "file").touch()
+    with pytest.raises(FlowError, match="cannot be made: .*; set BBS_CACHE"):
+        made(tmp_path / "file")
+    monkeypatch.setenv("BBS_CACHE", str(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr("flow.cache.os.getuid", lambda: os.geteuid() + 1)
+        with pytest.raises(FlowError, match="belongs to another user.*; set BBS_CACHE to a folder of your own"):
+            _design_folder(DesignSources("myhdl", ArrayConfig(2, 2), (), ()))
+
+
+def test_locks_of_killed_processes_are_cleaned(cache: Path) -> None:
+    (cache / ".area-1.json-lock").touch()
+    with making(cache / "area-2.json"):
+        clean_cache(0, cache)
+        assert {path.name for path in cache.glob(".*")} == {".area-2.json-lock"}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_damaged_design_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
+    monkeypatch.setenv("BBS_CACHE", str(tmp_path))
+    design = DesignSources(
+        "icarus", ArrayConfig(2, 2), (("a.v", "module a;"), ("b.v", "module b;")), (("c.vhd", "--"),)
+    )
+    folder = _design_folder(design)
+    files = {path: path.read_text() for path in folder.rglob("*.*")}
+    assert len(files) == 3
+    for path, text in files.items():
+        os.truncate(path, len(text) // 2 if half else 0)
+    (folder / "verilog" / "a.v").unlink()
+    assert _design_folder(design) == folder and {path: path.read_text() for path in folder.rglob("*.*")} == files
 
 
 class One:

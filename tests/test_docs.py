@@ -38,7 +38,11 @@ from tests.helpers.tools import require_tool
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 FRONT = [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "rtl_out/README.md")
+    ROOT / name
+    for name in (
+        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
+        *("models/README.md", "rtl_out/README.md"),
+    )
 ]
 PAGES = [*FRONT, *sorted(DOCS.glob("*.md"))]
 

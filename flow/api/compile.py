@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from flow.api.inputs import STORED, compress_network, evaluation, import_network, note_labels, read_network
@@ -13,7 +11,7 @@ from flow.api.requests import CompileRequest
 from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
 from flow.api.source import Source
 from flow.compression.compress import Compressed
-from flow.files import cache_folder
+from flow.files import cache_folder, scratch
 from flow.frontend import load
 from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
@@ -86,13 +84,13 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
 
     with (
         output_folder(output, replace) as folder,
-        tempfile.TemporaryDirectory() as scratch,
+        scratch() as scratch_folder,
         workers(request.scheduler, request.processes) as pool,
         kept_runs(json.dumps(record), request.resume) as run_folder,
     ):
         with stage("emit Verilog and VHDL"):
             device, wrapper = emit_wrapped(config, axi, folder)
-            dense_device = emit(dense_config, Path(scratch))
+            dense_device = emit(dense_config, scratch_folder)
         area = None
         if request.synth:
             with stage("estimate the area"):

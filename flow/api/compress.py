@@ -11,13 +11,12 @@ from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
 from flow.compression.choice import pruning
 from flow.compression.encoding import BBS
-from flow.files import write_model
 from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import measure
 from flow.judgement.fidelity import fidelity
 from flow.network.samples import Samples
-from flow.output.folder import check_file
+from flow.output.folder import check_file, write_output
 from flow.output.report.plot import Point, check, curves
 from flow.output.report.report import CompressionReport, compression_report, point
 from flow.progress import Stages, silent
@@ -39,7 +38,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     file = request.model if isinstance(request.model, Path) else None
     check_file(request.output, request.force, file)
     if request.plot is not None:
-        check(request.plot)
+        check(request.plot, request.force)
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_network(request)
@@ -53,11 +52,15 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         accuracy = measure(imported.float_model, compressed, evaluation_set)
         note_labels(evaluation_set, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, faithful, notes)
-    write_model(request.output, compressed.network.model)
+    write_output(request.output, compressed.network.model, request.force)
     if request.plot is not None:
-        series = _sweep(imported, channels, evaluation_set, stage)
-        uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
-        curves(series, uncompressed, source.name, request.plot)
+        try:
+            series = _sweep(imported, channels, evaluation_set, stage)
+            uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
+            curves(series, uncompressed, source.name, request.plot)
+        except BaseException as error:
+            error.add_note(f"the pruned network is in '{request.output}', without its plot")
+            raise
     return result
 
 

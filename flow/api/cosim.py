@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from flow.api.requests import CosimRequest
 from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
 from flow.compression.prune import prune
 from flow.errors import FlowError
-from flow.files import sha256
+from flow.files import scratch, sha256
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import modules
@@ -57,11 +56,11 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
         work = plan(program, cycle_budget(simulator).piece, coverage)
         simulated = stored.first(sample_count(request.samples, stored, work, simulator, notes))
     with (
-        tempfile.TemporaryDirectory() as scratch,
+        scratch() as scratch_folder,
         workers(request.scheduler, request.processes) as pool,
         kept_runs(f"cosim {sha256(folder / MANIFEST)}", request.resume) as run_folder,
     ):
-        design = build.device if fault is None else _broken(build.device, build.config, fault, Path(scratch), notes)
+        design = build.device if fault is None else _broken(build.device, build.config, fault, scratch_folder, notes)
         runner = Runner(simulator, pool, run_folder)
         rtl = next(iter(runner.built([design] if coverage else [], stage)), None)
         if fault is not None and not isinstance(rtl, engines.Recorder):

@@ -25,7 +25,7 @@ from flow.simulation.workers.kept import Kept
 
 log = logging.getLogger("flow")
 SAMPLES = 4  # simulated by default, fewer if they take more cycles than FAST or SLOW allows
-FORECAST = 4 * PIECE  # cycles x processing elements from which the time is forecast
+FORECAST, FORECAST_MYHDL = 4 * PIECE, PIECE_SLOW  # cycles x processing elements from which the time is forecast
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def co_simulate(
 ) -> list[SampleRun]:
     """Runs all samples through the RTL; if that takes long, a forecast is logged first."""
     cycles = samples.count * work.cycles
-    if cycles * work.program.config.elements > FORECAST:
+    if cycles * work.program.config.elements > (FORECAST_MYHDL if rtl.engine == "myhdl" else FORECAST):
         rate = pool.count * speed(work, rtl.simulator)
         log.info(
             "About %s: %s cycles at %s a second in %d processes.", duration(cycles / rate), f"{cycles:,}",

@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from rich.table import Table
 
 from flow.cli.tables import escape, out
+from flow.errors import FlowError
 from flow.files import cache_folder
 from flow.hardware.config import PE_KINDS
 from flow.hardware.element import elements
 from flow.hardware.synthesis import NEXTPNR, OSU018, YOSYS, tool
 from flow.output.report.environment import environment
+from flow.programs import ANSWER_SECONDS, run
 from flow.simulation.engines import ENGINES
+from flow.simulation.engines.verilator import compiler
 
 CORE = ("myhdl", "numpy", "onnx", "onnxruntime")
 EXTRAS = {
@@ -27,7 +32,6 @@ EXTRAS = {
     "distributed": ("cluster", "--scheduler: simulation on many machines"),
     "cocotb": ("test", "the cocotb testbench of a build"),
 }
-SECONDS = 20  # that a program may take to print its version
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,18 @@ def _elements() -> Iterator[Found]:
 
 def _engines() -> Iterator[Found]:
     for name, engine in ENGINES.items():
-        reason = engine.available()
+        reason, engine_version = engine.available(), None
         pace = "fast: whole networks" if engine.fast else "slow: small layers and arrays"
-        engine_version = None if reason else engine.version()
+        if reason is None:
+            try:
+                engine_version = engine.version()
+            except FlowError as error:
+                reason = str(error)
         yield Found(f"engine {name}", engine_version, f"--engine {name}, {pace}", reason or "")
 
 
 def _programs() -> Iterator[Found]:
-    compiler = os.environ.get("CXX", "g++")
-    yield _program([compiler], "compiles the simulator of Verilator", "apt-get install g++")
+    yield _compiler()
     yield _program(["make"], "builds the simulator of Verilator, testbenches", "apt-get install make")
     yield _program(["perl"], "starts Verilator", "apt-get install perl")
     yield _program(["gcc"], "the C headers of a build", "apt-get install gcc")
@@ -93,20 +100,30 @@ def _programs() -> Iterator[Found]:
     yield Found("liberty file", cells, "areas in standard cells", "apt-get install qflow-tech-osu018, or --liberty")
 
 
+def _compiler() -> Found:
+    allows = "compiles the simulator of Verilator"
+    try:
+        command = compiler()
+    except FlowError as error:
+        return Found(os.environ.get("CXX") or "g++", None, allows, str(error))
+    name = shlex.join(command) if command[0] == sys.executable else Path(command[0]).name
+    return Found(name, _program_version(command), allows, "")
+
+
 def _program(names: Sequence[str], allows: str, remedy: str) -> Found:
     """The first of these programs that is installed."""
     path = tool(names)
-    return Found(names[0], _program_version(path) if path else None, allows, remedy)
+    return Found(names[0], _program_version([path]) if path else None, allows, remedy)
 
 
-def _program_version(path: str) -> str:
+def _program_version(command: Sequence[str]) -> str:
     """The first version number that a program prints with --version or -V."""
     for option in ("--version", "-V"):
         try:
-            run = subprocess.run([path, option], capture_output=True, text=True, timeout=SECONDS, check=False)
-        except (OSError, subprocess.TimeoutExpired):
+            answer = run([*command, option], seconds=ANSWER_SECONDS)
+        except FlowError:
             continue
-        if number := re.search(r"\bv?(\d+\.\d+[\w.+-]*)", run.stdout or run.stderr):
+        if number := re.search(r"\bv?(\d+\.\d+[\w.+-]*)", answer):
             return number[1]
     return "unknown version"
 

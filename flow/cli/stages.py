@@ -70,6 +70,7 @@ def timed(name: str, total: int | None = None) -> Iterator[Advance]:
 def progress_for(shown: Shown) -> Stages:
     """Progress and log messages on stderr; neither with --quiet, or with --json in a pipe."""
     if shown.quiet or (shown.json and not shown.verbose and not err.is_terminal):
+        log.setLevel(logging.WARNING)
         return silent
     log.setLevel(logging.INFO)
     if not log.handlers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +23,9 @@ from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary
 
-WIDTH = None if sys.stdout.isatty() else 120  # lines into a file or pipe are as long as a wide terminal's
+WIDTH = (
+    None if sys.stdout and sys.stdout.isatty() else 120
+)  # lines into a file or pipe are as long as a wide terminal's
 NARROW, VERY_NARROW = 100, 70  # columns of a terminal
 LAYER_WIDTH = 9  # columns that a layer's name has at least
 MOST_OUTPUTS = 4  # outputs whose SQNR is printed, the worst first
@@ -44,9 +47,21 @@ class _Terminal(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Leave the BrokenPipeError, in whose handler this is called, to the command."""
+        raise
+
+
+class _Notes(_Terminal):
+    """Notes and progress, which nothing depends on: where they cannot be written, they are left out."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with suppress(OSError):
+            super().print(*objects, **options)
+
 
 out = _Terminal(highlight=False, width=WIDTH)
-err = _Terminal(stderr=True, highlight=False)
+err = _Notes(stderr=True, highlight=False)
 
 
 def print_inspection(found: Inspection) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from flow.compression import tune
 from flow.compression.allocate import average_bits
@@ -13,7 +11,7 @@ from flow.compression.compress import Compressed, encode
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
 from flow.exploration.space import BUDGET, Design
-from flow.files import cache_folder
+from flow.files import cache_folder, scratch
 from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
@@ -92,7 +90,7 @@ class Evaluator:
 
     def _area(self, config: ArrayConfig) -> Estimate:
         if config not in self._areas:
-            with tempfile.TemporaryDirectory() as folder:
-                files = emit(config, Path(folder)).files
+            with scratch() as folder:
+                files = emit(config, folder).files
                 self._areas[config] = estimate(files, config.name, cache_folder(None))
         return self._areas[config]

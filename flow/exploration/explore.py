@@ -15,7 +15,7 @@ from flow.api.requests import ExploreRequest
 from flow.errors import FlowError, first_line
 from flow.exploration.evaluate import Evaluator
 from flow.exploration.study import Found, open_storage, search, storage_errors, without_password
-from flow.files import fingerprint, write_json
+from flow.files import fingerprint, write_file, write_json
 from flow.frontend import load
 from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, yosys
 from flow.network.samples import Samples
@@ -105,4 +105,4 @@ def _write(folder: Path, model: str, study: str, url: str, samples: Samples, fou
     text = page(
         Path(__file__).with_name("explore.html.j2"), model=model, about=about, designs=designs, picture=Markup(picture)
     )
-    (folder / "explore.html").write_text(text)
+    write_file(folder / "explore.html", text.encode())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from flow.files import scratch
 from flow.hardware.accelerator import accelerator
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.axi.top import build as build_wrapped
@@ -71,11 +71,11 @@ def _export_wrapped(
 def modules(config: ArrayConfig, axi: AxiConfig | None = None) -> dict[str, Module]:
     """The modules of the Verilog by name, to simulate one by one; with `axi` those of the wrapper, too."""
     found: dict[str, Module] = {}
-    with tempfile.TemporaryDirectory() as scratch, forgotten():
+    with scratch() as scratch_folder, forgotten():
         if axi is None:
-            export(_fresh(config), config.name, Path(scratch), "verilog", found)
+            export(_fresh(config), config.name, scratch_folder, "verilog", found)
         else:
-            _export_wrapped(config, axi, Path(scratch), "verilog", found)
+            _export_wrapped(config, axi, scratch_folder, "verilog", found)
     return found
 
 

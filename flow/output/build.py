@@ -21,7 +21,7 @@ from flow.hardware.emit import device
 from flow.hardware.interface import Device, Memory
 from flow.network import samples as stored_samples
 from flow.network.samples import Samples
-from flow.output.folder import check_name, remove_leftovers
+from flow.output.folder import check_name, claimed
 from flow.output.handoff.whole import PER_LAYER, WHOLE, Handoff
 from flow.output.handoff.write import write_handoff
 from flow.output.manifest import FORMAT, MANIFEST, Manifest, Sources, damaged, read_manifest
@@ -35,7 +35,8 @@ def finished(output: Path, request: Mapping[str, Any]) -> Report | None:
     FlowError when `output` was built from another request.
     """
     check_name(output)
-    remove_leftovers(output)
+    with claimed(output):
+        pass
     if not (output / MANIFEST).is_file():
         return None
     manifest = Manifest.read(output)

@@ -2,45 +2,79 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flow.errors import FlowError
-from flow.output.manifest import MANIFEST
+import onnx
 
-STAGING = "-building-"
+from flow.errors import FlowError
+from flow.files import (
+    HEX,
+    beside,
+    cache_folder,
+    locked,
+    name_place,
+    remove_unlocked,
+    sync,
+    sync_all,
+    temporary_folder,
+    uninterrupted,
+    write_model,
+)
+from flow.output.manifest import MANIFEST, not_of_the_build
+
+STAGING, REPLACED, LOCK = "building", "replaced", "lock"
 
 
 def check_output(output: Path, force: bool) -> None:
     """Refuse, before any work, a folder that cannot or must not be written."""
     check_name(output)
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise FlowError(f"the output must be a folder, but '{output}' is a file; choose another name")
-    if output.is_dir() and any(output.iterdir()):
-        if not force:
-            raise FlowError(f"the output folder '{output}' is in use; choose another, or add --force")
-        if not (output / MANIFEST).is_file():
-            raise FlowError(
-                f"--force replaces an earlier build only, but '{output}' has no {MANIFEST}; "
-                "choose another folder, or delete it yourself"
-            )
+    check_place(output, force)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output.parent).close()
     except OSError as error:
         raise FlowError(f"the output folder '{output}' cannot be written: {error.strerror}; choose another") from None
+    with claimed(output):
+        pass
 
 
 def check_name(output: Path) -> None:
     if output.name in ("", ".."):
         raise FlowError(f"the output folder must have a name, but it is '{output}'; give it as PARENT/NAME")
+
+
+def check_place(output: Path, force: bool) -> None:
+    """FlowError unless there is nothing, an empty folder or, with `force`, a build and nothing else."""
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise FlowError(f"the output must be a folder, but '{output}' is a file; choose another name")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not force:
+        raise FlowError(f"the output folder '{output}' is in use; choose another, or add --force")
+    if not (output / MANIFEST).is_file():
+        raise FlowError(
+            f"--force replaces an earlier build only, but '{output}' has no {MANIFEST}; "
+            "choose another folder, or delete it yourself"
+        )
+    others = not_of_the_build(output)
+    if others is None:
+        raise FlowError(
+            f"--force replaces an earlier build only, but '{output / MANIFEST}' is not that of a build; "
+            "choose another folder, or delete it yourself"
+        )
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise FlowError(
+            f"--force replaces an earlier build only, but '{output}' also holds '{others[0]}'{more}, which is not of "
+            "the build; move it away, or choose another folder"
+        )
 
 
 def check_file(output: Path, force: bool, source: Path | None) -> None:
@@ -55,50 +89,88 @@ def check_file(output: Path, force: bool, source: Path | None) -> None:
         raise FlowError(f"the output file '{output}' cannot be written: {error.strerror}; choose another") from None
 
 
+def write_output(output: Path, model: onnx.ModelProto, force: bool) -> None:
+    """Write the network. FlowError if, without `force`, a file of that name has appeared: it is then under another."""
+    try:
+        write_model(output, model, new=not force)
+    except FileExistsError:
+        other = output.with_name(f"{output.stem}-{secrets.token_hex(4)}{output.suffix}")
+        write_model(other, model, new=True)
+        raise FlowError(
+            f"the output file '{output}' appeared while this command ran; the network is in '{other}', move it yourself"
+        ) from None
+
+
+@contextmanager
+def claimed(output: Path) -> Iterator[None]:
+    """Keep other runs from this place, and remove what killed ones left. FlowError if another run is at work on it."""
+    if not os.access(output.parent, os.W_OK):  # nothing can be written there, and nothing was
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(locked(beside(output, LOCK)))
+        except BlockingIOError:
+            raise FlowError(f"another run is writing to '{output}'; wait for it, or choose another folder") from None
+        if alone:
+            _remove_leftovers(output)
+        yield
+
+
 @contextmanager
 def output_folder(output: Path, force: bool) -> Iterator[Path]:
     """A new folder that takes the place of `output` on success, and is removed on failure.
 
-    Folders that a killed process left behind are removed first.
+    FlowError if another run is writing to that place. If the place is taken when the folder is complete, the folder
+    stays under a name that the FlowError says.
     """
     check_output(output, force)
-    remove_leftovers(output)
-    staging = output.with_name(f".{output.name}{STAGING}{secrets.token_hex(4)}")
-    lock = None
+    with claimed(output):
+        staging = beside(output, STAGING, secrets.token_hex(4))
+        try:
+            staging.mkdir()
+            yield staging
+            sync_all(staging)
+            with uninterrupted():
+                _take_place(staging, output, force)
+        except BaseException as error:
+            if isinstance(error, OSError):
+                name_place(error, output, temporary_folder(), cache_folder(None))
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def _take_place(staging: Path, output: Path, force: bool) -> None:
+    """Move the finished folder to its place, which is checked once more, and remove the build that was there."""
+    old = None
     try:
-        staging.mkdir()
-        lock = os.open(staging, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield staging
-        if output.exists():
-            output.rename(_replaced(output))
-            staging.rename(output)
-            shutil.rmtree(_replaced(output))
-        else:
-            staging.rename(output)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        check_place(output, force)
+        if output.exists() and any(output.iterdir()):
+            old = beside(output, REPLACED, secrets.token_hex(4))
+            output.rename(old)
+            check_place(old, force)  # nothing can be added to the build any more
+        staging.rename(output)
+    except (FlowError, OSError) as error:
+        if old is not None and not output.exists():
+            old.rename(output)
+        other = output.with_name(f"{output.name}-{secrets.token_hex(4)}")
+        staging.rename(other)
+        reason = str(error) if isinstance(error, FlowError) else f"'{output}' cannot be written: {error.strerror}"
+        raise FlowError(f"the finished build is in '{other}', for its place is taken: {reason}") from None
+    try:
+        sync(output.parent)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    except BaseException as error:
+        error.add_note(f"'{output}' is complete")
         raise
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
-def _replaced(output: Path) -> Path:
-    """Where an earlier build is while a new one takes its place."""
-    return output.with_name(f".{output.name}-replaced")
-
-
-def remove_leftovers(output: Path) -> None:
-    """Undo an interrupted replacement, and remove staging folders that no process has locked."""
-    if _replaced(output).is_dir() and not output.exists():
-        _replaced(output).rename(output)
-    shutil.rmtree(_replaced(output), ignore_errors=True)
-    for staging in output.parent.glob(f".{glob.escape(output.name)}{STAGING}*"):
-        with suppress(OSError):  # locked by another process at work on the same output, or another user's
-            lock = os.open(staging, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(staging, ignore_errors=True)
-            finally:
-                os.close(lock)
+def _remove_leftovers(output: Path) -> None:
+    """Undo an interrupted replacement, and remove what killed processes left; the lock of the place is held."""
+    pattern = f"{glob.escape(beside(output, REPLACED).name)}-{HEX}"
+    replaced = sorted(output.parent.glob(pattern), key=os.path.getmtime)
+    if replaced and not output.exists():
+        replaced[-1].rename(output)
+    for kind in (REPLACED, STAGING):
+        remove_unlocked(output.parent, beside(output, kind).name)

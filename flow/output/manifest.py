@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,6 +106,32 @@ class Manifest:
         listed = {MANIFEST, *self.sha256}
         additional = sorted(name for name in paths if name not in listed and not name.startswith(MADE_BY_TOOLS))
         return Differences(tuple(changed), tuple(missing), tuple(additional))
+
+
+def not_of_the_build(folder: Path) -> list[str] | None:
+    """What a folder holds beside the build that its manifest lists, empty folders included; None if it lists none.
+
+    The manifest may be of an earlier format.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_text())
+        listed = {MANIFEST, *content["sha256"]}
+        ours = content["format"] in range(1, FORMAT + 1) and len(listed) > 1 and "request" in content
+        digests = [str(digest) for digest in content["sha256"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not ours or not all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests):
+        return None
+    folders = {parent.as_posix() for name in listed for parent in Path(name).parents}
+    folders |= {prefix.rstrip("/") for prefix in MADE_BY_TOOLS}
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name, plain = path.relative_to(folder).as_posix(), path.is_dir() and not path.is_symlink()
+        if name.startswith(MADE_BY_TOOLS) or (plain and (name in folders or any(path.iterdir()))):
+            continue
+        if plain or name not in listed:
+            found.append(f"{name}/" if plain else name)
+    return found
 
 
 def damaged(folder: Path) -> FlowError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from flow.network.model import ArrayLayer, Network
 from flow.network.run import run_network
 from flow.network.samples import Samples
 from flow.onnxtools import runtime
+from flow.programs import Threads, together
 from flow.progress import Advance, ignore
 from flow.scheduling.blocks import LayerSchedule, Program
 from flow.scheduling.cycles import layer_cycles
@@ -141,7 +142,7 @@ def cosimulate(
 ) -> list[SampleRun]:
     """Runs all samples, `parallel` pieces at a time; `advance` is called with the cycles of each piece."""
     sessions = runtime.Sessions()
-    with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
+    with Threads(parallel) as pieces, Threads(parallel) as pool:
         rtl = Rtl(plan.program, simulator, pieces.map, advance)
 
         def work(number: int) -> SampleRun:
@@ -161,7 +162,7 @@ def run_dense(
     jobs = sorted(zip(program.layers, plan.pieces, sample.layers, strict=True), key=lambda job: job[0].ideal_cycles)
     spent = np.cumsum([layer_cycles(scheduled, program.config) for scheduled, *_ in jobs])
     chosen = jobs[: int((spent <= budget).sum())]
-    with ThreadPoolExecutor(parallel) as pieces, ThreadPoolExecutor(parallel) as pool:
+    with Threads(parallel) as pieces, Threads(parallel) as pool:
         rtl = Rtl(program, simulator, pieces.map, advance)
 
         def work(job: tuple[LayerSchedule, Sequence[Piece], LayerRun]) -> tuple[str, LayerRun]:
@@ -177,9 +178,5 @@ def run_all(pools: Sequence[Executor], work: Callable[[T], R], jobs: Iterable[T]
 
     When a job fails, or the user interrupts, the jobs that have not begun are cancelled in all pools.
     """
-    try:
+    with together(*pools):
         return list(pools[0].map(work, jobs))
-    except BaseException:
-        for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        raise

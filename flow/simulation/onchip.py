@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from flow.hardware.interface import Memory
 from flow.network.model import ArrayLayer, HostSegment, Network
 from flow.network.run import run_steps
 from flow.network.samples import Samples
+from flow.programs import Threads
 from flow.progress import Advance, ignore
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import ChainLayer
@@ -71,7 +71,7 @@ def cosimulate(
         advance()
         return done
 
-    with ThreadPoolExecutor(parallel) as pool:
+    with Threads(parallel) as pool:
         return run_all((pool,), one, range(samples.count))
 
 

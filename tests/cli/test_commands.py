@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import flow
 from tests.helpers.nets import float_net, residual_net
 from tests.helpers.tools import Run, require_engine
 
@@ -145,6 +149,75 @@ def test_outputs_in_use_are_kept(run: Run, place: Path) -> None:
     assert (place / "used" / "thesis.tex").exists()
     status, _, err = run("compress", model, "-o", place / "file")
     assert (status, "exists" in err) == (2, True), err
+    (place / "plot.svg").write_text("mine")
+    status, _, err = run("compress", model, "-o", place / "new.onnx", "--plot", place / "plot.svg")
+    assert (status, "plot.svg' exists; choose another, or add --force" in err) == (2, True), err
+    assert (place / "plot.svg").read_text() == "mine" and not (place / "new.onnx").exists()
+
+
+def shell(place: Path, script: str) -> tuple[int, str]:
+    """Status and stderr of a script in which `bbs` is the command."""
+    call = f'bbs() {{ "{sys.executable}" -c "from flow.cli import main; main()" "$@"; }}; '
+    environment = {**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])}
+    done = subprocess.run(["bash", "-c", call + script], cwd=place, env=environment, text=True, capture_output=True)
+    return done.returncode, done.stderr
+
+
+def test_stdout_that_is_full_closed_or_read_in_part(place: Path) -> None:
+    """What was written is said on stderr; who reads the first line only has no error."""
+    compress = "bbs compress small.onnx --preset moderate --force -o out.onnx"
+    unprinted = "bbs: error: the results cannot be printed to standard output: "
+    full = f"{unprinted}No space left on device; The pruned network is in out.onnx\n"
+    assert shell(place, f"{compress} > /dev/full")[1].endswith(full) and (place / "out.onnx").exists()
+    status, err = shell(place, f"{compress} --json >&-")
+    assert (status, err) == (2, f"{unprinted}it is closed; The pruned network is in out.onnx\n")
+    assert shell(place, f"{compress} --quiet >&- 2>&- <&-")[0] == 0
+    status, err = shell(place, "bbs inspect small.onnx | head -n 1; exit ${PIPESTATUS[0]}")
+    assert (status, err) == (0, "")
+
+
+def test_what_an_error_has_left_is_said(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing, the network without its plot, or all of it."""
+    arguments = ("compress", place / "small.onnx", "--preset", "moderate", "-o", place / "out.onnx")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/place")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    compress = sys.modules["flow.api.compress"]
+    for raised, words in ((full, "No space left on device"), (interrupted, "interrupted")):
+        for module, name, left in (
+            (compress, "write_output", "nothing was written"),
+            (compress, "curves", f"the pruned network is in '{place}/out.onnx', without its plot"),
+            (sys.modules["flow.cli.commands"], "print_report", f"The pruned network is in {place}/out.onnx"),
+        ):
+            (place / "out.onnx").unlink(missing_ok=True)
+            with monkeypatch.context() as patch:
+                patch.setattr(compress, "_sweep", lambda *_: {})
+                patch.setattr(module, name, raised)
+                status, _, err = run(*arguments, *(("--plot", place / "plot.svg") if name == "curves" else ()))
+            last = err.splitlines()[-1]
+            assert status == 2 and last.startswith("bbs: error: ") and words in last and left in last, last
+            assert (place / "out.onnx").exists() == (name != "write_output")
+
+
+def test_simulation_without_a_compiler_is_announced(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything begins, with the remedy; how long it takes is said when that is known."""
+    said: list[str] = []
+
+    def begin(*_: object) -> None:
+        raise RuntimeError("begun")
+
+    monkeypatch.setattr("flow.simulation.engines.verilator.COMPILERS", ())
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("flow.cli.stages._LogPrinter.emit", lambda self, record: said.append(record.getMessage()))
+    monkeypatch.setattr(sys.modules["flow.api.compile"], "read_source", begin)
+    with pytest.raises(RuntimeError, match="begun"):
+        run("compile", place / "small.onnx", "-o", place / "out")
+    remedy = "pip install ziglang, or apt-get install g++"
+    assert said[0].startswith(f"Simulated by MyHDL, which is slow. Verilator needs a C++ compiler: {remedy}")
 
 
 def test_a_missing_simulator_is_said(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bench.paper.__main__ import main as paper
 from flow.errors import FlowError
 from flow.hardware import synthesis
 from flow.hardware.competitors.catalogue import OPERANDS, OURS, REQUANTIZER, SCHEDULER, Element, bitvert, stripes
-from tests.helpers.tools import require_tool
+from tests.helpers.tools import fake, require_tool
 
 COUNTER = """
 module counter(input clk, input [7:0] a, output reg [7:0] q);
@@ -97,5 +98,53 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_broken_file_is_said(tmp_path: Path, liberty: Path) -> None:
     file = tmp_path / "broken.v"
     file.write_text("module broken(input a; endmodule")
-    with pytest.raises(FlowError, match="yosys failed"):
+    with pytest.raises(FlowError, match=r"yosys on broken failed \(status 1\): broken.v:1: ERROR: syntax error"):
         synthesis.area([file], "broken", liberty)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'ERROR: no such pass' >&2; exit 1", r"yosys on counter failed \(status 1\): ERROR: no such pass"),
+        ("sleep 60", r"failed \(not done after 0.5 s, the limit; BBS_SECONDS"),
+        ("kill -SEGV $$", r"failed \(killed by SIGSEGV\): it printed nothing"),
+        ("exit 0", "Yosys gives no cells and areas, but: it printed nothing; 'bbs doctor'"),
+        ("echo 'of another kind' > stat.txt", "Yosys gives no cells and areas, but: of another kind; 'bbs doctor'"),
+    ],
+)  # fmt: skip
+def test_a_broken_yosys_is_one_line(
+    counter: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+) -> None:
+    fake(tmp_path / "tools", "yosys", script)
+    fake(tmp_path / "tools", "nextpnr-ice40", "exit 0")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("BBS_SECONDS", "0.5")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    cells = tmp_path / "cells.lib"
+    cells.touch()
+    for use in (
+        lambda: synthesis.area(counter, "counter", cells),
+        lambda: synthesis.estimate(counter, "counter", tmp_path / "cache"),
+    ):
+        with pytest.raises(FlowError, match=words) as failed:
+            use()
+        assert "\n" not in str(failed.value)
+    fake(tmp_path / "tools", "yosys", "touch stat.txt")
+    with pytest.raises(FlowError, match="nextpnr-ice40 reports no clock rate of counter"):
+        synthesis.clock_rate(counter, "counter", "ice40", {"clk": 1, "a": 8, "q": 8}, ["q"])
+    assert not list((tmp_path / "temporary").iterdir()) and not list((tmp_path / "cache").iterdir())
+
+
+def test_an_area_is_kept_and_made_again_if_damaged(
+    counter: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = "     $_DFF_P_    8\\n     $_AND_    5\\n   Estimated number of transistors: 99\\n   Number of cells: 13\\n"
+    fake(tmp_path, "yosys", f'echo run >> {tmp_path}/log; printf "{stat}" > stat.txt'.replace("$_", "\\$_"))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    cache = tmp_path / "cache"
+    for runs, left in ((1, 1), (1, 0), (2, 0.5), (3, 1)):
+        assert synthesis.estimate(counter, "counter", cache) == synthesis.Estimate(99, 8, 0)
+        assert len((tmp_path / "log").read_text().splitlines()) == runs
+        (file,) = cache.iterdir()
+        os.truncate(file, int(left * file.stat().st_size))

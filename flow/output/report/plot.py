@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from flow.errors import FlowError
+from flow.files import write_file
 
 MARKERS = "osv^D*PX"
 
@@ -24,10 +26,12 @@ class Point:
     error: float | None = None
 
 
-def check(file: Path) -> None:
-    """FlowError, before any work, when no plot can be drawn into `file`."""
+def check(file: Path, force: bool = True) -> None:
+    """FlowError, before any work, when no plot can be drawn into `file`, or, without `force`, if it exists."""
     if file.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise FlowError(f"a plot is a .png, .svg or .pdf file, but it is '{file}'; change --plot")
+    if file.is_dir() or (file.exists() and not force):
+        raise FlowError(f"the plot '{file}' exists; choose another, or add --force")
     if not file.parent.is_dir():
         raise FlowError(f"the plot '{file}' cannot be written: there is no folder '{file.parent}'; make it")
 
@@ -57,4 +61,6 @@ def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title
         axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize="small")
     figure.suptitle(title)
-    figure.savefig(file)
+    content = BytesIO()
+    figure.savefig(content, format=file.suffix[1:].lower())
+    write_file(file, content.getvalue())

@@ -11,16 +11,18 @@ waveform.py   reads back the waveforms of Verilator and Icarus
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from flow.errors import FlowError
 from flow.hardware.interface import Device, Memory, MemoryPort
+from flow.programs import in_parallel
 from flow.simulation.engines.base import Engine, Recorder, Result, Simulator
 from flow.simulation.engines.ghdl import GhdlEngine
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.native import NativeEngine
-from flow.simulation.engines.verilator import VerilatorEngine
+from flow.simulation.engines.verilator import VerilatorEngine, compiler
 
 __all__ = [
     "ENGINES",
@@ -35,6 +37,7 @@ __all__ = [
     "select",
 ]
 
+log = logging.getLogger("flow")
 ENGINES: dict[str, Engine] = {
     engine.name: engine for engine in (VerilatorEngine(), NativeEngine(), IcarusEngine(), GhdlEngine())
 }
@@ -49,7 +52,11 @@ def select(name: str | None) -> tuple[Engine, list[str]]:
         reason = ENGINES["verilator"].available()
         if reason is None:
             return ENGINES["verilator"], []
-        return ENGINES["myhdl"], [f"Simulated by MyHDL, which is slow. {reason}."]
+        if os.environ.get("CXX"):
+            compiler()  # refused, not replaced
+        note = f"Simulated by MyHDL, which is slow. {reason}."
+        log.info("%s", note)
+        return ENGINES["myhdl"], [note]
     if name not in ENGINES:
         raise FlowError(f"unknown engine '{name}'; choose one of {', '.join(ENGINES)}")
     reason = ENGINES[name].available()
@@ -66,5 +73,4 @@ def open_all(engine: Engine, devices: Sequence[Device], advance: Callable[[], No
         advance()
         return simulator
 
-    with ThreadPoolExecutor(len(devices)) as pool:
-        return list(pool.map(open_one, devices))
+    return in_parallel(open_one, devices, len(devices))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import tempfile
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from flow.errors import FlowError
+from flow.files import scratch
 from flow.hardware.interface import Device, Memory
+from flow.programs import first_answer, run
 from flow.simulation.engines.base import Command, Result, check_run
 from flow.simulation.engines.testbench import read_outputs, vhdl_testbench, write_command, write_inputs
 
@@ -26,7 +26,7 @@ class GhdlEngine:
         return None if shutil.which("ghdl") else "GHDL (ghdl) not found on PATH: apt-get install ghdl"
 
     def version(self) -> str:
-        return _version()
+        return _version(shutil.which("ghdl"))
 
     def open(self, device: Device, cache: Path | None = None) -> GhdlSimulator:
         reason = self.available()
@@ -35,9 +35,10 @@ class GhdlEngine:
         return GhdlSimulator(device)
 
 
-@cache
-def _version() -> str:
-    return subprocess.run(["ghdl", "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+@lru_cache(maxsize=1)
+def _version(program: str | None) -> str:
+    assert program, "call available() first"
+    return first_answer([program, "--version"])
 
 
 class GhdlSimulator:
@@ -51,17 +52,12 @@ class GhdlSimulator:
         depths = writes | {name: len(memory) for name, memory in read.items()}
         bench = vhdl_testbench(self.device.name, self.device.ports, depths)
         sources = [str(path.resolve()) for path in self.device.vhdl_files]
-        with tempfile.TemporaryDirectory(prefix="bbs-ghdl-") as temporary:
-            folder = Path(temporary)
+        with scratch() as folder:
             (folder / "bench.vhd").write_text(bench)
             write_inputs(folder, read)
             write_command(folder, self.device.ports, depths, command)
-            self._call(["ghdl", "-a", "--std=08", *sources, "bench.vhd"], folder)
-            output = self._call(["ghdl", "--elab-run", "--std=08", f"tb_{self.device.name}", *RUN], folder)
+            bench_top, task = f"tb_{self.device.name}", f"on {self.device.name}"
+            run(["ghdl", "-a", "--std=08", *sources, "bench.vhd"], task, folder=folder, temporary=folder)
+            call = ["ghdl", "--elab-run", "--std=08", bench_top, *RUN]
+            output = run(call, task, folder=folder, temporary=folder)
             return read_outputs(folder, output, self.device, "ghdl", depths, command.limit)
-
-    def _call(self, command: list[str], folder: Path) -> str:
-        done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{command[0]} on {self.device.name} failed:\n{(done.stdout + done.stderr)[-4000:]}")
-        return done.stdout

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from flow.errors import FlowError
+from flow.files import scratch
 from flow.hardware.interface import Device, Memory
+from flow.programs import first_answer, run
 from flow.simulation.engines.base import Command, DeviceError, Result, Scope, check_run
 from flow.simulation.engines.testbench import read_outputs, verilog_testbench, write_command, write_inputs
 
@@ -28,7 +28,7 @@ class IcarusEngine:
         return "Icarus Verilog (iverilog, vvp) not found on PATH: apt-get install iverilog"
 
     def version(self) -> str:
-        return _version()
+        return _version(shutil.which("iverilog"))
 
     def open(self, device: Device, cache: Path | None = None) -> IcarusSimulator:
         reason = self.available()
@@ -37,9 +37,10 @@ class IcarusEngine:
         return IcarusSimulator(device)
 
 
-@cache
-def _version() -> str:
-    return subprocess.run(["iverilog", "-V"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+@lru_cache(maxsize=1)
+def _version(program: str | None) -> str:
+    assert program, "call available() first"
+    return first_answer([program, "-V"])
 
 
 class IcarusSimulator:
@@ -73,17 +74,12 @@ class IcarusSimulator:
         bench = verilog_testbench(self.device.name, self.device.ports, depths)
         sources = [str(path.resolve()) for path in self.device.files]
         tops = ["-s", f"tb_{self.device.name}", *(["-s", "dump"] if dump else [])]
-        with tempfile.TemporaryDirectory(prefix="bbs-icarus-") as temporary:
-            folder = Path(temporary)
+        with scratch() as folder:
             (folder / "bench.sv").write_text(bench + dump)
             write_inputs(folder, read)
             write_command(folder, self.device.ports, depths, command)
-            self._call(["iverilog", "-g2012", *tops, "-o", "bench", *sources, "bench.sv"], folder)
-            output = self._call(["vvp", "-n", "bench"], folder)
+            task = f"on {self.device.name}"
+            compiler = ["iverilog", "-g2012", *tops, "-o", "bench", *sources, "bench.sv"]
+            run(compiler, task, folder=folder, temporary=folder)
+            output = run(["vvp", "-n", "bench"], task, folder=folder, temporary=folder)
             return read_outputs(folder, output, self.device, "icarus", depths, command.limit)
-
-    def _call(self, command: list[str], folder: Path) -> str:
-        done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{command[0]} on {self.device.name} failed:\n{(done.stdout + done.stderr)[-4000:]}")
-        return done.stdout

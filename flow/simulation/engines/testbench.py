@@ -16,7 +16,9 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.errors import FlowError
 from flow.hardware.interface import ADDRESS_BITS, COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
+from flow.programs import last_words
 from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Result, beyond, not_done, refused
 
 COMMAND = "layer.txt"
@@ -83,23 +85,28 @@ def read_outputs(
     folder: Path, output: str, device: Device, engine: str, depths: Mapping[str, int], limit: int
 ) -> Result:
     """The result of a testbench that has run in `folder` and printed `output`."""
-    for line in output.splitlines():
-        match line.split():
-            case ["CYCLES", cycles]:
-                try:
-                    written = {
-                        port.name: read_hex(folder / f"{port.name}.out.hex", port.bytes) for port in device.writes
-                    }
-                except RuntimeError as error:
-                    raise DeviceError(f"{device.name}, {engine}: {error}") from None
-                return Result(int(cycles), written)
-            case ["ERROR", code, cycle]:
-                raise refused(device, engine, int(code), int(cycle))
-            case ["LIMIT", _]:
-                raise not_done(device, engine, limit)
-            case ["BEYOND", port, address, cycle]:
-                raise beyond(device, engine, port, int(address, 16), depths[port], int(cycle))
-    raise RuntimeError(f"{device.name}, {engine}: the simulation ended early:\n{output[-4000:]}")
+    try:
+        for line in output.splitlines():
+            match line.split():
+                case ["CYCLES", cycles]:
+                    return Result(int(cycles), _read_written(folder, device, engine))
+                case ["ERROR", code, cycle]:
+                    raise refused(device, engine, int(code), int(cycle))
+                case ["LIMIT", _]:
+                    raise not_done(device, engine, limit)
+                case ["BEYOND", port, address, cycle]:
+                    raise beyond(device, engine, port, int(address, 16), depths[port], int(cycle))
+    except (OSError, ValueError, KeyError):  # not what a testbench writes
+        pass
+    raise FlowError(f"{engine} ended the simulation of {device.name} without a result: {last_words(output)}; "
+                    "'bbs doctor' shows its version")  # fmt: skip
+
+
+def _read_written(folder: Path, device: Device, engine: str) -> dict[str, Memory]:
+    try:
+        return {port.name: read_hex(folder / f"{port.name}.out.hex", port.bytes) for port in device.writes}
+    except RuntimeError as error:
+        raise DeviceError(f"{device.name}, {engine}: {error}") from None
 
 
 def verilog_testbench(

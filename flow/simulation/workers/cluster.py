@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flow.errors import FlowError, first_line
 from flow.files import fingerprint
 from flow.hardware.interface import Memory
+from flow.programs import pause
 from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources, Job, run
 
@@ -85,7 +86,10 @@ class _Remote:
 
         job = Job(memories, command, writes)
         try:
-            result: Result = self._client.submit(run, self._design, job, pure=False).result()
+            future = self._client.submit(run, self._design, job, pure=False)
+            while not future.done():
+                pause(0.05)
+            result: Result = future.result()
         except KilledWorker as error:
             raise FlowError(f"a job was lost with several workers, one after the other ({first_line(error)}); "
                             "give them more memory, then --resume") from None  # fmt: skip

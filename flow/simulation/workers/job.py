@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from contextlib import suppress
+import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from flow.cache import Held, hold
+from flow.cache import Held, hold, made, making
 from flow.files import cache_folder
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import device
@@ -77,16 +76,22 @@ def _open_simulator(design: DesignSources) -> tuple[Simulator, Held]:
 
 
 def _design_folder(design: DesignSources) -> Path:
-    """The cache folder with the design's files, written if it is not there."""
-    folder = cache_folder(None) / f"design-{hashlib.sha256(repr(design).encode()).hexdigest()[:24]}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="design-", dir=folder.parent) as temporary:
-            staging = Path(temporary) / "made"
-            for kind, files in (("verilog", design.verilog), ("vhdl", design.vhdl)):
-                (staging / kind).mkdir(parents=True)
-                for name, text in files:
-                    (staging / kind / name).write_text(text)
-            with suppress(OSError):  # another process was faster
-                staging.rename(folder)
+    """The cache folder with the design's files. Those that are missing or damaged are written."""
+    cache = made(cache_folder(None))
+    folder = cache / f"design-{hashlib.sha256(repr(design).encode()).hexdigest()[:24]}"
+    with making(folder):
+        for left in folder.glob("part-*"):  # by a killed process
+            left.unlink()
+        for kind, files in (("verilog", design.verilog), ("vhdl", design.vhdl)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            for name, text in files:
+                file, content = folder / kind / name, text.encode()
+                try:
+                    if file.read_bytes() == content:
+                        continue
+                except FileNotFoundError:
+                    pass
+                part = folder / f"part-{secrets.token_hex(4)}"
+                part.write_bytes(content)
+                part.replace(file)  # others may be reading the folder
     return folder

@@ -7,13 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from flow.cache import Held, hold
-from flow.files import cache_folder
+from flow.cache import Held, hold, made, remove
+from flow.files import cache_folder, name_place
 from flow.hardware.interface import Memory
 from flow.simulation.engines.base import Command, Result, Simulator
 from flow.simulation.workers.job import DesignSources
@@ -26,7 +26,7 @@ class Kept:
     """
 
     def __init__(self, simulator: Simulator, design: DesignSources, version: str, folder: Path) -> None:
-        self.simulator, self._folder = simulator, folder
+        self.simulator, self.engine, self._folder = simulator, design.engine, folder
         self._held: Held | None = None
         self._key = hashlib.sha256(repr((design, version)).encode()).digest()
 
@@ -39,12 +39,17 @@ class Kept:
         if (stored := _read(file)) is not None:
             return stored
         result = self.simulator.run(memories, command, writes)
-        with suppress(FileNotFoundError):  # another run of the same request has finished, and removed the folder
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._held = hold(self._folder)  # from now on, however long the next result takes
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
                 np.savez(part, cycles=result.cycles, **result.memories)  # type: ignore[arg-type]
             os.replace(part.name, file)
+        except FileNotFoundError:  # another run of the same request has finished, and removed the folder
+            pass
+        except OSError as error:
+            name_place(error, self._folder)
+            raise
         return result
 
 
@@ -64,9 +69,9 @@ def kept_runs(request: str, resume: bool) -> Iterator[Path]:
 
     Results of an earlier, interrupted run are used if `resume` is set, otherwise removed.
     """
-    folder = cache_folder(None) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
+    folder = made(cache_folder(None)) / "runs" / hashlib.sha256(request.encode()).hexdigest()[:24]
     if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)  # unless another run of the same request is at work
     held = hold(folder)  # results of an earlier run; a new folder is held by the one that writes into it
     try:
         yield folder
