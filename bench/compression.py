@@ -37,8 +37,10 @@ from flow.compression.allocate import PRESETS, average_bits
 from flow.compression.choice import pruning
 from flow.compression.compress import encode
 from flow.compression.prune import prune
-from flow.frontend import admit, checks, cut, quantize, rewrite
-from flow.frontend.layers import from_rows
+from flow.frontend import admit, quantize
+from flow.frontend.entry import checks
+from flow.frontend.int8 import cut, rewrite
+from flow.frontend.int8.layers import from_rows
 from flow.judgement.accuracy import top1
 from flow.network import answers, samples
 from flow.network.model import ArrayLayer, Network

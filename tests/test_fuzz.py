@@ -29,7 +29,10 @@ from onnx import TensorProto, helper, numpy_helper
 import flow
 from flow.cli import commands
 from flow.errors import FlowError
-from flow.frontend import checks, cut, dialects, load, quantize
+from flow.frontend import quantize
+from flow.frontend.dialects import standard as dialects
+from flow.frontend.entry import checks, load
+from flow.frontend.int8 import cut
 from flow.network import samples
 from flow.output.build import read, read_memory
 from flow.output.manifest import verify_build

@@ -27,7 +27,9 @@ from flow.compression.budget import least_bits
 from flow.compression.choice import pruning
 from flow.compression.compress import encode
 from flow.compression.encoding import BBS
-from flow.frontend import admit, checks, cut, quantize, rewrite
+from flow.frontend import admit, quantize
+from flow.frontend.entry import checks
+from flow.frontend.int8 import cut, rewrite
 from flow.judgement.accuracy import top1
 from flow.network import answers, samples
 from flow.network.model import Network

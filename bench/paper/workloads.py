@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from flow.compression.calibration import calibrate
 from flow.errors import FlowError
-from flow.frontend import cut, quantize
+from flow.frontend import quantize
 from flow.frontend.admit import load as load_network
+from flow.frontend.int8 import cut
 from flow.network import reference, samples
 from flow.network.model import ArrayLayer, Network, Quantization, Window
 

@@ -12,7 +12,7 @@ from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_bu
 from flow.api.source import Source
 from flow.compression.compress import Compressed
 from flow.files import cache_folder, scratch
-from flow.frontend import load
+from flow.frontend.entry import load
 from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig

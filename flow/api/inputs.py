@@ -15,8 +15,8 @@ from flow.compression import tune
 from flow.compression.choice import DATA_FREE, Pruning, pruning
 from flow.compression.compress import Compressed, encode
 from flow.errors import FlowError
-from flow.frontend.calibrate import AUTO
 from flow.frontend.imported import Imported, import_calibrated
+from flow.frontend.quantization.calibrate import AUTO
 from flow.judgement.accuracy import Accuracy, top1
 from flow.network import samples
 from flow.network.model import Network

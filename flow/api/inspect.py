@@ -7,10 +7,10 @@ from typing import Any
 from flow.api.inputs import read_network
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
-from flow.frontend import checks
+from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
-from flow.frontend.ranges import MINMAX
+from flow.frontend.quantization.ranges import MINMAX
 from flow.network import samples
 
 FEW = 2  # samples: ranges do not matter here, but a network may need real values to run

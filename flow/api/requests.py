@@ -30,8 +30,8 @@ from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
 from flow.errors import FlowError
-from flow.frontend.calibrate import AUTO, CHOICES
-from flow.frontend.calibrate import check as check_method
+from flow.frontend.quantization.calibrate import AUTO, CHOICES
+from flow.frontend.quantization.calibrate import check as check_method
 from flow.hardware import faults
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig

@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 import onnx
 
-from flow.frontend import admit, load
-from flow.frontend.intake import Shape
+from flow.frontend import admit
+from flow.frontend.entry import load
+from flow.frontend.entry.intake import Shape
 from flow.network import samples
 
 

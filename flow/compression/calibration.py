@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.frontend import rewrite
+from flow.frontend.int8 import rewrite
 from flow.network import reference
 from flow.network.model import ArrayLayer, Network
 from flow.network.run import run_steps

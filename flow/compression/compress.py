@@ -11,7 +11,7 @@ from flow.compression.choice import Pruning
 from flow.compression.encoding import EncodedLayer
 from flow.compression.prune import prune
 from flow.errors import FlowError
-from flow.frontend.cut import partition_again
+from flow.frontend.int8.cut import partition_again
 from flow.network.model import Network
 
 

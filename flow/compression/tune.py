@@ -22,7 +22,7 @@ from flow.compression.budget import RANKED_BY, least_bits, spend
 from flow.compression.calibration import Double, affordable, calibrate, moments
 from flow.compression.refine import error_curves, refine
 from flow.errors import FlowError
-from flow.frontend import rewrite
+from flow.frontend.int8 import rewrite
 from flow.network.answers import Answers, answers, divergence
 from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples

@@ -16,7 +16,7 @@ from flow.errors import FlowError, first_line
 from flow.exploration.evaluate import Evaluator
 from flow.exploration.study import Found, open_storage, search, storage_errors, without_password
 from flow.files import fingerprint, write_file, write_json
-from flow.frontend import load
+from flow.frontend.entry import load
 from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, yosys
 from flow.network.samples import Samples
 from flow.output.report.page import page

@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from flow.frontend.checks import check, check_form
-from flow.frontend.dialects import standard_quantization
-from flow.frontend.intake import Shape, take
-from flow.frontend.load import read
+from flow.frontend.dialects.standard import standard_quantization
+from flow.frontend.entry.checks import check, check_form
+from flow.frontend.entry.intake import Shape, take
+from flow.frontend.entry.load import read
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import onnx
 
 from flow.errors import FlowError
-from flow.frontend import checks
-from flow.frontend.calibrate import AUTO
-from flow.frontend.cut import partition_canonical
-from flow.frontend.prepare import prepare
+from flow.frontend.entry import checks
+from flow.frontend.int8.cut import partition_canonical
+from flow.frontend.preparation.prepare import prepare
+from flow.frontend.quantization.calibrate import AUTO
+from flow.frontend.quantization.ranges import MINMAX
 from flow.frontend.quantize import Quantized, from_float, from_int8
-from flow.frontend.ranges import MINMAX
 from flow.network import samples
 from flow.network.model import Network
 from flow.network.samples import Samples

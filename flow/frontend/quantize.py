@@ -15,12 +15,12 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
-from flow.frontend import checks
-from flow.frontend.biases import quantize_biases
-from flow.frontend.calibrate import AUTO, calibrate
+from flow.frontend.entry import checks
+from flow.frontend.int8.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
-from flow.frontend.prepare import prepare
-from flow.frontend.qdq import plan, quantize_static
+from flow.frontend.preparation.prepare import prepare
+from flow.frontend.quantization.calibrate import AUTO, calibrate
+from flow.frontend.quantization.qdq import plan, quantize_static
 from flow.network.samples import Arrays, check_samples
 from flow.onnxtools import external
 from flow.onnxtools.graph import Graph

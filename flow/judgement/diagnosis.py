@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from flow.files import layer_folder
-from flow.frontend import rewrite
+from flow.frontend.int8 import rewrite
 from flow.judgement.localize import Location, find
 from flow.judgement.verdict import TIER2_LSB, LayerVerdict, integer_sums, lsb_differences
 from flow.network import reference

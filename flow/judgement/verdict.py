@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from flow.frontend import rewrite
+from flow.frontend.int8 import rewrite
 from flow.judgement.accuracy import Accuracy
 from flow.network import reference
 from flow.network.model import OFFSET, ArrayLayer, Network, as_uint8

@@ -14,8 +14,8 @@ from flow.compression.compress import Compressed
 from flow.compression.encoding import BBS
 from flow.errors import FlowError
 from flow.files import write_model, write_npz
-from flow.frontend import cut
 from flow.frontend.admit import load as load_network
+from flow.frontend.int8 import cut
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.emit import device
 from flow.hardware.interface import Device, Memory

@@ -16,7 +16,8 @@ import pytest
 
 import flow
 from flow.errors import FlowError
-from flow.frontend import admit, cut
+from flow.frontend import admit
+from flow.frontend.int8 import cut
 from flow.hardware.config import ArrayConfig
 from flow.output.manifest import Manifest
 from flow.output.report.report import Report

@@ -18,7 +18,7 @@ import flow
 from flow.cli.commands import bbs
 from flow.compression.prune import prune
 from flow.errors import FlowError
-from flow.frontend.prepare import prepare
+from flow.frontend.preparation.prepare import prepare
 from flow.frontend.quantize import quantize
 from flow.hardware.config import memory_ports
 from flow.network.reference import accumulator_scales

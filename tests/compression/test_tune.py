@@ -18,7 +18,8 @@ from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
 from flow.compression.refine import REFINEMENTS, error_curves, refine
 from flow.errors import FlowError
-from flow.frontend import cut, quantize, rewrite
+from flow.frontend import quantize
+from flow.frontend.int8 import cut, rewrite
 from flow.network import answers, reference
 from flow.network.model import ArrayLayer, Network
 from flow.network.run import run_network

@@ -15,8 +15,11 @@ import pytest
 
 import flow
 from flow.errors import FlowError
-from flow.frontend import admit, canonical, checks, cut, prepare, rewrite
+from flow.frontend import admit
+from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
+from flow.frontend.int8 import canonical, cut, rewrite
+from flow.frontend.preparation import prepare
 from flow.network import samples
 from flow.network.model import ArrayLayer
 from flow.onnxtools import runtime, shapes

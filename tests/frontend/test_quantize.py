@@ -12,10 +12,13 @@ import pytest
 from onnx import numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend import admit, checks, cut, qdq, quantize
-from flow.frontend.canonical import canonical
+from flow.frontend import admit, quantize
+from flow.frontend.entry import checks
+from flow.frontend.int8 import cut
+from flow.frontend.int8.canonical import canonical
 from flow.frontend.operators import ARRAY_OPERATORS
-from flow.frontend.prepare import prepare
+from flow.frontend.preparation.prepare import prepare
+from flow.frontend.quantization import qdq
 from flow.network import reference
 from flow.network.run import run_network
 from flow.network.samples import load_arrays

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow.frontend import cut, quantize, rewrite
+from flow.frontend import quantize
+from flow.frontend.int8 import cut, rewrite
 from flow.network import reference
 from flow.network.model import Network
 from flow.network.run import run_network

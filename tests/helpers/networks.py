@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.compression.encoding import EncodedLayer
 from flow.compression.prune import prune
-from flow.frontend import cut
-from flow.frontend.prepare import prepare
+from flow.frontend.int8 import cut
+from flow.frontend.preparation.prepare import prepare
 from flow.frontend.quantize import quantize
 from flow.hardware.config import ArrayConfig
 from flow.network.model import Network

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend import cut
+from flow.frontend.int8 import cut
 from flow.judgement.accuracy import Accuracy, json_number, sqnr, top1
 from flow.judgement.verdict import LayerVerdict, judge_layer, passes
 from flow.network import reference

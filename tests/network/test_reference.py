@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from flow.errors import FlowError
-from flow.frontend import cut
+from flow.frontend.int8 import cut
 from flow.network import reference
 from flow.network.model import ArrayLayer, Quantization, Window
 from flow.network.run import run_network, run_steps

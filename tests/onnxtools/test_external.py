@@ -14,7 +14,9 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
-from flow.frontend import admit, cut, load, quantize
+from flow.frontend import admit, quantize
+from flow.frontend.entry import load
+from flow.frontend.int8 import cut
 from flow.onnxtools import external, runtime
 from tests.helpers.nets import float_net, residual_net
 
@@ -138,7 +140,8 @@ MEASURED = """
 import sys, threading
 import numpy as np
 import onnxruntime.quantization.qdq_quantizer
-from flow.frontend import cut, admit, quantize
+from flow.frontend.int8 import cut
+from flow.frontend import admit, quantize
 from flow.onnxtools import external
 
 def anonymous():

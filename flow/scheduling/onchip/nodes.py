@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from flow.frontend.layers import activation_clamp, node_window, tensor_quantization
+from flow.frontend.int8.layers import activation_clamp, node_window, tensor_quantization
 from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Window
 from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant
 from flow.onnxtools.shapes import infer

@@ -1,0 +1,7 @@
+"""A network as published: read, checked, made to take one sample at a time.
+
+checks.py  requirements on a network, and the nodes that are refused
+fold.py    constants and shapes folded: what does not depend on a sample's values is computed once
+intake.py  the network as published takes one sample at a time: sizes of axes, batch, functions inlined
+load.py    ONNX files: reading, with external data, and digests of models
+"""

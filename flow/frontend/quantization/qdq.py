@@ -1,0 +1,354 @@
+"""Static quantization: placement of QuantizeLinear/DequantizeLinear pairs, codes of weights.
+
+Every tensor that an array layer reads or writes gets a pair, and so does the output of every node that pools, adds,
+concatenates or moves 8-bit tensors between layers. No node is removed: an activation (Relu, Clip) stays, and the tensor
+before it stays float if only the activation reads it, so that a layer, its activation and one QuantizeLinear form one
+step of the array. Scales and zero points: docs/numbers.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from flow.errors import FlowError
+from flow.frontend.int8.layers import bias_name, output_axis
+from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE
+from flow.frontend.quantization.ranges import Range
+from flow.frontend.sums import bias_add
+from flow.network.samples import Arrays
+from flow.onnxtools import external
+from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
+from flow.onnxtools.graph import Graph, attribute, is_standard, names, node_input, node_name
+
+PART = 2**26  # bytes of weights that are quantized at a time
+LARGEST_SUM = 2**31 - 1
+GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
+GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64
+GRID_TOLERANCE = 1e-3  # steps: far more than the rounding of float32, far less than that to a code
+GRID_TRIED = 32  # weights of a channel that are tried first
+
+
+@dataclass
+class Plan:
+    """The quantized part: `nodes` that work on 8 bits, and for every 8-bit tensor the tensor whose range it has."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    tensors: dict[str, str] = field(default_factory=dict)
+
+
+def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
+    """Select the layers of the array, and the nodes that pool, add, concatenate or move 8-bit tensors between them.
+
+    The output of any other node (Softmax, LayerNorm, a mask of -1e38) stays float, with its full range, and so do the
+    outputs of all nodes that read it, except the array's own operators. `kinds`: element types by tensor.
+    """
+    result = Plan()
+    eight_bit = {value.name for value in graph.model.graph.input} | set(graph.constants)
+    for node in graph.model.graph.node:
+        array = node.op_type in ARRAY_OPERATORS and is_standard(node)
+        if array:
+            real = kinds.get(node.output[0], TensorProto.FLOAT) == TensorProto.FLOAT
+            selected = real and node_input(node, 1) in graph.constants and node.input[0] not in graph.constants
+        else:
+            between = node.op_type in BETWEEN_LAYERS and is_standard(node)
+            known = any(name in result.tensors for name in node.input)  # of unknown type behind foreign operators
+            unknown = TensorProto.FLOAT if known else TensorProto.UNDEFINED
+            real = all(kinds.get(name, unknown) == TensorProto.FLOAT for name in node.output)
+            selected = between and real and all(name in eight_bit for name in node.input if name)
+        if not selected:
+            continue
+        eight_bit.update(node.output)
+        result.nodes.append(node)
+        if _keeps_scale(graph, node):
+            if node.input[0] in result.tensors:
+                result.tensors.update(dict.fromkeys(node.output, result.tensors[node.input[0]]))
+            continue
+        inputs = node.input[:1] if array or node.op_type == "Clip" else node.input
+        for name in (*inputs, *node.output):
+            if name and name not in graph.constants:
+                result.tensors.setdefault(name, name)
+    for node in [node for node in result.nodes if node.op_type == "Concat" and node.output[0] in result.tensors]:
+        for name in node.input:  # with the range of the whole, a part is rounded once only
+            if result.tensors.get(name) == name and graph.only_consumer(name) is not None:
+                result.tensors[name] = node.output[0]
+    for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
+        del result.tensors[name]
+    return result
+
+
+def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node's output lies in the range of its input, so that both have one scale."""
+    if node.op_type == "Pad":
+        value = node_input(node, 2)
+        return not value or bool(np.all(graph.constant(value) == 0))
+    if node.op_type == "Resize":
+        return bool(attribute(node, "mode", b"nearest") != b"cubic")
+    return node.op_type in SAME_SCALE
+
+
+def _only_activated(graph: Graph, name: str) -> bool:
+    """Whether only an activation reads a node's output: then the activation's output is quantized instead."""
+    reader = graph.only_consumer(name)
+    return reader is not None and reader.op_type in ACTIVATIONS and reader.input[0] == name and name in graph.producers
+
+
+def _only_biased(graph: Graph, name: str) -> bool:
+    """Whether a tensor is a product whose bias an Add adds: then the sum is quantized instead."""
+    product = graph.producer(name)
+    return product is not None and bias_add(graph, product) is not None
+
+
+# -------------------------------------------------------------------------------- scales
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Scale and zero point of a tensor: real = scale * (q - zero)."""
+
+    scale: np.float32
+    zero: np.int8 | np.uint8
+
+
+def scale_of(found: Range, unsigned: bool) -> Scale:
+    """Scale and zero point for 256 codes over a range, which is widened to contain zero so that zero is exact."""
+    kind = np.uint8 if unsigned else np.int8
+    limits = np.iinfo(kind)
+    low, high = min(float(found.low), 0.0), max(float(found.high), 0.0)
+    scale = (high - low) / 255
+    if scale < np.finfo(np.float32).tiny:
+        return Scale(np.float32(1), kind(0))
+    zero = np.rint(limits.min - low / scale)
+    return Scale(np.float32(scale), kind(np.clip(zero, limits.min, limits.max)))
+
+
+def channel_scales(
+    largest: NDArray[np.float64], bias: NDArray[np.float64], step: float, reduction: int
+) -> NDArray[np.float32]:
+    """Scales of int8 weights -127 to 127, float32 [channels], from the largest magnitude of each channel.
+
+    Where a bias, or the sum it is added to, would exceed 32 bits in units of step x scale, the scale is enlarged until
+    it fits: in such a channel the bias dominates, and the weights are small. `step` is the scale of the input.
+    """
+    scales = largest / 127
+    scales[scales < np.finfo(np.float32).tiny] = 1.0
+    return np.maximum(scales, _least_scales(bias, step, reduction)).astype(np.float32)
+
+
+def _least_scales(bias: NDArray[np.float64], step: float, reduction: int) -> NDArray[np.float64]:
+    room = LARGEST_SUM - 255 * 127 * reduction - 1
+    return np.abs(bias) / (step * room) * (1 + 2**-20) if room > 0 else np.zeros_like(bias)
+
+
+def weight_scales(
+    values: NDArray[np.float32], axis: int, bias: NDArray[np.float64], step: float
+) -> NDArray[np.float32]:
+    """Scales of int8 weights, float32 [channels]: of their grid if they have one, else `channel_scales`.
+
+    Weights that were quantized before, to 8 bits or fewer, are multiples of a scale: with it, they are exact.
+    """
+    largest = largest_magnitudes(values, axis)
+    reduction = values.size // max(len(largest), 1)
+    grid, least = _grids(values, axis), _least_scales(bias, step, reduction)
+    usual = channel_scales(largest, bias, step, reduction)
+    return np.where((grid > 0) & (grid >= least), grid.astype(np.float32), usual)
+
+
+def _grids(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+    """The step all weights of a channel are multiples of, up to 127; float64 [channels], 0 where there is none."""
+    channels = np.moveaxis(values, axis, 0)
+    count = max(1, PART // 8 // max(values.nbytes // max(len(channels), 1), 1))
+    parts = [channels[start : start + count] for start in range(0, len(channels), count)]
+    found = [_grid_steps(np.abs(part.reshape(len(part), -1)).astype(np.float64)) for part in parts]
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def _grid_steps(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `_grids`, of magnitudes [channels, weights]."""
+    found = np.zeros(len(magnitudes))
+    smallest = np.where(magnitudes > 0, magnitudes, np.inf).min(axis=1, initial=np.inf)
+    searched = (np.count_nonzero(magnitudes, axis=1) >= GRID_WEIGHTS) & np.isfinite(magnitudes).all(axis=1)
+    for divisor in range(1, GRID_DIVISORS + 1):
+        index = np.flatnonzero(searched & (found == 0))
+        for tried in (GRID_TRIED, magnitudes.shape[1]):
+            steps = magnitudes[index, :tried] / smallest[index, None] * divisor
+            even = (np.abs(steps - np.rint(steps)) <= GRID_TOLERANCE).all(axis=1)
+            index = index[even & (steps.max(axis=1, initial=0) < 127.5)]
+        largest = magnitudes[index].max(axis=1, initial=0)
+        found[index] = largest / np.rint(largest / smallest[index] * divisor)
+    return found
+
+
+# -------------------------------------------------------------------------------- insertion
+
+
+def quantize_static(
+    prepared: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], unsigned: bool
+) -> onnx.ModelProto:
+    """The QDQ form of a float network, with these ranges of its activations. Biases stay float.
+
+    FlowError where a tensor's range is not finite.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared)
+    if not wanted.tensors:
+        return model
+    writer = _Writer(model, Graph.of(model), _scales(model, wanted, ranges, unsigned))
+    writer.write({node.output[0] for node in wanted.nodes if node.op_type in ARRAY_OPERATORS})
+    drop_unused_nodes(model)
+    for tensor in model.graph.initializer:
+        if external.is_external(tensor):  # a look-up table (Gather)
+            tensor.CopyFrom(numpy_helper.from_array(np.array(external.values(tensor)), tensor.name))
+    return model
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network with 8-bit activations and float weights, whose scales and zero points are inputs."""
+
+    model: onnx.ModelProto
+    inputs: dict[str, tuple[str, str]]  # the inputs of scale and zero point, by tensor
+    roots: Mapping[str, str]  # the tensor whose range a tensor has
+    unsigned: bool
+
+    def feeds(self, ranges: Mapping[str, Range]) -> Arrays:
+        """The values of the additional inputs for these ranges."""
+        values: Arrays = {}
+        for tensor, (scale, zero) in self.inputs.items():
+            found = scale_of(ranges[self.roots[tensor]], self.unsigned)
+            values |= {scale: np.array(found.scale), zero: np.array(found.zero)}
+        return values
+
+
+def trial(prepared: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], unsigned: bool) -> Trial:
+    """The network with its activations quantized alone, to try ranges on; `ranges` has those that may be tried."""
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared)
+    writer = _Writer(model, Graph.of(model), _scales(model, wanted, ranges, unsigned))
+    writer.write(())
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name in (name for pair in writer.parameters.values() for name in pair):
+        model.graph.input.append(helper.make_tensor_value_info(name, constants[name].data_type, []))
+        model.graph.initializer.remove(constants[name])
+    return Trial(model, writer.parameters, wanted.tensors, unsigned)
+
+
+def _scales(model: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], unsigned: bool) -> dict[str, Scale]:
+    """Scale and zero point by tensor; tensors whose range is not known, as they are always empty, are left out."""
+    known = {tensor: root for tensor, root in wanted.tensors.items() if root in ranges}
+    return {tensor: _checked(model, root, ranges, unsigned) for tensor, root in known.items()}
+
+
+def _checked(model: onnx.ModelProto, tensor: str, ranges: Mapping[str, Range], unsigned: bool) -> Scale:
+    found = ranges[tensor]
+    if not (np.isfinite(found.low) and np.isfinite(found.high)):
+        raise FlowError(
+            f"activations must be finite, but '{tensor}' of network '{model.graph.name}' reaches {found.low:g} to "
+            f"{found.high:g} on the calibration samples; check the samples and the network's weights"
+        )
+    return scale_of(found, unsigned)
+
+
+class _Writer:
+    """Inserts QuantizeLinear/DequantizeLinear pairs and weight codes into a model."""
+
+    def __init__(self, model: onnx.ModelProto, graph: Graph, scales: Mapping[str, Scale]) -> None:
+        self._model, self._graph, self._scales = model, graph, scales
+        self._names = {name for name in names(model.graph) if isinstance(name, str)}
+        self._dequantized: dict[str, Scale] = {}  # the scale of every tensor behind a DequantizeLinear
+        self._read: dict[str, str] = {}  # the dequantized tensor that replaces a tensor at its readers, by name
+        self.parameters: dict[str, tuple[str, str]] = {}  # the constants of scale and zero point, by tensor
+
+    def write(self, layers: Container[str]) -> None:
+        """Insert the pairs of all tensors, and the weight codes of `layers`, named by their outputs."""
+        nodes: list[onnx.NodeProto] = []
+        for value in self._model.graph.input:
+            nodes += self._pair(value.name) if value.name in self._scales else []
+        for node in self._model.graph.node:
+            node.input[:] = [self._read.get(name, name) for name in node.input]
+            if node.output[0] in layers and (source := self._dequantized.get(node.input[0])) is not None:
+                nodes.append(self._weights(node, source))
+            nodes.append(node)
+            for index, name in enumerate(node.output):
+                if name in self._scales:
+                    nodes += self._pair(name, node, index)
+        replace_nodes(self._model, nodes)
+
+    def _pair(self, name: str, maker: onnx.NodeProto | None = None, output: int = 0) -> Iterator[onnx.NodeProto]:
+        """QuantizeLinear and DequantizeLinear of a tensor; an output of the network keeps its name, behind them."""
+        scale = self._scales[name]
+        constants = (self._constant(f"{name}_scale", scale.scale), self._constant(f"{name}_zero_point", scale.zero))
+        self.parameters[name] = constants
+        real, codes, read = name, self._name(f"{name}_QuantizeLinear_Output"), name
+        if maker is not None and name in self._graph.outputs:
+            real = maker.output[output] = self._name(f"{name}_QuantizeLinear_Input")
+        else:
+            read = self._read[name] = self._name(f"{name}_DequantizeLinear_Output")
+        self._dequantized[read] = scale
+        yield helper.make_node("QuantizeLinear", [real, *constants], [codes], self._name(f"{name}_QuantizeLinear"))
+        yield helper.make_node("DequantizeLinear", [codes, *constants], [read], self._name(f"{name}_DequantizeLinear"))
+
+    def _weights(self, layer: onnx.NodeProto, source: Scale) -> onnx.NodeProto:
+        """Store the weights of a layer as int8; returns the DequantizeLinear that the layer reads."""
+        name, axis = layer.input[1], output_axis(layer)
+        values = external.values(self._graph.constants[name])
+        channels = values.shape[axis]
+        bias = self._graph.constant(bias_name(self._graph, layer))
+        real = np.zeros(channels) if bias is None or bias.size not in (1, channels) else bias.reshape(-1)
+        each = np.broadcast_to(real, (channels,)).astype(np.float64)
+        scales = weight_scales(values, axis, each, float(source.scale))
+        stem = node_name(layer) if self._shared(name) else name
+        inputs = [
+            self._constant(f"{stem}_quantized", weight_codes(values, scales, axis)),
+            self._constant(f"{stem}_scale", scales),
+            self._constant(f"{stem}_zero_point", np.zeros(len(scales), np.int8)),
+        ]
+        layer.input[1] = self._name(f"{stem}_DequantizeLinear_Output")
+        return helper.make_node(
+            "DequantizeLinear", inputs, [layer.input[1]], self._name(f"{stem}_DequantizeLinear"), axis=axis
+        )
+
+    def _shared(self, name: str) -> bool:
+        return len(self._graph.consumers.get(name, [])) > 1
+
+    def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        name = self._name(name)
+        self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def _name(self, wanted: str) -> str:
+        """This name, or with underscores appended until it is unused; the name counts as used from now on."""
+        while wanted in self._names:
+            wanted += "_"
+        self._names.add(wanted)
+        return wanted
+
+
+def _parts(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Weights split along the first axis, into parts of about `PART` bytes at most."""
+    return np.array_split(values, max(1, min(len(values), -(-values.nbytes // PART))))
+
+
+def largest_magnitudes(values: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+    """The largest magnitude of each channel, float64 [channels]."""
+    rest = tuple(i for i in range(values.ndim) if i != axis)
+    found = [np.abs(part).max(axis=rest, initial=0) for part in _parts(values)]
+    largest: NDArray[np.float32] = np.concatenate(found) if axis == 0 else np.max(found, axis=0)
+    return largest.astype(np.float64)
+
+
+def weight_codes(values: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
+    """Weights rounded to int8 codes -127 to 127, with one scale for each index of `axis`."""
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    scale, codes, begin = scales.reshape(shape), np.empty(values.shape, np.int8), 0
+    for part in _parts(values):
+        own = scale[begin : begin + len(part)] if axis == 0 else scale
+        codes[begin : begin + len(part)] = np.clip(np.rint(part / own), -127, 127)
+        begin += len(part)
+    return codes

@@ -1,0 +1,273 @@
+"""Networks as published: sizes of open axes, inputs without a batch axis, functions, maps, selecting inputs, loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flow.api.compress import compress
+from flow.api.inspect import inspect
+from flow.errors import FlowError
+from flow.frontend import admit
+from flow.frontend.entry import checks, load
+from flow.onnxtools import runtime
+from flow.onnxtools.graph import graph_inputs
+from tests.helpers.nets import Builder, float_net, one_node_net, samples
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def admitted(model: onnx.ModelProto, shapes: Shapes | None = None, **arrays: Any) -> onnx.ModelProto:
+    return admit.admit(load.from_memory(model), "net", shapes or {}, [arrays] if arrays else []).model
+
+
+def sizes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    return {v.name: [d.dim_value or d.dim_param for d in v.type.tensor_type.shape.dim] for v in graph_inputs(model)}
+
+
+def answer(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> Any:
+    return next(iter(runtime.run(model, feeds).values()))
+
+
+# -------------------------------------------------------------------------------- sizes
+
+
+def picture_net(*shape: Any) -> onnx.ModelProto:
+    b = Builder(3)
+    weights = b.constant(b.rng.normal(size=(4, 3, 3, 3)).astype(np.float32))
+    return b.model({"x": list(shape)}, b.node("Relu", b.node("Conv", "x", weights)), rank=4)
+
+
+def test_open_axes_get_the_sizes_asked_for() -> None:
+    model = picture_net("N", 3, "height", "width")
+    assert sizes(admitted(model, {"x": (1, 3, 20, 24)})) == {"x": ["N", 3, 20, 24]}
+    assert sizes(admitted(model, {"height": (20,), "width": (24,)})) == {"x": ["N", 3, 20, 24]}
+
+
+def test_open_axes_get_the_sizes_of_the_samples() -> None:
+    model = picture_net("N", 3, "height", "width")
+    assert sizes(admitted(model, x=np.zeros((5, 3, 8, 9), np.float32))) == {"x": ["N", 3, 8, 9]}
+    assert sizes(admitted(model, {"width": (12,)}, x=np.zeros((5, 3, 8, 9), np.float32))) == {"x": ["N", 3, 8, 12]}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({}, r"axis 2 of 'x' .* is 'height'; give --shape x=1,3,N,N, or samples"),
+        ({"height": (8,)}, "axis 3 of 'x'"),
+        ({"x": (1, 3, 8)}, "'x' .* has 4 axes, but --shape gives 3"),
+        ({"x": (1, 4, 8, 8)}, "axis 1 .* is fixed to 3, but --shape gives 4"),
+        ({"heigth": (8,)}, "'heigth' is no input and no open axis .* one of 'N', 'height', 'width', 'x'"),
+    ],
+)
+def test_a_size_that_is_missing_or_does_not_fit_is_named(shapes: Shapes, message: str) -> None:
+    with pytest.raises(FlowError, match=message):
+        admitted(picture_net("N", 3, "height", "width"), shapes)
+
+
+def test_a_network_that_declares_its_sizes_stays_as_it_is() -> None:
+    for model in (float_net(), float_net(1)):
+        assert admitted(model) == load.from_memory(model)
+
+
+# -------------------------------------------------------------------------------- the batch
+
+
+def stateful_net() -> onnx.ModelProto:
+    """input [batch, 6], state [2, batch, 4], gain [] -> Tanh((input @ w + state[0]) * gain + state[1])."""
+    b = Builder(4)
+    weights = b.constant(b.rng.normal(size=(6, 4)).astype(np.float32))
+    parts = [b.node("Gather", "state", b.constant(np.int64(i)), axis=0) for i in (0, 1)]
+    y = b.node("Mul", b.node("Add", b.node("MatMul", "input", weights), parts[0]), "gain")
+    y = b.node("Tanh", b.node("Add", y, parts[1]))
+    return b.model({"input": ["batch", 6], "state": [2, "batch", 4], "gain": []}, y)
+
+
+def test_inputs_without_a_batch_axis_get_one_in_front() -> None:
+    model = stateful_net()
+    taken = admitted(model)
+    assert sizes(taken) == {"input": [1, 6], "state": [1, 2, 1, 4], "gain": [1]}
+    rng = np.random.default_rng(1)
+    feeds = {"input": rng.normal(size=(1, 6)), "state": rng.normal(size=(2, 1, 4)), "gain": np.array(0.7)}
+    feeds = {name: array.astype(np.float32) for name, array in feeds.items()}
+    framed = feeds | {name: feeds[name][None] for name in ("state", "gain")}
+    assert np.array_equal(answer(model, feeds), answer(taken, framed))
+
+
+def test_a_network_with_a_state_is_compressed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    arrays = {"input": (9, 6), "state": (9, 2, 1, 4), "gain": (9,)}
+    calibration = {name: rng.normal(size=shape).astype(np.float32) for name, shape in arrays.items()}
+    report = compress(stateful_net(), tmp_path / "o.onnx", calibration=calibration)
+    assert [layer.op for layer in report.layers] == ["MatMul"]
+    assert min(output.sqnr or 0 for output in report.summary.fidelity.outputs) > 25
+
+
+def batched_net(flatten: str) -> onnx.ModelProto:
+    """[8, 3, 6, 6] -> Conv -> rows by `flatten` -> Gemm, or mixed over the batch."""
+    b = Builder(5)
+    weights = b.constant(b.rng.normal(size=(4, 3, 3, 3)).astype(np.float32))
+    y = b.node("Conv", "x", weights)
+    if flatten == "Flatten":
+        y = b.node("Flatten", y)
+    else:
+        y = b.node("Reshape", y, b.constant(np.array([8, -1] if flatten == "open" else [8, 64])))
+    y = b.node("MatMul", y, b.constant(b.rng.normal(size=(64, 5)).astype(np.float32)))
+    if flatten == "mixed":
+        y = b.node("Sub", y, b.node("ReduceMean", y, axes=[0]))
+    return b.model({"x": [8, 3, 6, 6]}, y)
+
+
+@pytest.mark.parametrize("flatten", ["Flatten", "open", "fixed"])
+def test_a_fixed_batch_becomes_one(flatten: str) -> None:
+    model = batched_net(flatten)
+    taken = admitted(model)
+    assert sizes(taken) == {"x": [1, 3, 6, 6]}
+    x = samples(taken, 8)["x"]
+    together = np.concatenate([answer(taken, {"x": x[i : i + 1]}) for i in range(8)])
+    assert np.allclose(together, answer(model, {"x": x}), rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_whose_samples_depend_on_each_other_is_one_sample(tmp_path: Path) -> None:
+    model = batched_net("mixed")
+    taken = admitted(model)
+    assert sizes(taken) == {"x": [1, 8, 3, 6, 6]}
+    x = samples(taken, 4)["x"]
+    assert np.array_equal(answer(taken, {"x": x[:1]}), answer(model, {"x": x[0]}))
+    report = compress(model, tmp_path / "o.onnx", calibration=x)
+    assert [layer.op for layer in report.layers] == ["Conv", "MatMul"]
+    assert min(output.sqnr or 0 for output in report.summary.fidelity.outputs) > 25
+
+
+# -------------------------------------------------------------------------------- other forms
+
+
+def test_nodes_out_of_order_are_sorted() -> None:
+    model = float_net()
+    turned = onnx.ModelProto()
+    turned.CopyFrom(model)
+    nodes = list(turned.graph.node)[::-1]
+    del turned.graph.node[:]
+    turned.graph.node.extend(nodes)
+    assert admitted(turned) == admitted(model)
+
+
+def test_functions_are_inlined_and_a_bomb_is_refused() -> None:
+    def doubled(name: str, inner: str, domain: str) -> onnx.FunctionProto:
+        nodes = [
+            helper.make_node(inner, ["a"], ["b"], "first", domain=domain),
+            helper.make_node(inner, ["b"], ["c"], "second", domain=domain),
+        ]
+        return helper.make_function("own", name, ["a"], ["c"], nodes, [helper.make_opsetid("", 17), own])
+
+    own = helper.make_opsetid("own", 1)
+    for depth in (3, 40):
+        model = one_node_net(f"f{depth - 1}")
+        model.graph.node[0].domain = "own"
+        model.opset_import.append(own)
+        model.functions.append(doubled("f0", "Relu", ""))
+        model.functions.extend(doubled(f"f{i}", f"f{i - 1}", "own") for i in range(1, depth))
+        if depth == 3:
+            assert [node.op_type for node in admitted(model).graph.node] == ["Relu"] * 8
+        else:
+            with pytest.raises(FlowError, match="may have 100,000 nodes, but 'net' has"):
+                admitted(model)
+
+
+def test_a_map_of_classes_is_the_tensor_it_is_made_of() -> None:
+    b = Builder(6)
+    y = b.node("Softmax", b.node("MatMul", "x", b.constant(b.rng.normal(size=(4, 3)).astype(np.float32))))
+    zipped = b.node("ZipMap", y, domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])
+    model = b.model({"x": ["N", 4]}, zipped)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    model.graph.output[0].CopyFrom(helper.make_value_info(zipped, helper.make_sequence_type_proto(kind)))
+    feeds = samples(model, 5)
+    maps = answer(model, feeds)
+    assert np.array_equal(answer(admitted(model), feeds), [[row[i] for i in range(3)] for row in maps])
+
+
+def selecting_net() -> onnx.ModelProto:
+    """x [batch, 'n'], rate [] -> If rate == 8: x @ [4, 3], else x @ [6, 3]: no size of x fits both branches."""
+    rng = np.random.default_rng(7)
+    branches = {}
+    for branch, size in (("then_branch", 4), ("else_branch", 6)):
+        weights = numpy_helper.from_array(rng.normal(size=(size, 3)).astype(np.float32), "w")
+        result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        node = helper.make_node("MatMul", ["x", "w"], ["y"], "product")
+        branches[branch] = helper.make_graph([node], branch, [], [result], [weights])
+    nodes = [
+        helper.make_node("Equal", ["rate", "eight"], ["is_eight"]),
+        helper.make_node("If", ["is_eight"], ["y"], "choice", **branches),
+    ]
+    values = [helper.make_tensor_value_info("x", 1, ["N", "n"]), helper.make_tensor_value_info("rate", 7, [])]
+    result = helper.make_tensor_value_info("y", 1, ["N", 3])
+    eight = numpy_helper.from_array(np.array(8), "eight")
+    graph = helper.make_graph(nodes, "net", values, [result], [eight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(("rate", "size"), [(8, 4), (16, 6)])
+def test_an_input_that_selects_a_branch_is_a_constant(rate: int, size: int, tmp_path: Path) -> None:
+    x = np.random.default_rng(8).normal(size=(7, size)).astype(np.float32)
+    arrays = {"x": x, "rate": np.full(7, rate)}
+    found = inspect(selecting_net(), calibration=arrays)
+    assert [(node.op, node.target, node.macs) for node in found.nodes] == [("MatMul", "array", 3 * size)]
+    report = compress(selecting_net(), tmp_path / "o.onnx", calibration=arrays)
+    assert f"Input 'rate' is the constant {rate}, as in all samples." in report.notes
+    assert min(output.sqnr or 0 for output in report.summary.fidelity.outputs) > 30
+
+
+def test_an_input_that_selects_differently_stays_an_input() -> None:
+    arrays = {"x": np.zeros((2, 4), np.float32), "rate": np.array([8, 8])}
+    other = {"x": np.zeros((2, 4), np.float32), "rate": np.array([8, 16])}
+    model = load.from_memory(selecting_net())
+    assert "rate" not in sizes(admit.admit(model, "net", {}, [arrays]).model)
+    with pytest.raises(FlowError, match="cannot run"):  # ONNX Runtime sees both branches, and one does not fit
+        admit.admit(model, "net", {}, [arrays, other])
+
+
+def test_a_loop_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LONGEST", 0.5)
+
+    def looping(limit: int | None) -> onnx.ModelProto:
+        true = numpy_helper.from_array(np.array(True), "true")
+        flags = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("c", "c2")]
+        rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in ("v", "v2")]
+        nodes = [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Relu", ["v"], ["v2"])]
+        number = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+        body = helper.make_graph(nodes, "body", [number, flags[0], rows[0]], [flags[1], rows[1]])
+        counts = [] if limit is None else [numpy_helper.from_array(np.array(limit), "count")]
+        node = helper.make_node("Loop", ["count" if counts else "", "true", "x"], ["y"], "again", body=body)
+        values = [helper.make_tensor_value_info(name, 1, ["N", 4]) for name in ("x", "y")]
+        graph = helper.make_graph([node], "net", values[:1], values[1:], [true, *counts])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    assert admitted(looping(5)) == load.from_memory(looping(5))
+    with pytest.raises(FlowError, match="a network must end, but loop 'again' of 'net' runs for more than"):
+        admitted(looping(None))
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_dilation_with_auto_pad_is_taken(mode: str) -> None:
+    """ONNX Runtime refuses it; ONNX defines it."""
+    b = Builder(9)
+    weights = b.constant(b.rng.normal(size=(2, 3, 3, 2)).astype(np.float32))
+    y = b.node("Conv", "x", weights, auto_pad=mode, dilations=[2, 3], strides=[2, 1])
+    taken = admitted(b.model({"x": ["N", 3, 9, 8]}, y, rank=4))
+    x = samples(taken, 1)["x"]
+    total = (4, 3)  # of rows: (5 - 1) * 2 + 2 * 2 + 1 - 9; of columns: (8 - 1) + 3 + 1 - 8
+    begins = [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in total]
+    padded = np.pad(x, [(0, 0), (0, 0), *((a, t - a) for a, t in zip(begins, total, strict=True))])
+    w = numpy_helper.to_array(b.constants[0])
+    expected = [
+        [(w * padded[0, :, None, 2 * r : 2 * r + 5 : 2, c : c + 4 : 3].swapaxes(0, 1)).sum((1, 2, 3)) for c in range(8)]
+        for r in range(5)
+    ]
+    assert np.allclose(answer(taken, {"x": x})[0], np.moveaxis(np.array(expected), -1, 0), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,116 @@
+"""Ranges of activations by four methods, and the choice among them by what the outputs lose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from flow.api.compress import compress
+from flow.errors import FlowError
+from flow.frontend.preparation.prepare import prepare
+from flow.frontend.quantization import qdq
+from flow.frontend.quantization.calibrate import calibrate
+from flow.frontend.quantization.ranges import BINS, METHODS, MINMAX, Range, histograms, narrowed
+from flow.onnxtools.graph import Graph
+from flow.onnxtools.shapes import element_types
+from tests.helpers.nets import Builder, float_net, samples
+
+
+def outlier_net() -> onnx.ModelProto:
+    """Products of inputs whose rare large values saturate in a Tanh: their range is best cut."""
+    b = Builder(31)
+    first, second = (b.constant(b.rng.normal(size=size).astype(np.float32)) for size in ((6, 8), (8, 4)))
+    y = b.node("Relu", b.node("MatMul", b.node("Tanh", b.node("MatMul", "x", first)), second))
+    return b.model({"x": ["N", 6]}, y)
+
+
+def rare() -> np.ndarray:
+    x = np.random.default_rng(32).normal(size=(200, 6)).astype(np.float32)
+    x[7] *= 300
+    return x
+
+
+def test_histograms_count_all_values_but_zeros() -> None:
+    model = prepare(float_net())
+    feeds = samples(model, 5)
+    name = model.graph.node[0].output[0]
+    counts = histograms(model, {"x": Range.of(feeds["x"]), name: Range(np.float32(-9), np.float32(9))}, feeds)
+    assert counts["x"].sum() == feeds["x"].size and counts["x"][0] and counts["x"][-1]
+    assert 0 < counts[name].sum() <= 5 * 10**4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_range_is_narrowed_where_values_are_rare(method: str) -> None:
+    """A normal distribution from -4 to 4 and one value of 40."""
+    values = np.clip(np.random.default_rng(33).normal(size=100_000), -4, 4)
+    values[0] = 40
+    full = Range(np.float32(-4), np.float32(40))
+    counts = np.histogram(values, BINS, (-4, 40))[0]
+    found = narrowed(method, full, counts)
+    if method == MINMAX:
+        assert found == full
+    elif method == "mse":  # the one value costs more than the steps gain
+        assert 30 < found.high <= 40
+    else:
+        assert found.low >= -4.1 and 2.5 < found.high < 12
+
+    uniform = np.full(BINS, 10)
+    whole = narrowed(method, full, uniform)
+    assert whole.high > 38 and whole.low < -3.5  # nothing is rare
+
+
+def test_mean_squared_error_finds_the_best_range() -> None:
+    values = np.random.default_rng(34).standard_t(4, size=50_000)
+    full = Range.of(values.astype(np.float32))
+    counts = np.histogram(values, BINS, (float(full.low), float(full.high)))[0]
+
+    def error(found: Range) -> float:
+        scale = qdq.scale_of(found, False)
+        codes = np.clip(np.rint(values / scale.scale) + int(scale.zero), -128, 127)
+        return float(((codes - int(scale.zero)) * scale.scale - values).std())
+
+    best = min(
+        error(Range(np.float32(full.low * a), np.float32(full.high * b)))
+        for a in np.linspace(0.1, 1, 19)
+        for b in np.linspace(0.1, 1, 19)
+    )
+    assert error(narrowed("mse", full, counts)) < 1.05 * best and best < 0.95 * error(full)
+
+
+def test_a_trial_quantizes_as_the_network_will_be() -> None:
+    """With the ranges of min-max, the trial's activations are those of the quantized network, but for the weights."""
+    prepared = prepare(float_net())
+    feeds = samples(prepared, 6)
+    wanted = qdq.plan(Graph.of(prepared), element_types(prepared))
+    full = calibrate(prepared, wanted, feeds, False, MINMAX).ranges
+    made = qdq.trial(prepared, wanted, full, False)
+    quantized = qdq.quantize_static(prepared, wanted, full, False)
+    values = made.feeds(full)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    assert values and all(np.array_equal(stored[name], array) for name, array in values.items())
+
+
+def test_auto_takes_the_method_that_costs_the_outputs_least(tmp_path: Path) -> None:
+    quality = {}
+    for method in ("auto", *METHODS):
+        report = compress(
+            outlier_net(), tmp_path / f"{method}.onnx", calibration=rare(), evaluate=rare()[8:40], calibrate=method
+        )
+        quality[method] = report.summary.fidelity.outputs[0].sqnr or 0.0
+    assert quality["minmax"] < 5 and quality["mse"] > 15 and quality["percentile"] > 18
+    assert quality["auto"] > max(quality.values()) - 1
+
+
+def test_auto_keeps_min_max_where_it_is_good() -> None:
+    prepared = prepare(float_net())
+    wanted = qdq.plan(Graph.of(prepared), element_types(prepared))
+    found = calibrate(prepared, wanted, samples(prepared, 16), False, "auto")
+    assert found.words == "min-max"
+
+
+def test_an_unknown_method_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FlowError, match="--calibrate is one of auto, minmax, .*, but it is 'kl'"):
+        compress(outlier_net(), tmp_path / "o.onnx", calibration=rare(), calibrate="kl")

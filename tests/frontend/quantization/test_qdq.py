@@ -1,0 +1,222 @@
+"""Static quantization: what came is what is quantized, to as many decibels as eight bits allow, for every output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from flow.errors import FlowError
+from flow.frontend import quantize
+from flow.frontend.int8 import cut
+from flow.frontend.quantization.qdq import Scale, channel_scales, scale_of, weight_codes, weight_scales
+from flow.frontend.quantization.ranges import Range, measure
+from flow.network import reference
+from flow.onnxtools import runtime
+
+Nodes = list[onnx.NodeProto]
+Constants = dict[str, NDArray[np.float32]]
+
+
+def network(nodes: Nodes, constants: Constants, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
+    """A network over x [N, 4, 6, 6]."""
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 6, 6])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def conv(number: int, data: str, output: str, bias: str = "") -> onnx.NodeProto:
+    inputs = [data, f"w{number}", bias or f"b{number}"]
+    return helper.make_node("Conv", inputs, [output], f"c{number}", pads=[1, 1, 1, 1])
+
+
+def weights(count: int) -> Constants:
+    rng = np.random.default_rng(3)
+    found = {f"w{i}": np.asarray(rng.normal(0, 0.3, (4, 4, 3, 3)), np.float32) for i in range(1, count + 1)}
+    return found | {f"b{i}": np.asarray(rng.normal(0, 0.5, 4), np.float32) for i in range(1, count + 1)}
+
+
+def read_twice() -> onnx.ModelProto:
+    """A convolution that a Relu reads, and that is an output, too."""
+    nodes = [conv(1, "x", "a"), helper.make_node("Relu", ["a"], ["r"], "relu"), conv(2, "r", "y")]
+    return network(nodes, weights(2), ("y", "a"))
+
+
+def read_by_a_layer() -> onnx.ModelProto:
+    """A convolution that another one reads, and that is an output, too."""
+    return network([conv(1, "x", "a"), conv(2, "a", "y")], weights(2), ("y", "a"))
+
+
+def clipped(low: float, high: float) -> onnx.ModelProto:
+    limits = {"low": np.array(low, np.float32), "high": np.array(high, np.float32)}
+    nodes = [conv(1, "x", "a"), helper.make_node("Clip", ["a", "low", "high"], ["y"], "clip")]
+    return network(nodes, weights(1) | limits)
+
+
+def read_in_a_body() -> onnx.ModelProto:
+    """The body of an If reads the result of a Relu."""
+
+    def branch(operator: str) -> onnx.GraphProto:
+        node = helper.make_node(operator, ["r"], [f"{operator}_out"], f"{operator}_node")
+        return helper.make_graph(
+            [node], operator, [], [helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)]
+        )
+
+    nodes = [
+        conv(1, "x", "a"), helper.make_node("Relu", ["a"], ["r"], "relu"), conv(2, "r", "z"),
+        helper.make_node("ReduceMax", ["x"], ["largest"], "largest", keepdims=0),
+        helper.make_node("Greater", ["largest", "zero"], ["positive"], "positive"),
+        helper.make_node("If", ["positive"], ["i"], "if", then_branch=branch("Identity"), else_branch=branch("Neg")),
+        helper.make_node("Add", ["z", "i"], ["y"], "add"),
+    ]  # fmt: skip
+    return network(nodes, weights(2) | {"zero": np.zeros((), np.float32)})
+
+
+def shared_bias(name: str) -> onnx.ModelProto:
+    """Two convolutions share a bias, and another tensor has the name of a copy of it."""
+    constants = weights(3)
+    constants[name] = constants.pop("b3")
+    nodes = [conv(1, "x", "a", "b1"), conv(2, "a", "c", "b1"), conv(3, "c", "y", name)]
+    return network(nodes, constants)
+
+
+def tied_weights() -> onnx.ModelProto:
+    """An auto-encoder: the decoder multiplies with the encoder's matrix transposed."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "w": np.asarray(rng.normal(0, 0.2, (144, 12)), np.float32), "b": np.asarray(rng.normal(size=12), np.float32),
+        "d": np.asarray(rng.normal(size=144), np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "w", "b"], ["e"], "encode"), helper.make_node("Relu", ["e"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "w", "d"], ["y"], "decode", transB=1),
+    ]  # fmt: skip
+    return network(nodes, constants)
+
+
+def foreign_between() -> onnx.ModelProto:
+    """An operator of another domain before a layer."""
+    gelu = helper.make_node("QuickGelu", ["x"], ["a"], "gelu", domain="com.microsoft")
+    model = network([gelu, conv(2, "a", "y")], weights(2))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+CASES: dict[str, tuple[Callable[[], onnx.ModelProto], int]] = {
+    "read by an activation and as an output": (read_twice, 2),
+    "read by a layer and as an output": (read_by_a_layer, 2),
+    "Clip above zero": (lambda: clipped(0.5, 2.0), 1),
+    "Clip below zero": (lambda: clipped(-1.5, -0.25), 1),
+    "Clip of one side": (lambda: clipped(-0.5, 100.0), 1),
+    "read in the body of an If": (read_in_a_body, 2),
+    "a bias shared": (lambda: shared_bias("b12"), 3),
+    "a bias shared, its copy's name taken": (lambda: shared_bias("b1_quantized"), 3),
+    "tied weights": (tied_weights, 2),
+    "an operator of another domain": (foreign_between, 1),
+}
+
+
+def decibels(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    real = wanted.astype(np.float64)
+    return float(10 * np.log10(((real - real.mean()) ** 2).sum() / ((real - got) ** 2).sum()))
+
+
+@pytest.mark.parametrize("unsigned", [False, True], ids=["int8", "uint8"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_output_is_as_good_as_eight_bits_allow(case: str, unsigned: bool) -> None:
+    make, layers = CASES[case]
+    model = make()
+    feeds = {"x": np.asarray(np.random.default_rng(1).normal(size=(24, 4, 6, 6)), np.float32)}
+    made = quantize.quantize(model, feeds, unsigned).model
+    wanted, got = runtime.run(model, feeds), runtime.run(made, feeds)
+    for name in wanted:
+        assert decibels(wanted[name], got[name]) > 30, name
+    assert len(cut.partition(made, "net").layers) == layers
+
+
+def test_a_layer_its_activation_and_one_quantizer_are_one_step() -> None:
+    nodes = [conv(1, "x", "a"), helper.make_node("Relu", ["a"], ["r"], "relu"), conv(2, "r", "y")]
+    feeds = {"x": np.asarray(np.random.default_rng(1).normal(size=(8, 4, 6, 6)), np.float32)}
+    first, second = cut.partition(quantize.quantize(network(nodes, weights(2)), feeds).model, "net").layers
+    assert first.output == second.input and first.clamp == (-128, 127)
+    assert first.output_quantization is not None and first.output_quantization.zero_point == -128
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unsigned", "expected"),
+    [
+        (-1.0, 1.55, False, (0.01, -28)), (-1.0, 1.55, True, (0.01, 100)),
+        (0.0, 2.55, False, (0.01, -128)), (0.5, 2.55, False, (0.01, -128)), (-2.55, -0.5, False, (0.01, 127)),
+        (0.0, 0.0, False, (1.0, 0)), (0.0, 1e-40, False, (1.0, 0)),
+    ],
+)  # fmt: skip
+def test_scales_hold_the_range_and_zero(low: float, high: float, unsigned: bool, expected: tuple[float, int]) -> None:
+    found = scale_of(Range(np.float32(low), np.float32(high)), unsigned)
+    assert found.scale == pytest.approx(expected[0]) and int(found.zero) == expected[1]
+    assert isinstance(found, Scale)
+
+
+def test_a_channel_that_is_all_bias_fits_32_bits() -> None:
+    """Weights of 1e-9 beside a bias of 3: in units of 1e-9 / 127 x scale it would need 39 bits."""
+    constants = weights(1)
+    constants["w1"][2] = 1e-9
+    constants["b1"][2] = 3.0
+    model = network([conv(1, "x", "y")], constants)
+    feeds = {"x": np.asarray(np.random.default_rng(1).normal(size=(24, 4, 6, 6)), np.float32)}
+    made = quantize.quantize(model, feeds).model
+    (layer,) = cut.partition(made, "net").layers
+    reference.check_accumulator(layer)
+    assert decibels(runtime.predict(model, feeds), runtime.predict(made, feeds)) > 30
+    scales = channel_scales(np.array([127.0, 1e-9]), np.array([0.0, 3.0]), 0.01, 36)
+    assert scales[0] == 1.0 and abs(3.0 / (float(scales[1]) * 0.01)) + 255 * 127 * 36 < 2**31
+
+
+def test_activations_that_are_not_finite_are_refused() -> None:
+    nodes = [conv(1, "x", "a"), helper.make_node("Mul", ["a", "huge"], ["b"], "mul"), conv(2, "b", "y")]
+    model = network(nodes, weights(2) | {"huge": np.full(1, 3e38, np.float32)})
+    feeds = {"x": np.asarray(np.random.default_rng(1).normal(size=(4, 4, 6, 6)), np.float32) * 100}
+    with pytest.raises(FlowError, match="activations must be finite, but 'b' of network 'net' reaches -?inf"):
+        quantize.quantize(model, feeds)
+
+
+def test_ranges_are_those_of_all_samples() -> None:
+    model = read_twice()
+    feeds = {"x": np.asarray(np.random.default_rng(1).normal(size=(70, 4, 6, 6)), np.float32)}
+    found = measure(model, ["x", "a", "r"], feeds)
+    real = runtime.run(model, feeds)["a"]
+    assert (found["a"].low, found["a"].high) == (real.min(), real.max())
+    assert found["r"].low == 0 and found["r"].high == real.max()
+    assert (found["x"].low, found["x"].high) == (feeds["x"].min(), feeds["x"].max())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 7, 8])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weights_that_were_quantized_before_keep_their_codes(bits: int, axis: int) -> None:
+    """Also if their channel does not have the largest code: weights of one scale, of a reduced range."""
+    rng = np.random.default_rng(bits)
+    codes = rng.integers(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), (12, 40) if axis == 0 else (40, 12))
+    values = (codes * np.float32(0.0123)).astype(np.float32)
+    scales = weight_scales(values, axis, np.zeros(12), 0.05)
+    assert np.array_equal(weight_codes(values, scales, axis), codes)
+    np.testing.assert_allclose(scales, 0.0123, rtol=1e-6)
+
+
+def test_other_weights_have_no_grid() -> None:
+    """Neither real numbers nor a few weights, nor a scale that is too small for the bias."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 1, (5000, 9)).astype(np.float32)
+    usual = channel_scales(np.abs(values).max(axis=1).astype(np.float64), np.zeros(5000), 0.05, 9)
+    assert np.array_equal(weight_scales(values, 0, np.zeros(5000), 0.05), usual)
+    few = np.array([[0.5, 1.0, 1.5]], np.float32)
+    assert weight_scales(few, 0, np.zeros(1), 0.05)[0] == np.float32(1.5 / 127)
+    even = np.full((1, 10), 1e-9, np.float32)
+    assert weight_scales(even, 0, np.zeros(1), 0.05)[0] == np.float32(1e-9)
+    assert weight_scales(even, 0, np.full(1, 1e3), 0.05)[0] > 1e-6
