@@ -80,7 +80,8 @@ def fidelity(imported: Imported, evaluation: Samples) -> Fidelity:
     """
     samples = imported.calibration if evaluation.made_up and imported.calibration is not None else evaluation
     few = samples.first(min(samples.count, SAMPLES))
-    wanted, got = _source_outputs(imported, few.feeds), _all_outputs(imported.network.model, few.feeds)
+    step = _step(imported.source, imported.network.model)
+    wanted, got = _source_outputs(imported, few.feeds, step), _all_outputs(imported.network.model, few.feeds, step)
     outputs = tuple(_compared(name, wanted[name], got.get(name)) for name in wanted)
     lost = unaccounted(imported.source, imported.network.model)
     found = Fidelity(few.count, samples.source, outputs, lost)
@@ -90,18 +91,23 @@ def fidelity(imported: Imported, evaluation: Samples) -> Fidelity:
     return Fidelity(few.count, samples.source, outputs, lost, begins, cause)
 
 
-def _source_outputs(imported: Imported, feeds: Arrays) -> dict[str, list[NDArray[Any]]]:
+def _step(*models: onnx.ModelProto) -> int:
+    """Samples per run: the batch that an input of one of the networks is fixed to, or `runtime.BATCH`."""
+    dims = [value.type.tensor_type.shape.dim for model in models for value in graph_inputs(model)]
+    return min((dim[0].dim_value for dim in dims if dim and dim[0].dim_value > 0), default=runtime.BATCH)
+
+
+def _source_outputs(imported: Imported, feeds: Arrays, step: int) -> dict[str, list[NDArray[Any]]]:
     """The outputs of the network as it came; of its standard form if ONNX Runtime does not know the operators."""
     if imported.given is not None:
         with contextlib.suppress(FlowError):
-            return _all_outputs(imported.given, feeds)
-    return _all_outputs(imported.source, feeds)
+            return _all_outputs(imported.given, feeds, step)
+    return _all_outputs(imported.source, feeds, step)
 
 
-def _all_outputs(model: onnx.ModelProto, feeds: Arrays) -> dict[str, list[NDArray[Any]]]:
-    """Every output that is a tensor, batch after batch."""
-    session = runtime.session(model)
-    step, count = runtime.batch_size(session), len(next(iter(feeds.values())))
+def _all_outputs(model: onnx.ModelProto, feeds: Arrays, step: int) -> dict[str, list[NDArray[Any]]]:
+    """Every output that is a tensor, batch after batch of `step` samples."""
+    session, count = runtime.session(model), len(next(iter(feeds.values())))
     outputs: dict[str, list[NDArray[Any]]] = {}
     for start in range(0, count, step):
         for name, array in runtime.run(session, {n: a[start : start + step] for n, a in feeds.items()}).items():
@@ -186,7 +192,8 @@ def _tensors(model: onnx.ModelProto, names: Sequence[str], feeds: Arrays) -> dic
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     drop_unused_nodes(copy)
     return {
-        name: np.concatenate([np.atleast_1d(a) for a in arrays]) for name, arrays in _all_outputs(copy, feeds).items()
+        name: np.concatenate([np.atleast_1d(a) for a in arrays])
+        for name, arrays in _all_outputs(copy, feeds, _step(copy)).items()
     }
 
 
