@@ -10,7 +10,15 @@ from typing import Any
 
 from flow.api.inputs import STORED, compress_network, evaluation, import_network, note_labels
 from flow.api.requests import CompileRequest
-from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
+from flow.api.simulate import (
+    Runner,
+    co_simulate,
+    co_simulate_on_chip,
+    cycle_budget,
+    judge_on_chip,
+    sample_count,
+    work_plan,
+)
 from flow.api.source import Source, read_source
 from flow.compression.compress import Compressed
 from flow.files import cache_folder
@@ -19,9 +27,9 @@ from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, emit_wrapped
-from flow.judgement import verdict
+from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
-from flow.judgement.diagnosis import diagnose
+from flow.judgement.diagnosis import diagnose, image_findings
 from flow.judgement.fidelity import fidelity
 from flow.network import samples
 from flow.output.build import Made, finished, write_build
@@ -81,7 +89,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
-        plans = [plan(each, cycle_budget(simulator).piece, coverage) for each in (program, dense)]
+        plans = [work_plan(program, simulator, coverage), plan(dense, cycle_budget(simulator).piece, coverage)]
         simulated = evaluation_set.first(sample_count(request.samples, evaluation_set, plans[0], simulator, notes))
 
     with (
@@ -119,11 +127,13 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(imported.float_model, compressed, evaluation_set, simulated if coverage else None, runs)
             note_labels(evaluation_set, accuracy, notes)
-            findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
+            wrong = images.judge(program, compressed.allocation)
+            findings = image_findings(wrong)
+            findings += diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
         with stage("write vectors and report"):
             ran = Simulated(program, simulator, simulated, dense, dense_runs)
-            judged = Judgement(accuracy, verdicts, findings, chip, faithful)
+            judged = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip, faithful)
             result = simulation_report(chosen, compressed, ran, judged, notes, area)
             handoff = Handoff(
                 compressed.network.name, program, device, wrapper, runs[0], Whole.of(on_chip_program, chain_runs)

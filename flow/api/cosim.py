@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from flow.api.requests import CosimRequest
-from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
+from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, judge_on_chip, sample_count, work_plan
 from flow.compression.prune import prune
 from flow.errors import FlowError
 from flow.files import sha256
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import modules
-from flow.judgement import verdict
+from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
-from flow.judgement.diagnosis import diagnose
+from flow.judgement.diagnosis import diagnose, image_findings
 from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST
 from flow.output.report.report import Judgement, Report, Simulated, simulation_report
@@ -25,7 +25,6 @@ from flow.progress import Stages, silent
 from flow.scheduling.blocks import Program, layout
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble
-from flow.scheduling.pieces import plan
 from flow.simulation import engines
 from flow.simulation.workers.kept import kept_runs
 from flow.simulation.workers.open import workers
@@ -54,7 +53,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
         compressed, stored = build.compressed, build.samples
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
-        work = plan(program, cycle_budget(simulator).piece, coverage)
+        work = work_plan(program, simulator, coverage)
         simulated = stored.first(sample_count(request.samples, stored, work, simulator, notes))
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -77,9 +76,12 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
-            findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
+            wrong = images.judge(program, compressed.allocation)
+            findings = image_findings(wrong)
+            findings += diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
-    ran, judged = Simulated(program, simulator, simulated), Judgement(accuracy, verdicts, findings, chip)
+    ran = Simulated(program, simulator, simulated)
+    judged = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip)
     return simulation_report(build.pruning, compressed, ran, judged, notes)
 
 

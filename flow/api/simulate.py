@@ -13,8 +13,9 @@ from flow.judgement.onchip import OnChipVerdict, judge, summary
 from flow.network.model import Network
 from flow.network.samples import Samples
 from flow.progress import Stages, duration
+from flow.scheduling.blocks import Program
 from flow.scheduling.onchip.program import OnChip
-from flow.scheduling.pieces import PIECE, PIECE_SLOW, Plan
+from flow.scheduling.pieces import PIECE, PIECE_SLOW, Plan, plan, with_shipped
 from flow.simulation import engines
 from flow.simulation.cosim import cosimulate, speed
 from flow.simulation.onchip import ChainRun
@@ -91,6 +92,12 @@ def judge_on_chip(network: Network, program: OnChip | None, runs: Sequence[Chain
     if program is None or not runs:
         return None
     return summary(program, runs, judge(network, program, runs))
+
+
+def work_plan(program: Program, simulator: engines.Engine, coverage: float) -> Plan:
+    """Every layer in pieces, one layer at least as a whole if that can be afforded."""
+    piece = cycle_budget(simulator).piece
+    return with_shipped(plan(program, piece, coverage), piece)
 
 
 def cycle_budget(simulator: engines.Engine) -> Budget:

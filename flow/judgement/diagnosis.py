@@ -1,5 +1,6 @@
 """Why a verdict is "fail": for each failing tier the first layer that fails it, and the likely cause.
 
+memory images           a word of an image is not what the network asks for
 RTL                     a hardware block does not do what its MyHDL source says, or the RTL hangs
 design or memory        every block does what its source says, and yet the sums or results are wrong
 ONNX Runtime's CPU path plain integers, or ONNX Runtime without any optimisation, agree with the RTL
@@ -16,6 +17,7 @@ import numpy as np
 
 from flow.files import layer_folder
 from flow.frontend import rewrite
+from flow.judgement.images import ImageError, firsts
 from flow.judgement.localize import Location, find
 from flow.judgement.verdict import TIER2_LSB, LayerVerdict, integer_sums, lsb_differences
 from flow.network import reference
@@ -26,11 +28,12 @@ from flow.simulation.engines.base import Simulator
 from flow.simulation.results import LayerRun, SampleRun
 
 CPU_PATH = "ONNX Runtime's CPU path"
+IMAGES = "images"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason for a failing verdict. `location` is known for tier 1b only."""
+    """One reason for a failing verdict: `tier`, or `IMAGES`. `location` is known for tier 1b only."""
 
     tier: str
     layer: str
@@ -65,6 +68,11 @@ def diagnose(
         else:
             findings.append(_explain_2(network, verdicts[number], each))
     return findings
+
+
+def image_findings(errors: Sequence[ImageError]) -> list[Finding]:
+    """For each layer and memory, the first word that is not what the network asks for."""
+    return [Finding(IMAGES, error.layer, "memory images", str(error)) for error in firsts(errors)]
 
 
 def _fails_1a(verdict: LayerVerdict) -> bool:

@@ -30,7 +30,7 @@ from flow.scheduling.words import activation_words, output_rows, pack_descriptor
 from flow.simulation.cosim import cycle_limit
 from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Recorder, Scope, Simulator
 from flow.simulation.engines.waveform import Place, Trace, read
-from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate
+from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate, with_idle
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def _isolate(
     program: Program, scheduled: LayerSchedule, run: LayerRun, codes: NDArray[np.int8], simulator: Simulator
 ) -> tuple[_PartialRun, Mismatch | None]:
     """The shortest run that still goes wrong, and the first wrong element of it (None if it hangs)."""
-    config, want = program.config, expected_rows(scheduled.layer, codes)
+    config = program.config
+    want = with_idle(scheduled, expected_rows(scheduled.layer, codes), config)
     windows = reference.windows(scheduled.layer, codes)
     memories = program.memories | {"activation": activation_words(scheduled, windows, config)}
     depths = {"output": scheduled.output_words}

@@ -33,7 +33,7 @@ class LayerVerdict:
     """Mismatches of one layer over the simulated samples; `elements` outputs were compared.
 
     The RTL computed `elements_rtl` of them, the integer reference the others, which count in tiers 1a and 2 only.
-    `pieces` is as in `LayerRun`.
+    `pieces` and `shipped` are as in `LayerRun`.
     """
 
     name: str
@@ -47,6 +47,7 @@ class LayerVerdict:
     tier2_histogram: dict[int, int]  # difference in LSB -> elements
     first_mismatch: str | None
     cycles: int
+    shipped: bool = False
 
     @property
     def tier1_mismatches(self) -> int:
@@ -153,7 +154,7 @@ def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:
         simulated += run.simulated
     return LayerVerdict(
         layer.name, elements, simulated, runs[0].pieces, tier1a, tier1b, elements - histogram[0], max(histogram),
-        dict(histogram), first, runs[0].cycles,
+        dict(histogram), first, runs[0].cycles, runs[0].shipped,
     )  # fmt: skip
 
 
