@@ -29,7 +29,7 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, emit_wrapped
 from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
-from flow.judgement.diagnosis import diagnose, image_findings
+from flow.judgement.diagnosis import Judged, Ran, diagnose
 from flow.judgement.fidelity import fidelity
 from flow.network import samples
 from flow.output.build import Made, finished, write_build
@@ -127,14 +127,14 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(imported.float_model, compressed, evaluation_set, simulated if coverage else None, runs)
             note_labels(evaluation_set, accuracy, notes)
-            wrong = images.judge(program, compressed.allocation)
-            findings = image_findings(wrong)
-            findings += diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
+            wrong = images.judge(program, compressed.allocation)
+            ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip)
+            findings = diagnose(compressed.network, ran, judged, folder / "waveforms")
         with stage("write vectors and report"):
-            ran = Simulated(program, simulator, simulated, dense, dense_runs)
-            judged = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip, faithful)
-            result = simulation_report(chosen, compressed, ran, judged, notes, area)
+            simulation = Simulated(program, simulator, simulated, dense, dense_runs)
+            judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip, faithful)
+            result = simulation_report(chosen, compressed, simulation, judgement, notes, area)
             handoff = Handoff(
                 compressed.network.name, program, device, wrapper, runs[0], Whole.of(on_chip_program, chain_runs)
             )

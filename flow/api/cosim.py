@@ -17,7 +17,7 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import modules
 from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
-from flow.judgement.diagnosis import diagnose, image_findings
+from flow.judgement.diagnosis import Judged, Ran, diagnose
 from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST
 from flow.output.report.report import Judgement, Report, Simulated, simulation_report
@@ -76,13 +76,12 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
-            wrong = images.judge(program, compressed.allocation)
-            findings = image_findings(wrong)
-            findings += diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
-    ran = Simulated(program, simulator, simulated)
-    judged = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip)
-    return simulation_report(build.pruning, compressed, ran, judged, notes)
+            wrong = images.judge(program, compressed.allocation)
+            judged = Judged(wrong, verdicts, accuracy, chip)
+            findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
+    judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip)
+    return simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
 
 
 def _read_on_chip(build: Build) -> OnChip | None:

@@ -90,11 +90,12 @@ def decoded(words: Memory, fields: Iterable[tuple[str, int]]) -> dict[str, Ints]
     bits = np.unpackbits(words, axis=1, bitorder="little")
     values, begin = dict[str, Ints](), 0
     for name, width in fields:
-        powers: Ints = 1 << np.arange(width, dtype=np.int64)
-        values[name] = bits[:, begin : begin + width].astype(np.int64) @ powers
+        powers = 1 << np.arange(width, dtype=np.int64)
+        read: Ints = bits[:, begin : begin + width].astype(np.int64) @ powers
+        values[name] = read
         begin += width
-    values["spare"] = bits[:, begin:].any(axis=1).astype(np.int64)
-    return values
+    spare: Ints = np.asarray(bits[:, begin:].any(axis=1), np.int64)
+    return values | {"spare": spare}
 
 
 def factors(layer: ArrayLayer) -> tuple[Ints, Ints]:
@@ -225,17 +226,18 @@ class _LayerReader:
         at = [(base + i // lanes, f"lane {i % lanes}") for i in range(count)]
         for i, channel in enumerate(channels):
             if channel >= self.layer.channels or channel in channels[:i]:
-                again = "is there twice" if channel < self.layer.channels else f"of {self.layer.channels} channels"
-                self.wrong("index", *at[i], f"channel {channel} {again}")
+                again = "again" if channel < self.layer.channels else f"of {self.layer.channels} channels"
+                self.wrong("index", *at[i], f"descriptor {number} reads channel {channel} {again}")
                 raise _WrongError
         per_group = self.layer.channels // self.layer.groups
         if len(set((channels // per_group).tolist())) > 1:
-            text = f"channels {channels.tolist()} are of several groups of the convolution"
+            text = f"descriptor {number} reads channels {channels.tolist()} of several groups of the convolution"
             self.wrong("index", base, "the block's channels", text)
             raise _WrongError
         pruned = np.zeros(count, np.int64) if self.columns_pruned is None else self.columns_pruned[channels]
         if len(set(pruned.tolist())) > 1:
-            self.wrong("index", base, "the block's channels", f"channels {channels.tolist()} are of several N")
+            text = f"descriptor {number} reads channels {channels.tolist()} of several N"
+            self.wrong("index", base, "the block's channels", text)
             raise _WrongError
         return _Block(number, fields, channels, MAX_COLUMNS - int(pruned[0]))
 
@@ -292,7 +294,8 @@ class _LayerReader:
             self.wrong("descriptor", block.number, "output_base", text)
         elif len(twice):
             word, lane = divmod(int(twice[0]), self.config.lanes)
-            text = f"channel {block.channels[twice[0]]} is also of descriptor {there[twice[0]].max()}"
+            channel, other = block.channels[twice[0]], there[twice[0]].max()
+            text = f"descriptor {block.number} reads channel {channel}, which descriptor {other} writes, too"
             self.wrong("index", block.fields["parameter_base"] + word, f"lane {lane}", text)
         self.owner[block.channels, tiles] = block.number
 

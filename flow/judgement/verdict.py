@@ -179,11 +179,13 @@ def agree(parts: Sequence[Judged]) -> bool:
 
     One element may always differ in tier 2, however few elements there are: float32 may round a near tie either way.
     """
+    return near(parts) and all(part.tier1_mismatches == 0 and part.tier2_max_lsb <= TIER2_LSB for part in parts)
+
+
+def near(parts: Sequence[Judged]) -> bool:
+    """Whether few enough elements differ in tier 2, by however much."""
     elements = sum(part.elements for part in parts)
-    differing = sum(part.tier2_mismatches for part in parts)
-    return all(part.tier1_mismatches == 0 and part.tier2_max_lsb <= TIER2_LSB for part in parts) and differing <= max(
-        1, TIER2_SHARE * elements
-    )
+    return sum(part.tier2_mismatches for part in parts) <= max(1, TIER2_SHARE * elements)
 
 
 def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:

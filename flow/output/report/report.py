@@ -168,6 +168,8 @@ def simulation_report(
     right = passes(judged.verdicts, judged.accuracy) and dense_right and on_chip_right and faithful
     right = right and judged.images.verdict == "pass"
     done = sum(layer.macs * layer.rtl_share for layer in layers) / sum(layer.macs for layer in layers)
+    findings = (*(() if judged.fidelity is None else explained(judged.fidelity)), *judged.findings)
+    assert right or findings, "a verdict of fail without a reason"
     summary = Summary(
         **vars(pruned_network(chosen, result)),
         **vars(totals(layers)),
@@ -188,7 +190,7 @@ def simulation_report(
         host_segments(result),
         tuple(notes),
         environment(simulated.engine.version()),
-        (*(() if judged.fidelity is None else explained(judged.fidelity)), *judged.findings),
+        findings,
         judged.images,
         judged.on_chip,
     )
