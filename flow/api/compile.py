@@ -17,6 +17,7 @@ from flow.api.simulate import (
     cycle_budget,
     judge_on_chip,
     sample_count,
+    whole_network,
     work_plan,
 )
 from flow.api.source import Source, read_source
@@ -34,7 +35,7 @@ from flow.judgement.fidelity import fidelity
 from flow.network import samples
 from flow.output.build import Made, finished, write_build
 from flow.output.folder import check_output, output_folder
-from flow.output.handoff.whole import Handoff, Whole
+from flow.output.handoff.whole import Handoff
 from flow.output.report import environment
 from flow.output.report.report import Judgement, Report, Simulated, simulation_report
 from flow.progress import Stages, silent
@@ -129,15 +130,16 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             note_labels(evaluation_set, accuracy, notes)
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
             wrong = images.judge(program, compressed.allocation)
+            wrong += images.judge_on_chip(on_chip_program) if on_chip_program else []
             ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip)
             findings = diagnose(compressed.network, ran, judged, folder / "waveforms")
         with stage("write vectors and report"):
             simulation = Simulated(program, simulator, simulated, dense, dense_runs)
-            judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip, faithful)
+            read_back = images.summary(wrong, program, on_chip_program)
+            judgement = Judgement(accuracy, verdicts, findings, read_back, chip, faithful)
+            whole = whole_network(on_chip_program, chain_runs, simulated, notes)
             result = simulation_report(chosen, compressed, simulation, judgement, notes, area)
-            handoff = Handoff(
-                compressed.network.name, program, device, wrapper, runs[0], Whole.of(on_chip_program, chain_runs)
-            )
+            handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], whole)
             stored = evaluation_set.first(max(simulated.count, STORED))
             write_build(folder, Made(chosen, compressed, handoff, stored), result, record)
     return result

@@ -69,8 +69,11 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
                             "add --engine verilator or --engine icarus")  # fmt: skip
         device = runner.remote(build.config, design)
         runs = co_simulate(compressed.network, work, device, simulated, pool, stage)
-        on_chip_program = _read_on_chip(build) if coverage else None
-        chain_runs = co_simulate_on_chip(compressed.network, on_chip_program, device, simulated, pool, stage)
+        again, on_chip_program = _read_on_chip(build)
+        if on_chip_program and not coverage:
+            notes.append("The whole network did not run on chip, because nothing is simulated.")
+        running = on_chip_program if coverage else None
+        chain_runs = co_simulate_on_chip(compressed.network, running, device, simulated, pool, stage)
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
@@ -78,19 +81,21 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
             wrong = images.judge(program, compressed.allocation)
+            wrong += images.judge_on_chip(on_chip_program, again) if on_chip_program else []
             judged = Judged(wrong, verdicts, accuracy, chip)
             findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
-    judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program), chip)
+    judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program, on_chip_program), chip)
     return simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
 
 
-def _read_on_chip(build: Build) -> OnChip | None:
-    """The program of the whole network with the memories of an earlier build, if it has one."""
+def _read_on_chip(build: Build) -> tuple[OnChip, OnChip] | tuple[None, None]:
+    """The whole network assembled again, and with the memories of the earlier build, if it has them."""
     if build.whole is None:
-        return None
+        return None, None
     network, allocation = build.compressed.network, build.compressed.allocation
     encoded = {layer.name: prune(layer.weights, allocation[layer.name])[0] for layer in network.layers}
-    return replace(assemble(chain(network), encoded, build.config), memories=build.whole)
+    again = assemble(chain(network), encoded, build.config)
+    return again, replace(again, memories=build.whole)
 
 
 def _broken(

@@ -243,7 +243,7 @@ def _print_verdict(report: Report) -> None:
         _print_shipped(summary.shipped_layers, len(report.layers))
     if report.images is not None and report.images.undecoded:
         undecoded = " and ".join(report.images.undecoded)
-        out.print(f"The element packs its own words: the images of {undecoded} were not read back.", soft_wrap=True)
+        out.print(f"The element packs its own words: {undecoded} could not be read back.", soft_wrap=True)
     article = "an" if summary.array.startswith(("8", "11x", "18x")) else "a"
     where = f"on {article} {summary.array} array by {summary.engine}" if share else "by the integer reference"
     out.print(

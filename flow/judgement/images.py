@@ -5,6 +5,10 @@ equations of docs/numbers.md, and compared with the network. None of the code th
 descriptor reaches is judged, whether it is simulated or not; bits that no output depends on are not: array columns
 beyond a block's channels, lanes beyond its last channel, weights beyond the reduction (they meet zeros), and the
 requantization of a layer that returns its sums.
+
+Of the whole network on chip, the layers' descriptors and operands are decoded in the same way. Walks, entries and
+post-processing, of which every word is simulated, are compared with those that the network gives when it is assembled
+again.
 """
 
 from __future__ import annotations
@@ -17,35 +21,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
-from flow.hardware.fields import INDEX_BITS, PARAMETER, PARAMETER_BITS
+from flow.hardware.fields import ENTRY, INDEX_BITS, PARAMETER, PARAMETER_BITS
 from flow.hardware.interface import Memory
 from flow.network.model import OFFSET, ArrayLayer
-from flow.scheduling.blocks import LayerSchedule, Program
+from flow.scheduling.blocks import Program
+from flow.scheduling.onchip.program import OnChip
 
 GROUP = 32  # weights that share a metadata byte
 MOST = 100  # errors of a layer that are kept
-PLACE = "memory"  # the folder of the images in a build
+LAYERS, NETWORK = "memory", "network"  # the folders of the images in a build
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ImageError:
-    """A value in a memory image that is not the network's: `field` of word `word` of the image `memory`."""
+    """A value in a memory image that is not the network's: `field` of word `word` of the image `memory` in `place`."""
 
     memory: str
     word: int
     field: str
     layer: str
     text: str
+    place: str = LAYERS
 
     def __str__(self) -> str:
-        return f"layer '{self.layer}', {PLACE}/{self.memory}, word {self.word}, {self.field}: {self.text}"
+        return f"layer '{self.layer}', {self.place}/{self.memory}, word {self.word}, {self.field}: {self.text}"
 
 
 @dataclass(frozen=True)
 class ImageVerdict:
-    """The judgement on the memory images: words by memory, memories that could not be decoded, and errors in words."""
+    """The judgement on the memory images: words by image, images that could not be decoded, and errors in words."""
 
     verdict: Literal["pass", "fail"]
     words: dict[str, int]
@@ -62,23 +68,62 @@ def judge(program: Program, columns_pruned: Mapping[str, Ints]) -> list[ImageErr
     errors: list[ImageError] = []
     for scheduled in program.layers:
         n = columns_pruned[scheduled.layer.name] if program.config.element.encoded else None
-        reader = _LayerReader(scheduled, n, program.config, program.memories)
-        errors += reader.errors()[:MOST]
+        work = _Work(scheduled.layer, n, scheduled.first, len(scheduled.blocks))
+        errors += _LayerReader(work, program.config, program.memories).errors()[:MOST]
     return errors
 
 
-def summary(errors: Sequence[ImageError], program: Program) -> ImageVerdict:
+def judge_on_chip(onchip: OnChip, again: OnChip | None = None) -> list[ImageError]:
+    """The errors in the memories of a whole network on chip; `again` is the network assembled again, if it was."""
+    errors, number = list[ImageError](), len(onchip.chain.inputs)
+    for region in onchip.regions:
+        if region.part is None or region.scheduled is None:
+            number += 1
+            continue
+        count = len(region.scheduled.blocks)
+        work = _Work(region.part.layer, region.part.columns_pruned, number, count, region.base, NETWORK)
+        errors += _LayerReader(work, onchip.config, onchip.memories).errors()[:MOST]
+        number += count
+    return errors + ([] if again is None else _unlike(onchip, again))
+
+
+def _unlike(onchip: OnChip, again: OnChip) -> list[ImageError]:
+    """The first word of each image that differs. Weights and their metadata can be stored in several ways."""
+    errors, name = [], onchip.chain.steps[-1].output
+    layouts = {"descriptor": onchip.config.descriptor, "entry": ENTRY, "parameter": PARAMETER, "index": ()}
+    for memory, fields in layouts.items():
+        got, want = onchip.memories[memory], again.memories[memory]
+        if got.shape != want.shape:
+            errors.append(ImageError(memory, len(want), "words", name, f"{len(got)} instead of {len(want)}", NETWORK))
+        elif len(differing := np.flatnonzero((got != want).any(axis=1))):
+            word = int(differing[0])
+            size = sum(width for _, width in fields) // 8 if memory == "parameter" else got.shape[1]
+            pair = [decoded(each[word].reshape(-1, size), fields) for each in (got, want)]
+            wrong = next((key for key, _ in fields if (pair[0][key] != pair[1][key]).any()), "the word")
+            text = "not as the network gives it when it is assembled again"
+            errors.append(ImageError(memory, word, wrong, name, text, NETWORK))
+    return errors
+
+
+def summary(errors: Sequence[ImageError], program: Program, onchip: OnChip | None = None) -> ImageVerdict:
     """The judgement for the report. Weights that an element of another package packs itself are not decoded."""
-    undecoded = ("weight", "metadata") if program.config.element.words else ()
-    words = {name: len(memory) for name, memory in program.memories.items() if name not in undecoded}
+    undecoded: tuple[str, ...] = ("weight", "metadata") if program.config.element.words else ()
+    places = {LAYERS: program.memories} | ({NETWORK: onchip.memories} if onchip else {})
+    words = {
+        f"{place}/{name}": len(memory)
+        for place, memories in places.items()
+        for name, memory in memories.items()
+        if name not in undecoded and name != "activation"
+    }
+    undecoded = tuple(f"{LAYERS}/{name}" for name in undecoded)
     return ImageVerdict("fail" if errors else "pass", words, undecoded, tuple(map(str, firsts(errors))))
 
 
 def firsts(errors: Sequence[ImageError]) -> list[ImageError]:
     """The first error of each layer and memory."""
-    found: dict[tuple[str, str], ImageError] = {}
+    found: dict[tuple[str, str, str], ImageError] = {}
     for error in errors:
-        found.setdefault((error.layer, error.memory), error)
+        found.setdefault((error.layer, error.place, error.memory), error)
     return list(found.values())
 
 
@@ -133,19 +178,24 @@ class _WrongError(Exception):
     """A descriptor that says nothing further."""
 
 
+@dataclass(frozen=True)
+class _Work:
+    """A layer, or a part of one on chip: N of its channels, its descriptors, and its place in the output memory."""
+
+    layer: ArrayLayer
+    columns_pruned: Ints | None  # None: nothing is encoded
+    first: int
+    count: int
+    base: int = 0
+    place: str = LAYERS
+
+
 class _LayerReader:
     """The images of one layer, descriptor by descriptor."""
 
-    def __init__(
-        self,
-        scheduled: LayerSchedule,
-        columns_pruned: Ints | None,
-        config: ArrayConfig,
-        memories: Mapping[str, Memory],
-    ) -> None:
-        self.layer, self.config, self.memories = scheduled.layer, config, memories
-        self.first, self.count = scheduled.first, len(scheduled.blocks)
-        self.columns_pruned = columns_pruned
+    def __init__(self, work: _Work, config: ArrayConfig, memories: Mapping[str, Memory]) -> None:
+        self.layer, self.config, self.memories, self.work = work.layer, config, memories, work
+        self.first, self.count, self.columns_pruned = work.first, work.count, work.columns_pruned
         self.tiles = -(-self.layer.positions // config.rows)
         self.steps = -(-self.layer.reduction // config.step)
         self.planes = 1 if self.layer.output_quantization else 4
@@ -176,7 +226,7 @@ class _LayerReader:
         return self.found
 
     def wrong(self, memory: str, word: int | np.integer[Any], field: str, text: str) -> None:
-        self.found.append(ImageError(memory, int(word), field, self.layer.name, text))
+        self.found.append(ImageError(memory, int(word), field, self.layer.name, text, self.work.place))
 
     def same(self, number: int, fields: Mapping[str, int], expected: Mapping[str, int]) -> None:
         for name, want in expected.items():
@@ -264,23 +314,27 @@ class _LayerReader:
             values |= {name: values[name] + OFFSET for name in ("zero", "low", "high")}
         outside = {"mirror", "external"}  # windows from the activation memory, results to the output port
         names = [name for name, _ in config.descriptor]
-        if "post" in names:
+        if self.work.place == NETWORK:
+            values |= {"post": 0, "mirror": 1, "external": 0}
+        elif "post" in names:
             values |= {name: int(name in outside) for name in names[names.index("post") :]}
         return values
 
     def tile(self, block: _Block) -> int:
         """The first position tile of a block, from where it writes; its tiles are judged, and where it reads."""
-        fields, stride = block.fields, self.planes * self.layer.channels
-        tile, rest = divmod(fields["output_base"], stride)
-        if rest:
-            self.wrong("descriptor", block.number, "output_base", f"{fields['output_base']} is no multiple of {stride}")
+        fields, stride, at = block.fields, self.planes * self.layer.channels, block.fields["output_base"]
+        tile, rest = divmod(at - self.work.base, stride)
+        if rest or tile < 0:
+            whole = f"no multiple of {stride}" + (f" from {self.work.base} on" if self.work.base else "")
+            self.wrong("descriptor", block.number, "output_base", f"{at} is {whole}")
+            raise _WrongError
         most = 1 if not fields["resident"] else self.tiles
         if not (1 <= fields["tiles"] <= most and tile + fields["tiles"] <= self.tiles):
             text = f"{fields['tiles']} from tile {tile} on, but the layer has {self.tiles}"
             self.wrong("descriptor", block.number, "tiles" if tile < self.tiles else "output_base", text)
             raise _WrongError
         group = int(block.channels[0]) // (self.layer.channels // self.layer.groups)
-        base = (group * self.tiles + tile) * self.steps * self.config.beats
+        base = (group * self.tiles + tile) * self.steps * self.config.beats if self.work.place == LAYERS else 0
         self.same(block.number, fields, {"activation_base": base})
         return tile
 
