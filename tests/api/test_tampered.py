@@ -12,8 +12,11 @@ import pytest
 
 import flow
 from flow.files import sha256
+from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import descriptor_slice
 from flow.output.report.report import Report
+from flow.scheduling import schedule as scheduling
+from flow.scheduling.blocks import Block, LayerSchedule
 from tests.helpers.nets import small
 from tests.helpers.networks import residual, saved
 from tests.helpers.tools import require_engine
@@ -84,6 +87,23 @@ def test_a_build_that_was_not_changed_passes(build: Path) -> None:
     assert report.summary.verdict == "pass" and 1 <= report.summary.shipped_layers < len(report.layers)
     nothing = cosim(build, 0)
     assert nothing.summary.verdict is None and nothing.summary.shipped_layers == 0
+
+
+def test_a_schedule_that_writes_wrong_descriptors_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it writes in fields that pieces have of their own."""
+    require_engine("icarus")
+    right = scheduling.descriptor_values
+    wrong = ("activation_base", "activation_count", "output_base", "tiles")
+
+    def values(scheduled: LayerSchedule, block: Block, config: ArrayConfig) -> dict[str, int]:
+        made = right(scheduled, block, config)
+        return made | {name: made[name] ^ 1 for name in wrong}
+
+    monkeypatch.setattr(scheduling, "descriptor_values", values)
+    options: dict[str, Any] = {"array": ARRAY, "engine": "icarus", "samples": 1, "processes": 1}
+    report = flow.compile(small(tmp_path), tmp_path / "out", pruning=flow.pruning("moderate"), **options)
+    assert report.summary.verdict == "fail" and report.summary.tier1_mismatches and report.images is not None
+    assert all("memory/descriptor, word " in error for error in report.images.errors) and report.findings
 
 
 @pytest.fixture(scope="module")
