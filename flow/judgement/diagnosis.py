@@ -24,7 +24,7 @@ from flow.judgement.accuracy import Accuracy
 from flow.judgement.images import ImageError, firsts
 from flow.judgement.localize import Location, find
 from flow.judgement.onchip import OnChipVerdict
-from flow.judgement.verdict import TIER2_LSB, TIER2_SHARE, LayerVerdict, integer_sums, lsb_differences, near
+from flow.judgement.verdict import TIER2_LSB, TIER2_SHARE, LayerVerdict, far, integer_sums, lsb_differences, near
 from flow.network import reference
 from flow.network.model import Network
 from flow.onnxtools import runtime
@@ -112,7 +112,7 @@ def _fails_1b(verdict: LayerVerdict) -> bool:
 
 
 def _fails_2(verdict: LayerVerdict) -> bool:
-    return verdict.tier2_max_lsb > TIER2_LSB and verdict.tier1b_mismatches == 0
+    return far(verdict) and verdict.tier1b_mismatches == 0
 
 
 def _explain_1a(verdict: LayerVerdict, runs: Sequence[LayerRun]) -> Finding:

@@ -179,7 +179,12 @@ def agree(parts: Sequence[Judged]) -> bool:
 
     One element may always differ in tier 2, however few elements there are: float32 may round a near tie either way.
     """
-    return near(parts) and all(part.tier1_mismatches == 0 and part.tier2_max_lsb <= TIER2_LSB for part in parts)
+    return near(parts) and not any(part.tier1_mismatches or far(part) for part in parts)
+
+
+def far(part: Judged) -> bool:
+    """Whether an element differs in tier 2 by more than it may."""
+    return part.tier2_max_lsb > TIER2_LSB
 
 
 def near(parts: Sequence[Judged]) -> bool:
