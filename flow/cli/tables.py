@@ -240,7 +240,7 @@ def _print_verdict(report: Report) -> None:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
     if share:
-        _print_shipped(summary.shipped_layers, len(report.layers))
+        print_shipped(summary.shipped_layers, len(report.layers))
     if report.images is not None and report.images.undecoded:
         undecoded = " and ".join(report.images.undecoded)
         out.print(f"The element packs its own words: {undecoded} could not be read back.", soft_wrap=True)
@@ -253,7 +253,7 @@ def _print_verdict(report: Report) -> None:
     )
 
 
-def _print_shipped(shipped: int, layers: int) -> None:
+def print_shipped(shipped: int, layers: int) -> None:
     """How many layers ran from the descriptors that ship, if these are not all."""
     if not shipped:
         out.print(
