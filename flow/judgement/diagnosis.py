@@ -88,7 +88,7 @@ def diagnose(network: Network, ran: Ran, judged: Judged, waveforms: Path) -> lis
             findings.append(_explain_1b(ran, number, waveforms, damaged))
         else:
             findings.append(_explain_2(network, verdict, each))
-    if not any(finding.tier == "2" for finding in findings) and not near(judged.verdicts):
+    if not findings and not near(judged.verdicts):
         findings.append(_explain_share(judged.verdicts))
     if judged.accuracy.rtl != judged.accuracy.pruned_simulated and not findings:
         findings.append(_explain_answers(network, judged))

@@ -125,6 +125,14 @@ def test_every_failure_is_explained(
     assert words in finding.text and finding.cause and "None" not in finding.text
 
 
+def test_wrong_images_explain_the_share_of_differences(network: Network) -> None:
+    """What follows from a reason that is known is no reason of its own."""
+    error = images.ImageError("weight", 3, "bit 0", "layer", "weight 5 instead of 4")
+    many = replace(GOOD, tier2_mismatches=900, tier2_max_lsb=1)
+    (finding,) = found(network, images=[error], verdicts=[many], accuracy=replace(SAME, rtl=0.5))
+    assert finding.tier == "images" and "memory/weight, word 3, bit 0" in finding.text
+
+
 def test_wrong_dense_elements_are_explained(network: Network) -> None:
     (scheduled,) = program().layers
     run = LayerRun(scheduled.layer, np.zeros(1), np.zeros(1), 1, 3, None, "done not high")
