@@ -8,7 +8,16 @@ from typing import Any
 
 from flow.api.inputs import STORED, compress_network, evaluation, import_network, note_labels, read_network
 from flow.api.requests import CompileRequest
-from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
+from flow.api.simulate import (
+    Runner,
+    co_simulate,
+    co_simulate_on_chip,
+    cycle_budget,
+    judge_on_chip,
+    sample_count,
+    whole_network,
+    work_plan,
+)
 from flow.api.source import Source
 from flow.compression.compress import Compressed
 from flow.files import cache_folder, scratch
@@ -17,14 +26,14 @@ from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit, emit_wrapped
-from flow.judgement import verdict
+from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
-from flow.judgement.diagnosis import diagnose
+from flow.judgement.diagnosis import Judged, Ran, diagnose
 from flow.judgement.fidelity import fidelity
 from flow.network import samples
 from flow.output.build import Made, finished, write_build
 from flow.output.folder import check_output, output_folder
-from flow.output.handoff.whole import Handoff, Whole
+from flow.output.handoff.whole import Handoff
 from flow.output.report import environment
 from flow.output.report.report import Judgement, Report, Simulated, simulation_report
 from flow.progress import Stages, silent
@@ -79,7 +88,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
-        plans = [plan(each, cycle_budget(simulator).piece, coverage) for each in (program, dense)]
+        plans = [work_plan(program, simulator, coverage), plan(dense, cycle_budget(simulator).piece, coverage)]
         simulated = evaluation_set.first(sample_count(request.samples, evaluation_set, plans[0], simulator, notes))
 
     with (
@@ -117,15 +126,18 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(imported.float_model, compressed, evaluation_set, simulated if coverage else None, runs)
             note_labels(evaluation_set, accuracy, notes)
-            findings = diagnose(compressed.network, program, rtl, runs, verdicts, folder / "waveforms")
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
+            wrong = images.judge(program, compressed.allocation)
+            wrong += images.judge_on_chip(on_chip_program) if on_chip_program else []
+            ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip)
+            findings = diagnose(compressed.network, ran, judged, folder / "waveforms")
         with stage("write vectors and report"):
-            ran = Simulated(program, simulator, simulated, dense, dense_runs)
-            judged = Judgement(accuracy, verdicts, findings, chip, faithful)
-            result = simulation_report(chosen, compressed, ran, judged, notes, area)
-            handoff = Handoff(
-                compressed.network.name, program, device, wrapper, runs[0], Whole.of(on_chip_program, chain_runs)
-            )
+            simulation = Simulated(program, simulator, simulated, dense, dense_runs)
+            read_back = images.summary(wrong, program, on_chip_program)
+            judgement = Judgement(accuracy, verdicts, findings, read_back, chip, faithful)
+            whole = whole_network(on_chip_program, chain_runs, simulated, notes)
+            result = simulation_report(chosen, compressed, simulation, judgement, notes, area)
+            handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], whole)
             stored = evaluation_set.first(max(simulated.count, STORED))
             write_build(folder, Made(chosen, compressed, handoff, stored), result, record)
     return result

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from flow.api.requests import CosimRequest
-from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, cycle_budget, judge_on_chip, sample_count
+from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, judge_on_chip, sample_count, work_plan
 from flow.compression.prune import prune
 from flow.errors import FlowError
 from flow.files import scratch, sha256
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import modules
-from flow.judgement import verdict
+from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
-from flow.judgement.diagnosis import diagnose
+from flow.judgement.diagnosis import Judged, Ran, diagnose
 from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST
 from flow.output.report.report import Judgement, Report, Simulated, simulation_report
@@ -24,7 +24,6 @@ from flow.progress import Stages, silent
 from flow.scheduling.blocks import Program, layout
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble
-from flow.scheduling.pieces import plan
 from flow.simulation import engines
 from flow.simulation.workers.kept import kept_runs
 from flow.simulation.workers.open import workers
@@ -53,7 +52,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
         compressed, stored = build.compressed, build.samples
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
-        work = plan(program, cycle_budget(simulator).piece, coverage)
+        work = work_plan(program, simulator, coverage)
         simulated = stored.first(sample_count(request.samples, stored, work, simulator, notes))
     with (
         scratch() as scratch_folder,
@@ -69,26 +68,33 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
                             "add --engine verilator or --engine icarus")  # fmt: skip
         device = runner.remote(build.config, design)
         runs = co_simulate(compressed.network, work, device, simulated, pool, stage)
-        on_chip_program = _read_on_chip(build) if coverage else None
-        chain_runs = co_simulate_on_chip(compressed.network, on_chip_program, device, simulated, pool, stage)
+        again, on_chip_program = _read_on_chip(build)
+        if on_chip_program and not coverage:
+            notes.append("The whole network did not run on chip, because nothing is simulated.")
+        running = on_chip_program if coverage else None
+        chain_runs = co_simulate_on_chip(compressed.network, running, device, simulated, pool, stage)
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
-            findings = diagnose(compressed.network, program, rtl, runs, verdicts, waveforms)
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
-    ran, judged = Simulated(program, simulator, simulated), Judgement(accuracy, verdicts, findings, chip)
-    return simulation_report(build.pruning, compressed, ran, judged, notes)
+            wrong = images.judge(program, compressed.allocation)
+            wrong += images.judge_on_chip(on_chip_program, again) if on_chip_program else []
+            judged = Judged(wrong, verdicts, accuracy, chip)
+            findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
+    judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program, on_chip_program), chip)
+    return simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
 
 
-def _read_on_chip(build: Build) -> OnChip | None:
-    """The program of the whole network with the memories of an earlier build, if it has one."""
+def _read_on_chip(build: Build) -> tuple[OnChip, OnChip] | tuple[None, None]:
+    """The whole network assembled again, and with the memories of the earlier build, if it has them."""
     if build.whole is None:
-        return None
+        return None, None
     network, allocation = build.compressed.network, build.compressed.allocation
     encoded = {layer.name: prune(layer.weights, allocation[layer.name])[0] for layer in network.layers}
-    return replace(assemble(chain(network), encoded, build.config), memories=build.whole)
+    again = assemble(chain(network), encoded, build.config)
+    return again, replace(again, memories=build.whole)
 
 
 def _broken(

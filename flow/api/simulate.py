@@ -12,12 +12,14 @@ from flow.hardware.config import ArrayConfig
 from flow.judgement.onchip import OnChipVerdict, judge, summary
 from flow.network.model import Network
 from flow.network.samples import Samples
+from flow.output.handoff.whole import Whole
 from flow.progress import Stages, duration
+from flow.scheduling.blocks import Program
 from flow.scheduling.onchip.program import OnChip
-from flow.scheduling.pieces import PIECE, PIECE_SLOW, Plan
+from flow.scheduling.pieces import PIECE, PIECE_SLOW, Plan, plan, with_shipped
 from flow.simulation import engines
 from flow.simulation.cosim import cosimulate, speed
-from flow.simulation.onchip import ChainRun
+from flow.simulation.onchip import ChainRun, prepared
 from flow.simulation.onchip import cosimulate as cosimulate_on_chip
 from flow.simulation.results import SampleRun
 from flow.simulation.workers.job import DesignSources, Workers
@@ -87,10 +89,27 @@ def co_simulate_on_chip(
         return cosimulate_on_chip(network, program, rtl, samples, pool.queue, advance)
 
 
+def whole_network(program: OnChip | None, runs: Sequence[ChainRun], samples: Samples, notes: list[str]) -> Whole | None:
+    """The whole network for the hand-over, also where nothing was simulated, which a note says."""
+    if program is None or runs:
+        return Whole.of(program, runs)
+    notes.append(
+        "The whole network did not run on chip, because nothing is simulated, so there is no verdict on it: network/ "
+        "has its memories and its command, but no output memory to expect."
+    )
+    return Whole(program, prepared(program, samples.one(0)))
+
+
 def judge_on_chip(network: Network, program: OnChip | None, runs: Sequence[ChainRun]) -> OnChipVerdict | None:
     if program is None or not runs:
         return None
     return summary(program, runs, judge(network, program, runs))
+
+
+def work_plan(program: Program, simulator: engines.Engine, coverage: float) -> Plan:
+    """Every layer in pieces, one layer at least as a whole if that can be afforded."""
+    piece = cycle_budget(simulator).piece
+    return with_shipped(plan(program, piece, coverage), piece)
 
 
 def cycle_budget(simulator: engines.Engine) -> Budget:

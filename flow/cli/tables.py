@@ -16,7 +16,7 @@ from flow.cache import Size
 from flow.files import cache_folder
 from flow.frontend.inspection import Inspection
 from flow.judgement.accuracy import Accuracy
-from flow.judgement.diagnosis import Finding
+from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict
 from flow.output.report.layers import LayerCompression, LayerReport
@@ -126,7 +126,8 @@ def _print_fidelity(report: Report | CompressionReport) -> None:
 
 
 def _print_finding(finding: Finding) -> None:
-    text = f"Tier {finding.tier}, cause: {finding.cause}. {finding.text}."
+    which = "Before any tier" if finding.tier == IMAGES else f"Tier {finding.tier}"
+    text = f"{which}, cause: {finding.cause}. {finding.text}."
     out.print(text, soft_wrap=True, markup=False)
 
 
@@ -253,6 +254,11 @@ def _print_verdict(report: Report) -> None:
     if share < 1:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
+    if share:
+        print_shipped(summary.shipped_layers, len(report.layers))
+    if report.images is not None and report.images.undecoded:
+        undecoded = " and ".join(report.images.undecoded)
+        out.print(f"The element packs its own words: {undecoded} could not be read back.", soft_wrap=True)
     article = "an" if summary.array.startswith(("8", "11x", "18x")) else "a"
     where = f"on {article} {summary.array} array by {summary.engine}" if share else "by the integer reference"
     out.print(
@@ -260,6 +266,20 @@ def _print_verdict(report: Report) -> None:
         f"(by at most {summary.tier2_max_lsb} LSB).",
         soft_wrap=True,
     )
+
+
+def print_shipped(shipped: int, layers: int) -> None:
+    """How many layers ran from the descriptors that ship, if these are not all."""
+    if not shipped:
+        out.print(
+            "No layer ran from the descriptors that ship: each is too long to simulate in one piece. Descriptors of "
+            "the pieces were rewritten; those that ship were read back, field by field.", soft_wrap=True,
+        )  # fmt: skip
+    elif shipped < layers:
+        out.print(
+            f"{shipped} of {layers} layers ran from the descriptors that ship; those of the others were read back, "
+            "field by field.", soft_wrap=True,
+        )  # fmt: skip
 
 
 def _unlike(summary: Summary) -> str:

@@ -1,23 +1,30 @@
 """Why a verdict is "fail": for each failing tier the first layer that fails it, and the likely cause.
 
+memory images           a word of an image is not what the network asks for
 RTL                     a hardware block does not do what its MyHDL source says, or the RTL hangs
-design or memory        every block does what its source says, and yet the sums or results are wrong
+design or memory        every block within the top does what its source says, and the layer's images are wrong
+RTL, design or memory   the same without a waveform, so that the blocks cannot be judged
+the network on chip     by one start, a step is wrong, or the run does not end
+dense PEs               the array to compare with is wrong
 ONNX Runtime's CPU path plain integers, or ONNX Runtime without any optimisation, agree with the RTL
 quantization            ONNX Runtime's float32 arithmetic rounds another way, with and without optimisation
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from flow.files import layer_folder
 from flow.frontend.int8 import rewrite
+from flow.judgement.accuracy import Accuracy
+from flow.judgement.images import ImageError, firsts
 from flow.judgement.localize import Location, find
-from flow.judgement.verdict import TIER2_LSB, LayerVerdict, integer_sums, lsb_differences
+from flow.judgement.onchip import OnChipVerdict
+from flow.judgement.verdict import TIER2_LSB, TIER2_SHARE, LayerVerdict, far, integer_sums, lsb_differences, near
 from flow.network import reference
 from flow.network.model import Network
 from flow.onnxtools import runtime
@@ -26,11 +33,35 @@ from flow.simulation.engines.base import Simulator
 from flow.simulation.results import LayerRun, SampleRun
 
 CPU_PATH = "ONNX Runtime's CPU path"
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What was simulated: the program, the design in this process (None: nothing ran), all runs, those on dense PEs."""
+
+    program: Program
+    simulator: Simulator | None
+    runs: Sequence[SampleRun]
+    dense: Mapping[str, LayerRun] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was judged: errors in the images, layers, answers, and the whole network on chip."""
+
+    images: Sequence[ImageError]
+    verdicts: Sequence[LayerVerdict]
+    accuracy: Accuracy
+    on_chip: OnChipVerdict | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason for a failing verdict. `location` is known for tier 1b only."""
+    """One reason for a failing verdict: `tier`, or `IMAGES`. `location` is known for tier 1b only.
+
+    `layer` is the layer or, of a whole network, its name, step or output.
+    """
 
     tier: str
     layer: str
@@ -39,32 +70,37 @@ class Finding:
     location: Location | None = None
 
 
-def diagnose(
-    network: Network,
-    program: Program,
-    simulator: Simulator | None,
-    runs: Sequence[SampleRun],
-    verdicts: Sequence[LayerVerdict],
-    waveforms: Path,
-) -> list[Finding]:
-    """The findings behind a failing verdict: for each tier, the first layer that fails it.
+def diagnose(network: Network, ran: Ran, judged: Judged, waveforms: Path) -> list[Finding]:
+    """The findings behind a failing verdict: images, the first layer that fails each tier, answers, and other runs.
 
-    Waveforms go to the folder `waveforms`. `simulator` runs in this process; None if nothing was simulated.
+    Waveforms go to the folder `waveforms`. Empty if everything passes.
     """
-    findings = []
+    findings = image_findings(judged.images)
     for tier, wrong in (("1a", _fails_1a), ("1b", _fails_1b), ("2", _fails_2)):
-        number = next((i for i, verdict in enumerate(verdicts) if wrong(verdict)), None)
+        number = next((i for i, verdict in enumerate(judged.verdicts) if wrong(verdict)), None)
         if number is None:
             continue
-        each = [sample.layers[number] for sample in runs]
+        verdict, each = judged.verdicts[number], [sample.layers[number] for sample in ran.runs]
         if tier == "1a":
-            findings.append(_explain_1a(verdicts[number], each))
+            findings.append(_explain_1a(verdict, each))
         elif tier == "1b":
-            assert simulator is not None, "nothing was simulated, and yet something differs"
-            findings.append(_explain_1b(program, simulator, number, each, waveforms))
+            damaged = any(error.layer == verdict.name for error in judged.images)
+            findings.append(_explain_1b(ran, number, waveforms, damaged))
         else:
-            findings.append(_explain_2(network, verdicts[number], each))
+            findings.append(_explain_2(network, verdict, each))
+    if not findings and not near(judged.verdicts):
+        findings.append(_explain_share(judged.verdicts))
+    if judged.accuracy.rtl != judged.accuracy.pruned_simulated and not findings:
+        findings.append(_explain_answers(network, judged))
+    findings += [_explain_dense(run) for run in list(ran.dense.values()) if run.mismatches][:1]
+    if judged.on_chip is not None and judged.on_chip.verdict == "fail":
+        findings.append(_explain_on_chip(network, judged.on_chip))
     return findings
+
+
+def image_findings(errors: Sequence[ImageError]) -> list[Finding]:
+    """For each layer and memory, the first word that is not what the network asks for."""
+    return [Finding(IMAGES, error.layer, "memory images", str(error)) for error in firsts(errors)]
 
 
 def _fails_1a(verdict: LayerVerdict) -> bool:
@@ -76,7 +112,7 @@ def _fails_1b(verdict: LayerVerdict) -> bool:
 
 
 def _fails_2(verdict: LayerVerdict) -> bool:
-    return verdict.tier2_max_lsb > TIER2_LSB and verdict.tier1b_mismatches == 0
+    return far(verdict) and verdict.tier1b_mismatches == 0
 
 
 def _explain_1a(verdict: LayerVerdict, runs: Sequence[LayerRun]) -> Finding:
@@ -100,14 +136,19 @@ def _explain_1a(verdict: LayerVerdict, runs: Sequence[LayerRun]) -> Finding:
     return Finding("1a", verdict.name, CPU_PATH, f"layer '{verdict.name}': ONNX Runtime gives another result each time")
 
 
-def _explain_1b(
-    program: Program, simulator: Simulator, number: int, runs: Sequence[LayerRun], waveforms: Path
-) -> Finding:
-    run = next(run for run in runs if run.mismatches)
+def _explain_1b(ran: Ran, number: int, waveforms: Path, damaged: bool) -> Finding:
+    """`damaged`: the layer's images are wrong, so that the top, which is never replayed, need not be."""
+    assert ran.simulator is not None, "nothing was simulated, and yet something differs"
+    program, run = ran.program, next(run for run in (s.layers[number] for s in ran.runs) if run.mismatches)
     file = waveforms / f"{layer_folder(run.layer.name, number)}.vcd"
-    location = find(program, program.layers[number], run, simulator, file)
-    right = location.waveform is not None and location.hardware_block is None
-    return Finding("1b", run.layer.name, "design or memory" if right else "RTL", str(location), location)
+    location = find(program, program.layers[number], run, ran.simulator, file)
+    if damaged and location.module == program.config.name:
+        location = replace(location, module=None, hardware_block=None)
+    if location.waveform is None:
+        cause = "design or memory" if damaged else "RTL, design or memory"
+    else:
+        cause = "design or memory" if location.hardware_block is None else "RTL"
+    return Finding("1b", run.layer.name, cause, str(location), location)
 
 
 def _explain_2(network: Network, verdict: LayerVerdict, runs: Sequence[LayerRun]) -> Finding:
@@ -128,3 +169,48 @@ def _explain_2(network: Network, verdict: LayerVerdict, runs: Sequence[LayerRun]
         )
         return Finding("2", layer.name, cause, text)
     return Finding("2", verdict.name, CPU_PATH, f"layer '{verdict.name}': ONNX Runtime gives another result each time")
+
+
+def _explain_share(verdicts: Sequence[LayerVerdict]) -> Finding:
+    """Too many differences of 1 LSB, in all layers together."""
+    worst = max(verdicts, key=lambda verdict: verdict.tier2_mismatches)
+    elements, differing = (sum(getattr(v, name) for v in verdicts) for name in ("elements", "tier2_mismatches"))
+    text = (
+        f"{differing:,} of {elements:,} elements differ by 1 LSB from ONNX Runtime, more than {TIER2_SHARE:g} of them; "
+        f"most are of layer '{worst.name}': {worst.tier2_mismatches:,} of {worst.elements:,}"
+    )
+    return Finding("2", worst.name, "quantization", text)
+
+
+def _explain_answers(network: Network, judged: Judged) -> Finding:
+    """Layers that agree, and answers that do not."""
+    accuracy, name = judged.accuracy, network.outputs[0]
+    rtl, pruned = (f"{100 * share:.2f} %" if share is not None else "none" for share in
+                   (accuracy.rtl, accuracy.pruned_simulated))  # fmt: skip
+    apart = [verdict.name for verdict in judged.verdicts if verdict.tier2_mismatches]
+    since = f"layer '{apart[0]}' is the first that differs by 1 LSB" if apart else "no layer differs"
+    text = f"output '{name}': top-1 {rtl} of the RTL, {pruned} of the pruned network in ONNX Runtime; {since}"
+    return Finding("3", name, "quantization" if apart else "host segments", text)
+
+
+def _explain_dense(run: LayerRun) -> Finding:
+    what = run.failure or str(run.first_mismatch)
+    text = f"layer '{run.layer.name}' on dense PEs: {run.mismatches:,} elements differ from the reference; {what}"
+    return Finding("1b", run.layer.name, "dense PEs", text)
+
+
+def _explain_on_chip(network: Network, found: OnChipVerdict) -> Finding:
+    """The first step that is wrong, or why the run did not end."""
+    cause = "the network on chip"
+    if found.failure:
+        return Finding("1b", network.name, cause, f"by one start, the network does not end: {found.failure}")
+    for step in found.steps:
+        if step.tier1_mismatches:
+            text = f"{step.tier1_mismatches:,} of {step.elements:,} elements differ from the integer reference"
+            return Finding("1b", step.name, cause, f"by one start, step '{step.name}': {text}")
+    if found.outputs_only_mismatches:
+        text = f"{found.outputs_only_mismatches:,} bytes differ in a run that writes the outputs only"
+        return Finding("1b", network.name, cause, f"by one start, network '{network.name}': {text}")
+    worst = max(found.steps, key=lambda step: (step.tier2_max_lsb, step.tier2_mismatches))
+    text = f"{worst.tier2_mismatches:,} of {worst.elements:,} elements differ from ONNX Runtime, by at most "
+    return Finding("2", worst.name, cause, f"by one start, step '{worst.name}': {text}{worst.tier2_max_lsb} LSB")

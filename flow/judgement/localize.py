@@ -30,16 +30,17 @@ from flow.scheduling.words import activation_words, output_rows, pack_descriptor
 from flow.simulation.cosim import cycle_limit
 from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Recorder, Scope, Simulator
 from flow.simulation.engines.waveform import Place, Trace, read
-from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate
+from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate, with_idle
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where the RTL first differs from the reference. A field is None if it is not known, or does not apply.
+    """Where the RTL first differs from the reference: `mismatch`, or `failure` where a run did not end.
 
-    `group`, `bit_column` and `cycle` locate the first wrong running sum, `sum_expected` and `sum_got` are its values;
-    when all sums are right they are None, and `cycle` is that of the wrong write. Cycles are counted as by the
-    engines, in the run of the waveform. `module` is the instance at fault, `hardware_block` its block in flow/hardware.
+    A field is None if it is not known, or does not apply. `group`, `bit_column` and `cycle` locate the first wrong
+    running sum, `sum_expected` and `sum_got` are its values; when all sums are right they are None, and `cycle` is that
+    of the wrong write. Cycles are counted as by the engines, in the run of the waveform. `module` is the instance at
+    fault, `hardware_block` its block in flow/hardware.
     """
 
     mismatch: Mismatch | None
@@ -55,14 +56,14 @@ class Location:
     waveform: str | None = None
 
     def __str__(self) -> str:
-        parts = [str(self.mismatch) if self.mismatch else self.failure or ""]
+        parts = [str(self.mismatch) if self.mismatch else f"{self.run} does not end: {self.failure}"]
         if self.bit_column is not None:
-            parts.append(
-                f"first wrong in weight group {self.group}, bit column {self.bit_column}, at cycle {self.cycle}: sum "
-                f"{self.sum_got} instead of {self.sum_expected}"
-            )
+            where = f"first wrong in weight group {self.group}, bit column {self.bit_column}"
+            reached = "which is never added" if self.cycle is None else f"at cycle {self.cycle}"
+            sums = f"sum {'unknown' if self.sum_got is None else self.sum_got} instead of {self.sum_expected}"
+            parts.append(f"{where}, {reached}: {sums}")
         elif self.mismatch and self.waveform:
-            where = f"at cycle {self.cycle}" if self.cycle is not None else "never"
+            where = f"at cycle {self.cycle}" if self.cycle is not None else "nowhere in that run"
             parts.append(f"its sum is what the memories give, the result is written {where}")
         if self.module:
             parts.append(f"hardware block '{self.hardware_block}' ({self.module}) does not do what its source says")
@@ -84,10 +85,12 @@ class _PartialRun:
 
 
 def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: Simulator, file: Path) -> Location:
-    """Locates the first error of `run`. A waveform goes to `file`, if the simulator writes one (Verilator, Icarus)."""
+    """Locates the first error of `run`. A waveform goes to `file`, if the simulator writes one (Verilator, Icarus).
+
+    If no block within the accelerator is at fault, it is the accelerator's own top.
+    """
     config, codes = program.config, scheduled.layer.input_quantization.to_int8(run.tensor)
-    partial, mismatch = _isolate(program, scheduled, run, codes, simulator)
-    failure = None if mismatch else run.failure
+    partial, mismatch, failure = _isolate(program, scheduled, run, codes, simulator)
     if not isinstance(simulator, Recorder):
         return Location(mismatch, failure, partial.what)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +113,10 @@ def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: S
 
 def _isolate(
     program: Program, scheduled: LayerSchedule, run: LayerRun, codes: NDArray[np.int8], simulator: Simulator
-) -> tuple[_PartialRun, Mismatch | None]:
-    """The shortest run that still goes wrong, and the first wrong element of it (None if it hangs)."""
-    config, want = program.config, expected_rows(scheduled.layer, codes)
+) -> tuple[_PartialRun, Mismatch | None, str | None]:
+    """The shortest run that still goes wrong, and the first wrong element of it, or why it does not end."""
+    config = program.config
+    want = with_idle(scheduled, expected_rows(scheduled.layer, codes), config)
     windows = reference.windows(scheduled.layer, codes)
     memories = program.memories | {"activation": activation_words(scheduled, windows, config)}
     depths = {"output": scheduled.output_words}
@@ -120,8 +124,8 @@ def _isolate(
     for partial in partials:
         try:
             result = simulator.run(partial.memories, partial.command, depths)
-        except DeviceError:
-            return partial, None
+        except DeviceError as error:
+            return partial, None, str(error)
         rows = output_rows(scheduled, result.memories["output"], config)
         outside = np.ones(want.shape, bool)
         for number, tile in partial.tiles:
@@ -129,8 +133,9 @@ def _isolate(
             outside[here, scheduled.blocks[number].channels] = False
         mismatch = locate(scheduled, config, np.where(outside, want, rows), want)
         if mismatch is not None:
-            return partial, mismatch
-    return partials[-1], run.first_mismatch
+            return partial, mismatch, None
+    failure = None if run.first_mismatch else run.failure or "it went wrong once, and not again"
+    return partials[-1], run.first_mismatch, failure
 
 
 def _partial_runs(
@@ -194,13 +199,14 @@ def running_sums(
     fields = _descriptor(memories, number, config)
     steps, columns = fields["steps"], fields["columns"]
     begin = fields["activation_base"] + tile * steps * config.beats
-    words = memories["activation"][begin : begin + steps * config.beats, SUBGROUP * row : SUBGROUP * (row + 1)]
+    words = _words(memories["activation"], begin, steps * config.beats)[:, SUBGROUP * row : SUBGROUP * (row + 1)]
     codes = words.reshape(steps, config.step).astype(np.int64)
-    begin, octets = fields["weight_base"], config.step // 8
-    stored = memories["weight"][begin : begin + steps * columns, octets * column : octets * (column + 1)]
+    octets = config.step // 8
+    stored = _words(memories["weight"], fields["weight_base"], steps * columns)
+    stored = stored[:, octets * column : octets * (column + 1)]
     bits = np.unpackbits(stored, axis=1, bitorder="little").reshape(steps, columns, config.step)
-    begin = fields["metadata_base"]
-    metadata = memories["metadata"][begin : begin + -(-steps // 2), column].repeat(2)[:steps].astype(np.int64)
+    metadata = _words(memories["metadata"], fields["metadata_base"], -(-steps // 2))[:, column]
+    metadata = metadata.repeat(2)[:steps].astype(np.int64)
     shift = 7 - np.arange(columns) - (metadata >> 6)[:, None]
     increments = (bits * codes[:, None, :]).sum(axis=2) << shift
     increments[:, 0] = (metadata & 7) * codes.sum(axis=1) - increments[:, 0]
@@ -208,6 +214,14 @@ def running_sums(
     increments[:, 1] += ((upper ^ 4) - 4) * codes.sum(axis=1) << 3
     sums: NDArray[np.int64] = increments.reshape(-1).cumsum()
     return sums
+
+
+def _words(memory: Memory, begin: int, count: int) -> Memory:
+    """Words of a memory; those beyond it read as zero, as in the engines."""
+    words = np.zeros((count, memory.shape[1]), np.uint8)
+    there = memory[begin : begin + count]
+    words[: len(there)] = there
+    return words
 
 
 def _wrong_sum(

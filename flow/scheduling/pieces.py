@@ -3,6 +3,9 @@
 One simulation run computes one piece: long layers are cut so that many processes can work at once, and a stop loses
 little. Of a network too large for RTL, only a sample of the tiles is simulated: the corners of every layer, one tile
 for every number of stored columns, and random ones, block by block.
+
+A layer in one piece runs from the program's own memories, word for word as they ship. Descriptors of other pieces are
+rewritten to fit their part.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from flow.scheduling.words import activation_words
 
 PIECE = 2**24  # cycles x processing elements of one run, about: some seconds in Verilator
 PIECE_SLOW = 2**17  # the same in the other engines
+LONGEST = 4  # pieces' cycles x processing elements that a layer may take to run whole although others are cut
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Piece:
 
     `scheduled` is the job's schedule: its position tile t is the layer's tile `tiles[t]`, and its blocks are the
     parts, in order. `first` is the number of the layer's first descriptor in the program; `cycles` is the length of
-    the job, by the cycle model.
+    the job, by the cycle model. `shipped`: the piece is the whole layer, and runs from the program's own descriptors.
     """
 
     scheduled: LayerSchedule
@@ -50,6 +54,12 @@ class Piece:
     parts: tuple[TileRange, ...]
     tiles: NDArray[np.int64]
     cycles: int
+    shipped: bool
+
+    @property
+    def start(self) -> int:
+        """The number of the first descriptor in the memories of this piece."""
+        return self.first if self.shipped else 0
 
     def positions(self, config: ArrayConfig) -> NDArray[np.int64]:
         """The layer's positions (windows) this piece computes, in the order of its rows."""
@@ -57,11 +67,12 @@ class Piece:
         return every[every < self.scheduled.layer.positions]
 
     def cells(self, config: ArrayConfig) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
-        """For each part: the rows of the job, the layer's positions that they compute, and the channels."""
-        positions = self.scheduled.layer.positions
+        """For each part: the rows of the job, the layer's positions that they compute, and the channels.
+
+        Positions from the layer's last on are array rows without a window.
+        """
         for part, block in zip(self.parts, self.scheduled.blocks, strict=True):
-            begin, here = part.first * config.rows, block.first_tile * config.rows
-            count = min(part.tiles * config.rows, positions - begin)
+            begin, here, count = part.first * config.rows, block.first_tile * config.rows, part.tiles * config.rows
             yield slice(here, here + count), slice(begin, begin + count), block.channels
 
 
@@ -76,6 +87,11 @@ class Plan:
     def cycles(self) -> int:
         """Cycles of all pieces, by the cycle model."""
         return sum(piece.cycles for layer in self.pieces for piece in layer)
+
+    @property
+    def shipped(self) -> int:
+        """How many layers run from the program's own descriptors."""
+        return sum(piece.shipped for layer in self.pieces for piece in layer)
 
 
 def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -> Plan:
@@ -92,9 +108,27 @@ def plan(program: Program, largest: int, coverage: float = 1.0, seed: int = 0) -
         if coverage < 1:
             parts = sample(scheduled, config, coverage, np.random.default_rng([seed, number]))
         else:
-            parts = [TileRange(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)]
+            parts = _all_parts(scheduled)
         layers.append(tuple(make_piece(scheduled, chosen, config) for chosen in _distribute(scheduled, parts, budget)))
     return Plan(program, tuple(layers))
+
+
+def with_shipped(work: Plan, largest: int) -> Plan:
+    """The plan with one layer at least that runs whole, from the program's own descriptors.
+
+    If all layers are in pieces, the shortest is made whole, unless it takes more than `LONGEST` pieces of `largest`
+    cycles x processing elements. A plan of nothing stays so.
+    """
+    if work.shipped or not work.cycles:
+        return work
+    program = work.program
+    cycles = [layer_cycles(scheduled, program.config) for scheduled in program.layers]
+    shortest = int(np.argmin(cycles))
+    if cycles[shortest] * program.config.elements > LONGEST * largest:
+        return work
+    pieces = list(work.pieces)
+    pieces[shortest] = (whole(program.layers[shortest], program.config),)
+    return Plan(program, tuple(pieces))
 
 
 def check_coverage(coverage: float) -> None:
@@ -106,9 +140,11 @@ def check_coverage(coverage: float) -> None:
 
 def whole(scheduled: LayerSchedule, config: ArrayConfig) -> Piece:
     """All of a layer in one piece."""
-    return make_piece(
-        scheduled, [TileRange(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)], config
-    )
+    return make_piece(scheduled, _all_parts(scheduled), config)
+
+
+def _all_parts(scheduled: LayerSchedule) -> list[TileRange]:
+    return [TileRange(i, block.first_tile, block.tiles) for i, block in enumerate(scheduled.blocks)]
 
 
 def make_piece(scheduled: LayerSchedule, parts: Iterable[TileRange], config: ArrayConfig) -> Piece:
@@ -120,7 +156,8 @@ def make_piece(scheduled: LayerSchedule, parts: Iterable[TileRange], config: Arr
         for part in chosen
     )
     job = replace(scheduled, first=0, blocks=blocks, tiles=len(tiles))
-    return Piece(job, scheduled.first, chosen, tiles, layer_cycles(job, config))
+    shipped = chosen == tuple(_all_parts(scheduled))
+    return Piece(job, scheduled.first, chosen, tiles, layer_cycles(job, config), shipped)
 
 
 def sample(
@@ -195,8 +232,13 @@ def _distribute(scheduled: LayerSchedule, parts: list[TileRange], budget: int) -
 
 
 def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[str, Memory]:
-    """Images of the memory words a piece reads; `windows` int8 [groups, positions, reduction] of the whole layer."""
+    """Images of the memory words a piece reads; `windows` int8 [groups, positions, reduction] of the whole layer.
+
+    Those of a whole layer are the program's own, not a word of them changed.
+    """
     config, scheduled = program.config, piece.scheduled
+    if piece.shipped:
+        return {**program.memories, "activation": activation_words(scheduled, windows, config)}
     numbers = piece.first + np.array([part.block for part in piece.parts])
     descriptors = program.memories["descriptor"][numbers]
     images: dict[str, Memory] = {}

@@ -138,26 +138,25 @@ def activation_words(scheduled: LayerSchedule, windows: NDArray[np.int8], config
 
 
 def output_rows(scheduled: LayerSchedule, memory: Bytes, config: ArrayConfig) -> NDArray[np.int8] | NDArray[np.int32]:
-    """Read a layer's result back: output memory to int8 codes (or int32 sums when raw) [positions, channels]."""
+    """Read a layer's result back: output memory to int8 codes (or int32 sums when raw) [tiles * rows, channels].
+
+    Beyond the layer's positions, the rows are those of array rows without a window.
+    """
     layer = scheduled.layer
     words = memory.reshape(scheduled.tiles, scheduled.planes, layer.channels, config.rows)
-    rows = words.transpose(0, 3, 2, 1).reshape(-1, layer.channels, scheduled.planes)[: layer.positions]
+    rows = words.transpose(0, 3, 2, 1).reshape(-1, layer.channels, scheduled.planes)
     if scheduled.planes == 1:
         return np.ascontiguousarray(as_int8(rows[..., 0]))
     return np.ascontiguousarray(rows).view(np.int32)[..., 0]
 
 
-def pack_outputs(
-    scheduled: LayerSchedule,
-    rows: NDArray[np.int8] | NDArray[np.int32],
-    idle: NDArray[Any],
-    config: ArrayConfig,
-) -> Bytes:
-    """Output memory that holds `rows` [positions, channels]; the array's rows without a window hold `idle`."""
+def pack_outputs(scheduled: LayerSchedule, rows: NDArray[Any], config: ArrayConfig) -> Bytes:
+    """Output memory that holds `rows` [tiles * rows, channels]: the inverse of `output_rows`."""
     layer = scheduled.layer
-    padded = np.empty((scheduled.tiles * config.rows, layer.channels), rows.dtype)
-    padded[: layer.positions] = rows
-    padded[layer.positions :] = idle
-    octets = padded.view(np.uint8).reshape(scheduled.tiles, config.rows, layer.channels, scheduled.planes)
+    octets = (
+        np.ascontiguousarray(rows)
+        .view(np.uint8)
+        .reshape(scheduled.tiles, config.rows, layer.channels, scheduled.planes)
+    )
     words = np.ascontiguousarray(octets.transpose(0, 3, 2, 1)).reshape(-1, config.rows)
     return as_uint8(words.view(np.int8)) if scheduled.planes == 1 else words

@@ -24,7 +24,7 @@ from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.pieces import Piece, Plan, make_piece, memories, whole
 from flow.scheduling.words import output_rows
 from flow.simulation.engines.base import Command, DeviceError, Result, Simulator
-from flow.simulation.results import LayerRun, SampleRun, expected_rows, locate, output_tensor
+from flow.simulation.results import LayerRun, SampleRun, expected_rows, locate, output_tensor, with_idle
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,7 +60,7 @@ def run_layer(
     """
     layer, config = scheduled.layer, rtl.program.config
     codes = layer.input_quantization.to_int8(tensor)
-    want, windows = expected_rows(layer, codes), reference.windows(layer, codes)
+    want, windows = with_idle(scheduled, expected_rows(layer, codes), config), reference.windows(layer, codes)
     rows, simulated = want.copy(), 0
     jobs = (whole(scheduled, config),) if pieces is None else pieces
     beyond = 0
@@ -69,7 +69,7 @@ def run_layer(
         read, limit = memories(piece, rtl.program, windows), cycle_limit(piece.scheduled, config)
         try:
             return rtl.simulator.run(
-                read, Command(0, len(piece.parts), limit), {"output": piece.scheduled.output_words}
+                read, Command(piece.start, len(piece.parts), limit), {"output": piece.scheduled.output_words}
             )
         except DeviceError as error:
             return str(error)
@@ -78,18 +78,18 @@ def run_layer(
 
     for piece, result in zip(jobs, rtl.each(work, jobs), strict=True):
         if isinstance(result, str):
-            limit = cycle_limit(scheduled, config)
-            return LayerRun(layer, tensor, np.zeros_like(want), limit, want.size, None, result, want.size, len(jobs))
+            limit, none = cycle_limit(scheduled, config), np.zeros_like(want[: layer.positions])
+            return LayerRun(layer, tensor, none, limit, none.size, None, result, none.size, len(jobs), piece.shipped)
         got = output_rows(piece.scheduled, result.memories["output"], config)
         for here, positions, channels in piece.cells(config):
             rows[positions, channels] = got[here, channels]
-            simulated += (here.stop - here.start) * len(channels)
+            simulated += (min(positions.stop, layer.positions) - positions.start) * len(channels)
         beyond += result.cycles - piece.cycles
     cycles = layer_cycles(scheduled, config) + beyond
     mismatches = int((rows != want).sum())
-    return LayerRun(
-        layer, tensor, rows, cycles, mismatches, locate(scheduled, config, rows, want), None, simulated, len(jobs)
-    )
+    first, shipped = locate(scheduled, config, rows, want), any(piece.shipped for piece in jobs)
+    rows = rows[: layer.positions]
+    return LayerRun(layer, tensor, rows, cycles, mismatches, first, None, simulated, len(jobs), shipped)
 
 
 def run_sample(
@@ -122,7 +122,7 @@ def speed(plan: Plan, simulator: Simulator) -> float:
         read, limit = memories(probe, plan.program, zeros), cycle_limit(probe.scheduled, config)
         begin = time.perf_counter()
         try:
-            simulator.run(read, Command(0, 1, limit), {"output": probe.scheduled.output_words})
+            simulator.run(read, Command(probe.start, 1, limit), {"output": probe.scheduled.output_words})
             cycles = probe.cycles
         except DeviceError:
             cycles = limit

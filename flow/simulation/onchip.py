@@ -32,7 +32,8 @@ class ChainRun:
     """One sample's run: edges from start to done, the result of each step by number, the network's outputs by name.
 
     `maps` holds the feature maps as int8 codes [channels, height, width] by tensor, including the inputs; `memories`
-    holds the activation memory of the run and the output memory that it wrote. `failure` says why a run never
+    holds the activation memory of the run and the output memory that it wrote. A run of 0 cycles was only `prepared`:
+    nothing was simulated, and it has neither rows nor outputs. `failure` says why a run never
     finished; such a run has no rows and no outputs. `outputs_only` counts the bytes of the output memory that are wrong
     after one more run, which writes the network's outputs alone; None if there was no such run.
     """
@@ -79,9 +80,8 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     """Runs one sample (batch of one): the host segments before and after, everything else on chip by one start."""
     chain = onchip.chain
     tensors: dict[str, Tensor] = dict(feeds)
-    _run_segments(chain.before, tensors)
-    maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
-    memories = {"activation": activations(onchip, maps)}
+    ready = _prepared(onchip, tensors)
+    maps, memories = dict(ready.maps), dict(ready.memories)
     try:
         done = simulator.run(onchip.memories | memories, _command(onchip), {"output": onchip.output_words})
     except DeviceError as error:
@@ -99,6 +99,19 @@ def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[s
     _run_segments(chain.after, tensors)
     outputs = {name: tensors[name] for name in network.outputs}
     return ChainRun(done.cycles, rows, maps, outputs, memories | done.memories)
+
+
+def prepared(onchip: OnChip, feeds: Mapping[str, Tensor]) -> ChainRun:
+    """One sample (batch of one) in the activation memory, and nothing simulated."""
+    return _prepared(onchip, dict(feeds))
+
+
+def _prepared(onchip: OnChip, tensors: dict[str, Tensor]) -> ChainRun:
+    """`prepared`; the host segments before the chain add their outputs to `tensors`."""
+    chain = onchip.chain
+    _run_segments(chain.before, tensors)
+    maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
+    return ChainRun(0, {}, maps, {}, {"activation": activations(onchip, maps)})
 
 
 def _run_segments(segments: Sequence[HostSegment], tensors: dict[str, Tensor]) -> None:

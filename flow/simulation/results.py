@@ -42,7 +42,8 @@ class LayerRun:
     """One layer of one sample: its input, its output rows, and the first element that differs from the reference.
 
     The RTL computed `simulated` of the outputs, the reference the others. `cycles` of a layer in pieces are the cycle
-    model's for the whole layer, plus the cycles that the pieces took beyond the model's count for them.
+    model's for the whole layer, plus the cycles that the pieces took beyond the model's count for them. `mismatches`
+    counts array rows without a window, too. `shipped`: the layer ran from the program's own descriptors.
     """
 
     layer: ArrayLayer
@@ -54,6 +55,7 @@ class LayerRun:
     failure: str | None = None  # the RTL never finished, or wrote beyond its memory; rows are 0 then
     simulated: int = 0
     pieces: int = 0
+    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,22 @@ def expected_rows(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[Any]:
 def expected_words(
     scheduled: LayerSchedule, codes: NDArray[np.int8], config: ArrayConfig, rows: NDArray[Any] | None = None
 ) -> Bytes:
-    """The whole output memory after a layer; array rows without a window read zeros from activation memory.
+    """The whole output memory after a layer; `rows` are the `expected_rows`, if the caller has them already."""
+    rows = expected_rows(scheduled.layer, codes) if rows is None else rows
+    return pack_outputs(scheduled, with_idle(scheduled, rows, config), config)
 
-    `rows` are the `expected_rows`, if the caller has them already.
+
+def with_idle(scheduled: LayerSchedule, rows: NDArray[Any], config: ArrayConfig) -> NDArray[Any]:
+    """The outputs of all array rows, [tiles * rows, channels], of `expected_rows`.
+
+    Array rows without a window read zeros from activation memory.
     """
     layer = scheduled.layer
     zeros = reference.folded_bias(layer) - OFFSET * layer.weights.sum(axis=1, dtype=np.int64)
-    idle = _finished(layer, (zeros & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
-    return pack_outputs(scheduled, expected_rows(layer, codes) if rows is None else rows, idle, config)
+    every = np.empty((scheduled.tiles * config.rows, layer.channels), rows.dtype)
+    every[: layer.positions] = rows
+    every[layer.positions :] = _finished(layer, (zeros & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
+    return every
 
 
 def _finished(layer: ArrayLayer, acc: NDArray[np.int32]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import flow
+from flow.cli import tables
 from tests.helpers.nets import float_net, residual_net
 from tests.helpers.tools import Run, require_engine
 
@@ -253,6 +254,15 @@ def test_a_failed_verdict_is_status_1(run: Run, place: Path, monkeypatch: pytest
     assert (place / "out" / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("shipped", "words"), [(0, "No layer ran from the descriptors that ship: each is too long"), (1, "1 of 2"), (2, "")]
+)
+def test_what_did_not_run_as_it_ships_is_said(shipped: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_shipped(shipped, 2)
+    out = capsys.readouterr().out
+    assert out.startswith(words) and bool(out) == bool(words)
+
+
 def test_inspect_and_help(run: Run, place: Path) -> None:
     status, out, _ = run("inspect", place / "small.onnx", "--json")
     assert status == 0
@@ -276,6 +286,10 @@ def test_a_sample_of_the_rtl_is_forecast_and_said(run: Run, place: Path, monkeyp
     assert re.search(r"co-simulate: \d+ %, about \d+ s left\.", err), err
     share = re.search(r"([\d.]+) % of the MACs went through RTL, the rest through the integer reference\.", out)
     assert share and 10 <= float(share[1]) < 100
+    shipped = re.search(
+        r"(\d) of (\d) layers ran from the descriptors that ship; those of the others were read back", out
+    )
+    assert shipped and 1 <= int(shipped[1]) < int(shipped[2])
     assert "Verdict: pass. 1 sample on a 2x2 array by icarus: 0 of" in out
     head, *rows = [line.split() for line in out.splitlines()[:5]]
     assert head[-2:] == ["RTL", "%"] and all(10 <= float(row[-1]) <= 100 for row in rows)

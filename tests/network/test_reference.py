@@ -110,6 +110,33 @@ def test_an_accumulator_that_may_overflow_is_refused() -> None:
         reference.accumulate(layer, np.zeros((1, *layer.input_shape), np.int8))
 
 
+def one_channel(weights: list[int], bias: int, zero_point: int = 0) -> ArrayLayer:
+    base = conv_layer((1, 1), (1,), Window((1,), (1,), (0, 0), (1,)), zero_point=zero_point)
+    return replace(
+        base, op="Gemm", window=None, weights=np.array([weights], np.int8), bias=np.array([bias], np.int32),
+        input_shape=(1, len(weights)), output_shape=(1, 1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("zero_point", [0, 3])
+@pytest.mark.parametrize(
+    ("weights", "extreme", "codes"),
+    [
+        ([1], 2**31 - 1, [127]), ([-1], 2**31 - 1, [-128]), ([1, -1, 5], 2**31 - 1, [127, -128, 127]),
+        ([1], -(2**31), [-128]), ([-1], -(2**31), [127]), ([1, -1, 5], -(2**31), [-128, 127, -128]),
+    ],
+    ids=["high", "high by a negative weight", "high by both", "low", "low by a negative weight", "low by both"],
+)  # fmt: skip
+def test_the_overflow_proof_is_exact(weights: list[int], extreme: int, codes: list[int], zero_point: int) -> None:
+    """An accumulator that some input takes to the last of 32 bits is accepted, and is so; one more is refused."""
+    reach = sum(w * (x - zero_point) for w, x in zip(weights, codes, strict=True))
+    layer = one_channel(weights, extreme - reach, zero_point)
+    assert reference.accumulate(layer, np.array([[codes]], np.int8)).tolist() == [[extreme]]
+    beyond = 1 if extreme > 0 else -1
+    with pytest.raises(FlowError, match=rf"channel 0 of layer 'conv' spans .*{abs(extreme) + 1}"):
+        reference.check_accumulator(one_channel(weights, extreme - reach + beyond, zero_point))
+
+
 def test_folded_bias_takes_pruned_weights() -> None:
     layer = CONVOLUTIONS[0]
     assert np.array_equal(reference.folded_bias(layer, np.zeros_like(layer.weights)), layer.bias)

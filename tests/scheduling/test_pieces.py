@@ -13,11 +13,12 @@ from flow.compression.prune import prune
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
+from flow.hardware.fields import descriptor_slice
 from flow.hardware.interface import Memory
 from flow.network.model import ArrayLayer, Window
 from flow.scheduling.blocks import Program
 from flow.scheduling.cycles import layer_cycles
-from flow.scheduling.pieces import Piece, Plan, plan, sample
+from flow.scheduling.pieces import LONGEST, Piece, Plan, memories, plan, sample, with_shipped
 from flow.scheduling.schedule import schedule
 from flow.simulation.cosim import Rtl, run_layer
 from flow.simulation.engines import ENGINES
@@ -123,6 +124,41 @@ def test_a_share_of_nothing_and_no_share() -> None:
             plan(program(), 300, wrong)
 
 
+def test_one_layer_at_least_is_whole() -> None:
+    """The shortest, if all are in pieces; but not if that takes too long, nor where nothing is simulated."""
+    layers = [random_layer(0, 40, 25, [0] * 5 + [3] * 9 + [4] * 2), random_layer(1, 90, 9, [2] * 10 + [6], raw=True)]
+    named = [replace(layer, name=str(number)) for number, (_, layer) in enumerate(layers)]
+    made = schedule([encoded for encoded, _ in layers], named, CONFIG)
+    whole = plan(made, 10**9)
+    assert whole.shipped == 2 and with_shipped(whole, 10**9) is whole
+    cycles = [layer_cycles(scheduled, CONFIG) for scheduled in made.layers]
+    shortest, longest = min(cycles), LONGEST * 8
+    work = plan(made, 8)
+    assert work.shipped == 0 and with_shipped(work, 8) is work and shortest * CONFIG.elements > longest
+    enough = -(-shortest * CONFIG.elements // LONGEST)
+    assert with_shipped(work, enough - 1) is work
+    changed = with_shipped(work, enough)
+    number = cycles.index(shortest)
+    assert changed.shipped == 1 and changed.pieces[number][0].shipped
+    assert changed.pieces[:number] + changed.pieces[number + 1 :] == work.pieces[:number] + work.pieces[number + 1 :]
+    assert (covered(changed, number) == 1).all()
+    nothing = plan(made, 8, 0.0)
+    assert with_shipped(nothing, enough) is nothing
+
+
+def test_a_whole_layer_has_the_programs_memories() -> None:
+    """Not a word of them changed; those of a part are its own."""
+    made = program()
+    for number, scheduled in enumerate(made.layers):
+        (piece,) = plan(made, 10**9).pieces[number]
+        windows = np.zeros((scheduled.layer.groups, scheduled.layer.positions, scheduled.layer.reduction), np.int8)
+        read = memories(piece, made, windows)
+        assert piece.start == scheduled.first and all(read[name] is made.memories[name] for name in made.memories)
+        part = plan(made, 8).pieces[number][0]
+        if not part.shipped:  # a layer of one tile
+            assert part.start == 0 and len(memories(part, made, windows)["descriptor"]) == len(part.parts)
+
+
 # -------------------------------------------------------------------------------- RTL
 class Watched:
     """A simulator that notes the cycles of its runs."""
@@ -158,6 +194,35 @@ def runs(made: Program, simulator: Simulator, pieces: tuple[tuple[Piece, ...], .
         run_layer(Rtl(made, simulator), scheduled, tensor, None if pieces is None else pieces[number])
         for number, (scheduled, tensor) in enumerate(zip(made.layers, tensors(made), strict=True))
     ]
+
+
+@pytest.mark.parametrize("field", ["activation_base", "activation_count", "output_base", "tiles"])
+def test_a_wrong_descriptor_fails(simulator: tuple[Simulator, Program], field: str) -> None:
+    """Its lowest bit flipped, in a layer that is one piece."""
+    inner, made = simulator[0], program(simulator[1].config)
+    scheduled = made.layers[1]
+    place = (scheduled.first, descriptor_slice(field)[1])
+    descriptor = made.memories["descriptor"].copy()
+    descriptor[place[0], place[1] // 8] ^= 1 << place[1] % 8
+    spoilt = replace(made, memories={**made.memories, "descriptor": descriptor})
+    right, wrong = (run_layer(Rtl(each, inner), scheduled, tensors(made)[1]) for each in (made, spoilt))
+    assert right.shipped and wrong.shipped and not right.mismatches and wrong.mismatches
+
+
+def test_array_rows_without_a_window_are_compared(simulator: tuple[Simulator, Program]) -> None:
+    """They are in the output memory, too, and in what the testbench expects of it."""
+    inner, made = simulator
+    scheduled, config = made.layers[1], made.config
+    assert scheduled.layer.positions % config.rows
+
+    class Spoils:
+        def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
+            result = inner.run(memories, command, writes)
+            result.memories["output"][-1, -1] ^= 1
+            return result
+
+    right, wrong = (run_layer(Rtl(made, each), scheduled, tensors(made)[1]) for each in (inner, Spoils()))
+    assert wrong.mismatches == right.mismatches + 1 and (wrong.rows == right.rows).all()
 
 
 def test_pieces_give_the_bits_and_cycles_of_the_whole(simulator: tuple[Simulator, Program]) -> None:

@@ -124,8 +124,8 @@ def test_output_rows_invert_output_words(raw: bool) -> None:
     _, layer = random_layer(0, 9, 7, (0,) * 5, raw)
     scheduled = layout([layer], {"layer": np.zeros(5, np.int64)}, CONFIG)[0]
     rng = np.random.default_rng(1)
-    rows = rng.integers(-(2**31), 2**31, (7, 5)).astype(np.int32) if raw else random_weights(rng, 7, 5)
-    memory = pack_outputs(scheduled, rows, np.zeros(5, rows.dtype), CONFIG)
+    rows = rng.integers(-(2**31), 2**31, (8, 5)).astype(np.int32) if raw else random_weights(rng, 8, 5)
+    memory = pack_outputs(scheduled, rows, CONFIG)
     assert memory.shape == (scheduled.output_words, CONFIG.rows)
     assert np.array_equal(output_rows(scheduled, memory, CONFIG), rows)
 

@@ -30,7 +30,7 @@ TEMPLATES = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Whole:
-    """The whole network on chip, and one sample's run of it."""
+    """The whole network on chip, and one sample's run of it, which may only be prepared."""
 
     onchip: OnChip
     run: ChainRun
@@ -47,7 +47,12 @@ class Whole:
 
     @property
     def words(self) -> dict[str, int]:
-        return {name: len(memory) for name, memory in self.memories.items()}
+        return {"output": self.onchip.output_words} | {name: len(memory) for name, memory in self.memories.items()}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether there is an output memory to expect."""
+        return bool(self.run.cycles)
 
 
 @dataclass(frozen=True)

@@ -51,17 +51,18 @@ class LayerReport(LayerCompression):
     """One layer, and how it ran in RTL: cycles and traffic of one sample, elements and mismatches of all samples.
 
     `rtl_share` is the share of the layer's MACs that went through RTL, in `pieces` runs; the integer reference computed
-    the rest. `cycles_source`: "rtl", or "pieces" (the cycle model's count, plus what the pieces took beyond it), or
-    "model". The parts of `cycle_breakdown` add up to `cycles`; cycles that the RTL took beyond the model count as
-    stall. `memory_traffic`: bytes by memory port. `cycles_dense`, `memory_traffic_dense` and `speedup` are those of
-    dense PEs, `cycles_dense_source` is "model" if these were not simulated; all are None without dense PEs.
-    `tier2_histogram`: difference in LSB -> elements.
+    the rest. `shipped`: it ran from the build's own descriptors, not a word of them changed. `cycles_source`: "rtl", or
+    "pieces" (the cycle model's count, plus what the pieces took beyond it), or "model". The parts of `cycle_breakdown`
+    add up to `cycles`; cycles that the RTL took beyond the model count as stall. `memory_traffic`: bytes by memory
+    port. `cycles_dense`, `memory_traffic_dense` and `speedup` are those of dense PEs, `cycles_dense_source` is "model"
+    if these were not simulated; all are None without dense PEs. `tier2_histogram`: difference in LSB -> elements.
     """
 
     elements: int
     elements_rtl: int
     rtl_share: float
     pieces: int
+    shipped: bool
     cycles: int
     cycles_source: CyclesSource
     cycles_dense: int | None
@@ -163,6 +164,7 @@ def layer_report(
         elements_rtl=verdict.elements_rtl,
         rtl_share=round(verdict.elements_rtl / verdict.elements, 6),
         pieces=verdict.pieces,
+        shipped=verdict.shipped,
         cycles=verdict.cycles,
         cycles_source=_source(verdict),
         cycles_dense=cycles_dense,

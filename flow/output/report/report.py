@@ -17,6 +17,7 @@ from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
 from flow.judgement.accuracy import Accuracy
 from flow.judgement.diagnosis import Finding
 from flow.judgement.fidelity import Fidelity, explained
+from flow.judgement.images import ImageVerdict
 from flow.judgement.onchip import OnChipVerdict
 from flow.judgement.verdict import LayerVerdict, passes
 from flow.network.model import ArrayLayer
@@ -68,7 +69,8 @@ class CompressionReport:
 class Report:
     """The report of `bbs compile` or `bbs cosim`: a network on the accelerator, and its verdict.
 
-    `findings` say why the verdict is "fail"; `on_chip` is the verdict on the whole network by one start.
+    `findings` say why the verdict is "fail"; `images` is the judgement on the memory images, `on_chip` the verdict on
+    the whole network by one start.
     """
 
     summary: Summary
@@ -77,6 +79,7 @@ class Report:
     notes: tuple[str, ...]
     environment: Environment
     findings: tuple[Finding, ...] = ()
+    images: ImageVerdict | None = None
     on_chip: OnChipVerdict | None = None
 
     @property
@@ -113,11 +116,12 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judgement: accuracy, layers, findings behind a failing verdict, the whole network on chip, tier 0."""
+    """The judgement: accuracy, layers, findings behind a failing verdict, images, the network on chip, tier 0."""
 
     accuracy: Accuracy
     verdicts: Sequence[LayerVerdict]
     findings: Sequence[Finding]
+    images: ImageVerdict
     on_chip: OnChipVerdict | None
     fidelity: Fidelity | None = None
 
@@ -162,7 +166,10 @@ def simulation_report(
     on_chip_right = judged.on_chip is None or judged.on_chip.verdict == "pass"
     faithful = judged.fidelity is None or judged.fidelity.faithful
     right = passes(judged.verdicts, judged.accuracy) and dense_right and on_chip_right and faithful
+    right = right and judged.images.verdict == "pass"
     done = sum(layer.macs * layer.rtl_share for layer in layers) / sum(layer.macs for layer in layers)
+    findings = (*(() if judged.fidelity is None else explained(judged.fidelity)), *judged.findings)
+    assert right or findings, "a verdict of fail without a reason"
     summary = Summary(
         **vars(pruned_network(chosen, result)),
         **vars(totals(layers)),
@@ -171,6 +178,7 @@ def simulation_report(
         samples=simulated.samples.count,
         samples_source=simulated.samples.source,
         rtl_share=round(done, 6),
+        shipped_layers=sum(layer.shipped for layer in layers),
         verdict="fail" if not right else "pass" if done else None,
         accuracy=judged.accuracy,
         fidelity=judged.fidelity,
@@ -182,7 +190,8 @@ def simulation_report(
         host_segments(result),
         tuple(notes),
         environment(simulated.engine.version()),
-        (*(() if judged.fidelity is None else explained(judged.fidelity)), *judged.findings),
+        findings,
+        judged.images,
         judged.on_chip,
     )
 

@@ -70,13 +70,17 @@ class Totals:
 
 @dataclass(frozen=True)
 class Summary(Totals, PrunedNetwork):
-    """The network on the accelerator. `rtl_share`: the share of its MACs in RTL; `verdict` is None if that is 0."""
+    """The network on the accelerator. `rtl_share`: the share of its MACs in RTL; `verdict` is None if that is 0.
+
+    `shipped_layers`: how many layers ran from the build's own descriptors.
+    """
 
     array: str
     engine: str
     samples: int
     samples_source: str
     rtl_share: float
+    shipped_layers: int
     verdict: Literal["pass", "fail"] | None
     accuracy: Accuracy
     fidelity: Fidelity | None

@@ -31,6 +31,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from flow.hardware.fields import ERRORS
 from flow.hardware.interface import COMMAND_BITS, Device, Memory
 
 RESET_EDGES = 4
@@ -146,7 +147,11 @@ def not_done(device: Device, engine: str, limit: int) -> DeviceError:
 
 
 def refused(device: Device, engine: str, error: int, cycle: int) -> DeviceError:
-    return DeviceError(f"{device.name}, {engine}: error {error} at cycle {cycle}")
+    what = ""
+    if error < len(ERRORS):
+        name, meaning = ERRORS[error]
+        what = f" ({name}: {meaning})"
+    return DeviceError(f"{device.name}, {engine}: error {error} at cycle {cycle}{what}")
 
 
 def beyond(device: Device, engine: str, port: str, address: int, depth: int, cycle: int) -> DeviceError:
