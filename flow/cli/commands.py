@@ -72,25 +72,26 @@ def bbs() -> None:
 
 @bbs.command()
 @asked(InspectRequest)
+@click.option("--all", "every_node", is_flag=True, help="List every node, also of a large network.")
 @shown
-def inspect(request: InspectRequest, shown: Shown) -> None:
+def inspect(request: InspectRequest, every_node: bool, shown: Shown) -> None:
     """Show where every node would run, and why."""
     found, source = run_inspect(request), request.model
     with _printing(nothing=shown.quiet and not shown.json):
-        _show_inspection(found, source, shown)
+        _show_inspection(found, source, every_node, shown)
     if found.refused:
         first, others = found.refused[0], len(found.refused) - 1
         more = f" (and {others} more)" if others else ""
         raise FlowError(f"node '{first.name}' of '{source}' is refused{more}: {first.reason}")
 
 
-def _show_inspection(found: Inspection, source: Any, shown: Shown) -> None:
+def _show_inspection(found: Inspection, source: Any, every_node: bool, shown: Shown) -> None:
     if shown.json:
         totals = {"macs": found.macs, "array_share": round(found.array_share, 6)}
         name = source.stem if isinstance(source, Path) else source.graph.name
         click.echo(json.dumps({"model": name, **totals, **asdict(found)}, indent=2, ensure_ascii=False))
     elif not shown.quiet:
-        print_inspection(found)
+        print_inspection(found, every_node)
 
 
 @bbs.command()

@@ -14,7 +14,7 @@ from rich.table import Table
 from flow import exploration
 from flow.cache import Size
 from flow.files import cache_folder
-from flow.frontend.inspection import Inspection
+from flow.frontend.inspection import Inspection, Node
 from flow.judgement.accuracy import Accuracy
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
@@ -28,6 +28,8 @@ WIDTH = (
 )  # lines into a file or pipe are as long as a wide terminal's
 NARROW, VERY_NARROW = 100, 70  # columns of a terminal
 LAYER_WIDTH = 9  # columns that a layer's name has at least
+WHOLE = 100_000  # columns of a file or pipe where no line may be wrapped
+FEW_NODES = 40  # `bbs inspect` lists all nodes of a network that has no more
 MOST_OUTPUTS = 4  # outputs whose SQNR is printed, the worst first
 
 
@@ -64,19 +66,20 @@ out = _Terminal(highlight=False, width=WIDTH)
 err = _Notes(stderr=True, highlight=False)
 
 
-def print_inspection(found: Inspection) -> None:
-    """The table of `bbs inspect`."""
-    table = Table(box=None, pad_edge=False)
-    for name, side in (("node", "left"), ("operator", "left"), ("runs on", "left"), ("output", "left"),
-                       ("MACs", "right"), ("weights", "right"), ("why", "left")):  # fmt: skip
-        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
-    for node in found.nodes:
-        shape = "" if node.shape is None else "x".join(map(str, node.shape)) or "1"
-        table.add_row(
-            escape(node.name), node.op, node.target, shape, f"{node.macs:,}" if node.macs else "",
-            f"{node.parameters:,}" if node.parameters else "", escape(node.reason),
-        )  # fmt: skip
-    out.print(table)
+def print_inspection(found: Inspection, every_node: bool) -> None:
+    """The tables of `bbs inspect`: all nodes of a small network or if asked for, else operators and what stays behind.
+
+    Into a file or pipe, lines are as long as they need be.
+    """
+    console = out if sys.stdout and sys.stdout.isatty() else _Terminal(highlight=False, width=WHOLE)
+    if every_node or found.refused or len(found.nodes) <= FEW_NODES:
+        console.print(_node_table(found.nodes))
+    else:
+        console.print(_operator_table(found))
+        if behind := [node for node in found.nodes if node.target == "host" and node.macs]:
+            console.print()
+            console.print(_node_table(behind))
+        out.print(f"--all lists all {len(found.nodes):,} nodes.", soft_wrap=True)
     on_array = [node for node in found.nodes if node.target == "array"]
     macs, weights = sum(node.macs for node in on_array), sum(node.parameters for node in on_array)
     if found.folded:
@@ -87,10 +90,41 @@ def print_inspection(found: Inspection) -> None:
     if found.uncounted:
         operators = ", ".join(f"{count} {op}" for op, count in found.uncounted.items())
         out.print(f"Not counted are the MACs of {operators}.", soft_wrap=True)
+    layers = "1 layer" if len(on_array) == 1 else f"{len(on_array)} layers"
     out.print(
-        f"The array takes {len(on_array)} layers: {macs:,} MACs ({100 * found.array_share:.1f} % of the network's), "
+        f"The array takes {layers}: {macs:,} MACs ({100 * found.array_share:.1f} % of the network's), "
         f"{weights:,} weights.", soft_wrap=True,
     )  # fmt: skip
+
+
+def _node_table(nodes: Sequence[Node]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name, side in (("node", "left"), ("operator", "left"), ("runs on", "left"), ("output", "left"),
+                       ("MACs", "right"), ("weights", "right"), ("why", "left")):  # fmt: skip
+        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+    for node in nodes:
+        shape = "" if node.shape is None else "x".join(map(str, node.shape)) or "1"
+        table.add_row(
+            escape(node.name), node.op, node.target, shape, f"{node.macs:,}" if node.macs else "",
+            f"{node.parameters:,}" if node.parameters else "", escape(node.reason),
+        )  # fmt: skip
+    return table
+
+
+def _operator_table(found: Inspection) -> Table:
+    """How many nodes of each operator run where, with the most MACs first."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("operator", "array", "post-processing", "host", "MACs", "weights"):
+        table.add_column(name, justify="left" if name == "operator" else "right")
+    operators: dict[str, list[Node]] = {}
+    for node in found.nodes:
+        operators.setdefault(node.op, []).append(node)
+    macs = {op: sum(node.macs for node in nodes) for op, nodes in operators.items()}
+    for op, nodes in sorted(operators.items(), key=lambda item: (-macs[item[0]], -len(item[1]), item[0])):
+        counts = [sum(node.target == target for node in nodes) for target in ("array", "post-processing", "host")]
+        weights = sum(node.parameters for node in nodes)
+        table.add_row(op, *(f"{count:,}" if count else "" for count in (*counts, macs[op], weights)))
+    return table
 
 
 def print_report(report: Report | CompressionReport) -> None:

@@ -214,7 +214,7 @@ def test_simulation_without_a_compiler_is_announced(run: Run, place: Path, monke
     monkeypatch.setattr("flow.simulation.engines.verilator.COMPILERS", ())
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("flow.cli.stages._LogPrinter.emit", lambda self, record: said.append(record.getMessage()))
-    monkeypatch.setattr(sys.modules["flow.api.compile"], "read_source", begin)
+    monkeypatch.setattr(sys.modules["flow.api.compile"], "read_network", begin)
     with pytest.raises(RuntimeError, match="begun"):
         run("compile", place / "small.onnx", "-o", place / "out")
     remedy = "pip install ziglang, or apt-get install g++"
