@@ -19,12 +19,15 @@ from flow.frontend.entry import checks
 from flow.frontend.int8.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.prepare import prepare
+from flow.frontend.preparation.upgrade import to_float32, upgraded
 from flow.frontend.quantization.calibrate import AUTO, calibrate
 from flow.frontend.quantization.qdq import plan, quantize_static
 from flow.network.samples import Arrays, check_samples
 from flow.onnxtools import external
-from flow.onnxtools.graph import Graph
+from flow.onnxtools.graph import Graph, opset
 from flow.onnxtools.shapes import element_types
+
+OLDEST_QDQ = 11  # the oldest opset that is read as it is; older ones are converted
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,11 @@ def quantize(
 
 
 def from_int8(model: onnx.ModelProto) -> Quantized:
-    """The user's network, if it is INT8 in QDQ form already, with int32 biases."""
-    quantized, notes = quantize_biases(model)
+    """The user's network, if it is INT8 in QDQ form already, in float32 otherwise and with int32 biases."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(upgraded(model) if opset(model) < OLDEST_QDQ else model)
+    to_float32(copy)
+    quantized, notes = quantize_biases(copy)
     return Quantized(quantized, None, notes)
 
 

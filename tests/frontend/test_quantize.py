@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
+from flow.api.compress import compress
 from flow.errors import FlowError
 from flow.frontend import admit, quantize
 from flow.frontend.entry import checks
@@ -267,3 +268,17 @@ def test_nothing_is_written_where_the_user_is(tmp_path: Path, monkeypatch: pytes
     for model in (float_net(), attention_net(True)):
         quantize.quantize(model, samples(model, 4))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_int8_network_of_16_bit_floats_runs_on_the_array(tmp_path: Path) -> None:
+    model = residual_net()
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    model.opset_import[0].version, model.ir_version = 19, 9  # float16 scales came with opset 19
+    x = samples(model, 5)["x"].astype(np.float16)
+    report = compress(model, tmp_path / "o.onnx", calibration=x)
+    assert [layer.op for layer in report.layers] == ["Conv", "Conv", "Gemm", "MatMul"]
+    assert min(output.sqnr or 0 for output in report.summary.fidelity.outputs) > 30
