@@ -53,7 +53,7 @@ CLEANING = 5.0  # seconds from a signal during which others are ignored, so that
 class Course:
     """The course of a command: whether stdout was closed when it began; what it has written so far, and where."""
 
-    closed: bool
+    closed: bool = False
     done: list[str] = field(default_factory=list)
 
 
@@ -202,7 +202,7 @@ def _printing(where: str = "", nothing: bool = False) -> Iterator[None]:
     `nothing` is printed.
     """
     where = where.rstrip(".")
-    course: Course = click.get_current_context().obj
+    course: Course = click.get_current_context().ensure_object(Course)
     if where:
         course.done.append(where)
     reason = "it is closed" if course.closed and not nothing else ""

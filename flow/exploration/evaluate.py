@@ -52,7 +52,8 @@ class Evaluator:
             data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration)
             survey = tune.survey(imported.network, data, frozenset(REFINEMENTS), lambda: None)
             self._evidence = tune.Evidence(data, survey)
-        self._wanted = answers(imported.source, evaluation_set.feeds, evaluation_set.labels is not None)
+        judge = imported.network.model if imported.float_model is None else imported.float_model
+        self._wanted = answers(judge, evaluation_set.feeds, evaluation_set.labels is not None)
         self._compressed: dict[tuple[Pruning, int], tuple[Compressed, float | None, float]] = {}
         self._areas: dict[ArrayConfig, Estimate] = {}
 
@@ -78,7 +79,7 @@ class Evaluator:
         return Measured(accuracy, kl, bits, cycles, self._area(config).transistors, traffic)
 
     def _answers(self, chosen: Pruning, columns: int) -> tuple[Compressed, float | None, float]:
-        """The pruned network, its top-1 and its divergence from the user's network."""
+        """The pruned network, its top-1 and its divergence from the float network, or else the INT8 one."""
         key = (chosen, columns)
         if key not in self._compressed:
             compressed = encode(self._imported.network, chosen, columns, evidence=self._evidence)
