@@ -1,12 +1,13 @@
 """Area and clock rate of the processing elements, by open synthesis, beside the paper's tables IV and V.
 
-    python -m bench.area [--liberty FILE] [--fabric] [--fmax] [--json FILE]
+    python -m bench.area [--liberty FILE] [--fabric] [--fmax] [--whole ROWSxCOLUMNS [--maps WORDS]] [--json FILE]
 
 Every PE in the cells of one library (Debian's qflow-tech-osu018, or a file of your own), flip-flops mapped, as ratios
 to the dense PE with 8 and with 16 lanes. "alone" is the PE as it stands in the array: the activations come from
 registers that a row of PEs shares, the chosen bits from what a column shares. "registered" adds registers for all
 its inputs, alike for all. `--fabric` adds lookup tables and flip-flops of ECP5 and iCE40, `--fmax` the clock rate that
-nextpnr reaches.
+nextpnr reaches. `--whole` synthesises a whole accelerator instead, behind AXI and with feature maps: what each block
+takes of an ECP5 with all below it, and the devices that have enough.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.paper.published import PE_AREA, PE_VARIANTS
+from bench.whole import DEVICES, blocks_table, fits, measure_whole
+from flow.api.options import SIZE
 from flow.errors import FlowError
 from flow.hardware import synthesis
 from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, OURS, REQUANTIZER, SCHEDULER, VARIANTS, Element
+from flow.hardware.config import ArrayConfig
 from flow.hardware.synthesis import Area, Fabric
 
 ROWS, COLUMNS = 16, 32
@@ -131,9 +135,14 @@ def per_area(blocks: dict[str, Measured], lanes: int) -> dict[int, float]:
 @click.option("--liberty", type=click.Path(path_type=Path), help="a library of your own")
 @click.option("--fabric", is_flag=True, help="ECP5 and iCE40 cells, too")
 @click.option("--fmax", is_flag=True, help="clock rates, by nextpnr where it is installed")
+@click.option("--whole", metavar="ROWSxCOLUMNS", help="a whole accelerator in FPGAs instead, for example 4x4")
+@click.option("--maps", default=4096, show_default=True, help="words of its feature maps; 0: none")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="the figures as JSON")
-def main(liberty: Path | None, fabric: bool, fmax: bool, file: Path | None) -> None:
+def main(liberty: Path | None, fabric: bool, fmax: bool, whole: str | None, maps: int, file: Path | None) -> None:
     try:
+        if whole is not None:
+            _whole(whole, maps, file)
+            return
         blocks = measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS, REQUANTIZER], liberty, fabric, fmax)
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -147,6 +156,18 @@ def main(liberty: Path | None, fabric: bool, fmax: bool, file: Path | None) -> N
     for lanes in (8, 16):
         rates = ", ".join(f"N = {n}: {rate:.2f}" for n, rate in per_area(blocks, lanes).items())
         console.print(f"throughput per area over the dense PE with {lanes} lanes: {rates}")
+
+
+def _whole(array: str, maps: int, file: Path | None) -> None:
+    rows, columns = SIZE.parse(array)
+    found = measure_whole(ArrayConfig(rows, columns).with_maps(maps))
+    if file is not None:
+        named = {family: {name: asdict(each) for name, each in blocks.items()} for family, blocks in found.items()}
+        file.write_text(json.dumps(named, indent=1) + "\n")
+    console = Console(width=150)
+    console.print(blocks_table(found["ecp5"]))
+    for device in DEVICES:
+        console.print(f"fits {device}: {fits(found, device)}", highlight=False)
 
 
 def _table(blocks: dict[str, Measured], fabric: bool, fmax: bool) -> Table:

@@ -13,9 +13,10 @@ import shutil
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from flow.cache import look_up, made, making, store, workplace
 from flow.errors import FlowError
@@ -103,6 +104,65 @@ def fabric(files: Sequence[Path], top: str, family: str) -> Fabric:
         sum(count for name, count in cells.items() if name == table),
         sum(count for name, count in cells.items() if name.startswith(register)),
     )
+
+
+FAMILIES: Final[Mapping[str, str]] = {  # how a whole design is synthesised, block by block
+    "ecp5": "synth_ecp5 -noflatten",
+    "ice40": "synth_ice40 -noflatten",
+    "xilinx": "synth_xilinx -noiopad -noclkbuf",
+    "gowin": "synth_gowin -noflatten -noiopads",
+}
+# What a cell takes: lookup tables (Artix-7: of 6 inputs, else of 4), flip-flops, block memories, multipliers. A carry
+# is in the cell of its lookup table on iCE40 and Artix-7; multiplexers between lookup tables take none.
+CELL_COSTS: Final[tuple[tuple[str, tuple[float, float, float, float]], ...]] = (
+    ("LUT[1-6]|SB_LUT4|INV", (1, 0, 0, 0)),
+    ("CCU2C", (2, 0, 0, 0)),
+    ("ALU", (1, 0, 0, 0)),
+    ("TRELLIS_DPR16X4", (6, 0, 0, 0)),  # three slices
+    ("RAM16SDP4|RAM32M|RAM64M|RAM128X1D", (4, 0, 0, 0)),
+    ("RAM32X1D|RAM64X1D|RAM16SDP2", (2, 0, 0, 0)),
+    ("RAM16SDP1", (1, 0, 0, 0)),
+    ("TRELLIS_FF|SB_DFF.*|FD[RSCP]E(_1)?|DFF.*", (0, 1, 0, 0)),
+    ("DP16KD|SB_RAM40_4K.*|RAMB36E1|SDPX?9?B?|DPX?9?B?|SPX?9?B?", (0, 0, 1, 0)),
+    ("RAMB18E1", (0, 0, 0.5, 0)),
+    ("MULT18X18D|SB_MAC16|DSP48E1|MULT\\d+X\\d+", (0, 0, 0, 1)),
+)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a block takes of an FPGA, or what one has: lookup tables, flip-flops, block memories, multipliers."""
+
+    luts: float = 0
+    flip_flops: float = 0
+    memories: float = 0
+    multipliers: float = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, count: int) -> Resources:
+        return Resources(*(value * count for value in astuple(self)))
+
+
+def whole(files: Sequence[Path], top: str, family: str) -> dict[str, Resources]:
+    """What each module takes with all below it, `top` first: the design as it is, synthesised without flattening.
+
+    `family` is one of `FAMILIES`. FlowError if Yosys is missing or fails.
+    """
+    stat = _yosys(f"{FAMILIES[family]} -top {top}; tee -o stat.txt stat", files, top)
+    sections = re.split(r"^=== (\S+) ===$", stat, flags=re.M)
+    cells = {name: _cells(text) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
+    if top not in cells:
+        raise _no_figures(stat)
+
+    @lru_cache
+    def total(name: str) -> Resources:
+        if name in cells:
+            return sum((total(child) * count for child, count in cells[name].items()), Resources())
+        return next((Resources(*cost) for kind, cost in CELL_COSTS if re.fullmatch(kind, name)), Resources())
+
+    return {name: total(name) for name in sorted(cells, key=lambda name: (name != top, -total(name).luts))}
 
 
 @dataclass(frozen=True)

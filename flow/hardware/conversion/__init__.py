@@ -2,5 +2,6 @@
 
 keywords.py   words that Verilog or VHDL keep for themselves
 bundles.py    bundles: frozen dataclasses of Signals that blocks take as one parameter
+offsets.py    offsets of part selects in a loop as constants
 hierarchy.py  a `block` decorator and an `export` that keep the module hierarchy when MyHDL designs are converted
 """

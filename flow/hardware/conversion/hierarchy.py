@@ -23,7 +23,7 @@ How to write what converts
       all of them must be driven by children or all by processes; a mixture is refused.
     * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
     * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; `low` must be a
-      variable of its own, and the width a number.
+      variable of its own, and the width a number. In Verilog it is written out (offsets.py).
     * One operator per assignment where signs or widths mix; `signed.next = unsigned` is fine
       when the signed one has at least one bit more.
     * A modbv accumulator wraps alike everywhere if what it adds, sign bit included, is no wider than itself;
@@ -61,6 +61,7 @@ from myhdl.conversion._toVHDLPackage import _package
 
 from flow.hardware.conversion.bundles import ExportError, copied, is_bundle, is_frozen, parts_of, ports_of, signals_in
 from flow.hardware.conversion.keywords import KEYWORDS
+from flow.hardware.conversion.offsets import inline_offsets
 
 Language = Literal["verilog", "vhdl"]
 TAKEN = {"next", "posedge", "negedge", "max", "min", "val", "signed"}  # attributes that MyHDL reads as a Signal's
@@ -523,6 +524,9 @@ class _VerilogModule(_ToVerilogConvertor):
 
     def _convert_filter(self, h: Any, intf: Any, siglist: Any, memlist: Any, genlist: Any) -> None:
         self.outputs = _prepare(intf, siglist, memlist, genlist, "Verilog")
+        for tree in genlist:
+            if not isinstance(tree, _Instance):
+                inline_offsets(tree)
 
 
 class _VhdlModule(_ToVHDLConvertor):

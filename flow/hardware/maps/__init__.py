@@ -5,6 +5,7 @@ walker.py    where the windows of a tile are
 arbiter.py   which of them may use a bank at the same time
 banks.py     the memory
 fetch.py     windows out of it, as operands of the array
+collect.py   channels of finished tiles, on their way into it
 store.py     results into it
 post.py      sums and maxima of windows: residual additions and pooling
 """

@@ -1,87 +1,17 @@
-"""Results into the feature maps: collects the channels of a tile, and writes them octet by octet."""
+"""Results into the feature maps: the channels of finished tiles, octet by octet."""
 
 from __future__ import annotations
 
-from myhdl import Signal, always, always_comb, always_seq, intbv, modbv
+from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.wires import flags
-from flow.hardware.fields import ADDRESS, CHANNEL, COORDINATE, ENTRY, WORD_BITS, field_span
+from flow.hardware.fields import ADDRESS, COORDINATE, ENTRY, WORD_BITS, field_span
 from flow.hardware.maps.arbiter import arbiter
 from flow.hardware.maps.bundles import Tap
+from flow.hardware.maps.collect import TILES, collect
 from flow.hardware.maps.walker import walkers
-
-TILES = 4  # that are collected at once: one fills, one is read, and two for what banks in conflict take longer
-
-
-@block
-def collect(clk, reset, valid, tile_done, data, load, finished, entry, words, mask, rows, columns, lanes):
-    """Channels of finished tiles: one fills, the oldest is read.
-
-    control  valid[lanes], tile_done: as write_back gives them; load: take what `entry` says of the oldest tile;
-             finished: nothing more of it will be taken
-    data     data[8 * rows * lanes], entry in; words[64 * rows], mask[8] out, one cycle after load
-    """
-    slots = -(-columns // lanes)
-    channel_bits = max(1, (slots * lanes - 1).bit_length())
-    size = 1 << channel_bits
-    width = 8 * rows
-    column_bits, _ = field_span(CHANNEL, "column")
-    _, zero_at = field_span(CHANNEL, "zero")
-    _, write_at = field_span(CHANNEL, "write")
-    stage = [Signal(intbv(0)[width:]) for _ in range(TILES * size)]
-    bits = (TILES * size - 1).bit_length()
-    filling, oldest = (Signal(modbv(0, min=0, max=TILES)) for _ in range(2))
-    channel = Signal(modbv(0, min=0, max=size))
-    at = Signal(intbv(0)[bits:])
-    least_free, least_used = (Signal(intbv(0)[bits:]) for _ in range(2))
-
-    @always_comb
-    def where():
-        least_free.next = filling << channel_bits  # a product with a number VHDL would cut to the factor's width
-        least_used.next = oldest << channel_bits
-
-    @always_comb
-    def place():
-        at.next = least_free + channel
-
-    @always_seq(clk.posedge, reset=reset)
-    def count():
-        if tile_done:
-            filling.next = filling + 1
-            channel.next = 0
-        elif valid != 0:
-            channel.next = channel + lanes
-        if finished:
-            oldest.next = oldest + 1
-
-    @always(clk.posedge)
-    def take():
-        for i in range(lanes):
-            low = width * i
-            if valid[i]:
-                stage[at + i].next = data[low + width : low]
-
-    @always(clk.posedge)
-    def give():
-        column = intbv(0)[bits:]
-        picked = intbv(0)[width:]
-        if load:
-            for k in range(8):
-                least = 8 * k
-                column[:] = least_used + entry[least + column_bits : least]
-                if entry[least + zero_at]:
-                    picked[:] = 0
-                else:
-                    picked[:] = stage[column]
-                for j in range(rows):
-                    octet = 8 * j
-                    low = WORD_BITS * j + 8 * k
-                    words.next[low + 8 : low] = picked[octet + 8 : octet]
-                mask.next[k] = entry[least + write_at]
-
-    return where, place, count, take, give
 
 
 @block

@@ -16,7 +16,7 @@ NEEDED = {
     "myhdl._ShadowSignal": ["_ShadowSignal", "_SliceSignal"],
     "myhdl._Signal": ["_Signal"],
     "myhdl._simulator": ["_signals"],
-    "myhdl.conversion._toVerilog": ["_ToVerilogConvertor", "toVerilog"],
+    "myhdl.conversion._toVerilog": ["_ConvertVisitor", "_ToVerilogConvertor", "toVerilog"],
     "myhdl.conversion._toVHDL": ["_ToVHDLConvertor", "_shortversion", "toVHDL"],
     "myhdl.conversion._VHDLNameValidation": ["_vhdl_keywords"],
     "myhdl.conversion._toVHDLPackage": ["_package"],
@@ -26,6 +26,7 @@ PARTS = {
     ("myhdl._Signal", "_Signal"): ["_clear", "_markRead", "_markUsed"],
     ("myhdl._ShadowSignal", "_SliceSignal"): ["_setName"],
     ("myhdl.conversion._toVerilog", "_ToVerilogConvertor"): ["_convert_filter"],
+    ("myhdl.conversion._toVerilog", "_ConvertVisitor"): ["accessIndex", "accessSlice", "visit_Name"],
     ("myhdl.conversion._toVHDL", "_ToVHDLConvertor"): ["_convert_filter"],
 }
 SIGNAL = ["_driven", "_init", "_max", "_min", "_name", "_nrbits", "_read", "_slicesigs", "_type", "_used", "_val"]
