@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.frontend.imported import Imported
-from flow.judgement.accuracy import decibels, json_number
+from flow.judgement.accuracy import json_number, sqnr_of
 from flow.judgement.diagnosis import Finding
 from flow.network.samples import Arrays, Samples
 from flow.onnxtools import runtime
@@ -129,17 +129,6 @@ def _compared(name: str, wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[A
     errors = np.abs(real[apart] - other[apart])
     largest = float(errors.max(initial=0.0)) if np.isfinite(errors).all() else None
     return OutputFidelity(name, json_number(sqnr_of(real, other)), largest, equal)
-
-
-def sqnr_of(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> float:
-    """Signal-to-noise ratio in dB, infinite when equal. The signal's mean is removed, but not that of a constant."""
-    apart = wanted != got
-    noise = float(((wanted[apart] - got[apart]) ** 2).sum())
-    finite = wanted[np.isfinite(wanted)]
-    signal = float(((finite - finite.mean()) ** 2).sum()) if finite.size else 0.0
-    if finite.size and signal < 1e-12 * float((finite**2).sum()):
-        signal = float((finite**2).sum())
-    return decibels(signal, noise)
 
 
 def explained(found: Fidelity) -> tuple[Finding, ...]:

@@ -1,0 +1,109 @@
+"""Networks of several outputs: each counts, whatever their order; and budgets that a network allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+import flow
+from flow.errors import FlowError
+from flow.onnxtools import runtime
+from flow.output.report.report import CompressionReport
+from tests.helpers.nets import Builder, heads_net, samples
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Arrays, Arrays]:
+    """Samples to calibrate and to evaluate, with the network's own answers, slightly off, as labels."""
+    model = heads_net()
+    calibration, x = samples(model, 64, 1), samples(model, 96, 2)
+    answers = runtime.predict_all(model, x)
+    noise = np.random.default_rng(3).normal(0, 0.05, answers["box"].shape)
+    labels = {"y": answers["cls"].argmax(axis=1), "y_box": (answers["box"] + noise).astype(np.float32)}
+    return calibration, x | labels
+
+
+def compressed(
+    model: onnx.ModelProto, data: tuple[Arrays, Arrays], place: Path, **options: Any
+) -> tuple[CompressionReport, onnx.ModelProto]:
+    file = place / "out.onnx"
+    given = {"compensation": False, "scale_search": False} | options
+    report = flow.compress(model, file, calibration=data[0], evaluate=data[1], force=True, **given)
+    return report, onnx.load(str(file))
+
+
+def constants(model: onnx.ModelProto) -> dict[str, bytes]:
+    return {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer}
+
+
+def columns(report: CompressionReport) -> list[float]:
+    return [layer.bits_per_weight for layer in report.layers]
+
+
+def test_every_output_counts_in_any_order(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    report, first = compressed(heads_net(), data, tmp_path, bits=4.5)
+    swapped, second = compressed(heads_net(("box", "cls")), data, tmp_path, bits=4.5)
+    assert constants(first) == constants(second) and columns(report) == columns(swapped)
+    found = {output.name: output for output in report.summary.accuracy.outputs}
+    assert list(found) == ["cls", "box"] and found["cls"].metric == "top-1" and found["box"].metric == "R2"
+    for output in swapped.summary.accuracy.outputs:
+        assert output.values == found[output.name].values and output.sqnr == found[output.name].sqnr
+    lost = (found["box"].values["float"] or 0) - (found["box"].values["pruned"] or 0)
+    assert lost < 0.05 and set(found["box"].values) == {"float", "int8", "pruned"}
+    assert (found["cls"].values["pruned"] or 0) > 0.9
+
+
+def test_an_output_that_weighs_nothing_is_given_up(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    apart = {}
+    for weight in (0, 1, 100):
+        report, _ = compressed(heads_net(), data, tmp_path, bits=4.5, output_weight={"box": weight})
+        apart[weight] = report.summary.accuracy.outputs[1].divergence["pruned"] or 0
+    assert apart[0] > 3 * apart[1] >= 3 * apart[100] * 0.99
+    assert "output 'box' weighs 100" in report.summary.rule
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"boxes": 1}, "must name one of the network's, 'cls', 'box', but it names 'boxes'; change --output-weight"),
+        ({"cls": 0, "box": 0}, "all weigh 0"),
+        ({"box": -1}, "must be 0 or more, but that of 'box' is -1"),
+        ("box", "NAME=WEIGHT with a number, but it is '=box'"),
+        (["box=much"], "NAME=WEIGHT with a number, but it is 'box=much'"),
+    ],
+)
+def test_weights_that_cannot_be_used(weights: Any, words: str, data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    with pytest.raises(FlowError) as error:
+        compressed(heads_net(), data, tmp_path, output_weight=weights)
+    assert words in str(error.value)
+
+
+def test_a_permitted_drop_holds_for_every_output(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    evaluate = {name: array for name, array in data[1].items() if name != "y_box"}
+    for given, kept in ((data[1], 0.02), (evaluate, 0.02)):
+        report, _ = compressed(heads_net(), (data[0], given), tmp_path, max_drop=2)
+        cls, box = report.summary.accuracy.outputs
+        assert (cls.values["float"] or 0) - (cls.values["pruned"] or 0) <= kept
+        lost = (box.values["float"] or 0) - (box.values["pruned"] or 0) if box.values else box.divergence["pruned"]
+        assert lost is not None and lost <= kept and report.summary.bits_per_weight < 7
+
+
+def test_the_default_budget_is_one_the_network_allows(tmp_path: Path) -> None:
+    """Four weights of two inputs each share a metadata byte: 5 bits are too few."""
+    b = Builder(5)
+    weights, bias = (b.constant(b.rng.normal(0, 1, shape).astype(np.float32)) for shape in ((4, 2), (4,)))
+    model = b.model({"x": ["N", 2]}, b.node("Gemm", "x", weights, bias, transB=1))
+    given = samples(model, 16)
+    report = flow.compress(model, tmp_path / "out.onnx", calibration=given)
+    assert report.summary.bits_per_weight == 6
+    assert any("default of 5 bits per weight is less than" in note and "6.00 bits" in note for note in report.notes)
+    with pytest.raises(FlowError, match=r"between 6.00 and 8 bits per weight.*it is 5; change --bits"):
+        flow.compress(model, tmp_path / "other.onnx", calibration=given, bits=5)
