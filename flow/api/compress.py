@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flow.api.inputs import compress_network, evaluation, import_network, note_labels, read_network
+from flow.api.inputs import (
+    compress_network,
+    evaluation,
+    import_network,
+    note_int8,
+    note_labels,
+    note_scales,
+    read_network,
+)
 from flow.api.requests import CompressRequest
 from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
@@ -44,6 +52,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         source = read_network(request)
         imported = import_network(source, request.calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
+        note_scales(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     channels = ArrayConfig(*(request.array or ())).columns
@@ -51,6 +60,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     with stage("judge"):
         accuracy = measure(imported.float_model, compressed, evaluation_set)
         note_labels(evaluation_set, accuracy, notes)
+        note_int8(faithful, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, faithful, notes)
     write_output(request.output, compressed.network.model, request.force)
     if request.plot is not None:

@@ -19,6 +19,7 @@ from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
 from flow.frontend.quantization.calibrate import AUTO
 from flow.judgement.accuracy import Accuracy
+from flow.judgement.fidelity import COARSE, Fidelity, scaled_otherwise
 from flow.network import samples
 from flow.network.answers import Answers, agreement, answers, divergence, shares
 from flow.network.model import Network
@@ -27,6 +28,7 @@ from flow.network.task import tasks
 from flow.onnxtools import runtime
 from flow.progress import Stages
 
+MOST_LOST = 0.01  # of accuracy, by INT8 alone, that needs no note
 STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
@@ -170,6 +172,33 @@ def evaluation(
     return samples.random(network.model, max(count or 0, STORED))
 
 
+def note_scales(imported: Imported, evaluation_set: Samples, notes: list[str]) -> None:
+    """A note, before all others, on calibration samples in another range than those evaluated."""
+    if evaluation_set.made_up or imported.calibration is None:
+        return
+    if (scaled := scaled_otherwise(imported, evaluation_set)) is not None:
+        notes.insert(0, f"Warning, {scaled}. INT8 is as fine as the range of the calibration samples.")
+
+
+def note_int8(faithful: Fidelity, accuracy: Accuracy, notes: list[str]) -> None:
+    """Notes on outputs that INT8 alone, before any pruning, makes worse than people expect."""
+    decibels = {output.name: output.sqnr for output in faithful.outputs if output.sqnr is not None}
+    lost = {}
+    for output in accuracy.outputs:
+        before, after = output.values.get("float"), output.values.get("int8")
+        if before is not None and after is not None and before - after > MOST_LOST:
+            points = f"{100 * (before - after):.1f} points of {output.metric}"
+            lost[output.name] = points if output.classes else f"{before - after:.3f} of {output.metric}"
+    for name in dict.fromkeys([*decibels, *lost]):
+        parts = [f"keeps {decibels[name]:.1f} dB"] if decibels.get(name, COARSE) < COARSE else []
+        parts += [f"loses {lost[name]}"] if name in lost else []
+        if parts:
+            notes.append(
+                f"Warning: output '{name}' of the INT8 network {' and '.join(parts)} before any pruning; other "
+                "calibration samples, or another --calibrate, may help."
+            )
+
+
 def note_labels(evaluation_set: Samples, accuracy: Accuracy, notes: list[str]) -> None:
     """Notes on labels that fit no output, or seem to count from 1."""
     labels, used = evaluation_set.every_label, {output.name for output in accuracy.outputs if output.metric}
@@ -182,3 +211,8 @@ def note_labels(evaluation_set: Samples, accuracy: Accuracy, notes: list[str]) -
             f"The labels {name} of {evaluation_set.source} are no classes or values of "
             f"{'an output' if name == LABELS else 'that output'}: no accuracy is given for them."
         )
+    notes += [
+        f"The labels of output '{output.name}' in {evaluation_set.source} seem to count from 1: classes count from 0."
+        for output in accuracy.outputs
+        if output.one_based
+    ]

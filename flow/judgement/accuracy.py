@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flow.compression.compress import Compressed
 from flow.network.answers import Answers, agreement, answers, distance, divergence
 from flow.network.samples import Arrays, Samples
-from flow.network.task import Task, tasks
+from flow.network.task import Task, shifted, tasks
 from flow.onnxtools import runtime
 from flow.simulation.results import SampleRun
 
@@ -65,7 +65,7 @@ class OutputAccuracy:
     `second_values` those of `second`, "mean IoU" of pixels and "mean squared error" of real values. The others are
     against the float network (INT8 where that is missing): `sqnr` in dB with the mean removed, None if equal;
     `divergence` (KL in nats if `scores`, else the error over the variance); `agreement`, the share of equal classes or
-    labels.
+    labels. `one_based`: the labels seem to count classes from 1, not from 0.
     """
 
     name: str
@@ -77,6 +77,7 @@ class OutputAccuracy:
     sqnr: dict[str, Share] = field(default_factory=dict)
     divergence: dict[str, Share] = field(default_factory=dict)
     agreement: dict[str, Share] = field(default_factory=dict)
+    one_based: bool = False
 
     @property
     def classes(self) -> bool:
@@ -154,7 +155,10 @@ def measure(
         form: answers(model, evaluation.feeds, scores, outputs[form] if len(outputs[form]) == len(expected) else None)
         for form, model in models.items()
     }
-    every = tuple(_output(name, forms, given.get(name), known) for name in known[base])
+    from_one = shifted(expected, given, evaluation.every_label)
+    every = tuple(
+        replace(_output(name, forms, given.get(name), known), one_based=name in from_one) for name in known[base]
+    )
     first = next((each for each in every if each.classes), None)
     apart = {form: distance(known[base], found, {}) for form, found in list(known.items())[1:]}
     main = next(iter(expected))

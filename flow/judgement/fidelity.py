@@ -152,7 +152,7 @@ def explained(found: Fidelity) -> tuple[Finding, ...]:
 def _explained(imported: Imported, samples: Samples) -> tuple[str | None, str]:
     """The node of the first tensor that 8 bits do not represent well, and the likely cause."""
     assert imported.prepared is not None
-    if (scaled := _scaled(imported, samples)) is not None:
+    if (scaled := scaled_otherwise(imported, samples)) is not None:
         return None, scaled
     model, graph, constants = imported.network.model, Graph.of(imported.prepared), imported.network.graph
     quantizers = {
@@ -212,7 +212,7 @@ def _coarse(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) 
     return None
 
 
-def _scaled(imported: Imported, samples: Samples) -> str | None:
+def scaled_otherwise(imported: Imported, samples: Samples) -> str | None:
     """How the calibration samples are scaled otherwise than the samples judged here; None if they are scaled alike."""
     if imported.calibration is None or imported.calibration is samples:
         return None

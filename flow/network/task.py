@@ -102,15 +102,31 @@ def top1(outputs: NDArray[Any], labels: NDArray[Any]) -> float | None:
     return found.measure(outputs)[0] if found is not None and found.metric == "top-1" else None
 
 
+def shifted(
+    outputs: Mapping[str, NDArray[Any]], found: Mapping[str, Task], labels: Mapping[str, NDArray[Any]]
+) -> set[str]:
+    """The outputs whose class labels seem to count from 1; `found` are the tasks with the labels as they are."""
+    doubtful = set()
+    for name, array in outputs.items():
+        own = labels.get(f"{LABELS}_{name}")
+        if own is None and (name in found or not found):
+            own = labels.get(LABELS)
+        if own is not None and one_based(found.get(name), array, own):
+            doubtful.add(name)
+    return doubtful
+
+
 def one_based(given: Task | None, outputs: NDArray[Any], labels: NDArray[Any]) -> bool:
-    """Whether class labels [N] seem to count from 1: one less fits, and fits better."""
+    """Whether class labels seem to count from 1: one less fits, and fits better than chance and than they do."""
     whole = _whole(labels)
-    if whole is None or whole.min() < 1:
+    if whole is None or not whole.size or whole.min() != 1:
         return False
-    shifted = task("", outputs, whole - 1)
-    if shifted is None or not shifted.scores:
+    fit = task("", outputs, whole - 1)
+    if fit is None or not fit.scores:
         return False
-    return given is None or shifted.measure(outputs)[0] > given.measure(outputs)[0]
+    reached = fit.measure(outputs)[0]
+    classes = outputs.shape[1] if fit.metric == "pixel accuracy" else outputs.size // len(outputs)
+    return reached > max(1 / classes, 0.0 if given is None else given.measure(outputs)[0])
 
 
 def _label_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:

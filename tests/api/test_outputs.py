@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import flow
+from flow.cli.tables import print_report
 from flow.errors import FlowError
 from flow.onnxtools import runtime
 from flow.output.report.report import CompressionReport
@@ -107,3 +108,77 @@ def test_the_default_budget_is_one_the_network_allows(tmp_path: Path) -> None:
     assert any("default of 5 bits per weight is less than" in note and "6.00 bits" in note for note in report.notes)
     with pytest.raises(FlowError, match=r"between 6.00 and 8 bits per weight.*it is 5; change --bits"):
         flow.compress(model, tmp_path / "other.onnx", calibration=given, bits=5)
+
+
+# -------------------------------------------------------------------------------- what is said
+def labels_first_net() -> onnx.ModelProto:
+    """Gemm and Softmax; `label` [N] int64 first, then `p` [N, 6], as exporters of scikit-learn write them."""
+    model = heads_net(("cls",))
+    nodes = [
+        helper.make_node("Softmax", ["cls"], ["p"], "softmax"),
+        helper.make_node("ArgMax", ["p"], ["label"], "argmax", axis=1, keepdims=0),
+    ]
+    model.graph.node.extend(nodes)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]))
+    model.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, ["N", 6]))
+    return model
+
+
+def test_a_label_is_compared_as_a_label(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    model = labels_first_net()
+    report, pruned = compressed(model, data, tmp_path, bits=4)
+    label, p = report.summary.accuracy.outputs
+    wanted, got = (runtime.predict(net, {"x": data[1]["x"]}) for net in (model, pruned))
+    assert label.agreement["pruned"] == pytest.approx((wanted == got).mean()) and 0.5 < label.agreement["pruned"] < 1
+    assert label.metric == "accuracy" and label.values["pruned"] == pytest.approx((got == data[1]["y"]).mean())
+    assert p.scores and p.metric is None and p.agreement["pruned"] == label.agreement["pruned"]
+    other, same = compressed(model, data, tmp_path, bits=4, output_weight={"label": 0})
+    assert constants(pruned) == constants(same) and other.summary.bits_per_weight == report.summary.bits_per_weight
+
+
+def test_one_value_is_no_class(tmp_path: Path) -> None:
+    b = Builder(5)
+    weights, bias = (b.constant(b.rng.normal(0, 1, shape).astype(np.float32)) for shape in ((1, 32), (1,)))
+    model = b.model({"x": ["N", 32]}, b.node("Gemm", "x", weights, bias, transB=1))
+    given = samples(model, 16)
+    evaluate = given | {"y": np.arange(16) % 2}
+    report = flow.compress(model, tmp_path / "out.onnx", calibration=given, evaluate=evaluate)
+    (only,) = report.summary.accuracy.outputs
+    assert not only.agreement and only.metric is None and report.summary.accuracy.pruned is None
+    assert any("labels y of the evaluation arrays are no classes or values of an output" in n for n in report.notes)
+
+
+def test_every_output_is_printed_with_its_metric(
+    data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, _ = compressed(heads_net(), data, tmp_path, preset="moderate")
+    print_report(report)
+    lines = capsys.readouterr().out.splitlines()
+    for start in (
+        "Output 'cls', top-1 on 96 samples of the evaluation arrays: float 100.00 %, INT8 ",
+        "Output 'cls', INT8 against float: same class for ",
+        "Output 'cls', pruned against float: same class for ",
+        "Output 'box', R2 on 96 samples of the evaluation arrays: float ",
+        "Output 'box', mean squared error on 96 samples",
+        "Output 'box', INT8 against float: error over variance ",
+        "Output 'box', pruned against float: error over variance ",
+    ):
+        assert any(line.startswith(start) for line in lines), (start, lines)
+
+
+def test_what_int8_alone_loses_is_said(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    """A range of calibration fifty times too wide leaves few of 256 steps."""
+    good, _ = compressed(heads_net(), data, tmp_path, preset="moderate")
+    assert not any("Warning" in note and " dB" in note for note in good.notes)
+    wide = {"x": data[0]["x"] * np.float32(50)}
+    report, _ = compressed(heads_net(), (wide, data[1]), tmp_path, preset="moderate")
+    assert report.notes[0].startswith("Warning, calibration: its samples reach")
+    said = [note for note in report.notes if "before any pruning" in note]
+    assert len(said) == 2 and "output 'cls' of the INT8 network keeps" in said[0]
+
+
+def test_labels_that_count_from_one_are_said(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    shifted = {name: array for name, array in data[1].items() if name != "y_box"} | {"y": data[1]["y"] + 1}
+    report, _ = compressed(heads_net(), (data[0], shifted), tmp_path, preset="moderate")
+    assert any("labels of output 'cls' in the evaluation arrays seem to count from 1" in note for note in report.notes)
