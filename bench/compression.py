@@ -41,10 +41,10 @@ from flow.frontend import admit, quantize
 from flow.frontend.entry import checks
 from flow.frontend.int8 import cut, rewrite
 from flow.frontend.int8.layers import from_rows
-from flow.judgement.accuracy import top1
 from flow.network import answers, samples
 from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
+from flow.network.task import top1
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import node_name
 from flow.output.report.plot import Point, curves
@@ -148,18 +148,18 @@ class Comparison:
         self.calibration_data = tune.calibration_data(self.network, self.source, quantized.prepared, calibrated)
         self.test: Samples = samples.load(test, self.source, "evaluation")
         self.test = self.test.first(count or self.test.count)
-        self.wanted = answers.answers(self.source, self.test.feeds, scores=True)
+        self.wanted = answers.class_scores(self.source, self.test.feeds)
         self.survey = tune.survey(self.network, self.calibration_data, frozenset(pruning().means), lambda: None)
         self.results: list[tuple[str, float, float, float, float, float]] = []
 
     def judge(self, method: str, bits: float, model: onnx.ModelProto) -> None:
-        got = answers.answers(model, self.test.feeds, scores=True)
+        got = answers.class_scores(model, self.test.feeds)
         labels = self.test.labels
         share = None if labels is None else top1(runtime.predict(model, self.test.feeds), labels)
         reached = float("nan") if share is None else share
         error = np.sqrt(reached * (1 - reached) / self.test.count)
         same, kl = answers.agreement(self.wanted, got), answers.divergence(self.wanted, got)
-        self.results.append((method, bits, 100 * reached, 100 * float(error), 100 * same, kl))
+        self.results.append((method, bits, 100 * reached, 100 * float(error), 100 * (same or 0.0), kl))
 
     def run(self, budgets: list[float], advance: Callable[[], None]) -> None:
         network, layers = self.network, self.network.layers

@@ -36,7 +36,7 @@ from flow.api.requests import CompressRequest
 from flow.errors import FlowError
 from flow.frontend.entry import load
 from flow.frontend.inspection import inspection
-from flow.judgement.fidelity import sqnr_of
+from flow.judgement.accuracy import sqnr_of
 from flow.network.samples import Samples
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs

@@ -30,9 +30,9 @@ from flow.compression.encoding import BBS
 from flow.frontend import admit, quantize
 from flow.frontend.entry import checks
 from flow.frontend.int8 import cut, rewrite
-from flow.judgement.accuracy import top1
 from flow.network import answers, samples
 from flow.network.model import Network
+from flow.network.task import top1
 from flow.onnxtools import runtime
 
 SENSITIVE = (0.0, 0.1, 0.2, 0.3)  # beta of figure 16
@@ -103,7 +103,7 @@ class Subject:
         self.workload: Workload = imported(given)
         self.known = tune.calibration_data(self.network, self.source, made.prepared, known)
         self.test = samples.load(given.test, self.source, "evaluation")
-        self.wanted = answers.answers(self.source, self.test.feeds, scores=True)
+        self.wanted = answers.class_scores(self.source, self.test.feeds)
         self.found = tune.survey(self.network, self.known, MEANS, lambda: None)
         self.made = [self._within(bits) for bits in BUDGETS if bits >= least_bits(self.network.layers)]
         self.fast = self._fast()
@@ -114,7 +114,7 @@ class Subject:
         labels = self.test.labels
         share = None if labels is None else top1(runtime.predict(model, feeds), labels[part])
         wanted = replace(self.wanted, values=self.wanted.values[part])
-        got = answers.answers(model, feeds, scores=True)
+        got = answers.class_scores(model, feeds)
         a, b = wanted.values, got.values
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         cosine = float(((a * b).sum(axis=1) / np.maximum(norms, 1e-30)).mean())

@@ -6,7 +6,16 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from flow.api.inputs import STORED, compress_network, evaluation, import_network, note_labels, read_network
+from flow.api.inputs import (
+    STORED,
+    compress_network,
+    evaluation,
+    import_network,
+    note_int8,
+    note_labels,
+    note_scales,
+    read_network,
+)
 from flow.api.requests import CompileRequest
 from flow.api.simulate import (
     Runner,
@@ -80,6 +89,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         evaluation_set = evaluation(imported.network, source, request.evaluate, request.samples, notes)
         if request.on_chip:
             chain(imported.network)
+        note_scales(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     chosen, compressed = compress_network(imported, chosen, config.columns, evaluation_set, stage, notes)
@@ -126,6 +136,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(imported.float_model, compressed, evaluation_set, simulated if coverage else None, runs)
             note_labels(evaluation_set, accuracy, notes)
+            note_int8(faithful, accuracy, notes)
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
             wrong = images.judge(program, compressed.allocation)
             wrong += images.judge_on_chip(on_chip_program) if on_chip_program else []

@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flow.api.inputs import compress_network, evaluation, import_network, note_labels, read_network
+from flow.api.inputs import (
+    compress_network,
+    evaluation,
+    import_network,
+    note_int8,
+    note_labels,
+    note_scales,
+    read_network,
+)
 from flow.api.requests import CompressRequest
 from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
-from flow.compression.choice import pruning
+from flow.compression.choice import Pruning, pruning
 from flow.compression.encoding import BBS
 from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
@@ -44,6 +52,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         source = read_network(request)
         imported = import_network(source, request.calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
+        note_scales(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     channels = ArrayConfig(*(request.array or ())).columns
@@ -51,11 +60,12 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     with stage("judge"):
         accuracy = measure(imported.float_model, compressed, evaluation_set)
         note_labels(evaluation_set, accuracy, notes)
+        note_int8(faithful, accuracy, notes)
         result = compression_report(chosen, compressed, accuracy, faithful, notes)
     write_output(request.output, compressed.network.model, request.force)
     if request.plot is not None:
         try:
-            series = _sweep(imported, channels, evaluation_set, stage)
+            series = _sweep(imported, channels, evaluation_set, request.chosen, stage)
             uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
             curves(series, uncompressed, source.name, request.plot)
         except BaseException as error:
@@ -64,13 +74,15 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     return result
 
 
-def _sweep(imported: Imported, channels: int, evaluation_set: Samples, stage: Stages) -> dict[str, list[Point]]:
+def _sweep(
+    imported: Imported, channels: int, evaluation_set: Samples, asked: Pruning, stage: Stages
+) -> dict[str, list[Point]]:
     """The network compressed by the paper's presets, by one N for all, and, if calibrated, within budgets."""
     choices = {f"preset {name}": [pruning(name)] for name in PRESETS}
     choices["optimum, one N for all"] = [pruning(columns=n, sensitive=0.0) for n in range(BBS.max_columns_pruned + 1)]
     if imported.calibration is not None:
         least = least_bits(imported.network.layers)
-        choices["budget"] = [pruning(bits=bits) for bits in SWEEP if bits >= least]
+        choices["budget"] = [pruning(bits=bits, output_weight=asked.output_weight) for bits in SWEEP if bits >= least]
     series: dict[str, list[Point]] = {}
     with stage("sweep the bits", sum(map(len, choices.values()))) as advance:
         for name, chosen in choices.items():

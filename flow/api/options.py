@@ -6,6 +6,7 @@ The command, the Python API, the manifest and `--resume` all take them from here
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
@@ -199,6 +200,29 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _weights(value: Any) -> dict[str, float]:
+    """NAME=WEIGHT of an output; several of them, or a mapping."""
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        texts = [value] if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        pairs = [(name, weight) for name, _, weight in (text.rpartition("=") for text in texts)]
+    weights = {}
+    for name, weight in pairs:
+        try:
+            weights[name] = float(weight) if isinstance(weight, str) else _real(weight)
+        except ValueError:
+            weights[name] = math.nan
+        if not isinstance(name, str) or not name or math.isnan(weights[name]):
+            raise FlowError(
+                f"the weight of an output is NAME=WEIGHT with a number, but it is '{name}={weight}'; "
+                "give --output-weight boxes=2, for example"
+            )
+    return weights
+
+
 def _pruning(value: Any) -> Pruning:
     if isinstance(value, str):
         return pruning(value)
@@ -224,4 +248,5 @@ NETWORK = Kind("the path of an ONNX file, or an onnx.ModelProto", _network, Path
 SAMPLES = Kind("the path of an .npz file, an array, or a dict of arrays", _samples, Path)
 SIZE = Kind('ROWSxCOLUMNS, such as "16x32" or (16, 32)', _size)
 SHAPES = Kind("NAME=SIZE,SIZE,... or a mapping of names to sizes", _shapes, repeated=True)
+WEIGHTS = Kind("NAME=WEIGHT or a mapping of names to numbers", _weights, repeated=True)
 PRUNING = Kind("what flow.pruning(...) gives, or the name of a preset", _pruning)

@@ -19,6 +19,7 @@ from flow.api.options import (
     SIZE,
     SWITCH,
     TEXT,
+    WEIGHTS,
     WHOLE,
     Request,
     argument,
@@ -59,6 +60,10 @@ class PruningOptions(Request):
     bias_correction: bool = option(SWITCH, True, "Budget: leave the biases.", recorded=False)
     compensation: bool = option(SWITCH, True, "Budget: round every weight by itself.", recorded=False)
     scale_search: bool = option(SWITCH, True, "Budget: leave the weight scales.", recorded=False)
+    output_weight: dict[str, float] | None = option(
+        WEIGHTS, None, "Budget: how much an output counts; repeatable. Default: 1 each.", metavar="NAME=WEIGHT",
+        recorded=False,
+    )  # fmt: skip
     preset: str | None = option(
         TEXT, None, f"The paper's rule: one of {', '.join(PRESETS)}.", metavar="NAME", recorded=False
     )
@@ -72,7 +77,7 @@ class PruningOptions(Request):
     pruning: Pruning | None = option(PRUNING, None, "A Pruning, or the name of a preset.", flag=None)
 
     def check(self) -> None:
-        names = ("preset", "columns", "sensitive", "method", "bits", "max_drop", "block")
+        names = ("preset", "columns", "sensitive", "method", "bits", "max_drop", "block", "output_weight")
         values = {name: getattr(self, name) for name in names}
         switches = (self.bias_correction, self.compensation, self.scale_search)
         if self.pruning is None:

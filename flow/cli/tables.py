@@ -15,7 +15,7 @@ from flow import exploration
 from flow.cache import Size
 from flow.files import cache_folder
 from flow.frontend.inspection import Inspection, Node
-from flow.judgement.accuracy import Accuracy
+from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict
@@ -30,6 +30,7 @@ NARROW, VERY_NARROW = 100, 70  # columns of a terminal
 LAYER_WIDTH = 9  # columns that a layer's name has at least
 WHOLE = 100_000  # columns of a file or pipe where no line may be wrapped
 FEW_NODES = 40  # `bbs inspect` lists all nodes of a network that has no more
+FORMS = {"float": "float", "int8": "INT8", "pruned": "pruned"}  # of the network, as they are printed
 MOST_OUTPUTS = 4  # outputs whose SQNR is printed, the worst first
 
 
@@ -176,17 +177,67 @@ def _hardware(summary: Summary) -> list[str]:
 
 
 def _print_answers(accuracy: Accuracy) -> None:
-    """Top-1, and how far the pruned network's answers are from those of the network it was made from."""
+    """What every output is worth in each form of the network, and what INT8 and pruning did to it."""
+    only = accuracy.outputs[0] if len(accuracy.outputs) == 1 else None
+    if only is not None and only.scores and only.metric in (None, "top-1"):
+        _print_classes(accuracy, only)
+        return
+    worst = sorted(accuracy.outputs, key=lambda output: -(output.divergence.get("pruned") or 0.0))[:MOST_OUTPUTS]
+    for output in accuracy.outputs:
+        if output in worst:
+            _print_output(accuracy, output)
+    if len(accuracy.outputs) > len(worst):
+        out.print(f"{len(accuracy.outputs) - len(worst)} more outputs changed less; --json has them.")
+
+
+def _print_classes(accuracy: Accuracy, only: OutputAccuracy) -> None:
+    """A classifier of one output."""
     forms = {"float": accuracy.float, "INT8": accuracy.int8, "pruned": accuracy.pruned}
     shown = [f"{name} {100 * share:.2f} %" for name, share in forms.items() if share is not None]
     if shown:
         out.print(f"Top-1 on {accuracy.samples:,} samples of {accuracy.source}: {', '.join(shown)}.")
-    apart, same = accuracy.divergence["pruned"], accuracy.agreement.get("pruned")
-    base = "float" if "int8" in accuracy.divergence else "INT8"
-    if same is None:
-        out.print(f"Error of the pruned network's outputs over the {base} network's variance: {apart:.2g}.")
-    else:
-        out.print(f"Pruned against {base}: same class for {100 * same:.2f} %, divergence (KL) {apart:.2g}.")
+    base = "float" if "int8" in only.divergence else "INT8"
+    out.print(f"Pruned against {base}: {_apart(only, 'pruned')}.")
+
+
+def _print_output(accuracy: Accuracy, output: OutputAccuracy) -> None:
+    """The metric of an output in each form, then INT8 and pruned against float, or pruned against INT8."""
+    where = f"Output '{output.name}'"
+    for metric, values in ((output.metric, output.values), (output.second, output.second_values)):
+        shown = [f"{FORMS[form]} {_worth(metric, value)}" for form, value in values.items() if form in FORMS]
+        if shown:
+            on = f" on {accuracy.samples:,} samples of {accuracy.source}"
+            out.print(f"{where}, {metric}{on}: {', '.join(shown)}.", soft_wrap=True, markup=False)
+    base = "float" if "int8" in output.divergence else "INT8"
+    for form in output.divergence:
+        if form in FORMS:
+            out.print(f"{where}, {FORMS[form]} against {base}: {_apart(output, form)}.", soft_wrap=True, markup=False)
+
+
+def _worth(metric: str | None, value: float | None) -> str:
+    if value is None:
+        return "none"
+    return (
+        f"{value:.4g}"
+        if metric == "mean squared error"
+        else f"{value:.4f}"
+        if metric == "R2"
+        else f"{100 * value:.2f} %"
+    )
+
+
+def _apart(output: OutputAccuracy, form: str) -> str:
+    """How far a form's output is from the original network's, in words."""
+    parts = []
+    if (same := output.agreement.get(form)) is not None:
+        parts.append(f"same {'class' if output.scores else 'value'} for {100 * same:.2f} %")
+    distance = output.divergence.get(form) or 0.0
+    if output.scores:
+        parts.append(f"divergence (KL) {distance:.2g}")
+    elif same is None:
+        decibel = output.sqnr.get(form)
+        parts.append(f"error over variance {distance:.2g}" + (f" ({decibel:.1f} dB)" if decibel is not None else ""))
+    return ", ".join(parts)
 
 
 def print_cache(sizes: Mapping[str, Size], removed: bool) -> None:
@@ -276,8 +327,11 @@ def _print_verdict(report: Report) -> None:
     samples = f"{summary.samples} sample{'s' if summary.samples != 1 else ''}"
     if accuracy.rtl is not None and accuracy.pruned_simulated is not None:
         by = "RTL" if share == 1 else "RTL and reference"
+        found = accuracy.classified
+        metric = "top-1" if found is None else found.metric or ""
+        what = metric.capitalize() if len(accuracy.outputs) < 2 or found is None else f"Output '{found.name}', {metric}"
         out.print(
-            f"Top-1 on the {samples} simulated: {by} {100 * accuracy.rtl:.2f} %, "
+            f"{what} on the {samples} simulated: {by} {100 * accuracy.rtl:.2f} %, "
             f"pruned network {100 * accuracy.pruned_simulated:.2f} %."
         )
     for finding in report.findings:

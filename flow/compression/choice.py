@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from flow.compression.allocate import preset
@@ -22,7 +24,8 @@ class Pruning:
     `name`   the preset's, "custom", "budget" or "default" (a budget if there are calibration samples)
     rule     `columns` is N of the pruned channels, `sensitive` the unpruned share (0..1), `method` of prune.METHODS
     budget   `bits` per weight on average, or `max_drop`, the permitted loss in points of top-1; `block` channels
-             share one N (None: as many as the array has columns); `means`: refinements (refine.REFINEMENTS)
+             share one N (None: as many as the array has columns); `means`: refinements (refine.REFINEMENTS);
+             `output_weight`: how much the error of an output counts, by its name; the others count 1
     """
 
     name: str
@@ -33,6 +36,7 @@ class Pruning:
     max_drop: float | None = None
     block: int | None = None
     means: tuple[str, ...] = ()
+    output_weight: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def budgeted(self) -> bool:
@@ -52,6 +56,7 @@ class Choice:
     max_drop: float | None = None
     block: int | None = None
     means: tuple[str, ...] = REFINEMENTS
+    output_weight: Mapping[str, float] | None = None
 
 
 def pruning(preset_name: str | None = None, **values: Any) -> Pruning:
@@ -81,7 +86,7 @@ def complete(choice: Choice) -> Pruning:
         return Pruning(choice.preset, chosen.columns_pruned, chosen.sensitive, chosen.method)
     if told[0]:
         return _rule(choice.columns, choice.sensitive, choice.method)
-    return _budget(choice.bits, choice.max_drop, choice.block, choice.means)
+    return _budget(choice)
 
 
 def _rule(columns: int | None, sensitive: float | None, method: str | None) -> Pruning:
@@ -96,7 +101,8 @@ def _rule(columns: int | None, sensitive: float | None, method: str | None) -> P
     )
 
 
-def _budget(bits: float | None, max_drop: float | None, block: int | None, means: tuple[str, ...]) -> Pruning:
+def _budget(choice: Choice) -> Pruning:
+    bits, max_drop, block, means = choice.bits, choice.max_drop, choice.block, choice.means
     if bits is not None and not 0 < bits <= BBS.weight_bits:
         raise FlowError(f"a budget is more than 0 and at most 8 bits per weight, but it is {bits:g}; change --bits")
     if max_drop is not None and not 0 <= max_drop <= 100:
@@ -106,6 +112,16 @@ def _budget(bits: float | None, max_drop: float | None, block: int | None, means
     unknown = sorted(set(means) - set(REFINEMENTS))
     if unknown:
         raise FlowError(f"unknown refinement '{unknown[0]}'; choose of {', '.join(REFINEMENTS)}")
+    weights = _weights(choice.output_weight or {})
     if bits is None and max_drop is None:
-        return Pruning("default", bits=DEFAULT_BITS, block=block, means=means)
-    return Pruning("budget", bits=bits, max_drop=max_drop, block=block, means=means)
+        return Pruning("default", bits=DEFAULT_BITS, block=block, means=means, output_weight=weights)
+    return Pruning("budget", bits=bits, max_drop=max_drop, block=block, means=means, output_weight=weights)
+
+
+def _weights(weights: Mapping[str, float]) -> dict[str, float]:
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise FlowError(
+                f"the weight of an output must be 0 or more, but that of '{name}' is {weight:g}; change --output-weight"
+            )
+    return dict(sorted(weights.items()))

@@ -9,8 +9,8 @@ None of it is in the paper; the hardware and the encoding are the paper's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,11 @@ from flow.compression.calibration import Double, affordable, calibrate, moments
 from flow.compression.refine import error_curves, refine
 from flow.errors import FlowError
 from flow.frontend.int8 import rewrite
-from flow.network.answers import Answers, answers, divergence
+from flow.network.answers import Answers, answers, distance
 from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
+from flow.network.task import tasks
+from flow.onnxtools import runtime
 
 INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
 INFLUENCE_SAMPLES = (8, 256)
@@ -35,14 +37,21 @@ BISECTIONS = 6  # a budget is found within (8 - 2) / 2^6, a tenth of a bit
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """The data of budgeted compression: samples, the source network's answers to them, the target weights.
+    """The data of budgeted compression: samples, the source network's answers to them by output, the target weights.
 
-    `targets` float64 [channels, reduction] by layer name, in units of the layer's weight scales.
+    `weights`: of outputs, in the distance between two networks' answers; the others weigh 1. `targets` float64
+    [channels, reduction] by layer name, in units of the layer's weight scales.
     """
 
     samples: Samples
-    wanted: Answers
+    wanted: dict[str, Answers]
     targets: dict[str, Double]
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> list[str]:
+        """The outputs that hold class scores."""
+        return [name for name, each in self.wanted.items() if each.scores]
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Layers as they are to be encoded, N per channel, and the divergence from the source network's answers."""
+    """Layers as they are to be encoded, N per channel, and the distance from the source network's answers."""
 
     layers: tuple[ArrayLayer, ...]
     allocation: Allocation
@@ -85,23 +94,30 @@ class Tuned:
 
 
 def calibration_data(
-    network: Network, source: onnx.ModelProto, prepared: onnx.ModelProto | None, calibration: Samples
+    network: Network,
+    source: onnx.ModelProto,
+    prepared: onnx.ModelProto | None,
+    calibration: Samples,
+    weights: Mapping[str, float] | None = None,
 ) -> CalibrationData:
-    """The data of the calibration samples and both networks.
+    """The data of the calibration samples and both networks; `weights` of outputs, see `CalibrationData`.
 
     `source` is the user's network, `prepared` its float form with BatchNorm folded (None if it is INT8).
     """
     samples = affordable(network, calibration)
-    wanted = answers(source, samples.feeds, scores=calibration.labels is not None)
+    outputs = runtime.predict_all(source, samples.feeds)
+    scores = [name for name, found in tasks(outputs, samples.every_label).items() if found.scores]
+    wanted = answers(source, samples.feeds, scores, outputs)
     reals = rewrite.real_weights(prepared, network.layers) if prepared is not None else {}
     targets = {layer.name: reals.get(layer.name, layer.weights.astype(np.float64)) for layer in network.layers}
-    return CalibrationData(samples, wanted, targets)
+    return CalibrationData(samples, wanted, targets, weights or {})
 
 
 def survey(network: Network, data: CalibrationData, refinements: frozenset[str], advance: Callable[[], None]) -> Survey:
     """Every layer's error curves, weighted by the effect of the layer's error on the answers; `advance` per layer.
 
-    The weight of a layer is the divergence its pruning alone (N = 4) causes, over the error at its output.
+    The weight of a layer is the divergence of all outputs that its pruning alone (N = 4) causes, over the error at its
+    output.
     """
     curves: dict[str, Double] = {}
     pruned: list[ArrayLayer] = []
@@ -116,11 +132,11 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     calibrate(network, data.samples.feeds, measure)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
-    reference = answers(network.model, subset.feeds, data.wanted.scores)
+    reference = answers(network.model, subset.feeds, data.scores)
     caused: dict[str, float] = {}
     for layer in pruned:
-        got = answers(rewrite.with_layers(network.model, [layer]), subset.feeds, data.wanted.scores)
-        caused[layer.name] = divergence(reference, got)
+        got = answers(rewrite.with_layers(network.model, [layer]), subset.feeds, data.scores)
+        caused[layer.name] = distance(reference, got, data.weights)
         advance()
     if not any(caused.values()):  # no layer changes the answers: all get the same weight
         caused = dict.fromkeys(caused, 1.0)
@@ -182,8 +198,8 @@ def _refined(
         return layers[-1]
 
     calibrate(network, data.samples.feeds, decide)
-    got = answers(rewrite.with_layers(network.model, layers), data.samples.feeds, data.wanted.scores)
-    return Tuned(tuple(layers), allocation, divergence(data.wanted, got), refinements)
+    got = answers(rewrite.with_layers(network.model, layers), data.samples.feeds, data.scores)
+    return Tuned(tuple(layers), allocation, distance(data.wanted, got, data.weights), refinements)
 
 
 def smallest(

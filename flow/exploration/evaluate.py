@@ -16,9 +16,9 @@ from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.hardware.synthesis import Estimate, estimate
-from flow.judgement.accuracy import top1
-from flow.network.answers import answers, divergence
+from flow.network.answers import answers, distance
 from flow.network.samples import Samples
+from flow.network.task import tasks
 from flow.onnxtools import runtime
 from flow.scheduling.blocks import layout
 from flow.scheduling.cycles import layer_cycles, memory_traffic
@@ -53,15 +53,17 @@ class Evaluator:
             survey = tune.survey(imported.network, data, frozenset(REFINEMENTS), lambda: None)
             self._evidence = tune.Evidence(data, survey)
         judge = imported.network.model if imported.float_model is None else imported.float_model
-        self._wanted = answers(judge, evaluation_set.feeds, evaluation_set.labels is not None)
+        outputs = runtime.predict_all(judge, evaluation_set.feeds)
+        self._tasks = tasks(outputs, evaluation_set.every_label)
+        self._scores = [name for name, found in self._tasks.items() if found.scores]
+        self._wanted = answers(judge, evaluation_set.feeds, self._scores, outputs)
         self._compressed: dict[tuple[Pruning, int], tuple[Compressed, float | None, float]] = {}
         self._areas: dict[ArrayConfig, Estimate] = {}
 
     @property
     def scored(self) -> bool:
-        """Whether the answers are judged by top-1, not by their divergence."""
-        labels, model = self._evaluation_set.labels, self._imported.network.model
-        return labels is not None and top1(runtime.predict(model, self._evaluation_set.feeds), labels) is not None
+        """Whether the answers are judged by the share of right classes, not by their divergence."""
+        return any(found.classes for found in self._tasks.values())
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -83,10 +85,11 @@ class Evaluator:
         key = (chosen, columns)
         if key not in self._compressed:
             compressed = encode(self._imported.network, chosen, columns, evidence=self._evidence)
-            labels, model, feeds = self._evaluation_set.labels, compressed.network.model, self._evaluation_set.feeds
-            accuracy = None if labels is None else top1(runtime.predict(model, feeds), labels)
-            got = answers(model, feeds, labels is not None)
-            self._compressed[key] = compressed, accuracy, divergence(self._wanted, got)
+            model, feeds = compressed.network.model, self._evaluation_set.feeds
+            outputs = runtime.predict_all(model, feeds)
+            right = [found.measure(outputs[name])[0] for name, found in self._tasks.items() if found.classes]
+            apart = distance(self._wanted, answers(model, feeds, self._scores, outputs), {})
+            self._compressed[key] = compressed, right[0] if right else None, apart
         return self._compressed[key]
 
     def _area(self, config: ArrayConfig) -> Estimate:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,13 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.compression.compress import Compressed
-from flow.network.answers import agreement, answers, divergence
-from flow.network.samples import Samples
+from flow.network.answers import Answers, agreement, answers, distance, divergence
+from flow.network.samples import Arrays, Samples
+from flow.network.task import Task, shifted, tasks
 from flow.onnxtools import runtime
 from flow.simulation.results import SampleRun
 
 Share = float | None
-
-
-def top1(outputs: NDArray[Any], labels: NDArray[Any]) -> float | None:
-    """Share of samples whose largest output is their label; None when the outputs are no class scores."""
-    if outputs.ndim < 2 or labels.ndim != 1 or len(outputs) != len(labels):
-        return None
-    flat = outputs.reshape(len(outputs), -1)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.max(initial=0) >= flat.shape[1]:
-        return None
-    return float((flat.argmax(axis=1) == labels).mean())
 
 
 def json_number(decibel: float) -> float | None:
@@ -47,6 +38,17 @@ def sqnr(outputs: NDArray[Any], wanted: NDArray[Any]) -> float:
     return decibels(signal, noise)
 
 
+def sqnr_of(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> float:
+    """Signal-to-noise ratio in dB, infinite when equal. The signal's mean is removed, but not that of a constant."""
+    apart = wanted != got
+    noise = float(((wanted[apart] - got[apart]) ** 2).sum())
+    finite = wanted[np.isfinite(wanted)]
+    signal = float(((finite - finite.mean()) ** 2).sum()) if finite.size else 0.0
+    if finite.size and signal < 1e-12 * float((finite**2).sum()):
+        signal = float((finite**2).sum())
+    return decibels(signal, noise)
+
+
 def decibels(signal: float, noise: float) -> float:
     """Signal-to-noise ratio in dB: infinite without noise, -3,000 at least, which noise that is NaN has, too."""
     if noise == 0:
@@ -56,14 +58,42 @@ def decibels(signal: float, noise: float) -> float:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Tier 3: top-1 (0..1) of each form of the network, None without labels or float network.
+class OutputAccuracy:
+    """One output, in each form of the network: `float`, `int8`, `pruned`, `pruned_simulated`, `rtl`.
 
-    The other figures compare the network's first output with the float network's (INT8's where that is
-    missing): `output_sqnr` in dB, None if equal; `divergence`, the Kullback-Leibler divergence of class scores
-    before any Softmax, in nats (of other outputs the error over the variance); `agreement`, the share of samples
-    with the same largest score. `pruned_simulated` and `rtl` are over the simulated samples only, the others
-    over all of the evaluation set.
+    `values` are those of `metric`, if the output has labels: "top-1", "accuracy" and "pixel accuracy" 0 to 1, or "R2";
+    `second_values` those of `second`, "mean IoU" of pixels and "mean squared error" of real values. The others are
+    against the float network (INT8 where that is missing): `sqnr` in dB with the mean removed, None if equal;
+    `divergence` (KL in nats if `scores`, else the error over the variance); `agreement`, the share of equal classes or
+    labels. `one_based`: the labels seem to count classes from 1, not from 0.
+    """
+
+    name: str
+    scores: bool
+    metric: str | None = None
+    values: dict[str, Share] = field(default_factory=dict)
+    second: str | None = None
+    second_values: dict[str, Share] = field(default_factory=dict)
+    sqnr: dict[str, Share] = field(default_factory=dict)
+    divergence: dict[str, Share] = field(default_factory=dict)
+    agreement: dict[str, Share] = field(default_factory=dict)
+    one_based: bool = False
+
+    @property
+    def classes(self) -> bool:
+        """Whether the metric is a share of right classes."""
+        return self.metric is not None and self.metric != "R2"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Tier 3: every output of each form of the network.
+
+    `float`, `int8` and so on: the share of right classes (0..1) at the first output that has class labels, None without
+    labels or float network. `divergence` is the sum over all outputs; `output_sqnr` (dB, mean not removed, None if
+    equal) and `agreement` are those of the network's first output. They compare with the float network, INT8 where
+    that is missing. `pruned_simulated` and `rtl` are over the simulated samples only, the others over all of the
+    evaluation set.
     """
 
     samples: int
@@ -76,6 +106,21 @@ class Accuracy:
     output_sqnr: dict[str, Share] = field(default_factory=dict)
     divergence: dict[str, Share] = field(default_factory=dict)
     agreement: dict[str, Share] = field(default_factory=dict)
+    outputs: tuple[OutputAccuracy, ...] = ()
+
+    @property
+    def classified(self) -> OutputAccuracy | None:
+        """The first output that has class labels."""
+        return next((output for output in self.outputs if output.classes), None)
+
+    @property
+    def same_in_rtl(self) -> bool:
+        """Whether the RTL has the same share of right classes as the pruned network, at every output."""
+        pairs = [(self.rtl, self.pruned_simulated)]
+        pairs += [
+            (each.values.get("rtl"), each.values.get("pruned_simulated")) for each in self.outputs if each.classes
+        ]
+        return all(rtl == pruned for rtl, pruned in pairs)
 
 
 def measure(
@@ -94,27 +139,66 @@ def measure(
         models = {"float": float_model, **models}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         outputs = dict(
-            zip(models, pool.map(lambda model: runtime.predict(model, evaluation.feeds), models.values()), strict=True)
-        )
-    expected = next(iter(outputs.values()))
-    shares: dict[str, float | None] = {}
-    distances = {name: json_number(sqnr(answer, expected)) for name, answer in list(outputs.items())[1:]}
-    if evaluation.labels is not None:
-        shares = {name: top1(answer, evaluation.labels) for name, answer in outputs.items()}
+            zip(models, pool.map(lambda model: runtime.predict_all(model, evaluation.feeds), models.values()),
+                strict=True)
+        )  # fmt: skip
+    base, expected = next(iter(outputs.items()))
+    if not expected:
+        runtime.predict(models[base], evaluation.feeds)  # raises what is wrong with the first output
+    forms = {name: {n: array for n, array in found.items() if n in expected} for name, found in outputs.items()}
     if simulated is not None:
-        count, name = simulated.count, compressed.network.outputs[0]
-        rtl = runtime.joined([run.outputs[name] for run in runs], name)
-        distances["rtl"] = json_number(sqnr(rtl, expected[:count]))
-        distances["pruned_simulated"] = json_number(sqnr(outputs["pruned"][:count], expected[:count]))
-        if simulated.labels is not None:
-            shares["rtl"] = top1(rtl, simulated.labels)
-            shares["pruned_simulated"] = top1(outputs["pruned"][:count], simulated.labels)
-    first, *others = models.items()
-    scores = evaluation.labels is not None
-    before = answers(first[1], evaluation.feeds, scores, outputs[first[0]])
-    after = {name: answers(model, evaluation.feeds, scores, outputs[name]) for name, model in others}
+        forms["pruned_simulated"] = {name: array[: simulated.count] for name, array in forms["pruned"].items()}
+        forms["rtl"] = {name: runtime.joined([run.outputs[name] for run in runs], name) for name in forms["pruned"]}
+    given = tasks(expected, evaluation.every_label)
+    scores = [name for name, found in given.items() if found.scores]
+    known = {
+        form: answers(model, evaluation.feeds, scores, outputs[form] if len(outputs[form]) == len(expected) else None)
+        for form, model in models.items()
+    }
+    from_one = shifted(expected, given, evaluation.every_label)
+    every = tuple(
+        replace(_output(name, forms, given.get(name), known), one_based=name in from_one) for name in known[base]
+    )
+    first = next((each for each in every if each.classes), None)
+    apart = {form: distance(known[base], found, {}) for form, found in list(known.items())[1:]}
+    main = next(iter(expected))
     return Accuracy(
-        evaluation.count, evaluation.source, **shares, output_sqnr=distances,
-        divergence={name: divergence(before, got) for name, got in after.items()},
-        agreement={name: agreement(before, got) for name, got in after.items()} if before.scores else {},
+        evaluation.count, evaluation.source, **(first.values if first else {}),
+        output_sqnr={
+            form: json_number(sqnr(found[main], expected[main][: len(found[main])]))
+            for form, found in list(forms.items())[1:] if main in found and expected[main].dtype.kind in "biuf"
+        },
+        divergence={**apart}, agreement=every[0].agreement, outputs=every,
     )  # fmt: skip
+
+
+def _output(
+    name: str,
+    forms: Mapping[str, Arrays],
+    given: Task | None,
+    known: Mapping[str, Mapping[str, Answers]],
+) -> OutputAccuracy:
+    """The figures of one output; `forms`: the outputs of each form, the first of which is compared with."""
+    found = {form: outputs[name] for form, outputs in forms.items() if name in outputs}
+    base, expected = next(iter(found.items()))
+    measured = {}
+    if given is not None:
+        measured = {form: given.first(len(array)).measure(array) for form, array in found.items()}
+    decibel = {
+        form: json_number(sqnr_of(expected[: len(array)].astype(np.float64), array.astype(np.float64)))
+        for form, array in found.items() if form != base and expected.dtype.kind == "f"
+    }  # fmt: skip
+    wanted = known[base][name]
+    others = {form: each[name] for form, each in known.items() if form != base and name in each}
+    same = {form: agreement(wanted, got) for form, got in others.items()}
+    return OutputAccuracy(
+        name,
+        wanted.scores,
+        None if given is None else given.metric,
+        {form: value for form, (value, _) in measured.items()},
+        None if given is None else given.second,
+        {form: second for form, (_, second) in measured.items() if second is not None},
+        decibel,
+        {form: divergence(wanted, got) for form, got in others.items()},
+        {form: share for form, share in same.items() if share is not None},
+    )

@@ -90,7 +90,7 @@ def diagnose(network: Network, ran: Ran, judged: Judged, waveforms: Path) -> lis
             findings.append(_explain_2(network, verdict, each))
     if not findings and not near(judged.verdicts):
         findings.append(_explain_share(judged.verdicts))
-    if judged.accuracy.rtl != judged.accuracy.pruned_simulated and not findings:
+    if not judged.accuracy.same_in_rtl and not findings:
         findings.append(_explain_answers(network, judged))
     findings += [_explain_dense(run) for run in list(ran.dense.values()) if run.mismatches][:1]
     if judged.on_chip is not None and judged.on_chip.verdict == "fail":
@@ -184,12 +184,17 @@ def _explain_share(verdicts: Sequence[LayerVerdict]) -> Finding:
 
 def _explain_answers(network: Network, judged: Judged) -> Finding:
     """Layers that agree, and answers that do not."""
-    accuracy, name = judged.accuracy, network.outputs[0]
-    rtl, pruned = (f"{100 * share:.2f} %" if share is not None else "none" for share in
-                   (accuracy.rtl, accuracy.pruned_simulated))  # fmt: skip
+    accuracy, name, metric = judged.accuracy, network.outputs[0], "top-1"
+    pair: tuple[float | None, float | None] = (accuracy.rtl, accuracy.pruned_simulated)
+    for each in accuracy.outputs:
+        found = each.values.get("rtl"), each.values.get("pruned_simulated")
+        if each.classes and found[0] != found[1]:
+            name, metric, pair = each.name, each.metric or metric, found
+            break
+    rtl, pruned = (f"{100 * share:.2f} %" if share is not None else "none" for share in pair)
     apart = [verdict.name for verdict in judged.verdicts if verdict.tier2_mismatches]
     since = f"layer '{apart[0]}' is the first that differs by 1 LSB" if apart else "no layer differs"
-    text = f"output '{name}': top-1 {rtl} of the RTL, {pruned} of the pruned network in ONNX Runtime; {since}"
+    text = f"output '{name}': {metric} {rtl} of the RTL, {pruned} of the pruned network in ONNX Runtime; {since}"
     return Finding("3", name, "quantization" if apart else "host segments", text)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.frontend.imported import Imported
-from flow.judgement.accuracy import decibels, json_number
+from flow.judgement.accuracy import json_number, sqnr_of
 from flow.judgement.diagnosis import Finding
 from flow.network.samples import Arrays, Samples
 from flow.onnxtools import runtime
@@ -131,17 +131,6 @@ def _compared(name: str, wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[A
     return OutputFidelity(name, json_number(sqnr_of(real, other)), largest, equal)
 
 
-def sqnr_of(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> float:
-    """Signal-to-noise ratio in dB, infinite when equal. The signal's mean is removed, but not that of a constant."""
-    apart = wanted != got
-    noise = float(((wanted[apart] - got[apart]) ** 2).sum())
-    finite = wanted[np.isfinite(wanted)]
-    signal = float(((finite - finite.mean()) ** 2).sum()) if finite.size else 0.0
-    if finite.size and signal < 1e-12 * float((finite**2).sum()):
-        signal = float((finite**2).sum())
-    return decibels(signal, noise)
-
-
 def explained(found: Fidelity) -> tuple[Finding, ...]:
     """The findings of tier 0, if it fails."""
     lost = tuple(
@@ -163,7 +152,7 @@ def explained(found: Fidelity) -> tuple[Finding, ...]:
 def _explained(imported: Imported, samples: Samples) -> tuple[str | None, str]:
     """The node of the first tensor that 8 bits do not represent well, and the likely cause."""
     assert imported.prepared is not None
-    if (scaled := _scaled(imported, samples)) is not None:
+    if (scaled := scaled_otherwise(imported, samples)) is not None:
         return None, scaled
     model, graph, constants = imported.network.model, Graph.of(imported.prepared), imported.network.graph
     quantizers = {
@@ -223,7 +212,7 @@ def _coarse(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) 
     return None
 
 
-def _scaled(imported: Imported, samples: Samples) -> str | None:
+def scaled_otherwise(imported: Imported, samples: Samples) -> str | None:
     """How the calibration samples are scaled otherwise than the samples judged here; None if they are scaled alike."""
     if imported.calibration is None or imported.calibration is samples:
         return None

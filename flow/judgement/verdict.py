@@ -198,4 +198,4 @@ def passes(layers: Sequence[LayerVerdict], accuracy: Accuracy) -> bool:
 
     Judges the elements that were simulated; it also passes where none were.
     """
-    return agree(layers) and accuracy.rtl == accuracy.pruned_simulated
+    return agree(layers) and accuracy.same_in_rtl

@@ -4,5 +4,6 @@ model.py      the network as the flow sees it: array layers and host segments, i
 reference.py  the bit-true integer reference: what the accelerator computes, on int8 codes, in NumPy
 run.py        runs a whole network step by step: array layers by the caller, host segments by ONNX Runtime
 samples.py    the user's samples for calibration and evaluation, checked against the network's inputs
+task.py       what the labels say of the outputs: classes, pixels or values, and the metric that compares them
 answers.py    distance between two networks' answers: class scores before the Softmax, or any other output
 """

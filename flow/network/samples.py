@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,16 @@ MOST_INFLATED = 2**30  # bytes
 
 @dataclass(frozen=True)
 class Samples:
-    """`feeds` by input name, [count, ...] each; `labels` [count] or None; `source`: their origin, in words."""
+    """`feeds` by input name, [count, ...] each; `labels` [count, ...] or None; `source`: their origin, in words.
+
+    `named`: labels of single outputs [count, ...], as `y_NAME`.
+    """
 
     feeds: Arrays
     labels: NDArray[Any] | None
     source: str
     made_up: bool = False  # random samples, because the user has none
+    named: Arrays = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -44,11 +48,17 @@ class Samples:
 
     def digest(self) -> str | None:
         """The sha256 of inputs and labels."""
-        return digest(self.feeds | ({} if self.labels is None else {LABELS: self.labels}))
+        return digest(self.feeds | self.every_label)
+
+    @property
+    def every_label(self) -> Arrays:
+        """All labels, named as in a file: `y`, `y_NAME`."""
+        return self.named | ({} if self.labels is None else {LABELS: self.labels})
 
     def first(self, count: int) -> Samples:
         labels = None if self.labels is None else self.labels[:count]
-        return Samples({name: array[:count] for name, array in self.feeds.items()}, labels, self.source, self.made_up)
+        feeds, named = ({name: array[:count] for name, array in arrays.items()} for arrays in (self.feeds, self.named))
+        return Samples(feeds, labels, self.source, self.made_up, named)
 
 
 def beside(model: Path, suffix: str) -> Path | None:
@@ -58,22 +68,25 @@ def beside(model: Path, suffix: str) -> Path | None:
 
 
 def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
-    """Samples for `model` from an .npz file or arrays, with the labels `y` if there are any.
+    """Samples for `model` from an .npz file or arrays, with the labels `y`, and `y_NAME` of output NAME, if any.
 
     FlowError as in `load_arrays` and `check_samples`, or when there is not one label for each sample.
     """
     found, place = arrays(source), source.name if isinstance(source, Path) else f"the {what} arrays"
     where = source if isinstance(source, Path) else place
     feeds = check_samples(model, found, what)
-    labels = None if LABELS in feeds else found.get(LABELS)  # an input may have that name
+    own = {f"{LABELS}_{value.name}" for value in model.graph.output}
+    labels = {name: array for name, array in found.items() if name == LABELS or name in own}
+    labels = {name: array for name, array in labels.items() if name not in feeds}  # an input may have that name
     count = len(next(iter(feeds.values())))
-    if labels is not None and (not labels.ndim or len(labels) != count):
-        many = f"{len(labels)} labels" if labels.ndim else "a single value as labels"
-        raise FlowError(
-            f"{what} labels must be one for each sample, but '{where}' has {many} `{LABELS}` for {count} samples; "
-            "cut them to one length"
-        )
-    return Samples(feeds, labels, place)
+    for name, array in labels.items():
+        if not array.ndim or len(array) != count:
+            many = f"{len(array)} labels" if array.ndim else "a single value as labels"
+            raise FlowError(
+                f"{what} labels must be one for each sample, but '{where}' has {many} `{name}` for {count} samples; "
+                "cut them to one length"
+            )
+    return Samples(feeds, labels.pop(LABELS, None), place, named=labels)
 
 
 def random(model: onnx.ModelProto, count: int) -> Samples:

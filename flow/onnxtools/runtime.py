@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,26 +125,70 @@ def predict(
     model: onnx.ModelProto | ort.InferenceSession, x: NDArray[Any] | Mapping[str, NDArray[Any]]
 ) -> NDArray[Any]:
     """The first output for every sample of `x` ([samples, ...], or a dict of such arrays by input name)."""
+    active, feeds = _ready(model, x)
+    first = active.get_outputs()[0].name
+    together = _together(active, feeds, (first,))
+    return together[first] if together else joined(_one_by_one(active, feeds, (first,))[first], first)
+
+
+def predict_all(model: onnx.ModelProto | ort.InferenceSession, x: NDArray[Any] | Mapping[str, NDArray[Any]]) -> Tensors:
+    """Every output for every sample of `x`, as `predict`, by name in the network's order.
+
+    An output that is no tensor, or whose shape depends on the sample, is left out.
+    """
+    active, feeds = _ready(model, x)
+    names = [output.name for output in active.get_outputs()]
+    found = _together(active, feeds, names)
+    rest = [name for name in names if name not in found]
+    for name, parts in _one_by_one(active, feeds, rest).items() if rest else ():
+        if all(isinstance(part, np.ndarray) for part in parts):
+            with contextlib.suppress(FlowError):
+                found[name] = joined(parts, name)
+    return {name: found[name] for name in names if name in found}
+
+
+def _ready(
+    model: onnx.ModelProto | ort.InferenceSession, x: NDArray[Any] | Mapping[str, NDArray[Any]]
+) -> tuple[ort.InferenceSession, Tensors]:
     active = session(model) if isinstance(model, onnx.ModelProto) else model
-    feeds = as_feeds([entry.name for entry in active.get_inputs()], x)
-    first = active.get_outputs()[0]
+    return active, as_feeds([entry.name for entry in active.get_inputs()], x)
+
+
+def _parts(active: ort.InferenceSession, feeds: Tensors, step: int, names: Collection[str]) -> list[Tensors]:
+    """These outputs of `step` samples after another."""
     samples = len(next(iter(feeds.values())))
+    parts = []
+    for start in range(0, samples, step):
+        outputs = run(active, {name: array[start : start + step] for name, array in feeds.items()})
+        parts.append({name: outputs[name] for name in names})
+    return parts
 
-    def parts(step: int) -> list[NDArray[Any]]:
-        return [
-            run(active, {name: array[start : start + step] for name, array in feeds.items()})[first.name]
-            for start in range(0, samples, step)
-        ]
 
-    if not (first.shape and isinstance(first.shape[0], int)):  # its first axis may be the batch
-        step = batch_size(active)
-        batches = {entry.shape[0] for entry in active.get_inputs() if entry.shape} - {None}
-        has_batch = bool(first.shape) and first.shape[0] in batches
-        alone = None if has_batch else run(active, {name: array[:1] for name, array in feeds.items()})[first.name]
-        together = parts(step) if alone is None or (alone.ndim and len(alone) == 1) else []
-        if together and all(p.ndim and len(p) == min(step, samples - i * step) for i, p in enumerate(together)):
-            return np.concatenate(together)
-    return joined(parts(1), first.name)
+def _one_by_one(active: ort.InferenceSession, feeds: Tensors, names: Collection[str]) -> dict[str, list[NDArray[Any]]]:
+    parts = _parts(active, feeds, 1, names)
+    return {name: [part[name] for part in parts] for name in names}
+
+
+def _together(active: ort.InferenceSession, feeds: Tensors, names: Collection[str]) -> Tensors:
+    """Those of these outputs that can be computed for many samples at a time: their first axis is the batch."""
+    entries = [entry for entry in active.get_outputs() if entry.name in names]
+    entries = [entry for entry in entries if not (entry.shape and isinstance(entry.shape[0], int))]
+    step, samples = batch_size(active), len(next(iter(feeds.values())))
+    batches = {entry.shape[0] for entry in active.get_inputs() if entry.shape} - {None}
+    usable = {entry.name: bool(entry.shape) and entry.shape[0] in batches for entry in entries}
+    if not all(usable.values()):
+        alone = run(active, {name: array[:1] for name, array in feeds.items()})
+        shapes = {name: np.shape(alone[name]) if isinstance(alone[name], np.ndarray) else () for name in usable}
+        usable = {name: sure or shapes[name][:1] == (1,) for name, sure in usable.items()}
+    chosen = [name for name, sure in usable.items() if sure]
+    parts = _parts(active, feeds, step, chosen) if chosen else []
+    found: Tensors = {}
+    for name in chosen:
+        arrays = [part[name] for part in parts]
+        wanted = [(min(step, samples - number * step), *np.shape(arrays[0])[1:]) for number in range(len(arrays))]
+        if all(np.shape(array) == shape for array, shape in zip(arrays, wanted, strict=True)):
+            found[name] = np.concatenate(arrays)
+    return found
 
 
 def joined(parts: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:

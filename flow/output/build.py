@@ -94,9 +94,8 @@ def _names(files: Iterable[Path]) -> tuple[str, ...]:
 
 
 def write_samples(folder: Path, samples: Samples) -> None:
-    """vectors/samples.npz: the stored samples by input name, and their labels as `y`."""
-    labels = {} if samples.labels is None else {"y": samples.labels}
-    write_npz(folder / "vectors" / "samples.npz", {**samples.feeds, **labels})
+    """vectors/samples.npz: the stored samples by input name, and their labels as `y` and `y_NAME`."""
+    write_npz(folder / "vectors" / "samples.npz", {**samples.feeds, **samples.every_label})
 
 
 @dataclass(frozen=True)

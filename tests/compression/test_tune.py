@@ -211,7 +211,7 @@ def test_a_budget_beats_the_rule_at_the_same_bits() -> None:
     error = {}
     for name, made in (("plain", plain), ("tuned", tuned)):
         got = answers.answers(made.network.model, feeds)
-        error[name] = answers.divergence(known.wanted, got)
+        error[name] = answers.distance(known.wanted, got, {})
     assert error["tuned"] < 0.5 * error["plain"]
     onnx.checker.check_model(tuned.network.model)
 
@@ -270,9 +270,9 @@ def test_answers_come_before_the_softmax() -> None:
     feeds = samples(model, 4)
     wanted = runtime.predict(model, feeds)
     model.graph.output[0].name = "p"
-    got = answers.answers(model, feeds)
+    got = answers.answers(model, feeds)["p"]
     assert got.scores and np.allclose(got.values, wanted, rtol=1e-5)
-    assert not answers.answers(float_net(), feeds).scores
+    assert not any(found.scores for found in answers.answers(float_net(), feeds).values())
 
 
 def test_choices_that_exclude_each_other() -> None:

@@ -141,3 +141,23 @@ def float_net(batch: Any = "N") -> onnx.ModelProto:
     z = b.node("Conv", y, real(8, 1, 3, 3), real(8), pads=[1] * 4, group=8)
     z = b.node("Flatten", b.node("GlobalAveragePool", b.node("Relu", b.node("Add", y, z))))
     return b.model({"x": [batch, 3, 8, 8]}, b.node("Gemm", z, real(5, 8), real(5), transB=1))
+
+
+def heads_net(order: tuple[str, ...] = ("cls", "box")) -> onnx.ModelProto:
+    """Gemm, Relu, then a Gemm for `cls` [N, 6], and Gemm, Relu, Gemm for `box` [N, 3]; float."""
+    b = Builder(11)
+
+    def layer(tensor: str, inputs: int, channels: int) -> str:
+        weights = np.asarray(b.rng.normal(0, 0.4, (channels, inputs)), np.float32)
+        bias = np.asarray(b.rng.normal(0, 0.2, channels), np.float32)
+        return b.node("Gemm", tensor, b.constant(weights), b.constant(bias), transB=1)
+
+    trunk = b.node("Relu", layer("x", 48, 64))
+    made = {"cls": layer(trunk, 64, 6), "box": layer(b.node("Relu", layer(trunk, 64, 32)), 32, 3)}
+    for node in b.nodes:
+        node.output[0] = next((name for name, tensor in made.items() if tensor == node.output[0]), node.output[0])
+    model = b.model({"x": ["N", 48]}, "cls")
+    sizes = {"cls": 6, "box": 3}
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", sizes[n]]) for n in order)
+    return model

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.int8 import cut
-from flow.judgement.accuracy import Accuracy, json_number, sqnr, top1
+from flow.judgement.accuracy import Accuracy, json_number, sqnr
 from flow.judgement.verdict import LayerVerdict, judge_layer, passes
 from flow.network import reference
 from flow.network.answers import FARTHEST, Answers, answers, divergence
@@ -103,15 +103,6 @@ def test_the_verdict(values: dict[str, int], passed: bool) -> None:
     assert not passes([verdict_of(**values)], Accuracy(1, "given", rtl=0.5, pruned_simulated=1.0))
 
 
-def test_top1() -> None:
-    scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
-    assert top1(scores, np.array([1, 0, 0])) == pytest.approx(2 / 3)
-    assert top1(scores[:, :, None, None], np.array([1, 0, 0])) == pytest.approx(2 / 3)
-    assert top1(scores, np.array([1, 0, 2])) is None  # a label that is no class
-    assert top1(scores, np.array([1.0, 0.0, 0.0])) is None
-    assert top1(scores, np.array([1, 0])) is None
-
-
 def answering(nodes: list[onnx.NodeProto], output: list[Any], constants: dict[str, Any]) -> onnx.ModelProto:
     """A network of one input x [N, 3, 2]."""
     tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
@@ -193,5 +184,5 @@ def test_scores_that_something_else_reads_are_compared() -> None:
     graph = onnx.helper.make_graph(nodes, "net", [x], [p])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     values = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    found = answers(model, {"x": values})
+    found = answers(model, {"x": values})["p"]
     assert found.scores and np.allclose(found.values, values)

@@ -107,7 +107,9 @@ def rule(chosen: Pruning) -> str:
     if chosen.columns is not None and chosen.sensitive is not None:
         return f"{chosen.columns} bit columns pruned, {100 * chosen.sensitive:g} % sensitive channels, {chosen.method}"
     wanted = f"{chosen.bits:g} bits per weight" if chosen.bits is not None else f"a drop of {chosen.max_drop:g} points"
-    return f"a budget of {wanted}, {'refined by ' + ', '.join(chosen.means) if chosen.means else 'not refined'}"
+    weights = "".join(f", output '{name}' weighs {weight:g}" for name, weight in chosen.output_weight.items())
+    how = f"refined by {', '.join(chosen.means)}" if chosen.means else "not refined"
+    return f"a budget of {wanted}, {how}{weights}"
 
 
 def totals(layers: Sequence[LayerReport]) -> Totals:

@@ -1,0 +1,184 @@
+"""Networks of several outputs: each counts, whatever their order; and budgets that a network allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import flow
+from flow.cli.tables import print_report
+from flow.errors import FlowError
+from flow.onnxtools import runtime
+from flow.output.report.report import CompressionReport
+from tests.helpers.nets import Builder, heads_net, samples
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Arrays, Arrays]:
+    """Samples to calibrate and to evaluate, with the network's own answers, slightly off, as labels."""
+    model = heads_net()
+    calibration, x = samples(model, 64, 1), samples(model, 96, 2)
+    answers = runtime.predict_all(model, x)
+    noise = np.random.default_rng(3).normal(0, 0.05, answers["box"].shape)
+    labels = {"y": answers["cls"].argmax(axis=1), "y_box": (answers["box"] + noise).astype(np.float32)}
+    return calibration, x | labels
+
+
+def compressed(
+    model: onnx.ModelProto, data: tuple[Arrays, Arrays], place: Path, **options: Any
+) -> tuple[CompressionReport, onnx.ModelProto]:
+    file = place / "out.onnx"
+    given = {"compensation": False, "scale_search": False} | options
+    report = flow.compress(model, file, calibration=data[0], evaluate=data[1], force=True, **given)
+    return report, onnx.load(str(file))
+
+
+def constants(model: onnx.ModelProto) -> dict[str, bytes]:
+    return {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer}
+
+
+def columns(report: CompressionReport) -> list[float]:
+    return [layer.bits_per_weight for layer in report.layers]
+
+
+def test_every_output_counts_in_any_order(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    report, first = compressed(heads_net(), data, tmp_path, bits=4.5)
+    swapped, second = compressed(heads_net(("box", "cls")), data, tmp_path, bits=4.5)
+    assert constants(first) == constants(second) and columns(report) == columns(swapped)
+    found = {output.name: output for output in report.summary.accuracy.outputs}
+    assert list(found) == ["cls", "box"] and found["cls"].metric == "top-1" and found["box"].metric == "R2"
+    for output in swapped.summary.accuracy.outputs:
+        assert output.values == found[output.name].values and output.sqnr == found[output.name].sqnr
+    lost = (found["box"].values["float"] or 0) - (found["box"].values["pruned"] or 0)
+    assert lost < 0.05 and set(found["box"].values) == {"float", "int8", "pruned"}
+    assert (found["cls"].values["pruned"] or 0) > 0.9
+
+
+def test_an_output_that_weighs_nothing_is_given_up(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    apart = {}
+    for weight in (0, 1, 100):
+        report, _ = compressed(heads_net(), data, tmp_path, bits=4.5, output_weight={"box": weight})
+        apart[weight] = report.summary.accuracy.outputs[1].divergence["pruned"] or 0
+    assert apart[0] > 3 * apart[1] >= 3 * apart[100] * 0.99
+    assert "output 'box' weighs 100" in report.summary.rule
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"boxes": 1}, "must name one of the network's, 'cls', 'box', but it names 'boxes'; change --output-weight"),
+        ({"cls": 0, "box": 0}, "all weigh 0"),
+        ({"box": -1}, "must be 0 or more, but that of 'box' is -1"),
+        ("box", "NAME=WEIGHT with a number, but it is '=box'"),
+        (["box=much"], "NAME=WEIGHT with a number, but it is 'box=much'"),
+    ],
+)
+def test_weights_that_cannot_be_used(weights: Any, words: str, data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    with pytest.raises(FlowError) as error:
+        compressed(heads_net(), data, tmp_path, output_weight=weights)
+    assert words in str(error.value)
+
+
+def test_a_permitted_drop_holds_for_every_output(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    evaluate = {name: array for name, array in data[1].items() if name != "y_box"}
+    for given, kept in ((data[1], 0.02), (evaluate, 0.02)):
+        report, _ = compressed(heads_net(), (data[0], given), tmp_path, max_drop=2)
+        cls, box = report.summary.accuracy.outputs
+        assert (cls.values["float"] or 0) - (cls.values["pruned"] or 0) <= kept
+        lost = (box.values["float"] or 0) - (box.values["pruned"] or 0) if box.values else box.divergence["pruned"]
+        assert lost is not None and lost <= kept and report.summary.bits_per_weight < 7
+
+
+def test_the_default_budget_is_one_the_network_allows(tmp_path: Path) -> None:
+    """Four weights of two inputs each share a metadata byte: 5 bits are too few."""
+    b = Builder(5)
+    weights, bias = (b.constant(b.rng.normal(0, 1, shape).astype(np.float32)) for shape in ((4, 2), (4,)))
+    model = b.model({"x": ["N", 2]}, b.node("Gemm", "x", weights, bias, transB=1))
+    given = samples(model, 16)
+    report = flow.compress(model, tmp_path / "out.onnx", calibration=given)
+    assert report.summary.bits_per_weight == 6
+    assert any("default of 5 bits per weight is less than" in note and "6.00 bits" in note for note in report.notes)
+    with pytest.raises(FlowError, match=r"between 6.00 and 8 bits per weight.*it is 5; change --bits"):
+        flow.compress(model, tmp_path / "other.onnx", calibration=given, bits=5)
+
+
+# -------------------------------------------------------------------------------- what is said
+def labels_first_net() -> onnx.ModelProto:
+    """Gemm and Softmax; `label` [N] int64 first, then `p` [N, 6], as exporters of scikit-learn write them."""
+    model = heads_net(("cls",))
+    nodes = [
+        helper.make_node("Softmax", ["cls"], ["p"], "softmax"),
+        helper.make_node("ArgMax", ["p"], ["label"], "argmax", axis=1, keepdims=0),
+    ]
+    model.graph.node.extend(nodes)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]))
+    model.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, ["N", 6]))
+    return model
+
+
+def test_a_label_is_compared_as_a_label(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    model = labels_first_net()
+    report, pruned = compressed(model, data, tmp_path, bits=4)
+    label, p = report.summary.accuracy.outputs
+    wanted, got = (runtime.predict(net, {"x": data[1]["x"]}) for net in (model, pruned))
+    assert label.agreement["pruned"] == pytest.approx((wanted == got).mean()) and 0.5 < (label.agreement["pruned"] or 0) < 1
+    assert label.metric == "accuracy" and label.values["pruned"] == pytest.approx((got == data[1]["y"]).mean())
+    assert p.scores and p.metric is None and p.agreement["pruned"] == label.agreement["pruned"]
+    other, same = compressed(model, data, tmp_path, bits=4, output_weight={"label": 0})
+    assert constants(pruned) == constants(same) and other.summary.bits_per_weight == report.summary.bits_per_weight
+
+
+def test_one_value_is_no_class(tmp_path: Path) -> None:
+    b = Builder(5)
+    weights, bias = (b.constant(b.rng.normal(0, 1, shape).astype(np.float32)) for shape in ((1, 32), (1,)))
+    model = b.model({"x": ["N", 32]}, b.node("Gemm", "x", weights, bias, transB=1))
+    given = samples(model, 16)
+    evaluate = given | {"y": np.arange(16) % 2}
+    report = flow.compress(model, tmp_path / "out.onnx", calibration=given, evaluate=evaluate)
+    (only,) = report.summary.accuracy.outputs
+    assert not only.agreement and only.metric is None and report.summary.accuracy.pruned is None
+    assert any("labels y of the evaluation arrays are no classes or values of an output" in n for n in report.notes)
+
+
+def test_every_output_is_printed_with_its_metric(
+    data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, _ = compressed(heads_net(), data, tmp_path, preset="moderate")
+    print_report(report)
+    lines = capsys.readouterr().out.splitlines()
+    for start in (
+        "Output 'cls', top-1 on 96 samples of the evaluation arrays: float 100.00 %, INT8 ",
+        "Output 'cls', INT8 against float: same class for ",
+        "Output 'cls', pruned against float: same class for ",
+        "Output 'box', R2 on 96 samples of the evaluation arrays: float ",
+        "Output 'box', mean squared error on 96 samples",
+        "Output 'box', INT8 against float: error over variance ",
+        "Output 'box', pruned against float: error over variance ",
+    ):
+        assert any(line.startswith(start) for line in lines), (start, lines)
+
+
+def test_what_int8_alone_loses_is_said(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    """A range of calibration fifty times too wide leaves few of 256 steps."""
+    good, _ = compressed(heads_net(), data, tmp_path, preset="moderate")
+    assert not any("Warning" in note and " dB" in note for note in good.notes)
+    wide = {"x": data[0]["x"] * np.float32(50)}
+    report, _ = compressed(heads_net(), (wide, data[1]), tmp_path, preset="moderate")
+    assert report.notes[0].startswith("Warning, calibration: its samples reach")
+    said = [note for note in report.notes if "before any pruning" in note]
+    assert len(said) == 2 and "output 'cls' of the INT8 network keeps" in said[0]
+
+
+def test_labels_that_count_from_one_are_said(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    shifted = {name: array for name, array in data[1].items() if name != "y_box"} | {"y": data[1]["y"] + 1}
+    report, _ = compressed(heads_net(), (data[0], shifted), tmp_path, preset="moderate")
+    assert any("labels of output 'cls' in the evaluation arrays seem to count from 1" in note for note in report.notes)
