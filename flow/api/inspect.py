@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flow.api.inputs import read_network
@@ -33,6 +34,7 @@ def run_inspect(request: InspectRequest) -> Inspection:
     source = read_network(request)
     calibration = source.samples(request.calibration, "calibration")
     if calibration is None:
-        return inspection(import_uncalibrated(source.model, source.name))
+        return replace(inspection(import_uncalibrated(source.model, source.name)), notes=source.notes)
     few = samples.load(calibration, source.model, "calibration").first(FEW)
-    return inspection(import_calibrated(source.model, source.name, few, source.place, MINMAX))
+    imported = import_calibrated(source.model, source.name, few, source.place, MINMAX)
+    return replace(inspection(imported), notes=source.notes)

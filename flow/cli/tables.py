@@ -72,6 +72,8 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
 
     Into a file or pipe, lines are as long as they need be.
     """
+    for note in found.notes:
+        err.print(f"note: {note}", style="dim", soft_wrap=True, markup=False)
     console = out if sys.stdout and sys.stdout.isatty() else _Terminal(highlight=False, width=WHOLE)
     if every_node or found.refused or len(found.nodes) <= FEW_NODES:
         console.print(_node_table(found.nodes))
@@ -349,8 +351,10 @@ def _print_verdict(report: Report) -> None:
         out.print(f"The element packs its own words: {undecoded} could not be read back.", soft_wrap=True)
     article = "an" if summary.array.startswith(("8", "11x", "18x")) else "a"
     where = f"on {article} {summary.array} array by {summary.engine}" if share else "by the integer reference"
+    poor = summary.fidelity is not None and not summary.fidelity.faithful
+    because = ": the INT8 network does not stand for the network given (tier 0, above)" if poor else ""
     out.print(
-        f"Verdict: [bold]{summary.verdict or 'none'}[/bold]. {samples} {where}: {_unlike(summary)} "
+        f"Verdict: [bold]{summary.verdict or 'none'}[/bold]{because}. {samples} {where}: {_unlike(summary)} "
         f"(by at most {summary.tier2_max_lsb} LSB).",
         soft_wrap=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,17 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto
 
+from flow.errors import FlowError
 from flow.frontend.dialects.standard import standard_quantization
 from flow.frontend.entry.checks import check, check_form
-from flow.frontend.entry.intake import Shape, take
+from flow.frontend.entry.intake import Shape, chosen_sizes, selectors, take
 from flow.frontend.entry.load import read
+from flow.onnxtools import runtime
+from flow.onnxtools.graph import graph_inputs
+
+WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,37 @@ def admit(
     """
     check_form(model, place)
     taken, notes = take(model, place, asked, samples)
-    standard, changes = standard_quantization(taken, place)
-    check(standard, place)
+    try:
+        standard, changes = standard_quantization(taken, place)
+        check(standard, place)
+    except FlowError as error:
+        if (sizes := chosen_sizes(model, taken)) and _runs(model):
+            raise FlowError(_misfit(taken, place, sizes, samples, str(error))) from None
+        raise
     return Admitted(standard, [*notes, *changes], None if standard is taken else taken)
+
+
+def _runs(model: onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime accepts a network."""
+    with contextlib.suppress(FlowError):
+        runtime.session(model)
+        return True
+    return False
+
+
+def _misfit(
+    taken: onnx.ModelProto, place: str, sizes: list[str], samples: Sequence[Mapping[str, Any]], reason: str
+) -> str:
+    """That a network which runs does not run with the sizes chosen, and what may help."""
+    reason = reason.removeprefix(f"'{place}': ").partition("; mend the network")[0]
+    numbers = [value.name for value in graph_inputs(taken) if value.type.tensor_type.elem_type in WHOLE]
+    if selecting := sorted(selectors(taken, numbers)):
+        names = ", ".join(f"'{name}'" for name in selecting)
+        remedy = f"{names} selects a branch of an If: pass --calibration FILE.npz with one value of it in all samples"
+        remedy += "" if samples else ", for 'bbs inspect', too"
+    else:
+        remedy = "give other sizes with --shape, or samples of other sizes"
+    return f"'{place}' does not run with {' and '.join(sizes)}: {reason}; {remedy}"
 
 
 def load(path: str | Path) -> onnx.ModelProto:

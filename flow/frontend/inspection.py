@@ -41,10 +41,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All nodes in the order of the file; `folded`: the number of nodes that import folds into others, by operator."""
+    """All nodes in the order of the file; `folded`: the number of nodes that import folds into others, by operator.
+
+    `notes` on how the network was taken are one sentence each.
+    """
 
     nodes: tuple[Node, ...]
     folded: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def refused(self) -> tuple[Node, ...]:

@@ -68,9 +68,9 @@ def quantize(
 def from_int8(model: onnx.ModelProto) -> Quantized:
     """The user's network, if it is INT8 in QDQ form already, in float32 otherwise and with int32 biases."""
     copy = onnx.ModelProto()
-    copy.CopyFrom(upgraded(model) if opset(model) < OLDEST_QDQ else model)
+    copy.CopyFrom(model)
     to_float32(copy)
-    quantized, notes = quantize_biases(copy)
+    quantized, notes = quantize_biases(upgraded(copy) if opset(copy) < OLDEST_QDQ else copy)
     return Quantized(quantized, None, notes)
 
 

@@ -187,7 +187,8 @@ def _tensors(model: onnx.ModelProto, names: Sequence[str], feeds: Arrays) -> dic
 
 
 def _cause(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -> str:
-    return _coarse(real, graph, quantizer) or "what it reads is that far off already, or its weights lose too much"
+    found = _coarse(real, graph, quantizer)
+    return found or "either its input is that inaccurate already, or its weights lose too much at 8 bits"
 
 
 def _coarse(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -> str | None:

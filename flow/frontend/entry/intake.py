@@ -6,7 +6,7 @@ which the network removes first: one sample is one run of the network as publish
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,11 @@ class _Sizes:
         dims = {value.name: _declared(value) for value in inputs}
         symbols = {size for each in dims.values() for size in each if size and isinstance(size, str)}
         for name, shape in asked.items():
+            if name in dims and not dims[name]:
+                raise FlowError(
+                    f"input '{name}' of '{place}' is a single number and has no shape; its value comes from the "
+                    f"samples, an array '{name}' of shape [samples]"
+                )
             if name in dims and len(shape) != len(dims[name]):
                 raise FlowError(
                     f"input '{name}' of '{place}' has {len(dims[name])} axes, but --shape gives {len(shape)}; "
@@ -114,18 +119,34 @@ class _Sizes:
         """The layout of an input. FlowError when the size of an axis is not known, or two sizes do not fit."""
         name, dims = value.name, self._dims[value.name]
         stacked = self._is_stacked(name)
+        for shape in (shapes[name] for shapes in self._samples if name in shapes and not stacked):
+            pairs = list(zip(shape, dims, strict=False))[1:]
+            if len(shape) == len(dims) and any(isinstance(size, int) and size != found for found, size in pairs):
+                raise FlowError(
+                    f"samples for input '{name}' of '{self._place}' must have shape "
+                    f"{['samples', *(size or '?' for size in dims[1:])]}, but they have {list(shape)}; reshape them"
+                )
         sizes = []
         for axis, declared in enumerate(dims):
             size = 1 if axis == 0 and not stacked else self._size(name, axis) or self._symbols.get(str(declared), 0)
             if not size:
-                raise FlowError(
-                    f"only the batch (axis 0) of an input may be open, but axis {axis} of '{name}' in '{self._place}' "
-                    f"is '{declared or '?'}'; give --shape {_example(name, dims)}, or samples of the size wanted"
-                )
+                raise FlowError(self._unknown(name, axis))
             sizes.append(size)
         settled = all(isinstance(size, int) for size in dims[1:])
         batch = stacked and bool(dims) and isinstance(dims[0], int) and not self._given_stacked(name)
         return _Layout(tuple(sizes), stacked, batch, settled)
+
+    def _unknown(self, name: str, axis: int) -> str:
+        """What is missing, if the size of an axis is not known."""
+        if self._samples and not any(name in shapes for shapes in self._samples):
+            there = ", ".join(f"'{each}'" for each in sorted({each for shapes in self._samples for each in shapes}))
+            return f"samples must name every input, but '{name}' is missing among {there}; add an array of that name"
+        declared = self._dims[name]
+        known = [self._size(name, each) or declared[each] for each in range(len(declared))]
+        return (
+            f"only the batch (axis 0) of an input may be open, but axis {axis} of '{name}' in '{self._place}' "
+            f"is '{declared[axis] or '?'}'; give --shape {_example(name, known)}, or samples of the size wanted"
+        )
 
     def _is_stacked(self, name: str) -> bool:
         """Whether the axis 0 of an input is not the batch: it is fixed to a size other than 1, or there is none."""
@@ -160,7 +181,7 @@ class _Sizes:
             shape = shapes.get(name, ())
             if len(shape) == rank + 1:
                 return shape[axis + 1]
-            if len(shape) == rank and axis > 0:
+            if len(shape) == rank and axis > 0 and not self._is_stacked(name):
                 return shape[axis]
         return 0
 
@@ -307,6 +328,28 @@ def _inline(model: onnx.ModelProto, place: str) -> None:
     model.CopyFrom(inliner.inline_local_functions(model))
 
 
+def selectors(model: onnx.ModelProto, inputs: Collection[str]) -> set[str]:
+    """Those of these inputs that alone, or with one another, decide which branch an If takes."""
+    known = {tensor.name for tensor in model.graph.initializer} | set(inputs)
+    origins: dict[str, set[str]] = {name: {name} for name in inputs}
+    selecting: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "If":
+            selecting |= origins.get(node.input[0], set())
+        elif all(name in known for name in reads(node)):
+            known.update(node.output)
+            own = {origin for name in reads(node) for origin in origins.get(name, ())}
+            origins |= dict.fromkeys(node.output, own)
+    return selecting
+
+
+def chosen_sizes(model: onnx.ModelProto, taken: onnx.ModelProto) -> list[str]:
+    """The inputs of a network taken from `model` whose sizes it does not declare, in words."""
+    declared = {value.name: value for value in graph_inputs(model)}
+    changed = [value for value in graph_inputs(taken) if value != declared.get(value.name)]
+    return [f"'{v.name}' {[d.dim_value or d.dim_param for d in v.type.tensor_type.shape.dim]}" for v in changed]
+
+
 def _fix_selectors(model: onnx.ModelProto, samples: Sequence[Mapping[str, NDArray[Any]]]) -> list[str]:
     """Make inputs constant that alone decide which branch an If takes, where they have one value in all samples.
 
@@ -319,16 +362,7 @@ def _fix_selectors(model: onnx.ModelProto, samples: Sequence[Mapping[str, NDArra
         numbers = np.unique(np.concatenate([array.reshape(-1) for array in arrays])) if arrays else np.zeros(0)
         if len(arrays) == len(samples) and numbers.size == 1 and numbers.dtype.kind in "biu":
             values[value.name] = numbers[0]
-    known = {tensor.name for tensor in model.graph.initializer} | set(values)
-    origins: dict[str, set[str]] = {name: {name} for name in values}
-    selecting: set[str] = set()
-    for node in model.graph.node:
-        if node.op_type == "If":
-            selecting |= origins.get(node.input[0], set())
-        elif all(name in known for name in reads(node)):
-            known.update(node.output)
-            own = {origin for name in reads(node) for origin in origins.get(name, ())}
-            origins |= dict.fromkeys(node.output, own)
+    selecting = selectors(model, values)
     chosen = [value for value in graph_inputs(model) if value.name in selecting]
     for value in chosen:
         shape = [max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim]

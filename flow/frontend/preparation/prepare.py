@@ -33,9 +33,11 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     ConvTranspose, Gemm or MatMul before them; so is a Pad with zeros into the Conv behind it. FlowError when the
     network's opset cannot be converted.
     """
+    single = onnx.ModelProto()
+    single.CopyFrom(external.externals_as_inputs(model))
+    to_float32(single)  # first, for ONNX's converter writes constants of float32
     prepared = onnx.ModelProto()
-    prepared.CopyFrom(external.with_externals(upgraded(external.externals_as_inputs(model)), model))
-    to_float32(prepared)
+    prepared.CopyFrom(external.with_externals(upgraded(single), model))
     fold(prepared)
     ranks = {name: len(shape) for name, shape in sample_shapes(prepared).items()}
     _fold_gemm_factors(prepared)

@@ -63,12 +63,33 @@ def test_open_axes_get_the_sizes_of_the_samples() -> None:
         ({"height": (8,)}, "axis 3 of 'x'"),
         ({"x": (1, 3, 8)}, "'x' .* has 4 axes, but --shape gives 3"),
         ({"x": (1, 4, 8, 8)}, "axis 1 .* is fixed to 3, but --shape gives 4"),
+        ({"height": (8,)}, "give --shape x=1,3,8,N, or samples"),
         ({"heigth": (8,)}, "'heigth' is no input and no open axis .* one of 'N', 'height', 'width', 'x'"),
     ],
 )
 def test_a_size_that_is_missing_or_does_not_fit_is_named(shapes: Shapes, message: str) -> None:
     with pytest.raises(FlowError, match=message):
         admitted(picture_net("N", 3, "height", "width"), shapes)
+
+
+def test_samples_that_do_not_fit_are_named() -> None:
+    model = picture_net("N", 3, "height", "width")
+    with pytest.raises(FlowError, match="must name every input, but 'x' is missing among 'image', 'y'; add an array"):
+        admitted(model, image=np.zeros((5, 3, 8, 9), np.float32), y=np.zeros(5))
+    with pytest.raises(FlowError, match=r"shape \['samples', 3, 'height', 'width'\], but they have \[5, 8, 9, 3\]"):
+        admitted(model, x=np.zeros((5, 8, 9, 3), np.float32))
+
+
+def test_sizes_that_the_network_does_not_accept_are_blamed() -> None:
+    b = Builder(3)
+    half = b.node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])
+    back = b.node("Concat", "x", b.node("Resize", half, "", b.constant(np.array([1, 1, 2, 2], np.float32))), axis=1)
+    model = b.model({"x": ["N", 1, "height", "width"]}, back, 4)
+    assert sizes(admitted(model, {"x": (1, 1, 8, 6)})) == {"x": ["N", 1, 8, 6]}
+    with pytest.raises(
+        FlowError, match=r"'net' does not run with 'x' \['N', 1, 8, 7\]: .*; give other sizes with --shape"
+    ):
+        admitted(model, {"x": (1, 1, 8, 7)})
 
 
 def test_a_network_that_declares_its_sizes_stays_as_it_is() -> None:
@@ -96,6 +117,8 @@ def test_inputs_without_a_batch_axis_get_one_in_front() -> None:
     rng = np.random.default_rng(1)
     feeds = {"input": rng.normal(size=(1, 6)), "state": rng.normal(size=(2, 1, 4)), "gain": np.array(0.7)}
     feeds = {name: array.astype(np.float32) for name, array in feeds.items()}
+    with pytest.raises(FlowError, match="'gain' of 'net' is a single number and has no shape"):
+        admitted(model, {"gain": (1,)})
     framed = feeds | {name: feeds[name][None] for name in ("state", "gain")}
     assert np.array_equal(answer(model, feeds), answer(taken, framed))
 
@@ -218,6 +241,7 @@ def test_an_input_that_selects_a_branch_is_a_constant(rate: int, size: int, tmp_
     x = np.random.default_rng(8).normal(size=(7, size)).astype(np.float32)
     arrays = {"x": x, "rate": np.full(7, rate)}
     found = inspect(selecting_net(), calibration=arrays)
+    assert found.notes == (f"Input 'rate' is the constant {rate}, as in all samples.",)
     assert [(node.op, node.target, node.macs) for node in found.nodes] == [("MatMul", "array", 3 * size)]
     report = compress(selecting_net(), tmp_path / "o.onnx", calibration=arrays)
     assert f"Input 'rate' is the constant {rate}, as in all samples." in report.notes
@@ -229,7 +253,8 @@ def test_an_input_that_selects_differently_stays_an_input() -> None:
     other = {"x": np.zeros((2, 4), np.float32), "rate": np.array([8, 16])}
     model = load.from_memory(selecting_net())
     assert "rate" not in sizes(admit.admit(model, "net", {}, [arrays]).model)
-    with pytest.raises(FlowError, match="cannot run"):  # ONNX Runtime sees both branches, and one does not fit
+    # ONNX Runtime sees both branches, and one does not fit
+    with pytest.raises(FlowError, match="does not run with .*; 'rate' selects a branch of an If: pass --calibration"):
         admit.admit(model, "net", {}, [arrays, other])
 
 

@@ -90,6 +90,18 @@ def test_other_float_types_run_on_the_array(kind: int, tmp_path: Path) -> None:
     assert [value.type.tensor_type.elem_type for value in (*pruned.graph.input, *pruned.graph.output)] == [kind, kind]
 
 
+def test_a_network_of_16_bit_floats_and_an_old_opset() -> None:
+    """Clip of opset 9 has its bounds as attributes; ONNX's converter makes float32 constants of them."""
+    b = Builder(4)
+    weights = b.constant(b.rng.normal(size=(8, 6)).astype(np.float16))
+    model = b.model({"x": ["N", 8]}, b.node("Clip", b.node("MatMul", "x", weights), min=-1.0, max=1.0), opset=9)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    feeds = {"x": b.rng.normal(size=(3, 8)).astype(np.float16)}
+    wanted, got = (runtime.predict(each, feeds) for each in (model, prepare(model)))
+    assert got.dtype == np.float16 and np.allclose(wanted, got, atol=0.01)
+
+
 def test_casts_and_constants_of_subgraphs_become_float32() -> None:
     branches = {}
     for branch, factor in (("then_branch", 2.0), ("else_branch", 3.0)):
