@@ -115,7 +115,7 @@ FAMILIES: Final[Mapping[str, str]] = {  # how a whole design is synthesised, blo
 # What a cell takes: lookup tables (Artix-7: of 6 inputs, else of 4), flip-flops, block memories, multipliers. A carry
 # is in the cell of its lookup table on iCE40 and Artix-7; multiplexers between lookup tables take none.
 CELL_COSTS: Final[tuple[tuple[str, tuple[float, float, float, float]], ...]] = (
-    ("LUT[1-6]|SB_LUT4|INV", (1, 0, 0, 0)),
+    ("LUT[1-6]|SB_LUT4|INV|SRL16E|SRLC32E", (1, 0, 0, 0)),
     ("CCU2C", (2, 0, 0, 0)),
     ("ALU", (1, 0, 0, 0)),
     ("TRELLIS_DPR16X4", (6, 0, 0, 0)),  # three slices
@@ -151,8 +151,9 @@ def whole(files: Sequence[Path], top: str, family: str) -> dict[str, Resources]:
     `family` is one of `FAMILIES`. FlowError if Yosys is missing or fails.
     """
     stat = _yosys(f"{FAMILIES[family]} -top {top}; tee -o stat.txt stat", files, top)
-    sections = re.split(r"^=== (\S+) ===$", stat, flags=re.M)
+    sections = re.split(r"^=== (.+) ===$", stat, flags=re.M)
     cells = {name: _cells(text) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
+    cells.pop("design hierarchy", None)  # once more, in one
     if top not in cells:
         raise _no_figures(stat)
 
