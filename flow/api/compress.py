@@ -67,7 +67,8 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         try:
             series = _sweep(imported, channels, evaluation_set, request.chosen, stage)
             uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
-            curves(series, uncompressed, source.name, request.plot)
+            metric = accuracy.classified.metric if accuracy.classified else None
+            curves(series, uncompressed, source.name, request.plot, metric or "top-1")
         except BaseException as error:
             error.add_note(f"the pruned network is in '{request.output}', without its plot")
             raise

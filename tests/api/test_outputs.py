@@ -130,10 +130,8 @@ def test_a_label_is_compared_as_a_label(data: tuple[Arrays, Arrays], tmp_path: P
     report, pruned = compressed(model, data, tmp_path, bits=4)
     label, p = report.summary.accuracy.outputs
     wanted, got = (runtime.predict(net, {"x": data[1]["x"]}) for net in (model, pruned))
-    assert (
-        label.agreement["pruned"] == pytest.approx((wanted == got).mean())
-        and 0.5 < (label.agreement["pruned"] or 0) < 1
-    )
+    assert label.agreement["pruned"] == pytest.approx((wanted == got).mean())
+    assert 0.5 < (wanted == got).mean() < 1
     assert label.metric == "accuracy" and label.values["pruned"] == pytest.approx((got == data[1]["y"]).mean())
     assert p.scores and p.metric is None and p.agreement["pruned"] == label.agreement["pruned"]
     other, same = compressed(model, data, tmp_path, bits=4, output_weight={"label": 0})

@@ -36,12 +36,14 @@ def check(file: Path, force: bool = True) -> None:
         raise FlowError(f"the plot '{file}' cannot be written: there is no folder '{file.parent}'; make it")
 
 
-def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title: str, file: Path) -> None:
-    """One line for each series in up to three panels; `reference` is the accuracy of the network itself."""
+def curves(
+    series: Mapping[str, Sequence[Point]], reference: float | None, title: str, file: Path, metric: str = "top-1"
+) -> None:
+    """One line for each series in up to three panels; `reference` is what the network itself reaches of `metric`."""
     from matplotlib.figure import Figure
 
     panels: dict[str, Callable[[Point], float | None]] = {
-        "top-1, %": lambda point: None if point.accuracy is None else 100 * point.accuracy,
+        f"{metric}, %": lambda point: None if point.accuracy is None else 100 * point.accuracy,
         "divergence of the answers": lambda point: point.divergence or None,
         "weight error, squared INT8 steps": lambda point: point.error,
     }
@@ -53,9 +55,9 @@ def curves(series: Mapping[str, Sequence[Point]], reference: float | None, title
         for number, (label, points) in enumerate(series.items()):
             line = sorted((point.bits, value(point)) for point in points if value(point) is not None)
             axis.plot([x for x, _ in line], [y for _, y in line], marker=MARKERS[number % len(MARKERS)], label=label)
-        if name.startswith("top-1") and reference is not None:
+        if name.startswith(metric) and reference is not None:
             axis.axhline(100 * reference, color="black", linestyle=":", label="the network itself")
-        if not name.startswith("top-1"):
+        if not name.startswith(metric):
             axis.set_yscale("log")
         axis.set(xlabel="bits per weight", ylabel=name)
         axis.grid(alpha=0.3)
