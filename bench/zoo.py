@@ -120,12 +120,17 @@ def inputs(file: Path, model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...
     known = next((sizes for part, sizes in SIZES.items() if part in file.stem), {})
     scale = 255.0 if any(part in file.stem for part in FULL_SCALE) else 1.0
     asked, arrays = {}, {}
+    axes = [list(value.type.tensor_type.shape.dim) for value in graph_inputs(model)]
+    batches = {dims[0].dim_param for dims in axes if dims} - {""}
     for value in graph_inputs(model):
         tensor = value.type.tensor_type
         kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         dims = [dim.dim_value if dim.dim_value > 0 else 0 for dim in tensor.shape.dim]
         guesses = [1] + [224 if len(dims) == 4 else 32] * len(dims)
-        shape = known.get(value.name, tuple(size or guess for size, guess in zip(dims, guesses, strict=False)))
+        guesses = [
+            1 if dim.dim_param in batches else guess for dim, guess in zip(tensor.shape.dim, guesses, strict=False)
+        ]
+        shape = known.get(value.name, tuple(size or guess for size, guess in zip(dims, guesses, strict=True)))
         if any(size == 0 for size in dims[1:]) or (dims and dims[0] == 0 and shape[0] != 1):
             asked[value.name] = shape
         batch_first = bool(dims) and shape[0] == 1

@@ -35,6 +35,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return contents(tmp_path_factory.mktemp("once"))
 
 
+@pytest.mark.full
 def test_two_builds_are_the_same_to_the_byte(once: dict[str, Any], tmp_path: Path) -> None:
     assert len(once["files"]) > 100
     assert contents(tmp_path) == once  # the manifest holds the sha256 of the reports, too

@@ -107,6 +107,7 @@ def test_every_engine_gives_the_same_bits_and_cycles(digits: Path, engine: str) 
     assert again.summary.tier1_mismatches == 0
 
 
+@pytest.mark.full
 def test_the_small_network_on_myhdl_and_with_every_method(tmp_path: Path) -> None:
     model = small(tmp_path)
     for method, columns in (("rounded-averaging", 2), ("optimal", 5), ("optimal", 0)):

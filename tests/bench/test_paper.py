@@ -375,6 +375,7 @@ def test_olive_keeps_outliers_and_gives_up_their_neighbours() -> None:
 
 
 # -------------------------------------------------------------------------------- sections
+@pytest.mark.full
 def test_the_front_has_no_beaten_design(digits: Workload) -> None:
     results = run([workloads.source(SHIPPED)], ["fig11", "fig16"], None, lambda name: None)
     trained = results.studies[0].trained

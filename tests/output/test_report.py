@@ -76,6 +76,7 @@ def test_the_report_holds_what_the_figures_show(built: Path) -> None:
     assert identities and len(set(identities)) == len(identities)
 
 
+@pytest.mark.full
 def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path) -> None:
     require_engine("verilator")
     require_tool("yosys")
