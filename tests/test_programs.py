@@ -104,11 +104,15 @@ def test_an_interruption_ends_it(tmp_path: Path) -> None:
         until(lambda: (tmp_path / "pids").exists())
         os.kill(os.getpid(), signal.SIGINT)
 
-    for how in (shell, lambda script: in_parallel(shell, [script, "sleep 60"], 2)):
-        with leaving(tmp_path) as script, pytest.raises(KeyboardInterrupt):
-            threading.Thread(target=interrupt).start()
-            how(script)
-        (tmp_path / "pids").unlink()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the processes of pytest-xdist ignore it
+    try:
+        for how in (shell, lambda script: in_parallel(shell, [script, "sleep 60"], 2)):
+            with leaving(tmp_path) as script, pytest.raises(KeyboardInterrupt):
+                threading.Thread(target=interrupt).start()
+                how(script)
+            (tmp_path / "pids").unlink()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_failure_ends_those_beside_it(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ class _Sizes:
         """The layout of an input. FlowError when the size of an axis is not known, or two sizes do not fit."""
         name, dims = value.name, self._dims[value.name]
         stacked = self._is_stacked(name)
-        for shape in (shapes[name] for shapes in self._samples if name in shapes and not stacked):
+        settled = all(isinstance(size, int) for size in dims[1:])
+        for shape in (shapes[name] for shapes in self._samples if name in shapes and not stacked and not settled):
             pairs = list(zip(shape, dims, strict=False))[1:]
             if len(shape) == len(dims) and any(isinstance(size, int) and size != found for found, size in pairs):
                 raise FlowError(
@@ -132,7 +133,6 @@ class _Sizes:
             if not size:
                 raise FlowError(self._unknown(name, axis))
             sizes.append(size)
-        settled = all(isinstance(size, int) for size in dims[1:])
         batch = stacked and bool(dims) and isinstance(dims[0], int) and not self._given_stacked(name)
         return _Layout(tuple(sizes), stacked, batch, settled)
 
