@@ -214,7 +214,7 @@ def test_ended_it_cleans_up(built: Path, tmp_path: Path, sent: signal.Signals, a
     started.send_signal(sent)
     time.sleep(0.05)
     started.send_signal(sent)
-    _, printed = started.communicate(timeout=30)
+    _, printed = started.communicate(timeout=90)
     assert started.returncode == 2
     last = "bbs: error: interrupted; nothing was written, but what was simulated is kept: --resume goes on"
     assert printed.splitlines()[-1] == last
