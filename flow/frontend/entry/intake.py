@@ -231,8 +231,8 @@ def _forget_shapes(model: onnx.ModelProto) -> None:
     """Leave out declared shapes that hold for other sizes of the inputs."""
     del model.graph.value_info[:]
     for value in model.graph.output:
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
+        for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
+            dim.Clear()  # the rank stays: ONNX's checker asks for it
 
 
 def _one_at_a_time(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> onnx.ModelProto | None:
@@ -382,4 +382,4 @@ def _tensors_as_outputs(model: onnx.ModelProto) -> None:
             node.CopyFrom(helper.make_node("Identity", node.input, node.output, node.name))
     for value in model.graph.output:
         if value.name in maps:
-            value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, None))
+            value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [None, None]))

@@ -97,6 +97,21 @@ def test_a_network_that_declares_its_sizes_stays_as_it_is() -> None:
         assert admitted(model) == load.from_memory(model)
 
 
+def test_a_network_of_integer_operators_with_open_sizes_is_taken() -> None:
+    b = Builder(10)
+    scale, zero = b.constant(np.float32(0.05)), b.constant(np.uint8(128))
+    weights = b.constant(b.rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8))
+    pair = (b.constant(np.float32(0.01)), b.constant(np.int8(0)))
+    x = b.node("QuantizeLinear", "x", scale, zero)
+    y = b.node("QLinearConv", x, scale, zero, weights, *pair, b.constant(np.float32(0.5)), zero)
+    model = b.model(
+        {"x": ["N", 3, "height", "width"]}, b.node("DequantizeLinear", y, b.constant(np.float32(0.5)), zero), 4
+    )
+    taken = admitted(model, {"x": (1, 3, 8, 9)})
+    onnx.checker.check_model(taken)
+    assert [(node.op, node.target) for node in inspect(model, shape={"x": (1, 3, 8, 9)}).nodes] == [("Conv", "array")]
+
+
 # -------------------------------------------------------------------------------- the batch
 
 
