@@ -33,8 +33,12 @@ STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
 def read_network(request: NetworkOptions) -> Source:
-    """The requested network, checked; its open axes have the requested sizes, or those of the samples."""
-    source = read_source(request.model)
+    """The requested network; see `admitted`."""
+    return admitted(read_source(request.model), request)
+
+
+def admitted(source: Source, request: NetworkOptions) -> Source:
+    """The requested network that was read, checked; its open axes have the requested sizes, or those of the samples."""
     evaluate = request.evaluate if isinstance(request, DataOptions) else None
     known = [source.samples(request.calibration, "calibration"), source.samples(evaluate, "test")]
     return source.admitted(request.shape or {}, known)

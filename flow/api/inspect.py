@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flow.api.inputs import read_network
+from flow.api.inputs import admitted
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
 from flow.frontend.entry import checks
@@ -31,7 +31,7 @@ def run_inspect(request: InspectRequest) -> Inspection:
     source = read_source(request.model)
     if reasons := checks.refusals(source.model):
         return refusal(source.model, reasons)
-    source = read_network(request)
+    source = admitted(source, request)
     calibration = source.samples(request.calibration, "calibration")
     if calibration is None:
         return replace(inspection(import_uncalibrated(source.model, source.name)), notes=source.notes)

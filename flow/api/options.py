@@ -178,18 +178,22 @@ def _size(value: Any) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def _pairs(value: Any) -> list[tuple[Any, Any]]:
+    """Names and what they are given: of a mapping, of NAME=TEXT, or of several such texts."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    texts = value if isinstance(value, (tuple, list)) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError
+    return [(name, given) for name, _, given in (text.rpartition("=") for text in texts)]
+
+
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     """NAME=1,3,320,320 for an input, NAME=128 for the symbol of an axis; several of them, or a mapping."""
-    if isinstance(value, Mapping):
-        pairs = list(value.items())
-    else:
-        texts = [value] if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else [value]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError
-        pairs = [(name, sizes.split(",")) for name, _, sizes in (text.rpartition("=") for text in texts)]
     shapes = {}
-    for name, sizes in pairs:
-        axes = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes]
+    for name, sizes in _pairs(value):
+        given = sizes if isinstance(value, Mapping) else sizes.split(",")
+        axes = list(given) if isinstance(given, (tuple, list)) else [given]
         whole = [int(axis) for axis in axes if str(axis).strip().isdecimal()]
         if not isinstance(name, str) or not name or len(whole) != len(axes) or min(whole, default=0) < 1:
             raise FlowError(
@@ -202,15 +206,8 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
 
 def _weights(value: Any) -> dict[str, float]:
     """NAME=WEIGHT of an output; several of them, or a mapping."""
-    if isinstance(value, Mapping):
-        pairs = list(value.items())
-    else:
-        texts = [value] if isinstance(value, str) else list(value) if isinstance(value, (tuple, list)) else [value]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError
-        pairs = [(name, weight) for name, _, weight in (text.rpartition("=") for text in texts)]
     weights = {}
-    for name, weight in pairs:
+    for name, weight in _pairs(value):
         try:
             weights[name] = float(weight) if isinstance(weight, str) else _real(weight)
         except ValueError:

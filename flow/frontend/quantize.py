@@ -19,7 +19,7 @@ from flow.frontend.entry import checks
 from flow.frontend.int8.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.prepare import prepare
-from flow.frontend.preparation.upgrade import to_float32, upgraded
+from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.frontend.quantization.calibrate import AUTO, calibrate
 from flow.frontend.quantization.qdq import plan, quantize_static
 from flow.network.samples import Arrays, check_samples
@@ -67,10 +67,8 @@ def quantize(
 
 def from_int8(model: onnx.ModelProto) -> Quantized:
     """The user's network, if it is INT8 in QDQ form already, in float32 otherwise and with int32 biases."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    to_float32(copy)
-    quantized, notes = quantize_biases(upgraded(copy) if opset(copy) < OLDEST_QDQ else copy)
+    single = in_float32(model)
+    quantized, notes = quantize_biases(upgraded(single) if opset(single) < OLDEST_QDQ else single)
     return Quantized(quantized, None, notes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from flow.onnxtools.graph import Graph, names, reads, subgraphs
+from flow.onnxtools.graph import Graph, is_standard, names, reads, subgraphs
 
 
 def add_constant(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
@@ -143,7 +143,39 @@ def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], output: onnx.Va
     return helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
+def set_attributes(node: onnx.NodeProto, without: Collection[str] = (), **values: Any) -> None:
+    """Set these attributes of a node, and leave out those `without`; the others stay, in their order."""
+    kept = [entry for entry in node.attribute if entry.name not in values and entry.name not in without]
+    del node.attribute[:]
+    node.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in values.items())])
+
+
 def set_axis(dequantize: onnx.NodeProto, axis: int) -> None:
-    kept = [entry for entry in dequantize.attribute if entry.name != "axis"]
-    del dequantize.attribute[:]
-    dequantize.attribute.extend([*kept, helper.make_attribute("axis", axis)])
+    set_attributes(dequantize, axis=axis)
+
+
+def constants_to_initializers(model: onnx.ModelProto) -> None:
+    """Constant nodes become initializers, but those of text or of a sparse tensor."""
+    kept = []
+    for node in model.graph.node:
+        tensor = _constant(node) if node.op_type == "Constant" and is_standard(node) else None
+        if tensor is None:
+            kept.append(node)
+        else:
+            entry = model.graph.initializer.add()
+            entry.CopyFrom(tensor)
+            entry.name = node.output[0]
+    replace_nodes(model, kept)
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The value of a Constant node; None if it is text or sparse."""
+    for entry in node.attribute:
+        if entry.name == "value":
+            tensor: onnx.TensorProto = entry.t
+            return tensor
+        if entry.name in ("value_float", "value_floats"):
+            return numpy_helper.from_array(np.asarray(helper.get_attribute_value(entry), np.float32))
+        if entry.name in ("value_int", "value_ints"):
+            return numpy_helper.from_array(np.asarray(helper.get_attribute_value(entry), np.int64))
+    return None

@@ -37,6 +37,12 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     return {name: value.type.tensor_type.elem_type for name, value in infos.items()}
 
 
+def batch_is_open(model: onnx.ModelProto) -> bool:
+    """Whether the batch, axis 0, of some input has no size."""
+    axes = [value.type.tensor_type.shape.dim for value in graph_inputs(model)]
+    return any(dims and dims[0].dim_value <= 0 for dims in axes)
+
+
 def sample_shapes(
     model: onnx.ModelProto, batch: int = 1, constants: Collection[str] = ()
 ) -> dict[str, tuple[int, ...]]:

@@ -17,8 +17,9 @@ from flow.frontend.dialects import qoperator as q
 from flow.frontend.dialects.rewriting import Rewriting
 from flow.frontend.dialects.weights import rounding, weights_to_int8, weights_to_real
 from flow.frontend.entry import checks
-from flow.frontend.int8.canonical import constants_to_initializers, fold_codes
+from flow.frontend.int8.canonical import fold_codes
 from flow.onnxtools import external
+from flow.onnxtools.edit import constants_to_initializers
 from flow.onnxtools.graph import is_standard, node_name, opset
 
 PER_CHANNEL_OPSET = 13  # DequantizeLinear has an axis

@@ -13,9 +13,16 @@ from onnx import helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.onnxtools import external, runtime
-from flow.onnxtools.edit import add_constant, drop_unused_nodes, model_like, rename_reads, replace_nodes
-from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_standard, node_input, node_name, reads, subgraphs
-from flow.onnxtools.shapes import element_types, sample_shapes
+from flow.onnxtools.edit import (
+    add_constant,
+    constants_to_initializers,
+    drop_unused_nodes,
+    model_like,
+    rename_reads,
+    replace_nodes,
+)
+from flow.onnxtools.graph import Graph, attribute, is_standard, node_input, node_name, reads, subgraphs
+from flow.onnxtools.shapes import batch_is_open, element_types, sample_shapes
 
 GROWTH = 2**20  # bytes: a constant this large is not folded unless it is computed from constants as large
 ROUNDS = 32
@@ -40,32 +47,9 @@ def fold(model: onnx.ModelProto) -> None:
 
 def fold_constants(model: onnx.ModelProto) -> None:
     """Fold what depends on constants alone, and every If whose condition does."""
-    _constant_nodes(model)
+    constants_to_initializers(model)
     while _inline_decided(model) + _fold_constants(model):
-        _constant_nodes(model)
-
-
-def _constant_nodes(model: onnx.ModelProto) -> None:
-    """Constant nodes become initializers."""
-    kept = []
-    for node in model.graph.node:
-        if node.op_type != "Constant" or not is_standard(node) or not (array := _value(node)):
-            kept.append(node)
-        else:
-            model.graph.initializer.append(numpy_helper.from_array(array[0], node.output[0]))
-    replace_nodes(model, kept)
-
-
-def _value(node: onnx.NodeProto) -> list[NDArray[Any]]:
-    """The value of a Constant node, as a list of one; empty if it is sparse or text."""
-    for entry in node.attribute:
-        if entry.name == "value":
-            return [numpy_helper.to_array(entry.t)]
-        if entry.name in ("value_float", "value_floats"):
-            return [np.asarray(helper.get_attribute_value(entry), np.float32)]
-        if entry.name in ("value_int", "value_ints"):
-            return [np.asarray(helper.get_attribute_value(entry), np.int64)]
-    return []
+        constants_to_initializers(model)
 
 
 def _fold_constants(model: onnx.ModelProto, found: Arrays | None = None) -> int:
@@ -117,11 +101,7 @@ def _fold_shapes(model: onnx.ModelProto) -> None:
     If the result of a Reshape to a computed shape differs in one axis alone, that axis becomes -1.
     """
     one, shapes = _shape_values(model, 1)
-    open_batch = any(
-        value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].dim_value <= 0
-        for value in graph_inputs(model)
-    )
-    two, more = _shape_values(model, 2) if open_batch else (one, shapes)
+    two, more = _shape_values(model, 2) if batch_is_open(model) else (one, shapes)
     outputs = {value.name for value in model.graph.output}
     fixed = {
         name: array for name, array in one.items()

@@ -18,7 +18,14 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 from flow.errors import FlowError
 from flow.frontend.entry.fold import fold_constants
 from flow.onnxtools import runtime
-from flow.onnxtools.edit import add_constant, drop_unused_nodes, rename_reads, replace_nodes, unused_name
+from flow.onnxtools.edit import (
+    add_constant,
+    drop_unused_nodes,
+    rename_reads,
+    replace_nodes,
+    set_attributes,
+    unused_name,
+)
 from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_standard, node_input, opset, reads, subgraphs
 from flow.onnxtools.shapes import auto_pads, sample_shapes
 
@@ -289,9 +296,7 @@ def _explicit_pads(model: onnx.ModelProto) -> None:
         strides = attribute(node, "strides", [1] * (len(data) - 2))
         mode = attribute(node, "auto_pad", b"").decode()
         pads = auto_pads(mode, data[2:], weights[2:], strides, attribute(node, "dilations", []))
-        kept = [entry for entry in node.attribute if entry.name not in ("auto_pad", "pads")]
-        del node.attribute[:]
-        node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+        set_attributes(node, without=("auto_pad",), pads=pads)
 
 
 # -------------------------------------------------------------------------------- functions and outputs

@@ -9,8 +9,8 @@ from flow.frontend.int8.rows import batch_to_axis_0
 from flow.frontend.operators import ARRAY_OPERATORS, LAYOUT_OPERATORS
 from flow.frontend.sums import flatten_biases, rename_fused_shapes
 from flow.onnxtools import runtime
-from flow.onnxtools.edit import drop_unused_nodes, model_like, replace_nodes, unused_name
-from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, opset, size
+from flow.onnxtools.edit import constants_to_initializers, drop_unused_nodes, model_like, replace_nodes, unused_name
+from flow.onnxtools.graph import Graph, is_dequantize, node_input, node_name, opset, size
 
 CODE_OPERATORS = ("Clip", *LAYOUT_OPERATORS)  # that make codes of codes
 CODES = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
@@ -50,20 +50,6 @@ def _unique_names(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         node.name = node_name(node) if node_name(node) not in seen else f"{node.name}_{node.output[0]}"
         seen.add(node.name)
-
-
-def constants_to_initializers(model: onnx.ModelProto) -> None:
-    """Constant nodes that hold a tensor become initializers."""
-    nodes = []
-    for node in model.graph.node:
-        tensor = attribute(node, "value", None) if node.op_type == "Constant" else None
-        if tensor is None:
-            nodes.append(node)
-        else:
-            entry = model.graph.initializer.add()
-            entry.CopyFrom(tensor)
-            entry.name = node.output[0]
-    replace_nodes(model, nodes)
 
 
 def _nodes_make_outputs(model: onnx.ModelProto) -> None:

@@ -12,7 +12,7 @@ from onnx import helper
 from flow.errors import FlowError
 from flow.frontend.int8.layers import array_nodes
 from flow.onnxtools import external
-from flow.onnxtools.edit import add_constant, add_reshape, replace_nodes, unused_name
+from flow.onnxtools.edit import add_constant, add_reshape, replace_nodes, set_axis, unused_name
 from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_dequantize, is_standard, node_input, node_name, size
 from flow.onnxtools.shapes import sample_shapes
 
@@ -155,7 +155,5 @@ def _matrix(model: onnx.ModelProto, graph: Graph, node: onnx.NodeProto) -> tuple
     transposed.input[0] = add_constant(model, f"{node.output[0]}_matrix", codes.T)
     if size(graph, node_input(transposed, 1)) > 1:  # a per-tensor scale needs no axis, an attribute since opset 13
         axis = attribute(transposed, "axis", 1) % 2
-        kept = [entry for entry in transposed.attribute if entry.name != "axis"]
-        del transposed.attribute[:]
-        transposed.attribute.extend([*kept, helper.make_attribute("axis", 1 - axis)])
+        set_axis(transposed, 1 - axis)
     return transposed.output[0], [transposed]

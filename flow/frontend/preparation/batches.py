@@ -16,8 +16,8 @@ from flow.errors import FlowError
 from flow.frontend.operators import ACTIVATIONS
 from flow.onnxtools import external
 from flow.onnxtools.edit import add_constant, add_reshape, replace_nodes, unused_name
-from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_standard, node_name
-from flow.onnxtools.shapes import auto_pads, sample_shapes
+from flow.onnxtools.graph import Graph, attribute, is_standard, node_name
+from flow.onnxtools.shapes import auto_pads, batch_is_open, sample_shapes
 
 MOST_AXES = 3  # spatial axes of a convolution on the array
 
@@ -34,7 +34,7 @@ def images_to_axis(model: onnx.ModelProto) -> None:
     if not wanted:
         return
     two = one
-    if any(value.type.tensor_type.shape.dim[0].dim_value <= 0 for value in graph_inputs(model)):
+    if batch_is_open(model):
         two = {}
         with contextlib.suppress(FlowError):
             two = sample_shapes(model, 2)

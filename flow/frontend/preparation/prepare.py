@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from flow.frontend.entry.fold import fold, fold_constants
 from flow.frontend.preparation.batches import images_to_axis
 from flow.frontend.preparation.products.products import products
-from flow.frontend.preparation.upgrade import to_float32, upgraded
+from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.onnxtools import external
-from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes
+from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes, set_attributes
 from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 from flow.onnxtools.shapes import sample_shapes
 
@@ -33,9 +32,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     ConvTranspose, Gemm or MatMul before them; so is a Pad with zeros into the Conv behind it. FlowError when the
     network's opset cannot be converted.
     """
-    single = onnx.ModelProto()
-    single.CopyFrom(external.externals_as_inputs(model))
-    to_float32(single)  # first, for ONNX's converter writes constants of float32
+    single = in_float32(external.externals_as_inputs(model))  # first: ONNX's converter writes constants of float32
     prepared = onnx.ModelProto()
     prepared.CopyFrom(external.with_externals(upgraded(single), model))
     fold(prepared)
@@ -75,9 +72,7 @@ def _fold_gemm_factors(model: onnx.ModelProto) -> None:
         if name and (beta != 1.0 or bias.shape != (channels,)):
             per_channel = np.broadcast_to((bias.reshape(-1) * beta).astype(bias.dtype), (channels,))
             node.input[2] = add_constant(model, f"{node.output[0]}_bias", per_channel)
-        kept = [entry for entry in node.attribute if entry.name not in ("alpha", "beta")]
-        del node.attribute[:]
-        node.attribute.extend(kept)
+        set_attributes(node, without=("alpha", "beta"))
 
 
 @dataclass
@@ -255,9 +250,7 @@ def _fold_pads(model: onnx.ModelProto) -> None:
             continue
         before = attribute(node, "pads", [0] * 2 * (axes - 2)) if own == b"NOTSET" else [0] * 2 * (axes - 2)
         total = [int(a + b) for a, b in zip(before, [*begins[2:], *ends[2:]], strict=True)]
-        kept = [entry for entry in node.attribute if entry.name not in ("auto_pad", "pads")]
-        del node.attribute[:]
-        node.attribute.extend([*kept, helper.make_attribute("pads", total)])
+        set_attributes(node, without=("auto_pad",), pads=total)
         node.input[0] = pad.input[0]
     drop_unused_nodes(model)
 

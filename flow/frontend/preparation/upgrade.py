@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from flow.errors import FlowError, first_line
 from flow.network import samples
 from flow.onnxtools import runtime
-from flow.onnxtools.edit import replace_nodes, unused_name
+from flow.onnxtools.edit import replace_nodes, set_attributes, unused_name
 from flow.onnxtools.graph import graph_inputs, is_standard, opset, subgraphs
 
 OPSET = 13  # per-channel DequantizeLinear came with it
@@ -49,7 +49,7 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in converted.graph.node:
         node.domain = "" if node.domain == HIDDEN else node.domain
         if node.output[0] in asymmetric and node.op_type == "Resize":
-            _set(node, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+            set_attributes(node, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     kept = [entry for entry in converted.opset_import if entry.domain != HIDDEN]
     del converted.opset_import[:]
     converted.opset_import.extend(kept)
@@ -65,12 +65,6 @@ def _hide(model: onnx.ModelProto, operator: str) -> bool:
     if nodes and not any(entry.domain == HIDDEN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(HIDDEN, 1))
     return bool(nodes)
-
-
-def _set(node: onnx.NodeProto, **values: str) -> None:
-    kept = [entry for entry in node.attribute if entry.name not in values]
-    del node.attribute[:]
-    node.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in values.items())])
 
 
 def _check_alike(model: onnx.ModelProto, converted: onnx.ModelProto) -> None:
@@ -95,15 +89,21 @@ def _check_alike(model: onnx.ModelProto, converted: onnx.ModelProto) -> None:
 # -------------------------------------------------------------------------------- float types
 
 
-def to_float32(model: onnx.ModelProto) -> None:
-    """Let a network of float16, bfloat16 or float64 compute in float32; its inputs and outputs keep their types."""
+def in_float32(source: onnx.ModelProto) -> onnx.ModelProto:
+    """A network of float16, bfloat16 or float64 that computes in float32; its inputs and outputs keep their types.
+
+    The network itself if it has no such types.
+    """
+    model = source
     values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
     kinds = {value.type.tensor_type.elem_type for value in values}
     kinds |= {tensor.data_type for tensor in model.graph.initializer}
     kinds |= {entry.i for node in model.graph.node for entry in node.attribute if entry.name in TYPED}
     kinds |= {entry.t.data_type for node in model.graph.node for entry in node.attribute if entry.HasField("t")}
     if not kinds.intersection(WIDE):
-        return
+        return source
+    model = onnx.ModelProto()
+    model.CopyFrom(source)
     _convert(model.graph)
     first, last = [], []
     for value in graph_inputs(model):
@@ -120,6 +120,7 @@ def to_float32(model: onnx.ModelProto) -> None:
                 node.output[:] = [inner if name == value.name else name for name in node.output]
             last.append(helper.make_node("Cast", [inner], [value.name], f"{inner}_cast", to=kind))
     replace_nodes(model, [*first, *model.graph.node, *last])
+    return model
 
 
 def _convert(graph: onnx.GraphProto, inner: bool = False) -> None:

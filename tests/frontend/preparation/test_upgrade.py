@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.api.compress import compress
 from flow.errors import FlowError
 from flow.frontend.preparation.prepare import prepare
-from flow.frontend.preparation.upgrade import to_float32, upgraded
+from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import opset
 from tests.helpers.nets import Builder, samples
@@ -116,9 +116,7 @@ def test_casts_and_constants_of_subgraphs_become_float32() -> None:
     values = [helper.make_tensor_value_info("x", 1, ["N", 4]), helper.make_tensor_value_info("which", 9, [])]
     graph = helper.make_graph(nodes, "net", values, [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    narrow = onnx.ModelProto()
-    narrow.CopyFrom(model)
-    to_float32(narrow)
+    narrow = in_float32(model)
     for which in (True, False):
         feeds = {"x": np.ones((1, 4), np.float32), "which": np.array(which)}
         wanted, got = (next(iter(runtime.run(each, feeds).values())) for each in (model, narrow))
