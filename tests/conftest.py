@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
 
 from flow.cli import main
+from flow.cli.commands import ENDING
 from tests.helpers.tools import Run, verilator
 
 # The same examples every time; what fails is shown as drawn, for shrinking takes minutes where a simulator runs.
@@ -22,6 +24,15 @@ settings.load_profile("bbs")
 # MyHDL's style, not our design: widths of expressions and assignments are implicit, as in Python (WIDTH*),
 # wires of unused outputs are declared (UNUSEDSIGNAL), a file's module may have another name (DECLFILENAME).
 ALLOWED = ("WIDTHEXPAND", "WIDTHTRUNC", "UNUSEDSIGNAL", "DECLFILENAME")
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Signals as before the test: `bbs` ignores some when it was interrupted, and what a test starts inherits that."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from flow.exploration.explore import RESULT, run_explore
 from flow.files import cache_folder, name_place
 from flow.frontend.inspection import Inspection
 from flow.output.report.report import CompressionReport, Report
+from flow.programs import stop_all
 
 SIMULATED = ", but what was simulated is kept: --resume goes on"
 STUDIED = ", but the study is kept: the same command goes on"
@@ -51,10 +52,14 @@ CLEANING = 5.0  # seconds from a signal during which others are ignored, so that
 
 @dataclass
 class Course:
-    """The course of a command: whether stdout was closed when it began; what it has written so far, and where."""
+    """The course of a command: whether stdout was closed when it began; what it has written so far, and where.
+
+    `interrupted`: a signal has ended it; errors that follow are of its being ended.
+    """
 
     closed: bool = False
     done: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 def _version() -> str:
@@ -227,14 +232,20 @@ def _written(error: BaseException, done: list[str]) -> str:
     return (*notes, *done, "nothing was written")[0]
 
 
-def _end_by_signals() -> None:
-    """Ctrl-C, SIGTERM and a closed terminal end the command with a clean-up, unless they are ignored (nohup)."""
+def _end_by_signals(course: Course) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal end the command with a clean-up, unless they are ignored (nohup).
+
+    Programs end at once, and so do the threads that run them: an exception alone may be lost, because Python ignores
+    those that are raised while an object is deleted.
+    """
     came = -CLEANING
 
     def end(*_: object) -> None:
         nonlocal came
         if (now := time.monotonic()) - came >= CLEANING:
             came = now
+            course.interrupted = True
+            stop_all()
             raise KeyboardInterrupt
 
     for number in ENDING:
@@ -260,9 +271,14 @@ def _open_standard_files() -> bool:
 def main() -> None:
     """Entry point: an error that the user can correct is one line and status 2, never a traceback."""
     course = Course(_open_standard_files())
-    _end_by_signals()
+    _end_by_signals(course)
     try:
-        bbs(standalone_mode=False, obj=course)
+        try:
+            bbs(standalone_mode=False, obj=course)
+        except Exception as error:
+            if course.interrupted and not isinstance(error, click.Abort):
+                raise KeyboardInterrupt from error
+            raise
     except FlowError as error:
         _refuse(str(error))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 import flow
 from flow.cli import tables
 from tests.helpers.nets import float_net, residual_net
-from tests.helpers.tools import Run, require_engine
+from tests.helpers.tools import Run, heed_signals, require_engine
 
 
 @pytest.fixture
@@ -202,6 +202,35 @@ def test_what_an_error_has_left_is_said(run: Run, place: Path, monkeypatch: pyte
             last = err.splitlines()[-1]
             assert status == 2 and last.startswith("bbs: error: ") and words in last and left in last, last
             assert (place / "out.onnx").exists() == (name != "write_output")
+
+
+LOST = """
+import os, signal
+from flow.cli import commands
+from flow.programs import pause
+
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        pause(0)  # Python prints the exception that is raised here, and goes on
+
+def work(*_):
+    Deleted()
+    for _ in range(600):
+        pause(0.1)
+
+commands.run_verify = work
+commands.main()
+"""
+
+
+def test_an_interruption_that_python_ignores_ends_the_command(place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOST, "verify", str(place)], capture_output=True, text=True, check=False,
+        preexec_fn=heed_signals, env={**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])},
+    )  # fmt: skip
+    assert "Exception ignored" in done.stderr and "KeyboardInterrupt" in done.stderr
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "bbs: error: interrupted; nothing was written")
 
 
 def test_simulation_without_a_compiler_is_announced(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from flow.cli.commands import ENDING
 from flow.simulation.engines import ENGINES
 
 T = TypeVar("T")
@@ -50,6 +52,12 @@ def verilator() -> tuple[str, dict[str, str]]:
             return str(program), environment
     environment.pop("VERILATOR_ROOT", None)
     return require_tool("verilator"), environment
+
+
+def heed_signals() -> None:
+    """For `preexec_fn`: a program does not ignore the signals that a shell's background job or nohup ignores."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def require_engine(name: str) -> None:

@@ -21,7 +21,7 @@ import flow
 from flow.errors import FlowError
 from flow.output.folder import check_output, output_folder, write_output
 from tests.helpers.nets import residual_net, small
-from tests.helpers.tools import fake, require_engine, until
+from tests.helpers.tools import fake, heed_signals, require_engine, until
 
 MOMENTS, PARTS = 50, 5
 ONNX_RUNTIMES = ".ses"  # it writes this file when it is imported
@@ -207,7 +207,7 @@ def test_ended_it_cleans_up(built: Path, tmp_path: Path, sent: signal.Signals, a
             "PATH": f"{tmp_path / 'tools'}{os.pathsep}{os.environ['PATH']}", "CXX": "cxx",
             "BBS_CACHE": str(tmp_path / "cache"),
         },
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        preexec_fn=heed_signals,
     )  # fmt: skip
     until(lambda: list(tmp_path.glob(".out-building-*" if at == "staging" else "pid")))
     assert temporary_files(tmp_path) or at != "simulating"

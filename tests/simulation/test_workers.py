@@ -32,7 +32,7 @@ from flow.simulation.workers.kept import Kept, kept_runs
 from flow.simulation.workers.local import _Local
 from tests.helpers.layers import random_codes, random_layer, single
 from tests.helpers.nets import small
-from tests.helpers.tools import require_engine, until
+from tests.helpers.tools import heed_signals, require_engine, until
 
 ROOT = Path(__file__).parents[2]
 SAMPLES, JOBS = 8, 32  # of the build, whose four layers are one piece each
@@ -149,7 +149,7 @@ def test_an_interrupted_command_says_how_it_goes_on(build: Path, cache: Path) ->
     options = ["--engine", "icarus", "--samples", str(SAMPLES), "--processes", "1"]
     command = subprocess.Popen(
         [sys.executable, *COSIM, str(build), *options], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        preexec_fn=heed_signals,
     )  # fmt: skip
     until(lambda: kept(cache))
     command.send_signal(signal.SIGINT)
