@@ -5,9 +5,10 @@
 Every PE in the cells of one library (Debian's qflow-tech-osu018, or a file of your own), flip-flops mapped, as ratios
 to the dense PE with 8 and with 16 lanes. "alone" is the PE as it stands in the array: the activations come from
 registers that a row of PEs shares, the chosen bits from what a column shares. "registered" adds registers for all
-its inputs, alike for all. `--fabric` adds lookup tables and flip-flops of ECP5 and iCE40, `--fmax` the clock rate that
-nextpnr reaches. `--whole` synthesises a whole accelerator instead, behind AXI and with feature maps: what each block
-takes of an ECP5 with all below it, and the devices that have enough.
+its inputs, alike for all. "parallel" is one plain INT8 multiplier with an accumulator, one weight a cycle. `--fabric`
+adds lookup tables and flip-flops of ECP5 and iCE40, `--fmax` the clock rate that nextpnr reaches. `--whole` synthesises
+a whole accelerator instead, behind AXI and with feature maps: what each block takes of an ECP5 with all below it, and
+the devices that have enough.
 """
 
 from __future__ import annotations
@@ -29,12 +30,22 @@ from bench.whole import DEVICES, blocks_table, fits, measure_whole
 from flow.api.options import SIZE
 from flow.errors import FlowError
 from flow.hardware import synthesis
-from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, OURS, REQUANTIZER, SCHEDULER, VARIANTS, Element
+from flow.hardware.competitors.catalogue import (
+    ELEMENTS,
+    OPERANDS,
+    OURS,
+    PARALLEL,
+    REQUANTIZER,
+    SCHEDULER,
+    VARIANTS,
+    Element,
+)
 from flow.hardware.config import ArrayConfig
 from flow.hardware.synthesis import Area, Fabric
 
 ROWS, COLUMNS = 16, 32
 FAMILIES = ("ecp5", "ice40")
+PLAIN = {"stripes_8": 1, "stripes_16": 2, PARALLEL.name: 1}  # elements without skipping, and their weights a cycle
 
 
 @dataclass(frozen=True)
@@ -125,10 +136,10 @@ def shared(blocks: dict[str, Measured]) -> dict[str, float]:
     }
 
 
-def per_area(blocks: dict[str, Measured], lanes: int) -> dict[int, float]:
-    """Weights per cycle and area of our PE at N = 0, 2, 4, relative to the dense PE with `lanes` lanes, both alone."""
-    dense = blocks[f"stripes_{lanes}"].alone.area / (lanes / 8)
-    return {n: 16 / (8 - n) * dense / blocks[OURS.name].alone.area for n in (0, 2, 4)}
+def per_area(blocks: dict[str, Measured], plain: str) -> dict[int, float]:
+    """Weights per cycle and area of our PE at N = 0, 2, 4, relative to a PE without skipping, both alone."""
+    of_a_weight = blocks[plain].alone.area / PLAIN[plain]
+    return {n: 16 / (8 - n) * of_a_weight / blocks[OURS.name].alone.area for n in (0, 2, 4)}
 
 
 @click.command(help=__doc__)
@@ -143,7 +154,7 @@ def main(liberty: Path | None, fabric: bool, fmax: bool, whole: str | None, maps
         if whole is not None:
             _whole(whole, maps, file)
             return
-        blocks = measure([*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS, REQUANTIZER], liberty, fabric, fmax)
+        blocks = measure([*ELEMENTS, PARALLEL, *VARIANTS, SCHEDULER, OPERANDS, REQUANTIZER], liberty, fabric, fmax)
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -153,9 +164,9 @@ def main(liberty: Path | None, fabric: bool, fmax: bool, whole: str | None, maps
     console.print(_table(blocks, fabric, fmax))
     for name, share in shared(blocks).items():
         console.print(f"{name} of a 16 x 32 array, shared: {share:.1%} of a PE's area each")
-    for lanes in (8, 16):
-        rates = ", ".join(f"N = {n}: {rate:.2f}" for n, rate in per_area(blocks, lanes).items())
-        console.print(f"throughput per area over the dense PE with {lanes} lanes: {rates}")
+    for plain in PLAIN:
+        rates = ", ".join(f"N = {n}: {rate:.2f}" for n, rate in per_area(blocks, plain).items())
+        console.print(f"throughput per area over {plain}: {rates}")
 
 
 def _whole(array: str, maps: int, file: Path | None) -> None:

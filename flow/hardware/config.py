@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
-from flow.hardware.element import BITVERT, DENSE, Element, element_of
+from flow.hardware.element import BITVERT, DENSE, PARALLEL, Element, element_of
 from flow.hardware.fields import (
     DESCRIPTOR,
     DESCRIPTOR_BITS,
@@ -19,7 +19,7 @@ from flow.hardware.fields import (
 )
 from flow.hardware.interface import MemoryPort
 
-PE_KINDS: Final = (BITVERT.name, DENSE.name)  # our own
+PE_KINDS: Final = (BITVERT.name, DENSE.name, PARALLEL.name)  # our own
 MAX_COLUMNS: Final = 8  # bit columns of an unpruned weight
 
 DEEPEST = 2**16  # words of a buffer

@@ -29,6 +29,8 @@ class Element:
     least_columns  bit columns that must at least be stored
     encoded        its weights are encoded: N columns pruned, and a metadata byte for each group of 32 weights, read
                    with every second step of 16. Otherwise all eight columns are stored, and there is no metadata
+    parallel       a weight word holds one whole weight for each array column, and the eight columns of a step are its
+                   eight weights. Otherwise it holds one bit of each of the `step` weights
     maps           whether it goes with feature maps on chip, whose windows come 16 channels at a time
     words          packs a block's weight and metadata words, as `weight_words` of flow/scheduling/words.py, which does
                    it if this is None
@@ -40,6 +42,7 @@ class Element:
     step: int
     least_columns: int = 1
     encoded: bool = False
+    parallel: bool = False
     maps: bool = False
     words: Callable[..., Any] | None = None
     faults: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
@@ -47,6 +50,8 @@ class Element:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise FlowError(f"an element's name is part of a module's: '{self.name}' must be letters, digits and _")
+        if self.parallel and (self.encoded or self.step != SUBGROUP):
+            raise FlowError(f"element '{self.name}' takes whole weights: they must be eight, and not encoded")
         if self.step not in (SUBGROUP, 2 * SUBGROUP) or (self.encoded and self.step != 2 * SUBGROUP):
             raise FlowError(f"element '{self.name}' takes {self.step} weights: it must be 8, or 16, encoded always 16")
 
@@ -70,8 +75,9 @@ BITVERT: Final = Element(
     encoded=True, maps=True,
 )  # fmt: skip
 DENSE: Final = Element("dense", "flow.hardware.core.dense_array:dense_array", 8)
+PARALLEL: Final = Element("parallel", "flow.hardware.core.parallel_array:parallel_array", 8, parallel=True)
 
-_registered: dict[str, Element] = {element.name: element for element in (BITVERT, DENSE)}
+_registered: dict[str, Element] = {element.name: element for element in (BITVERT, DENSE, PARALLEL)}
 
 
 def register(element: Element) -> None:

@@ -120,6 +120,13 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("never-cleared", r"if \(\(!first\)\)", "if (1'b1)"),
         ("stuck-drain", r"result <= behind", "result <= result"),
     ],
+    "byte_select": [
+        ("swapped-index", r"word\[24-1:16\]", "word[32-1:24]"),
+    ],
+    "parallel_pe": [
+        ("stuck-sign", r"factor = \$signed\(weight\)", "factor = (weight & 127)"),
+        ("dropped-carry", r"\(activation \* factor\)", "(activation * (factor | 1))"),
+    ],
     "drain_control": [
         ("swapped-stride", r"\(tile_base \+ stride\)", "(tile_base + plane_step)"),
         ("stuck-capture", r"assign capture = take", "assign capture = 1'b0"),

@@ -372,6 +372,8 @@ class _LayerReader:
         config, fields, count, columns = self.config, block.fields, len(block.channels), block.columns
         words = self.words(block.number, "weight", fields["weight_base"], self.steps * columns)
         bits = np.unpackbits(words, axis=1, bitorder="little").reshape(self.steps, columns, config.columns, config.step)
+        if config.element.parallel:  # word k of a step is its weight 7 - k
+            bits = bits[:, ::-1, :, ::-1].swapaxes(1, 3)
         stored = bits[:, 0, :count].astype(np.int16) * -1  # the sign column
         for column in range(1, columns):
             stored = 2 * stored + bits[:, column, :count]
@@ -398,9 +400,11 @@ class _LayerReader:
             at = group * GROUP + int(np.flatnonzero(apart)[0])
             right = int(want[channel, at] - constant[channel, at]) >> int(shift[channel, at])
             differing = (right ^ int(kept[channel, at])) & ((1 << columns) - 1)
-            column = columns - differing.bit_length() if differing else 0
+            column, bit = columns - differing.bit_length() if differing else 0, at % config.step
+            if config.element.parallel:
+                column, bit = MAX_COLUMNS - 1 - bit, MAX_COLUMNS - 1 - column
             word = fields["weight_base"] + at // config.step * columns + column
-            field = f"array column {channel}, bit {at % config.step} (channel {block.channels[channel]}, weight {at})"
+            field = f"array column {channel}, bit {bit} (channel {block.channels[channel]}, weight {at})"
             self.wrong("weight", word, field, f"weight {got[channel, at]} instead of {want[channel, at]}")
 
 

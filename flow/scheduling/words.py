@@ -53,8 +53,8 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
     """Weight and metadata memory words of a block.
 
     Weight word: array column c from bit c*step on, weight i of the step at its bit i; words in the order step,
-    bit column (most significant first). Metadata word: one byte r (2) . d (6) per array column, one word per
-    group of 32 weights.
+    bit column (most significant first). Of a bit-parallel element: the whole weight, weight 7 of the step first.
+    Metadata word: one byte r (2) . d (6) per array column, one word per group of 32 weights.
     """
     if config.element.words:
         packed: tuple[Bytes, Bytes] = config.element.words(block, layer, encoded, config)
@@ -78,10 +78,17 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
     steps = padded.reshape(count, block.steps, width)
     shifts = np.arange(block.columns - 1, -1, -1)
     bits = (steps[:, :, None, :] >> shifts[None, None, :, None]) & 1
+    if config.element.parallel:
+        bits = whole_weights(bits)
     words = np.zeros((block.steps, block.columns, config.columns, width), np.uint8)
     words[:, :, :count] = bits.transpose(1, 2, 0, 3)
     flat = words.reshape(block.steps * block.columns, -1)
     return np.packbits(flat, axis=1, bitorder="little"), metadata
+
+
+def whole_weights(bits: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Bits [..., column, weight] of eight weights, column 7 - k their bit k, as [..., 7 - weight, bit]; or back."""
+    return bits[..., ::-1, ::-1].swapaxes(-1, -2)
 
 
 def channel_parameters(layer: ArrayLayer) -> NDArray[np.uint64]:

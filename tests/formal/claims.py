@@ -70,6 +70,7 @@ CLAIMS = (
         "dense element's sum", "dense", "dense_pe.sv", of("accumulator"), 4, forever=True,
         macros={"PROVE_SUM": 1}, cut=("dut.term",),
     ),
+    Claim("bit-parallel element's term", "parallel", "parallel_pe.sv", of("byte_select", "parallel_pe"), 4),
     *(
         Claim(
             f"requantizer's sum of {ARRAYS[design].accumulator_bits} bits", design, "requantizer.sv",

@@ -11,6 +11,7 @@ from flow.hardware.config import ArrayConfig
 ARRAYS = {
     "bitvert": ArrayConfig(4, 4),
     "dense": ArrayConfig(4, 4, "dense"),
+    "parallel": ArrayConfig(2, 2, "parallel"),
     "narrow": ArrayConfig(2, 2, accumulator_bits=24),
     "maps": ArrayConfig(2, 2, accumulator_bits=24).with_maps(128),
 }

@@ -187,12 +187,14 @@ def test_names_are_known_or_refused(adding: ArrayConfig) -> None:
     register(ADDING)  # once more is no change
     with pytest.raises(FlowError, match="there is an element 'adding' already; give this one another name"):
         register(replace(ADDING, step=16))
-    with pytest.raises(FlowError, match="unknown PE kind 'none': choose one of bitvert, dense, adding"):
+    with pytest.raises(FlowError, match="unknown PE kind 'none': choose one of bitvert, dense, parallel, adding"):
         ArrayConfig(2, 2, "none")
     with pytest.raises(FlowError, match="'two words' must be letters"):
         replace(ADDING, name="two words")
     with pytest.raises(FlowError, match="element 'adding' takes 12 weights: it must be 8, or 16"):
         replace(ADDING, step=12)
+    with pytest.raises(FlowError, match="element 'adding' takes whole weights: they must be eight, and not encoded"):
+        replace(ADDING, step=16, parallel=True)
 
 
 def test_an_entry_point_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

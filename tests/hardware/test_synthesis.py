@@ -75,7 +75,7 @@ def test_elements_beside_the_dense_one(liberty: Path) -> None:
     assert area.ratios(found, "bitvert_8_optimized").alone_8 < area.ratios(found, "bitvert_8_plain").alone_8
     registers = {made.name: made.registered.flip_flops - made.alone.flip_flops for made in found.values()}
     assert registers["stripes_16"] - registers["stripes_8"] == 9 * 8  # activations and bits of eight more weights
-    rates = area.per_area(found, 8)
+    rates = area.per_area(found, "stripes_8")
     assert rates[4] == pytest.approx(4 / ours.alone_8) and rates[0] == pytest.approx(2 / ours.alone_8)
     assert 0 < area.shared(found)["schedulers"] < 0.05
 

@@ -28,8 +28,8 @@ from tests.helpers.tools import require_engine
 
 CONFIG = ArrayConfig(2, 4, drain=2)
 STREAMED = replace(CONFIG, weight_depth=16, metadata_depth=4)
-CONFIGS = [CONFIG, STREAMED, CONFIG.dense(), CONFIG.with_maps(64)]
-IDS = ["resident", "streamed", "dense", "maps"]
+CONFIGS = [CONFIG, STREAMED, CONFIG.dense(), replace(CONFIG, pe="parallel"), CONFIG.with_maps(64)]
+IDS = ["resident", "streamed", "dense", "parallel", "maps"]
 OPERANDS = ("weight", "metadata", "parameter", "index")
 
 Allocation = dict[str, NDArray[np.int64]]

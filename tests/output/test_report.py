@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import flow
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.network.model import ArrayLayer, Network
 from flow.output.build import read
 from flow.output.report import layers as layer_reports
@@ -40,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-@pytest.mark.parametrize("pe", ["bitvert", "dense"])
+@pytest.mark.parametrize("pe", PE_KINDS)
 @pytest.mark.parametrize("drain", [1, 4])
 def test_cycles_and_traffic_add_up(pe: str, drain: int) -> None:
     """Every cycle of the model belongs to one part; traffic is what the streams fetch."""

@@ -19,6 +19,7 @@ from flow.hardware.conversion.hierarchy import export, forgotten
 from flow.hardware.core.requantizer import requantizer
 from flow.hardware.elements.activation_sum import row_operand
 from flow.hardware.elements.bundles import ColumnControl, DrainPort, RowOperands
+from flow.hardware.elements.parallel_pe import parallel_pe
 from flow.hardware.elements.pe import pe
 from flow.hardware.elements.scheduler import scheduler
 
@@ -100,6 +101,7 @@ OURS = _pe(
     {"negative": 1, "scale_high": 1, "coarse": 1},
     {"row": RowOperands, "column": ColumnControl},
 )  # fmt: skip
+PARALLEL = _pe("parallel", parallel_pe, {"x": 8, "weight": 8}, {})  # the plain INT8 element
 PRAGMATIC = _pe("pragmatic", pragmatic_pe, {"x": 64, "power": 24, "signs": 8, "busy": 8}, {})
 BITLET = _pe("bitlet", bitlet_pe, {"x": 8 * WINDOW, "choice": 8 * WINDOW.bit_length()}, {}, window=WINDOW)
 BITWAVE = _pe("bitwave", bitwave_pe, {"x": 64, "column": 8, "signs": 8, "fine": 2}, {"coarse": 1})

@@ -10,6 +10,7 @@ sequencer.py    compute controller: issues one bit column a cycle, tile after ti
 array.py        what the arrays (paper fig. 9: rows are windows, columns output channels) have in common
 bitvert_array.py  the array of BitVert elements
 dense_array.py  the array of dense elements
+parallel_array.py  the array of bit-parallel elements
 requantizer.py  requantizer: y = clamp(rne((acc + b') * M * 2^-S) + z), one output byte a cycle
 drain.py        drain controller: takes finished tiles from the array, row by row
 write_back.py   write-back: requantizes drained sums and restores the channel order by the index table

@@ -5,5 +5,6 @@ scheduler.py       bit column scheduler (paper fig. 8): which of eight activatio
 accumulator.py     the accumulator of a processing element: a term aligned to its bit column and added
 pe.py              the BitVert processing element (paper IV-B, fig. 7): sixteen weights' bit column a cycle
 dense_pe.py        the dense bit-serial processing element (Stripes): eight weights a cycle, one bit column of each
+parallel_pe.py     the bit-parallel processing element: one INT8 multiplier, a whole weight a cycle
 activation_sum.py  row operand registers and the sums of activations (the ΣA generator, paper fig. 7)
 """

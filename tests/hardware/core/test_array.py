@@ -12,7 +12,7 @@ from myhdl import Signal, intbv
 from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.core.array import LATENCY
 from flow.hardware.core.bundles import Column
 from flow.hardware.elements.activation_sum import activation_sum
@@ -82,12 +82,14 @@ def run_array(
     """
     made = ArrayBench(config)
     steps = kept.shape[1] // config.step
+    pattern = (kept[:, :, None] >> np.arange(columns)[::-1] & 1).reshape(len(kept), steps, config.step, columns)
     try:
         for step in range(steps):
             part = slice(step * config.step, (step + 1) * config.step)
             halves = x[:, part].reshape(config.rows, config.beats, 8).transpose(1, 0, 2)
             for column in range(columns):
-                bits = kept[:, part] >> (columns - 1 - column) & 1
+                # one bit of every weight, or every bit of one weight, the last first
+                bits = pattern[:, step, 7 - column, ::-1] if config.element.parallel else pattern[:, step, :, column]
                 made.column(
                     stalls,
                     weight_word=packed(bits.reshape(-1), 1),
@@ -142,16 +144,19 @@ def test_bitvert_sums_are_dot_products(
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 5), weight_draw=draws, x_draw=draws)
-def test_dense_sums_are_dot_products(seed: int, steps: int, weight_draw: Draw, x_draw: Draw) -> None:
+@given(
+    kind=st.sampled_from(["dense", "parallel"]), seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 5),
+    weight_draw=draws, x_draw=draws,
+)  # fmt: skip
+def test_plain_sums_are_dot_products(kind: str, seed: int, steps: int, weight_draw: Draw, x_draw: Draw) -> None:
     rng = np.random.default_rng(seed)
-    config = ArrayConfig(2, 2, "dense", drain=1)
+    config = ArrayConfig(2, 2, kind, drain=1)
     weights = pick(rng, weight_draw, -128, 127, (2, 8 * steps))
     x = pick(rng, x_draw, 0, 255, (2, 8 * steps))
     assert np.array_equal(run_array(config, weights, 8, x, None, rng), x @ weights.T)
 
 
-@pytest.mark.parametrize("kind", ["bitvert", "dense"])
+@pytest.mark.parametrize("kind", PE_KINDS)
 @pytest.mark.parametrize(("rows", "columns", "drain"), [(1, 1, 1), (3, 5, 2), (2, 5, 4), (2, 4, 1)])
 def test_every_element_drains_to_its_place(kind: str, rows: int, columns: int, drain: int) -> None:
     config = ArrayConfig(rows, columns, kind, drain=drain)
@@ -162,7 +167,7 @@ def test_every_element_drains_to_its_place(kind: str, rows: int, columns: int, d
 
 @pytest.mark.parametrize("weight", [-128, 127])
 @pytest.mark.parametrize("activation", [0, 255])
-@pytest.mark.parametrize("kind", ["bitvert", "dense"])
+@pytest.mark.parametrize("kind", PE_KINDS)
 def test_sums_at_the_ends_of_int8(kind: str, weight: int, activation: int) -> None:
     got = run_array(ArrayConfig(1, 1, kind), np.full((1, 64), weight), 8, np.full((1, 64), activation))
     assert got.item() == 64 * weight * activation
