@@ -15,6 +15,7 @@ from flow.api.inputs import (
     note_labels,
     note_scales,
     read_network,
+    settled,
 )
 from flow.api.requests import CompileRequest
 from flow.api.simulate import (
@@ -86,10 +87,11 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
 
     with stage("import and quantize"):
         imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, request.samples, notes)
+        evaluation_set = evaluation(imported.network, source, request.evaluate, request.samples, notes, request.metric)
         if request.on_chip:
             chain(imported.network)
         note_scales(imported, evaluation_set, notes)
+        evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     chosen, compressed = compress_network(imported, chosen, config.columns, evaluation_set, stage, notes)

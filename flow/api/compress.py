@@ -13,6 +13,7 @@ from flow.api.inputs import (
     note_labels,
     note_scales,
     read_network,
+    settled,
 )
 from flow.api.requests import CompressRequest
 from flow.compression.allocate import PRESETS
@@ -51,8 +52,9 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     with stage("import and quantize"):
         source = read_network(request)
         imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
+        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes, request.metric)
         note_scales(imported, evaluation_set, notes)
+        evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     channels = ArrayConfig(*(request.array or ())).columns

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.api.options import (
+    METRIC,
     NETWORK,
     PATH,
     PRUNING,
@@ -37,6 +38,7 @@ from flow.hardware import faults
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.element import BITVERT
+from flow.network.metrics import METRICS, Metric
 from flow.scheduling.pieces import check_coverage
 from flow.simulation.engines import ENGINES
 from flow.simulation.workers.open import check as check_workers
@@ -126,6 +128,15 @@ class DataOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class MetricOption(Request):
+    metric: Metric | None = option(
+        METRIC, None,
+        f"How labels and outputs are compared: {', '.join(METRICS)}, or your function; default: as they tell.",
+        metavar="NAME|FILE.py:FUNCTION",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ArrayOption(Request):
     array: tuple[int, int] | None = option(
         SIZE, None,
@@ -164,7 +175,7 @@ class InspectRequest(NetworkOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompressRequest(ArrayOption, DataOptions, PruningOptions):
+class CompressRequest(ArrayOption, MetricOption, DataOptions, PruningOptions):
     """Write the pruned INT8 network; no hardware."""
 
     output: Path = argument(PATH, "OUT.onnx", "The pruned network.", flag="--output")
@@ -173,7 +184,7 @@ class CompressRequest(ArrayOption, DataOptions, PruningOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions):
+class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, PruningOptions):
     """Prune, write RTL and vectors, co-simulate, judge."""
 
     output: Path = argument(PATH, "DIR", "The folder of the build.", flag="--output")
@@ -207,7 +218,7 @@ class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CosimRequest(SimulationOptions):
+class CosimRequest(SimulationOptions, MetricOption):
     """Co-simulate an earlier build again, from its own files."""
 
     folder: Path = argument(PATH, "DIR", "The folder of the build.")

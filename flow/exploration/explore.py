@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flow.api.inputs import evaluation, import_network, read_network
+from flow.api.inputs import evaluation, import_network, read_network, settled
 from flow.api.requests import ExploreRequest
 from flow.errors import FlowError, first_line
 from flow.exploration.evaluate import Evaluator
@@ -48,7 +48,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
     with stage("import and quantize"):
         source = read_network(request)
         imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
+        evaluation_set = settled(imported, evaluation(imported.network, source, request.evaluate, None, notes), notes)
     name, url = request.study or source.name, request.storage or f"sqlite:///{output.resolve() / DATABASE}"
     if request.storage is None:
         output.mkdir(exist_ok=True)

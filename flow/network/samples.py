@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from flow.errors import FlowError, first_line
 from flow.files import sha256
+from flow.network.metrics import Metric
 from flow.onnxtools.graph import graph_inputs
 
 Arrays = dict[str, NDArray[Any]]
@@ -29,7 +30,7 @@ MOST_INFLATED = 2**30  # bytes
 class Samples:
     """`feeds` by input name, [count, ...] each; `labels` [count, ...] or None; `source`: their origin, in words.
 
-    `named`: labels of single outputs [count, ...], as `y_NAME`.
+    `named`: labels of single outputs [count, ...], as `y_NAME`. `metric`: the one that the user asks for.
     """
 
     feeds: Arrays
@@ -37,6 +38,7 @@ class Samples:
     source: str
     made_up: bool = False  # random samples, because the user has none
     named: Arrays = field(default_factory=dict)
+    metric: Metric | None = None
 
     @property
     def count(self) -> int:
@@ -58,7 +60,7 @@ class Samples:
     def first(self, count: int) -> Samples:
         labels = None if self.labels is None else self.labels[:count]
         feeds, named = ({name: array[:count] for name, array in arrays.items()} for arrays in (self.feeds, self.named))
-        return Samples(feeds, labels, self.source, self.made_up, named)
+        return replace(self, feeds=feeds, labels=labels, named=named)
 
 
 def beside(model: Path, suffix: str) -> Path | None:

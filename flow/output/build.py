@@ -109,6 +109,7 @@ class Build:
     samples: Samples
     pruning: Pruning
     whole: dict[str, Memory] | None  # the memories of the whole network on chip
+    metric: str | None  # that was asked for: a name, or FILE.py:NAME, which the build does not have
 
 
 def read(folder: Path) -> Build:
@@ -143,7 +144,14 @@ def read(folder: Path) -> Build:
         replace(samples, source=manifest.samples),
         manifest.pruning,
         on_chip[0] if on_chip else None,
+        _metric(manifest.request.get("metric")),
     )
+
+
+def _metric(recorded: Any) -> str | None:
+    """The metric of a build as its request records it."""
+    found = recorded.get("function") if isinstance(recorded, Mapping) else recorded
+    return found if isinstance(found, str) else None
 
 
 def read_memory(path: Path, size: int) -> Memory:

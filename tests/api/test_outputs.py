@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import flow
 from flow.cli.tables import print_report
 from flow.errors import FlowError
 from flow.onnxtools import runtime
+from flow.output.build import read
 from flow.output.report.report import CompressionReport
-from tests.helpers.nets import Builder, heads_net, samples
+from tests.helpers.nets import Builder, heads_net, residual_net, samples
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -180,6 +183,117 @@ def test_what_int8_alone_loses_is_said(data: tuple[Arrays, Arrays], tmp_path: Pa
 
 
 def test_labels_that_count_from_one_are_said(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
-    shifted = {name: array for name, array in data[1].items() if name != "y_box"} | {"y": data[1]["y"] + 1}
-    report, _ = compressed(heads_net(), (data[0], shifted), tmp_path, preset="moderate")
+    plain = {name: array for name, array in data[1].items() if name != "y_box"}
+    given, _ = compressed(heads_net(), (data[0], plain), tmp_path, preset="moderate")
+    report, _ = compressed(heads_net(), (data[0], plain | {"y": plain["y"] + 1}), tmp_path, preset="moderate")
+    assert any("labels y of the evaluation arrays count the classes of output 'cls' from 1" in n for n in report.notes)
+    assert report.summary.accuracy == given.summary.accuracy
+    few = {name: array[plain["y"] < 5] for name, array in plain.items()}
+    report, _ = compressed(heads_net(), (data[0], few | {"y": few["y"] + 1}), tmp_path, preset="moderate")
     assert any("labels of output 'cls' in the evaluation arrays seem to count from 1" in note for note in report.notes)
+
+
+def test_text_without_an_output_of_text(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    words = {"x": data[1]["x"], "y": np.array(["cat", "dog"] * 48)}
+    report, _ = compressed(heads_net(), (data[0], words), tmp_path, preset="moderate")
+    assert any("are text, but no output gives text; give class numbers" in note for note in report.notes)
+
+
+# -------------------------------------------------------------------------------- a metric that is asked for
+OWN = """
+def right(outputs, y):
+    assert set(outputs) == {"cls", "box"} and set(y) == {"y", "y_box"}
+    return (outputs["cls"].argmax(axis=1) == y["y"]).mean()
+
+def error(outputs, y):
+    return abs(outputs["box"] - y["y_box"]).mean(), "lower"
+
+def few(outputs, y):
+    return 1 / 0
+"""
+
+
+def test_a_metric_is_taken_for_the_one_found(
+    data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, _ = compressed(heads_net(), data, tmp_path, preset="moderate", metric="mse")
+    cls, box = report.summary.accuracy.outputs
+    assert box.metric == "mean squared error" and box.second == "R2" and box.lower
+    assert cls.metric == "top-1" and not cls.lower  # has labels of its own
+    print_report(report)
+    assert "Output 'box', mean squared error on 96 samples of the evaluation arrays: float " in capsys.readouterr().out
+    with pytest.raises(
+        FlowError, match=r"--metric miou compares class numbers for each pixel .*'cls' \[96, 6\] float32"
+    ):
+        compressed(heads_net(), data, tmp_path, preset="moderate", metric="miou")
+    for evaluate, words in (
+        ({"x": data[1]["x"]}, "needs labels y, but the evaluation arrays has none"),
+        (None, "there"),
+    ):
+        with pytest.raises(FlowError, match=words):
+            compressed(heads_net(), (data[0], evaluate), tmp_path, metric="top1")  # type: ignore[arg-type]
+    one = {"x": data[1]["x"], "y": np.zeros(96, np.int64)}
+    with pytest.raises(FlowError, match="--metric auc has no value at output 'cls'"):
+        compressed(heads_net(), (data[0], one), tmp_path, metric="auc")
+
+
+def test_a_metric_of_the_users(data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    reports = {}
+    for name in ("right", "error"):
+        metric = f"{tmp_path / 'own.py'}:{name}"
+        reports[name], _ = compressed(heads_net(), data, tmp_path, preset="moderate", metric=metric)
+        print_report(reports[name])
+    said = capsys.readouterr().out
+    right, error = (reports[name].summary.accuracy.own for name in ("right", "error"))
+    assert right is not None and error is not None
+    assert right.values == reports["right"].summary.accuracy.outputs[0].values and not right.lower
+    assert error.lower and error.metric == "own.py:error" and set(error.values) == {"float", "int8", "pruned"}
+    assert "own.py:right on 96 samples of the evaluation arrays: float 1, INT8 " in said
+    assert "own.py:error on 96 samples of the evaluation arrays, lower is better: float " in said
+    with pytest.raises(FlowError, match=r"the function 'few' of '.*own.py' fails in line 10: ZeroDivisionError"):
+        compressed(heads_net(), data, tmp_path, preset="moderate", metric=f"{tmp_path / 'own.py'}:few")
+
+
+def test_a_permitted_drop_is_of_the_metric_asked_for(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    bits = {}
+    wide = data[1] | {"y_box": data[1]["y_box"] + np.float32(50)}  # so that errors are large beside those of 8 bits
+    for metric in ("mse", f"{tmp_path / 'own.py'}:error", f"{tmp_path / 'own.py'}:right"):
+        given = data[1] if metric == "mse" else wide
+        report, _ = compressed(heads_net(), (data[0], given), tmp_path, max_drop=3, metric=metric)
+        accuracy = report.summary.accuracy
+        bits[metric] = report.summary.bits_per_weight
+        if accuracy.own is not None:
+            before, after = (accuracy.own.values[form] or 0 for form in ("float", "pruned"))
+            assert (after - before if accuracy.own.lower else before - after) <= 0.03 * before + 1e-9
+        else:
+            box = accuracy.outputs[1].second_values
+            assert (box["float"] or 0) - (box["pruned"] or 0) <= 0.03
+    assert len(set(bits.values())) > 1
+
+
+@pytest.mark.full
+def test_a_build_is_judged_by_its_metric(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build records the metric; `cosim` takes it again, but not code that the build does not have."""
+    model, x = residual_net(), samples(residual_net(), 6)["x"]
+    (tmp_path / "own.py").write_text("def high(outputs, y):\n    return max(o.max() for o in outputs.values())\n")
+    fast: dict[str, Any] = {"engine": "myhdl", "samples": 1, "coverage": 0}
+    given = fast | {"evaluate": {"x": x, "y": np.arange(6) % 5 + 1}, "array": (2, 2), "preset": "moderate"}
+    built = flow.compile(model, tmp_path / "one", metric="auc", **given).summary.accuracy.outputs[0]
+    again = flow.cosim(tmp_path / "one", **fast).summary.accuracy.outputs[0]
+    assert built.metric == again.metric == "AUC" and built.values == again.values  # labels count from 0 in the build
+    own = f"{tmp_path / 'own.py'}:high"
+    told = flow.cosim(tmp_path / "one", metric=own, **fast | {"coverage": 0.01})
+    values = told.summary.accuracy.own.values if told.summary.accuracy.own else {}
+    assert set(values) == {"int8", "pruned", "pruned_simulated", "rtl"} and values["rtl"] == values["pruned_simulated"]
+    print_report(told)
+    assert "own.py:high on the 1 sample simulated: RTL and reference " in capsys.readouterr().out
+    with pytest.raises(FlowError, match="--metric miou compares"):
+        flow.cosim(tmp_path / "one", metric="miou", **fast)
+    build = replace(read(tmp_path / "one"), metric="own.py:high")
+    monkeypatch.setattr(import_module("flow.api.cosim"), "read", lambda folder: build)
+    notes = flow.cosim(tmp_path / "one", **fast).notes
+    assert any("metric of the build, own.py:high, is not in it" in note for note in notes)
