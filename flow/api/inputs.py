@@ -37,7 +37,7 @@ STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 def read_network(request: NetworkOptions) -> Source:
     """The requested network; see `admitted`."""
-    return admitted(read_source(request.model), request)
+    return admitted(replace(read_source(request.model), preprocess=request.preprocess), request)
 
 
 def admitted(source: Source, request: NetworkOptions) -> Source:

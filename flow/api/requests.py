@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.api.options import (
+    FUNCTION,
     METRIC,
     NETWORK,
     PATH,
@@ -39,6 +40,7 @@ from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.element import BITVERT
 from flow.network.metrics import METRICS, Metric
+from flow.network.usercode import UserFunction
 from flow.scheduling.pieces import check_coverage
 from flow.simulation.engines import ENGINES
 from flow.simulation.workers.open import check as check_workers
@@ -109,6 +111,10 @@ class NetworkOptions(Request):
     calibration: SampleSource | None = option(
         SAMPLES, None, "Samples x to quantize and tune with; default: MODEL_calibration.npz.", metavar="FILE.npz"
     )
+    preprocess: UserFunction | None = option(
+        FUNCTION, None, "Your function that makes inputs of samples: of a dict of arrays, or of each file of a folder.",
+        metavar="FILE.py:FUNCTION",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -20,7 +20,17 @@ from flow.network.metrics import Metric
 from flow.onnxtools.graph import graph_inputs
 
 Arrays = dict[str, NDArray[Any]]
-Source = Path | Arrays  # an .npz file, or its arrays
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Arrays that the user's function made of the samples in `place`, a file or a folder."""
+
+    arrays: Arrays
+    place: str
+
+
+Source = Path | Arrays | Prepared  # an .npz file, or its arrays
 RANDOM_SEED = 0
 LABELS = "y"  # the array of labels among the samples
 MOST_INFLATED = 2**30  # bytes
@@ -74,7 +84,9 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
 
     FlowError as in `load_arrays` and `check_samples`, or when there is not one label for each sample.
     """
-    found, place = arrays(source), source.name if isinstance(source, Path) else f"the {what} arrays"
+    found, place = arrays(source), f"the {what} arrays"
+    if isinstance(source, (Path, Prepared)):
+        place = source.name if isinstance(source, Path) else source.place
     where = source if isinstance(source, Path) else place
     feeds = check_samples(model, found, what)
     own = {f"{LABELS}_{value.name}" for value in model.graph.output}
@@ -124,6 +136,8 @@ def random(model: onnx.ModelProto, count: int) -> Samples:
 
 def arrays(source: Source) -> Arrays:
     """The arrays of samples by name. FlowError as `load_arrays`."""
+    if isinstance(source, Prepared):
+        return source.arrays
     return load_arrays(source) if isinstance(source, Path) else source
 
 
@@ -132,7 +146,7 @@ def digest(source: Source) -> str | None:
     if isinstance(source, Path):
         return sha256(source) if source.is_file() else None
     sha = hashlib.sha256()
-    for name, array in sorted(source.items()):
+    for name, array in sorted(arrays(source).items()):
         sha.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
 
@@ -143,6 +157,11 @@ def load_arrays(path: str | Path) -> Arrays:
     FlowError: no such file, not an .npz, empty, or pickled Python objects inside.
     """
     file = Path(path)
+    if file.is_dir():
+        raise FlowError(
+            f"samples must be an .npz file, but '{file}' is a folder; add --preprocess FILE.py:FUNCTION, which makes "
+            "the network's inputs of each of its files"
+        )
     if not file.is_file():
         raise FlowError(f"samples must be an .npz file, but there is no file '{file}'; check the path")
     try:

@@ -5,8 +5,8 @@
 | class numbers [N] or [N, 1], or one-hot | scores [N, classes] | top-1 |
 | 0 and 1, [N] or [N, 1] | probabilities [N, 1] | accuracy: is the probability above a half? |
 | whole numbers or text of the output's shape | labels | accuracy: are they equal? |
-| class numbers [N, ...] or one-hot [N, classes, ...] | scores [N, classes, ...], or labels [N, ...] | pixel accuracy; \
-mean IoU |
+| class numbers [N, ...], or one-hot | scores [N, classes, ...], [N, ..., classes] | pixel accuracy; mean IoU |
+| class numbers [N, ...] | labels [N, ...] | pixel accuracy; mean IoU |
 | real values of the output's shape | real values | R2; mean squared error |
 | 0 and 1, [N] or [N, 1] | a map [N, ...] of the input's shape | AUC of the reconstruction error |
 
@@ -41,7 +41,8 @@ PIXELS, VALUES = ("pixel accuracy", "mean IoU"), ("R2", "mean squared error")
 class Task:
     """Labels, in the form that the metric needs, and the output that they belong to.
 
-    `binary`: the output is the probability of class 1; `scores`: it has a score for each class along axis 1. `shifted`:
+    `binary`: the output is the probability of class 1; `scores`: it has a score for each class along axis 1, `last`: or
+    along its last axis. Labels below 0 do not count among pixels. `shifted`:
     the labels counted classes from 1. `rule` computes a metric that is no share of right classes, R2 or squared error;
     `inputs` [samples, ...] are what an auto-encoder's output is compared with.
     """
@@ -50,6 +51,7 @@ class Task:
     metric: str
     labels: NDArray[Any]
     scores: bool = False
+    last: bool = False
     binary: bool = False
     shifted: bool = False
     rule: Rule | None = None
@@ -87,7 +89,7 @@ class Task:
         found = self._classes(outputs)
         if self.metric not in PIXELS:
             return float((found == self.labels).mean()), None
-        known = self.labels != VOID
+        known = self.labels >= 0
         right = float((found == self.labels)[known].mean()) if known.any() else 0.0
         overlap = _mean_iou(found[known], self.labels[known])
         return (right, overlap) if self.metric == "pixel accuracy" else (overlap, right)
@@ -102,6 +104,8 @@ class Task:
         """The classes that the network chooses, in the shape of the labels."""
         if self.binary:
             return (outputs.reshape(self.labels.shape) > 0.5).astype(np.int64)
+        if self.last:
+            return np.asarray(outputs.argmax(axis=-1)).reshape(self.labels.shape)
         if not self.scores:
             return outputs.reshape(self.labels.shape)
         if self.metric == "top-1":
@@ -189,13 +193,19 @@ def from_zero(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> tuple[Sa
         key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
         whole, classes = (
             _whole(labels[key]),
-            outputs[name].shape[1] if found.metric in PIXELS else outputs[name][0].size,
+            _class_count(found, outputs[name]),
         )
         assert whole is not None
         labels[key] = np.where((whole >= 1) & (whole <= max(classes, 2)), whole - 1, whole)
         changed[key] = name
     general = labels.pop(LABELS, None)
     return replace(samples, labels=general, named=labels), changed
+
+
+def _class_count(found: Task, outputs: NDArray[Any]) -> int:
+    if found.metric in PIXELS:
+        return int(outputs.shape[-1 if found.last else 1])
+    return outputs.size // len(outputs)
 
 
 def top1(outputs: NDArray[Any], labels: NDArray[Any]) -> float | None:
@@ -356,8 +366,7 @@ def one_based(given: Task | None, outputs: NDArray[Any], labels: NDArray[Any]) -
     if fit is None or not fit.scores:
         return False
     reached = fit.measure(outputs)[0]
-    classes = outputs.shape[1] if fit.metric == "pixel accuracy" else outputs.size // len(outputs)
-    return reached > max(1 / classes, 0.0 if given is None else given.measure(outputs)[0])
+    return reached > max(1 / _class_count(fit, outputs), 0.0 if given is None else given.measure(outputs)[0])
 
 
 # -------------------------------------------------------------------------------- what fits
@@ -371,8 +380,9 @@ def _label_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task 
     fitting = labels.astype(str) if texts else _whole(labels)
     if fitting is None:
         return None
-    spread = len(_squeezed(labels.shape)) > 2 and not texts
-    return Task(name, "pixel accuracy" if spread else "accuracy", fitting)
+    if texts or len(_squeezed(labels.shape)) <= 2:
+        return Task(name, "accuracy", fitting)
+    return Task(name, "pixel accuracy", fitting if outputs.max() >= VOID else np.where(fitting == VOID, -1, fitting))
 
 
 def _score_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
@@ -385,22 +395,35 @@ def _score_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task 
     if maps and labels.shape == outputs.shape and _one_hot(labels):
         return Task(name, "pixel accuracy", labels.argmax(axis=1), scores=True)
     whole = _whole(labels)
-    if whole is None or whole.min() < 0:
+    if whole is None:
         return None
+    if whole.min() < 0:  # which only positions of a map may have, that do not count
+        return _map_task(name, outputs, whole)
     if labels.size == len(labels) and alone and classes > 1:
         numbers, from_one = _from_zero(whole.reshape(-1), classes)
         return None if numbers.max() >= classes else Task(name, "top-1", numbers, scores=True, shifted=from_one)
     if labels.size == outputs.size == len(labels) and outputs.min() >= 0 and outputs.max() <= 1:
         numbers, from_one = _from_zero(whole, 2)
         return None if numbers.max() > 1 else Task(name, "accuracy", numbers, binary=True, shifted=from_one)
-    if not maps or _squeezed((len(labels), *labels.shape[1:])) != _squeezed((len(outputs), *outputs.shape[2:])):
+    return _map_task(name, outputs, whole)
+
+
+def _map_task(name: str, outputs: NDArray[Any], whole: NDArray[np.int64]) -> Task | None:
+    """The output holds a score for each class at each position: classes along axis 1, or else along the last axis."""
+    if outputs.ndim < 3:
         return None
-    if outputs.shape[1] <= VOID:
+    shapes = {1: (len(outputs), *outputs.shape[2:]), outputs.ndim - 1: outputs.shape[:-1]}
+    fits = [axis for axis, shape in shapes.items() if _squeezed(shape) == _squeezed(whole.shape)]
+    axis = fits[0] if fits else 1
+    classes = outputs.shape[axis]
+    if not fits or classes < 2 or outputs.size == len(outputs) * classes:
+        return None
+    if classes <= VOID:
         whole = np.where(whole == VOID, -1, whole)
-    numbers, from_one = _from_zero(whole, outputs.shape[1])
-    if numbers.max() >= outputs.shape[1]:
+    numbers, from_one = _from_zero(np.maximum(whole, -1), classes)
+    if numbers.max() >= classes:
         return None
-    return Task(name, "pixel accuracy", np.where(numbers < 0, VOID, numbers), scores=True, shifted=from_one)
+    return Task(name, "pixel accuracy", numbers, scores=axis == 1, last=axis != 1, shifted=from_one)
 
 
 def _from_zero(whole: NDArray[np.int64], classes: int) -> tuple[NDArray[np.int64], bool]:

@@ -73,6 +73,14 @@ def test_maps_have_pixel_accuracy_and_mean_iou() -> None:
     one_hot = np.eye(3)[labels].transpose(0, 3, 1, 2)
     spread = task("map", MAP, one_hot)
     assert spread is not None and spread.measure(MAP) == found.measure(MAP)
+    last = np.moveaxis(MAP, 1, 3)[:, :, :, :]  # as TensorFlow and taggers of tokens have them
+    tags = task("map", last[:, 0], np.where(labels[:, 0] == 0, -100, labels[:, 0]))
+    assert tags is not None and tags.last and tags.measure(last[:, 0]) == (1, 1)  # negative labels do not count
+    turned = task("map", last, labels)
+    assert turned is not None and turned.measure(last) == found.measure(MAP)
+    many = np.eye(300)[None, [[255, 7]]].transpose(0, 3, 1, 2)
+    wide = task("map", many, np.array([[[255, 8]]]))
+    assert wide is not None and wide.measure(many)[0] == 0.5  # 255 is a class of 300
     whole = MAP.argmax(axis=1)
     same = task("map", whole, labels)
     assert same is not None and same.measure(whole) == found.measure(MAP)
