@@ -9,6 +9,7 @@ from typing import Any
 from flow.api.inputs import (
     STORED,
     compress_network,
+    divided,
     evaluation,
     import_network,
     note_int8,
@@ -86,8 +87,9 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     check_output(output, replace)
 
     with stage("import and quantize"):
-        imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, request.samples, notes, request.metric)
+        calibration, evaluate = divided(source, request, notes)
+        imported = import_network(source, calibration, notes, request.calibrate)
+        evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
             chain(imported.network)
         note_scales(imported, evaluation_set, notes)

@@ -7,6 +7,7 @@ from typing import Any
 
 from flow.api.inputs import (
     compress_network,
+    divided,
     evaluation,
     import_network,
     note_int8,
@@ -51,8 +52,9 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_network(request)
-        imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes, request.metric)
+        calibration, evaluate = divided(source, request, notes)
+        imported = import_network(source, calibration, notes, request.calibrate)
+        evaluation_set = evaluation(imported.network, source, evaluate, None, notes, request.metric)
         note_scales(imported, evaluation_set, notes)
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):

@@ -32,6 +32,7 @@ from flow.progress import Stages
 
 MOST_LOST = 0.01  # of accuracy, by INT8 alone, that needs no note
 FEW = 32  # samples whose outputs tell what the labels are
+HELD_OUT, DIVISIBLE = 4, 32  # one in so many calibration samples evaluates; of fewer, all are needed for the ranges
 STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
@@ -45,6 +46,31 @@ def admitted(source: Source, request: NetworkOptions) -> Source:
     evaluate = request.evaluate if isinstance(request, DataOptions) else None
     known = [source.samples(request.calibration, "calibration"), source.samples(evaluate, "test")]
     return source.admitted(request.shape or {}, known)
+
+
+def divided(
+    source: Source, request: DataOptions, notes: list[str]
+) -> tuple[samples.Source | None, samples.Source | None]:
+    """The samples to calibrate and to evaluate with, as requested, or found beside the network.
+
+    Without any to evaluate with, a quarter of at least `DIVISIBLE` calibration samples is held out for it, evenly
+    spaced; more, but at most half, if more are to be simulated; none if that is not enough.
+    """
+    calibration, evaluate = source.samples(request.calibration, "calibration"), source.samples(request.evaluate, "test")
+    if calibration is None or evaluate is not None:
+        return calibration, evaluate
+    arrays = samples.arrays(calibration)
+    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+    count, wanted = max(counts, default=0), getattr(request, "samples", None) or 0
+    held = max(count // HELD_OUT, wanted)
+    if len(counts) > 1 or count < DIVISIBLE or held > count // 2:
+        return calibration, None
+    place = samples.place(calibration, "calibration")
+    chosen = (np.arange(1, held + 1) * count) // held - 1
+    parts = [{name: array[chosen] for name, array in arrays.items()},
+             {name: np.delete(array, chosen, axis=0) for name, array in arrays.items()}]  # fmt: skip
+    notes.append(f"No evaluation samples given: {held:,} of the {count:,} samples of {place} are held out for that.")
+    return samples.Prepared(parts[1], place), samples.Prepared(parts[0], f"{place}, held out")
 
 
 def import_network(

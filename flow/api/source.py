@@ -56,7 +56,7 @@ class Source:
         """
         if given is None and self.file is not None:
             given = samples.beside(self.file, role)
-        if given is None or self.preprocess is None:
+        if given is None or self.preprocess is None or isinstance(given, samples.Prepared):
             return given
         if role not in self.prepared:
             self.prepared[role] = prepare(self.preprocess, given, "evaluation" if role == "test" else role)

@@ -213,7 +213,9 @@ def own_accuracy(forms: Mapping[str, Arrays], evaluation: Samples, simulated: in
 def evaluate_own(function: UserFunction, outputs: Arrays, samples: Samples) -> OwnMetric:
     """The user's metric of outputs of these samples. FlowError if it fails, or there are no labels."""
     if not samples.every_label:
-        raise FlowError(f"--metric {function} needs labels y, but {samples.source} has none; add them, or leave it out")
+        raise FlowError(
+            f"--metric {function} needs labels y, but there are none in {samples.source}; add them, or leave it out"
+        )
     return call(function, outputs, samples.every_label if samples.named else samples.labels)
 
 

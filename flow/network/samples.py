@@ -84,10 +84,8 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
 
     FlowError as in `load_arrays` and `check_samples`, or when there is not one label for each sample.
     """
-    found, place = arrays(source), f"the {what} arrays"
-    if isinstance(source, (Path, Prepared)):
-        place = source.name if isinstance(source, Path) else source.place
-    where = source if isinstance(source, Path) else place
+    found, origin = arrays(source), place(source, what)
+    where = source if isinstance(source, Path) else origin
     feeds = check_samples(model, found, what)
     own = {f"{LABELS}_{value.name}" for value in model.graph.output}
     labels = {name: array for name, array in found.items() if name == LABELS or name in own}
@@ -100,7 +98,14 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
                 f"{what} labels must be one for each sample, but '{where}' has {many} `{name}` for {count} samples; "
                 "cut them to one length"
             )
-    return Samples(feeds, labels.pop(LABELS, None), place, named=labels)
+    return Samples(feeds, labels.pop(LABELS, None), origin, named=labels)
+
+
+def place(source: Source, what: str) -> str:
+    """Where samples are from, in words."""
+    if isinstance(source, (Path, Prepared)):
+        return source.name if isinstance(source, Path) else source.place
+    return f"the {what} arrays"
 
 
 def random(model: onnx.ModelProto, count: int) -> Samples:

@@ -123,7 +123,9 @@ def tasks_of(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> dict[str,
     if asked is None or isinstance(asked, UserFunction):
         return tasks(outputs, labels, samples.feeds)
     if not labels:
-        raise FlowError(f"--metric {asked} needs labels y, but {samples.source} has none; add them, or leave it out")
+        raise FlowError(
+            f"--metric {asked} needs labels y, but there are none in {samples.source}; add them, or leave it out"
+        )
     fits = partial(asked_task, asked, feeds=samples.feeds)
     found = {name: each for name in outputs if (own := labels.get(f"{LABELS}_{name}")) is not None
              and (each := fits(name, outputs[name], own)) is not None}  # fmt: skip

@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
+from flow.api.inputs import divided
+from flow.api.requests import CompileRequest
+from flow.api.source import read_source
 from flow.cli.tables import print_report
 from flow.errors import FlowError
+from flow.network.samples import arrays
 from flow.onnxtools import runtime
 from flow.output.build import read
 from flow.output.report.report import CompressionReport
@@ -199,6 +203,38 @@ def test_text_without_an_output_of_text(data: tuple[Arrays, Arrays], tmp_path: P
     assert any("are text, but no output gives text; give class numbers" in note for note in report.notes)
 
 
+def test_a_quarter_of_the_calibration_samples_evaluates(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    """The same as if the user had given the two parts; the others alone calibrate."""
+    x, y = (data[1][name] for name in ("x", "y"))
+    held = np.arange(96) % 4 == 3
+    options: dict[str, Any] = {"preset": "moderate", "force": True}
+    report = flow.compress(heads_net(), tmp_path / "one.onnx", calibration=(x, y), **options)
+    apart = flow.compress(
+        heads_net(), tmp_path / "two.onnx", calibration=(x[~held], y[~held]), evaluate=(x[held], y[held]), **options
+    )
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+    accuracy = report.summary.accuracy
+    assert accuracy == replace(apart.summary.accuracy, source="the calibration arrays, held out")
+    assert accuracy.samples == 24 and accuracy.outputs[0].metric == "top-1"
+    assert any("24 of the 96 samples of the calibration arrays are held out" in note for note in report.notes)
+    assert report.summary.fidelity.samples == 24
+    few = flow.compress(heads_net(), tmp_path / "one.onnx", calibration=x[:31], **options)
+    assert few.summary.accuracy.source.startswith("random")
+
+
+@pytest.mark.parametrize(("wanted", "held"), [(None, 10), (4, 10), (15, 15), (20, 20), (21, None)])
+def test_as_many_are_held_out_as_are_simulated(wanted: int | None, held: int | None) -> None:
+    x = np.arange(40, dtype=np.float32)[:, None]
+    request = CompileRequest.of(model=heads_net(), output="out", calibration={"x": x, "y": x}, samples=wanted)
+    rest, evaluate = divided(read_source(heads_net()), request, [])
+    if held is None:
+        assert evaluate is None and rest is request.calibration
+        return
+    parts = [arrays(each) for each in (rest, evaluate) if each is not None]
+    assert [len(part["x"]) for part in parts] == [40 - held, held]
+    assert sorted(np.concatenate([part["y"] for part in parts]).ravel().tolist()) == list(range(40))
+
+
 # -------------------------------------------------------------------------------- a metric that is asked for
 OWN = """
 def right(outputs, y):
@@ -227,8 +263,8 @@ def test_a_metric_is_taken_for_the_one_found(
     ):
         compressed(heads_net(), data, tmp_path, preset="moderate", metric="miou")
     for evaluate, words in (
-        ({"x": data[1]["x"]}, "needs labels y, but the evaluation arrays has none"),
-        (None, "there"),
+        ({"x": data[1]["x"]}, "needs labels y, but there are none in the evaluation arrays"),
+        (None, "needs labels y, but there are none in the calibration arrays, held out"),
     ):
         with pytest.raises(FlowError, match=words):
             compressed(heads_net(), (data[0], evaluate), tmp_path, metric="top1")  # type: ignore[arg-type]

@@ -214,7 +214,7 @@ def test_a_metric_that_does_not_fit(asked: str, outputs: NDArray[Any], labels: N
 
 
 def test_a_metric_needs_labels() -> None:
-    with pytest.raises(FlowError, match="--metric top1 needs labels y, but here has none"):
+    with pytest.raises(FlowError, match="--metric top1 needs labels y, but there are none in here"):
         tasks_of({"out": SCORES}, replace(given(np.arange(3), SCORES, "top1"), labels=None))
 
 
