@@ -229,7 +229,10 @@ def evaluation(
     if asked is not None:
         raise FlowError(f"--metric {asked} needs evaluation samples with labels y, but there are none; "
                         "add --evaluate FILE.npz")  # fmt: skip
-    notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
+    notes.append(
+        "No evaluation samples given: made-up inputs are used. No accuracy is known, and what is compared on them says "
+        "little of real ones."
+    )
     return samples.random(network.model, max(count or 0, STORED))
 
 

@@ -156,7 +156,8 @@ def _print_fidelity(report: Report | CompressionReport) -> None:
     shown = [f"'{name}' {decibel:.1f} dB" for name, decibel in list(decibels.items())[:MOST_OUTPUTS]]
     more = f" and {len(decibels) - len(shown)} better ones" if len(decibels) > len(shown) else ""
     if shown:
-        line = f"INT8 against the network given (tier 0): {', '.join(shown)}{more}."
+        on = ", on made-up input" if fidelity.made_up else ""
+        line = f"INT8 against the network given (tier 0){on}: {', '.join(shown)}{more}."
         out.print(line, soft_wrap=True, markup=False)
     for finding in report.findings:
         if finding.tier == "0":
@@ -204,7 +205,8 @@ def _print_classes(accuracy: Accuracy, only: OutputAccuracy) -> None:
     if shown:
         out.print(f"Top-1 on {accuracy.samples:,} samples of {accuracy.source}: {', '.join(shown)}.")
     base = "float" if "int8" in only.divergence else "INT8"
-    out.print(f"Pruned against {base}: {_apart(only, 'pruned')}.")
+    on = " on made-up input" if accuracy.made_up else ""
+    out.print(f"Pruned against {base}{on}: {_apart(only, 'pruned')}.")
 
 
 def _print_output(accuracy: Accuracy, output: OutputAccuracy) -> None:
@@ -215,10 +217,12 @@ def _print_output(accuracy: Accuracy, output: OutputAccuracy) -> None:
         if found:
             on = f" on {accuracy.samples:,} samples of {accuracy.source}"
             out.print(f"{where}, {metric}{on}: {', '.join(found)}.", soft_wrap=True, markup=False)
-    base = "float" if "int8" in output.divergence else "INT8"
+    base, on = "float" if "int8" in output.divergence else "INT8", " on made-up input" if accuracy.made_up else ""
     for form in output.divergence:
         if form in FORMS:
-            out.print(f"{where}, {FORMS[form]} against {base}: {_apart(output, form)}.", soft_wrap=True, markup=False)
+            out.print(
+                f"{where}, {FORMS[form]} against {base}{on}: {_apart(output, form)}.", soft_wrap=True, markup=False
+            )
 
 
 def _apart(output: OutputAccuracy, form: str) -> str:

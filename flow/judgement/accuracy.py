@@ -17,7 +17,7 @@ from flow.compression.compress import Compressed
 from flow.errors import FlowError
 from flow.network.answers import Answers, agreement, answers, distance, divergence
 from flow.network.metrics import CLASSES, OwnMetric, call
-from flow.network.samples import Arrays, Samples
+from flow.network.samples import MADE_UP, Arrays, Samples
 from flow.network.task import Task, shifted, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
@@ -127,6 +127,11 @@ class Accuracy:
     agreement: dict[str, Share] = field(default_factory=dict)
     outputs: tuple[OutputAccuracy, ...] = ()
     own: OwnAccuracy | None = None
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the samples are made up, so that the figures say nothing of real ones."""
+        return self.source == MADE_UP
 
     @property
     def classified(self) -> OutputAccuracy | None:

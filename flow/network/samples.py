@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from flow.errors import FlowError, first_line
 from flow.files import sha256
+from flow.network import madeup
 from flow.network.metrics import Metric
 from flow.onnxtools.graph import graph_inputs
 
@@ -32,6 +33,7 @@ class Prepared:
 
 Source = Path | Arrays | Prepared  # an .npz file, or its arrays
 RANDOM_SEED = 0
+MADE_UP = f"made-up input (random, seed {RANDOM_SEED})"  # the source of such samples
 LABELS = "y"  # the array of labels among the samples
 MOST_INFLATED = 2**30  # bytes
 
@@ -109,34 +111,8 @@ def place(source: Source, what: str) -> str:
 
 
 def random(model: onnx.ModelProto, count: int) -> Samples:
-    """Seeded random samples, for a user who has none: uniform over the quantization range of each input.
-
-    An input that is not quantized is drawn from the standard normal distribution; integers are zeros.
-    """
-    generator = np.random.default_rng(RANDOM_SEED)
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    quantizers = {node.input[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    feeds: Arrays = {}
-    for value in graph_inputs(model):
-        tensor = value.type.tensor_type
-        kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        shape = (count, *(dim.dim_value for dim in tensor.shape.dim[1:]))
-        node = quantizers.get(value.name)
-        if kind.kind != "f":
-            feeds[value.name] = np.zeros(shape, kind)
-            continue
-        names = node.input[1:3] if node is not None else []
-        pair = [numpy_helper.to_array(constants[name]).reshape(-1) for name in names if name in constants]
-        if len(pair) < 2 or not all(array.size for array in pair):
-            feeds[value.name] = generator.standard_normal(shape).astype(kind)
-        else:
-            scale, zero = (array[0] for array in pair)
-            limits = np.iinfo(zero.dtype)
-            codes = generator.integers(limits.min, limits.max, shape, endpoint=True)
-            usable = scale if np.isfinite(scale) else 1.0
-            with np.errstate(over="ignore"):
-                feeds[value.name] = ((codes - int(zero)) * np.float64(usable)).astype(kind)
-    return Samples(feeds, None, f"random (seed {RANDOM_SEED})", made_up=True)
+    """Seeded random samples, for a user who has none, of the kinds that the network tells; see madeup.py."""
+    return Samples(madeup.inputs(model, count, RANDOM_SEED), None, MADE_UP, made_up=True)
 
 
 def arrays(source: Source) -> Arrays:

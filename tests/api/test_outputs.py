@@ -203,7 +203,9 @@ def test_text_without_an_output_of_text(data: tuple[Arrays, Arrays], tmp_path: P
     assert any("are text, but no output gives text; give class numbers" in note for note in report.notes)
 
 
-def test_a_quarter_of_the_calibration_samples_evaluates(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+def test_a_quarter_of_the_calibration_samples_evaluates(
+    data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The same as if the user had given the two parts; the others alone calibrate."""
     x, y = (data[1][name] for name in ("x", "y"))
     held = np.arange(96) % 4 == 3
@@ -218,8 +220,13 @@ def test_a_quarter_of_the_calibration_samples_evaluates(data: tuple[Arrays, Arra
     assert accuracy.samples == 24 and accuracy.outputs[0].metric == "top-1"
     assert any("24 of the 96 samples of the calibration arrays are held out" in note for note in report.notes)
     assert report.summary.fidelity.samples == 24
+    capsys.readouterr()
     few = flow.compress(heads_net(), tmp_path / "one.onnx", calibration=x[:31], **options)
-    assert few.summary.accuracy.source.startswith("random")
+    print_report(few)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(" on made-up input: " in line for line in lines if line.startswith("Output")) == 4
+    assert any(line.startswith("INT8 against the network given (tier 0): ") for line in lines)  # calibration samples
+    assert few.summary.accuracy.made_up
 
 
 @pytest.mark.parametrize(("wanted", "held"), [(None, 10), (4, 10), (15, 15), (20, 20), (21, None)])
