@@ -81,9 +81,35 @@ def import_network(
     calibrated = (
         samples.load(calibration_source, source.model, "calibration") if calibration_source is not None else None
     )
+    if calibrated is not None:
+        calibrated = _without_doubt(source.model, calibrated)
     imported = import_calibrated(source.model, source.name, calibrated, source.place, method)
     notes += [*source.notes, *imported.notes]
     return replace(imported, given=source.given)
+
+
+def _without_doubt(model: onnx.ModelProto, calibrated: Samples) -> Samples:
+    """Calibration samples without labels that may not be classes: they would tell that an output has class scores."""
+    labels = calibrated.every_label
+    outputs = runtime.predict_all(model, calibrated.first(1).feeds) if labels else {}
+    for name, array in outputs.items():
+        key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
+        alike = np.resize(array, (calibrated.count, *array.shape[1:]))
+        if key in labels and doubtful(alike, labels[key], calibrated.feeds):
+            del labels[key]
+    general = labels.pop(LABELS, None)
+    return replace(calibrated, labels=general, named=labels)
+
+
+def _note_objective(imported: Imported, data: tune.CalibrationData, notes: list[str]) -> None:
+    """A note on outputs whose error is measured otherwise because of labels among the calibration samples."""
+    if not data.samples.every_label:
+        return
+    alone = answers(imported.source, data.samples.first(1).feeds)
+    for name in data.scores:
+        if not alone[name].scores:
+            notes.append(f"The labels of {data.samples.source} say that output '{name}' holds class scores: the budget "
+                         "counts its error as divergence (KL), not as squared error.")  # fmt: skip
 
 
 def compress_network(
@@ -116,6 +142,7 @@ def compress_network(
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
         data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration,
                                      chosen.output_weight)  # fmt: skip
+        _note_objective(imported, data, notes)
         evidence = tune.Evidence(data, acceptable=acceptable)
         return chosen, encode(imported.network, chosen, channels_parallel, advance, evidence)
 

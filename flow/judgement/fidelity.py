@@ -228,8 +228,9 @@ def scaled_otherwise(imported: Imported, samples: Samples) -> str | None:
             continue
         reach, own = (float(np.abs(array).max()) for array in (calibrated, judged))
         if own > 0 and not 1 / FAR <= reach / own <= FAR:
+            first, second = (f"from {array.min():.3g} to {array.max():.3g}" for array in (calibrated, judged))
             return (
-                f"calibration: its samples reach {reach:.3g} at input '{value.name}', those judged here {own:.3g}; "
+                f"calibration: its samples reach {first} at input '{value.name}', those judged here {second}; "
                 "scale them alike"
             )
     return None

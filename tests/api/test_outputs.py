@@ -181,7 +181,10 @@ def test_what_int8_alone_loses_is_said(data: tuple[Arrays, Arrays], tmp_path: Pa
     assert not any("Warning" in note and " dB" in note for note in good.notes)
     wide = {"x": data[0]["x"] * np.float32(50)}
     report, _ = compressed(heads_net(), (wide, data[1]), tmp_path, preset="moderate")
-    assert report.notes[0].startswith("Warning, calibration: its samples reach")
+    low, high = (f"{edge(wide['x']):.3g}" for edge in (np.min, np.max))
+    assert report.notes[0].startswith(
+        f"Warning, calibration: its samples reach from {low} to {high} at input 'x', those"
+    )
     said = [note for note in report.notes if "before any pruning" in note]
     assert len(said) == 2 and "output 'cls' of the INT8 network keeps" in said[0]
 
@@ -201,6 +204,43 @@ def test_text_without_an_output_of_text(data: tuple[Arrays, Arrays], tmp_path: P
     words = {"x": data[1]["x"], "y": np.array(["cat", "dog"] * 48)}
     report, _ = compressed(heads_net(), (data[0], words), tmp_path, preset="moderate")
     assert any("are text, but no output gives text; give class numbers" in note for note in report.notes)
+
+
+def test_labels_of_the_calibration_samples_change_the_objective_with_a_note(
+    data: tuple[Arrays, Arrays], tmp_path: Path
+) -> None:
+    plain = {"x": data[0]["x"]}
+    labels = plain | {"y": runtime.predict(heads_net(), plain).argmax(axis=1)}
+    for model, given, said in (
+        (heads_net(), labels, True),
+        (heads_net(), plain, False),
+        (labels_first_net(), labels, False),  # the scores are behind a Softmax
+    ):
+        report, _ = compressed(model, (given, data[1]), tmp_path, bits=5)
+        found = [note for note in report.notes if "holds class scores: the budget" in note]
+        assert len(found) == said and all("of the calibration arrays say that output 'cls'" in note for note in found)
+
+
+def auto_encoder() -> onnx.ModelProto:
+    """Gemm, Relu, Gemm from [N, 32] to [N, 32]; float."""
+    b = Builder(9)
+    first, second = (b.constant(b.rng.normal(0, 0.3, (32, 32)).astype(np.float32)) for _ in range(2))
+    return b.model({"x": ["N", 32]}, b.node("Gemm", b.node("Relu", b.node("Gemm", "x", first)), second))
+
+
+def test_labels_of_an_auto_encoder(tmp_path: Path) -> None:
+    """Zeros and ones may be classes: they are not used, to calibrate or evaluate, until it is said what they are."""
+    model, x = auto_encoder(), samples(auto_encoder(), 40)
+    labelled = x | {"y": (np.arange(40) % 2).astype(np.int64)}
+    found, plain = (compressed(model, (given, labelled), tmp_path, bits=6) for given in (labelled, x))
+    assert constants(found[1]) == constants(plain[1])
+    assert found[0].summary.accuracy.outputs[0].metric is None
+    assert any("may be two of the classes of output" in n and "--metric top1 or auc" in n for n in found[0].notes)
+    asked, _ = compressed(model, (labelled, labelled), tmp_path, preset="moderate", metric="auc")
+    error = ((runtime.predict(model, x) - x["x"]) ** 2).mean(axis=1)
+    above = error[1::2, None] > error[None, ::2]
+    (only,) = asked.summary.accuracy.outputs
+    assert only.metric == "AUC of the reconstruction error" and only.values["float"] == pytest.approx(above.mean())
 
 
 def test_a_quarter_of_the_calibration_samples_evaluates(
