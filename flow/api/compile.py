@@ -9,12 +9,14 @@ from typing import Any
 from flow.api.inputs import (
     STORED,
     compress_network,
+    divided,
     evaluation,
     import_network,
     note_int8,
     note_labels,
     note_scales,
     read_network,
+    settled,
 )
 from flow.api.requests import CompileRequest
 from flow.api.simulate import (
@@ -85,11 +87,13 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     check_output(output, replace)
 
     with stage("import and quantize"):
-        imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, request.samples, notes)
+        calibration, evaluate = divided(source, request, notes)
+        imported = import_network(source, calibration, notes, request.calibrate)
+        evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
             chain(imported.network)
         note_scales(imported, evaluation_set, notes)
+        evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     chosen, compressed = compress_network(imported, chosen, config.columns, evaluation_set, stage, notes)

@@ -7,12 +7,14 @@ from typing import Any
 
 from flow.api.inputs import (
     compress_network,
+    divided,
     evaluation,
     import_network,
     note_int8,
     note_labels,
     note_scales,
     read_network,
+    settled,
 )
 from flow.api.requests import CompressRequest
 from flow.compression.allocate import PRESETS
@@ -50,9 +52,11 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_network(request)
-        imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
+        calibration, evaluate = divided(source, request, notes)
+        imported = import_network(source, calibration, notes, request.calibrate)
+        evaluation_set = evaluation(imported.network, source, evaluate, None, notes, request.metric)
         note_scales(imported, evaluation_set, notes)
+        evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     channels = ArrayConfig(*(request.array or ())).columns

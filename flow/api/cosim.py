@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flow.api.inputs import check_metric
 from flow.api.requests import CosimRequest
 from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, judge_on_chip, sample_count, work_plan
 from flow.compression.prune import prune
@@ -17,6 +18,9 @@ from flow.hardware.emit import modules
 from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
 from flow.judgement.diagnosis import Judged, Ran, diagnose
+from flow.network.metrics import METRICS
+from flow.network.samples import Samples
+from flow.onnxtools import runtime
 from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST
 from flow.output.report.report import Judgement, Report, Simulated, simulation_report
@@ -49,7 +53,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
     fault = faults.find(request.fault) if request.fault is not None else None
     with stage("read the build"):
         build = read(folder)
-        compressed, stored = build.compressed, build.samples
+        compressed, stored = build.compressed, _measured(build, request, notes)
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
         work = work_plan(program, simulator, coverage)
@@ -85,6 +89,20 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
     judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program, on_chip_program), chip)
     return simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
+
+
+def _measured(build: Build, request: CosimRequest, notes: list[str]) -> Samples:
+    """The stored samples with the metric that is asked for, or else the build's. FlowError if it does not fit."""
+    if request.metric is None:
+        if build.metric is not None and build.metric not in METRICS:
+            notes.append(
+                f"The metric of the build, {build.metric}, is not in it: --metric FILE.py:NAME gives it again."
+            )
+            return build.samples
+        return replace(build.samples, metric=build.metric if build.samples.every_label else None)
+    samples = replace(build.samples, metric=request.metric)
+    check_metric(runtime.predict_all(build.compressed.original.model, samples.feeds), samples)
+    return samples
 
 
 def _read_on_chip(build: Build) -> tuple[OnChip, OnChip] | tuple[None, None]:

@@ -18,23 +18,27 @@ from flow.compression.compress import Compressed, encode
 from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
 from flow.frontend.quantization.calibrate import AUTO
-from flow.judgement.accuracy import Accuracy
+from flow.judgement.accuracy import Accuracy, evaluate_own
 from flow.judgement.fidelity import COARSE, Fidelity, scaled_otherwise
 from flow.network import samples
 from flow.network.answers import Answers, agreement, answers, divergence, shares
+from flow.network.metrics import Metric
 from flow.network.model import Network
 from flow.network.samples import LABELS, Samples
-from flow.network.task import tasks
+from flow.network.task import doubtful, from_zero, tasks_of
+from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages
 
 MOST_LOST = 0.01  # of accuracy, by INT8 alone, that needs no note
+FEW = 32  # samples whose outputs tell what the labels are
+HELD_OUT, DIVISIBLE = 4, 32  # one in so many calibration samples evaluates; of fewer, all are needed for the ranges
 STORED = 16  # samples kept in the build, for `bbs cosim --samples`
 
 
 def read_network(request: NetworkOptions) -> Source:
     """The requested network; see `admitted`."""
-    return admitted(read_source(request.model), request)
+    return admitted(replace(read_source(request.model), preprocess=request.preprocess), request)
 
 
 def admitted(source: Source, request: NetworkOptions) -> Source:
@@ -42,6 +46,31 @@ def admitted(source: Source, request: NetworkOptions) -> Source:
     evaluate = request.evaluate if isinstance(request, DataOptions) else None
     known = [source.samples(request.calibration, "calibration"), source.samples(evaluate, "test")]
     return source.admitted(request.shape or {}, known)
+
+
+def divided(
+    source: Source, request: DataOptions, notes: list[str]
+) -> tuple[samples.Source | None, samples.Source | None]:
+    """The samples to calibrate and to evaluate with, as requested, or found beside the network.
+
+    Without any to evaluate with, a quarter of at least `DIVISIBLE` calibration samples is held out for it, evenly
+    spaced; more, but at most half, if more are to be simulated; none if that is not enough.
+    """
+    calibration, evaluate = source.samples(request.calibration, "calibration"), source.samples(request.evaluate, "test")
+    if calibration is None or evaluate is not None:
+        return calibration, evaluate
+    arrays = samples.arrays(calibration)
+    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+    count, wanted = max(counts, default=0), getattr(request, "samples", None) or 0
+    held = max(count // HELD_OUT, wanted)
+    if len(counts) > 1 or count < DIVISIBLE or held > count // 2:
+        return calibration, None
+    place = samples.place(calibration, "calibration")
+    chosen = (np.arange(1, held + 1) * count) // held - 1
+    parts = [{name: array[chosen] for name, array in arrays.items()},
+             {name: np.delete(array, chosen, axis=0) for name, array in arrays.items()}]  # fmt: skip
+    notes.append(f"No evaluation samples given: {held:,} of the {count:,} samples of {place} are held out for that.")
+    return samples.Prepared(parts[1], place), samples.Prepared(parts[0], f"{place}, held out")
 
 
 def import_network(
@@ -52,9 +81,35 @@ def import_network(
     calibrated = (
         samples.load(calibration_source, source.model, "calibration") if calibration_source is not None else None
     )
+    if calibrated is not None:
+        calibrated = _without_doubt(source.model, calibrated)
     imported = import_calibrated(source.model, source.name, calibrated, source.place, method)
     notes += [*source.notes, *imported.notes]
     return replace(imported, given=source.given)
+
+
+def _without_doubt(model: onnx.ModelProto, calibrated: Samples) -> Samples:
+    """Calibration samples without labels that may not be classes: they would tell that an output has class scores."""
+    labels = calibrated.every_label
+    outputs = runtime.predict_all(model, calibrated.first(1).feeds) if labels else {}
+    for name, array in outputs.items():
+        key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
+        alike = np.resize(array, (calibrated.count, *array.shape[1:]))
+        if key in labels and doubtful(alike, labels[key], calibrated.feeds):
+            del labels[key]
+    general = labels.pop(LABELS, None)
+    return replace(calibrated, labels=general, named=labels)
+
+
+def _note_objective(imported: Imported, data: tune.CalibrationData, notes: list[str]) -> None:
+    """A note on outputs whose error is measured otherwise because of labels among the calibration samples."""
+    if not data.samples.every_label:
+        return
+    alone = answers(imported.source, data.samples.first(1).feeds)
+    for name in data.scores:
+        if not alone[name].scores:
+            notes.append(f"The labels of {data.samples.source} say that output '{name}' holds class scores: the budget "
+                         "counts its error as divergence (KL), not as squared error.")  # fmt: skip
 
 
 def compress_network(
@@ -87,6 +142,7 @@ def compress_network(
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
         data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration,
                                      chosen.output_weight)  # fmt: skip
+        _note_objective(imported, data, notes)
         evidence = tune.Evidence(data, acceptable=acceptable)
         return chosen, encode(imported.network, chosen, channels_parallel, advance, evidence)
 
@@ -113,13 +169,16 @@ def _possible(network: Network, chosen: Pruning, notes: list[str]) -> Pruning:
 def _acceptable(imported: Imported, chosen: Pruning, evaluation_set: Samples) -> Callable[[onnx.ModelProto], bool]:
     """The test whether a network loses at most `max_drop` points at every output that counts, against the user's.
 
-    Points are those of the output's metric (of R2 hundredths). Where there are no labels, they are the share of samples
-    of another class, or of class scores and values the error over the variance.
+    Points are hundredths of the output's metric; of the squared error, of R2. Where there are no labels, they are the
+    share of samples of another class, or of class scores and values the error over the variance. The user's own metric,
+    which is of the whole network, takes the place of the outputs': points are percent of its value.
     """
     assert chosen.max_drop is not None
     allowed = chosen.max_drop / 100 + 1e-9
     outputs = runtime.predict_all(imported.source, evaluation_set.feeds)
-    given = tasks(outputs, evaluation_set.every_label)
+    if isinstance(evaluation_set.metric, UserFunction):
+        return _own_acceptable(evaluation_set.metric, outputs, evaluation_set, allowed)
+    given = tasks_of(outputs, evaluation_set)
     if not given:
         raise FlowError(
             f"--max-drop needs evaluation samples with class labels y, but {evaluation_set.source} has none"
@@ -139,12 +198,26 @@ def _acceptable(imported: Imported, chosen: Pruning, evaluation_set: Samples) ->
     def holds(model: onnx.ModelProto) -> bool:
         found = runtime.predict_all(model, evaluation_set.feeds)
         labelled = [name for name in counted if name in given]
-        if any(given[name].measure(found[name])[0] < reached[name] - allowed for name in labelled):
+        if not all(given[n].lost(reached[n], given[n].measure(found[n])[0]) <= allowed for n in labelled):
             return False
         if len(labelled) == len(counted):
             return True
         got = answers(model, evaluation_set.feeds, scores, found)
         return all(_lost(wanted[name], got[name]) <= allowed for name in counted if name not in given)
+
+    return holds
+
+
+def _own_acceptable(
+    function: UserFunction, outputs: samples.Arrays, evaluation_set: Samples, allowed: float
+) -> Callable[[onnx.ModelProto], bool]:
+    """The test by the user's own metric."""
+    before = evaluate_own(function, outputs, evaluation_set)
+
+    def holds(model: onnx.ModelProto) -> bool:
+        after = evaluate_own(function, runtime.predict_all(model, evaluation_set.feeds), evaluation_set)
+        lost = after.value - before.value if before.lower else before.value - after.value
+        return lost <= allowed * abs(before.value)
 
     return holds
 
@@ -166,13 +239,27 @@ def _digest(data: Samples, number: int) -> bytes:
 
 
 def evaluation(
-    network: Network, source: Source, evaluate: samples.Source | None, count: int | None, notes: list[str]
+    network: Network,
+    source: Source,
+    evaluate: samples.Source | None,
+    count: int | None,
+    notes: list[str],
+    asked: Metric | None = None,
 ) -> Samples:
-    """The samples to evaluate and simulate; without any, random ones, at least `count`."""
+    """The samples to evaluate and simulate, with the metric asked for; without any, random ones, at least `count`.
+
+    FlowError when a metric is asked for, and there are no samples.
+    """
     evaluation_source = source.samples(evaluate, "test")
     if evaluation_source is not None:
-        return samples.load(evaluation_source, network.model, "evaluation")
-    notes.append("No evaluation samples given: random inputs are used, and no accuracy is known.")
+        return replace(samples.load(evaluation_source, network.model, "evaluation"), metric=asked)
+    if asked is not None:
+        raise FlowError(f"--metric {asked} needs evaluation samples with labels y, but there are none; "
+                        "add --evaluate FILE.npz")  # fmt: skip
+    notes.append(
+        "No evaluation samples given: made-up inputs are used. No accuracy is known, and what is compared on them says "
+        "little of real ones."
+    )
     return samples.random(network.model, max(count or 0, STORED))
 
 
@@ -190,9 +277,11 @@ def note_int8(faithful: Fidelity, accuracy: Accuracy, notes: list[str]) -> None:
     lost = {}
     for output in accuracy.outputs:
         before, after = output.values.get("float"), output.values.get("int8")
-        if before is not None and after is not None and before - after > MOST_LOST:
-            points = f"{100 * (before - after):.1f} points of {output.metric}"
-            lost[output.name] = points if output.classes else f"{before - after:.3f} of {output.metric}"
+        if before is None or after is None or output.metric == "mean squared error":  # which has no unit
+            continue
+        if (worse := after - before if output.lower else before - after) > MOST_LOST:
+            points = f"{100 * worse:.1f} points of {output.metric}"
+            lost[output.name] = points if output.classes else f"{worse:.3f} of {output.metric}"
     for name in dict.fromkeys([*decibels, *lost]):
         parts = [f"keeps {decibels[name]:.1f} dB"] if decibels.get(name, COARSE) < COARSE else []
         parts += [f"loses {lost[name]}"] if name in lost else []
@@ -204,19 +293,61 @@ def note_int8(faithful: Fidelity, accuracy: Accuracy, notes: list[str]) -> None:
 
 
 def note_labels(evaluation_set: Samples, accuracy: Accuracy, notes: list[str]) -> None:
-    """Notes on labels that fit no output, or seem to count from 1."""
+    """Notes on labels that fit no output, may be of two kinds, or count from 1."""
     labels, used = evaluation_set.every_label, {output.name for output in accuracy.outputs if output.metric}
     names = [name for name in labels if name != LABELS and name.removeprefix(f"{LABELS}_") not in used]
     own = {name.removeprefix(f"{LABELS}_") for name in labels}
     if LABELS in labels and not used - own:
         names.insert(0, LABELS)
-    for name in names:
-        notes.append(
-            f"The labels {name} of {evaluation_set.source} are no classes or values of "
-            f"{'an output' if name == LABELS else 'that output'}: no accuracy is given for them."
-        )
+    for name in names if accuracy.own is None else ():
+        of = "an output" if name == LABELS else "that output"
+        why = f"are no classes or values of {of}"
+        if labels[name].dtype.kind in "OSU":
+            why = f"are text, but {'no output' if name == LABELS else of} gives text; give class numbers: they {why}"
+        notes.append(f"The labels {name} of {evaluation_set.source} {why}: no accuracy is given for them.")
     notes += [
         f"The labels of output '{output.name}' in {evaluation_set.source} seem to count from 1: classes count from 0."
         for output in accuracy.outputs
         if output.one_based
     ]
+
+
+def settled(imported: Imported, evaluation_set: Samples, notes: list[str]) -> Samples:
+    """The evaluation set, its labels counting from 0; notes on labels that counted from 1, or may be of two kinds.
+
+    FlowError if the metric that is asked for does not fit, has no value, or fails.
+    """
+    labels, model, asked = evaluation_set.every_label, imported.float_model, evaluation_set.metric
+    if not labels:
+        return evaluation_set
+    few = runtime.predict_all(imported.network.model if model is None else model, evaluation_set.first(FEW).feeds)
+    alike = {name: np.resize(array, (evaluation_set.count, *array.shape[1:])) for name, array in few.items()}
+    evaluation_set, changed = from_zero(alike, evaluation_set)
+    for key, name in changed.items():
+        notes.append(f"The labels {key} of {evaluation_set.source} count the classes of output '{name}' from 1: 1 was "
+                     "subtracted.")  # fmt: skip
+    if asked is None:
+        for name, array in alike.items():
+            key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
+            if key in labels and doubtful(array, labels[key], evaluation_set.feeds):
+                notes.append(f"The labels {key} of {evaluation_set.source} may be two of the classes of output "
+                             f"'{name}', or tell abnormal samples of an auto-encoder: --metric top1 or auc says "
+                             "which.")  # fmt: skip
+        return evaluation_set
+    outputs = runtime.predict_all(imported.network.model if model is None else model, evaluation_set.feeds)
+    check_metric(outputs, evaluation_set)
+    return evaluation_set
+
+
+def check_metric(outputs: samples.Arrays, evaluation_set: Samples) -> None:
+    """FlowError if the metric that is asked for does not fit the outputs and labels, has no value, or fails."""
+    asked = evaluation_set.metric
+    if isinstance(asked, UserFunction):
+        evaluate_own(asked, outputs, evaluation_set)
+        return
+    for name, task in tasks_of(outputs, evaluation_set).items():
+        if not np.isfinite(task.measure(outputs[name])[0]):
+            raise FlowError(
+                f"--metric {asked} has no value at output '{name}' on {evaluation_set.source}: its labels or its "
+                "outputs are all of one kind; give other samples, or another metric"
+            )

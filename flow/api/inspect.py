@@ -31,7 +31,7 @@ def run_inspect(request: InspectRequest) -> Inspection:
     source = read_source(request.model)
     if reasons := checks.refusals(source.model):
         return refusal(source.model, reasons)
-    source = admitted(source, request)
+    source = admitted(replace(source, preprocess=request.preprocess), request)
     calibration = source.samples(request.calibration, "calibration")
     if calibration is None:
         return replace(inspection(import_uncalibrated(source.model, source.name)), notes=source.notes)

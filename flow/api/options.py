@@ -18,6 +18,8 @@ import onnx
 
 from flow.compression.choice import Pruning, pruning
 from flow.errors import FlowError
+from flow.network.metrics import Metric, metric
+from flow.network.usercode import UserFunction
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def _article(value: object) -> str:
 
 
 def _json(value: Any) -> Any:
+    if isinstance(value, UserFunction):
+        return value.record
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _json(each) for name, each in asdict(value).items()}
     if isinstance(value, Mapping):
@@ -228,6 +232,14 @@ def _pruning(value: Any) -> Pruning:
     return value
 
 
+def _metric(value: Any) -> Metric:
+    return value if isinstance(value, UserFunction) else metric(_is(str)(value))
+
+
+def _preprocess(value: Any) -> UserFunction:
+    return value if isinstance(value, UserFunction) else UserFunction.of(_is(str)(value), "--preprocess")
+
+
 def _whole(value: Any) -> int:
     return int(_is(int, np.integer, but=bool)(value))
 
@@ -242,8 +254,10 @@ SWITCH = Kind("True or False", _is(bool), bool)
 TEXT = Kind("text", _is(str))
 PATH = Kind("a path", _path, Path)
 NETWORK = Kind("the path of an ONNX file, or an onnx.ModelProto", _network, Path)
-SAMPLES = Kind("the path of an .npz file, an array, or a dict of arrays", _samples, Path)
+SAMPLES = Kind("the path of an .npz file (or a folder), an array, or a dict of arrays", _samples, Path)
 SIZE = Kind('ROWSxCOLUMNS, such as "16x32" or (16, 32)', _size)
 SHAPES = Kind("NAME=SIZE,SIZE,... or a mapping of names to sizes", _shapes, repeated=True)
 WEIGHTS = Kind("NAME=WEIGHT or a mapping of names to numbers", _weights, repeated=True)
+METRIC = Kind("the name of a metric, or FILE.py:FUNCTION", _metric)
+FUNCTION = Kind("FILE.py:FUNCTION", _preprocess)
 PRUNING = Kind("what flow.pruning(...) gives, or the name of a preset", _pruning)

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.api.options import (
+    FUNCTION,
+    METRIC,
     NETWORK,
     PATH,
     PRUNING,
@@ -37,6 +39,8 @@ from flow.hardware import faults
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.element import BITVERT
+from flow.network.metrics import METRICS, Metric
+from flow.network.usercode import UserFunction
 from flow.scheduling.pieces import check_coverage
 from flow.simulation.engines import ENGINES
 from flow.simulation.workers.open import check as check_workers
@@ -107,6 +111,10 @@ class NetworkOptions(Request):
     calibration: SampleSource | None = option(
         SAMPLES, None, "Samples x to quantize and tune with; default: MODEL_calibration.npz.", metavar="FILE.npz"
     )
+    preprocess: UserFunction | None = option(
+        FUNCTION, None, "Your function that makes inputs of samples: of a dict of arrays, or of each file of a folder.",
+        metavar="FILE.py:FUNCTION",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,6 +131,15 @@ class DataOptions(NetworkOptions):
     def check(self) -> None:
         check_method(self.calibrate)
         super().check()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MetricOption(Request):
+    metric: Metric | None = option(
+        METRIC, None,
+        f"How labels and outputs are compared: {', '.join(METRICS)}, or your function; default: as they tell.",
+        metavar="NAME|FILE.py:FUNCTION",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -164,7 +181,7 @@ class InspectRequest(NetworkOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompressRequest(ArrayOption, DataOptions, PruningOptions):
+class CompressRequest(ArrayOption, MetricOption, DataOptions, PruningOptions):
     """Write the pruned INT8 network; no hardware."""
 
     output: Path = argument(PATH, "OUT.onnx", "The pruned network.", flag="--output")
@@ -173,7 +190,7 @@ class CompressRequest(ArrayOption, DataOptions, PruningOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions):
+class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, PruningOptions):
     """Prune, write RTL and vectors, co-simulate, judge."""
 
     output: Path = argument(PATH, "DIR", "The folder of the build.", flag="--output")
@@ -207,7 +224,7 @@ class CompileRequest(SimulationOptions, ArrayOption, DataOptions, PruningOptions
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CosimRequest(SimulationOptions):
+class CosimRequest(SimulationOptions, MetricOption):
     """Co-simulate an earlier build again, from its own files."""
 
     folder: Path = argument(PATH, "DIR", "The folder of the build.")

@@ -13,13 +13,16 @@ from flow.frontend import admit
 from flow.frontend.entry import load
 from flow.frontend.entry.intake import Shape
 from flow.network import samples
+from flow.network.preprocess import prepare
+from flow.network.usercode import UserFunction
 
 
 @dataclass(frozen=True)
 class Source:
     """The user's network: the model, its name, its file if it has one, and notes on how it was taken.
 
-    `given`: the model as it came, for ONNX Runtime, if its quantization was not in standard form.
+    `given`: the model as it came, for ONNX Runtime, if its quantization was not in standard form. `preprocess` makes
+    inputs of samples; `prepared` keeps what it has made, by role.
     """
 
     model: onnx.ModelProto
@@ -27,6 +30,8 @@ class Source:
     file: Path | None
     notes: tuple[str, ...] = ()
     given: onnx.ModelProto | None = field(default=None, repr=False)
+    preprocess: UserFunction | None = None
+    prepared: dict[str, samples.Source] = field(default_factory=dict, repr=False)
 
     @property
     def place(self) -> str:
@@ -45,10 +50,17 @@ class Source:
         return replace(self, model=taken.model, notes=tuple(taken.notes), given=taken.given)
 
     def samples(self, given: samples.Source | None, role: str) -> samples.Source | None:
-        """The `given` samples, or those of the file MODEL_<role>.npz beside the network's file, if there is one."""
-        if given is not None or self.file is None:
+        """The `given` samples, or those of the file MODEL_<role>.npz beside the network's file, if there is one.
+
+        With a function to preprocess them, what that makes of them, once for each role.
+        """
+        if given is None and self.file is not None:
+            given = samples.beside(self.file, role)
+        if given is None or self.preprocess is None or isinstance(given, samples.Prepared):
             return given
-        return samples.beside(self.file, role)
+        if role not in self.prepared:
+            self.prepared[role] = prepare(self.preprocess, given, "evaluation" if role == "test" else role)
+        return self.prepared[role]
 
 
 def read_source(model: Path | onnx.ModelProto) -> Source:

@@ -19,6 +19,7 @@ from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict
+from flow.network.metrics import shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary
@@ -155,7 +156,8 @@ def _print_fidelity(report: Report | CompressionReport) -> None:
     shown = [f"'{name}' {decibel:.1f} dB" for name, decibel in list(decibels.items())[:MOST_OUTPUTS]]
     more = f" and {len(decibels) - len(shown)} better ones" if len(decibels) > len(shown) else ""
     if shown:
-        line = f"INT8 against the network given (tier 0): {', '.join(shown)}{more}."
+        on = ", on made-up input" if fidelity.made_up else ""
+        line = f"INT8 against the network given (tier 0){on}: {', '.join(shown)}{more}."
         out.print(line, soft_wrap=True, markup=False)
     for finding in report.findings:
         if finding.tier == "0":
@@ -180,6 +182,10 @@ def _hardware(summary: Summary) -> list[str]:
 
 def _print_answers(accuracy: Accuracy) -> None:
     """What every output is worth in each form of the network, and what INT8 and pruning did to it."""
+    if (own := accuracy.own) is not None:
+        found = [f"{FORMS[form]} {shown(None, value)}" for form, value in own.values.items() if form in FORMS]
+        on = f"on {accuracy.samples:,} samples of {accuracy.source}{', lower is better' if own.lower else ''}"
+        out.print(f"{own.metric} {on}: {', '.join(found)}.", soft_wrap=True, markup=False)
     only = accuracy.outputs[0] if len(accuracy.outputs) == 1 else None
     if only is not None and only.scores and only.metric in (None, "top-1"):
         _print_classes(accuracy, only)
@@ -199,33 +205,24 @@ def _print_classes(accuracy: Accuracy, only: OutputAccuracy) -> None:
     if shown:
         out.print(f"Top-1 on {accuracy.samples:,} samples of {accuracy.source}: {', '.join(shown)}.")
     base = "float" if "int8" in only.divergence else "INT8"
-    out.print(f"Pruned against {base}: {_apart(only, 'pruned')}.")
+    on = " on made-up input" if accuracy.made_up else ""
+    out.print(f"Pruned against {base}{on}: {_apart(only, 'pruned')}.")
 
 
 def _print_output(accuracy: Accuracy, output: OutputAccuracy) -> None:
     """The metric of an output in each form, then INT8 and pruned against float, or pruned against INT8."""
     where = f"Output '{output.name}'"
     for metric, values in ((output.metric, output.values), (output.second, output.second_values)):
-        shown = [f"{FORMS[form]} {_worth(metric, value)}" for form, value in values.items() if form in FORMS]
-        if shown:
+        found = [f"{FORMS[form]} {shown(metric, value)}" for form, value in values.items() if form in FORMS]
+        if found:
             on = f" on {accuracy.samples:,} samples of {accuracy.source}"
-            out.print(f"{where}, {metric}{on}: {', '.join(shown)}.", soft_wrap=True, markup=False)
-    base = "float" if "int8" in output.divergence else "INT8"
+            out.print(f"{where}, {metric}{on}: {', '.join(found)}.", soft_wrap=True, markup=False)
+    base, on = "float" if "int8" in output.divergence else "INT8", " on made-up input" if accuracy.made_up else ""
     for form in output.divergence:
         if form in FORMS:
-            out.print(f"{where}, {FORMS[form]} against {base}: {_apart(output, form)}.", soft_wrap=True, markup=False)
-
-
-def _worth(metric: str | None, value: float | None) -> str:
-    if value is None:
-        return "none"
-    return (
-        f"{value:.4g}"
-        if metric == "mean squared error"
-        else f"{value:.4f}"
-        if metric == "R2"
-        else f"{100 * value:.2f} %"
-    )
+            out.print(
+                f"{where}, {FORMS[form]} against {base}{on}: {_apart(output, form)}.", soft_wrap=True, markup=False
+            )
 
 
 def _apart(output: OutputAccuracy, form: str) -> str:
@@ -336,6 +333,15 @@ def _print_verdict(report: Report) -> None:
             f"{what} on the {samples} simulated: {by} {100 * accuracy.rtl:.2f} %, "
             f"pruned network {100 * accuracy.pruned_simulated:.2f} %."
         )
+    if (own := accuracy.own) is not None and "rtl" in own.values:
+        by, (rtl, pruned) = (
+            "RTL" if share == 1 else "RTL and reference",
+            (own.values[f] for f in ("rtl", "pruned_simulated")),
+        )
+        out.print(
+            f"{own.metric} on the {samples} simulated: {by} {shown(None, rtl)}, pruned network {shown(None, pruned)}.",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
     for finding in report.findings:
         if finding.tier != "0":  # printed already
             _print_finding(finding)

@@ -18,7 +18,7 @@ from flow.hardware.emit import emit
 from flow.hardware.synthesis import Estimate, estimate
 from flow.network.answers import answers, distance
 from flow.network.samples import Samples
-from flow.network.task import tasks
+from flow.network.task import tasks_of
 from flow.onnxtools import runtime
 from flow.scheduling.blocks import layout
 from flow.scheduling.cycles import layer_cycles, memory_traffic
@@ -54,7 +54,7 @@ class Evaluator:
             self._evidence = tune.Evidence(data, survey)
         judge = imported.network.model if imported.float_model is None else imported.float_model
         outputs = runtime.predict_all(judge, evaluation_set.feeds)
-        self._tasks = tasks(outputs, evaluation_set.every_label)
+        self._tasks = tasks_of(outputs, evaluation_set)
         self._scores = [name for name, found in self._tasks.items() if found.scores]
         self._wanted = answers(judge, evaluation_set.feeds, self._scores, outputs)
         self._compressed: dict[tuple[Pruning, int], tuple[Compressed, float | None, float]] = {}

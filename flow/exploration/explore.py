@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flow.api.inputs import evaluation, import_network, read_network
+from flow.api.inputs import divided, evaluation, import_network, read_network, settled
 from flow.api.requests import ExploreRequest
 from flow.errors import FlowError, first_line
 from flow.exploration.evaluate import Evaluator
@@ -47,8 +47,9 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
     notes: list[str] = []
     with stage("import and quantize"):
         source = read_network(request)
-        imported = import_network(source, request.calibration, notes, request.calibrate)
-        evaluation_set = evaluation(imported.network, source, request.evaluate, None, notes)
+        calibration, evaluate = divided(source, request, notes)
+        imported = import_network(source, calibration, notes, request.calibrate)
+        evaluation_set = settled(imported, evaluation(imported.network, source, evaluate, None, notes), notes)
     name, url = request.study or source.name, request.storage or f"sqlite:///{output.resolve() / DATABASE}"
     if request.storage is None:
         output.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,13 +14,17 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.compression.compress import Compressed
+from flow.errors import FlowError
 from flow.network.answers import Answers, agreement, answers, distance, divergence
-from flow.network.samples import Arrays, Samples
-from flow.network.task import Task, shifted, tasks
+from flow.network.metrics import CLASSES, OwnMetric, call
+from flow.network.samples import MADE_UP, Arrays, Samples
+from flow.network.task import Task, shifted, tasks_of
+from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.simulation.results import SampleRun
 
 Share = float | None
+SIMULATED = ("pruned_simulated", "rtl")  # forms of which only some samples were run
 
 
 def json_number(decibel: float) -> float | None:
@@ -61,8 +66,9 @@ def decibels(signal: float, noise: float) -> float:
 class OutputAccuracy:
     """One output, in each form of the network: `float`, `int8`, `pruned`, `pruned_simulated`, `rtl`.
 
-    `values` are those of `metric`, if the output has labels: "top-1", "accuracy" and "pixel accuracy" 0 to 1, or "R2";
-    `second_values` those of `second`, "mean IoU" of pixels and "mean squared error" of real values. The others are
+    `values` are those of `metric`, if the output has labels: "top-1", "accuracy" and "pixel accuracy" 0 to 1, "R2", or
+    the metric that was asked for; None where it has no value. `lower`: lower ones are better. `second_values` are those
+    of `second`, "mean IoU" of pixels and "mean squared error" of real values. The others are
     against the float network (INT8 where that is missing): `sqnr` in dB with the mean removed, None if equal;
     `divergence` (KL in nats if `scores`, else the error over the variance); `agreement`, the share of equal classes or
     labels. `one_based`: the labels seem to count classes from 1, not from 0.
@@ -78,11 +84,24 @@ class OutputAccuracy:
     divergence: dict[str, Share] = field(default_factory=dict)
     agreement: dict[str, Share] = field(default_factory=dict)
     one_based: bool = False
+    lower: bool = False
 
     @property
     def classes(self) -> bool:
         """Whether the metric is a share of right classes."""
-        return self.metric is not None and self.metric != "R2"
+        return self.metric in CLASSES
+
+
+@dataclass(frozen=True)
+class OwnAccuracy:
+    """What the user's function `metric`, FILE.py:NAME, says of each form of the network; `lower`: less is better.
+
+    None where it fails on the simulated samples alone, which are few.
+    """
+
+    metric: str
+    lower: bool
+    values: dict[str, Share]
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,7 @@ class Accuracy:
     labels or float network. `divergence` is the sum over all outputs; `output_sqnr` (dB, mean not removed, None if
     equal) and `agreement` are those of the network's first output. They compare with the float network, INT8 where
     that is missing. `pruned_simulated` and `rtl` are over the simulated samples only, the others over all of the
-    evaluation set.
+    evaluation set. `own` is what the user's own metric says, if there is one.
     """
 
     samples: int
@@ -107,6 +126,12 @@ class Accuracy:
     divergence: dict[str, Share] = field(default_factory=dict)
     agreement: dict[str, Share] = field(default_factory=dict)
     outputs: tuple[OutputAccuracy, ...] = ()
+    own: OwnAccuracy | None = None
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the samples are made up, so that the figures say nothing of real ones."""
+        return self.source == MADE_UP
 
     @property
     def classified(self) -> OutputAccuracy | None:
@@ -149,7 +174,7 @@ def measure(
     if simulated is not None:
         forms["pruned_simulated"] = {name: array[: simulated.count] for name, array in forms["pruned"].items()}
         forms["rtl"] = {name: runtime.joined([run.outputs[name] for run in runs], name) for name in forms["pruned"]}
-    given = tasks(expected, evaluation.every_label)
+    given = tasks_of(expected, evaluation)
     scores = [name for name, found in given.items() if found.scores]
     known = {
         form: answers(model, evaluation.feeds, scores, outputs[form] if len(outputs[form]) == len(expected) else None)
@@ -169,7 +194,34 @@ def measure(
             for form, found in list(forms.items())[1:] if main in found and expected[main].dtype.kind in "biuf"
         },
         divergence={**apart}, agreement=every[0].agreement, outputs=every,
+        own=own_accuracy(forms, evaluation, simulated.count if simulated else 0),
     )  # fmt: skip
+
+
+def own_accuracy(forms: Mapping[str, Arrays], evaluation: Samples, simulated: int = 0) -> OwnAccuracy | None:
+    """The user's metric of the outputs of each form, if the samples have one. FlowError if it fails."""
+    if not isinstance(evaluation.metric, UserFunction):
+        return None
+    values: dict[str, Share] = {}
+    lower = False
+    for form, outputs in forms.items():
+        if form not in SIMULATED:
+            found = evaluate_own(evaluation.metric, outputs, evaluation)
+            values[form], lower = found.value, found.lower
+            continue
+        values[form] = None
+        with suppress(FlowError):
+            values[form] = evaluate_own(evaluation.metric, outputs, evaluation.first(simulated)).value
+    return OwnAccuracy(str(evaluation.metric), lower, values)
+
+
+def evaluate_own(function: UserFunction, outputs: Arrays, samples: Samples) -> OwnMetric:
+    """The user's metric of outputs of these samples. FlowError if it fails, or there are no labels."""
+    if not samples.every_label:
+        raise FlowError(
+            f"--metric {function} needs labels y, but there are none in {samples.source}; add them, or leave it out"
+        )
+    return call(function, outputs, samples.every_label if samples.named else samples.labels)
 
 
 def _output(
@@ -195,10 +247,11 @@ def _output(
         name,
         wanted.scores,
         None if given is None else given.metric,
-        {form: value for form, (value, _) in measured.items()},
+        {form: json_number(value) for form, (value, _) in measured.items()},
         None if given is None else given.second,
         {form: second for form, (_, second) in measured.items() if second is not None},
         decibel,
         {form: divergence(wanted, got) for form, got in others.items()},
         {form: share for form, share in same.items() if share is not None},
+        lower=given is not None and given.lower,
     )

@@ -20,7 +20,7 @@ from flow.errors import FlowError
 from flow.frontend.imported import Imported
 from flow.judgement.accuracy import json_number, sqnr_of
 from flow.judgement.diagnosis import Finding
-from flow.network.samples import Arrays, Samples
+from flow.network.samples import MADE_UP, Arrays, Samples
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import drop_unused_nodes
 from flow.onnxtools.graph import Graph, graph_inputs, node_name, reads
@@ -66,6 +66,11 @@ class Fidelity:
     lost: tuple[str, ...] = ()
     begins: str | None = None
     cause: str | None = None
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the samples are made up."""
+        return self.source == MADE_UP
 
     @property
     def faithful(self) -> bool:
@@ -223,8 +228,9 @@ def scaled_otherwise(imported: Imported, samples: Samples) -> str | None:
             continue
         reach, own = (float(np.abs(array).max()) for array in (calibrated, judged))
         if own > 0 and not 1 / FAR <= reach / own <= FAR:
+            first, second = (f"from {array.min():.3g} to {array.max():.3g}" for array in (calibrated, judged))
             return (
-                f"calibration: its samples reach {reach:.3g} at input '{value.name}', those judged here {own:.3g}; "
+                f"calibration: its samples reach {first} at input '{value.name}', those judged here {second}; "
                 "scale them alike"
             )
     return None

@@ -5,22 +5,35 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from flow.errors import FlowError, first_line
 from flow.files import sha256
+from flow.network import madeup
+from flow.network.metrics import Metric
 from flow.onnxtools.graph import graph_inputs
 
 Arrays = dict[str, NDArray[Any]]
-Source = Path | Arrays  # an .npz file, or its arrays
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Arrays that the user's function made of the samples in `place`, a file or a folder."""
+
+    arrays: Arrays
+    place: str
+
+
+Source = Path | Arrays | Prepared  # an .npz file, or its arrays
 RANDOM_SEED = 0
+MADE_UP = f"made-up input (random, seed {RANDOM_SEED})"  # the source of such samples
 LABELS = "y"  # the array of labels among the samples
 MOST_INFLATED = 2**30  # bytes
 
@@ -29,7 +42,7 @@ MOST_INFLATED = 2**30  # bytes
 class Samples:
     """`feeds` by input name, [count, ...] each; `labels` [count, ...] or None; `source`: their origin, in words.
 
-    `named`: labels of single outputs [count, ...], as `y_NAME`.
+    `named`: labels of single outputs [count, ...], as `y_NAME`. `metric`: the one that the user asks for.
     """
 
     feeds: Arrays
@@ -37,6 +50,7 @@ class Samples:
     source: str
     made_up: bool = False  # random samples, because the user has none
     named: Arrays = field(default_factory=dict)
+    metric: Metric | None = None
 
     @property
     def count(self) -> int:
@@ -58,7 +72,7 @@ class Samples:
     def first(self, count: int) -> Samples:
         labels = None if self.labels is None else self.labels[:count]
         feeds, named = ({name: array[:count] for name, array in arrays.items()} for arrays in (self.feeds, self.named))
-        return Samples(feeds, labels, self.source, self.made_up, named)
+        return replace(self, feeds=feeds, labels=labels, named=named)
 
 
 def beside(model: Path, suffix: str) -> Path | None:
@@ -72,8 +86,8 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
 
     FlowError as in `load_arrays` and `check_samples`, or when there is not one label for each sample.
     """
-    found, place = arrays(source), source.name if isinstance(source, Path) else f"the {what} arrays"
-    where = source if isinstance(source, Path) else place
+    found, origin = arrays(source), place(source, what)
+    where = source if isinstance(source, Path) else origin
     feeds = check_samples(model, found, what)
     own = {f"{LABELS}_{value.name}" for value in model.graph.output}
     labels = {name: array for name, array in found.items() if name == LABELS or name in own}
@@ -86,42 +100,25 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
                 f"{what} labels must be one for each sample, but '{where}' has {many} `{name}` for {count} samples; "
                 "cut them to one length"
             )
-    return Samples(feeds, labels.pop(LABELS, None), place, named=labels)
+    return Samples(feeds, labels.pop(LABELS, None), origin, named=labels)
+
+
+def place(source: Source, what: str) -> str:
+    """Where samples are from, in words."""
+    if isinstance(source, (Path, Prepared)):
+        return source.name if isinstance(source, Path) else source.place
+    return f"the {what} arrays"
 
 
 def random(model: onnx.ModelProto, count: int) -> Samples:
-    """Seeded random samples, for a user who has none: uniform over the quantization range of each input.
-
-    An input that is not quantized is drawn from the standard normal distribution; integers are zeros.
-    """
-    generator = np.random.default_rng(RANDOM_SEED)
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    quantizers = {node.input[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    feeds: Arrays = {}
-    for value in graph_inputs(model):
-        tensor = value.type.tensor_type
-        kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        shape = (count, *(dim.dim_value for dim in tensor.shape.dim[1:]))
-        node = quantizers.get(value.name)
-        if kind.kind != "f":
-            feeds[value.name] = np.zeros(shape, kind)
-            continue
-        names = node.input[1:3] if node is not None else []
-        pair = [numpy_helper.to_array(constants[name]).reshape(-1) for name in names if name in constants]
-        if len(pair) < 2 or not all(array.size for array in pair):
-            feeds[value.name] = generator.standard_normal(shape).astype(kind)
-        else:
-            scale, zero = (array[0] for array in pair)
-            limits = np.iinfo(zero.dtype)
-            codes = generator.integers(limits.min, limits.max, shape, endpoint=True)
-            usable = scale if np.isfinite(scale) else 1.0
-            with np.errstate(over="ignore"):
-                feeds[value.name] = ((codes - int(zero)) * np.float64(usable)).astype(kind)
-    return Samples(feeds, None, f"random (seed {RANDOM_SEED})", made_up=True)
+    """Seeded random samples, for a user who has none, of the kinds that the network tells; see madeup.py."""
+    return Samples(madeup.inputs(model, count, RANDOM_SEED), None, MADE_UP, made_up=True)
 
 
 def arrays(source: Source) -> Arrays:
     """The arrays of samples by name. FlowError as `load_arrays`."""
+    if isinstance(source, Prepared):
+        return source.arrays
     return load_arrays(source) if isinstance(source, Path) else source
 
 
@@ -130,7 +127,7 @@ def digest(source: Source) -> str | None:
     if isinstance(source, Path):
         return sha256(source) if source.is_file() else None
     sha = hashlib.sha256()
-    for name, array in sorted(source.items()):
+    for name, array in sorted(arrays(source).items()):
         sha.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
 
@@ -141,6 +138,11 @@ def load_arrays(path: str | Path) -> Arrays:
     FlowError: no such file, not an .npz, empty, or pickled Python objects inside.
     """
     file = Path(path)
+    if file.is_dir():
+        raise FlowError(
+            f"samples must be an .npz file, but '{file}' is a folder; add --preprocess FILE.py:FUNCTION, which makes "
+            "the network's inputs of each of its files"
+        )
     if not file.is_file():
         raise FlowError(f"samples must be an .npz file, but there is no file '{file}'; check the path")
     try:

@@ -5,66 +5,107 @@
 | class numbers [N] or [N, 1], or one-hot | scores [N, classes] | top-1 |
 | 0 and 1, [N] or [N, 1] | probabilities [N, 1] | accuracy: is the probability above a half? |
 | whole numbers or text of the output's shape | labels | accuracy: are they equal? |
-| class numbers [N, ...] | scores [N, classes, ...], or labels [N, ...] | pixel accuracy; mean IoU |
+| class numbers [N, ...], or one-hot | scores [N, classes, ...], [N, ..., classes] | pixel accuracy; mean IoU |
+| class numbers [N, ...] | labels [N, ...] | pixel accuracy; mean IoU |
 | real values of the output's shape | real values | R2; mean squared error |
+| 0 and 1, [N] or [N, 1] | a map [N, ...] of the input's shape | AUC of the reconstruction error |
+
+Class numbers from 1 to the number of classes become numbers from 0. A metric that is asked for (metrics.py) takes the
+place of the one found. Where 0 and 1 may be classes as well as normal and abnormal samples of an auto-encoder, none is
+found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.network.samples import LABELS
+from flow.errors import FlowError
+from flow.network import metrics
+from flow.network.metrics import CLASSES, LOWER, METRICS, Rule
+from flow.network.samples import LABELS, Arrays, Samples
+from flow.network.usercode import UserFunction
 
-Metric = Literal["top-1", "accuracy", "pixel accuracy", "R2"]
 VOID = 255  # the label of pixels that do not count, where there are no 256 classes
+SECOND = {"pixel accuracy": "mean IoU", "mean IoU": "pixel accuracy", "R2": "mean squared error",
+          "mean squared error": "R2"}  # fmt: skip
+PIXELS, VALUES = ("pixel accuracy", "mean IoU"), ("R2", "mean squared error")
 
 
 @dataclass(frozen=True)
 class Task:
     """Labels, in the form that the metric needs, and the output that they belong to.
 
-    `binary`: the output is the probability of class 1; `scores`: it has a score for each class along axis 1.
+    `binary`: the output is the probability of class 1; `scores`: it has a score for each class along axis 1, `last`: or
+    along its last axis. Labels below 0 do not count among pixels. `shifted`:
+    the labels counted classes from 1. `rule` computes a metric that is no share of right classes, R2 or squared error;
+    `inputs` [samples, ...] are what an auto-encoder's output is compared with.
     """
 
     output: str
-    metric: Metric
+    metric: str
     labels: NDArray[Any]
     scores: bool = False
+    last: bool = False
     binary: bool = False
+    shifted: bool = False
+    rule: Rule | None = None
+    inputs: NDArray[Any] | None = None
 
     @property
     def second(self) -> str | None:
         """The other figure that goes with the metric."""
-        return {"pixel accuracy": "mean IoU", "R2": "mean squared error"}.get(self.metric)
+        return None if self.rule is not None else SECOND.get(self.metric)
 
     @property
     def classes(self) -> bool:
         """Whether the metric is a share of right classes."""
-        return self.metric != "R2"
+        return self.metric in CLASSES
+
+    @property
+    def lower(self) -> bool:
+        """Whether lower values of the metric are better."""
+        return self.metric in LOWER
 
     def first(self, count: int) -> Task:
-        return Task(self.output, self.metric, self.labels[:count], self.scores, self.binary)
+        inputs = None if self.inputs is None else self.inputs[:count]
+        return replace(self, labels=self.labels[:count], inputs=inputs)
 
     def measure(self, outputs: NDArray[Any]) -> tuple[float, float | None]:
-        """The metric over all samples, and its second figure. Class shares are 0 to 1."""
-        if self.metric == "R2":
+        """The metric over all samples, and its second figure. Class shares are 0 to 1; NaN where it has no value."""
+        if self.rule is not None:
+            got = outputs if self.inputs is None else _errors(outputs, self.inputs)
+            return self.rule(got, self.labels), None
+        if self.metric in VALUES:
             real, got = self.labels.astype(np.float64), outputs.reshape(self.labels.shape).astype(np.float64)
             error, spread = float(((got - real) ** 2).sum()), float(((real - real.mean(axis=0)) ** 2).sum())
-            return 1 - error / max(spread, 1e-300), error / max(real.size, 1)
+            pair = 1 - error / max(spread, 1e-300), error / max(real.size, 1)
+            return pair if self.metric == "R2" else pair[::-1]
         found = self._classes(outputs)
-        known = np.ones(found.shape, bool) if self.metric != "pixel accuracy" else self.labels != VOID
+        if self.metric not in PIXELS:
+            return float((found == self.labels).mean()), None
+        known = self.labels >= 0
         right = float((found == self.labels)[known].mean()) if known.any() else 0.0
-        return right, _mean_iou(found[known], self.labels[known]) if self.metric == "pixel accuracy" else None
+        overlap = _mean_iou(found[known], self.labels[known])
+        return (right, overlap) if self.metric == "pixel accuracy" else (overlap, right)
+
+    def lost(self, before: float, after: float) -> float:
+        """How much worse `after` is, in the metric's unit; squared errors in that of R2."""
+        if self.metric == "mean squared error":
+            return (after - before) / max(float(self.labels.astype(np.float64).var(axis=0).mean()), 1e-300)
+        return after - before if self.lower else before - after
 
     def _classes(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """The classes that the network chooses, in the shape of the labels."""
         if self.binary:
             return (outputs.reshape(self.labels.shape) > 0.5).astype(np.int64)
+        if self.last:
+            return np.asarray(outputs.argmax(axis=-1)).reshape(self.labels.shape)
         if not self.scores:
             return outputs.reshape(self.labels.shape)
         if self.metric == "top-1":
@@ -72,34 +113,231 @@ class Task:
         return np.asarray(outputs.argmax(axis=1)).reshape(self.labels.shape)
 
 
-def tasks(outputs: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[Any]]) -> dict[str, Task]:
-    """The task of every output [samples, ...] that has one; `labels`: `y` for the first output it fits, `y_NAME`."""
+def tasks_of(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> dict[str, Task]:
+    """The task of every output [samples, ...] that has one; labels: `y` for the first output it fits, `y_NAME`.
+
+    `samples` have labels and inputs, and the metric that is asked for. FlowError if that fits no output; of the others
+    that have labels of their own, the metric is found as without it.
+    """
+    asked, labels = samples.metric, samples.every_label
+    if asked is None or isinstance(asked, UserFunction):
+        return tasks(outputs, labels, samples.feeds)
+    if not labels:
+        raise FlowError(
+            f"--metric {asked} needs labels y, but there are none in {samples.source}; add them, or leave it out"
+        )
+    fits = partial(asked_task, asked, feeds=samples.feeds)
+    found = {name: each for name in outputs if (own := labels.get(f"{LABELS}_{name}")) is not None
+             and (each := fits(name, outputs[name], own)) is not None}  # fmt: skip
+    if (general := labels.get(LABELS)) is not None:
+        rest = (fits(name, array, general) for name, array in outputs.items() if f"{LABELS}_{name}" not in labels)
+        found |= {each.output: each for each in [next((each for each in rest if each is not None), None)] if each}
+    if not found:
+        shapes = [f"'{name}' {list(array.shape)} {array.dtype}" for name, array in outputs.items()]
+        given = [f"{name} {list(array.shape)} {array.dtype}" for name, array in labels.items()]
+        raise FlowError(
+            f"--metric {asked} compares {NEEDS[asked]}, but the outputs are {', '.join(shapes)} and the labels of "
+            f"{samples.source} {', '.join(given)}; give other labels, or another metric"
+        )
+    used = LABELS if any(f"{LABELS}_{name}" not in labels for name in found) else ""
+    others = tasks(outputs, {name: array for name, array in labels.items() if name != used}, samples.feeds)
+    return {name: found.get(name) or others[name] for name in outputs if name in found or name in others}
+
+
+def tasks(
+    outputs: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[Any]], feeds: Arrays | None = None
+) -> dict[str, Task]:
+    """The tasks that labels and outputs tell by themselves. `feeds`: the inputs, that tell auto-encoders."""
     found: dict[str, Task] = {}
     for name, array in outputs.items():
-        if (own := labels.get(f"{LABELS}_{name}")) is not None and (fit := task(name, array, own)) is not None:
+        own = labels.get(f"{LABELS}_{name}")
+        if own is not None and (fit := task(name, array, own, feeds)) is not None:
             found[name] = fit
     if (general := labels.get(LABELS)) is not None:
-        fits = (task(name, array, general) for name, array in outputs.items() if f"{LABELS}_{name}" not in labels)
+        fits = (
+            task(name, array, general, feeds) for name, array in outputs.items() if f"{LABELS}_{name}" not in labels
+        )
         if (first := next((fit for fit in fits if fit is not None), None)) is not None:
             found[first.output] = first
     return {name: found[name] for name in outputs if name in found}
 
 
-def task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
-    """The task of one output with these labels; None if they do not fit."""
+def task(name: str, outputs: NDArray[Any], labels: NDArray[Any], feeds: Arrays | None = None) -> Task | None:
+    """The task of one output with these labels; None if they do not fit, or may be two."""
     if outputs.ndim < 1 or not labels.ndim or len(outputs) != len(labels) or not labels.size:
         return None
     if outputs.dtype.kind != "f":
         return _label_task(name, outputs, labels)
-    if labels.dtype.kind not in "biuf":
+    if labels.dtype.kind not in "biuf" or doubtful(outputs, labels, feeds or {}):
         return None
-    return _score_task(name, outputs, labels) or _value_task(name, outputs, labels)
+    return (
+        _score_task(name, outputs, labels)
+        or _value_task(name, outputs, labels)
+        or _reconstruction_task(name, outputs, labels, feeds or {})
+    )
+
+
+def doubtful(outputs: NDArray[Any], labels: NDArray[Any], feeds: Arrays) -> bool:
+    """Whether 0 and 1 may be two of the classes, as well as normal and abnormal samples of an auto-encoder."""
+    flat = outputs.ndim > 1 and max(outputs.shape[1:]) * len(outputs) == outputs.size > 2 * len(outputs)
+    return flat and _zeros_and_ones(outputs, labels) is not None and _reconstructed(outputs, feeds) is not None
+
+
+def from_zero(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> tuple[Samples, dict[str, str]]:
+    """The samples with labels that count classes from 0, and the outputs, by labels, of which they counted from 1.
+
+    They did without doubt if they go from 1 to the number of classes. `outputs` [samples, ...] tell that number.
+    """
+    labels, changed = samples.every_label, {}
+    for name, found in tasks(outputs, labels).items():
+        if not found.shifted:
+            continue
+        key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
+        whole, classes = (
+            _whole(labels[key]),
+            _class_count(found, outputs[name]),
+        )
+        assert whole is not None
+        labels[key] = np.where((whole >= 1) & (whole <= max(classes, 2)), whole - 1, whole)
+        changed[key] = name
+    general = labels.pop(LABELS, None)
+    return replace(samples, labels=general, named=labels), changed
+
+
+def _class_count(found: Task, outputs: NDArray[Any]) -> int:
+    if found.metric in PIXELS:
+        return int(outputs.shape[-1 if found.last else 1])
+    return outputs.size // len(outputs)
 
 
 def top1(outputs: NDArray[Any], labels: NDArray[Any]) -> float | None:
     """Share of samples whose largest score is their label; None where the outputs are no class scores."""
     found = task("", outputs, labels)
     return found.measure(outputs)[0] if found is not None and found.metric == "top-1" else None
+
+
+# -------------------------------------------------------------------------------- metrics asked for
+
+NEEDS = {  # by the name of a metric: what it compares
+    "top1": "class numbers with a score for each class, a probability or a label",
+    "top5": "class numbers with scores of more than 5 classes",
+    "miou": "class numbers for each pixel with maps of scores or classes",
+    "pixel_accuracy": "class numbers for each pixel with maps of scores or classes",
+    "mse": "numbers with an output of their shape", "r2": "numbers with an output of their shape",
+    "cosine": "vectors with an output of their shape", "spearman": "numbers with an output of their shape",
+    "auc": "0 and 1 for each sample with a score, with scores of two classes or with a reconstruction of the input, or "
+           "class numbers with scores",
+    "wer": "token numbers [samples, length] or text with an output of the same kind",
+    "ctc_wer": "token numbers [samples, length] with scores [samples, steps, classes]",
+    "ctc_wer_last": "token numbers [samples, length] with scores [samples, steps, classes]",
+}  # fmt: skip
+
+
+def asked_task(asked: str, name: str, outputs: NDArray[Any], labels: NDArray[Any], *, feeds: Arrays) -> Task | None:
+    """The task of one output with these labels and the metric `asked`, of METRICS; None if they do not fit."""
+    if outputs.ndim < 1 or not labels.ndim or len(outputs) != len(labels) or not labels.size:
+        return None
+    found = task(name, outputs, labels)
+    if asked in ("top1", "top5"):
+        if found is None or found.metric not in ("top-1", "accuracy"):
+            return None
+        if asked == "top1":
+            return replace(found, metric="top-1") if found.scores else found
+        fits = found.scores and outputs.size > metrics.TOP * len(outputs)
+        return replace(found, metric="top-5", rule=_top) if fits else None
+    if asked in ("miou", "pixel_accuracy"):
+        return replace(found, metric=METRICS[asked]) if found is not None and found.metric in PIXELS else None
+    if asked == "auc":
+        return _auc_task(name, outputs, labels, found, feeds)
+    if "wer" in asked:
+        return _words_task(asked, name, outputs, labels)
+    numbers = outputs.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and np.isfinite(labels).all()
+    if not numbers or _squeezed(outputs.shape) != _squeezed(labels.shape):
+        return None
+    rules: dict[str, Rule] = {"cosine": metrics.cosine, "spearman": metrics.spearman}
+    return Task(name, METRICS[asked], labels, rule=rules.get(asked))
+
+
+def _top(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    return metrics.top(outputs.reshape(len(outputs), -1), labels)
+
+
+def _auc_task(name: str, outputs: NDArray[Any], labels: NDArray[Any], found: Task | None, feeds: Arrays) -> Task | None:
+    if outputs.dtype.kind != "f":
+        return None
+    whole = _zeros_and_ones(outputs, labels)
+    if whole is not None and outputs.size == len(outputs):
+        return Task(name, METRICS["auc"], whole, rule=_auc_of_values)
+    if (reconstruction := _reconstruction_task(name, outputs, labels, feeds)) is not None:
+        return reconstruction
+    if found is None or not found.scores or found.metric != "top-1":
+        return None
+    return replace(found, metric=METRICS["auc"], rule=_auc_of_classes)
+
+
+def _zeros_and_ones(outputs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64] | None:
+    """The labels [samples], if they are 0 or 1 for each sample."""
+    whole = _whole(labels) if labels.dtype.kind in "biuf" else None
+    if whole is None or whole.size != len(outputs) or whole.min() < 0 or whole.max() > 1:
+        return None
+    return whole.reshape(-1)
+
+
+def _reconstruction_task(name: str, outputs: NDArray[Any], labels: NDArray[Any], feeds: Arrays) -> Task | None:
+    """The output stands for the input, and the labels say which samples are abnormal: large errors should be theirs."""
+    whole, inputs = _zeros_and_ones(outputs, labels), _reconstructed(outputs, feeds)
+    if whole is None or inputs is None or outputs.size <= 2 * len(outputs):
+        return None
+    return Task(name, metrics.RECONSTRUCTION, whole, rule=_auc_of_values, inputs=inputs)
+
+
+def _auc_of_values(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    return metrics.auc(outputs.reshape(-1), labels)
+
+
+def _auc_of_classes(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    return metrics.auc_of_classes(outputs.reshape(len(outputs), -1), labels)
+
+
+def _words_task(asked: str, name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
+    texts = labels.dtype.kind in "OSU"
+    whole = labels if texts else _whole(labels) if labels.ndim == 2 else None
+    if asked == "wer":
+        same = outputs.dtype.kind in ("OSU" if texts else "iu") and (texts or outputs.ndim == 2)
+        rule: Rule = _word_errors
+    else:
+        same = not texts and outputs.dtype.kind == "f" and outputs.ndim == 3
+        rule = _word_errors_last if asked == "ctc_wer_last" else _word_errors_first
+    return Task(name, METRICS[asked], whole, rule=rule) if same and whole is not None else None
+
+
+def _word_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    return metrics.word_error_rate(metrics.tokens(outputs), metrics.tokens(labels))
+
+
+def _word_errors_first(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    return metrics.word_error_rate(metrics.greedy(outputs, 0), metrics.tokens(labels))
+
+
+def _word_errors_last(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    return metrics.word_error_rate(metrics.greedy(outputs, outputs.shape[2] - 1), metrics.tokens(labels))
+
+
+def _reconstructed(outputs: NDArray[Any], feeds: Arrays) -> NDArray[Any] | None:
+    """The input [samples, ...] of the output's shape: the output of an auto-encoder stands for it."""
+    shape = _squeezed(outputs.shape)
+    alike = [array for array in feeds.values() if array.dtype.kind == "f" and _squeezed(array.shape) == shape]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _errors(outputs: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.float64]:
+    """The mean squared error of every sample of a reconstruction, float64 [samples]."""
+    apart = outputs.reshape(len(outputs), -1).astype(np.float64) - inputs.reshape(len(inputs), -1)
+    error: NDArray[np.float64] = (apart**2).mean(axis=1)
+    return error
+
+
+# -------------------------------------------------------------------------------- labels that count from 1
 
 
 def shifted(
@@ -117,7 +355,12 @@ def shifted(
 
 
 def one_based(given: Task | None, outputs: NDArray[Any], labels: NDArray[Any]) -> bool:
-    """Whether class labels seem to count from 1: one less fits, and fits better than chance and than they do."""
+    """Whether class labels seem to count from 1: one less fits, and fits better than chance and than they do.
+
+    Where they go to the number of classes there is no doubt, and `given` has them from 0.
+    """
+    if given is not None and given.shifted:
+        return True
     whole = _whole(labels)
     if whole is None or not whole.size or whole.min() != 1:
         return False
@@ -125,8 +368,10 @@ def one_based(given: Task | None, outputs: NDArray[Any], labels: NDArray[Any]) -
     if fit is None or not fit.scores:
         return False
     reached = fit.measure(outputs)[0]
-    classes = outputs.shape[1] if fit.metric == "pixel accuracy" else outputs.size // len(outputs)
-    return reached > max(1 / classes, 0.0 if given is None else given.measure(outputs)[0])
+    return reached > max(1 / _class_count(fit, outputs), 0.0 if given is None else given.measure(outputs)[0])
+
+
+# -------------------------------------------------------------------------------- what fits
 
 
 def _label_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
@@ -137,8 +382,9 @@ def _label_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task 
     fitting = labels.astype(str) if texts else _whole(labels)
     if fitting is None:
         return None
-    spread = len(_squeezed(labels.shape)) > 2 and not texts
-    return Task(name, "pixel accuracy" if spread else "accuracy", fitting)
+    if texts or len(_squeezed(labels.shape)) <= 2:
+        return Task(name, "accuracy", fitting)
+    return Task(name, "pixel accuracy", fitting if outputs.max() >= VOID else np.where(fitting == VOID, -1, fitting))
 
 
 def _score_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
@@ -147,21 +393,47 @@ def _score_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task 
     alone = outputs.ndim > 1 and max(outputs.shape[1:]) == classes
     if alone and classes > 1 and labels.size == outputs.size and _one_hot(labels.reshape(len(labels), -1)):
         return Task(name, "top-1", labels.reshape(len(labels), -1).argmax(axis=1), scores=True)
-    whole = _whole(labels)
-    if whole is None or whole.min() < 0:
-        return None
-    if labels.size == len(labels) and alone and classes > 1 and whole.max() < classes:
-        return Task(name, "top-1", whole.reshape(-1), scores=True)
-    if labels.size == outputs.size == len(labels) and whole.max() <= 1 and outputs.min() >= 0 and outputs.max() <= 1:
-        return Task(name, "accuracy", whole, binary=True)
     maps = outputs.ndim > 2 and outputs.shape[1] > 1 and not alone
-    if not maps or _squeezed((len(labels), *labels.shape[1:])) != _squeezed((len(outputs), *outputs.shape[2:])):
+    if maps and labels.shape == outputs.shape and _one_hot(labels):
+        return Task(name, "pixel accuracy", labels.argmax(axis=1), scores=True)
+    whole = _whole(labels)
+    if whole is None:
         return None
-    if outputs.shape[1] <= VOID:
+    if whole.min() < 0:  # which only positions of a map may have, that do not count
+        return _map_task(name, outputs, whole)
+    if labels.size == len(labels) and alone and classes > 1:
+        numbers, from_one = _from_zero(whole.reshape(-1), classes)
+        return None if numbers.max() >= classes else Task(name, "top-1", numbers, scores=True, shifted=from_one)
+    if labels.size == outputs.size == len(labels) and outputs.min() >= 0 and outputs.max() <= 1:
+        numbers, from_one = _from_zero(whole, 2)
+        return None if numbers.max() > 1 else Task(name, "accuracy", numbers, binary=True, shifted=from_one)
+    return _map_task(name, outputs, whole)
+
+
+def _map_task(name: str, outputs: NDArray[Any], whole: NDArray[np.int64]) -> Task | None:
+    """The output holds a score for each class at each position: classes along axis 1, or else along the last axis."""
+    if outputs.ndim < 3:
+        return None
+    shapes = {1: (len(outputs), *outputs.shape[2:]), outputs.ndim - 1: outputs.shape[:-1]}
+    fits = [axis for axis, shape in shapes.items() if _squeezed(shape) == _squeezed(whole.shape)]
+    axis = fits[0] if fits else 1
+    classes = outputs.shape[axis]
+    if not fits or classes < 2 or outputs.size == len(outputs) * classes:
+        return None
+    if classes <= VOID:
         whole = np.where(whole == VOID, -1, whole)
-    if whole.max() >= outputs.shape[1]:
+    numbers, from_one = _from_zero(np.maximum(whole, -1), classes)
+    if numbers.max() >= classes:
         return None
-    return Task(name, "pixel accuracy", np.where(whole < 0, VOID, whole), scores=True)
+    return Task(name, "pixel accuracy", numbers, scores=axis == 1, last=axis != 1, shifted=from_one)
+
+
+def _from_zero(whole: NDArray[np.int64], classes: int) -> tuple[NDArray[np.int64], bool]:
+    """Class numbers from 0, and whether they were from 1 to the number of classes; negative ones do not count."""
+    real = whole[whole >= 0]
+    if not real.size or real.min() != 1 or real.max() != classes:
+        return whole, False
+    return np.where(whole >= 0, whole - 1, whole), True
 
 
 def _value_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:

@@ -20,7 +20,7 @@ from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.emit import device
 from flow.hardware.interface import Device, Memory
 from flow.network import samples as stored_samples
-from flow.network.samples import Samples
+from flow.network.samples import MADE_UP, Samples
 from flow.output.folder import check_name, claimed
 from flow.output.handoff.whole import PER_LAYER, WHOLE, Handoff
 from flow.output.handoff.write import write_handoff
@@ -109,6 +109,7 @@ class Build:
     samples: Samples
     pruning: Pruning
     whole: dict[str, Memory] | None  # the memories of the whole network on chip
+    metric: str | None  # that was asked for: a name, or FILE.py:NAME, which the build does not have
 
 
 def read(folder: Path) -> Build:
@@ -140,10 +141,17 @@ def read(folder: Path) -> Build:
         device(config, *([folder / kind / name for name in names] for kind, names in hdl.items())),
         Compressed(original, pruned, allocation, ()),
         memories,
-        replace(samples, source=manifest.samples),
+        replace(samples, source=manifest.samples, made_up=manifest.samples == MADE_UP),
         manifest.pruning,
         on_chip[0] if on_chip else None,
+        _metric(manifest.request.get("metric")),
     )
+
+
+def _metric(recorded: Any) -> str | None:
+    """The metric of a build as its request records it."""
+    found = recorded.get("function") if isinstance(recorded, Mapping) else recorded
+    return found if isinstance(found, str) else None
 
 
 def read_memory(path: Path, size: int) -> Memory:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
+from flow.api.inputs import divided
+from flow.api.requests import CompileRequest
+from flow.api.source import read_source
 from flow.cli.tables import print_report
 from flow.errors import FlowError
+from flow.network.samples import arrays
 from flow.onnxtools import runtime
+from flow.output.build import read
 from flow.output.report.report import CompressionReport
-from tests.helpers.nets import Builder, heads_net, samples
+from tests.helpers.nets import Builder, heads_net, residual_net, samples
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -174,12 +181,202 @@ def test_what_int8_alone_loses_is_said(data: tuple[Arrays, Arrays], tmp_path: Pa
     assert not any("Warning" in note and " dB" in note for note in good.notes)
     wide = {"x": data[0]["x"] * np.float32(50)}
     report, _ = compressed(heads_net(), (wide, data[1]), tmp_path, preset="moderate")
-    assert report.notes[0].startswith("Warning, calibration: its samples reach")
+    low, high = (f"{edge(wide['x']):.3g}" for edge in (np.min, np.max))
+    assert report.notes[0].startswith(
+        f"Warning, calibration: its samples reach from {low} to {high} at input 'x', those"
+    )
     said = [note for note in report.notes if "before any pruning" in note]
     assert len(said) == 2 and "output 'cls' of the INT8 network keeps" in said[0]
 
 
 def test_labels_that_count_from_one_are_said(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
-    shifted = {name: array for name, array in data[1].items() if name != "y_box"} | {"y": data[1]["y"] + 1}
-    report, _ = compressed(heads_net(), (data[0], shifted), tmp_path, preset="moderate")
+    plain = {name: array for name, array in data[1].items() if name != "y_box"}
+    given, _ = compressed(heads_net(), (data[0], plain), tmp_path, preset="moderate")
+    report, _ = compressed(heads_net(), (data[0], plain | {"y": plain["y"] + 1}), tmp_path, preset="moderate")
+    assert any("labels y of the evaluation arrays count the classes of output 'cls' from 1" in n for n in report.notes)
+    assert report.summary.accuracy == given.summary.accuracy
+    few = {name: array[plain["y"] < 5] for name, array in plain.items()}
+    report, _ = compressed(heads_net(), (data[0], few | {"y": few["y"] + 1}), tmp_path, preset="moderate")
     assert any("labels of output 'cls' in the evaluation arrays seem to count from 1" in note for note in report.notes)
+
+
+def test_text_without_an_output_of_text(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    words = {"x": data[1]["x"], "y": np.array(["cat", "dog"] * 48)}
+    report, _ = compressed(heads_net(), (data[0], words), tmp_path, preset="moderate")
+    assert any("are text, but no output gives text; give class numbers" in note for note in report.notes)
+
+
+def test_labels_of_the_calibration_samples_change_the_objective_with_a_note(
+    data: tuple[Arrays, Arrays], tmp_path: Path
+) -> None:
+    plain = {"x": data[0]["x"]}
+    labels = plain | {"y": runtime.predict(heads_net(), plain).argmax(axis=1)}
+    for model, given, said in (
+        (heads_net(), labels, True),
+        (heads_net(), plain, False),
+        (labels_first_net(), labels, False),  # the scores are behind a Softmax
+    ):
+        report, _ = compressed(model, (given, data[1]), tmp_path, bits=5)
+        found = [note for note in report.notes if "holds class scores: the budget" in note]
+        assert len(found) == said and all("of the calibration arrays say that output 'cls'" in note for note in found)
+
+
+def auto_encoder() -> onnx.ModelProto:
+    """Gemm, Relu, Gemm from [N, 32] to [N, 32]; float."""
+    b = Builder(9)
+    first, second = (b.constant(b.rng.normal(0, 0.3, (32, 32)).astype(np.float32)) for _ in range(2))
+    return b.model({"x": ["N", 32]}, b.node("Gemm", b.node("Relu", b.node("Gemm", "x", first)), second))
+
+
+def test_labels_of_an_auto_encoder(tmp_path: Path) -> None:
+    """Zeros and ones may be classes: they are not used, to calibrate or evaluate, until it is said what they are."""
+    model, x = auto_encoder(), samples(auto_encoder(), 40)
+    labelled = x | {"y": (np.arange(40) % 2).astype(np.int64)}
+    found, plain = (compressed(model, (given, labelled), tmp_path, bits=6) for given in (labelled, x))
+    assert constants(found[1]) == constants(plain[1])
+    assert found[0].summary.accuracy.outputs[0].metric is None
+    assert any("may be two of the classes of output" in n and "--metric top1 or auc" in n for n in found[0].notes)
+    asked, _ = compressed(model, (labelled, labelled), tmp_path, preset="moderate", metric="auc")
+    error = ((runtime.predict(model, x) - x["x"]) ** 2).mean(axis=1)
+    above = error[1::2, None] > error[None, ::2]
+    (only,) = asked.summary.accuracy.outputs
+    assert only.metric == "AUC of the reconstruction error" and only.values["float"] == pytest.approx(above.mean())
+
+
+def test_a_quarter_of_the_calibration_samples_evaluates(
+    data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same as if the user had given the two parts; the others alone calibrate."""
+    x, y = (data[1][name] for name in ("x", "y"))
+    held = np.arange(96) % 4 == 3
+    options: dict[str, Any] = {"preset": "moderate", "force": True}
+    report = flow.compress(heads_net(), tmp_path / "one.onnx", calibration=(x, y), **options)
+    apart = flow.compress(
+        heads_net(), tmp_path / "two.onnx", calibration=(x[~held], y[~held]), evaluate=(x[held], y[held]), **options
+    )
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+    accuracy = report.summary.accuracy
+    assert accuracy == replace(apart.summary.accuracy, source="the calibration arrays, held out")
+    assert accuracy.samples == 24 and accuracy.outputs[0].metric == "top-1"
+    assert any("24 of the 96 samples of the calibration arrays are held out" in note for note in report.notes)
+    assert report.summary.fidelity.samples == 24
+    capsys.readouterr()
+    few = flow.compress(heads_net(), tmp_path / "one.onnx", calibration=x[:31], **options)
+    print_report(few)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(" on made-up input: " in line for line in lines if line.startswith("Output")) == 4
+    assert any(line.startswith("INT8 against the network given (tier 0): ") for line in lines)  # calibration samples
+    assert few.summary.accuracy.made_up
+
+
+@pytest.mark.parametrize(("wanted", "held"), [(None, 10), (4, 10), (15, 15), (20, 20), (21, None)])
+def test_as_many_are_held_out_as_are_simulated(wanted: int | None, held: int | None) -> None:
+    x = np.arange(40, dtype=np.float32)[:, None]
+    request = CompileRequest.of(model=heads_net(), output="out", calibration={"x": x, "y": x}, samples=wanted)
+    rest, evaluate = divided(read_source(heads_net()), request, [])
+    if held is None:
+        assert evaluate is None and rest is request.calibration
+        return
+    parts = [arrays(each) for each in (rest, evaluate) if each is not None]
+    assert [len(part["x"]) for part in parts] == [40 - held, held]
+    assert sorted(np.concatenate([part["y"] for part in parts]).ravel().tolist()) == list(range(40))
+
+
+# -------------------------------------------------------------------------------- a metric that is asked for
+OWN = """
+def right(outputs, y):
+    assert set(outputs) == {"cls", "box"} and set(y) == {"y", "y_box"}
+    return (outputs["cls"].argmax(axis=1) == y["y"]).mean()
+
+def error(outputs, y):
+    return abs(outputs["box"] - y["y_box"]).mean(), "lower"
+
+def few(outputs, y):
+    return 1 / 0
+"""
+
+
+def test_a_metric_is_taken_for_the_one_found(
+    data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, _ = compressed(heads_net(), data, tmp_path, preset="moderate", metric="mse")
+    cls, box = report.summary.accuracy.outputs
+    assert box.metric == "mean squared error" and box.second == "R2" and box.lower
+    assert cls.metric == "top-1" and not cls.lower  # has labels of its own
+    print_report(report)
+    assert "Output 'box', mean squared error on 96 samples of the evaluation arrays: float " in capsys.readouterr().out
+    with pytest.raises(
+        FlowError, match=r"--metric miou compares class numbers for each pixel .*'cls' \[96, 6\] float32"
+    ):
+        compressed(heads_net(), data, tmp_path, preset="moderate", metric="miou")
+    for evaluate, words in (
+        ({"x": data[1]["x"]}, "needs labels y, but there are none in the evaluation arrays"),
+        (None, "needs labels y, but there are none in the calibration arrays, held out"),
+    ):
+        with pytest.raises(FlowError, match=words):
+            compressed(heads_net(), (data[0], evaluate), tmp_path, metric="top1")  # type: ignore[arg-type]
+    one = {"x": data[1]["x"], "y": np.zeros(96, np.int64)}
+    with pytest.raises(FlowError, match="--metric auc has no value at output 'cls'"):
+        compressed(heads_net(), (data[0], one), tmp_path, metric="auc")
+
+
+def test_a_metric_of_the_users(data: tuple[Arrays, Arrays], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    reports = {}
+    for name in ("right", "error"):
+        metric = f"{tmp_path / 'own.py'}:{name}"
+        reports[name], _ = compressed(heads_net(), data, tmp_path, preset="moderate", metric=metric)
+        print_report(reports[name])
+    said = capsys.readouterr().out
+    right, error = (reports[name].summary.accuracy.own for name in ("right", "error"))
+    assert right is not None and error is not None
+    assert right.values == reports["right"].summary.accuracy.outputs[0].values and not right.lower
+    assert error.lower and error.metric == "own.py:error" and set(error.values) == {"float", "int8", "pruned"}
+    assert "own.py:right on 96 samples of the evaluation arrays: float 1, INT8 " in said
+    assert "own.py:error on 96 samples of the evaluation arrays, lower is better: float " in said
+    with pytest.raises(FlowError, match=r"the function 'few' of '.*own.py' fails in line 10: ZeroDivisionError"):
+        compressed(heads_net(), data, tmp_path, preset="moderate", metric=f"{tmp_path / 'own.py'}:few")
+
+
+def test_a_permitted_drop_is_of_the_metric_asked_for(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    bits = {}
+    wide = data[1] | {"y_box": data[1]["y_box"] + np.float32(50)}  # so that errors are large beside those of 8 bits
+    for metric in ("mse", f"{tmp_path / 'own.py'}:error", f"{tmp_path / 'own.py'}:right"):
+        given = data[1] if metric == "mse" else wide
+        report, _ = compressed(heads_net(), (data[0], given), tmp_path, max_drop=3, metric=metric)
+        accuracy = report.summary.accuracy
+        bits[metric] = report.summary.bits_per_weight
+        if accuracy.own is not None:
+            before, after = (accuracy.own.values[form] or 0 for form in ("float", "pruned"))
+            assert (after - before if accuracy.own.lower else before - after) <= 0.03 * before + 1e-9
+        else:
+            box = accuracy.outputs[1].second_values
+            assert (box["float"] or 0) - (box["pruned"] or 0) <= 0.03
+    assert len(set(bits.values())) > 1
+
+
+@pytest.mark.full
+def test_a_build_is_judged_by_its_metric(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build records the metric; `cosim` takes it again, but not code that the build does not have."""
+    model, x = residual_net(), samples(residual_net(), 6)["x"]
+    (tmp_path / "own.py").write_text("def high(outputs, y):\n    return max(o.max() for o in outputs.values())\n")
+    fast: dict[str, Any] = {"engine": "myhdl", "samples": 1, "coverage": 0}
+    given = fast | {"evaluate": {"x": x, "y": np.arange(6) % 5 + 1}, "array": (2, 2), "preset": "moderate"}
+    built = flow.compile(model, tmp_path / "one", metric="auc", **given).summary.accuracy.outputs[0]
+    again = flow.cosim(tmp_path / "one", **fast).summary.accuracy.outputs[0]
+    assert built.metric == again.metric == "AUC" and built.values == again.values  # labels count from 0 in the build
+    own = f"{tmp_path / 'own.py'}:high"
+    told = flow.cosim(tmp_path / "one", metric=own, **fast | {"coverage": 0.01})
+    values = told.summary.accuracy.own.values if told.summary.accuracy.own else {}
+    assert set(values) == {"int8", "pruned", "pruned_simulated", "rtl"} and values["rtl"] == values["pruned_simulated"]
+    print_report(told)
+    assert "own.py:high on the 1 sample simulated: RTL and reference " in capsys.readouterr().out
+    with pytest.raises(FlowError, match="--metric miou compares"):
+        flow.cosim(tmp_path / "one", metric="miou", **fast)
+    build = replace(read(tmp_path / "one"), metric="own.py:high")
+    monkeypatch.setattr(import_module("flow.api.cosim"), "read", lambda folder: build)
+    notes = flow.cosim(tmp_path / "one", **fast).notes
+    assert any("metric of the build, own.py:high, is not in it" in note for note in notes)

@@ -96,6 +96,18 @@ def test_every_option_that_changes_a_build_is_recorded() -> None:
     assert record["pruning"]["bits"] == 4.5 and record["array"] == [8, 8]
 
 
+def test_a_function_is_recorded_by_its_code(tmp_path: Path) -> None:
+    """Not by its place: a build is the same wherever the file lies."""
+    records = []
+    for place, code in (("a", "1"), ("b", "1"), ("a", "2")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "own.py").write_text(f"def f(outputs, y):\n    return {code}\n")
+        request = CompileRequest.of(model="net.onnx", output="out", metric=f"{tmp_path / place / 'own.py'}:f")
+        records.append(json.dumps(request.record()))
+    assert records[0] == records[1] != records[2] and str(tmp_path) not in records[0]
+    assert CompileRequest.of(model="net.onnx", output="out", metric="auc").record()["metric"] == "auc"
+
+
 def test_arrays_and_a_model_in_memory_do_as_files(tmp_path: Path) -> None:
     model, x = residual_net(), samples(residual_net(), 6)["x"]
     y = np.arange(6) % 3

@@ -261,7 +261,7 @@ def test_compile_cosim_and_force(run: Run, place: Path) -> None:
     status, out, err = run("compile", place / "small.onnx", *SMALL, "-o", place / "out")
     assert status == 0, err
     assert "Verdict: pass" in out
-    assert "random inputs are used" in err
+    assert "made-up inputs are used" in err
     status, out, err = run("compile", place / "small.onnx", *SMALL, "-o", place / "out", "--force", "--json")
     assert (status, err) == (0, "")
     report = json.loads(out)

@@ -71,7 +71,7 @@ def test_calibration_of_another_scale_is_said(imported: Imported) -> None:
     wide = Samples({name: 255 * array for name, array in samples(model, 40).items()}, None, "wide")
     found = fidelity(import_calibrated(model, "net", wide, "net"), drawn(model))
     assert not found.faithful and found.cause is not None
-    assert found.cause.startswith("calibration: its samples reach") and "scale them alike" in found.cause
+    assert found.cause.startswith("calibration: its samples reach from ") and "scale them alike" in found.cause
 
 
 def test_made_up_samples_are_not_judged_on(imported: Imported) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flow.network.task import one_based, task, tasks, top1
+from flow.errors import FlowError
+from flow.network.samples import Samples
+from flow.network.task import doubtful, from_zero, one_based, task, tasks, tasks_of, top1
 
 SCORES = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
 MAP = np.zeros((2, 3, 2, 2), np.float32)
@@ -66,7 +69,18 @@ def test_maps_have_pixel_accuracy_and_mean_iou() -> None:
     void = np.where(labels == 0, 255, labels)  # does not count
     without = task("map", MAP, void.astype(np.uint8))
     assert without is not None and without.measure(MAP) == (1.0, 1.0)
-    assert task("map", MAP, labels + 1) is None  # class 3 of 0 to 2
+    assert task("map", MAP, labels + 2) is None  # class 4 of 0 to 2
+    one_hot = np.eye(3)[labels].transpose(0, 3, 1, 2)
+    spread = task("map", MAP, one_hot)
+    assert spread is not None and spread.measure(MAP) == found.measure(MAP)
+    last = np.moveaxis(MAP, 1, 3)[:, :, :, :]  # as TensorFlow and taggers of tokens have them
+    tags = task("map", last[:, 0], np.where(labels[:, 0] == 0, -100, labels[:, 0]))
+    assert tags is not None and tags.last and tags.measure(last[:, 0]) == (1, 1)  # negative labels do not count
+    turned = task("map", last, labels)
+    assert turned is not None and turned.measure(last) == found.measure(MAP)
+    many = np.eye(300)[None, [[255, 7]]].transpose(0, 3, 1, 2)
+    wide = task("map", many, np.array([[[255, 8]]]))
+    assert wide is not None and wide.measure(many)[0] == 0.5  # 255 is a class of 300
     whole = MAP.argmax(axis=1)
     same = task("map", whole, labels)
     assert same is not None and same.measure(whole) == found.measure(MAP)
@@ -98,3 +112,116 @@ def test_labels_that_count_from_one() -> None:
     assert not one_based(task("", scores, np.arange(4)), scores, np.arange(4))
     few = np.array([1, 2, 3])
     assert one_based(task("", scores[:3], few), scores[:3], few)  # all in range, all wrong
+
+
+def given(labels: NDArray[Any], outputs: NDArray[Any], metric: Any = None, **others: Any) -> Samples:
+    feeds = others.pop("feeds", {"x": np.zeros((len(outputs), 1), np.float32)})
+    return Samples(feeds, labels, "here", named=others, metric=metric)
+
+
+def test_labels_from_one_to_the_number_of_classes_become_labels_from_zero() -> None:
+    scores, masks = np.eye(4), np.array([[[1, 2], [3, 255]], [[1, 1], [2, 3]]], np.uint8)
+    for outputs, labels, wanted in (
+        (scores, np.arange(1, 5), np.arange(4)),
+        (scores, np.arange(1.0, 5.0)[:, None], np.arange(4)[:, None]),
+        (MAP, masks, np.where(masks == 255, 255, masks.astype(int) - 1)),
+        (np.array([[0.9], [0.2]]), np.array([2, 1]), np.array([1, 0])),
+    ):
+        found, changed = from_zero({"out": outputs}, given(labels, outputs))
+        assert changed == {"y": "out"} and found.labels is not None and found.labels.tolist() == wanted.tolist()
+        own, changed = from_zero(
+            {"out": outputs}, replace(given(labels, outputs), labels=None, named={"y_out": labels})
+        )
+        assert changed == {"y_out": "out"} and own.named["y_out"].tolist() == wanted.tolist()
+    kept = np.array([1, 2, 3, 1])  # may be classes 1 to 3 of 0 to 3
+    found, changed = from_zero({"out": scores}, given(kept, scores))
+    assert not changed and found.labels is kept
+
+
+# -------------------------------------------------------------------------------- metrics asked for
+ROWS = np.array([[3, 2, 1, 0, -1, -2], [0, 5, 1, 2, 3, 4], [1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5.0]])
+BOXES = np.array([[1.0, 2.0], [3.0, 0.0], [2.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("asked", "outputs", "labels", "shown", "value"),
+    [
+        ("top1", SCORES, np.array([1, 0, 0]), "top-1", 2 / 3),
+        ("top5", ROWS, np.array([5, 0, 4, 0]), "top-5", 1 / 4),  # ranks 6, 6, 5 (the last of equal ones), 6
+        ("miou", MAP, np.array([[[1, 1], [2, 2]], [[1, 0], [2, 2]]]), "mean IoU", (0 + 3 / 4 + 1) / 3),
+        ("pixel_accuracy", MAP, np.array([[[1, 1], [2, 2]], [[1, 0], [2, 2]]]), "pixel accuracy", 7 / 8),
+        ("mse", BOXES, np.zeros((3, 2)), "mean squared error", (1 + 4 + 9 + 4 + 1) / 6),
+        ("mse", BOXES, np.zeros((3, 2), np.int64), "mean squared error", 19 / 6),
+        ("r2", BOXES[:, :1], np.array([1, 3, 5]), "R2", 1 - 9 / 8),
+        ("cosine", BOXES, np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 2.0]]), "cosine similarity",
+         (1 / 5**0.5 + 1 + 4 / 5) / 3),
+        ("auc", np.array([[0.1], [0.4], [0.35], [0.8]]), np.array([0, 0, 1, 1]), "AUC", 0.75),
+        ("auc", np.array([0.5, 0.5, 0.2, 0.9]), np.array([0, 1, 0, 1]), "AUC", 3.5 / 4),  # a tie counts half
+        ("auc", np.array([[2.0, 1], [1, 4], [3, 3.5], [5, 5]]), np.array([0, 1, 0, 1]), "AUC", 3 / 4),
+        ("auc", np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 1]), "AUC", (5 / 6 + 3 / 4 + 1) / 3),
+        ("spearman", np.array([[10.0], [20], [20], [5]]), np.array([1.0, 2, 3, 4]), "Spearman", -0.3162277660168379),
+        ("spearman", np.array([1.0, 4, 9]), np.array([0.1, 0.2, 0.9]), "Spearman", 1),
+        ("wer", np.array([[1, 2, 3, -1], [4, 5, -1, -1]]), np.array([[1, 3, -1], [5, 5, 6]]), "word error rate", 3 / 5),
+        ("wer", np.array(["the cat sat", "on"], object), np.array(["a cat sat down", "on"]), "word error rate", 2 / 5),
+        ("ctc_wer", np.eye(4)[[[0, 1, 1, 0, 1, 2]]], np.array([[1, 2, 3]]), "word error rate (CTC)", 2 / 3),
+        ("ctc_wer_last", np.eye(3)[[[0, 0, 2, 0, 1]]], np.array([[0, 0, 1, -1]]),
+         "word error rate (CTC, blank last)", 0),
+    ],
+)  # fmt: skip
+def test_a_metric_asked_for(asked: str, outputs: NDArray[Any], labels: NDArray[Any], shown: str, value: float) -> None:
+    """Values by hand, as scikit-learn and SciPy have them."""
+    (found,) = tasks_of({"out": outputs}, given(labels, outputs, asked)).values()
+    assert found.metric == shown and found.measure(outputs)[0] == pytest.approx(value, abs=1e-12)
+    assert found.lower == (shown == "mean squared error" or "error rate" in shown)
+
+
+def test_a_reconstruction_is_judged_by_its_error() -> None:
+    x = np.zeros((4, 1, 2, 2), np.float32)
+    outputs, labels = x + np.array([0.1, 0.5, 0.3, 0.9], np.float32)[:, None, None, None], np.array([0, 1, 1, 0])
+    for asked in ("auc", None):  # a picture has no classes: there is no doubt
+        (found,) = tasks_of({"out": outputs}, given(labels, outputs, asked, feeds={"x": x})).values()
+        assert found.metric == "AUC of the reconstruction error" and found.measure(outputs)[0] == 0.5
+        assert found.first(2).measure(outputs[:2])[0] == 1
+    flat = {"x": x.reshape(4, 4)}
+    outputs = outputs.reshape(4, 4)
+    assert tasks_of({"out": outputs}, given(labels, outputs, feeds=flat)) == {}  # or 0 and 1 of four classes
+    assert doubtful(outputs, labels, flat) and not doubtful(outputs, labels + 1, flat)
+    for asked, shown in (("auc", "AUC of the reconstruction error"), ("top1", "top-1")):
+        assert tasks_of({"out": outputs}, given(labels, outputs, asked, feeds=flat))["out"].metric == shown
+
+
+def test_a_metric_of_one_output_leaves_the_others_theirs() -> None:
+    outputs = {"box": np.ones((3, 4)) * 0.5, "cls": np.eye(3)}
+    classes, boxes = np.arange(3), np.random.default_rng(0).normal(size=(3, 4))
+    one = tasks_of(outputs, given(classes, classes, "auc", y_box=boxes))
+    assert {name: found.metric for name, found in one.items()} == {"box": "R2", "cls": "AUC"}
+    two = tasks_of(outputs, given(classes, classes, "mse", y_box=boxes))
+    assert {name: found.metric for name, found in two.items()} == {"box": "mean squared error", "cls": "top-1"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "outputs", "labels"),
+    [
+        ("top5", SCORES, np.array([1, 0, 0])), ("miou", SCORES, np.array([1, 0, 0])),
+        ("top1", BOXES, np.array([0.5, 1.5, 1])), ("mse", BOXES, np.zeros((3, 3))),
+        ("auc", BOXES, np.array([0, 1, 7])), ("wer", BOXES, np.zeros((3, 2))),
+        ("ctc_wer", BOXES, np.zeros((3, 2), int)), ("spearman", BOXES, np.array(["a", "b", "c"])),
+    ],
+)  # fmt: skip
+def test_a_metric_that_does_not_fit(asked: str, outputs: NDArray[Any], labels: NDArray[Any]) -> None:
+    with pytest.raises(FlowError, match=rf"--metric {asked} compares .*'out' \[3, \d\] float64.*labels of here y \["):
+        tasks_of({"out": outputs}, given(labels, outputs, asked))
+
+
+def test_a_metric_needs_labels() -> None:
+    with pytest.raises(FlowError, match="--metric top1 needs labels y, but there are none in here"):
+        tasks_of({"out": SCORES}, replace(given(np.arange(3), SCORES, "top1"), labels=None))
+
+
+def test_how_much_is_lost() -> None:
+    """Squared errors count against the variance of the labels, as in R2."""
+    labels = np.array([[0.0], [2.0]])
+    (mse,) = tasks_of({"out": labels}, given(labels, labels, "mse")).values()
+    (r2,) = tasks_of({"out": labels}, given(labels, labels, "r2")).values()
+    pair = [each.lost(each.measure(labels)[0], each.measure(labels + 0.5)[0]) for each in (mse, r2)]
+    assert pair == [0.25, 0.25]

@@ -20,6 +20,7 @@ from flow.judgement.fidelity import Fidelity, explained
 from flow.judgement.images import ImageVerdict
 from flow.judgement.onchip import OnChipVerdict
 from flow.judgement.verdict import LayerVerdict, passes
+from flow.network.metrics import shown
 from flow.network.model import ArrayLayer
 from flow.network.samples import Samples
 from flow.output.report.environment import Environment, environment
@@ -213,5 +214,5 @@ def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
     drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
     transistors = {"flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL}
     (folder / "report.html").write_text(
-        page(Path(__file__).with_name("report.html.j2"), **vars(report), **transistors, figures=drawn)
+        page(Path(__file__).with_name("report.html.j2"), **vars(report), **transistors, figures=drawn, shown=shown)
     )
