@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
-from flow.hardware.axi.bus import COMMON, IDENTITY, PAGE, PER_MEMORY, VERSION, registers
+from flow.hardware.axi.bus import COMMON, MEMORIES, PAGE, PER_MEMORY, constants, registers
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.wires import flags, join
@@ -72,8 +72,8 @@ def writable(ports, extra):
 
 @block
 @prefixed(access="", run="")
-def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write_failed, ports, axi, array):
-    """The registers of flow/hardware/axi/bus.py and what they command.
+def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write_failed, ports, axi, config):
+    """The registers of the accelerator behind AXI, and what they command.
 
     registers  write, write_index[10], write_data[32], write_strobe[4]; read_index[10] in, read_data[32] out,
                combinational
@@ -82,17 +82,18 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
     host       irq: level, while enabled and done
     bus        bases[address_bits * memories]: byte addresses, the first memory lowest; stalled[memories]: its port
                waits in this cycle; read_failed, write_failed: the bus has answered with an error
-    ports, axi the memory ports and the bus; array: value of the register that says the array's size
+    ports, axi, config   the memory ports, the bus, the array
     """
     layout = registers(ports)
-    memories, extra = len(ports), axi.address_bits - 32
+    extra = axi.address_bits - 32
     control_at, status_at = layout["control"].index, layout["status"].index
     start_bit, enable_bit = (layout["control"].field(name).low for name in ("start", "interrupt_enable"))
     busy_bit, done_bit, read_bit, write_bit, error_low = (
         layout["status"].field(name).low for name in ("busy", "done", "read_error", "write_error", "error")
     )
     error_high = error_low + ERROR_BITS
-    enable_word, own, this = 1 << enable_bit, IDENTITY, VERSION
+    enable_word, fixed = 1 << enable_bit, constants(config, axi)
+    own_id, own_version, own_size, own_features, own_build = fixed.values()
 
     running, finishing, ended, enabled, starting = flags(5)
     read_bad, write_bad, starts, clears, never = flags(5)
@@ -101,12 +102,11 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
     nothing = Signal(intbv(0)[32:])
     values = {name: Signal(intbv(0)[32:]) for name in layout if extra or not name.endswith("_base_high")}
     by_place = {layout[name].index: value for name, value in values.items()}
-    places = COMMON + PER_MEMORY * memories
+    places = COMMON + PER_MEMORY * len(MEMORIES)
     chosen = Signal(intbv(0)[places:])
     every = join(*(by_place.get(place, nothing) for place in reversed(range(places))))
-    identity, version, size, settings, status = (
-        values[name] for name in ("id", "version", "array", "control", "status")
-    )
+    identity, version, size, features, build = (values[name] for name in fixed)
+    settings, status = values["control"], values["status"]
     low, high, busy_low, busy_high = (
         values[name] for name in ("cycles", "cycles_high", "busy_cycles", "busy_cycles_high")
     )
@@ -162,9 +162,11 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
         run.count.next = command[32:COMMAND_BITS]
         irq.next = ended and enabled
         bases.next = all_bases
-        identity.next = own
-        version.next = this
-        size.next = array
+        identity.next = own_id
+        version.next = own_version
+        size.next = own_size
+        features.next = own_features
+        build.next = own_build
         nothing.next = 0
         never.next = 0
 

@@ -7,7 +7,7 @@ from typing import Any
 from myhdl import ResetSignal, Signal, always_comb, intbv
 
 from flow.hardware.accelerator import accelerator
-from flow.hardware.axi.bus import AxiConfig, array_word
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.axi.channels import (
     Address,
     Burst,
@@ -55,7 +55,7 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
 
     aclk, aresetn  clock; synchronous reset, active low, of the bus, too: what was under way is forgotten
     irq            high while a run is done and the interrupt is enabled
-    s_axil         registers, as in flow/hardware/axi/bus.py: 32 bits, a window of 4 KiB
+    s_axil         registers of 32 bits in a window of 4 KiB: the hand-over has a table of them
     m_axi          reads: bursts within a page, one identifier for each memory; rready is always high. Writes: a
                    burst for each word, strobes; bready is always high. Words lie `AxiConfig.stride` bytes apart
     No path leads from an input to an output within a cycle.
@@ -104,7 +104,7 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     core = accelerator(aclk, reset, host, core_ports, config)
     slave = axi_lite(aclk, reset, s_aw, s_w, s_b, s_ar, s_r, registers)
     control = axi_control(
-        aclk, reset, registers, run, irq, bases, stalled, read_failed, write_failed, ports, axi, array_word(config)
+        aclk, reset, registers, run, irq, bases, stalled, read_failed, write_failed, ports, axi, config
     )
     readers = [
         axi_read(
