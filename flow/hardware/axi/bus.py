@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
@@ -210,5 +210,5 @@ def _packed(register: str, values: Mapping[str, int]) -> int:
 def _digest(config: ArrayConfig, axi: AxiConfig) -> int:
     """32 bits that tell accelerators apart: parameters, bus, and the layouts of the words that they read."""
     layouts = (DESCRIPTOR, MAP_DESCRIPTOR, PARAMETER, ENTRY)
-    told = json.dumps([VERSION, asdict(config), asdict(axi), layouts], sort_keys=True)
+    told = json.dumps([VERSION, asdict(replace(config, prefix="")), asdict(axi), layouts], sort_keys=True)
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4])

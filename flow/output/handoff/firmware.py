@@ -56,7 +56,7 @@ def write_firmware(folder: Path, handoff: Handoff) -> None:
         for port, memory in zip(handoff.device.ports, memories, strict=True)
         if not port.lanes and port.name != PER_LAYER
     ]
-    name = identifier(handoff.name)
+    name = identifier(program.config.prefix or handoff.name)
     text = TEMPLATES.get_template("firmware.h.j2").render(
         name=_c_comment(handoff.name), c=name, upper=name.upper(), top=handoff.device.name, config=program.config,
         build=constants(program.config, wrapper.axi)["build"], version=VERSION, layers=layers, memories=memories,
