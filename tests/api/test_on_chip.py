@@ -25,6 +25,7 @@ from flow.hardware.config import memory_ports
 from flow.network.reference import accumulator_scales
 from flow.onnxtools import runtime
 from flow.output.build import read
+from flow.output.manifest import Manifest
 from flow.output.report.report import Report
 from flow.output.typed import as_json
 from flow.scheduling.onchip.chain import chain
@@ -257,8 +258,18 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build of another network on another array, of which nothing is simulated."""
     folder = tmp_path_factory.mktemp("second")
     onnx.save(residual_net(), str(folder / "other.onnx"))
-    flow.compile(folder / "other.onnx", folder / "out", array=(3, 4), coverage=0, samples=1)
+    flow.compile(folder / "other.onnx", folder / "out", array=(3, 4), coverage=0, samples=1, prefix="camera_npu")
     return folder / "out"
+
+
+def test_the_prefix_is_in_every_name(second: Path) -> None:
+    manifest = Manifest.read(second)
+    assert (manifest.top, manifest.axi.top, header(second).stem) == ("camera_npu", "camera_npu_axi", "camera_npu")
+    hdl = [*manifest.axi.verilog, *manifest.axi.vhdl]
+    assert all(Path(name).stem == "camera_npu" or name.startswith("camera_npu_") for name in hdl)
+    names = {path.name for path in (second / "testbench").iterdir()}
+    assert names == {"Makefile", "tb_camera_npu.sv", "tb_camera_npu.vhd", "test_camera_npu.py"}
+    assert "ifndef CAMERA_NPU_H" in header(second).read_text()
 
 
 FREE = r"""

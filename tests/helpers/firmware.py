@@ -88,6 +88,14 @@ int main(int argc, char **argv)
     assert(bbs_axi_place(device, map, 0xf0000000u) == BBS_OK && device[BBS_REG_OUTPUT_BASE / 4 + 1] == 0);
     device[BBS_REG_STATUS / 4] = BBS_STATUS_BUSY_MASK;
     assert(bbs_axi_start(device, 1, 2, 1) == BBS_BUSY && device[BBS_REG_COMMAND / 4] == 0);
+    device[BBS_REG_STATUS / 4] = BBS_STATUS_STOPPING_MASK;
+    assert(bbs_axi_start(device, 1, 2, 1) == BBS_BUSY && device[BBS_REG_COMMAND / 4] == 0);
+    device[BBS_REG_CONTROL / 4] = BBS_CONTROL_INTERRUPT_ENABLE_MASK;
+    bbs_axi_abort(device);
+    assert(device[BBS_REG_CONTROL / 4] == (BBS_CONTROL_INTERRUPT_ENABLE_MASK | BBS_CONTROL_ABORT_MASK));
+    bbs_axi_watchdog(device, 1234);
+    assert(device[BBS_REG_WATCHDOG / 4] == 1234);
+    device[BBS_REG_WATCHDOG / 4] = 0;
     device[BBS_REG_STATUS / 4] = 0;
     device[BBS_REG_FEATURES / 4] = wide;
     assert(bbs_axi_place(device, map, 0x122334000u) == BBS_OK);

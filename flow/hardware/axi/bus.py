@@ -133,12 +133,14 @@ def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
         ("control", "rw", "starts a run", (
             Field("start", 0, 1, "write 1: run the command; no effect while busy; reads 0"),
             Field("interrupt_enable", 1, 1, "irq is high while done is"),
+            Field("abort", 2, 1, "write 1: end the run, whatever the bus does; no effect while not busy; reads 0"),
         )),
         ("status", "w1", "how the run stands", (
             Field("busy", 0, 1, "from start to done"),
             Field("done", 1, 1, "all results are in memory, or the run has failed; write 1, or start, to clear"),
             Field("read_error", 2, 1, "the bus answered a read of this run with an error"),
             Field("write_error", 3, 1, "the bus answered a write of this run with an error"),
+            Field("stopping", 4, 1, "the bus has not answered all of an ended run; start has no effect"),
             Field("error", 8, 4, "error code of the run, with done"),
         )),
         ("command", "rw", "what to run; write it while not busy", (
@@ -153,6 +155,7 @@ def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
             Field("memories", 16, len(MEMORIES), "those that there are, in the order of their registers"),
         )),
         ("build", "r", "digest of the accelerator's parameters: memory images fit if their header has the same", ()),
+        ("watchdog", "rw", "end a run after so many clock cycles; 0: never", ()),
     )  # fmt: skip
 
 
