@@ -42,7 +42,12 @@ def measure_whole(config: ArrayConfig) -> dict[str, dict[str, Resources]]:
     with tempfile.TemporaryDirectory() as folder:
         _, wrapper = emit_wrapped(config, AxiConfig(), Path(folder))
         found = in_parallel(lambda family: synthesis.whole(wrapper.files, wrapper.name, family), synthesis.FAMILIES)
-        return dict(zip(synthesis.FAMILIES, found, strict=True))
+
+    def plain(name: str) -> str:
+        return name if name == wrapper.name else name.removeprefix(f"{config.name}_")
+
+    blocks = ({plain(name): block for name, block in each.items()} for each in found)
+    return dict(zip(synthesis.FAMILIES, blocks, strict=True))
 
 
 def blocks_table(blocks: dict[str, Resources], least: float = 0.01) -> Table:

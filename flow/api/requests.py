@@ -202,6 +202,10 @@ class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, 
         WHOLE, None, "Words of the weight buffer, a power of two; default 1024.", metavar="WORDS"
     )
     bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
+    prefix: str | None = option(
+        TEXT, None, "Name of the top module, with which all others begin; default: by element and array.",
+        metavar="NAME",
+    )  # fmt: skip
     on_chip: bool = option(SWITCH, False, "Feature maps on chip: the whole network by one start, too.")
     synth: bool = option(SWITCH, False, "Add Yosys' estimate of the array's area to the report.")
     force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
@@ -216,7 +220,7 @@ class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, 
 
     def sized(self, size: tuple[int, int] | None) -> ArrayConfig:
         """The requested array with this size (rows, columns). FlowError if it, or its maps on chip, cannot be built."""
-        config = replace(ArrayConfig(*(size or ())), pe=self.pe)
+        config = replace(ArrayConfig(*(size or ())), pe=self.pe, prefix=self.prefix or "")
         sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
         if self.on_chip:
             sized.with_maps(sized.rows * 64)

@@ -52,21 +52,20 @@ def accelerator(clk, reset, host, memories, config):
     """The whole accelerator.
 
     host     pulse start with first[16] and count[16] (descriptors), steady while it runs; busy; done: high for one
-             cycle as the last result is written; error[4]: with done, 0 or the place in flow/hardware/fields.py
-             ERRORS of what is wrong with the command or a descriptor: results are not all written then; holds until
-             the next start; start is not looked at while busy
+             cycle as the last result is written; error[4]: with done, 0 or the number of what is wrong with the
+             command or a descriptor: results are not all written then; holds until the next start; start is not
+             looked at while busy
     memory   read ports: *_en, *_addr[32] out, *_ready in: a request is taken at an edge where *_en and *_ready
              are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
              later or more, looked at only while *_valid is high; descriptor_data holds until the next request for
              one is taken; a word's bytes lie lowest first, as in memory/*.hex
-             descriptor  416 bits: one channel block, its fields as in flow/hardware/fields.py DESCRIPTOR; with
-                         feature maps 1280 bits: MAP_DESCRIPTOR follows their last, from bit 398 on
+             descriptor  416 bits: one channel block; with feature maps 1280 bits, theirs from bit 398 on
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights
              metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
              activation  8 bytes for each row: u = x + 128
              parameter   for each lane: bias (32 bits, signed), multiplier (24), shift (8)
              index       for each lane: the channel's number (16 bits)
-             entry       with feature maps: 104 bits, how eight channels go into them, as in fields.py ENTRY
+             entry       with feature maps: 104 bits, how eight channels go into them
     output   output_valid[lanes], output_addr[32 * lanes], output_data[8 * rows * lanes] out: one word of `rows`
              bytes per lane and channel; output_ready in: all of them are taken where it is high, and hold until then
     """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
+from flow.hardware.conversion.keywords import KEYWORDS
 from flow.hardware.element import BITVERT, DENSE, PARALLEL, Element, element_of
 from flow.hardware.fields import (
     DESCRIPTOR,
@@ -23,6 +25,7 @@ PE_KINDS: Final = (BITVERT.name, DENSE.name, PARALLEL.name)  # our own
 MAX_COLUMNS: Final = 8  # bit columns of an unpruned weight
 
 DEEPEST = 2**16  # words of a buffer
+LONGEST = 64  # characters of a prefix
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ArrayConfig:
 
     Buffer depths are in words of their stream and powers of two: a weight word is one bit column of one step
     for all array columns, a metadata word one byte per array column, an activation word one step for all rows.
+    The prefix is the top module's name, and what those of all others begin with.
     """
 
     rows: int = 16
@@ -42,6 +46,7 @@ class ArrayConfig:
     accumulator_bits: int = 32
     drain: int = 4  # cycles in which the sums of the whole array leave it
     map_words: int = 0  # of eight bytes, for feature maps on chip; 0: windows come from outside
+    prefix: str = ""  # of module names; by default one that tells element and size
 
     def __post_init__(self) -> None:
         element_of(self.pe)
@@ -57,6 +62,17 @@ class ArrayConfig:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:
             self._check_maps()
+        if self.prefix:
+            self._check_prefix()
+
+    def _check_prefix(self) -> None:
+        # Verilog, VHDL and C have to take it: no underscore at the end, no two in a row.
+        legal = re.fullmatch(r"[A-Za-z](_?[A-Za-z0-9])*", self.prefix) and len(self.prefix) <= LONGEST
+        if not legal or self.prefix.lower() in KEYWORDS:
+            why = "it is a keyword of Verilog or VHDL" if legal else (
+                f"it is at most {LONGEST} letters, digits and single underscores, a letter first and no underscore last"
+            )  # fmt: skip
+            raise FlowError(f"modules cannot be called '{self.prefix}': {why}; change --prefix")
 
     def _check_buffers(self) -> None:
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
@@ -135,11 +151,11 @@ class ArrayConfig:
     @property
     def name(self) -> str:
         maps = f"_{self.map_words}" if self.map_words else ""
-        return f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}"
+        return self.prefix or f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, map_words=0)
+        return replace(self, pe=DENSE.name, map_words=0, prefix="")
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:

@@ -39,10 +39,14 @@ def device(config: ArrayConfig, verilog: Sequence[Path], vhdl: Sequence[Path]) -
 
 
 def emit(config: ArrayConfig, folder: Path) -> Device:
-    """Write `folder`/verilog and `folder`/vhdl, one file per module, and return the device."""
+    """Write `folder`/verilog and `folder`/vhdl, one file per module, and return the device.
+
+    All names of modules, entities and packages begin with that of the top, so that several accelerators, and other
+    libraries, may be read into one simulation.
+    """
     with forgotten():
-        verilog = export(_fresh(config), config.name, folder / "verilog", "verilog")
-        vhdl = export(_fresh(config), config.name, folder / "vhdl", "vhdl")
+        verilog = _export(config, folder / "verilog", "verilog")
+        vhdl = _export(config, folder / "vhdl", "vhdl")
     return device(config, verilog, vhdl)
 
 
@@ -60,11 +64,18 @@ def wrapped_name(config: ArrayConfig) -> str:
     return f"{config.name}_axi"
 
 
+def _export(
+    config: ArrayConfig, folder: Path, language: Language, found: dict[str, Module] | None = None
+) -> list[Path]:
+    return export(_fresh(config), config.name, folder, language, found, prefix=config.name)
+
+
 def _export_wrapped(
     config: ArrayConfig, axi: AxiConfig, folder: Path, language: Language, found: dict[str, Module] | None = None
 ) -> list[Path]:
     names = {accelerator.func.__name__: config.name}
-    return export(partial(build_wrapped, config, axi), wrapped_name(config), folder, language, found, names)
+    build = partial(build_wrapped, config, axi)
+    return export(build, wrapped_name(config), folder, language, found, names, prefix=config.name)
 
 
 @cache
@@ -73,7 +84,7 @@ def modules(config: ArrayConfig, axi: AxiConfig | None = None) -> dict[str, Modu
     found: dict[str, Module] = {}
     with scratch() as scratch_folder, forgotten():
         if axi is None:
-            export(_fresh(config), config.name, scratch_folder, "verilog", found)
+            _export(config, scratch_folder, "verilog", found)
         else:
             _export_wrapped(config, axi, scratch_folder, "verilog", found)
     return found

@@ -142,6 +142,8 @@ ERRORS: Final[tuple[tuple[str, str], ...]] = (
     ("activation_count", "not tiles x steps x beats"),
     ("parameter_count", "not channels / lanes, rounded up"),
     ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
+    ("aborted", "ended by the host, behind AXI"),
+    ("watchdog", "ended after as many cycles as the host permits, behind AXI"),
 )
 
 

@@ -197,7 +197,8 @@ def estimate(files: Sequence[Path], top: str, cache: Path) -> Estimate:
     texts = {file.stem: file.read_text() for file in files}
     paths = {file.stem: file for file in files}
     inside = {name: _instances(text, texts) for name, text in texts.items()}
-    own = dict(zip(texts, in_parallel(lambda name: _own(paths[name], inside[name], paths, cache), texts), strict=True))
+    parts = in_parallel(lambda name: _own(paths[name], top, inside[name], paths, cache), texts)
+    own = dict(zip(texts, parts, strict=True))
 
     @lru_cache
     def total(name: str) -> Estimate:
@@ -211,12 +212,13 @@ def _instances(text: str, modules: Container[str]) -> Counter[str]:
     return Counter(match[1] for match in re.finditer(r"^ *(\w+) \w+ ?\(", text, re.M) if match[1] in modules)
 
 
-def _own(file: Path, children: Iterable[str], paths: Mapping[str, Path], cache: Path) -> Estimate:
-    """A module without what it instantiates."""
+def _own(file: Path, top: str, children: Iterable[str], paths: Mapping[str, Path], cache: Path) -> Estimate:
+    """A module without what it instantiates; modules of several accelerators differ in the top's name alone."""
     text = file.read_text()
     if words := re.findall(r"^reg (?:\[(\d+):0\] )?\w+ \[0:(\d+)-1\];", text, re.M):
         return Estimate(0, 0, sum((int(high or 0) + 1) * int(depth) for high, depth in words))
-    key = hashlib.sha256(f"{_yosys_version(yosys())}\n{text}".encode()).hexdigest()[:24]
+    common = re.sub(rf"\b{re.escape(top)}_", "", text)
+    key = hashlib.sha256(f"{_yosys_version(yosys())}\n{common}".encode()).hexdigest()[:24]
     entry = made(cache) / f"area-{key}.json"
     with making(entry):
         if (found := look_up(entry)) is not None:

@@ -298,6 +298,7 @@ def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: 
 def _element(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Place:
     """The accumulator of one processing element."""
     array = next((label, name) for label, name in parts[config.name].children if is_array(parts[name]))
-    elements = [label for label, name in parts[array[1]].children if parts[name].function == "pe"]
-    inner = next(label for label, name in parts["pe"].children if parts[name].function == "accumulator")
-    return array[0], elements[column * config.rows + row], inner
+    elements = [(label, name) for label, name in parts[array[1]].children if parts[name].function == "pe"]
+    element, kind = elements[column * config.rows + row]
+    inner = next(label for label, name in parts[kind].children if parts[name].function == "accumulator")
+    return array[0], element, inner

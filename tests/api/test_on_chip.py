@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,12 +25,14 @@ from flow.hardware.config import memory_ports
 from flow.network.reference import accumulator_scales
 from flow.onnxtools import runtime
 from flow.output.build import read
+from flow.output.manifest import Manifest
 from flow.output.report.report import Report
 from flow.output.typed import as_json
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import assemble
 from flow.simulation.onchip import as_map, by_reference
-from tests.helpers.firmware import STRICT, check_driver
+from tests.helpers.firmware import C99, CXX, check_driver, compiled, header
+from tests.helpers.nets import residual_net
 from tests.helpers.networks import Floats, dense, feeds, residual, saved
 from tests.helpers.tools import require_engine, require_tool
 
@@ -93,7 +96,8 @@ def test_a_driver_places_the_network(built: tuple[Path, Report], tmp_path: Path)
     check_driver(folder, tmp_path, files, ports, network=True)
     count = re.search(r"^count (\d+)$", (folder / "network" / "layer.txt").read_text(), re.MULTILINE)
     assert count is not None
-    assert f"#define BBS_NETWORK_COUNT {count[1]}u" in (folder / "firmware" / "axi" / "registers.h").read_text()
+    name = header(folder).stem
+    assert f"#define {name.upper()}_NETWORK_DESCRIPTORS {count[1]}u" in header(folder).read_text()
 
 
 PROGRAM = r"""
@@ -103,33 +107,50 @@ PROGRAM = r"""
 #include <string.h>
 #include "HEADER"
 
-/* The input's codes into an activation memory, which must be the one given; the results of an output memory. */
+/* The input's codes into an activation memory, which must be the one given, one by one and all at once; the results of
+   an output memory, without gaps and as it lies on the bus. */
 int main(int argc, char **argv)
 {
-    const struct bbs_input *input = bbs_network_inputs;
-    const struct bbs_output *output = bbs_network_outputs;
-    uint32_t words = WORDS, c, y, x;
-    uint8_t *memory = calloc(words, BBS_ACTIVATION_BYTES), *given = malloc(words * BBS_ACTIVATION_BYTES + 1u);
-    FILE *codes, *file;
-    assert(argc == 4 && memory && given);
-    codes = fopen(argv[1], "rb"), file = fopen(argv[2], "rb");
-    assert(codes && file && fread(given, BBS_ACTIVATION_BYTES, words + 1u, file) == words);
+    const struct bbs_input *input = NAME_inputs;
+    const struct bbs_output *output = NAME_outputs;
+    const uint32_t gaps[] = {UPPER_BYTES_ACTIVATION, UPPER_STRIDE_ACTIVATION};
+    uint32_t words = WORDS, c, y, x, i;
+    const size_t size = (size_t)words * UPPER_STRIDE_ACTIVATION, pixels = (size_t)input->height * input->width;
+    uint8_t *memory = malloc(size), *given = malloc(size), *image = malloc(size);
+    int8_t *codes = malloc(input->channels * pixels);
+    FILE *file = fopen(argv[1], "rb");
+    assert(argc == 4 && memory && given && image && codes && file);
+    assert(fread(codes, pixels, input->channels, file) == input->channels);
     fclose(file);
-    for (c = 0; c < input->channels; c++)
-        for (y = 0; y < input->height; y++)
-            for (x = 0; x < input->width; x++)
-                bbs_put_input(input, memory, c, y, x, (int8_t)fgetc(codes));
-    assert(!memcmp(memory, given, (size_t)words * BBS_ACTIVATION_BYTES));
-    memory = realloc(memory, OUTPUTS * BBS_OUTPUT_BYTES);
+    file = fopen(argv[2], "rb");
+    assert(file && fread(image, UPPER_BYTES_ACTIVATION, words, file) == words && fgetc(file) == EOF);
+    fclose(file);
+    for (i = 0; i < 2; i++) {
+        bbs_axi_spread(given, image, words, UPPER_BYTES_ACTIVATION, gaps[i]);
+        memset(memory, 0, size);
+        for (c = 0; c < input->channels; c++)
+            for (y = 0; y < input->height; y++)
+                for (x = 0; x < input->width; x++)
+                    bbs_put_input(input, memory, gaps[i], c, y, x, codes[c * pixels + y * input->width + x]);
+        assert(!memcmp(memory, given, (size_t)words * gaps[i]));
+        memset(memory, 0, size);
+        bbs_put_tensor(input, memory, gaps[i], codes);
+        assert(!memcmp(memory, given, (size_t)words * gaps[i]));
+    }
+    image = realloc(image, OUTPUTS * UPPER_BYTES_OUTPUT);
+    memory = realloc(memory, OUTPUTS * UPPER_STRIDE_OUTPUT);
     file = fopen(argv[3], "rb");
-    assert(memory && file && fread(memory, BBS_OUTPUT_BYTES, OUTPUTS, file) == OUTPUTS);
-    printf("%u\n", BBS_NETWORK_DESCRIPTORS);
+    assert(memory && image && file && fread(image, UPPER_BYTES_OUTPUT, OUTPUTS, file) == OUTPUTS);
+    bbs_axi_spread(memory, image, OUTPUTS, UPPER_BYTES_OUTPUT, UPPER_STRIDE_OUTPUT);
+    printf("%u\n", UPPER_NETWORK_DESCRIPTORS);
     for (c = 0; c < output->channels; c++)
         for (y = 0; y < output->height; y++)
-            for (x = 0; x < output->width; x++)
-                printf("%d %.9g\n", (int)bbs_get_result(output, memory, c, y, x),
-                       (double)bbs_get_real(output, memory, c, y, x));
-    free(memory), free(given), fclose(codes), fclose(file);
+            for (x = 0; x < output->width; x++) {
+                int32_t code = bbs_get_result(output, memory, UPPER_STRIDE_OUTPUT, c, y, x);
+                assert(code == bbs_get_result(output, image, UPPER_BYTES_OUTPUT, c, y, x));
+                printf("%d %.9g\n", (int)code, (double)bbs_get_real(output, memory, UPPER_STRIDE_OUTPUT, c, y, x));
+            }
+    free(memory), free(given), free(image), free(codes), fclose(file);
     return 0;
 }
 """
@@ -155,15 +176,16 @@ def ends_in_sums() -> onnx.ModelProto:
     return made
 
 
-@pytest.mark.parametrize("network", [residual, ends_in_columns, ends_in_sums])
+@pytest.mark.parametrize(("network", "bus"), [(residual, 32), (ends_in_columns, 512), (ends_in_sums, 128)])
 def test_the_c_header_fills_the_input_and_finds_the_results(
-    network: Callable[[], onnx.ModelProto], tmp_path: Path
+    network: Callable[[], onnx.ModelProto], bus: int, tmp_path: Path
 ) -> None:
-    compiler, folder = require_tool("gcc"), tmp_path / "out"
+    folder = tmp_path / "out"
     require_engine("icarus")
     model = saved(network(), tmp_path)
     chosen = flow.pruning("moderate")
-    assert flow.compile(model, folder, pruning=chosen, array=(4, 8), engine="icarus", samples=1, on_chip=True).passed
+    options: dict[str, Any] = {"pruning": chosen, "array": (4, 8), "engine": "icarus", "samples": 1, "on_chip": True}
+    assert flow.compile(model, folder, bus=bus, **options).passed
     build = read(folder)
     layers = build.compressed.network.layers
     encoded = {layer.name: prune(layer.weights, build.compressed.allocation[layer.name])[0] for layer in layers}
@@ -180,18 +202,117 @@ def test_the_c_header_fills_the_input_and_finds_the_results(
         reals = (want.astype(np.float32) - made.zero_point) * made.scale
     else:
         reals = want.astype(np.float32) * accumulator_scales(layer)[:, None, None]
-    (header,) = (folder / "firmware").glob("*.h")
-    source = PROGRAM.replace("HEADER", str(header)).replace("OUTPUTS", f"{onchip.output_words}u")
+    name = header(folder).stem
+    source = PROGRAM.replace("HEADER", f"{name}.h").replace("NAME", name).replace("UPPER", name.upper())
+    source = source.replace("OUTPUTS", f"{onchip.output_words}u")
     source = source.replace("WORDS", f"{len(np.load(folder / 'network' / 'activation.npy'))}u")
-    (tmp_path / "try.c").write_text(source)
-    program = str(tmp_path / "try")
-    subprocess.run([compiler, *STRICT, "-o", program, str(tmp_path / "try.c")], check=True)
+    program = compiled(source, tmp_path, [folder])
     files = [tmp_path / "codes.bin", folder / "network" / "activation.bin", folder / "network" / "output.expected.bin"]
     printed = subprocess.run([program, *map(str, files)], capture_output=True, text=True, check=True).stdout.split()
     assert int(printed[0]) == onchip.descriptors
     assert [int(number) for number in printed[1::2]] == want.reshape(-1).tolist()
     assert np.array_equal(np.array(printed[2::2], np.float32), reals.reshape(-1).astype(np.float32))
     assert (tensor in onchip.chain.held) == (network is not ends_in_sums)
+
+
+TWO = r"""
+#include <assert.h>
+#include <stdio.h>
+#include "FIRST.h"
+#include "SECOND.h"
+
+/* A driver of both accelerators. */
+int main(void)
+{
+    uint32_t device[1024] = {0};
+    device[BBS_REG_ID / 4] = BBS_IDENTITY;
+    device[BBS_REG_VERSION / 4] = BBS_VERSION;
+    device[BBS_REG_BUILD / 4] = SECOND_accelerator.build;
+    assert(bbs_axi_init(device, &SECOND_accelerator) == BBS_OK);
+    assert(bbs_axi_init(device, &FIRST_accelerator) == BBS_OTHER_BUILD);
+    printf("%u %u %s %s\n", (unsigned)FIRST_layers[0].accelerator->rows, (unsigned)SECOND_layers[0].accelerator->rows,
+           FIRST_layers[0].name, SECOND_layers[0].name);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", [C99, CXX], ids=["C99", "C++"])
+def test_headers_of_two_builds_in_one_file(
+    built: tuple[Path, Report], second: Path, compiler: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Two networks on two arrays: no name is of both, and each header is refused by the other accelerator."""
+    one, other = header(built[0]).stem, header(second).stem
+    includes = re.findall(r'#include "\w+.h"\n', TWO)
+    for order in (includes, includes[::-1]):
+        source = TWO.replace("".join(includes), "".join(order))
+        source = source.replace("FIRST", one).replace("SECOND", other)
+        program = compiled(source, tmp_path, [built[0], second], compiler=compiler)
+        printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+        layers = [Report.read(folder).layers[0].name for folder in (built[0], second)]
+        assert printed.split() == ["4", "3", *layers]
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build of another network on another array, of which nothing is simulated."""
+    folder = tmp_path_factory.mktemp("second")
+    onnx.save(residual_net(), str(folder / "other.onnx"))
+    flow.compile(folder / "other.onnx", folder / "out", array=(3, 4), coverage=0, samples=1, prefix="camera_npu")
+    return folder / "out"
+
+
+def test_the_prefix_is_in_every_name(second: Path) -> None:
+    manifest = Manifest.read(second)
+    assert (manifest.top, manifest.axi.top, header(second).stem) == ("camera_npu", "camera_npu_axi", "camera_npu")
+    hdl = [*manifest.axi.verilog, *manifest.axi.vhdl]
+    assert all(Path(name).stem == "camera_npu" or name.startswith("camera_npu_") for name in hdl)
+    names = {path.name for path in (second / "testbench").iterdir()}
+    assert names == {"Makefile", "tb_camera_npu.sv", "tb_camera_npu.vhd", "test_camera_npu.py"}
+    assert "ifndef CAMERA_NPU_H" in header(second).read_text()
+
+
+FREE = r"""
+#include "HEADER"
+
+int main(void)
+{
+    volatile uint32_t *const registers = (volatile uint32_t *)(uintptr_t)0x40000000u;
+    uint8_t *const memory = (uint8_t *)(uintptr_t)0x80000000u;
+    const int8_t *const codes = (const int8_t *)(uintptr_t)0x20000000u;
+    int32_t sum = 0;
+    if (bbs_axi_init(registers, &NAME_accelerator) || bbs_axi_place(registers, &NAME_network_map, 0x80000000u))
+        return 1;
+    bbs_copy(memory, codes, (size_t)NAME_network_map.image);
+    bbs_clear(memory + NAME_network_map.image, (size_t)(NAME_network_map.bytes - NAME_network_map.image));
+    bbs_put_tensor(NAME_inputs, memory + UPPER_NETWORK_OFFSET_ACTIVATION, UPPER_STRIDE_ACTIVATION, codes);
+    bbs_put_activation(NAME_layers, memory, UPPER_STRIDE_ACTIVATION, 0, 0, 0, codes[0]);
+    bbs_axi_spread(memory, codes, 17, 13, 16);
+    bbs_axi_gather(memory, codes, 17, 13, 16);
+    if (bbs_axi_start(registers, 0, UPPER_NETWORK_DESCRIPTORS, 0) || bbs_axi_wait(registers))
+        return 2;
+    sum += bbs_get_output(NAME_layers, memory, UPPER_STRIDE_OUTPUT, 0, 0);
+    sum += bbs_get_result(NAME_outputs, memory, UPPER_STRIDE_OUTPUT, 0, 0, 0);
+    return sum + (int)bbs_get_real(NAME_outputs, memory, UPPER_STRIDE_OUTPUT, 0, 0, 0);
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", [C99, CXX], ids=["C99", "C++"])
+@pytest.mark.parametrize("level", ["-O0", "-O2", "-O3", "-m32"])
+def test_a_driver_needs_no_library(
+    built: tuple[Path, Report], compiler: tuple[str, ...], level: str, tmp_path: Path
+) -> None:
+    """Compiled for a machine without one, nothing is left to link; with 32 bits, too, where a header permits that."""
+    name = header(built[0]).stem
+    source = FREE.replace("HEADER", f"{name}.h").replace("NAME", name).replace("UPPER", name.upper())
+    options = ("-ffreestanding", "-nostdlib", "-c", *((level,) if level != "-m32" else ("-m32", "-O2")))
+    left = subprocess.run(
+        [require_tool("nm"), "-u", compiled(source, tmp_path, [built[0]], options, compiler)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    undefined = set(left.stdout.split()) - {"U", "_GLOBAL_OFFSET_TABLE_", "__x86.get_pc_thunk.bx"}
+    assert not undefined, undefined
 
 
 def test_the_command_says_it(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,9 +40,21 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emitted]
         else:
             found = {}
             files = tuple(hierarchy.export(lambda: _stream(int(name[-1])), "stream", folder, "verilog", found))
-        return Emitted(files, {module.name: module.function for module in found.values()})
+        return _plain(files, {module.name: module.function for module in found.values()}, folder)
 
     return make
+
+
+def _plain(files: tuple[Path, ...], functions: dict[str, str], folder: Path) -> Emitted:
+    """The modules under names without the prefix, as the claims call them."""
+    top = next((name for name, function in functions.items() if function == "accelerator"), "")
+    names = {name: name.removeprefix(f"{top}_") for name in functions} if top else {}
+    written = []
+    for file in files if top else ():
+        text = re.sub(rf"\b{top}_\w+", lambda match: names.get(match[0], match[0]), file.read_text())
+        written.append(folder / f"{names[file.stem]}.v")
+        written[-1].write_text(text)
+    return Emitted(tuple(written) or files, {names.get(name, name): function for name, function in functions.items()})
 
 
 def _stream(beats: int) -> Any:

@@ -19,7 +19,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
-from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, AxiConfig, array_word, registers
+from flow.hardware.axi.bus import PAGE, AxiConfig, constants, registers
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.fields import error_code
 from flow.hardware.interface import Memory
@@ -195,8 +195,8 @@ def across_pages(work: Job) -> Job:
 async def registers_are_as_the_map_says(dut: Any) -> None:
     bench = Bench(dut)
     await bench.reset()
-    assert await bench.read("id") == IDENTITY and await bench.read("version") == VERSION
-    assert await bench.read("array") == array_word(CONFIG)
+    for name, value in constants(CONFIG, AXI).items():
+        assert await bench.read(name) == value, name
     for name, register in MAP.items():
         value = await bench.read(name)
         if register.access == "rw":
@@ -208,7 +208,7 @@ async def registers_are_as_the_map_says(dut: Any) -> None:
             assert value == 0xDEADB000
         elif name.endswith("_base_high"):
             assert value == 0xDEADBEEC & ((1 << AXI.address_bits - 32) - 1)
-        elif name == "command":
+        elif name in ("command", "watchdog"):
             assert value == 0xDEADBEEC
         else:
             assert register.access == "r" or value == 0, name
@@ -310,6 +310,64 @@ async def bus_errors_are_reported(dut: Any) -> None:
         assert [name for name, *_ in kinds if status[name]] == [kind]
         setattr(model, access, sound)
         await bench.run(work)
+
+
+@cocotb.test()
+async def a_bus_that_stops_answering(dut: Any) -> None:
+    """On any channel, at any time: abort and watchdog end the run; when all is answered, the next one is right."""
+    bench = Bench(dut, 8)
+    await bench.reset()
+    cocotb.start_soon(bench.watch())
+    work = random_job(11, CONFIG)
+    whole = await bench.run(work)
+    ram = bench.ram
+    silent = [ram.read_if.ar_channel, ram.read_if.r_channel, *(
+        getattr(ram.write_if, f"{name}_channel") for name in ("aw", "w", "b")
+    )]  # fmt: skip
+    for number, channel in enumerate([*silent, *silent]):
+        watched, limit = number % 2, 2 * whole + 10 * number
+        await bench.write("watchdog", limit if watched else 0)
+        await bench.launch(work)
+        await ClockCycles(dut.aclk, number * whole // 12)
+        channel.pause = True
+        await ClockCycles(dut.aclk, 3 * whole)
+        if not watched:
+            assert await bench.read("status") & 1 and not int(dut.irq.value)
+            await bench.write("control", 2 | 1 << MAP["control"].field("abort").low)
+        status = await bench.finish()
+        assert status["error"] == error_code("watchdog" if watched else "aborted") and status["stopping"]
+        cycles = await bench.read("cycles")
+        assert cycles == limit + 1 if watched else cycles > limit
+        await bench.start(0, 1)  # of no effect
+        await ClockCycles(dut.aclk, 20)
+        assert await bench.read("status") >> MAP["status"].field("stopping").low & 1
+        assert not await bench.read("status") & 3 and not int(dut.irq.value)
+        channel.pause = False
+        while await bench.read("status") >> MAP["status"].field("stopping").low & 1:
+            pass
+        await bench.run(random_job(20 + number, CONFIG, small=True))
+
+
+@cocotb.test()
+async def aborts_in_the_middle_of_a_layer(dut: Any) -> None:
+    """What was asked for before comes later, behind stalls, and is not taken for what the next run asks for."""
+    bench = Bench(dut, 9)
+    await bench.reset()
+    cocotb.start_soon(bench.watch())
+    await bench.write("watchdog", 2**32 - 1)
+    work = random_job(11, CONFIG)
+    bench.stall()
+    whole = await bench.run(work)
+    for part in range(1, 9):
+        bench.stall()
+        await bench.launch(work)
+        await ClockCycles(dut.aclk, part * whole // 12)
+        assert await bench.read("status") & 1
+        await bench.write("control", 2 | 1 << MAP["control"].field("abort").low)
+        assert (await bench.finish())["error"] == error_code("aborted")
+        while await bench.read("status") >> MAP["status"].field("stopping").low & 1:
+            pass
+        await bench.run(random_job(20 + part, CONFIG, small=True))
 
 
 @cocotb.test()

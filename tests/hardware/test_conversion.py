@@ -16,6 +16,7 @@ import flow.hardware.axi
 import flow.hardware.core
 import flow.hardware.elements
 import flow.hardware.maps
+from flow.errors import FlowError
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.conversion import hierarchy
@@ -62,7 +63,7 @@ def test_block_is_clean_verilog(
         for device, wrapper in devices.values()
         for file in wrapper.files
         if (file.stem, name) in ((device.name, "accelerator"), (wrapper.name, "axi_accelerator"))
-        or re.fullmatch(rf"{name}(_\d+)?", file.stem)  # a number tells variants apart
+        or re.fullmatch(rf"{device.name}_{name}(_\d+)?", file.stem)  # a number tells variants apart
     ]
     assert variants, f"no module of {name} in either accelerator"
     for wrapper, top in variants:
@@ -86,7 +87,7 @@ def _with_children(wrapper: Wrapper, top: str) -> list[Path]:
 def test_every_block_is_legal_vhdl(kind: str, devices: dict[str, tuple[Device, Wrapper]], tmp_path: Path) -> None:
     """File by file in compile order, then the whole is elaborated: ports and generics fit."""
     ghdl, (device, wrapper) = require_tool("ghdl"), devices[kind]
-    modules = [file.stem for file in wrapper.vhdl_files if not file.stem.startswith("pck_myhdl")]
+    modules = [file.stem for file in wrapper.vhdl_files if "pck_myhdl" not in file.stem]
     assert modules == [file.stem for file in wrapper.files]
     assert wrapper.files[: len(device.files)] == device.files
     analyse = [ghdl, "-a", "--std=08", *map(str, wrapper.vhdl_files)]
@@ -102,6 +103,68 @@ def test_the_wrapper_leaves_the_accelerator_as_it_is(kind: str, tmp_path: Path) 
     alone, (inside, _) = emit(config, tmp_path / "alone"), emit_wrapped(config, AxiConfig(), tmp_path / "inside")
     for ours, theirs in zip(alone.files + alone.vhdl_files, inside.files + inside.vhdl_files, strict=True):
         assert ours.name == theirs.name and ours.read_bytes() == theirs.read_bytes()
+
+
+def test_all_names_begin_with_that_of_the_top(devices: dict[str, tuple[Device, Wrapper]]) -> None:
+    """Modules, entities, the package; and no comment speaks of what is not in a build."""
+    for device, wrapper in devices.values():
+        for file in wrapper.files + wrapper.vhdl_files:
+            text = file.read_text()
+            declared = re.findall(r"^(?:module|entity|package) (?!body\b)(\w+)", text, re.MULTILINE)
+            assert declared == [file.stem] and (file.stem == device.name or file.stem.startswith(f"{device.name}_"))
+            used = re.findall(r"\bwork\.(\w+)", text)
+            assert all(name.startswith(f"{device.name}") for name in used)
+            assert not re.search(r"\bflow\b|\.py\b|\.j2\b", text), file
+
+
+OTHERS = ("arbiter", "ram", "stream", "priority_encoder", "delay", "axi_read", "accelerator", "pck_myhdl_011")
+
+
+def test_two_accelerators_and_a_library_in_one_simulation(
+    devices: dict[str, tuple[Device, Wrapper]], tmp_path: Path
+) -> None:
+    """Arrays of other elements, and one of the same parameters under another name; Verilog and VHDL."""
+    axi = AxiConfig(256, 40, 8)
+    renamed = emit_wrapped(ArrayConfig(2, 3, "dense", **TINY, drain=2, prefix="Second_ip"), axi, tmp_path)[1]
+    assert renamed.name == "Second_ip_axi"
+    wrappers = [devices["bitvert"][1], devices["dense"][1], renamed]
+    library = tmp_path / "library.v"
+    library.write_text("".join(f"module {name}(input a, output b); assign b = a; endmodule\n" for name in OTHERS))
+    tops = [option for wrapper in wrappers for option in ("-s", wrapper.name)]
+    files = [str(file) for wrapper in wrappers for file in wrapper.files]
+    command = [
+        require_tool("iverilog"),
+        "-g2012",
+        *tops,
+        "-s",
+        "ram",
+        "-o",
+        str(tmp_path / "sim"),
+        str(library),
+        *files,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    foreign = tmp_path / "library.vhd"
+    foreign.write_text(
+        "".join(f"entity {name} is end entity;\narchitecture a of {name} is begin end;\n" for name in OTHERS)
+    )
+    ghdl = require_tool("ghdl")
+    sources = [str(file) for wrapper in wrappers for file in wrapper.vhdl_files]
+    analyse = [ghdl, "-a", "--std=08", str(foreign), *sources]
+    for step in (analyse, *([ghdl, "-e", "--std=08", wrapper.name] for wrapper in wrappers)):
+        done = subprocess.run(step, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prefix", "why"),
+    [("2d", "letters, digits and single"), ("a__b", "single underscores"), ("a_", "no underscore last"),
+     ("a-b", "letters, digits"), ("x" * 65, "at most 64"), ("Signal", "a keyword of Verilog or VHDL")],
+)  # fmt: skip
+def test_a_prefix_that_a_language_does_not_take_is_refused(prefix: str, why: str) -> None:
+    with pytest.raises(FlowError, match=f"modules cannot be called '{prefix}': .*{why}.*; change --prefix"):
+        ArrayConfig(prefix=prefix)
 
 
 @pytest.mark.full

@@ -128,5 +128,6 @@ def test_a_command_without_descriptors_is_refused(simulators: dict[str, Simulato
 
 
 def test_every_error_is_tested() -> None:
-    assert {name for name, _ in WRONG} | {"none", "command"} == {name for name, _ in ERRORS}
+    behind_axi = {"aborted", "watchdog"}
+    assert {name for name, _ in WRONG} | {"none", "command"} == {name for name, _ in ERRORS} - behind_axi
     assert len(ERRORS) <= VIOLATION

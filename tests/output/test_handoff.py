@@ -18,11 +18,11 @@ import pytest
 
 import flow
 from flow.files import layer_folder
-from flow.hardware.axi.bus import registers
+from flow.hardware.axi.bus import register_map, registers
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.output.handoff import formats
 from flow.simulation.engines.testbench import read_hex
-from tests.helpers.firmware import STRICT, check_driver
+from tests.helpers.firmware import check_driver, compiled, header
 from tests.helpers.nets import residual_net, small, wide_net
 from tests.helpers.tools import once_each, require_engine, require_tool, verilator
 
@@ -159,30 +159,30 @@ int main(int argc, char **argv)
 {
     size_t i;
     assert(argc == 2);
-    for (i = 0; i < sizeof bbs_memories / sizeof *bbs_memories; i++)
-        free(blob(argv[1], bbs_memories[i].file, (size_t)bbs_memories[i].words * bbs_memories[i].bytes));
-    for (i = 0; i < sizeof bbs_layers / sizeof *bbs_layers; i++) {
-        const struct bbs_layer *layer = &bbs_layers[i];
+    for (i = 0; i < sizeof NAME_memories / sizeof *NAME_memories; i++)
+        free(blob(argv[1], NAME_memories[i].file, (size_t)NAME_memories[i].words * NAME_memories[i].bytes));
+    for (i = 0; i < sizeof NAME_layers / sizeof *NAME_layers; i++) {
+        const struct bbs_layer *layer = &NAME_layers[i];
         char path[512];
-        size_t size = (size_t)layer->activation_words * BBS_ACTIVATION_BYTES;
+        size_t size = (size_t)layer->activation_words * UPPER_BYTES_ACTIVATION;
         uint8_t *given, *again = calloc(size, 1), *output;
         uint32_t p, c;
         snprintf(path, sizeof path, "vectors/%s/codes.bin", layer->vectors);
         given = blob(argv[1], path, (size_t)layer->groups * layer->positions * layer->reduction);
         for (c = 0; c < layer->groups; c++)
             for (p = 0; p < layer->positions * layer->reduction; p++)
-                bbs_put_activation(layer, again, c, p / layer->reduction, p % layer->reduction,
+                bbs_put_activation(layer, again, UPPER_BYTES_ACTIVATION, c, p / layer->reduction, p % layer->reduction,
                                    (int8_t)given[(size_t)c * layer->positions * layer->reduction + p]);
         free(given);
         snprintf(path, sizeof path, "vectors/%s/activation.bin", layer->vectors);
         given = blob(argv[1], path, size);
         assert(!memcmp(given, again, size));
         snprintf(path, sizeof path, "vectors/%s/output.expected.bin", layer->vectors);
-        output = blob(argv[1], path, (size_t)layer->output_words * BBS_OUTPUT_BYTES);
+        output = blob(argv[1], path, (size_t)layer->output_words * UPPER_BYTES_OUTPUT);
         printf("%s\n", layer->vectors);
         for (p = 0; p < layer->positions; p++)
             for (c = 0; c < layer->channels; c++)
-                printf("%d\n", (int)bbs_get_output(layer, output, p, c));
+                printf("%d\n", (int)bbs_get_output(layer, output, UPPER_BYTES_OUTPUT, p, c));
         free(given), free(again), free(output);
     }
     return 0;
@@ -200,10 +200,10 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
     from flow.output.build import read
     from flow.simulation.results import expected_rows
 
-    compiler, elsewhere = require_tool("gcc"), tmp_path / "out"
+    elsewhere = tmp_path / "out"
     onnx.save(network(), str(tmp_path / "net.onnx"))
     assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", samples=1).passed
-    (header,) = (elsewhere / "firmware").glob("*.h")  # that of the registers is in a folder of its own
+    name = header(elsewhere).stem
     build = read(elsewhere)
     wanted: dict[str, list[int]] = {}
 
@@ -217,9 +217,8 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
     run_network(build.compressed.network, build.samples.one(0), take, Sessions())
     kinds = {(layer.groups > 1, layer.output_quantization is None) for layer in build.compressed.network.layers}
     assert len(kinds) > 1  # a convolution in groups, or a layer of 32-bit sums, too
-    (tmp_path / "try.c").write_text(PROGRAM.replace("HEADER", str(header)))
-    program = str(tmp_path / "try")
-    subprocess.run([compiler, *STRICT, "-o", program, str(tmp_path / "try.c")], check=True)
+    source = PROGRAM.replace("HEADER", f"{name}.h").replace("NAME", name).replace("UPPER", name.upper())
+    program = compiled(source, tmp_path, [elsewhere])
     printed = subprocess.run([program, str(elsewhere)], capture_output=True, text=True, check=True).stdout.split()
     got: dict[str, list[int]] = {}
     for word in printed:
@@ -240,14 +239,103 @@ def test_a_driver_places_the_memories(built: Path, tmp_path: Path) -> None:
     placed = check_driver(built, tmp_path, files, ports, network=False)
     page = (built / "firmware" / "axi" / "registers.md").read_text()
     rows = re.findall(r"^\| `(0x[0-9a-f]{3})` \| `(\w+)` \|", page, re.MULTILINE)
-    assert [(name, int(at, 16)) for at, name in rows] == [
-        (name, register.offset) for name, register in registers(ports).items()
-    ]
+    there = registers(ports)
+    every = [*there.items(), *(item for item in register_map().items() if item[0] not in there)]
+    assert [(name, int(at, 16)) for at, name in rows] == [(name, register.offset) for name, register in every]
+    assert sorted(set(register_map()) - set(there)) == ["entry_base", "entry_base_high", "entry_stalls"]
     rows = re.findall(r"^\| `(0x[0-9a-f]{8})` \| `0x[0-9a-f]{8}` \| (\w+) \| (\d+) \|", page, re.MULTILINE)
     assert [(name, int(at, 16), int(words)) for at, name, words in rows] == [
         (region.name, region.offset, region.words) for region in placed
     ]
     assert "The whole network" not in page
+
+
+FENCES = r"""
+#include <stdint.h>
+#include <stdio.h>
+
+static uint32_t read_register(const volatile uint32_t *address);
+static void write_register(volatile uint32_t *address, uint32_t value);
+#define BBS_BARRIER() (void)printf("barrier ")
+#define BBS_FENCE() (void)printf("fence ")
+#define BBS_READ32(address) read_register(address)
+#define BBS_WRITE32(address, value) write_register(address, value)
+#include "HEADER"
+
+static uint32_t device[1024], polls;
+
+static uint32_t read_register(const volatile uint32_t *address)
+{
+    printf("r%02x ", (unsigned)((address - device) * 4));
+    return address == device + BBS_REG_STATUS / 4 && ++polls == 4 ? BBS_STATUS_DONE_MASK : *address;
+}
+
+static void write_register(volatile uint32_t *address, uint32_t value)
+{
+    printf("w%02x ", (unsigned)((address - device) * 4));
+    *address = value;
+}
+
+int main(void)
+{
+    if (bbs_axi_start(device, 0, 1, 0) != BBS_OK)
+        return 1;
+    printf("\n");
+    return bbs_axi_wait(device) != 0;
+}
+"""
+
+ORDER = r"""
+#define _DEFAULT_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "HEADER"
+
+static uint8_t *window, output[4096];
+
+/* The accelerator: the driver's look at its status is stopped, and the run ends, its results in memory. */
+static void looked(int number)
+{
+    (void)number;
+    mprotect(window, 4096, PROT_READ | PROT_WRITE);
+    memset(output, 0x91, sizeof output);
+    *(uint32_t *)(void *)(window + BBS_REG_STATUS) = BBS_STATUS_DONE_MASK;
+}
+
+int main(void)
+{
+    volatile uint32_t *device;
+    uint8_t before, after;
+    signal(SIGSEGV, looked);
+    window = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    device = (volatile uint32_t *)(void *)window;
+    before = output[0];
+    bbs_axi_wait(device);
+    after = output[0];
+    printf("%02x %02x\n", before, after);
+    return 0;
+}
+"""
+
+
+def test_memory_is_written_before_a_start_and_read_after_the_end(built: Path, tmp_path: Path) -> None:
+    """Compiler and processor are told so; where the compiler is not, it reads what was there before the run."""
+
+    def printed(source: str, *options: str) -> str:
+        program = compiled(source.replace("HEADER", header(built).name), tmp_path, [built], options)
+        return subprocess.run([program], capture_output=True, text=True, check=True).stdout
+
+    at = {name: f"{register.offset:02x}" for name, register in register_map().items()}
+    start, wait = printed(FENCES).splitlines()
+    assert start.split() == [
+        f"r{at['status']}", f"w{at['command']}", "barrier", "fence", "barrier", f"w{at['control']}"
+    ]  # fmt: skip
+    assert wait.split() == [*[f"r{at['status']}"] * 4, f"w{at['status']}", "barrier", "fence", "barrier"]
+    for options in ((), ("-DBBS_FENCE()=",), ("-DBBS_BARRIER()=",)):
+        assert printed(ORDER, "-O2", *options) == "00 91\n", options
+    assert printed(ORDER, "-O2", "-DBBS_FENCE()=", "-DBBS_BARRIER()=") == "00 00\n"
 
 
 def test_verify_lists_what_differs(elsewhere: Path) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.fields import DESCRIPTOR, ENTRY, MAP_DESCRIPTOR, PARAMETER
 from flow.hardware.interface import MemoryPort
 
 IDENTITY: Final = 0x42425346  # "BBSF"
-VERSION: Final = 1  # of the register map
+VERSION: Final = 2  # of the register map
 PAGE: Final = 4096  # bytes: no burst crosses it, and every base address is a multiple of it
 MOST_BEATS: Final = 256  # of a burst, by the protocol
 REGISTER_BYTES: Final = 4
 INDEX_BITS: Final = 10  # of a register in the window of one page
 COMMON: Final = 16  # registers before the first memory's
 PER_MEMORY: Final = 4
+# Each memory's registers have this place in every build; those of a memory that a build lacks stay reserved.
+MEMORIES: Final = ("descriptor", "weight", "metadata", "activation", "parameter", "index", "entry", "output")
+FILLED, WRITTEN = "activation", "output"  # by the host for every run; by the accelerator
 ID_BITS: Final = 4  # of reads: the memory port's number
 INCREMENTING: Final = 1  # AxBURST
 CACHE: Final = 3  # AxCACHE: normal memory, bufferable, not cached
@@ -68,12 +74,20 @@ class MemoryRegion:
 
 
 def regions(ports: Sequence[MemoryPort], axi: AxiConfig, words: Mapping[str, int]) -> list[MemoryRegion]:
-    """One memory after the other, each from the next page on; `words` has how many words each has, by name."""
+    """One memory after the other, each from the next page on; `words` has how many words each has, by name.
+
+    The memories that do not change from run to run come first: together they are one image (`image_bytes`).
+    """
     placed: list[MemoryRegion] = []
-    for port in ports:
+    for port in sorted(ports, key=lambda port: (port.name == WRITTEN, port.name == FILLED)):
         offset = -(-placed[-1].end // PAGE) * PAGE if placed else 0
         placed.append(MemoryRegion(port.name, words[port.name], axi.stride(port), offset))
     return placed
+
+
+def image_bytes(placed: Sequence[MemoryRegion]) -> int:
+    """How many bytes, from the first on, the memories take that do not change from run to run."""
+    return next(region.offset for region in placed if region.name == FILLED)
 
 
 @dataclass(frozen=True)
@@ -119,12 +133,14 @@ def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
         ("control", "rw", "starts a run", (
             Field("start", 0, 1, "write 1: run the command; no effect while busy; reads 0"),
             Field("interrupt_enable", 1, 1, "irq is high while done is"),
+            Field("abort", 2, 1, "write 1: end the run, whatever the bus does; no effect while not busy; reads 0"),
         )),
         ("status", "w1", "how the run stands", (
             Field("busy", 0, 1, "from start to done"),
             Field("done", 1, 1, "all results are in memory, or the run has failed; write 1, or start, to clear"),
             Field("read_error", 2, 1, "the bus answered a read of this run with an error"),
             Field("write_error", 3, 1, "the bus answered a write of this run with an error"),
+            Field("stopping", 4, 1, "the bus has not answered all of an ended run; start has no effect"),
             Field("error", 8, 4, "error code of the run, with done"),
         )),
         ("command", "rw", "what to run; write it while not busy", (
@@ -134,36 +150,68 @@ def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
         ("cycles_high", "r", "its upper 32 bits", ()),
         ("busy_cycles", "r", "clock cycles of all runs since reset", ()),
         ("busy_cycles_high", "r", "its upper 32 bits", ()),
+        ("features", "r", "what this accelerator has", (
+            Field("address_bits", 0, 7, "of the bus"), Field("beat", 8, 4, "bytes of a beat, as a power of two"),
+            Field("memories", 16, len(MEMORIES), "those that there are, in the order of their registers"),
+        )),
+        ("build", "r", "digest of the accelerator's parameters: memory images fit if their header has the same", ()),
+        ("watchdog", "rw", "end a run after so many clock cycles; 0: never", ()),
     )  # fmt: skip
 
 
-def registers(ports: Sequence[MemoryPort]) -> dict[str, Register]:
-    """The register map of a device with these memory ports, by name."""
+def register_map() -> dict[str, Register]:
+    """All registers by name: the same in every build."""
     made = [
         Register(name, REGISTER_BYTES * i, access, meaning, fields)
         for i, (name, access, meaning, fields) in enumerate(_common())
     ]
-    for number, port in enumerate(ports):
+    for number, memory in enumerate(MEMORIES):
         at = REGISTER_BYTES * (COMMON + PER_MEMORY * number)
-        what = f"{port.name} memory"
-        waits = "cycles of the last run in which a write waited" if port.lanes else (
-            "cycles of the last run in which a request waited"
-        )  # fmt: skip
+        waits = f"cycles of the last run in which a {'write' if memory == WRITTEN else 'request'} waited"
         made += [
-            Register(f"{port.name}_base", at, "rw", f"byte address of the {what}, a multiple of {PAGE}"),
-            Register(f"{port.name}_base_high", at + 4, "rw", "its upper 32 bits"),
-            Register(f"{port.name}_stalls", at + 8, "r", waits),
+            Register(f"{memory}_base", at, "rw", f"byte address of the {memory} memory, a multiple of {PAGE}"),
+            Register(f"{memory}_base_high", at + 4, "rw", "its upper 32 bits"),
+            Register(f"{memory}_stalls", at + 8, "r", waits),
         ]
     assert made[-1].index < 1 << INDEX_BITS and len(_common()) <= COMMON
     return {register.name: register for register in made}
 
 
-def array_word(config: ArrayConfig) -> int:
-    """The value of the register `array`."""
-    values = {
+def registers(ports: Sequence[MemoryPort]) -> dict[str, Register]:
+    """The registers of a device with these memory ports, by name."""
+    absent = set(MEMORIES) - {port.name for port in ports}
+    return {name: each for name, each in register_map().items() if name.split("_")[0] not in absent}
+
+
+def constants(config: ArrayConfig, axi: AxiConfig) -> dict[str, int]:
+    """The values of the registers that tell what is built, by name."""
+    there = [port.name for port in memory_ports(config)]
+    array = {
         "rows": config.rows,
         "columns": config.columns,
         "lanes": config.lanes,
         "dense": not config.element.encoded,
     }
-    return sum(int(values[field.name]) << field.low for field in registers(())["array"].fields)
+    features = {
+        "address_bits": axi.address_bits,
+        "beat": axi.beat.bit_length() - 1,
+        "memories": sum(1 << place for place, name in enumerate(MEMORIES) if name in there),
+    }
+    return {
+        "id": IDENTITY,
+        "version": VERSION,
+        "array": _packed("array", array),
+        "features": _packed("features", features),
+        "build": _digest(config, axi),
+    }
+
+
+def _packed(register: str, values: Mapping[str, int]) -> int:
+    return sum(int(values[field.name]) << field.low for field in register_map()[register].fields)
+
+
+def _digest(config: ArrayConfig, axi: AxiConfig) -> int:
+    """32 bits that tell accelerators apart: parameters, bus, and the layouts of the words that they read."""
+    layouts = (DESCRIPTOR, MAP_DESCRIPTOR, PARAMETER, ENTRY)
+    told = json.dumps([VERSION, asdict(replace(config, prefix="")), asdict(axi), layouts], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4])

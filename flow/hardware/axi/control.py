@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
-from flow.hardware.axi.bus import COMMON, IDENTITY, PAGE, PER_MEMORY, VERSION, registers
+from flow.hardware.axi.bus import COMMON, MEMORIES, PAGE, PER_MEMORY, constants, registers
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.wires import flags, join
+from flow.hardware.fields import error_code
 from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
 
 
@@ -62,7 +63,7 @@ def base_parts(values, name, extra):
 
 def writable(ports, extra):
     """The registers that take what is written, with the bits that do."""
-    masks = {"command": 2**32 - 1}
+    masks = {"command": 2**32 - 1, "watchdog": 2**32 - 1}
     for port in ports:
         masks[f"{port.name}_base"] = 2**32 - PAGE
         if extra:
@@ -72,45 +73,54 @@ def writable(ports, extra):
 
 @block
 @prefixed(access="", run="")
-def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write_failed, ports, axi, array):
-    """The registers of flow/hardware/axi/bus.py and what they command.
+def axi_control(
+    clk, reset, access, run, stopping, irq, bases, stalled, asked, received, read_failed, write_failed, ports, axi,
+    config,
+):  # fmt: skip
+    """The registers of the accelerator behind AXI, and what they command.
 
     registers  write, write_index[10], write_data[32], write_strobe[4]; read_index[10] in, read_data[32] out,
                combinational
     core       start: one cycle, with first[16], count[16]; done, error[4]: as the accelerator has them; written: all
-               it has written is in memory
+               it has written is in memory; stopping: reset it, and what asks for it: its run has been ended
     host       irq: level, while enabled and done
     bus        bases[address_bits * memories]: byte addresses, the first memory lowest; stalled[memories]: its port
-               waits in this cycle; read_failed, write_failed: the bus has answered with an error
-    ports, axi the memory ports and the bus; array: value of the register that says the array's size
+               waits in this cycle; asked, received: a burst of reads is, or its last beat; read_failed,
+               write_failed: the bus has answered with an error
+    ports, axi, config   the memory ports, the bus, the array
     """
     layout = registers(ports)
-    memories, extra = len(ports), axi.address_bits - 32
+    extra = axi.address_bits - 32
     control_at, status_at = layout["control"].index, layout["status"].index
-    start_bit, enable_bit = (layout["control"].field(name).low for name in ("start", "interrupt_enable"))
-    busy_bit, done_bit, read_bit, write_bit, error_low = (
-        layout["status"].field(name).low for name in ("busy", "done", "read_error", "write_error", "error")
+    start_bit, enable_bit, abort_bit = (
+        layout["control"].field(name).low for name in ("start", "interrupt_enable", "abort")
     )
+    busy_bit, done_bit, read_bit, write_bit, stopping_bit, error_low = (
+        layout["status"].field(name).low for name in ("busy", "done", "read_error", "write_error", "stopping", "error")
+    )
+    aborted, expired = error_code("aborted"), error_code("watchdog")
     error_high = error_low + ERROR_BITS
-    enable_word, own, this = 1 << enable_bit, IDENTITY, VERSION
+    enable_word, fixed = 1 << enable_bit, constants(config, axi)
+    own_id, own_version, own_size, own_features, own_build = fixed.values()
 
     running, finishing, ended, enabled, starting = flags(5)
     read_bad, write_bad, starts, clears, never = flags(5)
+    stops, settled, aborts, expires = flags(4)
     code = Signal(intbv(0)[ERROR_BITS:])
+    pending = Signal(modbv(0, min=0, max=2**32))  # bursts of reads
     cycles, busy_cycles = Signal(intbv(0)[64:]), Signal(intbv(0)[64:])
     nothing = Signal(intbv(0)[32:])
     values = {name: Signal(intbv(0)[32:]) for name in layout if extra or not name.endswith("_base_high")}
     by_place = {layout[name].index: value for name, value in values.items()}
-    places = COMMON + PER_MEMORY * memories
+    places = COMMON + PER_MEMORY * len(MEMORIES)
     chosen = Signal(intbv(0)[places:])
     every = join(*(by_place.get(place, nothing) for place in reversed(range(places))))
-    identity, version, size, settings, status = (
-        values[name] for name in ("id", "version", "array", "control", "status")
-    )
+    identity, version, size, features, build = (values[name] for name in fixed)
+    settings, status = values["control"], values["status"]
     low, high, busy_low, busy_high = (
         values[name] for name in ("cycles", "cycles_high", "busy_cycles", "busy_cycles_high")
     )
-    command = values["command"]
+    command, limit = values["command"], values["watchdog"]
     all_bases = join(*(part for port in reversed(ports) for part in base_parts(values, port.name, extra)))
 
     @always_comb
@@ -121,6 +131,14 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
             and access.write_strobe[0]
             and access.write_data[start_bit]
             and (not running)
+            and (not stops)
+        )
+        aborts.next = (
+            access.write
+            and (access.write_index == control_at)
+            and access.write_strobe[0]
+            and access.write_data[abort_bit]
+            and running
         )
         clears.next = (
             access.write
@@ -128,6 +146,10 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
             and access.write_strobe[0]
             and access.write_data[done_bit]
         )
+
+    @always_comb
+    def watch():
+        expires.next = running and (limit != 0) and (cycles >= limit)
 
     @always_seq(clk.posedge, reset=reset)
     def walk():
@@ -140,8 +162,16 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
             code.next = 0
             read_bad.next = False
             write_bad.next = False
+        elif aborts or expires:
+            finishing.next = False
+            running.next = False
+            ended.next = True
+            if aborts:
+                code.next = aborted
+            else:
+                code.next = expired
         else:
-            if run.done:
+            if run.done and (not stops):
                 finishing.next = True
                 code.next = run.error
             if finishing and run.written:
@@ -155,16 +185,35 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
             if write_failed:
                 write_bad.next = True
 
+    @always_seq(clk.posedge, reset=reset)
+    def end():
+        # The core is reset for a cycle at least, so that it asks for nothing more, and until all is answered.
+        if aborts or expires:
+            stops.next = True
+        elif settled and (pending == 0) and run.written:
+            stops.next = False
+        settled.next = stops and (not (settled and (pending == 0) and run.written))
+
+    @always_seq(clk.posedge, reset=reset)
+    def count():
+        if asked and (not received):
+            pending.next = pending + 1
+        elif received and (not asked):
+            pending.next = pending - 1
+
     @always_comb
     def core():
+        stopping.next = stops
         run.start.next = starting
         run.first.next = command[COMMAND_BITS:]
         run.count.next = command[32:COMMAND_BITS]
         irq.next = ended and enabled
         bases.next = all_bases
-        identity.next = own
-        version.next = this
-        size.next = array
+        identity.next = own_id
+        version.next = own_version
+        size.next = own_size
+        features.next = own_features
+        build.next = own_build
         nothing.next = 0
         never.next = 0
 
@@ -183,6 +232,7 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
         word[done_bit] = ended
         word[read_bit] = read_bad
         word[write_bit] = write_bad
+        word[stopping_bit] = stops
         word[error_high:error_low] = code
         status.next = word
 
@@ -220,4 +270,4 @@ def axi_control(clk, reset, access, run, irq, bases, stalled, read_failed, write
             for name, mask in writable(ports, extra).items()
         ],
     ]
-    return commands, walk, core, control, state, counted, read, choose, parts
+    return commands, watch, walk, end, count, core, control, state, counted, read, choose, parts

@@ -7,7 +7,7 @@ from typing import Any
 from myhdl import ResetSignal, Signal, always_comb, intbv
 
 from flow.hardware.accelerator import accelerator
-from flow.hardware.axi.bus import AxiConfig, array_word
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.axi.channels import (
     Address,
     Burst,
@@ -55,18 +55,19 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
 
     aclk, aresetn  clock; synchronous reset, active low, of the bus, too: what was under way is forgotten
     irq            high while a run is done and the interrupt is enabled
-    s_axil         registers, as in flow/hardware/axi/bus.py: 32 bits, a window of 4 KiB
+    s_axil         registers of 32 bits in a window of 4 KiB: the hand-over has a table of them
     m_axi          reads: bursts within a page, one identifier for each memory; rready is always high. Writes: a
-                   burst for each word, strobes; bready is always high. Words lie `AxiConfig.stride` bytes apart
+                   burst for each word, strobes; bready is always high. Words lie `AxiConfig.stride` bytes apart.
+                   If the host ends a run, what the bus was asked for before is still waited for, and forgotten
     No path leads from an input to an output within a cycle.
     """
     ports = memory_ports(config)
     reads = [port for port in ports if not port.lanes]
     assert [port.name for port in ports[len(reads) :]] == ["output"]
     memories, address_bits, last = len(ports), axi.address_bits, len(reads)
-    reset = ResetSignal(0, active=1, isasync=False)
+    reset, core_reset = (ResetSignal(0, active=1, isasync=False) for _ in range(2))
     run, registers = fresh(Run), fresh(RegisterAccess)
-    busy, waiting, read_failed, write_failed = (Signal(bool(0)) for _ in range(4))
+    busy, waiting, read_failed, write_failed, stopping, asked, received = (Signal(bool(0)) for _ in range(7))
     host = Host(run.start, run.first, run.count, busy, run.done, run.error)
     _, core_ports = bundled(top_signals(ports))
     read_ports = [getattr(core_ports, port.name) for port in reads]
@@ -90,25 +91,32 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         reset.next = not aresetn
 
     @always_comb
+    def resetting_core():
+        core_reset.next = (not aresetn) or stopping
+
+    @always_comb
     def responses():
         m_r.ready.next = True
         m_b.ready.next = True
         read_failed.next = m_r.valid and m_r.resp[1]
         write_failed.next = m_b.valid and m_b.resp[1]
+        asked.next = granted != 0
+        received.next = m_r.valid and m_r.last
 
     @always_comb
     def stalls():
         stalled_reads.next = enables & ~readies
         waiting.next = (output.valid != 0) and (not output.ready)
 
-    core = accelerator(aclk, reset, host, core_ports, config)
+    core = accelerator(aclk, core_reset, host, core_ports, config)
     slave = axi_lite(aclk, reset, s_aw, s_w, s_b, s_ar, s_r, registers)
     control = axi_control(
-        aclk, reset, registers, run, irq, bases, stalled, read_failed, write_failed, ports, axi, array_word(config)
-    )
+        aclk, reset, registers, run, stopping, irq, bases, stalled, asked, received, read_failed, write_failed,
+        ports, axi, config,
+    )  # fmt: skip
     readers = [
         axi_read(
-            aclk, reset, read_ports[number], wanted[number], m_r.valid, m_r.id, m_r.data,
+            aclk, core_reset, read_ports[number], wanted[number], m_r.valid, m_r.id, m_r.data,
             number, axi.stride(port), axi.beat, axi.burst,
         )
         for number, port in enumerate(reads)
@@ -120,4 +128,4 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         aclk, reset, output, bases(address_bits * memories, address_bits * last), run.written, m_aw, m_w, m_b.valid,
         axi.stride(ports[last]), axi.beat,
     )  # fmt: skip
-    return resetting, responses, stalls, core, slave, control, readers, asking, writing
+    return resetting, resetting_core, responses, stalls, core, slave, control, readers, asking, writing

@@ -64,6 +64,7 @@ from flow.hardware.conversion.keywords import KEYWORDS
 from flow.hardware.conversion.offsets import inline_offsets
 
 Language = Literal["verilog", "vhdl"]
+PACKAGE = f"pck_myhdl_{_shortversion}"  # of what MyHDL's VHDL needs
 TAKEN = {"next", "posedge", "negedge", "max", "min", "val", "signed"}  # attributes that MyHDL reads as a Signal's
 
 
@@ -132,9 +133,11 @@ class Module:
 class _Export:
     """The state of one export: what was converted, the names taken, the instances per open block."""
 
-    def __init__(self, name: str, folder: Path, language: Language, named: Mapping[str, str]) -> None:
+    def __init__(self, name: str, folder: Path, language: Language, named: Mapping[str, str], prefix: str) -> None:
         self.top = name
         self.named = named
+        self.prefix = f"{prefix}_" if prefix else ""
+        self.package = f"{self.prefix}{PACKAGE}"
         self.folder = folder
         self.language = language
         self.modules: dict[tuple[Any, ...], list[Module]] = {}
@@ -144,10 +147,11 @@ class _Export:
         self.counts: list[dict[str, int]] = [{}]
 
     def module_name(self, function: str) -> str:
-        """The function's name, with an index when taken and a suffix when it is a keyword."""
+        """The function's name behind the prefix, with an index when taken and a suffix when it is a keyword."""
         if len(self.counts) == 1:
             return self.top
-        base = self.named.get(function, function + "_block" if function.lower() in KEYWORDS else function)
+        plain = self.prefix + (function + "_block" if function.lower() in KEYWORDS else function)
+        base = self.named.get(function, plain)
         name, index = base, 0
         while name.lower() in self.names:
             index += 1
@@ -172,6 +176,7 @@ class _Export:
         converter.directory = str(self.folder)
         if not verilog:
             converter.no_myhdl_package = True
+            converter.use_clauses = f"use work.{self.package}.all;\n"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ToVerilogWarning)
             warnings.simplefilter("ignore", ToVHDLWarning)
@@ -248,6 +253,7 @@ def export(
     language: Language,
     modules: dict[str, Module] | None = None,
     named: Mapping[str, str] | None = None,
+    prefix: str = "",
 ) -> list[Path]:
     """Write a design as one file per module; returns the files in compile order, the top last.
 
@@ -257,6 +263,7 @@ def export(
     language  "verilog" or "vhdl" (then MyHDL's package file comes first)
     modules   takes the modules by name, if given
     named     names of modules, by function, that are not to be called after it
+    prefix    what the names of all modules but the top and `named` begin with, MyHDL's package included
 
     Equal designs give equal bytes. Raises ExportError, or MyHDL's ConversionError, naming the block.
     """
@@ -271,11 +278,11 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     options = (toVerilog.no_testbench, toVerilog.no_myhdl_header, toVHDL.no_myhdl_header)
     toVerilog.no_testbench = toVerilog.no_myhdl_header = toVHDL.no_myhdl_header = True
-    _export = state = _Export(name, folder, language, named or {})
+    _export = state = _Export(name, folder, language, named or {}, prefix)
     try:
         if language == "vhdl":
-            package = folder / f"pck_myhdl_{_shortversion}.vhd"
-            package.write_text(_package)
+            package = folder / f"{state.package}.vhd"
+            package.write_text(_package.replace(PACKAGE, state.package))
             state.files.append(package)
         build()
     finally:

@@ -84,7 +84,7 @@ def bitvert_array(
     data     weight_word, metadata_word, activation_word in; results[rows * bits * lanes] out: lane 0 lowest,
              within a lane row 0 lowest
     Stages: words, 0; registered, 1; activations and choices, 2; sums, 3; weighed, 4; total, 5.
-    Latency: `LATENCY` cycles of array.py from the words to `finished`, with the total.
+    Latency: five cycles from the words to `finished`, with the total.
     """
     rows, bits = config.rows, config.accumulator_bits
     stages = fresh(ColumnStages)

@@ -23,7 +23,7 @@ def dense_array(
     data     weight_word, metadata_word, activation_word in; results[rows * bits * lanes] out: lane 0 lowest,
              within a lane row 0 lowest
     Stages: words, 0; registered, 1; activations and bits, 2; sums, 3; weighed, 4; total, 5.
-    Latency: `LATENCY` cycles of array.py from the words to `finished`, with the total.
+    Latency: five cycles from the words to `finished`, with the total.
     """
     bits, step_bits = config.accumulator_bits, config.step * 8
     stages = fresh(ColumnStages)

@@ -59,7 +59,7 @@ def fetch(
 ):
     """The activation stream's memory: from the banks, or passed on from the activation memory.
 
-    job      job, job_ready: handshake; walk, taps: fields as in fields.py; base[32], count[32]: of the activations,
+    job      job, job_ready: handshake; walk, taps: fields of the descriptor; base[32], count[32]: of the activations,
              count octets of every row in all
     stream   request, accepted: an octet of every row is asked for; answer, word[64 * rows]: there it is, in order
     banks    reads[rows], read_lines in the next cycle; read_data[64 * rows] another one later

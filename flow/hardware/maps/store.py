@@ -45,7 +45,7 @@ def store(
 ):
     """Writes the finished tiles of a block.
 
-    job      job, job_ready: handshake, one ahead; walk: fields as in fields.py; entries[16]: of a tile, none if the
+    job      job, job_ready: handshake, one ahead; walk: fields of the descriptor; entries[16]: of a tile, none if the
              block is not kept; tiles[24]
     tiles    valid[lanes], tile_done (with its last word), data[8 * rows * lanes]: as write_back gives them; full:
              nothing more is taken, unless halt: then no matter what becomes of it

@@ -4,7 +4,7 @@ formats.py      a memory image in the formats that simulators, FPGA tools and fi
 whole.py        common to all files of the hand-over: names, words of memories, templates
 memories.py     memory/, vectors/ and network/: memory images that tools load, and expected outputs
 testbenches.py  testbench/: one self-checking bench in SystemVerilog, VHDL and cocotb, and a Makefile
-firmware.py     firmware/NAME.h: the C header with which a driver loads, starts and reads the accelerator
-registers.py    firmware/axi/: registers and memory map of the accelerator behind AXI, for C and as Markdown
+firmware.py     firmware/bbs.h and NAME.h: C headers with which a driver loads, starts and reads the accelerator
+registers.py    firmware/axi/: registers and memory map of the accelerator behind AXI, and images as they lie there
 write.py        writes all files of a build for other tools
 """

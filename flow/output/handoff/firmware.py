@@ -1,4 +1,4 @@
-"""firmware/NAME.h: the C header with which a driver loads, starts and reads the accelerator."""
+"""firmware/bbs.h and NAME.h: C headers with which a driver loads, starts and reads the accelerator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from flow.hardware.interface import COMMAND_BITS
+from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, constants, image_bytes, register_map
+from flow.hardware.fields import ERRORS
 from flow.network.model import ArrayLayer
 from flow.network.reference import accumulator_scales
 from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Handoff, layer_folders, layer_words
@@ -16,14 +17,21 @@ from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.layout import input_words, layout
 from flow.scheduling.onchip.program import OnChip
 
+SHARED = "bbs"  # the header of all builds
+
 
 def write_firmware(folder: Path, handoff: Handoff) -> None:
-    """firmware/NAME.h: all a driver needs to load the memories, start each layer and read its outputs.
+    """firmware/bbs.h, the same in all builds, and NAME.h, this build's data: a program may have those of several.
 
-    If the whole network runs on chip, also what is needed to start it.
+    NAME.h has all a driver needs to load the memories, start each layer and read its outputs. If the whole network runs
+    on chip, also what is needed to start it.
     """
-    program, built, whole = handoff.program, handoff.device, handoff.whole
+    program, wrapper, whole = handoff.program, handoff.wrapper, handoff.whole
     (folder / "firmware").mkdir()
+    shared = TEMPLATES.get_template(f"{SHARED}.h.j2").render(
+        registers=list(register_map().values()), errors=ERRORS, identity=IDENTITY, version=VERSION, page=PAGE
+    )
+    (folder / "firmware" / f"{SHARED}.h").write_text(shared)
     layers = []
     for place, scheduled, layer_run in zip(layer_folders(program), program.layers, handoff.run.layers, strict=True):
         layer, output = scheduled.layer, scheduled.layer.output_quantization
@@ -39,16 +47,31 @@ def write_firmware(folder: Path, handoff: Handoff) -> None:
             "output_zero": 0 if output is None else output.zero_point,
             "shapes": _c_comment(_shapes(layer)),
         })  # fmt: skip
-    images = [port for port in built.reads if port.name != PER_LAYER]
-    identifier = re.sub(r"\W", "_", handoff.name, flags=re.ASCII)
+    memories: list[dict[str, Any]] = [
+        {"name": port.name, "bytes": port.bytes, "width": port.width, "stride": wrapper.axi.stride(port)}
+        for port in handoff.device.ports
+    ]
+    images = [
+        {**memory, "words": len(program.memories[memory["name"]])}
+        for port, memory in zip(handoff.device.ports, memories, strict=True)
+        if not port.lanes and port.name != PER_LAYER
+    ]
+    name = identifier(program.config.prefix or handoff.name)
     text = TEMPLATES.get_template("firmware.h.j2").render(
-        name=_c_comment(handoff.name), guard=f"BBS_{identifier.upper()}_H", top=built.name, config=program.config,
-        layers=layers, images=images, memories=program.memories, beats=program.config.beats,
-        ports={port.name: port for port in built.ports}, command_bits=COMMAND_BITS,
+        name=_c_comment(handoff.name), c=name, upper=name.upper(), top=handoff.device.name, config=program.config,
+        build=constants(program.config, wrapper.axi)["build"], version=VERSION, layers=layers, memories=memories,
+        images=images, bytes={memory["name"]: memory["bytes"] for memory in memories}, image_bytes=image_bytes,
+        layer_regions=handoff.layer_regions, network_regions=handoff.network_regions,
         descriptors=whole and whole.onchip.descriptors, inputs=whole and _inputs(whole.onchip),
         outputs=whole and _outputs(whole.onchip),
     )  # fmt: skip
-    (folder / "firmware" / f"{identifier or 'network'}.h").write_text(text)
+    (folder / "firmware" / f"{name}.h").write_text(text)
+
+
+def identifier(name: str) -> str:
+    """A name as C identifiers begin with it; none of bbs.h begins so."""
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return plain if re.match(rf"(?!{SHARED})[a-z]", plain, re.IGNORECASE) else f"net_{plain}"
 
 
 def _inputs(onchip: OnChip) -> list[dict[str, Any]]:

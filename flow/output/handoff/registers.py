@@ -1,16 +1,25 @@
-"""firmware/axi/: registers and memory map of the accelerator behind AXI, for C and as Markdown."""
+"""firmware/axi/: registers and memory map of the accelerator behind AXI, and memory images as they lie there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, regions, registers
+import numpy as np
+
+from flow.hardware.axi.bus import PAGE, MemoryRegion, constants, image_bytes, register_map, registers
 from flow.hardware.fields import ERRORS
+from flow.hardware.interface import Memory
 from flow.output.handoff.whole import TEMPLATES, Handoff
+
+PART = 2**24  # bytes of an image written at a time
 
 
 def write_registers(folder: Path, handoff: Handoff) -> None:
-    """firmware/axi/registers.h and .md: registers of the accelerator behind AXI, and every memory's address range."""
+    """firmware/axi/registers.md: registers of the accelerator behind AXI, and every memory's address range.
+
+    layers.bin and network.bin beside it: the memories that do not change from run to run, as they lie there.
+    """
     built, wrapper, whole = handoff.device, handoff.wrapper, handoff.whole
     place = folder / "firmware" / "axi"
     place.mkdir()
@@ -21,11 +30,33 @@ def write_registers(folder: Path, handoff: Handoff) -> None:
             f"`{port.name}.bin` as it is" if stride == port.bytes else f"`{port.name}.bin`, its words spread"
         )  # fmt: skip
         memories.append({"name": port.name, "bytes": port.bytes, "stride": stride, "image": image})
-    for name in ("registers.h", "registers.md"):
-        text = TEMPLATES.get_template(f"{name}.j2").render(
-            top=wrapper.name, axi=wrapper.axi, registers=list(registers(built.ports).values()), memories=memories,
-            errors=ERRORS, identity=IDENTITY, version=VERSION, page=PAGE, count=whole and whole.onchip.descriptors,
-            layers=regions(built.ports, wrapper.axi, handoff.most_layer_words),
-            network=regions(built.ports, wrapper.axi, whole.words) if whole else [],
-        )  # fmt: skip
-        (place / name).write_text(text)
+    there = registers(built.ports)
+    text = TEMPLATES.get_template("registers.md.j2").render(
+        top=wrapper.name, axi=wrapper.axi, registers=list(there.values()), memories=memories,
+        reserved=[register for name, register in register_map().items() if name not in there],
+        constants=constants(handoff.program.config, wrapper.axi), errors=ERRORS, page=PAGE,
+        count=whole and whole.onchip.descriptors, layers=handoff.layer_regions, network=handoff.network_regions,
+        image_bytes=image_bytes,
+    )  # fmt: skip
+    (place / "registers.md").write_text(text)
+    _write_image(place / "layers.bin", handoff.layer_regions, handoff.program.memories)
+    if whole:
+        _write_image(place / "network.bin", handoff.network_regions, whole.memories)
+
+
+def _write_image(path: Path, placed: Sequence[MemoryRegion], memories: Mapping[str, Memory]) -> None:
+    """The memories that do not change from run to run, each at its place, zeros between words and memories."""
+    size = image_bytes(placed)
+    with path.open("wb") as file:
+        for region in placed:
+            if region.offset >= size:
+                break
+            memory = memories[region.name]
+            file.seek(region.offset)
+            step = max(1, PART // region.stride)
+            for first in range(0, len(memory), step):
+                part = memory[first : first + step]
+                words = np.zeros((len(part), region.stride), np.uint8)
+                words[:, : part.shape[1]] = part
+                file.write(words.data)
+        file.truncate(size)

@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 
 from flow.files import layer_folder
+from flow.hardware.axi.bus import MemoryRegion, regions
 from flow.hardware.emit import Wrapper
 from flow.hardware.interface import Device, Memory
 from flow.scheduling.blocks import LayerSchedule, Program
@@ -78,6 +79,16 @@ class Handoff:
     def most_layer_words(self) -> dict[str, int]:
         """Words of every memory that suffice for each layer."""
         return self._most([])
+
+    @property
+    def layer_regions(self) -> list[MemoryRegion]:
+        """Where the memories lie on the bus, with room for each layer."""
+        return regions(self.device.ports, self.wrapper.axi, self.most_layer_words)
+
+    @property
+    def network_regions(self) -> list[MemoryRegion]:
+        """The same for the whole network; none if it does not run on chip."""
+        return regions(self.device.ports, self.wrapper.axi, self.whole.words) if self.whole else []
 
     def _most(self, others: list[dict[str, int]]) -> dict[str, int]:
         each = [layer_words(self.program, scheduled) for scheduled in self.program.layers] + others
