@@ -24,6 +24,7 @@ from flow.network.model import ArrayLayer
 EVERY_N = np.arange(BBS.max_columns_pruned + 1)
 RANKED_BY = 4  # columns: a layer's channels are sorted into blocks by the error of losing this many
 PATIENCE = 256  # steps in a row that exceed what is left of a budget, after which no more are tried
+ROUNDING = 1e-6  # cycles, beyond any error of a quotient: whole cycles stay whole
 NEAR = 64  # steps in which the cost may fall although an N falls, because blocks change places
 
 
@@ -55,6 +56,20 @@ class Bits:
 
 
 @dataclass(frozen=True)
+class _Remembered:
+    """A cost that is computed once for each layer and N of its channels."""
+
+    cost: Cost
+    known: dict[tuple[str, bytes], int] = field(default_factory=dict)
+
+    def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
+        key = (layer.name, columns_pruned.tobytes())
+        if key not in self.known:
+            self.known[key] = self.cost.of(layer, columns_pruned)
+        return self.known[key]
+
+
+@dataclass(frozen=True)
 class _Blocks:
     """All blocks of the network: members, and error and cost at N = 0 to 6, float64 [blocks, 7].
 
@@ -74,6 +89,7 @@ def spend(
     `curves`: error at the network's output, float64 [channels, 7], by layer name; `block` channels share one N.
     The higher the limit, the higher (or equal) the cost. The caller makes sure that the limit is not below `least`.
     """
+    cost = _Remembered(cost)
     blocks = _blocks(layers, curves, block, cost)
     spent = _Spent({layer.name: layer for layer in layers}, blocks, cost, blocks.costs.argmin(axis=1))
     steps = [step for number in range(len(blocks.costs)) for step in _hull(blocks, number)]
@@ -112,7 +128,7 @@ def time_limit(layers: Sequence[ArrayLayer], time: Time, block: int, cycles: int
     """
     fewest = least(layers, block, time) + time.beside
     if speedup is not None:
-        if (allowed := int(time.dense / speedup)) >= fewest:
+        if (allowed := int(time.dense / speedup + ROUNDING)) >= fewest:
             return allowed - time.beside
         reachable = int(100 * time.dense / fewest) / 100
         raise FlowError(

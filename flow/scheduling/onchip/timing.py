@@ -26,7 +26,7 @@ from flow.scheduling.onchip.program import needed_words, result_shape
 from flow.scheduling.onchip.unroll import LayerPart, as_stored, parts
 from flow.scheduling.timing import dense_cycles
 
-SETTLE = 8  # edges from the last result of a step in its map to the first that reads it, beyond the cycle model's
+SETTLE = 12  # edges from the last result of a step in its map to the first that reads it, beyond the cycle model's
 PIPELINE = 24  # edges of a post-processing descriptor without its tiles
 
 
