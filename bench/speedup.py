@@ -58,7 +58,7 @@ class Row:
 
 def rows(given: Source, config: ArrayConfig, choices: Sequence[tuple[str, Pruning]], count: int | None) -> list[Row]:
     """The network compressed by each of these ways; those that it cannot be compressed by are left out."""
-    if given.calibration is None or given.test is None:
+    if given.model is None or given.calibration is None or given.test is None:
         raise FlowError(f"{given.name} has no calibration or test samples beside it; give --data")
     compared = Comparison(given.model, given.calibration, given.test, count)
     network = compared.network
