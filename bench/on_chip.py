@@ -90,10 +90,11 @@ def main(request: OnChipRequest) -> None:
     source = read_network(request)
     imported = import_network(source, request.calibration, [])
     evaluation_set = evaluation(imported.network, source, request.evaluate, count, []).first(count)
-    _, compressed = compress_network(imported, request.chosen, columns, evaluation_set, silent, [])
+    config = ArrayConfig(rows, columns)
+    config = config.with_maps(needed_words(chain(imported.network), rows))
+    _, compressed = compress_network(imported, request.chosen, config, evaluation_set, silent, [])
     network = compressed.network
     linked = chain(network)
-    config = ArrayConfig(rows, columns).with_maps(needed_words(linked, rows))
     encoded = dict(zip((layer.name for layer in network.layers), compressed.encoded, strict=True))
     onchip = assemble(linked, encoded, config)
     engine, _ = engines.select("verilator")

@@ -36,6 +36,7 @@ from flow.api.requests import CompressRequest
 from flow.errors import FlowError
 from flow.frontend.entry import load
 from flow.frontend.inspection import inspection
+from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import sqnr_of
 from flow.network.samples import Samples
 from flow.onnxtools import runtime
@@ -182,7 +183,7 @@ def measure(file: Path, bits: float) -> Row:
         chosen = request.chosen if imported.network.layers else None
         pruned = imported.network.model
         if chosen is not None:
-            pruned = compress_network(imported, chosen, 32, samples, silent, [])[1].network.model
+            pruned = compress_network(imported, chosen, ArrayConfig(), samples, silent, [])[1].network.model
         real = outputs(source.given or source.model, samples)
         int8, fewer = outputs(imported.network.model, samples), outputs(pruned, samples)
         floats = [name for name, array in real.items() if array.dtype.kind == "f" and array.size]

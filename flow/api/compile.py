@@ -91,14 +91,14 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         imported = import_network(source, calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
-            chain(imported.network)
+            config = config.with_maps(needed_words(chain(imported.network), config.rows))
         note_scales(imported, evaluation_set, notes)
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
-    chosen, compressed = compress_network(imported, chosen, config.columns, evaluation_set, stage, notes)
+    chosen, compressed = compress_network(imported, chosen, config, evaluation_set, stage, notes)
     with stage("schedule"):
-        config, on_chip_program = _on_chip(compressed, config) if request.on_chip else (config, None)
+        on_chip_program = _on_chip(compressed, config) if request.on_chip else None
         dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
@@ -158,12 +158,10 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     return result
 
 
-def _on_chip(compressed: Compressed, config: ArrayConfig) -> tuple[ArrayConfig, OnChip]:
-    """The array with room for the network's feature maps, and the program of the whole network."""
-    linked = chain(compressed.network)
-    roomy = config.with_maps(needed_words(linked, config.rows))
+def _on_chip(compressed: Compressed, config: ArrayConfig) -> OnChip:
+    """The program of the whole network, on an array with room for its feature maps."""
     encoded = dict(zip((layer.name for layer in compressed.network.layers), compressed.encoded, strict=True))
-    return roomy, assemble(linked, encoded, roomy)
+    return assemble(chain(compressed.network), encoded, config)
 
 
 def _record(request: CompileRequest, source: Source, config: ArrayConfig, simulator: engines.Engine) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
-    channels = ArrayConfig(*(request.array or ())).columns
-    chosen, compressed = compress_network(imported, request.chosen, channels, evaluation_set, stage, notes)
+    config = ArrayConfig(*(request.array or ()))
+    chosen, compressed = compress_network(imported, request.chosen, config, evaluation_set, stage, notes)
     with stage("judge"):
         accuracy = measure(imported.float_model, compressed, evaluation_set)
         note_labels(evaluation_set, accuracy, notes)
@@ -69,7 +69,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     write_output(request.output, compressed.network.model, request.force)
     if request.plot is not None:
         try:
-            series = _sweep(imported, channels, evaluation_set, request.chosen, stage)
+            series = _sweep(imported, config, evaluation_set, request.chosen, stage)
             uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
             metric = accuracy.classified.metric if accuracy.classified else None
             curves(series, uncompressed, source.name, request.plot, metric or "top-1")
@@ -80,7 +80,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
 
 
 def _sweep(
-    imported: Imported, channels: int, evaluation_set: Samples, asked: Pruning, stage: Stages
+    imported: Imported, config: ArrayConfig, evaluation_set: Samples, asked: Pruning, stage: Stages
 ) -> dict[str, list[Point]]:
     """The network compressed by the paper's presets, by one N for all, and, if calibrated, within budgets."""
     choices = {f"preset {name}": [pruning(name)] for name in PRESETS}
@@ -93,7 +93,7 @@ def _sweep(
         for name, chosen in choices.items():
             series[name] = []
             for choice in chosen:
-                _, compressed = compress_network(imported, choice, channels, evaluation_set, silent, [])
+                _, compressed = compress_network(imported, choice, config, evaluation_set, silent, [])
                 accuracy = measure(imported.float_model, compressed, evaluation_set)
                 series[name].append(point(compressed, accuracy))
                 advance()

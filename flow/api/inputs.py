@@ -12,12 +12,14 @@ import onnx
 from flow.api.requests import DataOptions, NetworkOptions
 from flow.api.source import Source, read_source
 from flow.compression import tune
+from flow.compression.allocate import Allocation
 from flow.compression.budget import least_bits
 from flow.compression.choice import DATA_FREE, Pruning, pruning
-from flow.compression.compress import Compressed, encode
+from flow.compression.compress import Compressed, Predicted, encode
 from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
 from flow.frontend.quantization.calibrate import AUTO
+from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import Accuracy, evaluate_own
 from flow.judgement.fidelity import COARSE, Fidelity, scaled_otherwise
 from flow.network import samples
@@ -29,6 +31,9 @@ from flow.network.task import doubtful, from_zero, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages
+from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.timing import OnChipTime, on_chip
+from flow.scheduling.timing import LayerByLayer, layer_by_layer
 
 MOST_LOST = 0.01  # of accuracy, by INT8 alone, that needs no note
 FEW = 32  # samples whose outputs tell what the labels are
@@ -115,23 +120,56 @@ def _note_objective(imported: Imported, data: tune.CalibrationData, notes: list[
 def compress_network(
     imported: Imported,
     chosen: Pruning,
-    channels_parallel: int,
+    config: ArrayConfig,
     evaluation_set: Samples,
     stage: Stages,
     notes: list[str],
 ) -> tuple[Pruning, Compressed]:
-    """The pruning and the compressed network: by default within a budget, without samples by the paper's rule."""
+    """The pruning and the compressed network: by default within a budget, without samples by the paper's rule.
+
+    As many channels share one N as the array of `config` has columns. Time is that of the whole network on chip if it
+    has room for feature maps.
+    """
     if chosen.budgeted and imported.calibration is None:
         if chosen.name != "default":
-            raise FlowError("a budget (--bits, --max-drop) needs calibration samples, but there are none; "
-                            "pass --calibration FILE.npz")  # fmt: skip
+            raise FlowError("a budget (--bits, --speedup, --cycles, --max-drop) needs calibration samples, but there "
+                            "are none; pass --calibration FILE.npz")  # fmt: skip
         chosen = pruning(DATA_FREE)
         notes.append(f"No calibration samples: pruned by the paper's rule, preset {DATA_FREE}.")
-    layers = len(imported.network.layers)
     chosen = _possible(imported.network, chosen, notes)
+    time = _time(imported.network, config)
+    compressed = _compressed(imported, chosen, time, evaluation_set, stage, notes)
+    return chosen, replace(compressed, predicted=_predicted(imported.network, compressed.allocation, time))
+
+
+def _time(network: Network, config: ArrayConfig) -> LayerByLayer | OnChipTime:
+    if config.map_words:
+        return on_chip(chain(network), network.layers, config)
+    return layer_by_layer(network.layers, config)
+
+
+def _predicted(network: Network, allocation: Allocation, time: LayerByLayer | OnChipTime) -> Predicted:
+    config = time.config
+    cycles = time.beside + sum(time.of(layer, allocation[layer.name]) for layer in network.layers)
+    return Predicted(
+        f"{config.rows}x{config.columns}", isinstance(time, OnChipTime), cycles, time.dense,
+        round(time.dense / cycles, 4),
+    )  # fmt: skip
+
+
+def _compressed(
+    imported: Imported,
+    chosen: Pruning,
+    time: LayerByLayer | OnChipTime,
+    evaluation_set: Samples,
+    stage: Stages,
+    notes: list[str],
+) -> Compressed:
+    """The compressed network; `chosen` is possible."""
+    layers, columns = len(imported.network.layers), time.config.columns
     if not chosen.budgeted or imported.calibration is None:
         with stage("prune and encode", layers) as advance:
-            return chosen, encode(imported.network, chosen, channels_parallel, advance)
+            return encode(imported.network, chosen, columns, advance)
     if both := _overlap(imported.calibration, evaluation_set):
         count, source = evaluation_set.count, evaluation_set.source
         notes.append(f"{both} of the {count:,} samples of {source} are in {imported.calibration.source}, too.")
@@ -143,8 +181,8 @@ def compress_network(
         data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration,
                                      chosen.output_weight)  # fmt: skip
         _note_objective(imported, data, notes)
-        evidence = tune.Evidence(data, acceptable=acceptable)
-        return chosen, encode(imported.network, chosen, channels_parallel, advance, evidence)
+        evidence = tune.Evidence(data, acceptable=acceptable, time=time)
+        return encode(imported.network, chosen, columns, advance, evidence)
 
 
 def _possible(network: Network, chosen: Pruning, notes: list[str]) -> Pruning:

@@ -28,7 +28,7 @@ from flow.api.options import (
     option,
 )
 from flow.compression.allocate import PRESETS
-from flow.compression.choice import Choice, Pruning, complete
+from flow.compression.choice import OBJECTIVES, Choice, Pruning, complete
 from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
@@ -55,9 +55,19 @@ class PruningOptions(Request):
     bits: float | None = option(
         REAL, None, "Budget: bits per weight on average; default: 5.", metavar="B", recorded=False
     )
-    max_drop: float | None = option(
-        REAL, None, "Fewest bits that lose no more top-1 than this.", metavar="POINTS", recorded=False
+    speedup: float | None = option(
+        REAL, None, "Budget: at least so much faster than dense PEs on the array.", metavar="X", recorded=False
     )
+    cycles: int | None = option(
+        WHOLE, None, "Budget: at most so many cycles a sample on the array.", metavar="CYCLES", recorded=False
+    )
+    max_drop: float | None = option(
+        REAL, None, "Fewest bits (or cycles) that lose no more top-1 than this.", metavar="POINTS", recorded=False
+    )
+    objective: str | None = option(
+        TEXT, None, f"What --max-drop makes few: {' or '.join(OBJECTIVES)}; default bits.", metavar="NAME",
+        recorded=False,
+    )  # fmt: skip
     block: int | None = option(
         WHOLE, None, "Channels that share one N; default: the array's columns.", metavar="C", recorded=False
     )
@@ -81,7 +91,8 @@ class PruningOptions(Request):
     pruning: Pruning | None = option(PRUNING, None, "A Pruning, or the name of a preset.", flag=None)
 
     def check(self) -> None:
-        names = ("preset", "columns", "sensitive", "method", "bits", "max_drop", "block", "output_weight")
+        names = ("preset", "columns", "sensitive", "method", "bits", "max_drop", "block", "output_weight", "speedup",
+                 "cycles", "objective")  # fmt: skip
         values = {name: getattr(self, name) for name in names}
         switches = (self.bias_correction, self.compensation, self.scale_search)
         if self.pruning is None:

@@ -22,7 +22,7 @@ from flow.judgement.onchip import OnChipVerdict
 from flow.network.metrics import shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
-from flow.output.report.summary import Summary
+from flow.output.report.summary import Summary, reached_line
 
 WIDTH = (
     None if sys.stdout and sys.stdout.isatty() else 120
@@ -141,6 +141,8 @@ def print_report(report: Report | CompressionReport) -> None:
     if isinstance(summary, Summary):
         line += _hardware(summary)
     out.print(", ".join(line) + ".", soft_wrap=True)
+    if summary.budget is not None and summary.preset != "default":
+        out.print(reached_line(summary.budget, summary.predicted), soft_wrap=True)
     _print_fidelity(report)
     _print_answers(summary.accuracy)
     if isinstance(report, Report):

@@ -2,7 +2,8 @@
 
 The channels with the largest weight scales of the whole network are the sensitive ones. The array takes
 `channels_parallel` channels at a time, all with one N, so that each layer's number of sensitive channels is
-rounded up to whole blocks of that many; those keep all 8 bit columns.
+rounded up to whole blocks of that many; those keep all 8 bit columns. A block holds channels of one conv group only:
+with two N in a group that fits one block, the array would need two blocks, and more time than without pruning.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def allocate(
     Paper algorithm 2. `sensitive` is beta, 0..1: the share of all the given layers' channels, ranked together
     by weight scale (equal scales: earlier layer, earlier channel first; the number is rounded). A layer with
     sensitive channels keeps all 8 bit columns of its most sensitive ones, their number rounded up to a multiple
-    of `channels_parallel`, at most all of its channels.
+    of `channels_parallel`, at most all of its channels. The channels of one conv group that the array takes together
+    have one N: a grouped layer may keep more.
     Raises FlowError for N outside 0..6, beta outside 0..1, or channels_parallel below 1.
     """
     check_columns_pruned(columns_pruned)
@@ -65,7 +67,9 @@ def allocate(
         raise FlowError(f"channels processed in parallel must be 1 or more, got {channels_parallel}; use 32")
     counts = _sensitive_counts(layers, sensitive)
     return {
-        layer.name: _layer_columns(layer, -(-count // channels_parallel) * channels_parallel, columns_pruned)
+        layer.name: _layer_columns(
+            layer, -(-count // channels_parallel) * channels_parallel, channels_parallel, columns_pruned
+        )
         for layer, count in zip(layers, counts, strict=True)
     }
 
@@ -80,9 +84,24 @@ def _sensitive_counts(layers: Sequence[ArrayLayer], sensitive: float) -> list[in
     return [int(count) for count in np.bincount(owner[chosen], minlength=len(layers))]
 
 
-def _layer_columns(layer: ArrayLayer, unpruned: int, columns_pruned: int) -> NDArray[np.int64]:
+def _layer_columns(layer: ArrayLayer, count: int, channels_parallel: int, columns_pruned: int) -> NDArray[np.int64]:
+    """N of every channel: whole blocks of the array stay unpruned, until they hold `count` channels or more.
+
+    Blocks are those that the array takes together: at most `channels_parallel` channels of one conv group, in the order
+    of their scales. A block is as sensitive as its most sensitive channel.
+    """
+    size = layer.channels // layer.groups
+    blocks = []
+    for first in range(0, layer.channels, size):
+        ranked = first + np.argsort(-layer.weight_scales[first : first + size], kind="stable")
+        blocks += [ranked[begin : begin + channels_parallel] for begin in range(0, size, channels_parallel)]
     columns = np.full(layer.channels, columns_pruned, np.int64)
-    columns[np.argsort(-layer.weight_scales, kind="stable")[:unpruned]] = 0
+    unpruned = 0
+    for number in np.argsort([-layer.weight_scales[block[0]] for block in blocks], kind="stable"):
+        if unpruned >= count:
+            break
+        columns[blocks[number]] = 0
+        unpruned += len(blocks[number])
     return columns
 
 

@@ -1,14 +1,16 @@
-"""A bit budget for the whole network, shared out among its blocks of channels.
+"""A budget for the whole network, shared out among its blocks of channels: of bits, or of an array's cycles.
 
-Every block of channels has a curve, error at the network's output against bits. The steps of the curves' convex
-hulls are taken in order of error saved per bit, which is the best use of any budget (the Lagrangian optimum); where a
-step exceeds the budget, later steps that fit are taken.
+Every block of channels has a curve, error at the network's output against cost. The steps of the curves' convex
+hulls are taken in order of error saved per unit of cost, which is the best use of any budget (the Lagrangian optimum);
+where a step exceeds the budget, later steps that fit are taken. What a layer costs is a function of N of its channels
+(`Cost`); where a lower N costs nothing, it is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,35 +23,125 @@ from flow.network.model import ArrayLayer
 
 EVERY_N = np.arange(BBS.max_columns_pruned + 1)
 RANKED_BY = 4  # columns: a layer's channels are sorted into blocks by the error of losing this many
+PATIENCE = 256  # steps in a row that exceed what is left of a budget, after which no more are tried
+ROUNDING = 1e-6  # cycles, beyond any error of a quotient: whole cycles stay whole
+NEAR = 64  # steps in which the cost may fall although an N falls, because blocks change places
+
+
+class Cost(Protocol):
+    """What layers cost: the sum over them is what a budget limits."""
+
+    def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
+        """The cost of a layer whose channels lose so many columns, int64 [channels]."""
+
+
+class Time(Cost, Protocol):
+    """The time of a layer on an array, in cycles of one sample.
+
+    `dense` are those of all layers on dense PEs, `beside` those of the network that depend on no N.
+    """
+
+    @property
+    def dense(self) -> int: ...
+
+    @property
+    def beside(self) -> int: ...
+
+
+class Bits:
+    """Stored bits, metadata counted."""
+
+    def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
+        return int(channel_bits(layer, columns_pruned).sum())
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """A cost that is computed once for each layer and N of its channels."""
+
+    cost: Cost
+    known: dict[tuple[str, bytes], int] = field(default_factory=dict)
+
+    def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
+        key = (layer.name, columns_pruned.tobytes())
+        if key not in self.known:
+            self.known[key] = self.cost.of(layer, columns_pruned)
+        return self.known[key]
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """All blocks of the network: members, and error and bits at N = 0 to 6, float64 [blocks, 7]."""
+    """All blocks of the network: members, and error and cost at N = 0 to 6, float64 [blocks, 7].
+
+    The cost is relative to that at N = 0, of the block alone.
+    """
 
     members: list[tuple[str, NDArray[np.int64]]]
     errors: Double
-    bits: Double
+    costs: Double
 
 
-def spend(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], bits: float, block: int) -> Allocation:
-    """N of every channel, by layer name, of the least total error within `bits` per weight on average.
+def spend(
+    layers: Sequence[ArrayLayer], curves: Mapping[str, Double], limit: float, block: int, cost: Cost
+) -> Allocation:
+    """N of every channel, by layer name, of the least total error whose `cost` is at most `limit`.
 
     `curves`: error at the network's output, float64 [channels, 7], by layer name; `block` channels share one N.
-    FlowError when the budget is below the fewest bits the layers can be stored with, or above 8.
+    The higher the limit, the higher (or equal) the cost. The caller makes sure that the limit is not below `least`.
     """
-    least = least_bits(layers)
-    if not least <= bits <= BBS.weight_bits:
+    cost = _Remembered(cost)
+    blocks = _blocks(layers, curves, block, cost)
+    spent = _Spent({layer.name: layer for layer in layers}, blocks, cost, blocks.costs.argmin(axis=1))
+    steps = [step for number in range(len(blocks.costs)) for step in _hull(blocks, number)]
+    steps.sort(key=lambda step: -step[0])
+    taken = _fitting(spent, steps, limit)
+    spent.take(steps[:taken])
+    failed = 0
+    for _, number, n in steps[taken:]:
+        if n < spent.chosen[number] and not spent.try_step(number, n, limit):
+            failed += 1
+            if failed == PATIENCE:
+                break
+        else:
+            failed = 0
+    return spent.allocation
+
+
+def bits_limit(layers: Sequence[ArrayLayer], bits: float) -> float:
+    """The stored bits of these layers at `bits` per weight.
+
+    FlowError when that is below the fewest bits the layers can be stored with, or above 8.
+    """
+    least_possible = least_bits(layers)
+    if not least_possible <= bits <= BBS.weight_bits:
         raise FlowError(
-            f"the budget must lie between {least:.2f} and {BBS.weight_bits} bits per weight, the least "
+            f"the budget must lie between {least_possible:.2f} and {BBS.weight_bits} bits per weight, the least "
             f"and the most this network can be stored with, but it is {bits:g}; change --bits"
         )
-    blocks = _blocks(layers, curves, block)
-    chosen = _within(blocks, bits * sum(layer.weights.size for layer in layers))
-    allocation = {layer.name: np.zeros(layer.channels, np.int64) for layer in layers}
-    for (name, members), n in zip(blocks.members, chosen, strict=True):
-        allocation[name][members] = n
-    return allocation
+    return bits * sum(layer.weights.size for layer in layers)
+
+
+def time_limit(layers: Sequence[ArrayLayer], time: Time, block: int, cycles: int | None, speedup: float | None) -> int:
+    """Cycles that these layers may take if the network is to take `cycles`, or those of the dense PEs over `speedup`.
+
+    FlowError when that is less than the fewest cycles that pruning can reach.
+    """
+    fewest = least(layers, block, time) + time.beside
+    if speedup is not None:
+        if (allowed := int(time.dense / speedup + ROUNDING)) >= fewest:
+            return allowed - time.beside
+        reachable = int(100 * time.dense / fewest) / 100
+        raise FlowError(
+            f"a speed-up of {speedup:g} over dense PEs is more than pruning reaches on this array: {reachable:.2f} at "
+            f"most, {fewest:,} cycles of {time.dense:,}; change --speedup, or --array"
+        )
+    assert cycles is not None
+    if cycles < fewest:
+        raise FlowError(
+            f"{cycles:,} cycles are fewer than pruning reaches on this array: {fewest:,} at least, of {time.dense:,} "
+            "on dense PEs; change --cycles, or --array"
+        )
+    return cycles - time.beside
 
 
 def least_bits(layers: Sequence[ArrayLayer]) -> float:
@@ -58,48 +150,118 @@ def least_bits(layers: Sequence[ArrayLayer]) -> float:
     return bits / sum(layer.weights.size for layer in layers)
 
 
-def _blocks(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], block: int) -> _Blocks:
+def least(layers: Sequence[ArrayLayer], block: int, cost: Cost) -> int:
+    """The least that these layers cost with `block` channels of one N, each block at its cheapest N."""
+    curves = {layer.name: np.zeros((layer.channels, len(EVERY_N))) for layer in layers}
+    blocks = _blocks(layers, curves, block, cost)
+    return _Spent({layer.name: layer for layer in layers}, blocks, cost, blocks.costs.argmin(axis=1)).used
+
+
+def most(layers: Sequence[ArrayLayer], cost: Cost) -> int:
+    """What these layers cost unpruned."""
+    return sum(cost.of(layer, np.zeros(layer.channels, np.int64)) for layer in layers)
+
+
+def _blocks(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], block: int, cost: Cost) -> _Blocks:
     """Blocks of at most `block` channels of one conv group, in the order of their pruning errors."""
     members: list[tuple[str, NDArray[np.int64]]] = []
-    errors, bits = [], []
+    errors, costs = [], []
     for layer in layers:
         curve = curves[layer.name]
-        cost = channel_bits(layer, EVERY_N)
         size = layer.channels // layer.groups
+        by_length: dict[int, Double] = {}
         for first in range(0, layer.channels, size):
             ranked = first + np.argsort(-curve[first : first + size, RANKED_BY], kind="stable")
             for begin in range(0, size, block):
                 chosen = ranked[begin : begin + block]
+                if len(chosen) not in by_length:
+                    by_length[len(chosen)] = _saved(layer, chosen, cost)
                 members.append((layer.name, chosen))
                 errors.append(curve[chosen].sum(axis=0))
-                bits.append(cost * float(len(chosen)))
-    return _Blocks(members, np.array(errors), np.array(bits))
+                costs.append(by_length[len(chosen)])
+    return _Blocks(members, np.array(errors), np.array(costs))
 
 
-def _within(blocks: _Blocks, budget: float) -> NDArray[np.int64]:
-    """N of every block, int64 [blocks]; ties go to fewer bits."""
-    every = range(len(blocks.bits))
-    steps = [step for block in every for step in _hull(block, blocks.errors[block], blocks.bits[block])]
-    steps.sort(key=lambda step: -step[0])
-    chosen = np.asarray(blocks.bits.argmin(axis=1), np.int64)
-    used = float(blocks.bits.min(axis=1).sum())
-    for _, block, n in steps:  # the hulls are convex: a block's own steps come in order
-        more = blocks.bits[block, n] - blocks.bits[block, chosen[block]]
-        if more > 0 and used + more <= budget:
-            chosen[block] = n
-            used += more
-    return chosen
+def _saved(layer: ArrayLayer, channels: NDArray[np.int64], cost: Cost) -> Double:
+    """The cost of a layer in which these channels alone lose N = 0 to 6 columns, relative to none."""
+    columns = np.zeros((len(EVERY_N), layer.channels), np.int64)
+    columns[:, channels] = EVERY_N[:, None]
+    costs = np.array([cost.of(layer, row) for row in columns], np.float64)
+    relative: Double = costs - costs[0]
+    return relative
 
 
-def _hull(block: int, errors: Double, bits: Double) -> list[tuple[float, int, int]]:
-    """Steps (error saved per bit, block, N reached) along the lower convex hull, from the fewest bits up."""
+@dataclass
+class _Spent:
+    """An allocation and its exact cost, while it is made: `chosen` is N of every block, int64 [blocks]."""
+
+    layers: Mapping[str, ArrayLayer]
+    blocks: _Blocks
+    cost: Cost
+    chosen: NDArray[np.int64]
+    allocation: Allocation = field(init=False)
+    costs: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.allocation = {name: np.zeros(layer.channels, np.int64) for name, layer in self.layers.items()}
+        for (name, members), n in zip(self.blocks.members, self.chosen, strict=True):
+            self.allocation[name][members] = n
+        self.costs = {name: self.cost.of(layer, self.allocation[name]) for name, layer in self.layers.items()}
+
+    @property
+    def used(self) -> int:
+        return sum(self.costs.values())
+
+    def after(self, steps: Sequence[tuple[float, int, int]]) -> _Spent:
+        """A copy in which these steps are taken."""
+        chosen = self.chosen.copy()
+        for _, number, n in steps:
+            chosen[number] = n
+        return _Spent(self.layers, self.blocks, self.cost, chosen)
+
+    def take(self, steps: Sequence[tuple[float, int, int]]) -> None:
+        later = self.after(steps)
+        self.chosen, self.allocation, self.costs = later.chosen, later.allocation, later.costs
+
+    def try_step(self, number: int, n: int, limit: float) -> bool:
+        """Give a block this N if that costs no less than before, and no more than the limit in all."""
+        name, members = self.blocks.members[number]
+        columns = self.allocation[name].copy()
+        columns[members] = n
+        price = self.cost.of(self.layers[name], columns)
+        if price < self.costs[name] or self.used - self.costs[name] + price > limit:
+            return False
+        self.chosen[number], self.allocation[name], self.costs[name] = n, columns, price
+        return True
+
+
+def _fitting(spent: _Spent, steps: Sequence[tuple[float, int, int]], limit: float) -> int:
+    """How many of the first steps fit the limit; ties go to more."""
+    low, high = 0, len(steps) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if spent.after(steps[:middle]).used <= limit:
+            low = middle
+        else:
+            high = middle
+    here = spent.after(steps[:low])
+    for number in range(low, min(low + NEAR, len(steps))):
+        here.take(steps[number : number + 1])
+        if here.used <= limit:
+            low = number + 1
+    return low
+
+
+def _hull(blocks: _Blocks, number: int) -> list[tuple[float, int, int]]:
+    """Steps (error saved per cost, block, N reached) along a block's lower convex hull, from the least cost up."""
+    errors, costs = blocks.errors[number], blocks.costs[number]
     steps: list[tuple[float, int, int]] = []
-    here = int(bits.argmin())
+    here = int(costs.argmin())
     while True:
         with np.errstate(divide="ignore", invalid="ignore"):
-            gain = np.where(bits > bits[here], (errors[here] - errors) / (bits - bits[here]), -np.inf)
+            gain = np.where(costs > costs[here], (errors[here] - errors) / (costs - costs[here]), -np.inf)
         best = int(gain.argmax())
         if not gain[best] > 0:
             return steps
-        steps.append((float(gain[best]), block, best))
+        steps.append((float(gain[best]), number, best))
         here = best

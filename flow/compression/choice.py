@@ -1,4 +1,4 @@
-"""The user's choice of how much to prune: the paper's rule, or a budget of bits."""
+"""The user's choice of how much to prune: the paper's rule, or a budget of bits or of an array's time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flow.compression.refine import REFINEMENTS
 from flow.errors import FlowError
 
 DATA_FREE = "moderate"  # the preset used without calibration samples
+BITS, CYCLES = OBJECTIVES = ("bits", "cycles")  # what is to be few
 DEFAULT_BITS = 5.0  # bits per weight: about those of the moderate preset on a large network
 
 
@@ -23,9 +24,11 @@ class Pruning:
 
     `name`   the preset's, "custom", "budget" or "default" (a budget if there are calibration samples)
     rule     `columns` is N of the pruned channels, `sensitive` the unpruned share (0..1), `method` of prune.METHODS
-    budget   `bits` per weight on average, or `max_drop`, the permitted loss in points of top-1; `block` channels
-             share one N (None: as many as the array has columns); `means`: refinements (refine.REFINEMENTS);
-             `output_weight`: how much the error of an output counts, by its name; the others count 1
+    budget   `bits` per weight on average; or `speedup` over dense PEs, or `cycles` of one sample, on the array; or
+             `max_drop`, the permitted loss in points of top-1, with the fewest of `objective` (of OBJECTIVES). `block`
+             channels share one N (None: as many as the array has columns); `means`: refinements
+             (refine.REFINEMENTS); `output_weight`: how much the error of an output counts, by its name; the others
+             count 1
     """
 
     name: str
@@ -33,7 +36,10 @@ class Pruning:
     sensitive: float | None = None
     method: str | None = None
     bits: float | None = None
+    speedup: float | None = None
+    cycles: int | None = None
     max_drop: float | None = None
+    objective: str = BITS
     block: int | None = None
     means: tuple[str, ...] = ()
     output_weight: Mapping[str, float] = field(default_factory=dict, hash=False)
@@ -41,7 +47,12 @@ class Pruning:
     @property
     def budgeted(self) -> bool:
         """Whether calibration samples are needed."""
-        return self.bits is not None or self.max_drop is not None
+        return any(each is not None for each in (self.bits, self.speedup, self.cycles, self.max_drop))
+
+    @property
+    def timed(self) -> bool:
+        """Whether the budget is one of cycles: which blocks of channels are pruned then depends on the array."""
+        return self.speedup is not None or self.cycles is not None or self.objective == CYCLES
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,10 @@ class Choice:
     sensitive: float | None = None
     method: str | None = None
     bits: float | None = None
+    speedup: float | None = None
+    cycles: int | None = None
     max_drop: float | None = None
+    objective: str | None = None
     block: int | None = None
     means: tuple[str, ...] = REFINEMENTS
     output_weight: Mapping[str, float] | None = None
@@ -75,7 +89,9 @@ def pruning(preset_name: str | None = None, **values: Any) -> Pruning:
 def complete(choice: Choice) -> Pruning:
     """The pruning that a choice stands for; see `pruning`."""
     rule = {name: getattr(choice, name) for name in ("columns", "sensitive", "method")}
-    budget = {"bits": choice.bits, "max-drop": choice.max_drop}
+    budget = {
+        "bits": choice.bits, "speedup": choice.speedup, "cycles": choice.cycles, "max-drop": choice.max_drop
+    }  # fmt: skip
     told = [[name for name, value in group.items() if value is not None] for group in (rule, budget)]
     kinds = [*([f"preset '{choice.preset}'"] if choice.preset is not None else [])]
     kinds += [words for words in (", ".join(told[0]), " and ".join(told[1])) if words]
@@ -102,20 +118,43 @@ def _rule(columns: int | None, sensitive: float | None, method: str | None) -> P
 
 
 def _budget(choice: Choice) -> Pruning:
-    bits, max_drop, block, means = choice.bits, choice.max_drop, choice.block, choice.means
-    if bits is not None and not 0 < bits <= BBS.weight_bits:
-        raise FlowError(f"a budget is more than 0 and at most 8 bits per weight, but it is {bits:g}; change --bits")
-    if max_drop is not None and not 0 <= max_drop <= 100:
-        raise FlowError(f"the drop allowed must be 0 to 100 points, but it is {max_drop:g}; change --max-drop")
+    _check_amount(choice)
+    timed = choice.speedup is not None or choice.cycles is not None
+    objective = choice.objective or (CYCLES if timed else BITS)
+    if objective not in OBJECTIVES:
+        raise FlowError(f"unknown objective '{objective}'; choose one of {', '.join(OBJECTIVES)}")
+    if choice.objective is not None and choice.max_drop is None:
+        raise FlowError("an objective says what is to be few with --max-drop; give --max-drop, too")
+    block = choice.block
     if block is not None and block < 1:
         raise FlowError(f"channels that share one N must be 1 or more, but they are {block}; change --block")
-    unknown = sorted(set(means) - set(REFINEMENTS))
+    if block is not None and objective == CYCLES:
+        raise FlowError(
+            f"with a budget of cycles as many channels share one N as the array has columns, but --block is {block}; "
+            "leave it out"
+        )
+    unknown = sorted(set(choice.means) - set(REFINEMENTS))
     if unknown:
         raise FlowError(f"unknown refinement '{unknown[0]}'; choose of {', '.join(REFINEMENTS)}")
     weights = _weights(choice.output_weight or {})
-    if bits is None and max_drop is None:
-        return Pruning("default", bits=DEFAULT_BITS, block=block, means=means, output_weight=weights)
-    return Pruning("budget", bits=bits, max_drop=max_drop, block=block, means=means, output_weight=weights)
+    if choice.bits is None and choice.max_drop is None and not timed:
+        return Pruning("default", bits=DEFAULT_BITS, block=block, means=choice.means, output_weight=weights)
+    return Pruning(
+        "budget", bits=choice.bits, speedup=choice.speedup, cycles=choice.cycles, max_drop=choice.max_drop,
+        objective=objective, block=block, means=choice.means, output_weight=weights,
+    )  # fmt: skip
+
+
+def _check_amount(choice: Choice) -> None:
+    bits, speedup, cycles, max_drop = choice.bits, choice.speedup, choice.cycles, choice.max_drop
+    if bits is not None and not 0 < bits <= BBS.weight_bits:
+        raise FlowError(f"a budget is more than 0 and at most 8 bits per weight, but it is {bits:g}; change --bits")
+    if speedup is not None and not 1 <= speedup < math.inf:
+        raise FlowError(f"a speed-up over dense PEs must be 1 or more, but it is {speedup:g}; change --speedup")
+    if cycles is not None and cycles < 1:
+        raise FlowError(f"a budget must be 1 cycle or more, but it is {cycles}; change --cycles")
+    if max_drop is not None and not 0 <= max_drop <= 100:
+        raise FlowError(f"the drop allowed must be 0 to 100 points, but it is {max_drop:g}; change --max-drop")
 
 
 def _weights(weights: Mapping[str, float]) -> dict[str, float]:

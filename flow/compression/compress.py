@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from flow.compression import tune
 from flow.compression.allocate import CHANNELS_PARALLEL, Allocation, allocate
+from flow.compression.budget import Bits, bits_limit, time_limit
 from flow.compression.choice import Pruning
 from flow.compression.encoding import EncodedLayer
 from flow.compression.prune import prune
@@ -16,13 +17,28 @@ from flow.network.model import Network
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """Cycles of one sample on an array ("ROWSxCOLUMNS") and on dense PEs, by the cycle model.
+
+    `on_chip`: of the whole network by one start, of which it is an upper bound; otherwise layer by layer.
+    """
+
+    array: str
+    on_chip: bool
+    cycles: int
+    cycles_dense: int
+    speedup: float
+
+
+@dataclass(frozen=True)
 class Compressed:
-    """A network before (`original`) and after pruning, and its layers as stored."""
+    """A network before (`original`) and after pruning, its layers as stored, and its time if the array is known."""
 
     original: Network
     network: Network
     allocation: Allocation  # N per channel, by layer
     encoded: tuple[EncodedLayer, ...]
+    predicted: Predicted | None = None
 
 
 def encode(
@@ -69,9 +85,17 @@ def _tuned(
     evidence: tune.Evidence,
     advance: Callable[[], None],
 ) -> tune.Tuned:
-    data, acceptable = evidence.data, evidence.acceptable
+    data, acceptable, time, block = evidence.data, evidence.acceptable, evidence.time, limits.block
+    limit = None
+    if chosen.timed:
+        assert time is not None
+        limits = replace(limits, cost=time)
+        if chosen.cycles is not None or chosen.speedup is not None:
+            limit = float(time_limit(network.layers, time, block, chosen.cycles, chosen.speedup))
+    elif chosen.bits is not None:
+        limits, limit = replace(limits, cost=Bits()), bits_limit(network.layers, chosen.bits)
     survey = evidence.survey or tune.survey(network, data, limits.refinements, advance)
-    if chosen.bits is not None:
-        return tune.tune(network, data, survey, chosen.bits, limits, advance)
+    if limit is not None:
+        return tune.within(network, data, survey, limit, limits, advance)
     assert acceptable is not None
     return tune.smallest(network, data, survey, limits, acceptable, advance)

@@ -1,7 +1,7 @@
-"""Budgeted compression with calibration data: sensitivity of the layers, bit budget, refinement.
+"""Budgeted compression with calibration data: sensitivity of the layers, budget of bits or cycles, refinement.
 
     survey   the effect of N pruned columns in a channel on its layer's output, and of that on the network's output
-    spend    share out a budget among the blocks of channels (budget.py)
+    spend    share out a budget of bits or cycles among the blocks of channels (budget.py)
     refine   layer after layer, each on the inputs that the refined layers before it produce (refine.py)
 
 None of it is in the paper; the hardware and the encoding are the paper's.
@@ -10,7 +10,7 @@ None of it is in the paper; the hardware and the encoding are the paper's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.compression.allocate import Allocation
-from flow.compression.budget import RANKED_BY, least_bits, spend
+from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
 from flow.compression.calibration import Double, affordable, calibrate, moments
 from flow.compression.refine import error_curves, refine
 from flow.errors import FlowError
@@ -32,7 +32,7 @@ from flow.onnxtools import runtime
 INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
 INFLUENCE_SAMPLES = (8, 256)
 VARIED_WEIGHTS = 3_000_000  # larger networks are tried with all refinements only
-BISECTIONS = 6  # a budget is found within (8 - 2) / 2^6, a tenth of a bit
+BISECTIONS = 6  # a budget is found within 1 / 2^6 of its range: of bits, (8 - 2) / 2^6, a tenth of a bit
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,25 @@ class Evidence:
     data        from calibration
     survey      of the network, if it was computed before
     acceptable  whether a network is accurate enough; needed for a permitted drop in accuracy instead of a budget
+    time        of the layers on the array; needed for a budget of cycles instead of bits
     """
 
     data: CalibrationData
     survey: Survey | None = None
     acceptable: Callable[[onnx.ModelProto], bool] | None = None
+    time: Time | None = None
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Restrictions of tuning: `block` channels share one N, `refinements` are of refine.REFINEMENTS."""
+    """Restrictions of tuning: `block` channels share one N, `refinements` are of refine.REFINEMENTS.
+
+    `cost` is what is to be limited.
+    """
 
     block: int
     refinements: frozenset[str]
+    cost: Cost = field(default_factory=Bits)
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,19 @@ def tune(
     advance: Callable[[], None] = lambda: None,
 ) -> Tuned:
     """The network within `bits` per weight. See `refined`."""
-    allocation = spend(network.layers, survey.curves, bits, limits.block)
+    return within(network, data, survey, bits_limit(network.layers, bits), replace(limits, cost=Bits()), advance)
+
+
+def within(
+    network: Network,
+    data: CalibrationData,
+    survey: Survey,
+    limit: float,
+    limits: Limits,
+    advance: Callable[[], None] = lambda: None,
+) -> Tuned:
+    """The network that costs at most `limit`, which can be reached. See `refined`."""
+    allocation = spend(network.layers, survey.curves, limit, limits.block, limits.cost)
     return refined(network, data, allocation, limits.refinements, advance)
 
 
@@ -210,16 +228,16 @@ def smallest(
     acceptable: Callable[[onnx.ModelProto], bool],
     advance: Callable[[], None] = lambda: None,
 ) -> Tuned:
-    """The fewest bits at which the network is `acceptable`, by bisection to about a tenth of a bit.
+    """The least cost at which the network is `acceptable`, by bisection: of bits, to about a tenth of a bit per weight.
 
     FlowError if it is not acceptable at 8 bits either.
     """
 
-    def at(bits: float) -> Tuned | None:
-        tuned = tune(network, data, survey, bits, limits, advance)
+    def at(limit: float) -> Tuned | None:
+        tuned = within(network, data, survey, limit, limits, advance)
         return tuned if acceptable(rewrite.with_layers(network.model, tuned.layers)) else None
 
-    low, high = least_bits(network.layers), 8.0
+    low, high = float(least(network.layers, limits.block, limits.cost)), float(most(network.layers, limits.cost))
     best = at(high)
     if best is None:
         raise FlowError("the network loses more than --max-drop allows even at 8 bits per weight; allow more")

@@ -93,6 +93,19 @@ def check_width(layer: ArrayLayer, config: ArrayConfig) -> None:
         )
 
 
+def layer_schedule(
+    layer: ArrayLayer, columns_pruned: NDArray[np.int64], config: ArrayConfig, first: int = 0
+) -> LayerSchedule:
+    """The order of work in one layer; `columns_pruned` is N of every channel, `first` its first descriptor.
+
+    An array of dense elements has no use for N.
+    """
+    n = columns_pruned if config.element.encoded else np.zeros(layer.channels, np.int64)
+    blocks = channel_blocks(layer, n, config)
+    tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
+    return LayerSchedule(layer, first, tuple(blocks), tiles, steps, 1 if layer.output_quantization else 4)
+
+
 def layout(
     layers: Sequence[ArrayLayer], columns_pruned: Mapping[str, NDArray[np.int64]], config: ArrayConfig
 ) -> tuple[LayerSchedule, ...]:
@@ -105,12 +118,8 @@ def layout(
     for layer in layers:
         check_accumulator(layer)
         check_width(layer, config)
-        n = columns_pruned[layer.name] if config.element.encoded else np.zeros(layer.channels, np.int64)
-        blocks = channel_blocks(layer, n, config)
-        tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
-        planes = 1 if layer.output_quantization else 4
-        schedules.append(LayerSchedule(layer, first, tuple(blocks), tiles, steps, planes))
-        first += len(blocks)
+        schedules.append(layer_schedule(layer, columns_pruned[layer.name], config, first))
+        first += len(schedules[-1].blocks)
         if first >= 2**16:
             raise FlowError(
                 f"layer '{layer.name}': the network needs more than 65,535 descriptors on a "

@@ -48,6 +48,10 @@ def test_digits_agree_on_every_tier(digits: Path) -> None:
     report = json.loads((digits / "report.json").read_text())
     summary = report["summary"]
     assert set(summary) >= SUMMARY
+    assert {name: summary["predicted"][name] for name in ("cycles", "cycles_dense", "speedup")} == {
+        name: summary[name] for name in ("cycles", "cycles_dense", "speedup")
+    }
+    assert summary["budget"] == {"measure": "bits", "asked": 5.0, "reached": summary["bits_per_weight"]}
     assert all(set(layer) >= LAYER for layer in report["layers"])
     assert summary["verdict"] == "pass"
     assert summary["accuracy"]["rtl"] == summary["accuracy"]["pruned_simulated"]

@@ -52,6 +52,8 @@ def test_the_report_tells_of_both_ways(built: tuple[Path, Report]) -> None:
     assert report.passed and told is not None
     assert told.verdict == "pass" and told.samples == 2 and told.failure is None
     assert [step.kind for step in told.steps].count("move") == 2 and len(told.steps) == 8
+    predicted = report.summary.predicted
+    assert predicted is not None and predicted.on_chip and told.cycles <= predicted.cycles < 1.2 * told.cycles
     assert told.cycles_ideal == sum(step.cycles_ideal for step in told.steps) < told.cycles
     assert json.loads((folder / "report.json").read_text())["on_chip"] == as_json(told)
     page = (folder / "report.html").read_text()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flow.compression import prune, tune
 from flow.compression.allocate import average_bits, channel_bits
-from flow.compression.budget import least_bits, spend
+from flow.compression.budget import Bits, bits_limit, least_bits, spend
 from flow.compression.calibration import Moments, calibrate, moments
 from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
@@ -165,7 +165,7 @@ def test_a_budget_is_spent_as_well_as_any_choice_can() -> None:
     size = sum(layer.weights.size for layer in layers)
     costs = {layer.name: channel_bits(layer, np.arange(7)) * 2 for layer in layers}
     for bits in (3.0, 4.5, 6.0, 7.9):
-        allocation = spend(layers, curves, bits, 2)
+        allocation = spend(layers, curves, bits_limit(layers, bits), 2, Bits())
         assert average_bits(layers, allocation) <= bits
         reached = sum(curves[name][np.arange(len(n)), n].sum() for name, n in allocation.items())
         options = []
@@ -182,15 +182,15 @@ def test_a_budget_is_spent_as_well_as_any_choice_can() -> None:
 
 def test_blocks_share_one_n() -> None:
     layers, curves = small_layers()
-    allocation = spend(layers, curves, 5, 4)
+    allocation = spend(layers, curves, bits_limit(layers, 5), 4, Bits())
     assert len(set(allocation["layer0"])) == 1
 
 
 @pytest.mark.parametrize("bits", [1.0, 8.5, float("nan")])
 def test_budgets_out_of_reach_are_refused(bits: float) -> None:
-    layers, curves = small_layers()
+    layers, _ = small_layers()
     with pytest.raises(FlowError, match=rf"between {least_bits(layers):.2f} and 8 bits per weight.*it is {bits:g}"):
-        spend(layers, curves, bits, 2)
+        bits_limit(layers, bits)
 
 
 # -------------------------------------------------------------------------------- whole networks

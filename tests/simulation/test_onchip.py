@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.judgement.onchip import judge, passes, summary
 from flow.judgement.verdict import agree
-from flow.network.model import Network
+from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
+from flow.scheduling.onchip import timing
+from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.program import OnChip, outputs_only
 from flow.simulation import onchip as running
 from flow.simulation.engines import ENGINES, Simulator
@@ -50,6 +53,15 @@ def check(onchip: OnChip, done: ChainRun) -> None:
         assert not len(differs), f"step {number}: {len(differs)} of {rows.size}, the first at {differs[0]}"
 
 
+def columns_pruned(onchip: OnChip, layer: ArrayLayer) -> NDArray[np.int64]:
+    """N of every channel of a layer that runs as it is stored; of all others any N takes the same time."""
+    for region in onchip.regions:
+        step = onchip.chain.steps[region.step]
+        if isinstance(step, ChainLayer) and step.layer.name == layer.name and region.part is not None:
+            return region.part.columns_pruned
+    raise AssertionError(layer.name)
+
+
 @pytest.mark.parametrize(
     "config", once_each([SMALL, WIDE, LONG], lambda config: True), ids=lambda config: f"{config.rows}x{config.columns}"
 )
@@ -61,6 +73,10 @@ def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -
     for each in done:
         check(onchip, each)
     assert len({each.cycles for each in done}) == 1
+    time = timing.on_chip(onchip.chain, network.layers, config)
+    assert time.config == onchip.config
+    predicted = time.beside + sum(time.of(layer, columns_pruned(onchip, layer)) for layer in network.layers)
+    assert done[0].cycles <= predicted <= 1.3 * done[0].cycles  # little work: edges between the steps weigh most
     verdicts = judge(network, onchip, done)
     assert passes(verdicts, done), verdicts
     told = summary(onchip, done, verdicts)

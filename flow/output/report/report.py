@@ -27,7 +27,7 @@ from flow.output.report.environment import Environment, environment
 from flow.output.report.layers import LayerCompression, LayerReport, layer_compression, layer_report, weight_change
 from flow.output.report.page import page
 from flow.output.report.plot import Point
-from flow.output.report.summary import Area, CompressionSummary, Summary, pruned_network, totals
+from flow.output.report.summary import Area, CompressionSummary, Summary, pruned_network, reached_line, totals
 from flow.output.typed import as_json, read_json
 from flow.scheduling.blocks import Program
 from flow.simulation.engines import Engine
@@ -212,7 +212,12 @@ def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
     changes = {before.name: weight_change(before, after) for before, after in largest}
     weights = {name: (change.before, change.after) for name, change in changes.items()}
     drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
+    summary = report.summary
+    reached = reached_line(summary.budget, summary.predicted) if summary.budget is not None else None
     transistors = {"flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL}
     (folder / "report.html").write_text(
-        page(Path(__file__).with_name("report.html.j2"), **vars(report), **transistors, figures=drawn, shown=shown)
+        page(
+            Path(__file__).with_name("report.html.j2"), **vars(report), **transistors, figures=drawn, shown=shown,
+            reached=reached,
+        )  # fmt: skip
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from flow.compression.allocate import average_bits
 from flow.compression.choice import Pruning
-from flow.compression.compress import Compressed
+from flow.compression.compress import Compressed, Predicted
 from flow.compression.encoding import BBS
 from flow.hardware.synthesis import Estimate
 from flow.judgement.accuracy import Accuracy
@@ -17,8 +17,25 @@ from flow.output.report.layers import LayerReport
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What was asked of the pruning and what it reached.
+
+    `measure` is "bits" per weight on average, or "speedup" over dense PEs or "cycles" of a sample, both by the cycle
+    model. `asked` is None where as little as possible was asked (--max-drop), `reached` where it is not known: `bbs
+    cosim` has no dense PEs.
+    """
+
+    measure: Literal["bits", "speedup", "cycles"]
+    asked: float | None
+    reached: float | None
+
+
+@dataclass(frozen=True)
 class PrunedNetwork:
-    """How the network was pruned, and the bits per weight that remain, metadata counted."""
+    """How the network was pruned, and the bits per weight that remain, metadata counted.
+
+    `budget` is None for the paper's rule; `predicted`, by the cycle model, is None for `bbs cosim`.
+    """
 
     model: str
     preset: str
@@ -29,6 +46,8 @@ class PrunedNetwork:
     rule: str
     bits_per_weight: float
     compression_ratio: float
+    budget: Budget | None
+    predicted: Predicted | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,38 @@ def pruned_network(chosen: Pruning, result: Compressed) -> PrunedNetwork:
         rule=rule(chosen),
         bits_per_weight=round(bits, 4),
         compression_ratio=round(BBS.weight_bits / bits, 4),
+        budget=_budget(chosen, bits, result.predicted) if chosen.budgeted else None,
+        predicted=result.predicted,
+    )
+
+
+def _budget(chosen: Pruning, bits: float, predicted: Predicted | None) -> Budget:
+    if not chosen.timed:
+        return Budget("bits", chosen.bits, round(bits, 4))
+    if chosen.speedup is not None:
+        return Budget("speedup", chosen.speedup, None if predicted is None else predicted.speedup)
+    return Budget("cycles", chosen.cycles, None if predicted is None else predicted.cycles)
+
+
+def amounts(budget: Budget) -> tuple[str, str]:
+    """What was asked and what was reached, in words, for the user."""
+    forms = {"bits": "{:.4g} bits per weight", "speedup": "{:.4g}x over dense PEs", "cycles": "{:,.0f} cycles a sample"}
+    least = {"bits": "the fewest bits", "speedup": "the most", "cycles": "the fewest cycles"}
+    asked, reached = (None if each is None else forms[budget.measure].format(each) for each in (
+        budget.asked, budget.reached))  # fmt: skip
+    return asked or least[budget.measure], reached or "not known"
+
+
+def reached_line(budget: Budget, predicted: Predicted | None) -> str:
+    """What was asked and what was reached beside each other, with the time on the array."""
+    asked, reached = amounts(budget)
+    line = f"Asked: {asked}; reached: {reached}."
+    if predicted is None:
+        return line
+    how = "on chip at most" if predicted.on_chip else "layer by layer"
+    return (
+        f"{line} By the cycle model {predicted.cycles:,} cycles a sample {how} on {predicted.array}, "
+        f"{predicted.speedup:.2f}x over dense PEs."
     )
 
 
@@ -106,7 +157,15 @@ def rule(chosen: Pruning) -> str:
     """The rule of pruning in words, for the user."""
     if chosen.columns is not None and chosen.sensitive is not None:
         return f"{chosen.columns} bit columns pruned, {100 * chosen.sensitive:g} % sensitive channels, {chosen.method}"
-    wanted = f"{chosen.bits:g} bits per weight" if chosen.bits is not None else f"a drop of {chosen.max_drop:g} points"
+    if chosen.speedup is not None:
+        wanted = f"{chosen.speedup:g} times the speed of dense PEs"
+    elif chosen.cycles is not None:
+        wanted = f"{chosen.cycles:,} cycles a sample"
+    elif chosen.bits is not None:
+        wanted = f"{chosen.bits:g} bits per weight"
+    else:
+        wanted = f"a drop of {chosen.max_drop:g} points"
+        wanted += ", with the fewest cycles" if chosen.timed else ""
     weights = "".join(f", output '{name}' weighs {weight:g}" for name, weight in chosen.output_weight.items())
     how = f"refined by {', '.join(chosen.means)}" if chosen.means else "not refined"
     return f"a budget of {wanted}, {how}{weights}"

@@ -8,5 +8,6 @@ place.py    the address of each map in the memory of the feature maps
 unroll.py   layers as the array reads them from the maps: whole octets of channels, unrolled pixels
 walks.py    addresses of walks over maps: the windows of a tile, and planes in order
 program.py  descriptors and memories of a whole network on chip
+timing.py   the time of a whole network on chip as a function of N of its channels: what a budget limits
 layout.py   layout of a network's inputs in the activation memory, and of every step's results in the output memory
 """

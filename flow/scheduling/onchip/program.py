@@ -15,7 +15,7 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import ENTRY, ENTRY_BITS, WRITES, ZERO, descriptor_slice
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET
 from flow.network.reference import check_accumulator
-from flow.scheduling.blocks import Block, Bytes, LayerSchedule, channel_blocks, check_width
+from flow.scheduling.blocks import Block, Bytes, LayerSchedule, check_width, layer_schedule
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import Chain, ChainLayer
 from flow.scheduling.onchip.maps import POINT, as_map
@@ -193,9 +193,8 @@ def _layer(images: _Images, number: int, step: ChainLayer, encoded: EncodedLayer
     output = result_shape(images.chain, step)
     for part in parts(step, encoded, output, config):
         check_width(part.layer, config)
-        blocks = tuple(channel_blocks(part.layer, part.columns_pruned, config))
-        tiles, steps = -(-part.positions // config.rows), -(-part.layer.reduction // config.step)
-        scheduled = LayerSchedule(part.layer, 0, blocks, tiles, steps, 1 if layer.output_quantization else 4)
+        scheduled = layer_schedule(part.layer, part.columns_pruned, config)
+        blocks = scheduled.blocks
         ideal += scheduled.ideal_cycles
         base = images.region(number, scheduled, part, 0, scheduled.output_words)
         packed, placed = channel_parameters(part.layer), dict[int, dict[str, int]]()

@@ -60,7 +60,7 @@ def parts(step: ChainLayer, encoded: EncodedLayer, output: Shape, config: ArrayC
     layer = step.layer
     kernel, window = _kernel(step)
     per_group = kernel.shape[3]
-    if layer.groups == 1 and per_group % OCTET == 0 and not (step.source.flat and kernel.shape[1:3] != (1, 1)):
+    if as_stored(step):
         zeros = np.zeros(layer.channels, np.int64)
         yield LayerPart(
             _positions(layer, layer.weights, output[1] * output[2]), encoded, encoded.columns_pruned, 0,
@@ -73,6 +73,13 @@ def parts(step: ChainLayer, encoded: EncodedLayer, output: Shape, config: ArrayC
     for begin in range(0, layer.groups, together):
         groups = range(begin, min(begin + together, layer.groups))
         yield _part(layer, kernel, window, groups, unroll, output)
+
+
+def as_stored(step: ChainLayer) -> bool:
+    """Whether a layer runs on chip with its pruned and encoded weights, not rewritten."""
+    kernel, _ = _kernel(step)
+    whole = step.layer.groups == 1 and kernel.shape[3] % OCTET == 0
+    return whole and not (step.source.flat and kernel.shape[1:3] != (1, 1))
 
 
 def _kernel(step: ChainLayer) -> tuple[NDArray[np.int8], Window]:

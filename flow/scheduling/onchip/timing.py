@@ -1,0 +1,141 @@
+"""The time of a whole network on chip as a function of N of its channels: what a budget limits.
+
+An upper bound, close to the RTL: layers that follow each other may overlap, which is not counted. A layer takes what
+the cycle model says of its parts, and longer where a tile's windows are fetched more slowly than the array computes:
+of the windows in one tile, those that want a word of the same bank wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.compression.prune import prune
+from flow.hardware.config import ArrayConfig
+from flow.network.model import ArrayLayer, Window
+from flow.scheduling.blocks import layer_schedule
+from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.onchip.chain import Chain, ChainLayer
+from flow.scheduling.onchip.place import OCTET, plane_words
+from flow.scheduling.onchip.post import PostOp, Shape, whole_map
+from flow.scheduling.onchip.program import needed_words, result_shape
+from flow.scheduling.onchip.unroll import LayerPart, as_stored, parts
+from flow.scheduling.timing import dense_cycles
+
+SETTLE = 12  # edges from the last result of a step in its map to the first that reads it, beyond the cycle model's
+PIPELINE = 24  # edges of a post-processing descriptor without its tiles
+
+
+@dataclass(frozen=True)
+class OnChipTime:
+    """Cycles of one sample by one start; `dense` are those of all layers on dense PEs, which have no maps on chip.
+
+    `beside` are the cycles that depend on no N: loading the inputs, additions, pooling. Layers that are stored
+    unpruned on chip take the same time for every N.
+    """
+
+    config: ArrayConfig
+    chain: Chain
+    dense: int
+
+    def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
+        shape = self._shapes[layer.name]
+        return shape.cycles if shape.part is None else _cycles([(shape.part, shape.fetch, columns_pruned)], self.config)
+
+    @cached_property
+    def beside(self) -> int:
+        loads = [-(-_words(held.shape) // self.config.rows) for held in self.chain.inputs]
+        posts = [_post_cycles(step, self.config) for step in self.chain.steps if isinstance(step, PostOp)]
+        return sum(PIPELINE + tiles * max(self.config.beats, self._drain) for tiles in loads) + sum(posts)
+
+    @property
+    def _drain(self) -> int:
+        return -(-OCTET // self.config.lanes)
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, _Shape]:
+        steps = [step for step in self.chain.steps if isinstance(step, ChainLayer)]
+        return {step.layer.name: _shape(step, self.chain, self.config) for step in steps}
+
+
+def on_chip(chain: Chain, layers: Sequence[ArrayLayer], config: ArrayConfig) -> OnChipTime:
+    """The time of this chain, of these layers, on this array with room for its maps."""
+    roomy = config.with_maps(needed_words(chain, config.rows))
+    return OnChipTime(roomy, chain, dense_cycles(layers, config))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a layer's time on chip follows from.
+
+    `part` is a layer that runs as it is stored, `fetch` the cycles to fetch the windows of each of its tiles. All other
+    layers (None) are stored unpruned and take `cycles`.
+    """
+
+    part: LayerPart | None
+    fetch: NDArray[np.int64]
+    cycles: int
+
+
+def _shape(step: ChainLayer, chain: Chain, config: ArrayConfig) -> _Shape:
+    unpruned = np.zeros(step.layer.channels, np.int64)
+    made = list(parts(step, prune(step.layer.weights, unpruned)[0], result_shape(chain, step), config))
+    fetch = [_fetch(part.window, part.grid, step.source.shape, part.octets, config) for part in made]
+    jobs = [(part, tiles, part.columns_pruned) for part, tiles in zip(made, fetch, strict=True)]
+    return _Shape(made[0] if as_stored(step) else None, fetch[0], _cycles(jobs, config))
+
+
+def _cycles(jobs: Sequence[tuple[LayerPart, NDArray[np.int64], NDArray[np.int64]]], config: ArrayConfig) -> int:
+    """Cycles of parts of a layer, one after the other, each with cycles of fetching a tile's windows, and its N.
+
+    The cycle model's, and what fetching takes beyond computing a tile and its leaving the array.
+    """
+    schedules, beyond = [], 0
+    for part, fetch, columns_pruned in jobs:
+        schedules.append(layer_schedule(part.layer, columns_pruned, config))
+        for block in schedules[-1].blocks:
+            drain = schedules[-1].planes * -(-len(block.channels) // config.lanes)
+            tiles = fetch[block.first_tile : block.first_tile + block.tiles]
+            beyond += int(np.maximum(tiles - max(block.steps * block.columns, drain), 0).sum())
+    whole = replace(schedules[0], blocks=tuple(block for each in schedules for block in each.blocks))
+    return layer_cycles(whole, config) + beyond + SETTLE
+
+
+def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, config: ArrayConfig) -> NDArray[np.int64]:
+    """Cycles to fetch the windows of every tile, int64 [tiles]: for each tap the rows that want one bank, at most."""
+    _, height, width = shape
+    rows, count = config.rows, grid[0] * grid[1]
+    tiles = -(-count // rows)
+    down, across = np.divmod(np.arange(tiles * rows), grid[1])
+    needed = np.zeros(tiles, np.int64)
+    for tap_y in range(window.kernel[0]):
+        for tap_x in range(window.kernel[1]):
+            y = down * window.strides[0] - window.pads[0] + tap_y * window.dilations[0]
+            x = across * window.strides[1] - window.pads[1] + tap_x * window.dilations[1]
+            read = (y >= 0) & (y < height) & (x >= 0) & (x < width) & (np.arange(tiles * rows) < count)
+            wanted = np.zeros((tiles, rows), np.int64)
+            np.add.at(wanted, (np.arange(tiles * rows)[read] // rows, (y * width + x)[read] % rows), 1)
+            needed += np.maximum(wanted.max(axis=1), 1)
+    return needed * octets + window.kernel[0] * window.kernel[1] * octets % config.beats
+
+
+def _post_cycles(op: PostOp, config: ArrayConfig) -> int:
+    """Cycles of an operation, each of its descriptors by itself."""
+    drain = -(-OCTET // config.lanes)
+    octets = -(-op.output_shape[0] // OCTET)
+    if op.kind == "add":
+        tiles = -(-octets * plane_words(op.output_shape) // config.rows)
+        return PIPELINE + tiles * max(2, drain)
+    if whole_map(op):
+        taps = int(np.prod(op.window.kernel))
+        return PIPELINE + -(-octets // config.rows) * max(taps + taps % config.beats, drain)
+    fetch = _fetch(op.window, op.output_shape[1:], op.input_shapes[0], 1, config)
+    return octets * (PIPELINE + int(np.maximum(fetch, drain).sum()))
+
+
+def _words(shape: Shape) -> int:
+    return -(-shape[0] // OCTET) * plane_words(shape)
