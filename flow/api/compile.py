@@ -157,7 +157,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
 def _on_chip(compressed: Compressed, config: ArrayConfig) -> tuple[ArrayConfig, OnChip]:
     """The array with room for the network's feature maps, and the program of the whole network."""
     linked = chain(compressed.network)
-    roomy = config.with_maps(needed_words(linked, config.rows))
+    roomy = config.with_maps(needed_words(linked, config.rows), linked.tables)
     encoded = dict(zip((layer.name for layer in compressed.network.layers), compressed.encoded, strict=True))
     return roomy, assemble(linked, encoded, roomy)
 

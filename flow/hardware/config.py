@@ -42,6 +42,7 @@ class ArrayConfig:
     accumulator_bits: int = 32
     drain: int = 4  # cycles in which the sums of the whole array leave it
     map_words: int = 0  # of eight bytes, for feature maps on chip; 0: windows come from outside
+    tables: bool = False  # of element-wise functions, for results of post-processing
 
     def __post_init__(self) -> None:
         element_of(self.pe)
@@ -57,6 +58,7 @@ class ArrayConfig:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:
             self._check_maps()
+        assert self.map_words or not self.tables
 
     def _check_buffers(self) -> None:
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
@@ -78,9 +80,12 @@ class ArrayConfig:
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
             )
 
-    def with_maps(self, words: int) -> ArrayConfig:
-        """The same array with a memory of so many words for feature maps. FlowError if it cannot have one."""
-        return replace(self, map_words=words)
+    def with_maps(self, words: int, tables: bool = False) -> ArrayConfig:
+        """The same array with a memory of so many words for feature maps, and tables or none.
+
+        FlowError if it cannot have one.
+        """
+        return replace(self, map_words=words, tables=tables)
 
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
@@ -134,12 +139,12 @@ class ArrayConfig:
 
     @property
     def name(self) -> str:
-        maps = f"_{self.map_words}" if self.map_words else ""
+        maps = (f"_{self.map_words}" if self.map_words else "") + ("_tables" if self.tables else "")
         return f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, map_words=0)
+        return replace(self, pe=DENSE.name, map_words=0, tables=False)
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:
