@@ -118,14 +118,14 @@ def line() -> onnx.ModelProto:
 
 
 def functions() -> onnx.ModelProto:
-    """Element-wise functions behind layers, as exporters write them, one behind another, and before an addition."""
+    """Element-wise functions behind layers, as exporters write them, and one behind another."""
     net = Floats(9)
-    a = net.node("HardSwish", net.conv("x", 3, 12, 3, relu=False))
-    b = net.conv(a, 12, 8, 1, relu=False)
-    c = net.conv(net.node("Mul", b, net.node("Sigmoid", b)), 8, 8, 3, relu=False)  # SiLU
+    a = net.node("HardSwish", net.conv("x", 3, 9, 3, relu=False))
+    b = net.conv(a, 9, 8, 1, relu=False)
+    c = net.conv(net.node("Mul", b, net.node("Sigmoid", b)), 8, 8, 1, relu=False)  # SiLU
     d = net.conv(net.node("LeakyRelu", c, alpha=0.2), 8, 5, 1, relu=False)
     scaled = net.node("Mul", net.node("Tanh", d), net.constant(np.float32(1.5)))
-    return net.model((3, 5, 6), net.conv(net.node("Abs", scaled), 5, 4, 1, relu=False))
+    return net.model((3, 4, 3), net.conv(net.node("Abs", scaled), 5, 4, 1, relu=False))
 
 
 KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
