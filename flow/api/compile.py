@@ -91,7 +91,8 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         imported = import_network(source, calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
-            config = config.with_maps(needed_words(chain(imported.network), config.rows))
+            linked = chain(imported.network)
+            config = config.with_maps(needed_words(linked, config.rows), linked.tables)
         note_scales(imported, evaluation_set, notes)
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):

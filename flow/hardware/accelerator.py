@@ -24,6 +24,7 @@ from flow.hardware.core.drain import drain_control
 from flow.hardware.core.guard import guard
 from flow.hardware.core.sequencer import sequencer
 from flow.hardware.core.stream import stream
+from flow.hardware.core.wires import join
 from flow.hardware.core.write_back import write_back
 from flow.hardware.fields import (
     ENTRY_BITS,
@@ -38,10 +39,11 @@ from flow.hardware.fields import (
 )
 from flow.hardware.interface import ERROR_BITS, ReadPort
 from flow.hardware.maps.banks import banks
-from flow.hardware.maps.bundles import BankReads, BankWrites, FetchWork, Kept, PostWork, StoreWork
+from flow.hardware.maps.bundles import BankReads, BankWrites, FetchWork, Kept, PostWork, StoreWork, TableWork
 from flow.hardware.maps.fetch import fetch
 from flow.hardware.maps.post import post
 from flow.hardware.maps.store import store
+from flow.hardware.maps.tables import tables
 
 PARAMETER_DEPTH = 32  # words: two blocks of at most eight words each, and room
 
@@ -97,7 +99,8 @@ def accelerator(clk, reset, host, memories, config):
     settings_end, _ = descriptor_slice("mirror" if config.map_words else "high")
     _, settings_begin = descriptor_slice("raw")
     _, resident_begin = descriptor_slice("resident")
-    settings = Signal(intbv(0)[settings_end - settings_begin :])  # of the results that leave the array
+    tabled = 2 if config.tables else 0  # through and fill, below mirror
+    settings = Signal(intbv(0)[settings_end - settings_begin + tabled :])  # of the results that leave the array
 
     # Operands, the bit column under way, results.
     weight_words = fresh(Reader, word=config.weight_bits)
@@ -181,8 +184,19 @@ def accelerator(clk, reset, host, memories, config):
             else:
                 results.next = products
 
+        if config.tables:
+            _, mirror_at = descriptor_slice("mirror")
+            through_at, fill_at = mirror_at - settings_begin, mirror_at - settings_begin + 1
+            results_of_post = Signal(intbv(0)[bits * rows * lanes :])
+            looking_up = tables(
+                clk, flush, TableWork(fill=settings(fill_at), through=settings(through_at)), parameter_words.read,
+                drained.tile_done, parameter_words.word(PARAMETER_BITS, 0), results_of_post, sums, rows, lanes, bits,
+            )  # fmt: skip
+        else:
+            results_of_post, looking_up = sums, []
+
         maps = [
-            post_fields, store_jobs, what_drains,
+            looking_up, post_fields, store_jobs, what_drains,
             banks(
                 clk, writing.writes, writing.write_mask, writing.write_lines, writing.write_data,
                 reading.reads, reading.read_lines, reading.read_data, rows, words,
@@ -194,7 +208,7 @@ def accelerator(clk, reset, host, memories, config):
             ),
             post(
                 clk, flush, enable, post_work, column.valid, column.first, column.load, activation_words.word,
-                capture, drain, sums, rows, lanes, bits,
+                capture, drain, results_of_post, rows, lanes, bits,
             ),
             stream(
                 clk, flush, entries_job, entries_ready, field("entry_base"), entry_count, memories.entry, entry_words,
@@ -216,15 +230,22 @@ def accelerator(clk, reset, host, memories, config):
 
         maps = [no_maps]
 
+    drain_settings, filling = descriptor.data(settings_end, settings_begin), None
+    if config.tables:
+        filling = descriptor.data(descriptor_slice("fill")[1])
+        drain_settings = join(
+            descriptor.data(settings_end - 1), filling, descriptor.data(descriptor_slice("through")[1]),
+            descriptor.data(settings_end - 1, settings_begin),
+        )  # fmt: skip
     resident = descriptor.data(resident_begin)
     checked = CheckedFields(
         field("weight_count"), field("metadata_count"), field("activation_count"), field("parameter_count"),
-        field("tiles"), field("steps"), field("channels"), field("columns"), resident, summing, entry_count,
+        field("tiles"), field("steps"), field("channels"), field("columns"), resident, summing, entry_count, filling,
     )  # fmt: skip
     compute_work = ComputeWork(field("tiles"), field("steps"), field("columns"), resident, summing)
     drain_work = DrainWork(
         field("tiles"), field("channels"), field("output_base"), field("tile_stride"), field("plane_stride"),
-        descriptor.data(settings_end, settings_begin),
+        drain_settings,
     )  # fmt: skip
     checking = guard(clk, clear, begins, host.count, descriptor.valid, checked, code, config)
     control = dispatcher(

@@ -47,6 +47,7 @@ class ArrayConfig:
     drain: int = 4  # cycles in which the sums of the whole array leave it
     map_words: int = 0  # of eight bytes, for feature maps on chip; 0: windows come from outside
     prefix: str = ""  # of module names; by default one that tells element and size
+    tables: bool = False  # of element-wise functions, for results of post-processing
 
     def __post_init__(self) -> None:
         element_of(self.pe)
@@ -73,6 +74,9 @@ class ArrayConfig:
                 f"it is at most {LONGEST} letters, digits and single underscores, a letter first and no underscore last"
             )  # fmt: skip
             raise FlowError(f"modules cannot be called '{self.prefix}': {why}; change --prefix")
+        if self.tables and not self.map_words:
+            raise FlowError("tables of element-wise functions go with feature maps on chip, but there is no memory for "
+                            "these; set map_words")  # fmt: skip
 
     def _check_buffers(self) -> None:
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
@@ -94,9 +98,12 @@ class ArrayConfig:
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
             )
 
-    def with_maps(self, words: int) -> ArrayConfig:
-        """The same array with a memory of so many words for feature maps. FlowError if it cannot have one."""
-        return replace(self, map_words=words)
+    def with_maps(self, words: int, tables: bool = False) -> ArrayConfig:
+        """The same array with a memory of so many words for feature maps, and tables or none.
+
+        FlowError if it cannot have one.
+        """
+        return replace(self, map_words=words, tables=tables)
 
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
@@ -150,12 +157,12 @@ class ArrayConfig:
 
     @property
     def name(self) -> str:
-        maps = f"_{self.map_words}" if self.map_words else ""
+        maps = (f"_{self.map_words}" if self.map_words else "") + ("_tables" if self.tables else "")
         return self.prefix or f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, map_words=0, prefix="")
+        return replace(self, pe=DENSE.name, map_words=0, tables=False, prefix="")
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:

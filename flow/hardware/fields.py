@@ -120,8 +120,11 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     *TAPS,
     *((f"fetch_{name}", width) for name, width in WALK),
     *((f"store_{name}", width) for name, width in WALK),
+    ("through", 1),  # with tables: the results of post-processing go through the table
+    ("fill", 1),  # with tables: lane 0 of the parameters are the words of a table, and one word more
 )
 MAP_DESCRIPTOR_BITS: Final = _whole_words((*DESCRIPTOR, *MAP_DESCRIPTOR)) - DESCRIPTOR_BITS  # what it adds
+TABLE_WORDS: Final = 32  # of eight bytes: for each byte the one that it becomes
 ENTRY_DEPTH: Final = 64  # words of the entries' buffer: those of two blocks, or of a large one
 
 # Per output channel, least significant field first.

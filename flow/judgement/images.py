@@ -6,7 +6,8 @@ descriptor reaches is judged, whether it is simulated or not; bits that no outpu
 beyond a block's channels, lanes beyond its last channel, weights beyond the reduction (they meet zeros), and the
 requantization of a layer that returns its sums.
 
-Of the whole network on chip, the layers' descriptors and operands are decoded in the same way. Walks, entries and
+Of the whole network on chip, the layers' descriptors and operands and the tables of element-wise functions are decoded
+in the same way. Walks, entries and
 post-processing, of which every word is simulated, are compared with those that the network gives when it is assembled
 again.
 """
@@ -25,8 +26,10 @@ from flow.hardware.fields import ENTRY, INDEX_BITS, PARAMETER, PARAMETER_BITS
 from flow.hardware.interface import Memory
 from flow.network.model import OFFSET, ArrayLayer
 from flow.scheduling.blocks import Program
+from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
 
+WORD_BYTES = 8  # of a table in a word of parameters
 GROUP = 32  # weights that share a metadata byte
 MOST = 100  # errors of a layer that are kept
 LAYERS, NETWORK = "memory", "network"  # the folders of the images in a build
@@ -75,16 +78,44 @@ def judge(program: Program, columns_pruned: Mapping[str, Ints]) -> list[ImageErr
 
 def judge_on_chip(onchip: OnChip, again: OnChip | None = None) -> list[ImageError]:
     """The errors in the memories of a whole network on chip; `again` is the network assembled again, if it was."""
-    errors, number = list[ImageError](), len(onchip.chain.inputs)
+    errors, starts, number = list[ImageError](), (len(onchip.chain.inputs), *onchip.ends), 0
     for region in onchip.regions:
         if region.part is None or region.scheduled is None:
-            number += 1
             continue
+        number = max(number, starts[region.step])
         count = len(region.scheduled.blocks)
         work = _Work(region.part.layer, region.part.columns_pruned, number, count, region.base, NETWORK)
         errors += _LayerReader(work, onchip.config, onchip.memories).errors()[:MOST]
         number += count
+    for step, first in zip(onchip.chain.steps, starts, strict=False):
+        if isinstance(step, PostOp) and step.table:
+            errors += _unlike_table(onchip, step, first)[:MOST]
     return errors + ([] if again is None else _unlike(onchip, again))
+
+
+def _unlike_table(onchip: OnChip, op: PostOp, number: int) -> list[ImageError]:
+    """The errors of the descriptor `number`, which brings the operation's table, and of the table's bytes."""
+    memories, words = onchip.memories, len(op.table) // WORD_BYTES
+    fields = decoded(memories["descriptor"][number : number + 1], onchip.config.descriptor)
+    expected = {"post": 1, "fill": 1, "through": 0, "mirror": 0, "parameter_count": words + 1}
+    errors = [
+        ImageError("descriptor", number, name, op.name, f"{fields[name].tolist()} instead of {want}", NETWORK)
+        for name, want in expected.items()
+        if fields[name].tolist() != [want]
+    ]
+    if errors:
+        return errors
+    base = int(fields["parameter_base"][0])
+    got, want = memories["parameter"][base : base + words, :WORD_BYTES].reshape(-1), np.frombuffer(op.table, np.uint8)
+    if len(got) < len(want):
+        return [ImageError("descriptor", number, "parameter_base", op.name, f"words {base} on are not there", NETWORK)]
+    return [
+        ImageError(
+            "parameter", base + at // WORD_BYTES, f"byte {at % WORD_BYTES} (code {at - OFFSET})", op.name,
+            f"{int(got[at]) - OFFSET} instead of {int(want[at]) - OFFSET}", NETWORK,
+        )
+        for at in np.flatnonzero(got != want).tolist()
+    ]  # fmt: skip
 
 
 def _unlike(onchip: OnChip, again: OnChip) -> list[ImageError]:

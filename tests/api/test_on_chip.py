@@ -159,9 +159,15 @@ int main(int argc, char **argv)
 
 
 def ends_in_columns() -> onnx.ModelProto:
-    """Its last layer computes several pixels of a channel at once, and has a line of them left over."""
+    """Its last layer computes several pixels of a channel at once, and has a line of them left over.
+
+    Between its layers are HardSwish, SiLU and LeakyRelu.
+    """
     net = Floats(9)
-    return net.model((3, 9, 7), net.conv(net.conv("x", 3, 8, 3), 8, 8, 3, group=8, relu=False))
+    a = net.node("HardSwish", net.conv("x", 3, 8, 3, relu=False))
+    b = net.conv(a, 8, 8, 1, relu=False)
+    c = net.conv(net.node("Mul", b, net.node("Sigmoid", b)), 8, 8, 1, relu=False)
+    return net.model((3, 9, 7), net.conv(net.node("LeakyRelu", c, alpha=0.2), 8, 8, 3, group=8, relu=False))
 
 
 def ends_in_sums() -> onnx.ModelProto:
@@ -187,8 +193,12 @@ def test_the_c_header_fills_the_input_and_finds_the_results(
     model = saved(network(), tmp_path)
     chosen = flow.pruning("moderate")
     options: dict[str, Any] = {"pruning": chosen, "array": (4, 8), "engine": "icarus", "samples": 1, "on_chip": True}
-    assert flow.compile(model, folder, bus=bus, **options).passed
+    report = flow.compile(model, folder, bus=bus, **options)
+    assert report.passed and report.on_chip is not None
+    tables = [step.tier2_mismatches for step in report.on_chip.steps if step.kind == "table"]
+    assert tables == ([0, 0, 0] if network is ends_in_columns else [])
     build = read(folder)
+    assert build.config.tables == (network is ends_in_columns)
     layers = build.compressed.network.layers
     encoded = {layer.name: prune(layer.weights, build.compressed.allocation[layer.name])[0] for layer in layers}
     onchip = assemble(chain(build.compressed.network), encoded, build.config)
@@ -330,8 +340,9 @@ def test_the_command_says_it(tmp_path: Path) -> None:
 
 def test_what_cannot_run_on_chip_is_refused_before_any_work(tmp_path: Path) -> None:
     net = Floats()
-    made = saved(net.model((3, 5, 5), net.conv(net.node("Sigmoid", net.conv("x", 3, 8, 3)), 8, 8, 1)), tmp_path)
-    with pytest.raises(FlowError, match=r"Sigmoid .* has no place in hardware \(never on chip: Sigmoid\); leave out"):
+    softmax = net.node("Softmax", net.conv("x", 3, 8, 3), axis=1)
+    made = saved(net.model((3, 5, 5), net.conv(softmax, 8, 8, 1)), tmp_path)
+    with pytest.raises(FlowError, match=r"Softmax .* has no place in hardware \(never on chip: Softmax\); leave out"):
         flow.compile(made, tmp_path / "out", array=(4, 4), on_chip=True)
     with pytest.raises(FlowError, match="the rows must be a power of two from 2"):
         flow.compile(made, tmp_path / "out", array=(3, 4), on_chip=True)

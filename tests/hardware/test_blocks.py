@@ -27,6 +27,8 @@ from flow.hardware.elements.pe import column_sum, pe
 from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, scheduler
 from flow.hardware.fields import DESCRIPTOR, ERRORS, error_code
 from flow.hardware.interface import ERROR_BITS, ReadPort
+from flow.hardware.maps.bundles import TableWork
+from flow.hardware.maps.tables import tables
 from tests.helpers.clocking import Bench, packed, reset, signed, wire
 
 
@@ -49,12 +51,14 @@ def right_descriptor(config: ArrayConfig) -> dict[str, int]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", PE_KINDS)
+@pytest.mark.parametrize("kind", [*PE_KINDS, "tables"])
 def test_guard_is_its_model(kind: str) -> None:
     """Descriptors a cycle apart, most with fields off by one, doubled or at their ends: the first error's code."""
-    config = ArrayConfig(2, 5, kind, drain=3, weight_depth=32, metadata_depth=4)
+    config = ArrayConfig(2, 5, "bitvert" if kind == "tables" else kind, drain=3, weight_depth=32, metadata_depth=4)
     widths = dict(DESCRIPTOR) | {"post": 1, "entry_count": 16}
     right = right_descriptor(config) | {"post": 0, "entry_count": 0}
+    if kind == "tables":
+        config, widths, right = config.with_maps(64, True), widths | {"fill": 1}, right | {"fill": 0}
     assert first_error(right, config) == "none"
     clk, start, count, valid, error = wire(), wire(), wire(16), wire(), wire(ERROR_BITS)
     fields = {name: wire(widths[name]) for name in right}
@@ -86,6 +90,50 @@ def test_guard_is_its_model(kind: str) -> None:
         b.step()
         assert int(error) == error_code("command")
     assert seen == {name for name, _ in ERRORS} - {"command"}
+
+
+def test_a_table_is_one_word_more_than_it_has() -> None:
+    """A descriptor that fills has a word of parameters for eight bytes, and one more; another one eight channels."""
+    config = ArrayConfig(2, 5, drain=3).with_maps(64, True)
+    assert config.lanes == 2
+    fills = right_descriptor(config) | {"post": 1, "fill": 1, "weight_count": 0, "metadata_count": 0, "columns": 1}
+    fills |= {"channels": 66, "parameter_count": 33}
+    assert first_error(fills, config) == "none"
+    assert first_error(fills | {"channels": 67, "parameter_count": 34}, config) == "channels"
+    assert first_error(fills | {"fill": 0}, config) == "channels"
+
+
+# -------------------------------------------------------------------------------- tables
+@pytest.mark.parametrize("lanes", [1, 3, 10])
+def test_tables_are_filled_and_looked_up(lanes: int) -> None:
+    """One after the other, with pauses between the words; what does not go through is left as it is."""
+    rows, bits = 2, 24
+    clk, fill, through, read, ends, word = wire(), wire(), wire(), wire(), wire(), wire(64)
+    sums, results = wire(bits * rows * lanes), wire(bits * rows * lanes)
+    rng, work = np.random.default_rng(lanes), TableWork(fill, through)
+    with bench(tables(clk, reset(), work, read, ends, word, sums, results, rows, lanes, bits), clk) as b:
+        for _ in range(3):
+            codes = rng.integers(0, 256, 256)
+            shown = 0
+            for number in range(33):
+                fill.next, read.next, ends.next, word.next = 1, 1, number == 32, shown
+                b.step()
+                shown = packed(codes[8 * number : 8 * number + 8]) if number < 32 else packed([0xEE] * 8)
+                for _ in range(int(rng.integers(0, 3))):  # its words wait for their reader, and others read theirs
+                    read.next, ends.next, word.next = 0, 0, shown
+                    b.step()
+            fill.next, through.next = 0, 1
+            for _ in range(20):
+                drawn = rng.integers(0, 256, rows * lanes)
+                read.next, ends.next, word.next = int(rng.integers(0, 2)), int(rng.integers(0, 2)), packed([0xDD] * 8)
+                sums.next, through.next = packed(drawn, bits), 1
+                b.step()
+                used = rows * min(lanes, 8)
+                assert int(results) == packed([*codes[drawn[:used]], *[0] * (rows * lanes - used)], bits)
+                whole = rng.integers(0, 1 << bits, rows * lanes)
+                sums.next, through.next = packed(whole, bits), 0
+                b.step()
+                assert int(results) == packed([*whole[:used], *[0] * (rows * lanes - used)], bits)
 
 
 # -------------------------------------------------------------------------------- scheduler

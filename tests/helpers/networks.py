@@ -117,8 +117,19 @@ def line() -> onnx.ModelProto:
     return net.model((4, 19), net.node("Conv", a, weights[1], strides=[2], pads=[1, 0]))
 
 
+def functions() -> onnx.ModelProto:
+    """Element-wise functions behind layers, as exporters write them, and one behind another."""
+    net = Floats(9)
+    a = net.node("HardSwish", net.conv("x", 3, 9, 3, relu=False))
+    b = net.conv(a, 9, 8, 1, relu=False)
+    c = net.conv(net.node("Mul", b, net.node("Sigmoid", b)), 8, 8, 1, relu=False)  # SiLU
+    d = net.conv(net.node("LeakyRelu", c, alpha=0.2), 8, 5, 1, relu=False)
+    scaled = net.node("Mul", net.node("Tanh", d), net.constant(np.float32(1.5)))
+    return net.model((3, 4, 3), net.conv(net.node("Abs", scaled), 5, 4, 1, relu=False))
+
+
 KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
-    each.__name__: each for each in (residual, mixed, depthwise, dense, tokens, line)
+    each.__name__: each for each in (residual, mixed, depthwise, dense, tokens, line, functions)
 }
 
 
@@ -145,7 +156,7 @@ def on_chip(kind: str, config: ArrayConfig) -> tuple[Network, OnChip]:
     """A network of this kind and its program, with room for its maps and no more."""
     network, encoded = pruned(quantized(KINDS[kind]()), config.columns)
     linked = chain(network)
-    return network, assemble(linked, encoded, config.with_maps(needed_words(linked, config.rows)))
+    return network, assemble(linked, encoded, config.with_maps(needed_words(linked, config.rows), linked.tables))
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:

@@ -20,10 +20,13 @@ from flow.judgement.images import ImageError
 from flow.network import reference
 from flow.network.model import ArrayLayer, Quantization, Window
 from flow.scheduling.blocks import Program
+from flow.scheduling.onchip.chain import ChainLayer
+from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.schedule import schedule
 from flow.simulation.engines import ENGINES
 from flow.simulation.engines.base import Command
 from tests.helpers.layers import job, layer_of, random_codes, random_layer, random_weights
+from tests.helpers.networks import on_chip
 from tests.helpers.tools import require_engine
 
 CONFIG = ArrayConfig(2, 4, drain=2)
@@ -209,3 +212,45 @@ def test_the_factors_are_those_of_the_reference() -> None:
 def test_an_error_says_what_and_where() -> None:
     error = ImageError("index", 4, "lane 1", "fc", "channel 9 of 8 channels")
     assert str(error) == "layer 'fc', memory/index, word 4, lane 1: channel 9 of 8 channels"
+
+
+def test_a_wrong_byte_of_a_table_is_found() -> None:
+    """By its word and code; bytes of a word beyond its eight are not looked at, and layers behind are judged right."""
+    _, onchip = on_chip("functions", ArrayConfig(2, 8, drain=2))
+    assert not images.judge_on_chip(onchip, onchip)
+    tables = [step for step in onchip.chain.steps if isinstance(step, PostOp) and step.table]
+    image, step = onchip.memories["parameter"], tables[1]
+    (base,) = (first for first in range(len(image) - 31) if image[first : first + 32, :8].tobytes() == step.table)
+    for code in (-128, 5, 127):
+        word, byte = divmod(code + 128, 8)
+        wrong = image.copy()
+        wrong[base + word, byte] ^= 4
+        (error,) = images.judge_on_chip(replace(onchip, memories={**onchip.memories, "parameter": wrong}))
+        right = step.table[code + 128]
+        assert str(error) == (
+            f"layer '{step.name}', network/parameter, word {base + word}, byte {byte} (code {code}): "
+            f"{(right ^ 4) - 128} instead of {right - 128}"
+        )
+    wrong = image.copy()
+    wrong[base : base + 33, 8:] = 255
+    wrong[base + 32] = 255
+    assert not images.judge_on_chip(replace(onchip, memories={**onchip.memories, "parameter": wrong}))
+    last = onchip.regions[-1].step
+    weights = onchip.memories["weight"].copy()
+    weights[-1] ^= 255
+    errors = images.judge_on_chip(replace(onchip, memories={**onchip.memories, "weight": weights}))
+    layer = onchip.chain.steps[last]
+    assert isinstance(layer, ChainLayer) and {error.layer for error in errors} == {layer.layer.name}
+
+
+@pytest.mark.parametrize("field", ["post", "fill", "through", "mirror", "parameter_count", "parameter_base"])
+def test_a_descriptor_that_brings_another_table_is_found(field: str) -> None:
+    _, onchip = on_chip("functions", ArrayConfig(2, 8, drain=2))
+    number = onchip.ends[0]  # the first step's last descriptor is before it
+    begin = descriptor_slice(field)[1]
+    words = onchip.memories["descriptor"].copy()
+    words[number, begin // 8] ^= 1 << begin % 8
+    errors = images.judge_on_chip(replace(onchip, memories={**onchip.memories, "descriptor": words}))
+    step = onchip.chain.steps[1]
+    assert isinstance(step, PostOp) and {error.layer for error in errors} == {step.name}
+    assert field == "parameter_base" or [(error.word, error.field) for error in errors] == [(number, field)]

@@ -80,7 +80,10 @@ class DrainWork:
 
 @dataclass(frozen=True)
 class CheckedFields:
-    """Fields of a descriptor for the guard; the last two are 0 where there are no feature maps."""
+    """Fields of a descriptor for the guard; `post` and `entry_count` are 0 where there are no feature maps.
+
+    `fill` exists only with tables.
+    """
 
     weight_count: Any
     metadata_count: Any
@@ -93,6 +96,7 @@ class CheckedFields:
     resident: Any
     post: Any
     entry_count: Any
+    fill: Any = None
 
 
 @dataclass(frozen=True)

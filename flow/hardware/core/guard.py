@@ -7,7 +7,7 @@ from myhdl import Signal, always_comb, always_seq, intbv
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.fields import ENTRY_DEPTH, SUBGROUP, error_code
+from flow.hardware.fields import ENTRY_DEPTH, SUBGROUP, TABLE_WORDS, error_code
 from flow.hardware.interface import ERROR_BITS
 
 
@@ -16,11 +16,12 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
     field = descriptor
     post = bool(field.get("post", 0))
     least = 1 if post else config.element.least_columns
+    octets = config.lanes * (TABLE_WORDS + 1) if field.get("fill", 0) else SUBGROUP
     rules = {
         "tiles": field["tiles"] >= 1 and (bool(field["resident"]) or field["tiles"] == 1),
         "steps": field["steps"] >= 1,
         "columns": least <= field["columns"] <= MAX_COLUMNS,
-        "channels": 1 <= field["channels"] <= (SUBGROUP if post else config.columns),
+        "channels": 1 <= field["channels"] <= (octets if post else config.columns),
         "metadata_count": field["metadata_count"] == (0 if post else config.element.metadata_words(field["steps"])),
         "parameter_count": field["parameter_count"] == -(-field["channels"] // config.lanes),
         "buffer": (
@@ -91,12 +92,26 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         else:
             metadata_words.next = all_metadata_words
 
-    @always_comb
-    def reach():
-        if fields.post:
-            most_channels.next = octet
-        else:
-            most_channels.next = array_columns
+    if config.tables:
+        table_channels = config.lanes * (TABLE_WORDS + 1)
+
+        @always_comb
+        def reach():
+            if fields.post and fields.fill:
+                most_channels.next = table_channels
+            elif fields.post:
+                most_channels.next = octet
+            else:
+                most_channels.next = array_columns
+
+    else:
+
+        @always_comb
+        def reach():
+            if fields.post:
+                most_channels.next = octet
+            else:
+                most_channels.next = array_columns
 
     @always_comb
     def broken_rules():

@@ -73,6 +73,14 @@ class PostWork:
 
 
 @dataclass(frozen=True)
+class TableWork:
+    """Fields of the descriptor whose results leave the array now, for `tables`."""
+
+    fill: Any
+    through: Any
+
+
+@dataclass(frozen=True)
 class Kept:
     """Results that leave write-back for the feature maps, which are `full` when they take no more."""
 

@@ -100,7 +100,7 @@ def walker(clk, reset, restart, advance, ready, walk, tap, addresses, present, r
     walk_window, walk_windows, walk_tile_windows, walk_height, walk_width = (
         field(name) for name in ("window", "windows", "tile_windows", "height", "width")
     )
-    places = [Signal(intbv(0)[ADDRESS:]) for _ in range(rows)]
+    places = [Signal(modbv(0, min=0, max=WORDS)) for _ in range(rows)]
     inside = [Signal(bool(0)) for _ in range(rows)]
     taking = Signal(intbv(0)[rows:])
     inside_all = join(*reversed(inside))

@@ -217,7 +217,11 @@ def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
     transistors = {"flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL}
     (folder / "report.html").write_text(
         page(
-            Path(__file__).with_name("report.html.j2"), **vars(report), **transistors, figures=drawn, shown=shown,
+            Path(__file__).with_name("report.html.j2"),
+            **vars(report),
+            **transistors,
+            figures=drawn,
+            shown=shown,
             reached=reached,
         )  # fmt: skip
     )

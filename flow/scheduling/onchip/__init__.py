@@ -1,7 +1,8 @@
 """Whole networks on chip: from the input's codes to the last layer's sums by one start.
 
-post.py     post-processing: residual additions, pooling, copies, as the hardware computes them, bit by bit
+post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
+tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
 nodes.py    the nodes between two layers as post-processing operations
 chain.py    a network as one chain of layers and post-processing on chip, or the reason why it cannot be
 place.py    the address of each map in the memory of the feature maps

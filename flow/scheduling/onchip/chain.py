@@ -13,9 +13,11 @@ from flow.network.model import ArrayLayer, HostSegment, Network, Quantization
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
 from flow.scheduling.onchip.nodes import POOLING, SHAPING, post_operations
 from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.tables import ELEMENTWISE
 
 TAKEN = {
     *SHAPING, *POOLING, "QuantizeLinear", "DequantizeLinear", "Relu", "Clip", "Add", "Concat", "Slice", "Pad",
+    *ELEMENTWISE,
 }  # fmt: skip
 
 
@@ -45,6 +47,11 @@ class Chain:
     before: tuple[HostSegment, ...]
     after: tuple[HostSegment, ...]
     held: Mapping[str, Held]
+
+    @property
+    def tables(self) -> bool:
+        """Whether the hardware needs tables."""
+        return any(isinstance(step, PostOp) and step.table for step in self.steps)
 
     @property
     def output_steps(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quanti
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.maps import POINT, Held, OffChipError
 from flow.scheduling.onchip.post import PostOp, Shape
+from flow.scheduling.onchip.tables import is_elementwise, table_of
 
 SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
@@ -23,7 +24,11 @@ POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Redu
 
 @dataclass(frozen=True)
 class _Draft:
-    """A float tensor until its QuantizeLinear makes it an operation; a plain "move" is the 8-bit operand itself."""
+    """A float tensor until its QuantizeLinear makes it an operation.
+
+    A plain "move" is the 8-bit operand itself; a "table" is a function of its operand, and of `eight_bit` alone, if it
+    has one: the 8-bit tensor that it dequantizes.
+    """
 
     kind: str
     operands: tuple[Held, ...]
@@ -31,26 +36,38 @@ class _Draft:
     window: Window = POINT
     offsets: tuple[int, ...] = (0,)
     activation: onnx.NodeProto | None = None
+    eight_bit: str = ""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether each element depends on the same element of the only operand alone."""
+        return (
+            self.kind in ("move", "table")
+            and self.window == POINT
+            and self.offsets == (0,)
+            and self.shape == self.operands[0].shape
+        )
 
     @property
     def plain(self) -> bool:
         """Whether the draft is its only operand, unchanged."""
-        return (
-            self.kind == "move"
-            and self.window == POINT
-            and self.offsets == (0,)
-            and (self.shape == self.operands[0].shape and self.activation is None)
-        )
+        return self.kind == "move" and self.pointwise and self.activation is None
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """State while a segment is read: its tensors' shapes, the maps so far, and float tensors not yet quantized."""
+    """State while a segment is read: its tensors' shapes, the maps so far, and float tensors not yet quantized.
+
+    `tables` are 8-bit tensors that are functions of one map, by name, with the QuantizeLinear that makes them. They
+    become maps where more than another such function reads them.
+    """
 
     graph: Graph
     shapes: Mapping[str, tuple[int, ...]]
     held: dict[str, Held]
     drafts: dict[str, _Draft] = field(default_factory=dict)
+    tables: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    operations: list[PostOp] = field(default_factory=list)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.shapes.get(name, ())
@@ -62,15 +79,15 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
     shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
     reading = _Reading(graph, shapes, held)
-    result: list[PostOp] = []
     for node in segment.model.graph.node:
         operation = _node(reading, node)
         if operation is not None:
-            result.append(operation)
+            reading.operations.append(operation)
     for name in segment.outputs:
+        _tabulated(reading, name)
         if name not in held:
             raise OffChipError(f"'{name}' stays a float tensor")
-    return result
+    return reading.operations
 
 
 def _node(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
@@ -78,14 +95,11 @@ def _node(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
     graph, held, drafts = reading.graph, reading.held, reading.drafts
     kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
     if kind == "DequantizeLinear":
-        if data in graph.constants:
-            return None
-        if data not in held:
-            raise OffChipError(f"{kind} '{name}' reads no map")
-        drafts[output] = _Draft("move", (held[data],), held[data].shape)
+        _dequantize(reading, node)
         return None
     if kind == "QuantizeLinear":
         return _quantize(reading, node)
+    _tabulated(reading, data)
     if kind in SHAPING:
         _shaping(reading, node)
         return None
@@ -96,23 +110,94 @@ def _node(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
     if any(draft is None for draft in inputs) or not inputs:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     sources = [draft for draft in inputs if draft is not None]
-    if kind in ("Relu", "Clip") and sources[0].activation is None:
+    if kind in ("Relu", "Clip") and sources[0].activation is None and sources[0].kind != "table":
         drafts[output] = replace(sources[0], activation=node)
-    elif any(not draft.plain for draft in sources):
-        raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
-    elif kind == "Add" and len(sources) == 2 and sources[0].shape == sources[1].shape:
-        drafts[output] = _Draft("add", tuple(d.operands[0] for d in sources), sources[0].shape)
-    elif kind in POOLING:
-        drafts[output] = _pool(reading, node, sources[0])
-    elif kind == "Concat":
-        drafts[output] = _concat(reading, node, sources)
-    elif kind == "Slice":
-        drafts[output] = _slice(graph, node, sources[0])
-    elif kind == "Pad":
-        drafts[output] = _pad(graph, node, sources[0])
+    elif kind == "Add" and _adds_maps(sources):
+        drafts[output] = _add(reading, node, sources)
+    elif is_elementwise(node):
+        drafts[output] = _function(reading, node, sources)
     else:
-        raise OffChipError(f"{kind} '{name}' has no place in hardware")
+        drafts[output] = _windows(reading, node, [_on_map(reading, node, draft) for draft in sources])
     return None
+
+
+def _dequantize(reading: _Reading, node: onnx.NodeProto) -> None:
+    data, held = node.input[0], reading.held
+    if data in reading.tables:
+        draft = reading.drafts[reading.tables[data].input[0]]
+        reading.drafts[node.output[0]] = replace(draft, eight_bit=data)
+    elif data in held:
+        reading.drafts[node.output[0]] = _Draft("move", (held[data],), held[data].shape)
+    elif data not in reading.graph.constants:
+        raise OffChipError(f"DequantizeLinear '{node_name(node)}' reads no map")
+
+
+def _tabulated(reading: _Reading, name: str) -> None:
+    """Enter an 8-bit tensor that is a function of one map into `held`, with its operation, if it is not there."""
+    node = reading.tables.get(name)
+    if node is None or name in reading.held:
+        return
+    draft = reading.drafts[node.input[0]]
+    quantization = tensor_quantization(reading.graph, node)
+    assert quantization is not None
+    operation = _finished(reading, node, draft, quantization, (INT8_MIN, INT8_MAX))
+    table = table_of(reading.graph, draft.operands[0], name, quantization)
+    reading.operations.append(replace(operation, table=table))
+
+
+def _on_map(reading: _Reading, node: onnx.NodeProto, draft: _Draft) -> _Draft:
+    """The draft of an operand of this node, which must be a map."""
+    if draft.kind == "table" and draft.eight_bit:
+        _tabulated(reading, draft.eight_bit)
+        draft = _Draft("move", (reading.held[draft.eight_bit],), draft.shape)
+    if not draft.plain:
+        raise OffChipError(f"{node.op_type} '{node_name(node)}' reads a tensor that is not quantized to 8 bits")
+    return draft
+
+
+def _adds_maps(drafts: list[_Draft]) -> bool:
+    """Whether the operands of an Add are two maps, or one twice, and not functions of one map."""
+    same = len({draft.operands for draft in drafts}) == 1
+    return len(drafts) == 2 and (not same or all(draft.plain for draft in drafts))
+
+
+def _add(reading: _Reading, node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
+    """The sum of two maps."""
+    first, second = (_on_map(reading, node, draft) for draft in drafts)
+    if first.shape != second.shape:
+        raise OffChipError(f"Add '{node_name(node)}' adds maps of different shapes")
+    return _Draft("add", (*first.operands, *second.operands), first.shape)
+
+
+def _function(reading: _Reading, node: onnx.NodeProto, drafts: list[_Draft]) -> _Draft:
+    """An element-wise function of one map, which its QuantizeLinear makes a table."""
+    kind, name, first = node.op_type, node_name(node), drafts[0]
+    if any(not draft.pointwise for draft in drafts):
+        raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
+    if any(draft.operands != first.operands for draft in drafts):
+        raise OffChipError(f"{kind} '{name}' is a function of two maps; only that of one is a table")
+    shapes = {reading.shape(entry) for entry in (*node.input, node.output[0]) if entry in reading.drafts}
+    for entry in node.input:
+        values = _constant(reading.graph, entry) if entry else None
+        if values is not None and len(np.unique(values)) != 1:
+            raise OffChipError(f"{kind} '{name}' has a constant of several values; a table takes one for all channels")
+    if len(shapes | {reading.shape(node.output[0])}) > 1:
+        raise OffChipError(f"{kind} '{name}' changes the shape of a map")
+    return _Draft("table", first.operands, first.shape)
+
+
+def _windows(reading: _Reading, node: onnx.NodeProto, sources: list[_Draft]) -> _Draft:
+    """A node that takes windows of maps, or channels of several."""
+    kind = node.op_type
+    if kind in POOLING:
+        return _pool(reading, node, sources[0])
+    if kind == "Concat":
+        return _concat(reading, node, sources)
+    if kind == "Slice":
+        return _slice(reading.graph, node, sources[0])
+    if kind == "Pad":
+        return _pad(reading.graph, node, sources[0])
+    raise OffChipError(f"{kind} '{node_name(node)}' has no place in hardware")
 
 
 def _quantize(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
@@ -121,6 +206,9 @@ def _quantize(reading: _Reading, node: onnx.NodeProto) -> PostOp | None:
         raise OffChipError(f"QuantizeLinear '{name}' reads a tensor that is not made on chip")
     draft = reading.drafts[node.input[0]]
     quantization = tensor_quantization(reading.graph, node)
+    if draft.kind == "table" and quantization is not None:
+        reading.tables[output] = node
+        return None
     clamp = activation_clamp(reading.graph, draft.activation, quantization) if quantization is not None else None
     if quantization is None or clamp is None:
         raise OffChipError(

@@ -1,9 +1,10 @@
 """Post-processing: residual additions, pooling, copies, as the hardware computes them, bit by bit.
 
-All of them are sums or maxima of bytes u = code + OFFSET, finished by a requantizer:
+All of them are sums or maxima of bytes u = code + OFFSET, finished by a requantizer, or bytes of a table:
 
     sum      acc = sum over the taps of F_i * u + bias,    y = clamp(rne(acc * M * 2^-S) + z_y)
     maximum  acc = max over the taps of u + bias,          the same
+    table    y = table[u] - OFFSET
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
 """
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from flow.errors import FlowError
 from flow.hardware.fields import FACTOR_BITS
 from flow.network import reference
-from flow.network.model import OFFSET, Quantization, Window
+from flow.network.model import OFFSET, Quantization, Window, as_int8, as_uint8
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 
@@ -34,12 +35,16 @@ class Requantization:
     shift: int
 
 
+IDENTITY = Requantization(-OFFSET, *UNIT)
+
+
 @dataclass(frozen=True)
 class PostOp:
     """One operation on maps.
 
     kind "add": two maps of one shape; "average" and "maximum": the windows of one; "move": maps to the
-    channels from `offsets` on of the output, every stride-th pixel; channels that no operand fills are zero.
+    channels from `offsets` on of the output, every stride-th pixel; channels that no operand fills are zero;
+    "table": byte u of `table` for every byte u of one map.
     """
 
     name: str
@@ -53,6 +58,12 @@ class PostOp:
     output_shape: Shape
     window: Window  # of two axes
     offsets: tuple[int, ...] = (0,)
+    table: bytes = b""
+
+    @property
+    def zero(self) -> int:
+        """What the requantizer adds in the end; the bytes of a table are codes already."""
+        return 0 if self.table else self.output_quantization.zero_point
 
     @property
     def factors(self) -> tuple[int, int]:
@@ -80,6 +91,8 @@ class PostOp:
         """Bias, multiplier and shift; of the operand with this number, for a move."""
         quantization, output = self.input_quantizations[operand], self.output_quantization
         zero = OFFSET + quantization.zero_point
+        if self.table:
+            return IDENTITY
         if self.kind == "add":
             (low, high), bits = self._scaled
             other = OFFSET + self.input_quantizations[1].zero_point
@@ -124,6 +137,8 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
         return _finish(
             op, low * (operands[0].astype(np.int64) + OFFSET) + high * (operands[1].astype(np.int64) + OFFSET)
         )
+    if op.table:
+        return as_int8(np.frombuffer(op.table, np.uint8)[as_uint8(operands[0])])
     if op.kind == "average":
         return _finish(op, _taps(op, operands[0]).sum(axis=-1))
     if op.kind == "maximum":

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from flow.hardware.fields import ENTRY, ENTRY_BITS, WRITES, ZERO, descriptor_slice
+from flow.hardware.fields import (
+    ENTRY,
+    ENTRY_BITS,
+    INDEX_BITS,
+    PARAMETER_BITS,
+    TABLE_WORDS,
+    WRITES,
+    ZERO,
+    descriptor_slice,
+)
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET
 from flow.network.reference import check_accumulator
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule, check_width, layer_schedule
@@ -121,6 +130,10 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
         raise FlowError(
             f"the feature maps need {words(map_places):,} words of 8 bytes, but the memory has {config.map_words:,}; "
             "build the array with as many"
+        )
+    if chain.tables and not config.tables:
+        raise FlowError(
+            "the network has element-wise functions, but the array was built without tables; build it again"
         )
     images, ideal, ends = _Images(config, chain, map_places), [], []
     for held in chain.inputs:
@@ -292,14 +305,17 @@ def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
     config, low_high = images.config, op.factors
     kept = op.output in images.places
     common = {
-        "factor_low": low_high[0], "factor_high": low_high[1], "maximum": int(op.kind in ("maximum", "move")),
+        "factor_low": low_high[0], "factor_high": low_high[1],
+        "maximum": int(op.kind in ("maximum", "move", "table")), "through": int(bool(op.table)),
     }  # fmt: skip
+    if op.table:
+        _fill(images, op)
     for sweep in _sweeps(op, images.places, config):
         size = -(-sweep.positions // config.rows) * OCTET
         base = images.region(number, None, None, sweep.first, size)
         operands = common | sweep.taps | {"wait": int(waits)} | prefixed("fetch", sweep.over)
         job = _PostJob(
-            op.name, sweep.requantization, op.output_quantization.zero_point, op.clamp, sweep.positions, sweep.steps,
+            op.name, sweep.requantization, op.zero, op.clamp, sweep.positions, sweep.steps,
             sweep.channels, operands, prefixed("store", sweep.into) if kept else {}, base,
         )  # fmt: skip
         _post_descriptor(images, job)
@@ -315,6 +331,11 @@ def _sweeps(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) ->
         both = taps(POINT, 2, sources[1].base - source.base, 0, config.beats)
         over, into = (plane_walk(place, config.rows) for place in (source, target))
         yield _Sweep(op.requantization(), both, 2 // config.beats, over, into, 0, OCTET)
+        return
+    if op.table:
+        each = taps(POINT, 1, 0, 0, config.beats)
+        over, into = (plane_walk(place, config.rows) for place in (source, target))
+        yield _Sweep(op.requantization(), each, 1, over, into, 0, OCTET)
         return
     window = taps(op.window, 1, 0, source.shape[2], config.beats)
     steps = -(-window["taps_y"] * window["taps_x"] // config.beats)
@@ -351,6 +372,21 @@ def _sweeps(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) ->
         into = MapWalk(target.word(octet), width, (height, width), width, height * width).fields(config.rows)
         first = octet * OCTET
         yield _Sweep(op.requantization(operand), fields, steps, over, into, first, min(OCTET, channels - first))
+
+
+def _fill(images: _Images, op: PostOp) -> None:
+    """Add the descriptor that brings the operation's table: one tile of nothing, whose parameters are the table."""
+    config, count = images.config, TABLE_WORDS + 1  # the last word is none of the table: hardware/maps/tables.py
+    parameters = np.zeros((count, config.lanes * PARAMETER_BITS // 8), np.uint8)
+    parameters[:TABLE_WORDS, :OCTET] = np.frombuffer(op.table, np.uint8).reshape(TABLE_WORDS, OCTET)
+    parameter_base, parameter_count = images.add("parameter", parameters)
+    images.add("index", np.zeros((count, config.lanes * INDEX_BITS // 8), np.uint8))
+    nothing = MapWalk(0, 0, (0, 0), 1, 1).fields(config.rows)
+    _descriptor(images, op.name, {
+        "parameter_base": parameter_base, "parameter_count": parameter_count, "activation_count": config.beats,
+        "tiles": 1, "steps": 1, "channels": count * config.lanes, "columns": 1, "resident": 1, "post": 1, "fill": 1,
+        **taps(POINT, 1, 0, 0, config.beats), **prefixed("fetch", nothing),
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class OnChipTime:
 
 def on_chip(chain: Chain, layers: Sequence[ArrayLayer], config: ArrayConfig) -> OnChipTime:
     """The time of this chain, of these layers, on this array with room for its maps."""
-    roomy = config.with_maps(needed_words(chain, config.rows))
+    roomy = config.with_maps(needed_words(chain, config.rows), chain.tables)
     return OnChipTime(roomy, chain, dense_cycles(layers, config))
 
 

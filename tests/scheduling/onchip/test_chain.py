@@ -60,9 +60,27 @@ def test_maps_that_are_needed_never_share_words(kind: str) -> None:
     assert all(place.plane % 2 for place in made.values())
 
 
-def sigmoid_between() -> onnx.ModelProto:
+def softmax_between() -> onnx.ModelProto:
     net = Floats()
-    return net.model((3, 5, 5), net.conv(net.node("Sigmoid", net.conv("x", 3, 8, 3)), 8, 8, 1))
+    return net.model((3, 5, 5), net.conv(net.node("Softmax", net.conv("x", 3, 8, 3), axis=1), 8, 8, 1))
+
+
+def slopes() -> onnx.ModelProto:
+    net = Floats()
+    each = net.constant(np.linspace(0.1, 0.9, 8, dtype=np.float32).reshape(8, 1, 1))
+    return net.model((3, 5, 5), net.conv(net.node("PRelu", net.conv("x", 3, 8, 3, relu=False), each), 8, 8, 1))
+
+
+def product_of_maps() -> onnx.ModelProto:
+    net = Floats()
+    product = net.node("Mul", net.conv("x", 3, 8, 3), net.conv("x", 3, 8, 1))
+    return net.model((3, 5, 5), net.conv(product, 8, 8, 1))
+
+
+def float_between() -> onnx.ModelProto:
+    net = Floats()
+    a = net.conv("x", 3, 8, 3)
+    return net.model((3, 5, 5), net.conv(net.node("Add", net.node("Tanh", a), net.conv(a, 8, 8, 1)), 8, 8, 1))
 
 
 def padded_average() -> onnx.ModelProto:
@@ -98,7 +116,10 @@ def three_axes() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (sigmoid_between, r"Sigmoid '.*' has no place in hardware"),
+        (softmax_between, r"Softmax '.*' has no place in hardware.*never on chip: Softmax"),
+        (slopes, r"PRelu '.*' has a constant of several values; a table takes one for all channels"),
+        (product_of_maps, r"Mul '.*' is a function of two maps; only that of one is a table"),
+        (float_between, r"'Tanh_2' stays a float tensor"),
         (padded_average, r"AveragePool '.*' has pads, so its windows differ in size"),
         (uneven_concatenation, r"Concat '.*' puts a map at channel 5, which is no multiple of 8"),
         (rounded_up, r"MaxPool '.*' rounds its size up"),
