@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
-from flow.api.inputs import divided
+from flow.api.inputs import divided, import_network
 from flow.api.requests import CompileRequest
 from flow.api.source import read_source
 from flow.cli.tables import print_report
@@ -234,6 +234,9 @@ def test_labels_of_an_auto_encoder(tmp_path: Path) -> None:
     labelled = x | {"y": (np.arange(40) % 2).astype(np.int64)}
     found, plain = (compressed(model, (given, labelled), tmp_path, bits=6) for given in (labelled, x))
     assert constants(found[1]) == constants(plain[1])
+    assert not any("holds class scores" in note for note in found[0].notes)
+    calibration = import_network(read_source(model).admitted(), labelled, []).calibration
+    assert calibration is not None and not calibration.every_label
     assert found[0].summary.accuracy.outputs[0].metric is None
     assert any("may be two of the classes of output" in n and "--metric top1 or auc" in n for n in found[0].notes)
     asked, _ = compressed(model, (labelled, labelled), tmp_path, preset="moderate", metric="auc")
