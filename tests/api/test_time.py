@@ -36,6 +36,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(residual(), tmp_path_factory.mktemp("time"))
 
 
+@pytest.mark.full
 def test_a_build_is_as_fast_as_asked(network: Path, tmp_path: Path) -> None:
     """Nothing is simulated here: the report's cycles are the cycle model's of the schedule, as the RTL takes them."""
     report = flow.compile(network, tmp_path / "out", speedup=3.0, array=SIZE, coverage=0, samples=1)
