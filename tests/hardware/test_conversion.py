@@ -40,7 +40,7 @@ def block_names() -> list[str]:
 
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Device, Wrapper]]:
-    """A 2x3 accelerator of either element, emitted, with two lanes, one with feature maps and tables; behind AXI, too."""
+    """A 2x3 accelerator of either element, with two lanes, and one with feature maps and tables; behind AXI, too."""
     configs = {kind: ArrayConfig(2, 3, kind, **TINY, drain=2) for kind in PE_KINDS}
     configs["maps"] = configs["bitvert"].with_maps(24, True)
     buses = {"bitvert": AxiConfig(), "dense": AxiConfig(256, 40, 8), "maps": AxiConfig(32, 33)}
