@@ -89,7 +89,7 @@ def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "config", [CONFIGS[1].with_maps(256), ArrayConfig(2, 8, drain=1).with_maps(128)], ids=["4x4", "2x8"]
+    "config", [CONFIGS[1].with_maps(256), ArrayConfig(2, 8, drain=1).with_maps(128, True)], ids=["4x4", "2x8"]
 )
 def test_random_layers_from_outside_past_feature_maps(config: ArrayConfig, bank: Bank) -> None:
     """Layer by layer an accelerator with feature maps takes what its unit for them adds, and no more."""

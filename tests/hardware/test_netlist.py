@@ -21,7 +21,7 @@ from tests.helpers.tools import require_tool
 PAGE = Path(__file__).parents[2] / "docs" / "hardware.md"
 SMALL: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_depth": 16}
 CONFIGS = {kind: ArrayConfig(2, 3, kind, **SMALL, drain=2) for kind in PE_KINDS}
-CONFIGS["maps"] = CONFIGS["bitvert"].with_maps(24)
+CONFIGS["maps"] = CONFIGS["bitvert"].with_maps(24, True)
 CLOCKED = re.compile(r"\$s?dffc?e?")  # flip-flops with an enable, a synchronous reset, or neither
 STORING = re.compile(r"\$(.*dff|.*latch|sr|ff).*")
 
@@ -61,11 +61,12 @@ def stated(config: ArrayConfig) -> Counter[tuple[int, int]]:
             "metadata_depth",
             "activation_depth",
             "map_words",
+            "tables",
         )
     }
     section = PAGE.read_text().split("### Memories\n")[1].split("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 9
+    assert len(rows) == 10
     found: Counter[tuple[int, int]] = Counter()
     for _, width, words, count in rows:
         found[eval(width, {}, scope), eval(words, {}, scope)] += eval(count, {}, scope)
