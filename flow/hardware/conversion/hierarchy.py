@@ -104,8 +104,17 @@ def _source_lines(file: str, code: CodeType) -> tuple[list[str], int]:
     return inspect.getsourcelines(code)
 
 
-for _module in (myhdl._block, myhdl._instance, myhdl._util, myhdl._Waiter):
+class _BlockInspect(_Inspect):
+    """Reads no source: MyHDL stores the lines of every block when it is imported, and never looks at them."""
+
+    @staticmethod
+    def getsourcelines(item: Any) -> tuple[list[str], int]:
+        return [], 0
+
+
+for _module in (myhdl._instance, myhdl._util, myhdl._Waiter):
     setattr(_module, "inspect", _Inspect())  # noqa: B010
+setattr(myhdl._block, "inspect", _BlockInspect())  # noqa: B010
 myhdl._util._dedent = myhdl._Waiter._dedent = cache(myhdl._util._dedent)
 
 
