@@ -23,8 +23,8 @@ settings.load_profile("bbs")
 # wires of unused outputs are declared (UNUSEDSIGNAL), a file's module may have another name (DECLFILENAME).
 ALLOWED = ("WIDTHEXPAND", "WIDTHTRUNC", "UNUSEDSIGNAL", "DECLFILENAME")
 
-# The files whose tests take longest, with those that take more first: pytest-xdist gives files to workers in this
-# order, so that no worker is left alone with a long one.
+# The files whose tests take longest, the longest first: pytest-xdist gives files to workers in this order, so that no
+# worker is left alone with a long one.
 LONGEST = (
     "output/test_folder.py", "hardware/test_axi.py", "formal/test_formal.py", "judgement/test_localize.py",
     "test_docs.py", "api/test_compile.py", "simulation/test_onchip.py", "hardware/test_conversion.py",
