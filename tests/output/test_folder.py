@@ -28,7 +28,7 @@ ONNX_RUNTIMES = ".ses"  # it writes this file when it is imported
 
 
 def build(folder: Path, **options: Any) -> flow.Report:
-    few = {"engine": "icarus", "samples": 1, "processes": 1}
+    few: dict[str, Any] = {"engine": "icarus", "samples": 1, "processes": 1}
     return flow.compile(small(folder), folder / "out", array=(2, 2), **few | options)
 
 
