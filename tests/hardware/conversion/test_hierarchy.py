@@ -268,7 +268,8 @@ def test_modules_are_shared_and_come_children_first(tmp_path):
 
 def test_a_source_is_read_once(tmp_path, monkeypatch):
     """However many instances have its processes, in however many exports."""
-    asked, actual = Counter(), inspect.getsourcelines
+    asked: Counter[Any] = Counter()
+    actual = inspect.getsourcelines
 
     def counted(item):
         asked[item] += 1
@@ -283,7 +284,8 @@ def test_a_source_is_read_once(tmp_path, monkeypatch):
 def test_equal_code_of_two_files_has_two_sources(tmp_path):
     texts = []
     for name in ("one", "other"):
-        text, names = f"def value():\n    return 1  # {name}\n", {}
+        text = f"def value():\n    return 1  # {name}\n"
+        names: dict[str, Any] = {}
         (tmp_path / name).write_text(text)
         exec(compile(text, str(tmp_path / name), "exec"), names)
         texts.append((myhdl._util.inspect.getsource(names["value"]), text))
