@@ -25,6 +25,23 @@ settings.load_profile("bbs")
 # wires of unused outputs are declared (UNUSEDSIGNAL), a file's module may have another name (DECLFILENAME).
 ALLOWED = ("WIDTHEXPAND", "WIDTHTRUNC", "UNUSEDSIGNAL", "DECLFILENAME")
 
+# The files whose tests take longest, the longest first: pytest-xdist gives files to workers in this order, so that no
+# worker is left alone with a long one.
+LONGEST = (
+    "output/test_folder.py", "hardware/test_axi.py", "formal/test_formal.py", "judgement/test_localize.py",
+    "test_docs.py", "api/test_compile.py", "simulation/test_onchip.py", "hardware/test_conversion.py",
+    "test_fuzz.py", "hardware/test_accelerator.py", "exploration/test_explore.py", "output/test_handoff.py",
+    "cli/test_commands.py", "simulation/test_workers.py", "output/test_schema.py", "hardware/test_handshakes.py",
+    "api/test_requests.py", "hardware/core/test_array.py", "hardware/test_blocks.py", "test_reproducible.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files in LONGEST first; the order within a file stays."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in ranks)
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:

@@ -13,13 +13,14 @@ import pytest
 
 import flow
 from tests.helpers.nets import DIGITS, small
+from tests.helpers.tools import quick_engine
 
 OF_THE_ENVIRONMENT = {"report.html", "report.json"}  # they name Python and its packages
 
 
 def contents(folder: Path) -> dict[str, Any]:
     """sha256 of all that a small build and a tuned network are made of, and their reports."""
-    report = flow.compile(small(folder), folder / "out", array=(2, 2), engine="myhdl", samples=1)
+    report = flow.compile(small(folder), folder / "out", array=(2, 2), engine=quick_engine(), samples=1, processes=1)
     tuned = flow.compress(DIGITS, folder / "tuned.onnx", array=(4, 4))
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     files = {name: digest for name, digest in manifest["sha256"].items() if name not in OF_THE_ENVIRONMENT}

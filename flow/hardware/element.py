@@ -94,6 +94,11 @@ def elements() -> dict[str, Element]:
     return dict(_registered)
 
 
+def loaded() -> tuple[Element, ...]:
+    """Those that a design of this process can have: no package is searched for others, which takes long."""
+    return tuple(_registered.values())
+
+
 def element_of(name: str) -> Element:
     """The element of a name; FlowError with all names if there is none."""
     found = _registered.get(name) or elements().get(name)

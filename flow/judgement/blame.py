@@ -8,7 +8,7 @@ from typing import Any
 import myhdl
 
 from flow.hardware.conversion.hierarchy import Module, forgotten
-from flow.hardware.element import elements
+from flow.hardware.element import loaded
 from flow.simulation.engines.native import ONE_AT_A_TIME
 from flow.simulation.engines.waveform import Place, Trace
 
@@ -35,7 +35,7 @@ def blame(parts: Mapping[str, Module], trace: Trace, name: str, place: Place = (
 
 
 def is_array(module: Module) -> bool:
-    return any(module.source is element.block for element in elements().values())
+    return any(module.source is element.block for element in loaded())
 
 
 def _first_port(module: Module) -> str:

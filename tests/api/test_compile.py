@@ -22,7 +22,7 @@ from flow.hardware.config import ArrayConfig
 from flow.output.manifest import Manifest
 from flow.output.report.report import Report
 from tests.helpers.nets import DIGITS, residual_net, samples, small
-from tests.helpers.tools import once_each, require_engine
+from tests.helpers.tools import once_each, quick_engine, require_engine
 
 SUMMARY = {
     "model", "preset", "bits_per_weight", "compression_ratio", "cycles", "cycles_dense", "speedup",
@@ -114,10 +114,14 @@ def test_every_engine_gives_the_same_bits_and_cycles(digits: Path, engine: str) 
 @pytest.mark.full
 def test_the_small_network_on_myhdl_and_with_every_method(tmp_path: Path) -> None:
     model = small(tmp_path)
-    for method, columns in (("rounded-averaging", 2), ("optimal", 5), ("optimal", 0)):
+    for method, columns, engine in (
+        ("rounded-averaging", 2, "myhdl"),
+        ("optimal", 5, quick_engine()),
+        ("optimal", 0, quick_engine()),
+    ):
         chosen = flow.pruning(columns=columns, sensitive=0.0, method=method)
         report = flow.compile(
-            model, tmp_path / "out", pruning=chosen, array=(3, 2), engine="myhdl", samples=1, force=True
+            model, tmp_path / "out", pruning=chosen, array=(3, 2), engine=engine, samples=1, force=True
         )
         assert report.passed
         assert all(layer.columns_pruned.keys() == {columns} for layer in report.layers)

@@ -18,9 +18,9 @@ from flow.cli import bbs
 from flow.compression.prune import METHODS
 from flow.errors import FlowError
 from tests.helpers.nets import residual_net, samples, small
-from tests.helpers.tools import Run
+from tests.helpers.tools import Run, quick_engine
 
-FAST: dict[str, Any] = {"array": (2, 2), "engine": "myhdl", "samples": 1}
+FAST: dict[str, Any] = {"array": (2, 2), "engine": quick_engine(), "samples": 1, "processes": 1}
 VERBS: dict[str, type[Request]] = {
     "compile": CompileRequest, "compress": CompressRequest, "cosim": CosimRequest, "explore": ExploreRequest,
 }  # fmt: skip
@@ -128,7 +128,7 @@ def test_arrays_and_a_model_in_memory_do_as_files(tmp_path: Path) -> None:
         report = flow.compile(model, folder, calibration=calibration, evaluate=evaluate, bits=6, coverage=0, **FAST)
         assert report.layers == by_file.layers
         assert (folder / "model_bbs.onnx").read_bytes() == (tmp_path / "one" / "model_bbs.onnx").read_bytes()
-        assert flow.cosim(folder, engine="myhdl", samples=1).passed
+        assert flow.cosim(folder, engine=quick_engine(), samples=1, processes=1).passed
         again = flow.compile(
             model, folder, calibration=calibration, evaluate=evaluate, bits=6, coverage=0, resume=True, **FAST
         )
@@ -149,7 +149,7 @@ def test_constants_in_files_need_the_path(tmp_path: Path) -> None:
 
 def test_quiet_and_verbose(run: Run, tmp_path: Path) -> None:
     model = small(tmp_path)
-    options = ("--preset", "moderate", "--array", "2x2", "--engine", "myhdl", "--samples", 1)
+    options = ("--preset", "moderate", "--array", "2x2", "--engine", quick_engine(), "--samples", 1)
     status, out, err = run("compile", model, "-o", tmp_path / "out", *options, "-q")
     assert (status, out, err) == (0, "Verdict: pass.\n", "")
     status, out, err = run("compress", model, "-o", tmp_path / "out.onnx", "--preset", "moderate", "-v")

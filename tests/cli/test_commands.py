@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 import flow
 from flow.cli import tables
 from tests.helpers.nets import float_net, residual_net
-from tests.helpers.tools import Run, heed_signals, require_engine
+from tests.helpers.tools import Run, heed_signals, quick_engine, require_engine
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def no_layer(folder: Path) -> None:
     np.savez(folder / "four.npz", x=np.ones((2, 4), np.float32))
 
 
-SMALL = ("--array", "2x2", "--engine", "myhdl", "--samples", 1)
+SMALL = ("--array", "2x2", "--engine", quick_engine(), "--samples", 1, "--processes", 1)
 
 
 @pytest.mark.parametrize(
@@ -266,10 +266,10 @@ def test_compile_cosim_and_force(run: Run, place: Path) -> None:
     assert (status, err) == (0, "")
     report = json.loads(out)
     assert report == json.loads((place / "out" / "report.json").read_text())
-    status, out, err = run("cosim", place / "out", "--engine", "myhdl", "--samples", 2, "--json")
+    status, out, err = run("cosim", place / "out", "--engine", quick_engine(), "--samples", 2, "--json")
     assert (status, err) == (0, "")
     assert json.loads(out)["summary"]["samples"] == 2
-    status, _, err = run("cosim", place / "out", "--engine", "myhdl", "--samples", 17)
+    status, _, err = run("cosim", place / "out", "--engine", quick_engine(), "--samples", 17)
     assert (status, "1 to 16" in err) == (2, True)
     status, _, err = run("cosim", place)
     assert (status, "no build" in err) == (2, True)

@@ -90,6 +90,9 @@ module harness (
   wire [7:0] clamped = code < $signed({1'b0, low}) ? low : code > $signed({1'b0, high}) ? high : code;
   wire [7:0] expected;
   later #(`OCTET - `PASSING, 8) octets (clk, enable, clamped, expected);
-  always @* if (known8) assert (octet == (raw8 ? halves8 : expected));
+  always @* begin
+    assume (shift >= 1 && shift <= `SHIFTS);
+    if (known8) assert (octet == (raw8 ? halves8 : expected));
+  end
 `endif
 endmodule

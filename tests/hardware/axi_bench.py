@@ -87,21 +87,26 @@ class Bench:
             "m_axi_ar": ("id", "addr", "len", "size", "burst"), "m_axi_aw": ("id", "addr", "len", "size", "burst"),
             "m_axi_w": ("data", "strb", "last"), "s_axil_b": ("resp",), "s_axil_r": ("data", "resp"),
         }  # fmt: skip
+        handles = {  # looked up once, not in every cycle
+            channel: [getattr(dut, channel + part) for part in ("valid", "ready", *parts)]
+            for channel, parts in signals.items()
+        }
+        edge, settled, reset = RisingEdge(dut.aclk), ReadOnly(), dut.aresetn
         held: dict[str, list[int]] = {}
         while True:
-            await RisingEdge(dut.aclk)
-            await ReadOnly()
-            if not int(dut.aresetn.value):
+            await edge
+            await settled
+            if not int(reset.value):
                 held = {}
                 continue
-            for channel, parts in signals.items():
-                valid = int(getattr(dut, f"{channel}valid").value)
-                payload = [int(getattr(dut, channel + part).value) for part in parts] if valid else []
+            for channel, (valid, ready, *parts) in handles.items():
+                given = int(valid.value)
+                payload = [int(part.value) for part in parts] if given else []
                 assert channel not in held or payload == held[channel], f"{channel} changed before it was taken"
                 held.pop(channel, None)
-                if valid and not int(getattr(dut, f"{channel}ready").value):
+                if given and not int(ready.value):
                     held[channel] = payload
-                if valid and channel in ("m_axi_ar", "m_axi_aw"):
+                if given and channel in ("m_axi_ar", "m_axi_aw"):
                     memory, address, length, size, burst = payload
                     octets = (length + 1) * AXI.beat
                     assert 1 << size == AXI.beat and burst == 1 and address % AXI.beat == 0

@@ -43,7 +43,7 @@ class Bank:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
         if (engine, config) not in self.simulators:
             device = emit(config, self.folder / f"{len(self.simulators)}")
-            self.simulators[engine, config] = ENGINES[engine].open(device, self.folder / "cache")
+            self.simulators[engine, config] = ENGINES[engine].open(device)
         scheduled = work.scheduled
         result = self.simulators[engine, config].run(
             work.memories,

@@ -17,7 +17,7 @@ from flow.judgement.fidelity import Fidelity, explained, fidelity, poorest, unac
 from flow.network.samples import Samples, random
 from flow.onnxtools.graph import Graph
 from tests.helpers.nets import conv_net, float_net, samples, small
-from tests.helpers.tools import Run
+from tests.helpers.tools import Run, quick_engine
 
 
 def drawn(model: onnx.ModelProto, count: int = 16, seed: int = 5) -> Samples:
@@ -114,9 +114,9 @@ def test_a_network_that_was_changed_fails_the_verdict(
 ) -> None:
     model = small(tmp_path)
     monkeypatch.setattr("flow.judgement.fidelity.unaccounted", lambda source, network: ("conv",))
-    options = ("--array", "2x2", "--engine", "myhdl", "--samples", 1, "--preset", "moderate")
+    options = ("--array", "2x2", "--engine", quick_engine(), "--samples", 1, "--preset", "moderate")
     status, out, _ = run("compile", model, "-o", tmp_path / "out", *options)
     assert status == 1 and "Verdict: fail" in out
     assert "Tier 0, cause: import. the product 'conv' of the network has vanished at import" in out
-    report = flow.cosim(tmp_path / "out", engine="myhdl", samples=1)
+    report = flow.cosim(tmp_path / "out", engine=quick_engine(), samples=1)
     assert report.passed and report.summary.fidelity is None

@@ -19,6 +19,7 @@ from flow.frontend.entry import load
 from flow.frontend.int8 import cut
 from flow.onnxtools import external, runtime
 from tests.helpers.nets import float_net, residual_net
+from tests.helpers.tools import quick_engine
 
 WIDTH = 16
 
@@ -129,7 +130,7 @@ def test_a_streamed_network_is_the_same(tmp_path: Path, outside: bool) -> None:
 def test_a_streamed_network_compiles(tmp_path: Path) -> None:
     file = save(embedding_net(), tmp_path / "net.onnx")
     np.savez(tmp_path / "net_calibration.npz", x=np.arange(20))
-    report = flow.compile(file, tmp_path / "out", array=(2, 2), engine="myhdl", coverage=0)
+    report = flow.compile(file, tmp_path / "out", array=(2, 2), engine=quick_engine(), coverage=0)
     assert report.summary.tier1_mismatches == report.summary.tier2_mismatches == 0
     assert len(report.layers) == 3
     assert not external.weights(onnx.load(str(tmp_path / "out" / "model_bbs.onnx"), load_external_data=False))

@@ -28,7 +28,8 @@ ONNX_RUNTIMES = ".ses"  # it writes this file when it is imported
 
 
 def build(folder: Path, **options: Any) -> flow.Report:
-    return flow.compile(small(folder), folder / "out", array=(2, 2), engine="icarus", **{"samples": 1} | options)
+    few: dict[str, Any] = {"engine": "icarus", "samples": 1, "processes": 1}
+    return flow.compile(small(folder), folder / "out", array=(2, 2), **few | options)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def start(resume):
     process = os.fork()
     if not process:
         try:
-            flow.compile(model, output, array=(2, 2), engine="verilator", samples=1, resume=resume)
+            flow.compile(model, output, array=(2, 2), engine="verilator", samples=1, processes=1, resume=resume)
             os._exit(0)
         finally:
             os._exit(1)
@@ -138,8 +139,6 @@ def start(resume):
 def finish(process):
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
-finish(start(False))  # the simulators are in the cache after that
-shutil.rmtree(output)
 began = time.monotonic()
 finish(start(False))
 took = time.monotonic() - began
@@ -162,11 +161,18 @@ print(moments, left)
 """
 
 
+@pytest.fixture(scope="module")
+def simulators(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those of the small network, compiled by Verilator, are in the cache."""
+    require_engine("verilator")
+    assert build(tmp_path_factory.mktemp("simulators"), engine="verilator").passed
+
+
 @pytest.mark.full
+@pytest.mark.usefixtures("simulators")
 @pytest.mark.parametrize("seed", range(PARTS))
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path, seed: int) -> None:
     """SIGKILL at 50 random moments of the run: no output, or a whole one; --resume completes it."""
-    require_engine("verilator")
     model = small(tmp_path)
     command = [sys.executable, "-c", KILLED, str(model), str(tmp_path / "out"), str(MOMENTS // PARTS), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -24,7 +24,7 @@ from flow.output.handoff import formats
 from flow.simulation.engines.testbench import read_hex
 from tests.helpers.firmware import check_driver, compiled, header
 from tests.helpers.nets import residual_net, small, wide_net
-from tests.helpers.tools import once_each, require_engine, require_tool, verilator
+from tests.helpers.tools import once_each, quick_engine, require_engine, require_tool, verilator
 
 LAYERS = 4
 
@@ -202,7 +202,7 @@ def test_the_c_header_reads_the_vectors(tmp_path: Path, network: Callable[[], on
 
     elsewhere = tmp_path / "out"
     onnx.save(network(), str(tmp_path / "net.onnx"))
-    assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine="myhdl", samples=1).passed
+    assert flow.compile(tmp_path / "net.onnx", elsewhere, array=(3, 4), engine=quick_engine(), samples=1).passed
     name = header(elsewhere).stem
     build = read(elsewhere)
     wanted: dict[str, list[int]] = {}

@@ -37,7 +37,7 @@ LONG = ArrayConfig(2, 3, drain=3)  # narrower than an octet
 
 def simulator(onchip: OnChip, folder: Path, engine: str = "verilator") -> Simulator:
     require_engine(engine)
-    return ENGINES[engine].open(emit(onchip.config, folder), folder / "cache")
+    return ENGINES[engine].open(emit(onchip.config, folder))
 
 
 def runs(network: Network, onchip: OnChip, given: Simulator, count: int) -> list[ChainRun]:
@@ -90,7 +90,7 @@ def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -
 @pytest.mark.parametrize("engine", ["icarus", "ghdl"])
 def test_other_engines(engine: str, tmp_path: Path) -> None:
     """The same bits and the same cycles, no bit unknown."""
-    network, onchip = on_chip("residual", replace(SMALL, rows=2))
+    network, onchip = on_chip("residual", SMALL)
     (want,) = runs(network, onchip, simulator(onchip, tmp_path / "a"), 1)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", engine), 1)
     check(onchip, done)
@@ -153,7 +153,7 @@ def test_the_table_itself(tmp_path: Path) -> None:
 def test_the_blocks_themselves(tmp_path: Path) -> None:
     """MyHDL's own simulator runs what is converted."""
     network, onchip = on_chip("tokens", replace(SMALL, rows=2, columns=2))
-    (want,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
+    (want,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
     check(onchip, done)
     assert done.cycles == want.cycles
@@ -167,7 +167,7 @@ def test_ports_that_keep_it_waiting(seed: int, tmp_path: Path) -> None:
     network, onchip = on_chip("mixed", SMALL)
     device = stalled_device(onchip.config, seed, tmp_path / "stalled")
     (free,) = runs(network, onchip, simulator(onchip, tmp_path / "free"), 1)
-    (done,) = runs(network, onchip, ENGINES["verilator"].open(device, tmp_path / "cache"), 1)
+    (done,) = runs(network, onchip, ENGINES["verilator"].open(device), 1)
     check(onchip, done)
     assert done.cycles > free.cycles
 

@@ -43,11 +43,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Literal
 
 import myhdl._instance
+import myhdl._util
+import myhdl._Waiter
 from myhdl import ConcatSignal, ResetSignal, Signal, ToVerilogWarning, ToVHDLWarning, intbv
 from myhdl._block import _Block as Block
 from myhdl._block import block_decorator
@@ -68,8 +71,8 @@ PACKAGE = f"pck_myhdl_{_shortversion}"  # of what MyHDL's VHDL needs
 TAKEN = {"next", "posedge", "negedge", "max", "min", "val", "signed"}  # attributes that MyHDL reads as a Signal's
 
 
-class _Frames:
-    """Stands for `inspect` inside MyHDL: `stack` without reading source lines, the rest unchanged."""
+class _Inspect:
+    """Stands for `inspect` inside MyHDL: frames without their source lines, sources read once, the rest unchanged."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(inspect, name)
@@ -84,9 +87,36 @@ class _Frames:
             frame = frame.f_back
         return frames
 
+    @staticmethod
+    def getsourcelines(item: Any) -> tuple[list[str], int]:
+        """As `inspect`: MyHDL asks three times for each process of each instance, which is a function of its own."""
+        function = inspect.unwrap(item)
+        code = getattr(function, "__code__", None) or getattr(function, "f_code", None)
+        return inspect.getsourcelines(item) if code is None else _source_lines(code.co_filename, code)
 
-setattr(myhdl._block, "inspect", _Frames())  # noqa: B010
-setattr(myhdl._instance, "inspect", _Frames())  # noqa: B010
+    @classmethod
+    def getsource(cls, item: Any) -> str:
+        return "".join(cls.getsourcelines(item)[0])
+
+
+@cache
+def _source_lines(file: str, code: CodeType) -> tuple[list[str], int]:
+    """The lines of a code object and the number of the first; code of two files may be equal."""
+    return inspect.getsourcelines(code)
+
+
+class _BlockInspect(_Inspect):
+    """Reads no source: MyHDL stores the lines of every block when it is imported, and never looks at them."""
+
+    @staticmethod
+    def getsourcelines(item: Any) -> tuple[list[str], int]:
+        return [], 0
+
+
+for _module in (myhdl._instance, myhdl._util, myhdl._Waiter):
+    setattr(_module, "inspect", _Inspect())  # noqa: B010
+setattr(myhdl._block, "inspect", _BlockInspect())  # noqa: B010
+myhdl._util._dedent = myhdl._Waiter._dedent = cache(myhdl._util._dedent)
 
 
 @dataclasses.dataclass

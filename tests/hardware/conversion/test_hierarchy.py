@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import myhdl._util
 import pytest
 from myhdl import (
     ConcatSignal,
@@ -261,6 +264,32 @@ def test_modules_are_shared_and_come_children_first(tmp_path):
     text = (tmp_path / "top.v").read_text()
     assert text.count("lane lane") == 2
     assert export(build, "top", tmp_path, "vhdl")[0].name == "pck_myhdl_011.vhd"
+
+
+def test_a_source_is_read_once(tmp_path, monkeypatch):
+    """However many instances have its processes, in however many exports."""
+    asked: Counter[Any] = Counter()
+    actual = inspect.getsourcelines
+
+    def counted(item):
+        asked[item] += 1
+        return actual(item)
+
+    monkeypatch.setattr(inspect, "getsourcelines", counted)
+    for language in ("verilog", "vhdl"):
+        export(build, "top", tmp_path, language)
+    assert not [item for item, times in asked.items() if times > 1 or not inspect.iscode(item)]
+
+
+def test_equal_code_of_two_files_has_two_sources(tmp_path):
+    texts = []
+    for name in ("one", "other"):
+        text = f"def value():\n    return 1  # {name}\n"
+        names: dict[str, Any] = {}
+        (tmp_path / name).write_text(text)
+        exec(compile(text, str(tmp_path / name), "exec"), names)
+        texts.append((myhdl._util.inspect.getsource(names["value"]), text))
+    assert all(got == text for got, text in texts)
 
 
 def test_verilog_in_icarus_equals_myhdl(tmp_path, expected):

@@ -12,6 +12,8 @@ NEEDED = {
     "myhdl": ["ConcatSignal", "ResetSignal", "Signal", "ToVHDLWarning", "ToVerilogWarning", "intbv"],
     "myhdl._block": ["_Block", "_inst_name_set", "_name_set", "_uniqueify_name", "block_decorator", "inspect"],
     "myhdl._instance": ["inspect"],
+    "myhdl._util": ["_dedent", "_makeAST", "inspect"],
+    "myhdl._Waiter": ["_dedent", "inspect"],
     "myhdl._extractHierarchy": ["_UserVerilogCode", "_UserVhdlCode"],
     "myhdl._ShadowSignal": ["_ShadowSignal", "_SliceSignal"],
     "myhdl._Signal": ["_Signal"],
