@@ -106,7 +106,7 @@ def test_a_table_is_one_word_more_than_it_has() -> None:
 # -------------------------------------------------------------------------------- tables
 @pytest.mark.parametrize("lanes", [1, 3, 10])
 def test_tables_are_filled_and_looked_up(lanes: int) -> None:
-    """One after the other, with pauses between the words; what does not go through is left as it is."""
+    """One after the other, with pauses between the words; only the low byte changes, and only of what goes through."""
     rows, bits = 2, 24
     clk, fill, through, read, ends, word = wire(), wire(), wire(), wire(), wire(), wire(64)
     sums, results = wire(bits * rows * lanes), wire(bits * rows * lanes)

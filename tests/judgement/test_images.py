@@ -22,6 +22,7 @@ from flow.network.model import ArrayLayer, Quantization, Window
 from flow.scheduling.blocks import Program
 from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.program import OnChip
 from flow.scheduling.schedule import schedule
 from flow.simulation.engines import ENGINES
 from flow.simulation.engines.base import Command
@@ -214,9 +215,15 @@ def test_an_error_says_what_and_where() -> None:
     assert str(error) == "layer 'fc', memory/index, word 4, lane 1: channel 9 of 8 channels"
 
 
-def test_a_wrong_byte_of_a_table_is_found() -> None:
+@pytest.fixture(scope="module")
+def tabled() -> OnChip:
+    """A network with element-wise functions."""
+    return on_chip("functions", ArrayConfig(2, 8, drain=2))[1]
+
+
+def test_a_wrong_byte_of_a_table_is_found(tabled: OnChip) -> None:
     """By its word and code; bytes of a word beyond its eight are not looked at, and layers behind are judged right."""
-    _, onchip = on_chip("functions", ArrayConfig(2, 8, drain=2))
+    onchip = tabled
     assert not images.judge_on_chip(onchip, onchip)
     tables = [step for step in onchip.chain.steps if isinstance(step, PostOp) and step.table]
     image, step = onchip.memories["parameter"], tables[1]
@@ -244,8 +251,8 @@ def test_a_wrong_byte_of_a_table_is_found() -> None:
 
 
 @pytest.mark.parametrize("field", ["post", "fill", "through", "mirror", "parameter_count", "parameter_base"])
-def test_a_descriptor_that_brings_another_table_is_found(field: str) -> None:
-    _, onchip = on_chip("functions", ArrayConfig(2, 8, drain=2))
+def test_a_descriptor_that_brings_another_table_is_found(tabled: OnChip, field: str) -> None:
+    onchip = tabled
     number = onchip.ends[0]  # the first step's last descriptor is before it
     begin = descriptor_slice(field)[1]
     words = onchip.memories["descriptor"].copy()

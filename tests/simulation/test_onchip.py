@@ -88,9 +88,10 @@ def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -
 
 @pytest.mark.full
 @pytest.mark.parametrize("engine", ["icarus", "ghdl"])
-def test_other_engines(engine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["residual", "functions"])
+def test_other_engines(kind: str, engine: str, tmp_path: Path) -> None:
     """The same bits and the same cycles, no bit unknown."""
-    network, onchip = on_chip("residual", SMALL)
+    network, onchip = on_chip(kind, SMALL)
     (want,) = runs(network, onchip, simulator(onchip, tmp_path / "a"), 1)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", engine), 1)
     check(onchip, done)
@@ -160,11 +161,11 @@ def test_the_blocks_themselves(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", once_each([1, 2], lambda seed: True))
-def test_ports_that_keep_it_waiting(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "seed"), [("mixed", 1), ("mixed", 2), ("functions", 1)])
+def test_ports_that_keep_it_waiting(kind: str, seed: int, tmp_path: Path) -> None:
     """Requests, answers and writes wait at random; results do not change."""
     require_engine("verilator")
-    network, onchip = on_chip("mixed", SMALL)
+    network, onchip = on_chip(kind, SMALL)
     device = stalled_device(onchip.config, seed, tmp_path / "stalled")
     (free,) = runs(network, onchip, simulator(onchip, tmp_path / "free"), 1)
     (done,) = runs(network, onchip, ENGINES["verilator"].open(device), 1)

@@ -15,7 +15,7 @@ def lookup(clk, write, number, word, through, result, looked, bits):
     """One copy of the table, for one lane of one row.
 
     control  write: `word`[64] is word number[5] of the table; through: this block's results go through it
-    data     result[bits] in; looked[bits] out: byte result % 256 of the table, or the result. Combinational.
+    data     result[bits] in; looked[bits] out: the result, its low byte as the table has it. Combinational.
     """
     memory = [Signal(intbv(0)[WORD_BITS:]) for _ in range(TABLE_WORDS)]
     octet = Signal(intbv(0)[WORD_BITS:])
@@ -41,10 +41,9 @@ def lookup(clk, write, number, word, through, result, looked, bits):
 
     @always_comb
     def choose():
-        if through:
-            looked.next = value
-        else:
-            looked.next = result
+        looked.next = result
+        if through:  # the result is a byte
+            looked.next[8:] = value
 
     return take, find, pick, choose
 

@@ -86,7 +86,9 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
     for name in segment.outputs:
         _tabulated(reading, name)
         if name not in held:
-            raise OffChipError(f"'{name}' stays a float tensor")
+            maker = graph.producer(name)
+            made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
+            raise OffChipError(f"'{name}'{made} stays a float tensor")
     return reading.operations
 
 

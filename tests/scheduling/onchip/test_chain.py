@@ -119,7 +119,7 @@ def three_axes() -> onnx.ModelProto:
         (softmax_between, r"Softmax '.*' has no place in hardware.*never on chip: Softmax"),
         (slopes, r"PRelu '.*' has a constant of several values; a table takes one for all channels"),
         (product_of_maps, r"Mul '.*' is a function of two maps; only that of one is a table"),
-        (float_between, r"'Tanh_2' stays a float tensor"),
+        (float_between, r"'Tanh_2', which Tanh 'Tanh_2' makes, stays a float tensor"),
         (padded_average, r"AveragePool '.*' has pads, so its windows differ in size"),
         (uneven_concatenation, r"Concat '.*' puts a map at channel 5, which is no multiple of 8"),
         (rounded_up, r"MaxPool '.*' rounds its size up"),
