@@ -32,6 +32,8 @@ from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Reco
 from flow.simulation.engines.waveform import Place, Trace, read
 from flow.simulation.results import LayerRun, Mismatch, expected_rows, locate, with_idle
 
+ACCUMULATOR = "accumulator"  # the block that makes an element one
+
 
 @dataclass(frozen=True)
 class Location:
@@ -191,7 +193,7 @@ def _descriptor(memories: Mapping[str, Memory], number: int, config: ArrayConfig
 def running_sums(
     memories: Mapping[str, Memory], number: int, tile: int, row: int, column: int, config: ArrayConfig
 ) -> NDArray[np.int64]:
-    """The sum a BitVert element must hold after each bit column: int64 [steps * columns].
+    """The sum an element must hold after each bit column (bit-parallel: each weight): int64 [steps * columns].
 
     Those of tile `tile` of descriptor `number`, computed from the memory images alone, by equations 1 to 3 of the paper
     in plain integers.
@@ -204,6 +206,9 @@ def running_sums(
     octets = config.step // 8
     stored = _words(memories["weight"], fields["weight_base"], steps * columns)
     stored = stored[:, octets * column : octets * (column + 1)]
+    if config.element.parallel:  # the weights of a step from the last to the first
+        products = stored.view(np.int8).reshape(steps, columns) * codes[:, ::-1]
+        return np.asarray(products.reshape(-1).cumsum(), np.int64)
     bits = np.unpackbits(stored, axis=1, bitorder="little").reshape(steps, columns, config.step)
     metadata = _words(memories["metadata"], fields["metadata_base"], -(-steps // 2))[:, column]
     metadata = metadata.repeat(2)[:steps].astype(np.int64)
@@ -253,7 +258,7 @@ def _wrong_sum(
             step, bit_column = divmod(index, scheduled.blocks[wrong.block].columns)
             return {
                 "group": step * config.step // 32,
-                "bit_column": bit_column,
+                "bit_column": None if config.element.parallel else bit_column,
                 "cycle": None if edge is None else edge - RESET_EDGES + 1,
                 "sum_expected": int(want),
                 "sum_got": signed,
@@ -278,9 +283,10 @@ def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: 
     """The instances that an element passes through, and whether the levels below each are traced, too."""
     yield (), False
     lane = column % config.lanes
+    elements = _elements(parts, config)[1]
     chosen = {
-        "row_operand": {row}, "column_control": {column},
-        "pe": {c * config.rows + row for c in range(lane, column + 1, config.lanes)},
+        "row_operand": {row}, "byte_select": {row}, "column_control": {column},
+        parts[elements[0][1]].function: {c * config.rows + row for c in range(lane, column + 1, config.lanes)},
         "requantizer": {lane * config.rows + row},
     }  # fmt: skip
     for label, name in parts[config.name].children:
@@ -297,8 +303,14 @@ def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: 
 
 def _element(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Place:
     """The accumulator of one processing element."""
-    array = next((label, name) for label, name in parts[config.name].children if is_array(parts[name]))
-    elements = [(label, name) for label, name in parts[array[1]].children if parts[name].function == "pe"]
+    array, elements = _elements(parts, config)
     element, kind = elements[column * config.rows + row]
-    inner = next(label for label, name in parts[kind].children if parts[name].function == "accumulator")
-    return array[0], element, inner
+    inner = next(label for label, name in parts[kind].children if parts[name].function == ACCUMULATOR)
+    return array, element, inner
+
+
+def _elements(parts: Mapping[str, Module], config: ArrayConfig) -> tuple[str, list[tuple[str, str]]]:
+    """The array's instance, and its elements, column by column: what has an accumulator."""
+    array, kind = next((label, name) for label, name in parts[config.name].children if is_array(parts[name]))
+    below = {name: {parts[inner].function for _, inner in parts[name].children} for _, name in parts[kind].children}
+    return array, [(label, name) for label, name in parts[kind].children if ACCUMULATOR in below[name]]

@@ -94,13 +94,15 @@ def check_width(layer: ArrayLayer, config: ArrayConfig) -> None:
 
 
 def layer_schedule(
-    layer: ArrayLayer, columns_pruned: NDArray[np.int64], config: ArrayConfig, first: int = 0
+    layer: ArrayLayer, columns_pruned: NDArray[np.int64] | None, config: ArrayConfig, first: int = 0
 ) -> LayerSchedule:
-    """The order of work in one layer; `columns_pruned` is N of every channel, `first` its first descriptor.
+    """The order of work in one layer; `first` is its first descriptor.
 
-    An array of dense elements has no use for N.
+    `columns_pruned` is N of every channel; None, or an element that is not encoded: no channel is pruned.
     """
-    n = columns_pruned if config.element.encoded else np.zeros(layer.channels, np.int64)
+    n = columns_pruned if config.element.encoded else None
+    if n is None:
+        n = np.zeros(layer.channels, np.int64)
     blocks = channel_blocks(layer, n, config)
     tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
     return LayerSchedule(layer, first, tuple(blocks), tiles, steps, 1 if layer.output_quantization else 4)
@@ -111,14 +113,14 @@ def layout(
 ) -> tuple[LayerSchedule, ...]:
     """The order of work: every layer's channel blocks and its place in the descriptor memory.
 
-    `columns_pruned` is N of every channel, by layer name. FlowError when a sum may overflow the accumulator or
-    there are more blocks than descriptor numbers.
+    `columns_pruned` is N of every channel, by layer name; other layers are not pruned. FlowError when a sum may overflow
+    the accumulator or there are more blocks than descriptor numbers.
     """
     schedules, first = [], 0
     for layer in layers:
         check_accumulator(layer)
         check_width(layer, config)
-        schedules.append(layer_schedule(layer, columns_pruned[layer.name], config, first))
+        schedules.append(layer_schedule(layer, columns_pruned.get(layer.name), config, first))
         first += len(schedules[-1].blocks)
         if first >= 2**16:
             raise FlowError(

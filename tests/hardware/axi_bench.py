@@ -366,7 +366,7 @@ async def aborts_in_the_middle_of_a_layer(dut: Any) -> None:
     for part in range(1, 9):
         bench.stall()
         await bench.launch(work)
-        await ClockCycles(dut.aclk, part * whole // 12)
+        await ClockCycles(dut.aclk, part * whole // 24)  # stalls differ: a run may be much shorter than the first
         assert await bench.read("status") & 1
         await bench.write("control", 2 | 1 << MAP["control"].field("abort").low)
         assert (await bench.finish())["error"] == error_code("aborted")

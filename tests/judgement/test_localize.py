@@ -11,7 +11,7 @@ import pytest
 from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
 from flow.hardware import faults
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.emit import emit, modules
 from flow.hardware.interface import Device
 from flow.judgement import localize
@@ -41,16 +41,30 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return bench_of(CONFIG, tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
+    """The same on elements without skipping."""
+    return {
+        kind: bench_of(replace(CONFIG, pe=kind), tmp_path_factory.mktemp(kind))
+        for kind in PE_KINDS
+        if kind != CONFIG.pe
+    }
+
+
+def bench_of(config: ArrayConfig, folder: Path) -> Bench:
     made: list[tuple[EncodedLayer, ArrayLayer]] = []
     for seed, (reduction, positions, pruned, raw) in enumerate(
         [(70, 5, (0, 0, 4, 4, 4, 2, 6, 6), False), (40, 3, (2, 2, 4, 0, 6), True)]
     ):
         encoded, layer = random_layer(seed, reduction, positions, pruned, raw)
         made.append((encoded, replace(layer, name=f"layer{seed}")))
-    program = schedule([encoded for encoded, _ in made], [layer for _, layer in made], CONFIG)
+    program = schedule([encoded for encoded, _ in made], [layer for _, layer in made], config)
     codes = tuple(random_codes(seed, layer) for seed, (_, layer) in enumerate(made))
-    functions = {name: module.function for name, module in modules(CONFIG).items()}
-    return Bench(program, codes, emit(CONFIG, tmp_path_factory.mktemp("sound")), functions)
+    functions = {name: module.function for name, module in modules(config).items()}
+    return Bench(program, codes, emit(config, folder), functions)
 
 
 def locate(bench: Bench, engine: str, fault: str | None, folder: Path) -> Location | None:
@@ -68,6 +82,7 @@ def locate(bench: Bench, engine: str, fault: str | None, folder: Path) -> Locati
     return None
 
 
+PARALLEL_BLOCKS = {"byte_select", "parallel_pe"}
 UNKNOWN_IN_ICARUS = {"ram:no-bypass", "accumulator:never-cleared"}
 """Their unknown bits hide where they come from; Verilator, which has no unknown bits, finds the second (below)."""
 
@@ -75,15 +90,16 @@ UNKNOWN_IN_ICARUS = {"ram:no-bypass", "accumulator:never-cleared"}
 def test_faults_are_of_every_block(bench: Bench, tmp_path: Path) -> None:
     require_engine("icarus")
     assert len(faults.FAULTS) >= 40
-    assert {fault.block for fault in faults.FAULTS.values()} == set(bench.functions.values())
+    assert {fault.block for fault in faults.FAULTS.values()} == set(bench.functions.values()) | PARALLEL_BLOCKS
     assert len(UNKNOWN_IN_ICARUS) <= len(faults.FAULTS) // 10
     assert locate(bench, "icarus", None, tmp_path) is None
 
 
 @pytest.mark.parametrize("name", once_each(faults.FAULTS, lambda name: name[0] < "m"))
-def test_every_fault_is_caught_and_found(bench: Bench, tmp_path: Path, name: str) -> None:
+def test_every_fault_is_caught_and_found(bench: Bench, plain: dict[str, Bench], tmp_path: Path, name: str) -> None:
     require_engine("icarus")
-    at = locate(bench, "icarus", name, tmp_path)
+    parallel = faults.FAULTS[name].block in PARALLEL_BLOCKS
+    at = locate(plain["parallel"] if parallel else bench, "icarus", name, tmp_path)
     assert at is not None
     if name not in UNKNOWN_IN_ICARUS:
         assert at.hardware_block == faults.FAULTS[name].block
@@ -112,20 +128,32 @@ def test_a_fault_that_needs_an_earlier_tile_gets_it(bench: Bench, tmp_path: Path
     assert (at.hardware_block, at.bit_column) == ("accumulator", 0)
 
 
-def test_running_sums_end_in_the_reference(bench: Bench) -> None:
+@pytest.mark.parametrize("kind", ["dense", "parallel"])
+def test_other_elements_are_located(kind: str, plain: dict[str, Bench], tmp_path: Path) -> None:
+    """The first wrong sum; a bit column only where an element takes one."""
+    require_engine("icarus")
+    at = locate(plain[kind], "icarus", "accumulator:dropped-carry", tmp_path)
+    assert at is not None and (at.hardware_block, at.cycle is not None) == ("accumulator", True)
+    assert at.sum_expected != at.sum_got and (at.bit_column is None) == (kind == "parallel")
+
+
+@pytest.mark.parametrize("kind", PE_KINDS)
+def test_running_sums_end_in_the_reference(kind: str, bench: Bench, plain: dict[str, Bench]) -> None:
     """The last running sum is the accumulator of the reference, but for the bias and the offset of 128."""
+    bench = plain.get(kind, bench)
+    config = bench.program.config
     for scheduled, codes in zip(bench.program.layers, bench.codes, strict=True):
         layer = scheduled.layer
         shifted = codes.reshape(-1, layer.reduction)
-        memories = bench.program.memories | {"activation": activation_words(scheduled, shifted[None], CONFIG)}
+        memories = bench.program.memories | {"activation": activation_words(scheduled, shifted[None], config)}
         weights = layer.weights.astype(np.int64)
         offset = 128 * weights.sum(axis=1) + layer.input_quantization.zero_point * weights.sum(axis=1) - layer.bias
         want = accumulate(layer, codes) + offset
         for number, block in enumerate(scheduled.blocks):
             for position in range(layer.positions):
-                tile, row = divmod(position, CONFIG.rows)
+                tile, row = divmod(position, config.rows)
                 for column, channel in enumerate(block.channels):
-                    sums = localize.running_sums(memories, scheduled.first + number, tile, row, column, CONFIG)
+                    sums = localize.running_sums(memories, scheduled.first + number, tile, row, column, config)
                     assert sums[-1] == want[position, channel]
 
 

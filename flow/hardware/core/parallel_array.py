@@ -23,7 +23,7 @@ def parallel_array(
     data     weight_word, metadata_word, activation_word in; results[rows * bits * lanes] out: lane 0 lowest,
              within a lane row 0 lowest
     Stages: words, 0; registered, 1; one activation and its weight, 2; product, 3; term, 4; total, 5.
-    Latency: `LATENCY` cycles of array.py from the words to `finished`, with the total.
+    Latency: five cycles from the words to `finished`, with the total.
     """
     bits = config.accumulator_bits
     stages = fresh(ColumnStages)

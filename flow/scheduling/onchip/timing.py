@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
+from flow.hardware.fields import TABLE_WORDS
 from flow.network.model import ArrayLayer, Window
 from flow.scheduling.blocks import layer_schedule
 from flow.scheduling.cycles import layer_cycles
@@ -124,17 +125,18 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
 
 
 def _post_cycles(op: PostOp, config: ArrayConfig) -> int:
-    """Cycles of an operation, each of its descriptors by itself."""
+    """Cycles of an operation, each of its descriptors by itself, with that of its table."""
+    filled = PIPELINE + TABLE_WORDS + 1 if op.table else 0
     drain = -(-OCTET // config.lanes)
     octets = -(-op.output_shape[0] // OCTET)
     if op.kind == "add":
         tiles = -(-octets * plane_words(op.output_shape) // config.rows)
-        return PIPELINE + tiles * max(2, drain)
+        return filled + PIPELINE + tiles * max(2, drain)
     if whole_map(op):
         taps = int(np.prod(op.window.kernel))
-        return PIPELINE + -(-octets // config.rows) * max(taps + taps % config.beats, drain)
+        return filled + PIPELINE + -(-octets // config.rows) * max(taps + taps % config.beats, drain)
     fetch = _fetch(op.window, op.output_shape[1:], op.input_shapes[0], 1, config)
-    return octets * (PIPELINE + int(np.maximum(fetch, drain).sum()))
+    return filled + octets * (PIPELINE + int(np.maximum(fetch, drain).sum()))
 
 
 def _words(shape: Shape) -> int:
