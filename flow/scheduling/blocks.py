@@ -113,8 +113,8 @@ def layout(
 ) -> tuple[LayerSchedule, ...]:
     """The order of work: every layer's channel blocks and its place in the descriptor memory.
 
-    `columns_pruned` is N of every channel, by layer name; other layers are not pruned. FlowError when a sum may overflow
-    the accumulator or there are more blocks than descriptor numbers.
+    `columns_pruned` is N of every channel, by layer name; other layers are not pruned. FlowError when a sum may
+    overflow the accumulator or there are more blocks than descriptor numbers.
     """
     schedules, first = [], 0
     for layer in layers:

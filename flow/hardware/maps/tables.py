@@ -53,7 +53,7 @@ def lookup(clk, write, number, word, through, result, looked, bits):
 def tables(clk, reset, work, read, ends, word, sums, results, rows, lanes, bits):
     """The table, between `post` and write-back.
 
-    job      fill: the block that drains brings a table; through: its results go through the table; as in fields.py
+    job      fill: the block that drains brings a table; through: its results go through the table
     control  read: a word of parameters is read, and shown one cycle later; ends: with the last of a block
     data     word[64]: lane 0 of the parameters; sums[bits * rows * lanes] in, results out, lane 0 lowest, combinational
     Of a block that fills, every word but the last is the next of the table; the last one gives the table time: it is

@@ -125,8 +125,8 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
 
 
 def _post_cycles(op: PostOp, config: ArrayConfig) -> int:
-    """Cycles of an operation, each of its descriptors by itself, with that of its table."""
-    filled = PIPELINE + TABLE_WORDS + 1 if op.table else 0
+    """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
+    filled = TABLE_WORDS + 1 if op.table else 0
     drain = -(-OCTET // config.lanes)
     octets = -(-op.output_shape[0] // OCTET)
     if op.kind == "add":
