@@ -146,11 +146,9 @@ def reached_line(budget: Budget, predicted: Predicted | None) -> str:
     line = f"Asked: {asked}; reached: {reached}."
     if predicted is None:
         return line
-    how = "on chip at most" if predicted.on_chip else "layer by layer"
-    return (
-        f"{line} By the cycle model {predicted.cycles:,} cycles a sample {how} on {predicted.array}, "
-        f"{predicted.speedup:.2f}x over dense PEs."
-    )
+    cycles = f"{predicted.cycles:,} cycles a sample"
+    how = f"at most {cycles} on chip" if predicted.on_chip else f"{cycles} layer by layer"
+    return f"{line} By the cycle model {how}, array {predicted.array}: {predicted.speedup:.2f}x over dense PEs."
 
 
 def rule(chosen: Pruning) -> str:
