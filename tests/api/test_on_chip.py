@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from flow.simulation.onchip import as_map, by_reference
 from tests.helpers.firmware import C99, CXX, check_driver, compiled, header
 from tests.helpers.nets import residual_net
 from tests.helpers.networks import Floats, dense, feeds, residual, saved
-from tests.helpers.tools import require_engine, require_tool
+from tests.helpers.tools import require_cocotb, require_engine, require_tool
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +75,24 @@ def test_a_fault_fails_on_chip_too(built: tuple[Path, Report]) -> None:
     assert broken.on_chip.verdict == "fail" and broken.on_chip.tier1_mismatches > 0
 
 
-@pytest.mark.parametrize("simulator", ["icarus", "ghdl"])
+@pytest.mark.parametrize("simulator", ["icarus", "ghdl", pytest.param("cocotb", marks=pytest.mark.full)])
 def test_the_network_is_a_layer_of_the_testbench(built: tuple[Path, Report], simulator: str, tmp_path: Path) -> None:
-    """It passes, cycle for cycle; a word that should be another fails."""
-    require_tool({"icarus": "iverilog"}.get(simulator, simulator))
+    """It passes, cycle for cycle; a word that should be another fails. Under cocotb as one of all layers."""
+    if simulator == "cocotb":
+        require_cocotb()
+    require_tool({"icarus": "iverilog", "cocotb": "iverilog"}.get(simulator, simulator))
     folder = Path(shutil.copytree(built[0], tmp_path / "copy"))
-    command = ["make", "-s", "-C", str(folder / "testbench"), simulator, "LAYER=network"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    chosen, said = ("all", "network: PASS, {} cycles") if simulator == "cocotb" else ("network", "CYCLES {}")
+    command = ["make", "-s", "-C", str(folder / "testbench"), simulator, f"LAYER={chosen}"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0 and "PASS" in done.stdout, done.stdout + done.stderr
-    assert built[1].on_chip is not None and f"CYCLES {built[1].on_chip.cycles}" in done.stdout
+    assert built[1].on_chip is not None and said.format(built[1].on_chip.cycles) in done.stdout
     expected = folder / "network" / "output.expected.hex"
     lines = expected.read_text().splitlines()
     lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
     expected.write_text("\n".join(lines) + "\n")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode != 0 and "FAIL" in done.stdout + done.stderr
 
 

@@ -60,6 +60,12 @@ def heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def require_cocotb() -> None:
+    if importlib.util.find_spec("cocotb") is None:
+        assert not os.environ.get("CI")
+        pytest.skip("cocotb is not installed")
+
+
 def require_engine(name: str) -> None:
     reason = ENGINES[name].available()
     if reason is None:
