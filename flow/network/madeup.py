@@ -45,7 +45,8 @@ def _made(
     if rows and all(rows):
         return generator.integers(0, min(rows), shape).astype(kind)
     if kind.kind == "f":
-        return _real(graph, name, shape, generator).astype(kind)
+        with np.errstate(over="ignore"):  # a scale of any size
+            return _real(graph, name, shape, generator).astype(kind)
     if not rows and kind in (np.uint8, np.int8):
         limits = np.iinfo(kind.name)
         return generator.integers(limits.min, limits.max, shape, endpoint=True).astype(kind)
@@ -94,7 +95,6 @@ def _real(graph: Graph, name: str, shape: tuple[int, ...], generator: np.random.
         limits = np.iinfo(zero.dtype)
         codes = generator.integers(limits.min, limits.max, shape, endpoint=True)
         usable = scale if np.isfinite(scale) else 1.0
-        with np.errstate(over="ignore"):
-            return np.asarray((codes - int(zero)) * np.float64(usable))
+        return np.asarray((codes - int(zero)) * np.float64(usable))
     picture = len(shape) == 4 and (shape[1] in CHANNELS or shape[3] in CHANNELS)
     return generator.random(shape) if picture else generator.standard_normal(shape)

@@ -71,3 +71,11 @@ def test_indices_of_what_is_computed_are_zeros() -> None:
 def test_a_quantized_input_has_its_range() -> None:
     x = random(residual_net(), 20).feeds["x"]  # scale 0.05, zero point -5
     assert -6.2 < x.min() < -6.1 and 6.5 < x.max() < 6.7
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_range_beyond_the_type_gives_no_warning() -> None:
+    b = Builder(1)
+    y = b.node("QuantizeLinear", "x", b.constant(np.float32(3e38)), b.constant(np.int8(0)))
+    x = random(b.model({"x": ["N", 4]}, b.node("Cast", y, to=TensorProto.FLOAT), rank=2), 20).feeds["x"]
+    assert np.isinf(x).any() and x.dtype == np.float32
