@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ class UserFunction:
 
     def _line(self, error: BaseException) -> str:
         """The last line of the file that the error came through, in words."""
-        own = str(self.file)
+        own = os.path.abspath(self.file)  # as Python names it in frames
         if isinstance(error, SyntaxError) and error.filename == own:
             return f" in line {error.lineno}"
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]

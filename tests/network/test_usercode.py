@@ -107,6 +107,13 @@ def test_a_file_that_does_not_run(tmp_path: Path, code: str, words: str) -> None
         UserFunction.of(f"{file}:f", "--metric")()
 
 
+def test_a_relative_path_has_lines_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("def f():\n    return 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FlowError, match=r"of 'mine\.py' fails in line 2: ZeroDivisionError"):
+        UserFunction.of("mine.py:f", "--metric")()
+
+
 def test_a_function_is_named_by_file_and_name(file: Path) -> None:
     for text in ("own.py", "own.py:", "own.txt:f", "own.py:a b"):
         with pytest.raises(FlowError, match=r"FILE.py:NAME, but it is"):
