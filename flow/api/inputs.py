@@ -98,12 +98,11 @@ def _without_doubt(model: onnx.ModelProto, calibrated: Samples) -> Samples:
     labels = calibrated.every_label
     outputs = runtime.predict_all(model, calibrated.first(1).feeds) if labels else {}
     for name, array in outputs.items():
-        key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
+        key = samples.label_key(labels, name)
         alike = np.resize(array, (calibrated.count, *array.shape[1:]))
         if key in labels and doubtful(alike, labels[key], calibrated.feeds):
             del labels[key]
-    general = labels.pop(LABELS, None)
-    return replace(calibrated, labels=general, named=labels)
+    return calibrated.with_labels(labels)
 
 
 def _note_objective(imported: Imported, data: tune.CalibrationData, notes: list[str]) -> None:
@@ -366,7 +365,7 @@ def settled(imported: Imported, evaluation_set: Samples, notes: list[str]) -> Sa
                      "subtracted.")  # fmt: skip
     if asked is None:
         for name, array in alike.items():
-            key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
+            key = samples.label_key(labels, name)
             if key in labels and doubtful(array, labels[key], evaluation_set.feeds):
                 notes.append(f"The labels {key} of {evaluation_set.source} may be two of the classes of output "
                              f"'{name}', or tell abnormal samples of an auto-encoder: --metric top1 or auc says "

@@ -326,8 +326,8 @@ def _print_verdict(report: Report) -> None:
     summary = report.summary
     accuracy, share = summary.accuracy, summary.rtl_share
     samples = f"{summary.samples} sample{'s' if summary.samples != 1 else ''}"
+    by = "RTL" if share == 1 else "RTL and reference"
     if accuracy.rtl is not None and accuracy.pruned_simulated is not None:
-        by = "RTL" if share == 1 else "RTL and reference"
         found = accuracy.classified
         metric = "top-1" if found is None else found.metric or ""
         what = metric.capitalize() if len(accuracy.outputs) < 2 or found is None else f"Output '{found.name}', {metric}"
@@ -336,10 +336,7 @@ def _print_verdict(report: Report) -> None:
             f"pruned network {100 * accuracy.pruned_simulated:.2f} %."
         )
     if (own := accuracy.own) is not None and "rtl" in own.values:
-        by, (rtl, pruned) = (
-            "RTL" if share == 1 else "RTL and reference",
-            (own.values[f] for f in ("rtl", "pruned_simulated")),
-        )
+        rtl, pruned = (own.values[form] for form in ("rtl", "pruned_simulated"))
         out.print(
             f"{own.metric} on the {samples} simulated: {by} {shown(None, rtl)}, pruned network {shown(None, pruned)}.",
             soft_wrap=True, markup=False,

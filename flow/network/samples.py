@@ -69,6 +69,11 @@ class Samples:
         """All labels, named as in a file: `y`, `y_NAME`."""
         return self.named | ({} if self.labels is None else {LABELS: self.labels})
 
+    def with_labels(self, labels: Arrays) -> Samples:
+        """The samples with these labels, named as in a file."""
+        named = {name: array for name, array in labels.items() if name != LABELS}
+        return replace(self, labels=labels.get(LABELS), named=named)
+
     def first(self, count: int) -> Samples:
         labels = None if self.labels is None else self.labels[:count]
         feeds, named = ({name: array[:count] for name, array in arrays.items()} for arrays in (self.feeds, self.named))
@@ -101,6 +106,12 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
                 "cut them to one length"
             )
     return Samples(feeds, labels.pop(LABELS, None), origin, named=labels)
+
+
+def label_key(labels: Mapping[str, NDArray[Any]], output: str) -> str:
+    """The name of an output's labels: `y_NAME` if there are such, else `y`."""
+    own = f"{LABELS}_{output}"
+    return own if own in labels else LABELS
 
 
 def place(source: Source, what: str) -> str:

@@ -17,7 +17,7 @@ found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from flow.errors import FlowError
 from flow.network import metrics
 from flow.network.metrics import CLASSES, LOWER, METRICS, Rule
-from flow.network.samples import LABELS, Arrays, Samples
+from flow.network.samples import LABELS, Arrays, Samples, label_key
 from flow.network.usercode import UserFunction
 
 VOID = 255  # the label of pixels that do not count, where there are no 256 classes
@@ -42,9 +42,9 @@ class Task:
     """Labels, in the form that the metric needs, and the output that they belong to.
 
     `binary`: the output is the probability of class 1; `scores`: it has a score for each class along axis 1, `last`: or
-    along its last axis. Labels below 0 do not count among pixels. `shifted`:
-    the labels counted classes from 1. `rule` computes a metric that is no share of right classes, R2 or squared error;
-    `inputs` [samples, ...] are what an auto-encoder's output is compared with.
+    along its last axis. Labels below 0 do not count among pixels. `shifted`: the labels counted classes from 1. `rule`
+    computes a metric that is no share of right classes, R2 or squared error; `inputs` [samples, ...] are what an
+    auto-encoder's output is compared with.
     """
 
     output: str
@@ -126,12 +126,7 @@ def tasks_of(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> dict[str,
         raise FlowError(
             f"--metric {asked} needs labels y, but there are none in {samples.source}; add them, or leave it out"
         )
-    fits = partial(asked_task, asked, feeds=samples.feeds)
-    found = {name: each for name in outputs if (own := labels.get(f"{LABELS}_{name}")) is not None
-             and (each := fits(name, outputs[name], own)) is not None}  # fmt: skip
-    if (general := labels.get(LABELS)) is not None:
-        rest = (fits(name, array, general) for name, array in outputs.items() if f"{LABELS}_{name}" not in labels)
-        found |= {each.output: each for each in [next((each for each in rest if each is not None), None)] if each}
+    found = _assigned(outputs, labels, partial(asked_task, asked, feeds=samples.feeds))
     if not found:
         shapes = [f"'{name}' {list(array.shape)} {array.dtype}" for name, array in outputs.items()]
         given = [f"{name} {list(array.shape)} {array.dtype}" for name, array in labels.items()]
@@ -139,7 +134,7 @@ def tasks_of(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> dict[str,
             f"--metric {asked} compares {NEEDS[asked]}, but the outputs are {', '.join(shapes)} and the labels of "
             f"{samples.source} {', '.join(given)}; give other labels, or another metric"
         )
-    used = LABELS if any(f"{LABELS}_{name}" not in labels for name in found) else ""
+    used = LABELS if any(label_key(labels, name) == LABELS for name in found) else ""
     others = tasks(outputs, {name: array for name, array in labels.items() if name != used}, samples.feeds)
     return {name: found.get(name) or others[name] for name in outputs if name in found or name in others}
 
@@ -148,18 +143,25 @@ def tasks(
     outputs: Mapping[str, NDArray[Any]], labels: Mapping[str, NDArray[Any]], feeds: Arrays | None = None
 ) -> dict[str, Task]:
     """The tasks that labels and outputs tell by themselves. `feeds`: the inputs, that tell auto-encoders."""
+    return _assigned(outputs, labels, partial(task, feeds=feeds))
+
+
+def _assigned(
+    outputs: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[Any]],
+    fit: Callable[[str, NDArray[Any], NDArray[Any]], Task | None],
+) -> dict[str, Task]:
+    """The tasks of outputs with their own labels, `y_NAME`, and of the first other one that the labels `y` fit."""
     found: dict[str, Task] = {}
+    general = False
     for name, array in outputs.items():
-        own = labels.get(f"{LABELS}_{name}")
-        if own is not None and (fit := task(name, array, own, feeds)) is not None:
-            found[name] = fit
-    if (general := labels.get(LABELS)) is not None:
-        fits = (
-            task(name, array, general, feeds) for name, array in outputs.items() if f"{LABELS}_{name}" not in labels
-        )
-        if (first := next((fit for fit in fits if fit is not None), None)) is not None:
-            found[first.output] = first
-    return {name: found[name] for name in outputs if name in found}
+        key = label_key(labels, name)
+        if key not in labels or (key == LABELS and general):
+            continue
+        if (made := fit(name, array, labels[key])) is not None:
+            found[name] = made
+            general = general or key == LABELS
+    return found
 
 
 def task(name: str, outputs: NDArray[Any], labels: NDArray[Any], feeds: Arrays | None = None) -> Task | None:
@@ -192,16 +194,12 @@ def from_zero(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> tuple[Sa
     for name, found in tasks(outputs, labels).items():
         if not found.shifted:
             continue
-        key = f"{LABELS}_{name}" if f"{LABELS}_{name}" in labels else LABELS
-        whole, classes = (
-            _whole(labels[key]),
-            _class_count(found, outputs[name]),
-        )
+        key = label_key(labels, name)
+        whole, classes = _whole(labels[key]), _class_count(found, outputs[name])
         assert whole is not None
         labels[key] = np.where((whole >= 1) & (whole <= max(classes, 2)), whole - 1, whole)
         changed[key] = name
-    general = labels.pop(LABELS, None)
-    return replace(samples, labels=general, named=labels), changed
+    return samples.with_labels(labels), changed
 
 
 def _class_count(found: Task, outputs: NDArray[Any]) -> int:

@@ -166,6 +166,14 @@ class Bench:
         await self.start(work.scheduled.first, len(work.scheduled.blocks), interrupt)
         return place
 
+    async def abort(self) -> None:
+        """Ends the run, with an interrupt."""
+        await self.write("control", 2 | 1 << MAP["control"].field("abort").low)
+
+    async def stopping(self) -> bool:
+        """Whether the bus has not answered all that a run asked for which was ended."""
+        return bool(await self.read("status") >> MAP["status"].field("stopping").low & 1)
+
     async def finish_well(self, limit: int = LIMIT) -> int:
         """As `finish`, of a run in which nothing was wrong; its cycles."""
         status = await self.finish(limit)
@@ -338,17 +346,17 @@ async def a_bus_that_stops_answering(dut: Any) -> None:
         await ClockCycles(dut.aclk, 3 * whole)
         if not watched:
             assert await bench.read("status") & 1 and not int(dut.irq.value)
-            await bench.write("control", 2 | 1 << MAP["control"].field("abort").low)
+            await bench.abort()
         status = await bench.finish()
         assert status["error"] == error_code("watchdog" if watched else "aborted") and status["stopping"]
         cycles = await bench.read("cycles")
         assert cycles == limit + 1 if watched else cycles > limit
         await bench.start(0, 1)  # of no effect
         await ClockCycles(dut.aclk, 20)
-        assert await bench.read("status") >> MAP["status"].field("stopping").low & 1
+        assert await bench.stopping()
         assert not await bench.read("status") & 3 and not int(dut.irq.value)
         channel.pause = False
-        while await bench.read("status") >> MAP["status"].field("stopping").low & 1:
+        while await bench.stopping():
             pass
         await bench.run(random_job(20 + number, CONFIG, small=True))
 
@@ -368,9 +376,9 @@ async def aborts_in_the_middle_of_a_layer(dut: Any) -> None:
         await bench.launch(work)
         await ClockCycles(dut.aclk, part * whole // 24)  # stalls differ: a run may be much shorter than the first
         assert await bench.read("status") & 1
-        await bench.write("control", 2 | 1 << MAP["control"].field("abort").low)
+        await bench.abort()
         assert (await bench.finish())["error"] == error_code("aborted")
-        while await bench.read("status") >> MAP["status"].field("stopping").low & 1:
+        while await bench.stopping():
             pass
         await bench.run(random_job(20 + part, CONFIG, small=True))
 
