@@ -28,7 +28,7 @@ def prepare(function: UserFunction, source: Source, what: str) -> Prepared:
     place = source.name if isinstance(source, Path) else f"the {what} arrays"
     raw = arrays(source) if isinstance(source, Path) else {name: each.copy() for name, each in arrays(source).items()}
     labels = {name: array for name, array in raw.items() if name == LABELS or name.startswith(f"{LABELS}_")}
-    return Prepared(labels | _result(function, function(dict(raw)), place), place)
+    return Prepared(labels | _result(function, dict(raw), place), place)
 
 
 def _of_files(function: UserFunction, folder: Path) -> Arrays:
@@ -39,7 +39,7 @@ def _of_files(function: UserFunction, folder: Path) -> Arrays:
     )
     if not files:
         raise FlowError(f"a folder of samples needs a file for each, but '{folder}' has none; choose another")
-    made = [_result(function, function(file), str(file)) for file in files]
+    made = [_result(function, file, str(file)) for file in files]
     first = made[0]
     for file, each in zip(files, made, strict=True):
         for name in first.keys() | each.keys():
@@ -57,8 +57,9 @@ def _of_files(function: UserFunction, folder: Path) -> Arrays:
     }
 
 
-def _result(function: UserFunction, found: Any, place: str) -> Arrays:
-    """What the function returned, as arrays by name."""
+def _result(function: UserFunction, raw: Any, place: str) -> Arrays:
+    """What the function returns for raw samples, as arrays by name."""
+    found = function(raw, place=place)
     by_name = found if isinstance(found, Mapping) else {"x": found}
     made: dict[str, NDArray[Any]] = {}
     for name, value in by_name.items():

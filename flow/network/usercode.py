@@ -46,10 +46,13 @@ class UserFunction:
         """The function as JSON values: other code is another record."""
         return {"function": str(self), "sha256": sha256(self.file)}
 
-    def __call__(self, *arguments: Any) -> Any:
-        """What the function returns. FlowError, with its own error and line, if it or its file fails."""
+    def __call__(self, *arguments: Any, place: str = "") -> Any:
+        """What the function returns. FlowError, with its own error and line, if it or its file fails.
+
+        `place` says for messages what it is called for.
+        """
         function = self._function
-        with self._running():
+        with self._running(f" for '{place}'" if place else ""):
             return function(*arguments)
 
     @cached_property
@@ -71,14 +74,14 @@ class UserFunction:
         return found
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
+    def _running(self, what: str = "") -> Iterator[None]:
         folder = str(self.file.resolve().parent)
         sys.path.insert(0, folder)
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 yield
         except (Exception, SystemExit) as error:
-            raise FlowError(f"the function '{self.name}' of '{self.file}' fails{self._line(error)}: "
+            raise FlowError(f"the function '{self.name}' of '{self.file}' fails{self._line(error)}{what}: "
                             f"{type(error).__name__}: {first_line(error)}; mend it") from error  # fmt: skip
         finally:
             with contextlib.suppress(ValueError):

@@ -118,8 +118,11 @@ def test_what_cannot_be_prepared_is_one_line(own: Path, folder: Path, tmp_path: 
         words = f"'{name}' of '{own}' returns {returned}"
         with pytest.raises(FlowError, match=re.escape(words)):
             prepare(function(own, name), {"x": np.zeros(3)}, "evaluation")
-    with pytest.raises(FlowError, match=r"the function 'scaled' of '.*own.py' fails in line 5: KeyError: 'image'"):
+    said = r"the function 'scaled' of '.*own.py' fails in line 5 for 'the evaluation arrays': KeyError: 'image'"
+    with pytest.raises(FlowError, match=said):
         prepare(function(own, "scaled"), {"x": np.zeros(3)}, "evaluation")
+    with pytest.raises(FlowError, match=r"fails in line 5 for '.*a.raw': TypeError: 'PosixPath' object"):
+        prepare(function(own, "scaled"), folder, "evaluation")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FlowError, match=r"a folder of samples needs a file for each, but '.*empty' has none"):
         prepare(function(own, "file"), tmp_path / "empty", "evaluation")
