@@ -28,6 +28,7 @@ from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
 from flow.network.task import tasks
 from flow.onnxtools import runtime
+from flow.programs import in_parallel
 
 INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
 INFLUENCE_SAMPLES = (8, 256)
@@ -139,11 +140,13 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
     reference = answers(network.model, subset.feeds, data.scores)
-    caused: dict[str, float] = {}
-    for layer in pruned:
+
+    def influence(layer: ArrayLayer) -> float:
         got = answers(rewrite.with_layers(network.model, [layer]), subset.feeds, data.scores)
-        caused[layer.name] = distance(reference, got, data.weights)
         advance()
+        return distance(reference, got, data.weights)
+
+    caused = dict(zip(curves, in_parallel(influence, pruned), strict=True))
     if not any(caused.values()):  # no layer changes the answers: all get the same weight
         caused = dict.fromkeys(caused, 1.0)
     for name, curve in curves.items():
@@ -189,8 +192,11 @@ def refined(
     Scale search and compensation help most networks and harm some: of `tries`, the best on those samples is returned.
     `advance` is called after each layer of each try.
     """
-    results = [_refined(network, data, allocation, chosen, advance) for chosen in tries(network, refinements)]
-    return min(results, key=lambda tuned: tuned.divergence)
+
+    def tried(chosen: frozenset[str]) -> Tuned:
+        return _refined(network, data, allocation, chosen, advance)
+
+    return min(in_parallel(tried, tries(network, refinements)), key=lambda tuned: tuned.divergence)
 
 
 def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]:
