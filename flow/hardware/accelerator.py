@@ -54,14 +54,14 @@ def accelerator(clk, reset, host, memories, config):
     """The whole accelerator.
 
     host     pulse start with first[16] and count[16] (descriptors), steady while it runs; busy; done: high for one
-             cycle as the last result is written; error[4]: with done, 0 or the number of what is wrong with the
-             command or a descriptor: results are not all written then; holds until the next start; start is not
-             looked at while busy
+             cycle as the last result is written; error[4]: with done, 0, or the code of what is wrong with the
+             command or a descriptor; some results are not written then; holds until the next start; start is
+             ignored while busy
     memory   read ports: *_en, *_addr[32] out, *_ready in: a request is taken at an edge where *_en and *_ready
              are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
-             later or more, looked at only while *_valid is high; descriptor_data holds until the next request for
+             later or more, sampled only while *_valid is high; descriptor_data holds until the next request for
              one is taken; a word's bytes lie lowest first, as in memory/*.hex
-             descriptor  416 bits: one channel block; with feature maps 1280 bits, theirs from bit 398 on
+             descriptor  416 bits: one channel block; with feature maps 1280 bits, with their fields from bit 398 on
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights
              metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
              activation  8 bytes for each row: u = x + 128

@@ -74,7 +74,7 @@ class Host:
 
 @dataclass(frozen=True)
 class ReadPort:
-    """A memory port that reads: the memory drives `ready`, `valid`, `data`. A part that is not looked at is None."""
+    """A memory port that reads: the memory drives `ready`, `valid`, `data`. An unused signal is None."""
 
     en: Any = flag()
     addr: Any = bits(ADDRESS_BITS)

@@ -47,7 +47,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class ReadControl:
-    """A `Reader` as the sequencer has it, which does not look at words; `release` discards."""
+    """A `Reader` as the sequencer has it, which does not use the words; `release` discards."""
 
     ready: Any = flag()
     read: Any = flag()

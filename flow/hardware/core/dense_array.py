@@ -16,7 +16,7 @@ from flow.hardware.elements.dense_pe import dense_pe
 def dense_array(
     clk, reset, enable, column, weight_word, metadata_word, activation_word, finished, capture, drain, results, config
 ):
-    """Rows x columns of dense elements with their operand registers; metadata_word is not looked at.
+    """Rows x columns of dense elements with their operand registers; metadata_word is ignored.
 
     control  enable: advance; valid, first, last, load, high_phase, significance[3]: the column under way, aligned
              with the memory words; finished: a tile's sums are complete; capture, drain: the result registers

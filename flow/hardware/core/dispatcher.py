@@ -19,7 +19,7 @@ UNITS = tuple(field.name for field in fields(Units))  # in the order of the bits
 def dispatcher(clk, reset, start, first, count, busy, started, ended, error, quiet, memory, units, block_done):
     """Fetches descriptors one after the other and offers each to the nine units until all have taken it.
 
-    host     start with first[16] (descriptor number) and count[16], looked at while not busy; busy
+    host     start with first[16] (descriptor number) and count[16], ignored while busy; busy
     control  started: a run begins; ended: one cycle, with the last write; error[4]: the run must not go on: nothing
              more is asked for or offered, and ended comes when what was asked for is there and the units are quiet
     memory   memory_en, memory_addr[32], memory_ready, memory_valid of the descriptor memory, whose word holds

@@ -16,7 +16,7 @@ from flow.hardware.elements.parallel_pe import byte_select, parallel_pe
 def parallel_array(
     clk, reset, enable, column, weight_word, metadata_word, activation_word, finished, capture, drain, results, config
 ):
-    """Rows x columns of bit-parallel elements with their operand registers; metadata_word is not looked at.
+    """Rows x columns of bit-parallel elements with their operand registers; metadata_word is ignored.
 
     control  enable: advance; valid, first, last, load, high_phase, significance[3]: the weight under way of eight,
              aligned with the memory words; finished: a tile's sums are complete; capture, drain: the result registers
