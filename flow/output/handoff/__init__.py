@@ -2,6 +2,7 @@
 
 formats.py      a memory image in the formats that simulators, FPGA tools and firmware read
 whole.py        common to all files of the hand-over: names, words of memories, templates
+description.py  one description of a build: accelerator, memories, layers, network
 memories.py     memory/, vectors/ and network/: memory images that tools load, and expected outputs
 testbenches.py  testbench/: one self-checking bench in SystemVerilog, VHDL and cocotb, and a Makefile
 firmware.py     firmware/bbs.h and NAME.h: C headers with which a driver loads, starts and reads the accelerator
