@@ -23,16 +23,14 @@ def describe(handoff: Handoff) -> dict[str, Any]:
     width], `axes` that of the tensor in it; with `rows` the tensor's last axis is the map's channels.
     """
     program, wrapper, whole = handoff.program, handoff.wrapper, handoff.whole
-    memories = [
+    memories: list[dict[str, Any]] = [
         {"name": port.name, "bytes": port.bytes, "width": port.width, "stride": wrapper.axi.stride(port)}
         for port in handoff.device.ports
     ]
     words = {name: len(memory) for name, memory in program.memories.items()}
     layers = [
         _layer(handoff, scheduled) | {"vectors": place, "cycles": layer_run.cycles}
-        for place, scheduled, layer_run in zip(
-            layer_folders(program), program.layers, handoff.run.layers, strict=True
-        )
+        for place, scheduled, layer_run in zip(layer_folders(program), program.layers, handoff.run.layers, strict=True)
     ]
     return {
         "name": handoff.name,
@@ -59,7 +57,9 @@ def describe(handoff: Handoff) -> dict[str, Any]:
 
 
 def _map(placed: Sequence[MemoryRegion]) -> dict[str, Any]:
-    regions = [{"name": each.name, "offset": each.offset, "words": each.words, "stride": each.stride} for each in placed]
+    regions = [
+        {"name": each.name, "offset": each.offset, "words": each.words, "stride": each.stride} for each in placed
+    ]
     return {"image_bytes": image_bytes(placed), "bytes": placed[-1].end, "regions": regions}
 
 
@@ -85,7 +85,8 @@ def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
     return [
         {
             "tensor": held.tensor, "shape": list(held.shape), "axes": list(held.axes), "rows": held.rows,
-            "base": base, "plane": onchip.places[held.tensor].plane, "scale": float(held.quantization.scale), "zero": held.quantization.zero_point,
+            "base": base, "plane": onchip.places[held.tensor].plane, "scale": float(held.quantization.scale),
+            "zero": held.quantization.zero_point,
         }
         for held, base in zip(onchip.chain.inputs, input_words(onchip), strict=True)
     ]  # fmt: skip
@@ -101,9 +102,9 @@ def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
             layer = cast(ChainLayer, step).layer
             scales, axes, rows = accumulator_scales(layer), layer.output_shape, layer.window is None
         outputs.append({
-            "tensor": tensor, "shape": list(where.shape), "axes": list(axes), "rows": rows, "unroll": list(where.unroll), "windows": where.windows,
-            "planes": where.planes, "zero": held.quantization.zero_point if held else 0,
+            "tensor": tensor, "shape": list(where.shape), "axes": list(axes), "rows": rows,
+            "unroll": list(where.unroll), "windows": where.windows, "planes": where.planes,
+            "zero": held.quantization.zero_point if held else 0,
             "cells": where.cells.reshape(-1, 3).tolist(), "scales": [float(scale) for scale in scales],
         })  # fmt: skip
     return outputs
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-
 from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, register_map
 from flow.hardware.fields import ERRORS
 from flow.output.handoff.description import describe
