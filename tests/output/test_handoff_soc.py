@@ -32,15 +32,15 @@ from tests.helpers.firmware import C99, compiled, header
 from tests.helpers.networks import KINDS, quantized
 from tests.helpers.tools import quick_engine, require_module, require_tool
 
-PHYSICAL = 0x40000000
+PHYSICAL = 0x8_4000_0000  # above 4 GiB
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network that runs on chip as a whole: groups, dilation, pooling, a matrix product."""
+    """A small network that runs on chip as a whole: groups, dilation, pooling, a matrix product; 36-bit addresses."""
     folder = tmp_path_factory.mktemp("soc")
     onnx.save(quantized(KINDS["mixed"]()).model, str(folder / "net.onnx"))
-    options: dict[str, Any] = {"array": (4, 4), "on_chip": True, "samples": 1, "coverage": 0}
+    options: dict[str, Any] = {"array": (4, 4), "on_chip": True, "samples": 1, "coverage": 0, "address_bits": 36}
     flow.compile(folder / "net.onnx", folder / "out", engine=quick_engine(), **options)
     return folder / "out"
 
@@ -129,16 +129,16 @@ def test_svd_and_ipxact_are_valid_and_have_the_registers(
     schema = etree.XMLSchema(etree.parse(f"{place}/Schema/ieee-1685-2014/index.xsd"))
     component = etree.parse(str(built / "soc" / "component.xml"))
     assert schema.validate(component), schema.error_log
-    name = component.find("//{*}vendor")
+    name = component.find(".//{*}vendor")
     name.getparent().remove(name)
     assert not schema.validate(component)
     space = {"x": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}
     found = {
         each.findtext("x:name", namespaces=space): int(each.findtext("x:addressOffset", namespaces=space)[2:], 16)
-        for each in component.iterfind("//x:register", space)
+        for each in component.iterfind(".//x:register", space)
     }
     assert found == offsets
-    files = [each.text for each in component.iterfind("//x:file/x:name", space)]
+    files = [each.text for each in component.iterfind(".//x:file/x:name", space)]
     assert len(files) == len(manifest.axi.verilog) + len(manifest.axi.vhdl)
     assert all((built / "soc" / name).is_file() for name in files)
 
@@ -369,7 +369,7 @@ def test_the_python_driver_refuses_what_it_cannot_run(built: Path, monkeypatch: 
     refused("no accelerator of bbs-flow", id=1)
     refused("another build", build=1)
     refused("another build", version=1)
-    refused("beyond a bus of 30 bits", features=30)
+    refused("beyond a bus of 32 bits", features=32)
     refused("a run is under way", status=16)
     monkeypatch.setattr(board, "run", lambda: None)
     refused("took longer than 0 s")
@@ -404,7 +404,7 @@ static uint32_t fake_read(const volatile uint32_t *address)
     values[BBS_REG_ID / 4] = BBS_IDENTITY;
     values[BBS_REG_VERSION / 4] = BBS_VERSION;
     values[BBS_REG_BUILD / 4] = BUILDu;
-    values[BBS_REG_FEATURES / 4] = 32u;
+    values[BBS_REG_FEATURES / 4] = 36u;
     return values[at(address)];
 }
 
@@ -418,16 +418,17 @@ static void fake_write(volatile uint32_t *address, uint32_t value)
         const struct bbs_layer *layer = NAME_layers;
         struct bbs_linux device;
         char path[4096];
+        const uint64_t base = (uint64_t)values[BBS_REG_OUTPUT_BASE_HIGH / 4] << 32 | values[BBS_REG_OUTPUT_BASE / 4];
         FILE *buffer = fopen(BBS_LINUX_DEVICES "/bbs-memory", "r+");
         while (layer->first != (values[BBS_REG_COMMAND / 4] & 0xffffu))
             layer++;
         the_memory = (uint8_t *)mmap(NULL, UPPER_MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(buffer), 0);
         device.memory = the_memory;
         snprintf(path, sizeof path, "BUILD_FOLDER/vectors/%s/output.expected.bin", layer->vectors);
-        if (bbs_linux_fill(&device, path, values[BBS_REG_OUTPUT_BASE / 4] - 0x40000000u, layer->output_words,
+        if (bbs_linux_fill(&device, path, base - 0x840000000u, layer->output_words,
                            UPPER_BYTES_OUTPUT, UPPER_STRIDE_OUTPUT))
             abort();
-        the_memory[values[BBS_REG_OUTPUT_BASE / 4] - 0x40000000u] ^= (uint8_t)(layer - NAME_layers == BREAK);
+        the_memory[base - 0x840000000u] ^= (uint8_t)(layer - NAME_layers == BREAK);
         munmap(the_memory, UPPER_MEMORY_BYTES);
         fclose(buffer);
         values[BBS_REG_STATUS / 4] = BBS_STATUS_DONE_MASK | breaks;

@@ -42,7 +42,9 @@ class AxiConfig:
         if self.data_bits not in (32, 64, 128, 256, 512, 1024):
             raise FlowError(f"a bus of {self.data_bits} bits cannot be built: give --bus 32, 64, 128, 256, 512 or 1024")
         if not 32 <= self.address_bits <= 64:
-            raise FlowError(f"a bus with addresses of {self.address_bits} bits cannot be built: give 32 to 64")
+            raise FlowError(
+                f"a bus with addresses of {self.address_bits} bits cannot be built: give --address-bits 32 to 64"
+            )
         most = min(MOST_BEATS, PAGE // self.beat)
         if not 1 <= self.burst <= most:
             raise FlowError(
