@@ -34,7 +34,8 @@ def layer_names(built: Path) -> list[str]:
 
 
 def record(built: Path, waves: str, **options: Any) -> flow.Report:
-    return flow.cosim(built, **{"engine": "icarus", "samples": 1, "processes": 1, "waves": waves} | options)
+    chosen: dict[str, Any] = {"engine": "icarus", "samples": 1, "processes": 1, "waves": waves}
+    return flow.cosim(built, **chosen | options)
 
 
 def test_a_tile_and_the_network_are_recorded(built: Path, tmp_path: Path) -> None:
