@@ -76,7 +76,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     """
     output, coverage, chosen = request.output, request.coverage, request.chosen
     simulator, notes = engines.select(request.engine)
-    config, axi = _array(request, simulator, notes), AxiConfig(request.bus)
+    config, axi = _array(request, simulator, notes), AxiConfig(request.bus, request.address_bits)
     if request.synth:
         synthesis.yosys()
     source = read_network(request)

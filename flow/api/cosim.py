@@ -15,7 +15,7 @@ from flow.files import scratch, sha256
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import modules
-from flow.judgement import images, verdict
+from flow.judgement import images, verdict, waves
 from flow.judgement.accuracy import measure
 from flow.judgement.diagnosis import Judged, Ran, diagnose
 from flow.network.metrics import METRICS
@@ -56,6 +56,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
         compressed, stored = build.compressed, _measured(build, request, notes)
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
+        wave = waves.wanted(request.waves, program, build.whole is not None) if request.waves is not None else None
         work = work_plan(program, simulator, coverage)
         simulated = stored.first(sample_count(request.samples, stored, work, simulator, notes))
     with (
@@ -70,6 +71,10 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             raise FlowError("--fault breaks the Verilog that is simulated, but none is; leave out --coverage 0"
                             if rtl is None else f"--fault breaks the Verilog, which {simulator.name} does not run; "
                             "add --engine verilator or --engine icarus")  # fmt: skip
+        if wave is not None and not isinstance(rtl, engines.Recorder):
+            raise FlowError("--waves records the RTL that is simulated, but none is; leave out --coverage 0"
+                            if rtl is None else f"--waves needs an engine that writes waveforms, but {simulator.name} "
+                            "does not; add --engine verilator or --engine icarus")  # fmt: skip
         device = runner.remote(build.config, design)
         runs = co_simulate(compressed.network, work, device, simulated, pool, stage)
         again, on_chip_program = _read_on_chip(build)
@@ -77,6 +82,13 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             notes.append("The whole network did not run on chip, because nothing is simulated.")
         running = on_chip_program if coverage else None
         chain_runs = co_simulate_on_chip(compressed.network, running, device, simulated, pool, stage)
+        if wave is not None:
+            assert isinstance(rtl, engines.Recorder)
+            with stage("record waveforms"):
+                chained = (on_chip_program, chain_runs[0]) if on_chip_program else None
+                recorded = waves.record(wave, program, runs[0], chained, rtl, request.waves_folder)
+            notes.append(f"Waveforms of {request.waves}: {recorded}. There, open {recorded.stem}.gtkw with GTKWave, "
+                         f"or {recorded.stem}.sucl with Surfer (surfer -c).")  # fmt: skip
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)

@@ -213,6 +213,9 @@ class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, 
         WHOLE, None, "Words of the weight buffer, a power of two; default 1024.", metavar="WORDS"
     )
     bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
+    address_bits: int = option(
+        WHOLE, 32, "Bits of an address on the AXI bus, 32 to 64; default 32, which reach 4 GiB.", metavar="BITS"
+    )
     prefix: str | None = option(
         TEXT, None, "Name of the top module, with which all others begin; default: by element and array.",
         metavar="NAME",
@@ -226,7 +229,7 @@ class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, 
 
     def check(self) -> None:
         super().check()
-        AxiConfig(self.bus)
+        AxiConfig(self.bus, self.address_bits)
         self.sized(self.array)
 
     def sized(self, size: tuple[int, int] | None) -> ArrayConfig:
@@ -246,12 +249,29 @@ class CosimRequest(SimulationOptions, MetricOption):
     fault: str | None = option(
         TEXT, None, "Break a hardware block first, to see it caught and found.", metavar="BLOCK:KIND"
     )
+    waves: str | None = option(
+        TEXT, None, "Record a layer, one of its position tiles, or the whole network on chip ('network').",
+        metavar="LAYER[:TILE]", recorded=False,
+    )  # fmt: skip
+    waves_output: Path | None = option(
+        PATH, None, "Where the waveforms go; default: DIR-waves beside the build.", metavar="FOLDER", recorded=False
+    )
     resume: bool = option(SWITCH, False, "Go on where a run of this build was stopped.", recorded=False)
 
     def check(self) -> None:
         super().check()
+        if self.waves_output is not None and self.waves is None:
+            raise FlowError("--waves-output says where waveforms go, but none are asked for; add --waves LAYER")
+        if self.waves_folder.resolve().is_relative_to(self.folder.resolve()):
+            raise FlowError(f"'{self.waves_folder}' is in the build, which does not change; "
+                            "choose another folder as --waves-output")  # fmt: skip
         if self.fault is not None:
             faults.find(self.fault)
+
+    @property
+    def waves_folder(self) -> Path:
+        """Where the waveforms go."""
+        return self.waves_output or self.folder.with_name(f"{self.folder.resolve().name}-waves")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -18,6 +18,15 @@ from flow.hardware.interface import Device, bundled, top_signals
 
 
 @dataclass(frozen=True)
+class Port:
+    """A port of the wrapper: a bit, or a vector of more."""
+
+    name: str
+    bits: int
+    output: bool
+
+
+@dataclass(frozen=True)
 class Wrapper:
     """The accelerator behind AXI: its top module, and all files in compile order, the accelerator's included."""
 
@@ -25,6 +34,7 @@ class Wrapper:
     name: str
     files: tuple[Path, ...]
     vhdl_files: tuple[Path, ...]
+    ports: tuple[Port, ...]
 
 
 def build(config: ArrayConfig, **signals: Any) -> Any:
@@ -52,11 +62,14 @@ def emit(config: ArrayConfig, folder: Path) -> Device:
 
 def emit_wrapped(config: ArrayConfig, axi: AxiConfig, folder: Path) -> tuple[Device, Wrapper]:
     """As `emit`, with the wrapper around it."""
+    found: dict[str, Module] = {}
     with forgotten():
-        verilog = _export_wrapped(config, axi, folder / "verilog", "verilog")
+        verilog = _export_wrapped(config, axi, folder / "verilog", "verilog", found)
         vhdl = _export_wrapped(config, axi, folder / "vhdl", "vhdl")
     inner = [files[: 1 + [file.stem for file in files].index(config.name)] for files in (verilog, vhdl)]
-    return device(config, *inner), Wrapper(axi, wrapped_name(config), tuple(verilog), tuple(vhdl))
+    top = found[wrapped_name(config)]
+    ports = tuple(Port(name, len(signal), top.drives(name)) for name, signal in top.ports.items())
+    return device(config, *inner), Wrapper(axi, top.name, tuple(verilog), tuple(vhdl), ports)
 
 
 def wrapped_name(config: ArrayConfig) -> str:

@@ -6,6 +6,7 @@ images.py     memory images read back: tiles, addresses, weights, scales and bia
 onchip.py     the judgement on every layer and operation of a network that ran on chip by one start
 blame.py      which hardware block does not do what its MyHDL source says, by replaying its ports
 localize.py   locates the first error of RTL that differs from the reference: bit column, cycle and hardware block
+waves.py      waveforms that the user asks for: a layer, one of its tiles, or the whole network on chip
 diagnosis.py  why a verdict is "fail": for each failing tier the first layer that fails it, and the likely cause
 fidelity.py   tier 0: the INT8 network against the source network, for every output
 """

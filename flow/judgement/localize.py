@@ -98,7 +98,7 @@ def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: S
     file.parent.mkdir(parents=True, exist_ok=True)
     parts = modules(config)
     row, column = (mismatch.row, mismatch.column) if mismatch else (0, 0)
-    places = _places(parts, config, row, column)
+    places = places_of(parts, config, row, column)
     scopes = [Scope(place, 0 if deep else 1) for place, deep in places]
     depths = {"output": scheduled.output_words}
     root = simulator.record(partial.memories, partial.command, depths, scopes, file)
@@ -279,7 +279,7 @@ def _written(scheduled: LayerSchedule, config: ArrayConfig, trace: Trace, wrong:
     return None
 
 
-def _places(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Iterator[tuple[Place, bool]]:
+def places_of(parts: Mapping[str, Module], config: ArrayConfig, row: int, column: int) -> Iterator[tuple[Place, bool]]:
     """The instances that an element passes through, and whether the levels below each are traced, too."""
     yield (), False
     lane = column % config.lanes

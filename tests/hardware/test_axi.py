@@ -146,7 +146,7 @@ def test_behind_axi(case: str, check: str, failures: Callable[[str], dict[str, s
     ("bus", "message"),
     [
         ({"data_bits": 48}, "a bus of 48 bits cannot be built: give --bus 32, 64"),
-        ({"address_bits": 31}, "addresses of 31 bits cannot be built: give 32 to 64"),
+        ({"address_bits": 31}, "addresses of 31 bits cannot be built: give --address-bits 32 to 64"),
         ({"data_bits": 512, "burst": 65}, "bursts of 65 beats cannot be built: give 1 to 64 on a bus of 512 bits"),
     ],
 )

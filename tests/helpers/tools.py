@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -96,3 +97,13 @@ def until(happens: Callable[[], Any], seconds: float = 120) -> Any:
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
     return found
+
+
+def require_module(name: str) -> Any:
+    """A module of a package that tests need. Where it is missing the test is skipped, but fails in CI."""
+    if importlib.util.find_spec(name.split(".")[0]) is None:
+        reason = f"the Python package with {name} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return importlib.import_module(name)

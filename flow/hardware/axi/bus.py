@@ -42,7 +42,9 @@ class AxiConfig:
         if self.data_bits not in (32, 64, 128, 256, 512, 1024):
             raise FlowError(f"a bus of {self.data_bits} bits cannot be built: give --bus 32, 64, 128, 256, 512 or 1024")
         if not 32 <= self.address_bits <= 64:
-            raise FlowError(f"a bus with addresses of {self.address_bits} bits cannot be built: give 32 to 64")
+            raise FlowError(
+                f"a bus with addresses of {self.address_bits} bits cannot be built: give --address-bits 32 to 64"
+            )
         most = min(MOST_BEATS, PAGE // self.beat)
         if not 1 <= self.burst <= most:
             raise FlowError(
@@ -92,12 +94,17 @@ def image_bytes(placed: Sequence[MemoryRegion]) -> int:
 
 @dataclass(frozen=True)
 class Field:
-    """Bits `low` and up of a register."""
+    """Bits `low` and up of a register.
+
+    access: that of the register if "", "r", "pulse" (a one written has an effect, reads 0), "clear" (a one written
+    clears it).
+    """
 
     name: str
     low: int
     bits: int
     meaning: str
+    access: str = ""
 
     @property
     def mask(self) -> int:
@@ -131,17 +138,19 @@ def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
             Field("dense", 24, 1, "1: dense elements, 0: BitVert"),
         )),
         ("control", "rw", "starts a run", (
-            Field("start", 0, 1, "write 1: run the command; no effect while busy; reads 0"),
+            Field("start", 0, 1, "write 1: run the command; no effect while busy; reads 0", "pulse"),
             Field("interrupt_enable", 1, 1, "irq is high while done is"),
-            Field("abort", 2, 1, "write 1: end the run, whatever the bus does; no effect while not busy; reads 0"),
+            Field("abort", 2, 1, "write 1: end the run, whatever the bus does; no effect while not busy; reads 0",
+                  "pulse"),
         )),
         ("status", "w1", "how the run stands", (
-            Field("busy", 0, 1, "from start to done"),
-            Field("done", 1, 1, "all results are in memory, or the run has failed; write 1, or start, to clear"),
-            Field("read_error", 2, 1, "the bus answered a read of this run with an error"),
-            Field("write_error", 3, 1, "the bus answered a write of this run with an error"),
-            Field("stopping", 4, 1, "the bus has not answered all of an ended run; start has no effect"),
-            Field("error", 8, 4, "error code of the run, with done"),
+            Field("busy", 0, 1, "from start to done", "r"),
+            Field("done", 1, 1, "all results are in memory, or the run has failed; write 1, or start, to clear",
+                  "clear"),
+            Field("read_error", 2, 1, "the bus answered a read of this run with an error", "r"),
+            Field("write_error", 3, 1, "the bus answered a write of this run with an error", "r"),
+            Field("stopping", 4, 1, "the bus has not answered all of an ended run; start has no effect", "r"),
+            Field("error", 8, 4, "error code of the run, with done", "r"),
         )),
         ("command", "rw", "what to run; write it while not busy", (
             Field("first", 0, 16, "number of the first descriptor"), Field("count", 16, 16, "how many"),

@@ -12,9 +12,10 @@ from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
 
 @dataclass(frozen=True)
 class LiteAddress:
-    """AXI4-Lite AW or AR, of a window of one page."""
+    """AXI4-Lite AW or AR, of a window of one page. `prot` is not looked at: buses must be able to connect it."""
 
     addr: Any = bits(INDEX_BITS + 2)
+    prot: Any = bits(3)
     valid: Any = flag()
     ready: Any = flag()
 

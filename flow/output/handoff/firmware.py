@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
-
-from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, constants, image_bytes, register_map
+from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, register_map
 from flow.hardware.fields import ERRORS
-from flow.network.model import ArrayLayer
-from flow.network.reference import accumulator_scales
-from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Handoff, layer_folders, layer_words
-from flow.scheduling.onchip.chain import ChainLayer
-from flow.scheduling.onchip.layout import input_words, layout
-from flow.scheduling.onchip.program import OnChip
+from flow.output.handoff.description import describe
+from flow.output.handoff.whole import TEMPLATES, Handoff
 
 SHARED = "bbs"  # the header of all builds
 
@@ -26,44 +19,17 @@ def write_firmware(folder: Path, handoff: Handoff) -> None:
     NAME.h has all a driver needs to load the memories, start each layer and read its outputs. If the whole network runs
     on chip, also what is needed to start it.
     """
-    program, wrapper, whole = handoff.program, handoff.wrapper, handoff.whole
+    program = handoff.program
     (folder / "firmware").mkdir()
     shared = TEMPLATES.get_template(f"{SHARED}.h.j2").render(
         registers=list(register_map().values()), errors=ERRORS, identity=IDENTITY, version=VERSION, page=PAGE
     )
     (folder / "firmware" / f"{SHARED}.h").write_text(shared)
-    layers = []
-    for place, scheduled, layer_run in zip(layer_folders(program), program.layers, handoff.run.layers, strict=True):
-        layer, output = scheduled.layer, scheduled.layer.output_quantization
-        layers.append({
-            "name": _c_string(layer.name), "vectors": place, "first": scheduled.first,
-            "count": len(scheduled.blocks), "groups": layer.groups, "positions": layer.positions,
-            "reduction": layer.reduction, "channels": layer.channels, "planes": scheduled.planes,
-            "activation_words": layer_words(program, scheduled)[PER_LAYER], "output_words": scheduled.output_words,
-            "cycles": layer_run.cycles,
-            "input_scale": _c_float(layer.input_quantization.scale),
-            "input_zero": layer.input_quantization.zero_point,
-            "output_scale": _c_float(np.float32(0) if output is None else output.scale),
-            "output_zero": 0 if output is None else output.zero_point,
-            "shapes": _c_comment(_shapes(layer)),
-        })  # fmt: skip
-    memories: list[dict[str, Any]] = [
-        {"name": port.name, "bytes": port.bytes, "width": port.width, "stride": wrapper.axi.stride(port)}
-        for port in handoff.device.ports
-    ]
-    images = [
-        {**memory, "words": len(program.memories[memory["name"]])}
-        for port, memory in zip(handoff.device.ports, memories, strict=True)
-        if not port.lanes and port.name != PER_LAYER
-    ]
+    told = describe(handoff)
     name = identifier(program.config.prefix or handoff.name)
     text = TEMPLATES.get_template("firmware.h.j2").render(
-        name=_c_comment(handoff.name), c=name, upper=name.upper(), top=handoff.device.name, config=program.config,
-        build=constants(program.config, wrapper.axi)["build"], version=VERSION, layers=layers, memories=memories,
-        images=images, bytes={memory["name"]: memory["bytes"] for memory in memories}, image_bytes=image_bytes,
-        layer_regions=handoff.layer_regions, network_regions=handoff.network_regions,
-        descriptors=whole and whole.onchip.descriptors, inputs=whole and _inputs(whole.onchip),
-        outputs=whole and _outputs(whole.onchip),
+        told, c=name, upper=name.upper(), top=handoff.device.name, version=VERSION,
+        bytes={memory["name"]: memory["bytes"] for memory in told["memories"]},
     )  # fmt: skip
     (folder / "firmware" / f"{name}.h").write_text(text)
 
@@ -72,35 +38,6 @@ def identifier(name: str) -> str:
     """A name as C identifiers begin with it; none of bbs.h begins so."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
     return plain if re.match(rf"(?!{SHARED})[a-z]", plain, re.IGNORECASE) else f"net_{plain}"
-
-
-def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
-    return [
-        {
-            "tensor": _c_string(held.tensor), "shape": held.shape, "base": base,
-            "plane": onchip.places[held.tensor].plane, "scale": _c_float(held.quantization.scale),
-            "zero": held.quantization.zero_point,
-        }
-        for held, base in zip(onchip.chain.inputs, input_words(onchip), strict=True)
-    ]  # fmt: skip
-
-
-def _outputs(onchip: OnChip) -> list[dict[str, Any]]:
-    chain, outputs = onchip.chain, []
-    for tensor, number in chain.output_steps.items():
-        held, step, where = chain.held.get(tensor), chain.steps[number], layout(onchip, number)
-        scales = np.array([held.quantization.scale]) if held else accumulator_scales(cast(ChainLayer, step).layer)
-        outputs.append({
-            "tensor": _c_string(tensor), "shape": where.shape, "unroll": where.unroll, "windows": where.windows,
-            "planes": where.planes, "zero": held.quantization.zero_point if held else 0,
-            "cells": where.cells.reshape(-1, 3).tolist(), "scales": [_c_float(scale) for scale in scales],
-        })  # fmt: skip
-    return outputs
-
-
-def _shapes(layer: ArrayLayer) -> str:
-    shapes = " to ".join("x".join(map(str, shape)) for shape in (layer.input_shape, layer.output_shape))
-    return f"{layer.op} {layer.name}: {shapes}"
 
 
 def _c_string(text: str) -> str:
@@ -114,6 +51,9 @@ def _c_comment(text: str) -> str:
     return " ".join(text.replace("*/", "* /").replace("/*", "/ *").split())
 
 
-def _c_float(value: np.float32) -> str:
-    digits = f"{float(value):.9g}"
+def _c_float(value: float) -> str:
+    digits = f"{value:.9g}"
     return digits + ("f" if "." in digits or "e" in digits else ".0f")
+
+
+TEMPLATES.filters |= {"c_string": _c_string, "c_comment": _c_comment, "c_float": _c_float}

@@ -7,12 +7,13 @@ from pathlib import Path
 from flow.output.handoff.firmware import write_firmware
 from flow.output.handoff.memories import write_memories, write_vectors, write_whole
 from flow.output.handoff.registers import write_registers
+from flow.output.handoff.soc import write_soc
 from flow.output.handoff.testbenches import write_testbenches
 from flow.output.handoff.whole import Handoff
 
 
 def write_handoff(folder: Path, handoff: Handoff) -> None:
-    """Write memory/, vectors/, testbench/ and firmware/; and network/ where the whole network runs on chip."""
+    """Write memory/, vectors/, testbench/, firmware/ and soc/; and network/ where the whole network runs on chip."""
     write_memories(folder, handoff)
     write_vectors(folder, handoff)
     if handoff.whole:
@@ -20,3 +21,4 @@ def write_handoff(folder: Path, handoff: Handoff) -> None:
     write_testbenches(folder, handoff)
     write_firmware(folder, handoff)
     write_registers(folder, handoff)
+    write_soc(folder, handoff)

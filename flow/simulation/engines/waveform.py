@@ -13,6 +13,38 @@ Place = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Variable:
+    """A signal that a waveform declares: its path, as `path[high:low]` if it is a vector, and its width."""
+
+    path: str
+    bits: int
+    vector: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}[{self.bits - 1}:0]" if self.vector else self.path
+
+
+def variables(file: Path, root: Place) -> dict[tuple[Place, str], Variable]:
+    """What the VCD `file` declares below `root`, the top's path in it: by place and signal."""
+    scope: list[str] = []
+    found: dict[tuple[Place, str], Variable] = {}
+    with file.open("rb") as stream:
+        for token in tokenize(stream):
+            data = token.data
+            if token.kind is TokenKind.SCOPE:
+                scope.append(token.scope.ident)
+            elif token.kind is TokenKind.UPSCOPE:
+                scope.pop()
+            elif token.kind is TokenKind.ENDDEFINITIONS:
+                break
+            elif isinstance(data, VarDecl) and tuple(scope[: len(root)]) == root:
+                path = ".".join([*scope, data.reference])
+                found[tuple(scope[len(root) :]), data.reference] = Variable(path, data.size, data.bit_index is not None)
+    return found
+
+
+@dataclass(frozen=True)
 class Trace:
     """Sampled signals of a run. Edges count from 0 with the first of reset; None is an unknown value.
 

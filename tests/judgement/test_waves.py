@@ -1,0 +1,93 @@
+"""`bbs cosim --waves`: the waveform of what was asked for, and views of it that name only what it has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+import flow
+from flow.errors import FlowError
+from flow.output.manifest import Manifest
+from flow.simulation.engines.waveform import read, variables
+from tests.helpers.networks import KINDS, quantized
+from tests.helpers.tools import require_engine
+
+TILES = 2  # of six rows of tokens on four array rows
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    require_engine("icarus")
+    folder = tmp_path_factory.mktemp("waves")
+    onnx.save(quantized(KINDS["tokens"]()).model, str(folder / "net.onnx"))
+    options: dict[str, Any] = {"array": (4, 4), "on_chip": True, "samples": 1, "coverage": 0}
+    flow.compile(folder / "net.onnx", folder / "out", engine="icarus", **options)
+    return folder / "out"
+
+
+def layer_names(built: Path) -> list[str]:
+    return list(Manifest.read(built).columns_pruned)
+
+
+def record(built: Path, waves: str, **options: Any) -> flow.Report:
+    chosen: dict[str, Any] = {"engine": "icarus", "samples": 1, "processes": 1, "waves": waves}
+    return flow.cosim(built, **chosen | options)
+
+
+def test_a_tile_and_the_network_are_recorded(built: Path, tmp_path: Path) -> None:
+    """Every signal of the views is in the waveform; the fields of the first descriptor are those of its bits."""
+    first = layer_names(built)[0]
+    beside, elsewhere = built.with_name("out-waves"), tmp_path / "here"
+    record(built, f"{first}:1")
+    report = record(built, "network", waves_output=elsewhere)
+    assert any("Waveforms of network" in note for note in report.notes)
+    assert not flow.verify(built)[1].any
+    lengths = []
+    for folder, name in ((beside, f"000_{first}_tile1"), (elsewhere, "network")):
+        assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in ("vcd", "gtkw", "sucl", "txt")}
+        root = (f"tb_{Manifest.read(built).top}", "dut")
+        there = variables(folder / f"{name}.vcd", root)
+        trace = read(folder / f"{name}.vcd", root)
+        lengths.append(trace.edges)
+        view = (folder / f"{name}.gtkw").read_text()
+        shown = re.findall(r"^tb_\S+$", view, re.MULTILINE)
+        assert len(shown) > 100 and set(shown) <= {each.name for each in there.values()}
+        added = re.findall(r"^variable_add (\S+)$", (folder / f"{name}.sucl").read_text(), re.MULTILINE)
+        assert len(added) == len(shown) and set(added) <= {each.path for each in there.values()}
+        assert {"-host", "-weight memory", "-descriptor fields", "-sequencer0"} <= set(view.split("\n"))
+        valid, data = (trace.values((), f"descriptor_{part}") for part in ("valid", "data"))
+        word = next(value for flag, value in zip(valid, data, strict=True) if flag == 1)
+        assert word is not None
+        told = (folder / f"{name}.txt").read_text().split("descriptor ")[1].splitlines()[1:]
+        fields = {line.split()[0]: int(line.split()[1]) for line in told}
+        bits = there[(), "descriptor_data"].bits
+        for field, places in re.findall(r"^#\{(\w+)\[\d+:0\]\} (.*)$", view, re.MULTILINE):
+            picked = [word >> bits - 1 - int(place) & 1 for place in re.findall(r"\((\d+)\)", places)]
+            assert int("".join(map(str, picked)), 2) == fields.pop(field), field
+        assert not fields
+    assert lengths[0] < lengths[1]
+
+
+@pytest.mark.parametrize(
+    ("waves", "options", "words"),
+    [
+        ("nothing", {}, "there is no layer 'nothing' to record.*and there are: .*network"),
+        ("FIRST:9", {}, f"has the position tiles 0 to {TILES - 1}, and no '9'; change --waves"),
+        ("FIRST", {"engine": "myhdl"}, "an engine that writes waveforms, but myhdl does not; add --engine verilator"),
+        ("FIRST", {"coverage": 0}, "none is; leave out --coverage 0"),
+        ("FIRST", {"waves_output": "INSIDE"}, "is in the build, which does not change"),
+        (None, {"waves_output": "waves"}, "none are asked for; add --waves LAYER"),
+    ],
+)
+def test_what_cannot_be_recorded_is_one_line(built: Path, waves: Any, options: dict[str, Any], words: str) -> None:
+    if waves is not None:
+        waves = waves.replace("FIRST", layer_names(built)[0])
+    if options.get("waves_output") == "INSIDE":
+        options = {"waves_output": built / "vectors" / "waves"}
+    with pytest.raises(FlowError, match=words) as refused:
+        record(built, waves, **options)
+    assert "\n" not in str(refused.value)
