@@ -3,7 +3,9 @@
 options.py   options: each is defined once, with its name, type, default, check and help
 requests.py  one request for each verb, of options that several of them share
 source.py    the user's network: from a file, or in memory
+yardstick.py what other prunings of a network are worth, on the evaluation samples
 inputs.py    the user's inputs, and the defaults of those left out: network, samples, pruning
+front.py     other budgets beside the one chosen: the front of accuracy against bits and cycles
 simulate.py  simulation for `compile` and `cosim`: how much of it, the workers, and the runs through the RTL
 compile.py   `compile`: the whole pipeline on one screen, from the network to RTL, vectors, verdict and report
 compress.py  `compress`: the pruned INT8 network alone, and the sweep over bit budgets behind its plot

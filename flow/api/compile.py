@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from flow.api.front import with_front
 from flow.api.inputs import (
     STORED,
     compress_network,
@@ -46,7 +47,7 @@ from flow.output.build import Made, finished, write_build
 from flow.output.folder import check_output, output_folder
 from flow.output.handoff.whole import Handoff
 from flow.output.report import environment
-from flow.output.report.report import Judgement, Report, Simulated, simulation_report
+from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
@@ -57,6 +58,8 @@ from flow.simulation.cosim import run_dense
 from flow.simulation.results import LayerRun
 from flow.simulation.workers.kept import kept_runs
 from flow.simulation.workers.open import workers
+
+NOT_AGAIN = ("force", "resume")  # options of a run, which those who repeat it choose anew
 
 
 def compile(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> Report:
@@ -98,6 +101,8 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     chosen, compressed = compress_network(imported, chosen, config, evaluation_set, stage, notes)
+    if request.front:
+        compressed = with_front(imported, chosen, compressed, config, evaluation_set, stage)
     with stage("schedule"):
         on_chip_program = _on_chip(compressed, config) if request.on_chip else None
         dense_config = config.dense()
@@ -153,6 +158,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             judgement = Judgement(accuracy, verdicts, findings, read_back, chip, faithful)
             whole = whole_network(on_chip_program, chain_runs, simulated, notes)
             result = simulation_report(chosen, compressed, simulation, judgement, notes, area)
+            result = asked_for(result, request.command("compile", *NOT_AGAIN), request.clock)
             handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], whole)
             stored = evaluation_set.first(max(simulated.count, STORED))
             write_build(folder, Made(chosen, compressed, handoff, stored), result, record)

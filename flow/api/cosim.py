@@ -23,7 +23,7 @@ from flow.network.samples import Samples
 from flow.onnxtools import runtime
 from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST
-from flow.output.report.report import Judgement, Report, Simulated, simulation_report
+from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.blocks import Program, layout
 from flow.scheduling.onchip.chain import chain
@@ -100,7 +100,9 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             judged = Judged(wrong, verdicts, accuracy, chip)
             findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
     judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program, on_chip_program), chip)
-    return simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
+    ran = Simulated(program, simulator, simulated)
+    result = simulation_report(build.pruning, compressed, ran, judgement, notes)
+    return asked_for(result, request.command("cosim", "resume"), request.clock)
 
 
 def _measured(build: Build, request: CosimRequest, notes: list[str]) -> Samples:

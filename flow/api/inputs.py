@@ -11,11 +11,12 @@ import onnx
 
 from flow.api.requests import DataOptions, NetworkOptions
 from flow.api.source import Source, read_source
+from flow.api.yardstick import Yardstick
 from flow.compression import tune
-from flow.compression.allocate import Allocation
+from flow.compression.allocate import Allocation, average_bits
 from flow.compression.budget import least_bits
 from flow.compression.choice import DATA_FREE, Pruning, pruning
-from flow.compression.compress import Compressed, Predicted, encode
+from flow.compression.compress import Compressed, Predicted, Tried, encode
 from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
 from flow.frontend.quantization.calibrate import AUTO
@@ -136,12 +137,12 @@ def compress_network(
         chosen = pruning(DATA_FREE)
         notes.append(f"No calibration samples: pruned by the paper's rule, preset {DATA_FREE}.")
     chosen = _possible(imported.network, chosen, notes)
-    time = _time(imported.network, config)
+    time = time_on(imported.network, config)
     compressed = _compressed(imported, chosen, time, evaluation_set, stage, notes)
     return chosen, replace(compressed, predicted=_predicted(imported.network, compressed.allocation, time))
 
 
-def _time(network: Network, config: ArrayConfig) -> LayerByLayer | OnChipTime:
+def time_on(network: Network, config: ArrayConfig) -> LayerByLayer | OnChipTime:
     if config.map_words:
         return on_chip(chain(network), network.layers, config)
     return layer_by_layer(network.layers, config)
@@ -149,11 +150,17 @@ def _time(network: Network, config: ArrayConfig) -> LayerByLayer | OnChipTime:
 
 def _predicted(network: Network, allocation: Allocation, time: LayerByLayer | OnChipTime) -> Predicted:
     config = time.config
-    cycles = time.beside + sum(time.of(layer, allocation[layer.name]) for layer in network.layers)
+    whole = {layer.name: np.zeros(layer.channels, np.int64) for layer in network.layers}
+    cycles, cycles_int8 = (cycles_of(network, each, time) for each in (allocation, whole))
     return Predicted(
-        f"{config.rows}x{config.columns}", isinstance(time, OnChipTime), cycles, time.dense,
+        f"{config.rows}x{config.columns}", isinstance(time, OnChipTime), cycles, cycles_int8, time.dense,
         round(time.dense / cycles, 4),
     )  # fmt: skip
+
+
+def cycles_of(network: Network, allocation: Allocation, time: LayerByLayer | OnChipTime) -> int:
+    """Cycles of a sample with these N, by the cycle model."""
+    return time.beside + sum(time.of(layer, allocation[layer.name]) for layer in network.layers)
 
 
 def _compressed(
@@ -172,7 +179,10 @@ def _compressed(
     if both := _overlap(imported.calibration, evaluation_set):
         count, source = evaluation_set.count, evaluation_set.source
         notes.append(f"{both} of the {count:,} samples of {source} are in {imported.calibration.source}, too.")
-    acceptable = _acceptable(imported, chosen, evaluation_set) if chosen.max_drop is not None else None
+    tried: list[Tried] = []
+    acceptable = None
+    if chosen.max_drop is not None:
+        acceptable = _watched(imported, _acceptable(imported, chosen, evaluation_set), time, evaluation_set, tried)
     tries = len(tune.tries(imported.network, frozenset(chosen.means))) * (
         1 if acceptable is None else tune.BISECTIONS + 1
     )
@@ -181,7 +191,26 @@ def _compressed(
                                      chosen.output_weight)  # fmt: skip
         _note_objective(imported, data, notes)
         evidence = tune.Evidence(data, acceptable=acceptable, time=time)
-        return encode(imported.network, chosen, columns, advance, evidence)
+        return replace(encode(imported.network, chosen, columns, advance, evidence), tried=tuple(tried))
+
+
+def _watched(
+    imported: Imported,
+    holds: Callable[[onnx.ModelProto], bool],
+    time: LayerByLayer | OnChipTime,
+    evaluation_set: Samples,
+    tried: list[Tried],
+) -> Callable[[onnx.ModelProto, Allocation], bool]:
+    """`holds`, which keeps in `tried` what each network that it is asked of reached."""
+    yardstick = Yardstick.of(imported, evaluation_set)
+
+    def watched(model: onnx.ModelProto, allocation: Allocation) -> bool:
+        kept = holds(model)
+        bits = round(average_bits(imported.network.layers, allocation), 4)
+        tried.append(Tried(None, kept, bits, cycles_of(imported.network, allocation, time), *yardstick.measure(model)))
+        return kept
+
+    return watched
 
 
 def _possible(network: Network, chosen: Pruning, notes: list[str]) -> Pruning:

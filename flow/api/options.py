@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -27,12 +28,14 @@ class Kind:
     """A type of option: `words` describe it in messages, `parse` converts a user's value (ValueError if it cannot).
 
     `plain` is the type that the command's argument has before `parse`; a `repeated` option is a list of such arguments.
+    `spell` gives the texts that the command takes for a parsed value, none if a command cannot say it.
     """
 
     words: str
     parse: Callable[[Any], Any]
     plain: type = str
     repeated: bool = False
+    spell: Callable[[Any], list[str]] = lambda value: [str(value)]
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,27 @@ class Request:
         """The recorded options as JSON values: equal records give equal builds."""
         recorded = [each.name for each in fields(self) if option_of(each).recorded]
         return {name: _json(getattr(self, name)) for name in recorded}
+
+    def command(self, verb: str, *left_out: str, **values: Any) -> str:
+        """The command that gives this request again, without the options `left_out`, and with other `values`.
+
+        Files are named without their folders, so that equal requests have equal commands; what a file cannot give,
+        such as an array, is named by the option's metavar.
+        """
+        words = ["bbs", verb]
+        for each in sorted(fields(self), key=lambda each: not option_of(each).argument):
+            value = values.get(each.name, getattr(self, each.name))
+            spelled = option_of(each)
+            if each.name in left_out or value is None or value == each.default or value == {}:
+                continue
+            if spelled.flag is None and not spelled.argument:
+                continue
+            if spelled.kind is SWITCH:
+                words.append(flag(each))
+                continue
+            for text in spelled.kind.spell(value) or [spelled.metavar or each.name.upper()]:
+                words += [text] if spelled.argument else [flag(each), text]
+        return shlex.join(words)
 
 
 def option_of(each: Field[Any]) -> Option:
@@ -248,16 +272,31 @@ def _real(value: Any) -> float:
     return float(_is(int, float, np.integer, np.floating, but=bool)(value))
 
 
+def _file(value: Any) -> list[str]:
+    """The name of a file or folder; none for what is in memory."""
+    return [value.name or str(value)] if isinstance(value, Path) else []
+
+
+def _number(value: float) -> list[str]:
+    return [f"{value:g}" if float(f"{value:g}") == value else repr(value)]
+
+
+def _named(value: Mapping[str, Any]) -> list[str]:
+    """NAME=SIZE,SIZE,... or NAME=WEIGHT, each a text of its own."""
+    given = {name: each if isinstance(each, tuple) else (each,) for name, each in value.items()}
+    return [f"{name}={','.join(_number(number)[0] for number in each)}" for name, each in given.items()]
+
+
 WHOLE = Kind("a whole number", _whole, int)
-REAL = Kind("a number", _real, float)
+REAL = Kind("a number", _real, float, spell=_number)
 SWITCH = Kind("True or False", _is(bool), bool)
 TEXT = Kind("text", _is(str))
-PATH = Kind("a path", _path, Path)
-NETWORK = Kind("the path of an ONNX file, or an onnx.ModelProto", _network, Path)
-SAMPLES = Kind("the path of an .npz file (or a folder), an array, or a dict of arrays", _samples, Path)
-SIZE = Kind('ROWSxCOLUMNS, such as "16x32" or (16, 32)', _size)
-SHAPES = Kind("NAME=SIZE,SIZE,... or a mapping of names to sizes", _shapes, repeated=True)
-WEIGHTS = Kind("NAME=WEIGHT or a mapping of names to numbers", _weights, repeated=True)
+PATH = Kind("a path", _path, Path, spell=_file)
+NETWORK = Kind("the path of an ONNX file, or an onnx.ModelProto", _network, Path, spell=_file)
+SAMPLES = Kind("the path of an .npz file (or a folder), an array, or a dict of arrays", _samples, Path, spell=_file)
+SIZE = Kind('ROWSxCOLUMNS, such as "16x32" or (16, 32)', _size, spell=lambda size: ["x".join(map(str, size))])
+SHAPES = Kind("NAME=SIZE,SIZE,... or a mapping of names to sizes", _shapes, repeated=True, spell=_named)
+WEIGHTS = Kind("NAME=WEIGHT or a mapping of names to numbers", _weights, repeated=True, spell=_named)
 METRIC = Kind("the name of a metric, or FILE.py:FUNCTION", _metric)
 FUNCTION = Kind("FILE.py:FUNCTION", _preprocess)
 PRUNING = Kind("what flow.pruning(...) gives, or the name of a preset", _pruning)

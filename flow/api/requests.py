@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,15 @@ SampleSource = Path | dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PruningOptions(Request):
+class OutputWeightOption(Request):
+    output_weight: dict[str, float] | None = option(
+        WEIGHTS, None, "Budget: how much an output counts; repeatable. Default: 1 each.", metavar="NAME=WEIGHT",
+        recorded=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PruningOptions(OutputWeightOption):
     """How much to prune: `pruning` follows from the other options, or is passed itself."""
 
     bits: float | None = option(
@@ -74,10 +83,6 @@ class PruningOptions(Request):
     bias_correction: bool = option(SWITCH, True, "Budget: leave the biases.", recorded=False)
     compensation: bool = option(SWITCH, True, "Budget: round every weight by itself.", recorded=False)
     scale_search: bool = option(SWITCH, True, "Budget: leave the weight scales.", recorded=False)
-    output_weight: dict[str, float] | None = option(
-        WEIGHTS, None, "Budget: how much an output counts; repeatable. Default: 1 each.", metavar="NAME=WEIGHT",
-        recorded=False,
-    )  # fmt: skip
     preset: str | None = option(
         TEXT, None, f"The paper's rule: one of {', '.join(PRESETS)}.", metavar="NAME", recorded=False
     )
@@ -108,6 +113,22 @@ class PruningOptions(Request):
         """The pruning that the options describe."""
         assert self.pruning is not None
         return self.pruning
+
+    def command(self, verb: str, *left_out: str, **values: Any) -> str:
+        """See `Request.command`: how much to prune is spelled from `pruning`, however it was given."""
+        return super().command(verb, *left_out, **pruning_options(self.chosen), **values)
+
+
+def pruning_options(chosen: Pruning) -> dict[str, Any]:
+    """The options of `PruningOptions` that stand for a pruning."""
+    by_preset = chosen.name in PRESETS
+    names = ("columns", "sensitive", "method", "bits", "speedup", "cycles", "max_drop", "block", "output_weight")
+    own = {name: None if by_preset or (name, chosen.name) == ("bits", "default") else getattr(chosen, name)
+           for name in names}  # fmt: skip
+    switches = {"bias_correction": "bias", "compensation": "compensation", "scale_search": "scales"}
+    on = {option: refinement in chosen.means or not chosen.budgeted for option, refinement in switches.items()}
+    asked = chosen.objective if chosen.max_drop is not None and chosen.timed else None
+    return {**own, **on, "preset": chosen.name if by_preset else None, "objective": asked}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -187,6 +208,18 @@ class SimulationOptions(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ClockOption(Request):
+    clock: float | None = option(
+        REAL, None, "Clock in MHz: the report gives milliseconds a sample and inferences a second.", metavar="MHZ"
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.clock is not None and not 0 < self.clock < math.inf:
+            raise FlowError(f"a clock must be more than 0 MHz, but it is {self.clock:g}; change --clock")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class InspectRequest(NetworkOptions):
     """Show where every node would run, and why."""
 
@@ -201,7 +234,7 @@ class CompressRequest(ArrayOption, MetricOption, DataOptions, PruningOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, PruningOptions):
+class CompileRequest(ClockOption, SimulationOptions, ArrayOption, MetricOption, DataOptions, PruningOptions):
     """Prune, write RTL and vectors, co-simulate, judge."""
 
     output: Path = argument(PATH, "DIR", "The folder of the build.", flag="--output")
@@ -221,6 +254,7 @@ class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, 
         metavar="NAME",
     )  # fmt: skip
     on_chip: bool = option(SWITCH, False, "Feature maps on chip: the whole network by one start, too.")
+    front: bool = option(SWITCH, False, "Measure other budgets, too: accuracy against bits and cycles, in the report.")
     synth: bool = option(SWITCH, False, "Add Yosys' estimate of the array's area to the report.")
     force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
     resume: bool = option(
@@ -242,7 +276,7 @@ class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, 
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CosimRequest(SimulationOptions, MetricOption):
+class CosimRequest(ClockOption, SimulationOptions, MetricOption):
     """Co-simulate an earlier build again, from its own files."""
 
     folder: Path = argument(PATH, "DIR", "The folder of the build.")
@@ -282,7 +316,7 @@ class VerifyRequest(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ExploreRequest(DataOptions):
+class ExploreRequest(ClockOption, OutputWeightOption, MetricOption, DataOptions):
     """Search array, buffer and pruning for the best designs."""
 
     output: Path = argument(PATH, "DIR", "The folder of the study.", flag="--output")

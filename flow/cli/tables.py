@@ -22,7 +22,7 @@ from flow.judgement.onchip import OnChipVerdict
 from flow.network.metrics import shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
-from flow.output.report.summary import Summary, reached_line
+from flow.output.report.summary import Summary, clock_line, reached_line
 
 WIDTH = (
     None if sys.stdout and sys.stdout.isatty() else 120
@@ -143,6 +143,8 @@ def print_report(report: Report | CompressionReport) -> None:
     out.print(", ".join(line) + ".", soft_wrap=True)
     if summary.budget is not None and summary.preset != "default":
         out.print(reached_line(summary.budget, summary.predicted), soft_wrap=True)
+    if isinstance(summary, Summary) and summary.clock is not None:
+        out.print(clock_line(summary.clock), soft_wrap=True)
     _print_fidelity(report)
     _print_answers(summary.accuracy)
     if isinstance(report, Report):

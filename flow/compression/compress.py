@@ -21,24 +21,46 @@ class Predicted:
     """Cycles of one sample on an array ("ROWSxCOLUMNS") and on dense PEs, by the cycle model.
 
     `on_chip`: of the whole network by one start, of which it is an upper bound; otherwise layer by layer.
+    `cycles_int8` are those of the network before pruning on the same array.
     """
 
     array: str
     on_chip: bool
     cycles: int
+    cycles_int8: int
     cycles_dense: int
     speedup: float
 
 
 @dataclass(frozen=True)
+class Tried:
+    """Another pruning of the network that was measured: on the way to the one chosen, or beside it.
+
+    `option` of `bbs compile` gives it, or none; `kept` is False where it lost more than was allowed. `cycles` of a
+    sample by the cycle model; `value` of the metric and `divergence` from the network given on the evaluation samples.
+    """
+
+    option: str | None
+    kept: bool | None
+    bits: float
+    cycles: int
+    value: float | None
+    divergence: float
+
+
+@dataclass(frozen=True)
 class Compressed:
-    """A network before (`original`) and after pruning, its layers as stored, and its time if the array is known."""
+    """A network before (`original`) and after pruning, its layers as stored, and its time if the array is known.
+
+    `tried`: other prunings of it that were measured.
+    """
 
     original: Network
     network: Network
     allocation: Allocation  # N per channel, by layer
     encoded: tuple[EncodedLayer, ...]
     predicted: Predicted | None = None
+    tried: tuple[Tried, ...] = ()
 
 
 def encode(

@@ -68,13 +68,14 @@ class Evidence:
 
     data        from calibration
     survey      of the network, if it was computed before
-    acceptable  whether a network is accurate enough; needed for a permitted drop in accuracy instead of a budget
+    acceptable  whether a network, tuned to these N, is accurate enough; needed for a permitted drop in accuracy
+                instead of a budget
     time        of the layers on the array; needed for a budget of cycles instead of bits
     """
 
     data: CalibrationData
     survey: Survey | None = None
-    acceptable: Callable[[onnx.ModelProto], bool] | None = None
+    acceptable: Callable[[onnx.ModelProto, Allocation], bool] | None = None
     time: Time | None = None
 
 
@@ -231,7 +232,7 @@ def smallest(
     data: CalibrationData,
     survey: Survey,
     limits: Limits,
-    acceptable: Callable[[onnx.ModelProto], bool],
+    acceptable: Callable[[onnx.ModelProto, Allocation], bool],
     advance: Callable[[], None] = lambda: None,
 ) -> Tuned:
     """The least cost at which the network is `acceptable`, by bisection: of bits, to about a tenth of a bit per weight.
@@ -241,7 +242,8 @@ def smallest(
 
     def at(limit: float) -> Tuned | None:
         tuned = within(network, data, survey, limit, limits, advance)
-        return tuned if acceptable(rewrite.with_layers(network.model, tuned.layers)) else None
+        model = rewrite.with_layers(network.model, tuned.layers)
+        return tuned if acceptable(model, tuned.allocation) else None
 
     low, high = float(least(network.layers, limits.block, limits.cost)), float(most(network.layers, limits.cost))
     best = at(high)

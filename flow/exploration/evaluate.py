@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flow.api.yardstick import Yardstick
 from flow.compression import tune
 from flow.compression.allocate import average_bits
 from flow.compression.choice import Pruning
@@ -16,17 +18,17 @@ from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.hardware.synthesis import Estimate, estimate
-from flow.network.answers import answers, distance
 from flow.network.samples import Samples
-from flow.network.task import tasks_of
-from flow.onnxtools import runtime
 from flow.scheduling.blocks import layout
 from flow.scheduling.cycles import layer_cycles, memory_traffic
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The measurements of a design. Cycles and bytes of traffic are one sample's; `accuracy` is None without labels."""
+    """The measurements of a design. Cycles and bytes of traffic are one sample's.
+
+    `accuracy` is the value of the metric, None without labels.
+    """
 
     accuracy: float | None
     divergence: float
@@ -37,7 +39,7 @@ class Measured:
 
     @property
     def values(self) -> tuple[float, float, float, float]:
-        """The objectives: top-1 (maximized) or divergence (minimized); cycles, transistors and traffic (minimized)."""
+        """The objectives: the metric or, without labels, the divergence; cycles, transistors and traffic."""
         answers = self.divergence if self.accuracy is None else self.accuracy
         return answers, self.cycles, self.transistors, self.traffic
 
@@ -45,25 +47,30 @@ class Measured:
 class Evaluator:
     """Measures designs of one network; results that designs share are computed once."""
 
-    def __init__(self, imported: Imported, evaluation_set: Samples) -> None:
-        self._imported, self._evaluation_set = imported, evaluation_set
+    def __init__(
+        self, imported: Imported, evaluation_set: Samples, output_weight: Mapping[str, float] | None = None
+    ) -> None:
+        self._imported = imported
         self._evidence = None
         if imported.calibration is not None:
-            data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration)
+            data = tune.calibration_data(
+                imported.network, imported.source, imported.prepared, imported.calibration, output_weight
+            )
             survey = tune.survey(imported.network, data, frozenset(REFINEMENTS), lambda: None)
             self._evidence = tune.Evidence(data, survey)
-        judge = imported.network.model if imported.float_model is None else imported.float_model
-        outputs = runtime.predict_all(judge, evaluation_set.feeds)
-        self._tasks = tasks_of(outputs, evaluation_set)
-        self._scores = [name for name, found in self._tasks.items() if found.scores]
-        self._wanted = answers(judge, evaluation_set.feeds, self._scores, outputs)
+        self._yardstick = Yardstick.of(imported, evaluation_set, output_weight)
         self._compressed: dict[tuple[Pruning, int], tuple[Compressed, float | None, float]] = {}
         self._areas: dict[ArrayConfig, Estimate] = {}
 
     @property
-    def scored(self) -> bool:
-        """Whether the answers are judged by the share of right classes, not by their divergence."""
-        return any(found.classes for found in self._tasks.values())
+    def metric(self) -> str | None:
+        """The metric by which the answers are judged; None if by their divergence."""
+        return self._yardstick.metric
+
+    @property
+    def rising(self) -> bool:
+        """Whether more of what the answers are judged by is better."""
+        return self.metric is not None and not self._yardstick.lower
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -81,15 +88,11 @@ class Evaluator:
         return Measured(accuracy, kl, bits, cycles, self._area(config).transistors, traffic)
 
     def _answers(self, chosen: Pruning, columns: int) -> tuple[Compressed, float | None, float]:
-        """The pruned network, its top-1 and its divergence from the float network, or else the INT8 one."""
+        """The pruned network, its metric, and its divergence from the float network, or else the INT8 one."""
         key = (chosen, columns)
         if key not in self._compressed:
             compressed = encode(self._imported.network, chosen, columns, evidence=self._evidence)
-            model, feeds = compressed.network.model, self._evaluation_set.feeds
-            outputs = runtime.predict_all(model, feeds)
-            right = [found.measure(outputs[name])[0] for name, found in self._tasks.items() if found.classes]
-            apart = distance(self._wanted, answers(model, feeds, self._scores, outputs), {})
-            self._compressed[key] = compressed, right[0] if right else None, apart
+            self._compressed[key] = compressed, *self._yardstick.measure(compressed.network.model)
         return self._compressed[key]
 
     def _area(self, config: ArrayConfig) -> Estimate:

@@ -96,7 +96,7 @@ def search(
     `advance` counts all of them. FlowError when the study is of another `request`, or Optuna cannot store it.
     """
     optuna = _optuna()
-    directions = ["maximize" if evaluator.scored else "minimize", *["minimize"] * 3]
+    directions = ["maximize" if evaluator.rising else "minimize", *["minimize"] * 3]
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     if [direction.name.lower() for direction in study.directions] != directions:
         raise FlowError(f"the study '{name}' has other objectives than {', '.join(OBJECTIVES)}; "

@@ -71,7 +71,10 @@ class OutputAccuracy:
     of `second`, "mean IoU" of pixels and "mean squared error" of real values. The others are
     against the float network (INT8 where that is missing): `sqnr` in dB with the mean removed, None if equal;
     `divergence` (KL in nats if `scores`, else the error over the variance); `agreement`, the share of equal classes or
-    labels. `one_based`: the labels seem to count classes from 1, not from 0.
+    labels. `one_based`: the labels seem to count classes from 1, not from 0. `by_pruning` has `sqnr`, `divergence` and
+    `agreement` of the pruned network against the INT8 network: what pruning alone did. `deviation` is the standard
+    deviation of the original network's output about its one mean, the signal of `sqnr`; `error` the root mean square of
+    what each form differs by, in the output's own unit. Both are empty or None for whole numbers and text.
     """
 
     name: str
@@ -85,6 +88,9 @@ class OutputAccuracy:
     agreement: dict[str, Share] = field(default_factory=dict)
     one_based: bool = False
     lower: bool = False
+    by_pruning: dict[str, Share] = field(default_factory=dict)
+    deviation: float | None = None
+    error: dict[str, Share] = field(default_factory=dict)
 
     @property
     def classes(self) -> bool:
@@ -137,6 +143,11 @@ class Accuracy:
     def classified(self) -> OutputAccuracy | None:
         """The first output that has class labels."""
         return next((output for output in self.outputs if output.classes), None)
+
+    @property
+    def labelled(self) -> OutputAccuracy | None:
+        """The first output that has class labels, or else labels of any kind."""
+        return self.classified or next((output for output in self.outputs if output.metric is not None), None)
 
     @property
     def same_in_rtl(self) -> bool:
@@ -240,9 +251,13 @@ def _output(
         form: json_number(sqnr_of(expected[: len(array)].astype(np.float64), array.astype(np.float64)))
         for form, array in found.items() if form != base and expected.dtype.kind == "f"
     }  # fmt: skip
+    sizes = {}
+    if expected.dtype.kind == "f":
+        sizes = {form: _spread(array.astype(np.float64) - expected[: len(array)], 0.0) for form, array in found.items()}
     wanted = known[base][name]
     others = {form: each[name] for form, each in known.items() if form != base and name in each}
     same = {form: agreement(wanted, got) for form, got in others.items()}
+    pruned = _by_pruning(found, {form: each[name] for form, each in known.items() if name in each})
     return OutputAccuracy(
         name,
         wanted.scores,
@@ -254,4 +269,28 @@ def _output(
         {form: divergence(wanted, got) for form, got in others.items()},
         {form: share for form, share in same.items() if share is not None},
         lower=given is not None and given.lower,
+        by_pruning=pruned,
+        deviation=_spread(expected.astype(np.float64)) if expected.dtype.kind == "f" else None,
+        error={form: size for form, size in sizes.items() if form != base},
     )
+
+
+def _by_pruning(outputs: Arrays, known: Mapping[str, Answers]) -> dict[str, Share]:
+    """How far the pruned network's output is from the INT8 network's: empty where one of them has none."""
+    if not {"int8", "pruned"} <= known.keys() or not {"int8", "pruned"} <= outputs.keys():
+        return {}
+    before, after = outputs["int8"], outputs["pruned"]
+    parts: dict[str, Share] = {"divergence": divergence(known["int8"], known["pruned"])}
+    if before.dtype.kind == "f":
+        parts["sqnr"] = json_number(sqnr_of(before.astype(np.float64), after.astype(np.float64)))
+    if (same := agreement(known["int8"], known["pruned"])) is not None:
+        parts["agreement"] = same
+    return parts
+
+
+def _spread(values: NDArray[np.float64], about: float | None = None) -> Share:
+    """Root mean square of the finite values about their mean, or about a value; None without any."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return None
+    return json_number(float(np.sqrt(((finite - (finite.mean() if about is None else about)) ** 2).mean())))

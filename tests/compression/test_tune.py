@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flow.compression import prune, tune
-from flow.compression.allocate import average_bits, channel_bits
+from flow.compression.allocate import Allocation, average_bits, channel_bits
 from flow.compression.budget import Bits, bits_limit, least_bits, spend
 from flow.compression.calibration import Moments, calibrate, moments
 from flow.compression.choice import DEFAULT_BITS, pruning
@@ -244,14 +244,16 @@ def test_the_fewest_bits_that_are_acceptable() -> None:
     found = tune.survey(net, known, frozenset({"bias"}), lambda: None)
     whole = runtime.predict(net.model, known.samples.feeds)
 
-    def acceptable(model: onnx.ModelProto) -> bool:
+    def acceptable(model: onnx.ModelProto, _: Allocation) -> bool:
         return float(np.abs(runtime.predict(model, known.samples.feeds) - whole).mean()) < 0.1 * float(whole.std())
 
     tuned = tune.smallest(net, known, found, tune.Limits(2, frozenset({"bias"})), acceptable)
     bits = average_bits(net.layers, tuned.allocation)
-    assert acceptable(rewrite.with_layers(net.model, tuned.layers)) and least_bits(net.layers) < bits < 8
+    assert (
+        acceptable(rewrite.with_layers(net.model, tuned.layers), tuned.allocation) and least_bits(net.layers) < bits < 8
+    )
     with pytest.raises(FlowError, match="even at 8 bits"):
-        tune.smallest(net, known, found, tune.Limits(2, frozenset({"bias"})), lambda _: False)
+        tune.smallest(net, known, found, tune.Limits(2, frozenset({"bias"})), lambda *_: False)
 
 
 # -------------------------------------------------------------------------------- measures and choices

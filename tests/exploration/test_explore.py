@@ -35,6 +35,7 @@ from flow.exploration.study import Found, open_storage
 from flow.exploration.study import search as search_study
 from flow.hardware.config import ArrayConfig
 from flow.onnxtools import runtime
+from tests.helpers.browser import probed
 from tests.helpers.nets import residual_net, samples, small
 from tests.helpers.tools import Run, require_tool, until
 
@@ -131,7 +132,13 @@ def check_report(out: Path, found: list[Found]) -> None:
     for design in report["designs"]:
         assert design["compile"] in " ".join(text.split())
         assert f"{design['cycles']:,}" in text and f"{100 * design['accuracy']:.2f} %" in text
-    assert page.count("<svg") == 1 and "mathdefault" not in page
+    assert page.count("<svg") == 4
+    for design in report["designs"]:  # every point of the four plots has its row, and that its command
+        row = re.search(rf'<tr id="design-{design["number"]}".*?</tr>', page, re.DOTALL)
+        assert row is not None and f"bbs compile small.onnx {design['compile']} -o DIR" in row[0]
+        assert page.count(f'href="#design-{design["number"]}"') == 4
+    seen = probed(out / "explore.html", out.parent, 390, True)
+    assert seen["errors"] == [] and seen["width"][0] <= seen["width"][1] and seen["points"] == 4 * len(found)
     assert f"{len(front)} designs of {len(found)} are on the Pareto front" in text
 
 
@@ -198,6 +205,10 @@ class Made:
     methods: tuple[str, ...] = tuple(METHODS)
     refused: tuple[int, ...] = ()
     measured: list[Design] = field(default_factory=list)
+
+    @property
+    def rising(self) -> bool:
+        return self.scored
 
     def measure(self, design: Design) -> Measured:
         if design.weight_depth in self.refused:

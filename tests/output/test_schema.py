@@ -27,7 +27,8 @@ from tests.helpers.tools import require_engine
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 MAPS = {  # whose keys are free
     "columns_pruned", "tier2_histogram", "memory_traffic", "memory_traffic_dense", "output_sqnr", "divergence",
-    "agreement", "values", "second_values", "sqnr", "output_weight", "versions", "request", "sha256", "words",
+    "agreement", "values", "second_values", "sqnr", "error", "by_pruning", "output_weight",
+    "versions", "request", "sha256", "words",
 }  # fmt: skip
 Reports = dict[str, dict[str, Any]]
 

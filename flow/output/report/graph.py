@@ -1,4 +1,4 @@
-"""The network as a graph of layers and host segments, drawn from left to right."""
+"""The network as a graph of layers and host segments, drawn from top to bottom."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Literal
 
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
-
 from flow.network.model import ArrayLayer, HostSegment, Network
-from flow.output.report.style import BLUE, ORANGE
+from flow.output.report.marks import tag
 
 MAX_NODES = 240  # larger graphs are not drawn
 NAME = 30  # characters of a layer's name that are shown
@@ -86,7 +83,7 @@ def _label(step: ArrayLayer | HostSegment) -> str:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class Placed:
     """Column and row of every node, the vertical lane of every edge that skips rows, and the extent."""
 
     at: dict[str, tuple[int, int]]
@@ -95,7 +92,7 @@ class _Placed:
     width: int
 
 
-def place_steps(graph: Graph) -> _Placed:
+def place_steps(graph: Graph) -> Placed:
     at: dict[str, tuple[int, int]] = {}
     width = 1
     rows = generations(graph)
@@ -110,38 +107,48 @@ def place_steps(graph: Graph) -> _Placed:
             lane = next((i for i, free in enumerate(ends) if free <= first), len(ends))
             ends[lane : lane + 1] = [last]
             lanes[start, end] = lane
-    return _Placed(at, lanes, len(rows), width)
+    return Placed(at, lanes, len(rows), width)
 
 
-BOXES = {  # kind: fill, edge, width of the edge, style of the edge
-    "array": ("#d6e9f5", BLUE, 1.8, "-"), "host": ("#fdf1d8", ORANGE, 1.0, "--"),
-    "input": ("white", "black", 1.0, ":"), "output": ("white", "black", 1.0, ":"),
-}  # fmt: skip
+CELL, ROW, BOX = 352, 46, 30  # pixels: width of a network of one branch, height of a row, height of a box in it
+NARROW = 200  # width of a box where there are several branches
+LANE, LETTER = 9, 6.4  # width of an edge's lane on the right, and of a letter
 
 
-def draw_graph(figure: Figure, graph: Graph, placed: _Placed) -> None:
-    """Boxes from top to bottom, in the order data takes; edges that skip rows run on the right."""
-    axis = figure.subplots()
-    half = 0.47
-    right = placed.width - 1 + half
-    most = max(placed.lanes.values(), default=-1) + 2
+def draw_graph(graph: Graph, placed: Placed) -> str:
+    """Boxes from top to bottom, in the order data takes; edges that skip rows run on the right.
+
+    The box of a layer leads to the layer's row, `layer-NUMBER`.
+    """
+    cell = CELL if placed.width == 1 else NARROW
+    half, middle = cell / 2 - 6, [column * cell + cell / 2 for column in range(placed.width)]
+    right = placed.width * cell
+    width = right + LANE * (max(placed.lanes.values(), default=-1) + 1) + (6 if placed.lanes else 0)
+    drawn: list[str] = []
     for (start, end), lane in placed.lanes.items():
         (x0, y0), (x1, y1) = placed.at[start], placed.at[end]
-        x = right + 0.03 * (lane + 1)
-        axis.plot([x0 + half, x, x, x1 + half], [y0, y0, y1 - 0.12, y1 - 0.12], color="#4a525b", linewidth=0.9)
-        axis.plot([x1 + half + 0.008], [y1 - 0.12], marker="<", color="#4a525b", markersize=4)
+        turn, begin, arrive = right + LANE * lane + 4, y0 * ROW + ROW / 2, y1 * ROW + ROW / 2 - 6
+        path = f"M{middle[x0] + half} {begin}H{turn}V{arrive}H{middle[x1] + half}"
+        tip = f"M{middle[x1] + half} {arrive}l6 -3v6Z"
+        drawn += [tag("path", class_="edge", d=path), tag("path", class_="tip", d=tip)]
     for start, end in edges(graph):
         if (start, end) not in placed.lanes:
             (x0, y0), (x1, y1) = placed.at[start], placed.at[end]
-            axis.annotate("", (x1, y1 - 0.33), (x0, y0 + 0.33), arrowprops={"arrowstyle": "-|>", "linewidth": 0.9})
-    for node, (x, y) in placed.at.items():
-        fill, edge, width, style = BOXES[graph[node].kind]
-        axis.add_patch(FancyBboxPatch(
-            (x - half + 0.03, y - 0.27), 2 * half - 0.06, 0.54, boxstyle="round,pad=0.03,rounding_size=0.05",
-            facecolor=fill, edgecolor=edge, linewidth=width, linestyle=style,
-        ))  # fmt: skip
-        label = f"{graph[node].kind} · {graph[node].label}"
-        axis.text(x, y, short(label, max(16, 96 // placed.width)), ha="center", va="center")
-    axis.set_xlim(-half - 0.02, right + 0.03 * most)
-    axis.set_ylim(placed.depth - 0.5, -0.5)
-    axis.set_axis_off()
+            begin, arrive = y0 * ROW + (ROW + BOX) / 2, y1 * ROW + (ROW - BOX) / 2
+            drawn.append(tag("path", class_="edge", d=f"M{middle[x0]} {begin}L{middle[x1]} {arrive}"))
+            drawn.append(tag("path", class_="tip", d=f"M{middle[x1]} {arrive}l-3 -6h6Z"))
+    layers = 0
+    for name, node in graph.items():
+        column, row = placed.at[name]
+        label = f"{node.kind} · {node.label}"
+        box = tag("rect", x=middle[column] - half, y=row * ROW + (ROW - BOX) / 2, width=2 * half, height=BOX, rx=5)
+        shown = short(label, int(2 * half / LETTER))
+        words = tag("text", shown, x=middle[column], y=row * ROW + ROW / 2 + 4, text_anchor="middle")
+        parts = [tag("title", label), box, words]
+        if node.kind == "array":
+            drawn.append(tag("a", *parts, href=f"#layer-{layers}", class_="node array"))
+            layers += 1
+        else:
+            drawn.append(tag("g", *parts, class_=f"node {node.kind}"))
+    size = {"viewBox": f"0 0 {width:g} {placed.depth * ROW}", "style": f"--natural: {width:g}px"}
+    return tag("svg", *drawn, role="img", aria_label="The network", class_="graph", **size)

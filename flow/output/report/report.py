@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from flow.compression.allocate import average_bits
 from flow.compression.choice import Pruning
@@ -20,14 +18,25 @@ from flow.judgement.fidelity import Fidelity, explained
 from flow.judgement.images import ImageVerdict
 from flow.judgement.onchip import OnChipVerdict
 from flow.judgement.verdict import LayerVerdict, passes
-from flow.network.metrics import shown
 from flow.network.model import ArrayLayer
 from flow.network.samples import Samples
+from flow.output.report import tables
 from flow.output.report.environment import Environment, environment
+from flow.output.report.figures import HISTOGRAMS, figures
 from flow.output.report.layers import LayerCompression, LayerReport, layer_compression, layer_report, weight_change
 from flow.output.report.page import page
 from flow.output.report.plot import Point
-from flow.output.report.summary import Area, CompressionSummary, Summary, pruned_network, reached_line, totals
+from flow.output.report.summary import (
+    Area,
+    CompressionSummary,
+    Summary,
+    clock_line,
+    clocked,
+    front,
+    pruned_network,
+    reached_line,
+    totals,
+)
 from flow.output.typed import as_json, read_json
 from flow.scheduling.blocks import Program
 from flow.simulation.engines import Engine
@@ -71,7 +80,7 @@ class Report:
     """The report of `bbs compile` or `bbs cosim`: a network on the accelerator, and its verdict.
 
     `findings` say why the verdict is "fail"; `images` is the judgement on the memory images, `on_chip` the verdict on
-    the whole network by one start.
+    the whole network by one start. `command` gives this report again where its files are: it has their names alone.
     """
 
     summary: Summary
@@ -82,6 +91,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     images: ImageVerdict | None = None
     on_chip: OnChipVerdict | None = None
+    command: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -184,6 +194,7 @@ def simulation_report(
         accuracy=judged.accuracy,
         fidelity=judged.fidelity,
         area=None if area is None else Area.of(area),
+        front=front(result, judged.accuracy),
     )
     return Report(
         summary,
@@ -197,6 +208,13 @@ def simulation_report(
     )
 
 
+def asked_for(report: Report, command: str, megahertz: float | None) -> Report:
+    """The report with the command that gives it again, and the time at a clock."""
+    ran = report.on_chip is not None and not report.on_chip.failure
+    summary = clocked(report.summary, megahertz, report.on_chip.cycles if report.on_chip and ran else None)
+    return replace(report, summary=summary, command=command)
+
+
 def host_segments(compressed: Compressed) -> tuple[HostReport, ...]:
     steps = (step for step in compressed.network.steps if not isinstance(step, ArrayLayer))
     return tuple(HostReport(step.name, tuple(step.operators)) for step in steps)
@@ -204,24 +222,29 @@ def host_segments(compressed: Compressed) -> tuple[HostReport, ...]:
 
 def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
     """report.json and report.html, one file that needs no other."""
-    from flow.output.report.figures import HISTOGRAMS, figures  # Matplotlib takes long to import
-
     write_json(folder / REPORT, report.as_dict())
     pairs = zip(compressed.original.layers, compressed.network.layers, strict=True)
     largest = sorted(pairs, key=lambda pair: -pair[0].weights.size)[:HISTOGRAMS]
     changes = {before.name: weight_change(before, after) for before, after in largest}
     weights = {name: (change.before, change.after) for name, change in changes.items()}
-    drawn = {name: Markup(svg) for name, svg in figures(compressed.network, report.layers, weights).items()}
-    summary = report.summary
-    reached = reached_line(summary.budget, summary.predicted) if summary.budget is not None else None
-    transistors = {"flip_flop": FLIP_FLOP, "sram_cell": SRAM_CELL}
-    (folder / "report.html").write_text(
-        page(
-            Path(__file__).with_name("report.html.j2"),
-            **vars(report),
-            **transistors,
-            figures=drawn,
-            shown=shown,
-            reached=reached,
-        )  # fmt: skip
+    summary, on_chip = report.summary, report.on_chip
+    shown = {
+        "answers": tables.answers(summary.accuracy),
+        "agreement": tables.agreement(summary, report.layers),
+        "layers": tables.layer_table(report.layers, summary.rtl_share < 1),
+        "traffic": tables.traffic_table(report.layers),
+        **({} if summary.front is None else {"front": tables.front_table(summary.front)}),
+        **({} if on_chip is None or on_chip.failure else {"steps": tables.step_table(on_chip)}),
+    }
+    text = page(
+        Path(__file__).with_name("report.html.j2"),
+        **vars(report),
+        tables=shown,
+        figures=figures(compressed.network, report.layers, weights, summary.front),
+        flip_flop=FLIP_FLOP,
+        sram_cell=SRAM_CELL,
+        reached=None if summary.budget is None else reached_line(summary.budget, summary.predicted),
+        clock_words=None if summary.clock is None else clock_line(summary.clock),
+        kib=sum(layer.parameters for layer in report.layers) / 1024,
     )
+    (folder / "report.html").write_text(text)

@@ -1,4 +1,4 @@
-"""Colours, sizes and the style of all figures."""
+"""Colours, sizes and the style of the figures that Matplotlib draws."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREEN, VERMILION, SKY, PINK, GREY = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#b8bec6",
 )  # fmt: skip
-PARTS = {"compute": (BLUE, ""), "load": (ORANGE, "///"), "drain": (SKY, "..."), "stall": (VERMILION, "xxx")}
-PORTS = {
-    "weight": (BLUE, ""), "activation": (ORANGE, "///"), "output": (GREEN, "\\\\\\"), "metadata": (PINK, "..."),
-    "parameter": (SKY, "xxx"), "index": (VERMILION, "+++"), "descriptor": (GREY, ""),
-}  # fmt: skip
 STYLE = {
     "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "hatch.linewidth": 0.6, "text.parse_math": False, "axes.titlesize": 9,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from flow.compression.allocate import average_bits
@@ -73,6 +73,64 @@ class Area:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """A number of cycles at a clock: milliseconds of a sample, inferences a second one after the other."""
+
+    milliseconds: float
+    inferences_per_second: float
+
+    @classmethod
+    def of(cls, cycles: int, megahertz: float) -> Rate:
+        return cls(cycles / (1000 * megahertz), 1e6 * megahertz / cycles)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What the array takes at a clock that the user names: the layers one after the other, or the network on chip.
+
+    The host's part and transfers over a bus are not counted. Whether the hardware reaches that clock is not known here.
+    """
+
+    megahertz: float
+    layers: Rate
+    on_chip: Rate | None
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A form of the network, measured on the evaluation samples: cycles of a sample by the cycle model.
+
+    `kind`: "int8", before pruning; "chosen", the network of this report; "tried", on the way to it (`kept` is False
+    where it lost more than --max-drop allows); "budget", another that --front measured, which `option` gives.
+    """
+
+    kind: Literal["int8", "chosen", "tried", "budget"]
+    option: str | None
+    kept: bool | None
+    bits_per_weight: float
+    cycles: int
+    value: float | None
+    divergence: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Front:
+    """Networks of the same array beside each other. `value` is that of `metric`, at `output` unless it is the user's.
+
+    Without labels, `metric` is None and only the divergence from the network given is known. `best` are the points that
+    no other equals or beats in answers, cycles and bits at once.
+    """
+
+    metric: str | None
+    output: str | None
+    lower: bool
+    samples: int
+    source: str
+    points: tuple[FrontPoint, ...]
+
+
+@dataclass(frozen=True)
 class Totals:
     """The layers together. Cycles are one sample's; elements and mismatches are over all simulated samples."""
 
@@ -104,6 +162,8 @@ class Summary(Totals, PrunedNetwork):
     accuracy: Accuracy
     fidelity: Fidelity | None
     area: Area | None
+    front: Front | None
+    clock: Clock | None = None
 
 
 def pruned_network(chosen: Pruning, result: Compressed) -> PrunedNetwork:
@@ -129,6 +189,65 @@ def _budget(chosen: Pruning, bits: float, predicted: Predicted | None) -> Budget
     if chosen.speedup is not None:
         return Budget("speedup", chosen.speedup, None if predicted is None else predicted.speedup)
     return Budget("cycles", chosen.cycles, None if predicted is None else predicted.cycles)
+
+
+def front(result: Compressed, accuracy: Accuracy) -> Front | None:
+    """The networks that were measured, by bits and cycles; None where no time is known (`bbs cosim`)."""
+    if result.predicted is None:
+        return None
+    labelled, own = accuracy.labelled, accuracy.own
+    values = own.values if own else labelled.values if labelled else {}
+    metric, lower = (own.metric, own.lower) if own else (labelled.metric, labelled.lower) if labelled else (None, False)
+    bits = round(average_bits(result.network.layers, result.allocation), 4)
+    points = [
+        FrontPoint("int8", None, None, float(BBS.weight_bits), result.predicted.cycles_int8, values.get("int8"),
+                   accuracy.divergence.get("int8", 0.0) or 0.0, False),
+        FrontPoint("chosen", None, None, bits, result.predicted.cycles, values.get("pruned"),
+                   accuracy.divergence.get("pruned") or 0.0, False),
+    ]  # fmt: skip
+    points += [
+        FrontPoint("tried" if each.option is None else "budget", each.option, each.kept, each.bits, each.cycles,
+                   each.value, each.divergence, False)
+        for each in result.tried
+        if each.option is not None or (each.bits, each.cycles) != (bits, result.predicted.cycles)
+    ]  # fmt: skip
+    costs = [_costs(each, metric is not None, lower) for each in points]
+    beaten = [any(_beats(other, each) for other in costs) for each in costs]
+    found = sorted((replace(each, best=not worse) for each, worse in zip(points, beaten, strict=True)),
+                   key=lambda each: (each.cycles, each.bits_per_weight))  # fmt: skip
+    output = None if own or labelled is None else labelled.name
+    return Front(metric, output, lower, accuracy.samples, accuracy.source, tuple(found))
+
+
+def _costs(point: FrontPoint, scored: bool, lower: bool) -> tuple[float, float, float]:
+    """Answers, cycles and bits, of each of which less is better."""
+    worst = float("inf")
+    value = worst if point.value is None else point.value if lower else -point.value
+    return value if scored else point.divergence, point.cycles, point.bits_per_weight
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """As good in all, better in one."""
+    pairs = [*zip(one, other, strict=True)]
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def clocked(summary: Summary, megahertz: float | None, on_chip: int | None) -> Summary:
+    """The summary with the time at a clock; `on_chip` are the cycles of the whole network by one start, if it ran."""
+    if megahertz is None:
+        return summary
+    chip = None if on_chip is None else Rate.of(on_chip, megahertz)
+    return replace(summary, clock=Clock(megahertz, Rate.of(summary.cycles, megahertz), chip))
+
+
+def clock_line(clock: Clock) -> str:
+    """The time at the clock in words, for the user."""
+    found = {"layer by layer": clock.layers, "the whole network on chip": clock.on_chip}
+    parts = [
+        f"{rate.inferences_per_second:,.0f} inferences a second, {rate.milliseconds:.3g} ms each, {how}"
+        for how, rate in found.items() if rate is not None
+    ]  # fmt: skip
+    return f"At {clock.megahertz:g} MHz: {'; '.join(parts)} (the array alone, without host and transfers)."
 
 
 def amounts(budget: Budget) -> tuple[str, str]:
