@@ -242,6 +242,9 @@ class CompileRequest(ClockOption, SimulationOptions, ArrayOption, MetricOption, 
         TEXT, BITVERT.name, f"Processing element: {', '.join(PE_KINDS)}, or an installed package's; default bitvert.",
         metavar="NAME",
     )  # fmt: skip
+    columns_per_cycle: int = option(
+        WHOLE, 1, "Bit columns that a pairs element takes a cycle: 1, 2 or 4; default 1.", metavar="COUNT"
+    )
     weight_buffer: int | None = option(
         WHOLE, None, "Words of the weight buffer, a power of two; default 1024.", metavar="WORDS"
     )
@@ -268,7 +271,9 @@ class CompileRequest(ClockOption, SimulationOptions, ArrayOption, MetricOption, 
 
     def sized(self, size: tuple[int, int] | None) -> ArrayConfig:
         """The requested array with this size (rows, columns). FlowError if it, or its maps on chip, cannot be built."""
-        config = replace(ArrayConfig(*(size or ())), pe=self.pe, prefix=self.prefix or "")
+        config = replace(
+            ArrayConfig(*(size or ())), pe=self.pe, columns_per_cycle=self.columns_per_cycle, prefix=self.prefix or ""
+        )
         sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
         if self.on_chip:
             sized.with_maps(sized.rows * 64)

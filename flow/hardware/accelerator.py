@@ -278,6 +278,7 @@ def accelerator(clk, reset, host, memories, config):
         ReadControl(weight_words.ready, weight_words.read, weight_words.rewind, weight_words.discard),
         ReadControl(metadata_words.ready, metadata_words.read, metadata_words.rewind, metadata_words.discard),
         ReadControl(activation_words.ready, activation_words.read), column, config.element.encoded,
+        config.columns_per_cycle,
     )  # fmt: skip
     elements = config.element.block(
         clk, flush, enable, column, weight_words.word, metadata_words.word, activation_words.word,

@@ -8,7 +8,7 @@ from typing import Final
 
 from flow.errors import FlowError
 from flow.hardware.conversion.keywords import KEYWORDS
-from flow.hardware.element import BITVERT, DENSE, PARALLEL, Element, element_of
+from flow.hardware.element import BITVERT, DENSE, PAIRS, PARALLEL, Element, element_of
 from flow.hardware.fields import (
     DESCRIPTOR,
     DESCRIPTOR_BITS,
@@ -21,7 +21,7 @@ from flow.hardware.fields import (
 )
 from flow.hardware.interface import MemoryPort
 
-PE_KINDS: Final = (BITVERT.name, DENSE.name, PARALLEL.name)  # our own
+PE_KINDS: Final = (BITVERT.name, DENSE.name, PARALLEL.name, PAIRS.name)  # our own
 MAX_COLUMNS: Final = 8  # bit columns of an unpruned weight
 
 DEEPEST = 2**16  # words of a buffer
@@ -32,8 +32,9 @@ LONGEST = 64  # characters of a prefix
 class ArrayConfig:
     """One accelerator: `rows` windows x `columns` output channels of processing elements.
 
-    Buffer depths are in words of their stream and powers of two: a weight word is one bit column of one step
-    for all array columns, a metadata word one byte per array column, an activation word one step for all rows.
+    Buffer depths are in words of their stream and powers of two: a weight word is one bit column of one step, or
+    `columns_per_cycle` of them, for all array columns, a metadata word one byte per array column, an
+    activation word one step for all rows.
     The prefix is the top module's name, and what those of all others begin with.
     """
 
@@ -48,9 +49,15 @@ class ArrayConfig:
     map_words: int = 0  # of eight bytes, for feature maps on chip; 0: windows come from outside
     prefix: str = ""  # of module names; by default one that tells element and size
     tables: bool = False  # of element-wise functions, for results of post-processing
+    columns_per_cycle: int = 1  # bit columns of a step that an element takes together
 
     def __post_init__(self) -> None:
-        element_of(self.pe)
+        if self.columns_per_cycle not in self.element.per_cycle:
+            *others, last = map(str, self.element.per_cycle)
+            raise FlowError(
+                f"element '{self.pe}' takes {', '.join(others)}{' or ' * bool(others)}{last} bit columns a cycle, but "
+                f"columns_per_cycle is {self.columns_per_cycle}; change --columns-per-cycle or --pe"
+            )
         if not (1 <= self.rows <= 64 and 1 <= self.columns <= 64):
             raise FlowError(
                 f"array size {self.rows}x{self.columns} cannot be built: rows and columns go from 1 to 64; "
@@ -90,7 +97,7 @@ class ArrayConfig:
 
     def _check_maps(self) -> None:
         if not self.element.maps:
-            raise FlowError("feature maps on chip go with the BitVert PE only; leave out --on-chip")
+            raise FlowError("feature maps on chip go with bitvert and pairs elements only; leave out --on-chip")
         lines, rest = divmod(self.map_words, self.rows)
         if self.rows < 2 or self.rows & (self.rows - 1) or rest or lines < 2:
             raise FlowError(
@@ -115,7 +122,7 @@ class ArrayConfig:
 
     @property
     def step(self) -> int:
-        """Weights of one output channel that one PE takes together: 16 (BitVert) or 8 (dense)."""
+        """Weights of one output channel that one PE takes together: 16 (BitVert, pairs) or 8 (dense)."""
         return self.element.step
 
     @property
@@ -137,9 +144,17 @@ class ArrayConfig:
         """Output channels that leave the array in one cycle."""
         return -(-self.columns // self.drain)
 
+    def slices(self, columns: int) -> int:
+        """Cycles, and weight words, of a step of so many bit columns.
+
+        A slice is `columns_per_cycle` of them, but two bit columns or more take two cycles at least: one for each half
+        of the constant.
+        """
+        return min(columns, max(2, -(-columns // self.columns_per_cycle)))
+
     @property
     def weight_bits(self) -> int:
-        return self.columns * self.step
+        return self.columns * self.step * self.columns_per_cycle
 
     @property
     def metadata_bits(self) -> int:
@@ -158,11 +173,12 @@ class ArrayConfig:
     @property
     def name(self) -> str:
         maps = (f"_{self.map_words}" if self.map_words else "") + ("_tables" if self.tables else "")
-        return self.prefix or f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}"
+        by = f"_by{self.columns_per_cycle}" if self.columns_per_cycle > 1 else ""
+        return self.prefix or f"accelerator_{self.pe}{by}_{self.rows}x{self.columns}{maps}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, map_words=0, tables=False, prefix="")
+        return replace(self, pe=DENSE.name, columns_per_cycle=1, map_words=0, tables=False, prefix="")
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:

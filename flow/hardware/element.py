@@ -32,6 +32,10 @@ class Element:
     parallel       a weight word holds one whole weight for each array column, and the eight columns of a step are its
                    eight weights. Otherwise it holds one bit of each of the `step` weights
     maps           whether it goes with feature maps on chip, whose windows come 16 channels at a time
+    per_cycle      how many bit columns of a step it can take a cycle, one of which `ArrayConfig` names; a weight word
+                   holds so many
+    signed_digits  the constant d comes as low + 8 high with low -4 to 3, and not 0 to 7; the first cycle of a step
+                   brings the low one, the second the high one
     words          packs a block's weight and metadata words, as `weight_words` of flow/scheduling/words.py, which does
                    it if this is None
     faults         of its blocks, for flow/hardware/faults.py: by block (kind, pattern, replacement)
@@ -44,6 +48,8 @@ class Element:
     encoded: bool = False
     parallel: bool = False
     maps: bool = False
+    per_cycle: Sequence[int] = (1,)
+    signed_digits: bool = False
     words: Callable[..., Any] | None = None
     faults: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
 
@@ -54,6 +60,11 @@ class Element:
             raise FlowError(f"element '{self.name}' takes whole weights: they must be eight, and not encoded")
         if self.step not in (SUBGROUP, 2 * SUBGROUP) or (self.encoded and self.step != 2 * SUBGROUP):
             raise FlowError(f"element '{self.name}' takes {self.step} weights: it must be 8, or 16, encoded always 16")
+        if not set(self.per_cycle) <= {1, 2, 4} or (self.parallel and set(self.per_cycle) != {1}):
+            raise FlowError(
+                f"element '{self.name}' takes {', '.join(map(str, self.per_cycle))} bit columns a cycle: it must be 1, "
+                "2 or 4, of whole weights 1"
+            )
 
     @property
     def block(self) -> Callable[..., Any]:
@@ -76,8 +87,13 @@ BITVERT: Final = Element(
 )  # fmt: skip
 DENSE: Final = Element("dense", "flow.hardware.core.dense_array:dense_array", 8)
 PARALLEL: Final = Element("parallel", "flow.hardware.core.parallel_array:parallel_array", 8, parallel=True)
+PAIRS: Final = Element(
+    "pairs", "flow.hardware.core.pairs_array:pairs_array", 16,
+    least_columns=2,  # so that a step takes two cycles at least: one for each digit of a constant
+    encoded=True, maps=True, per_cycle=(1, 2, 4), signed_digits=True,
+)  # fmt: skip
 
-_registered: dict[str, Element] = {element.name: element for element in (BITVERT, DENSE, PARALLEL)}
+_registered: dict[str, Element] = {element.name: element for element in (BITVERT, DENSE, PARALLEL, PAIRS)}
 
 
 def register(element: Element) -> None:

@@ -127,6 +127,53 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("stuck-sign", r"factor = \$signed\(weight\)", "factor = (weight & 127)"),
         ("dropped-carry", r"\(activation \* factor\)", "(activation * (factor | 1))"),
     ],
+    "slice_count": [
+        ("off-by-one", r"\(columns \+ 1\)", "(columns + 2)"),
+    ],
+    "slice_places": [
+        ("off-by-one", r"\(6 \+ missing\)", "(5 + missing)"),
+    ],
+    "pairs_array": [
+        ("swapped-index", r"(pair_tables0_word\[64-1:0\] = activation_word)\[64-1:0\]", r"\1[128-1:64]"),
+    ],
+    "pair_tables": [
+        ("dropped-carry", r"\(taken\[40-1:32\] \+ taken\[48-1:40\]\)", "(taken[40-1:32] ^ taken[48-1:40])"),
+        ("swapped-index", r"both\[27-1:18\] <= s2", "both[27-1:18] <= s3"),
+        ("off-by-one-shift", r"\(everything << 1\)", "(everything << 2)"),
+    ],
+    "pairs_control": [
+        ("off-by-one-shift", r"\(significance - stored\[8-1:6\]\)", "(significance - stored[8-1:6] - 1)"),
+        ("stuck-sign", r"minus <= minus2", "minus <= 1'b0"),
+    ],
+    "pick_lines": [
+        ("swapped-index", r"first\[\(pair \+ 4\)\] = bits", "first[(pair + 4)] = !bits"),
+        ("stuck-0", r"\(first\[pair\] && second\[pair\]\)", "1'b0"),
+    ],
+    "constant_digit": [
+        ("dropped-carry", r"\(extended \+ carry\)", "extended"),
+        ("swapped-pieces", r"stored\[6-1:3\]", "stored[3-1:0]"),
+        ("off-by-one", r"\(digit == 1\)", "(digit == 3)"),
+    ],
+    "pairs_pe": [
+        ("stuck-bit", r"held <= term", "held <= (term | 64)"),
+    ],
+    "pair_column": [
+        ("dropped-carry", r"\+ y7\)", "| y7)"),
+    ],
+    "pair_choice": [
+        ("stuck-0", r"sum_of_both = both\[[^\]]*\]", "sum_of_both = 0"),
+        ("swapped-index", r"if \(picks\[1\]\)", "if (picks[2])"),
+    ],
+    "slice_value": [
+        ("stuck-sign", r"if \(negative\)", "if (1'b0)"),
+        ("dropped-carry", r"\(flipped \+ rest\)", "(flipped ^ rest)"),
+    ],
+    "aligned_term": [
+        ("off-by-one-shift", r"\(by2 << 4\)", "(by2 << 3)"),
+        ("stuck-sign", r"if \(minus\)", "if (1'b0)"),
+        ("dropped-carry", r"\(left \+ right\)", "(left ^ right)"),
+        ("swapped-index", r"if \(size\[2\]\)", "if (size[1])"),
+    ],
     "drain_control": [
         ("swapped-stride", r"\(tile_base \+ stride\)", "(tile_base + plane_step)"),
         ("stuck-capture", r"assign capture = take", "assign capture = 1'b0"),

@@ -326,9 +326,9 @@ class _LayerReader:
         """The fields that follow from the network and the block's channels and tiles."""
         layer, config, fields, steps = self.layer, self.config, block.fields, self.steps
         metadata = -(-steps // 2) if config.element.encoded else 0
-        fits = steps * block.columns <= config.weight_depth and -(-steps // 2) <= config.metadata_depth
+        fits = steps * config.slices(block.columns) <= config.weight_depth and -(-steps // 2) <= config.metadata_depth
         values = {
-            "weight_count": steps * block.columns,
+            "weight_count": steps * config.slices(block.columns),
             "metadata_count": metadata,
             "activation_count": fields["tiles"] * steps * config.beats,
             "parameter_count": -(-len(block.channels) // config.lanes),
@@ -398,11 +398,32 @@ class _LayerReader:
                 text = f"{got[name][i]} instead of {values[channel]}"
                 self.wrong("parameter", base + i // lanes, f"{name} of lane {i % lanes} (channel {channel})", text)
 
+    def stored_bits(self, block: _Block) -> NDArray[np.uint8]:
+        """The words' bits, [steps, bit columns, array columns, weights of a step], most significant column first.
+
+        With several bit columns a cycle there are as many as their words hold; words behind the last one must be zero.
+        """
+        config, together, base = self.config, self.config.columns_per_cycle, block.fields["weight_base"]
+        slices, used = config.slices(block.columns), -(-block.columns // together)
+        words = self.words(block.number, "weight", base, self.steps * slices)
+        bits = np.unpackbits(words, axis=1, bitorder="little")
+        bits = bits.reshape(self.steps, slices, config.columns, together, config.step)
+        behind = bits[:, used:, : len(block.channels)].transpose(2, 1, 3, 0, 4).reshape(len(block.channels), -1)
+        lasting = np.tile(np.arange(self.steps * config.step) < self.layer.reduction, (slices - used) * together)
+        for channel, at in np.argwhere(behind * lasting):
+            place, weight = divmod(int(at), self.steps * config.step)
+            place, column = divmod(place, together)
+            step, bit = divmod(weight, config.step)
+            field = f"array column {channel}, bit {column * config.step + bit} (channel {block.channels[channel]})"
+            self.wrong("weight", base + step * slices + used + place, field, "a bit behind the last bit column")
+        columns = bits[:, :used].transpose(0, 1, 3, 2, 4)
+        return columns.reshape(self.steps, used * together, config.columns, config.step)
+
     def weights(self, block: _Block) -> None:
         """Every weight, W' = (S << (N - r)) + d of an encoded element, else S, and the word that makes it wrong."""
-        config, fields, count, columns = self.config, block.fields, len(block.channels), block.columns
-        words = self.words(block.number, "weight", fields["weight_base"], self.steps * columns)
-        bits = np.unpackbits(words, axis=1, bitorder="little").reshape(self.steps, columns, config.columns, config.step)
+        config, fields, count = self.config, block.fields, len(block.channels)
+        slices, bits = config.slices(block.columns), self.stored_bits(block)
+        columns = bits.shape[1]
         if config.element.parallel:  # word k of a step is its weight 7 - k
             bits = bits[:, ::-1, :, ::-1].swapaxes(1, 3)
         stored = bits[:, 0, :count].astype(np.int16) * -1  # the sign column
@@ -416,13 +437,13 @@ class _LayerReader:
             redundant, constant = each >> 6, (each & 63) - 2 * (each & 32)
         reduction, want = self.layer.reduction, self.layer.weights[block.channels].astype(np.int16)
         kept, redundant, constant = (each[:, :reduction] for each in (kept, redundant, constant))
-        shift = MAX_COLUMNS - columns - redundant
+        shift = MAX_COLUMNS - block.columns - redundant
         got = (kept << np.maximum(shift, 0)) + constant
         wrong = (got != want) | (shift < 0)
         for channel, group in sorted({(int(c), int(w) // GROUP) for c, w in np.argwhere(wrong)}):
             here = (channel, slice(group * GROUP, (group + 1) * GROUP))
             apart = want[here] - got[here]
-            if config.element.encoded and (shift[here].min() < 0 or _one_byte(kept[here], want[here], columns)):
+            if config.element.encoded and (shift[here].min() < 0 or _one_byte(kept[here], want[here], block.columns)):
                 byte = f"r {redundant[here][0]}, d {constant[here][0]}"
                 field = f"array column {channel} (channel {block.channels[channel]})"
                 text = f"{byte}, but its weights are {want[here].tolist()}"
@@ -434,7 +455,8 @@ class _LayerReader:
             column, bit = columns - differing.bit_length() if differing else 0, at % config.step
             if config.element.parallel:
                 column, bit = MAX_COLUMNS - 1 - bit, MAX_COLUMNS - 1 - column
-            word = fields["weight_base"] + at // config.step * columns + column
+            place, of_word = divmod(column, config.columns_per_cycle)
+            word, bit = fields["weight_base"] + at // config.step * slices + place, bit + of_word * config.step
             field = f"array column {channel}, bit {bit} (channel {block.channels[channel]}, weight {at})"
             self.wrong("weight", word, field, f"weight {got[channel, at]} instead of {want[channel, at]}")
 

@@ -193,7 +193,7 @@ def _descriptor(memories: Mapping[str, Memory], number: int, config: ArrayConfig
 def running_sums(
     memories: Mapping[str, Memory], number: int, tile: int, row: int, column: int, config: ArrayConfig
 ) -> NDArray[np.int64]:
-    """The sum an element must hold after each bit column (bit-parallel: each weight): int64 [steps * columns].
+    """The sum an element must hold after each slice (bit-parallel: each weight): int64 [steps * slices].
 
     Those of tile `tile` of descriptor `number`, computed from the memory images alone, by equations 1 to 3 of the paper
     in plain integers.
@@ -203,20 +203,27 @@ def running_sums(
     begin = fields["activation_base"] + tile * steps * config.beats
     words = _words(memories["activation"], begin, steps * config.beats)[:, SUBGROUP * row : SUBGROUP * (row + 1)]
     codes = words.reshape(steps, config.step).astype(np.int64)
-    octets = config.step // 8
-    stored = _words(memories["weight"], fields["weight_base"], steps * columns)
+    together, slices = config.columns_per_cycle, config.slices(columns)
+    octets = config.step // 8 * together
+    stored = _words(memories["weight"], fields["weight_base"], steps * slices)
     stored = stored[:, octets * column : octets * (column + 1)]
     if config.element.parallel:  # the weights of a step from the last to the first
         products = stored.view(np.int8).reshape(steps, columns) * codes[:, ::-1]
         return np.asarray(products.reshape(-1).cumsum(), np.int64)
-    bits = np.unpackbits(stored, axis=1, bitorder="little").reshape(steps, columns, config.step)
+    bits = np.unpackbits(stored, axis=1, bitorder="little").reshape(steps, slices * together, config.step)
     metadata = _words(memories["metadata"], fields["metadata_base"], -(-steps // 2))[:, column]
     metadata = metadata.repeat(2)[:steps].astype(np.int64)
-    shift = 7 - np.arange(columns) - (metadata >> 6)[:, None]
+    places = 7 + -columns % together - np.arange(slices * together)  # what is missing to full slices comes first
+    shift = np.maximum(places - (metadata >> 6)[:, None], 0)  # behind the last column are zeros
     increments = (bits * codes[:, None, :]).sum(axis=2) << shift
-    increments[:, 0] = (metadata & 7) * codes.sum(axis=1) - increments[:, 0]
-    upper = (metadata >> 3) & 7
-    increments[:, 1] += ((upper ^ 4) - 4) * codes.sum(axis=1) << 3
+    increments[:, 0] *= -1
+    increments = increments.reshape(steps, slices, together).sum(axis=2)
+    constant = (metadata & 63) - 2 * (metadata & 32)
+    low = constant & 7
+    if config.element.signed_digits:
+        low = (low ^ 4) - 4
+    increments[:, 0] += low * codes.sum(axis=1)
+    increments[:, 1] += (constant - low) * codes.sum(axis=1)
     sums: NDArray[np.int64] = increments.reshape(-1).cumsum()
     return sums
 
@@ -242,7 +249,7 @@ def _wrong_sum(
     enable, valid, total = (trace.values(place, name) for name in ("enable", "valid", "total"))
     added = [edge for edge in range(trace.edges) if enable[edge] == 1 and valid[edge] == 1]
     at = partial.tiles.index((wrong.block, wrong.tile))
-    lengths = [scheduled.blocks[number].steps * scheduled.blocks[number].columns for number, _ in partial.tiles]
+    lengths = [scheduled.blocks[number].steps * scheduled.blocks[number].slices for number, _ in partial.tiles]
     skipped = sum(lengths[:at])
     descriptors = [number for number, _ in dict.fromkeys(partial.tiles)]
     tile = at - descriptors.index(wrong.block)
@@ -255,7 +262,9 @@ def _wrong_sum(
         got = total[edge + 1] if edge is not None and edge + 1 < trace.edges else None
         signed = None if got is None else (got + half) % wrap - half
         if signed != (int(want) + half) % wrap - half:
-            step, bit_column = divmod(index, scheduled.blocks[wrong.block].columns)
+            step, which = divmod(index, scheduled.blocks[wrong.block].slices)
+            missing = -scheduled.blocks[wrong.block].columns % config.columns_per_cycle
+            bit_column = max(which * config.columns_per_cycle - missing, 0)  # the first of its slice
             return {
                 "group": step * config.step // 32,
                 "bit_column": None if config.element.parallel else bit_column,
@@ -285,7 +294,8 @@ def places_of(parts: Mapping[str, Module], config: ArrayConfig, row: int, column
     lane = column % config.lanes
     elements = _elements(parts, config)[1]
     chosen = {
-        "row_operand": {row}, "byte_select": {row}, "column_control": {column},
+        "row_operand": {row}, "byte_select": {row}, "column_control": {column}, "pair_tables": {row},
+        "pairs_control": {column},
         parts[elements[0][1]].function: {c * config.rows + row for c in range(lane, column + 1, config.lanes)},
         "requantizer": {lane * config.rows + row},
     }  # fmt: skip

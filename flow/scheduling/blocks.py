@@ -19,11 +19,15 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Block:
-    """One channel block: `channels` int [n] original indices, `columns` stored bit columns, `tiles` position tiles."""
+    """One channel block: `channels` int [n] original indices, `columns` stored bit columns, `tiles` position tiles.
+
+    A step takes `slices` cycles.
+    """
 
     group: int
     channels: NDArray[np.int64]
     columns: int
+    slices: int
     steps: int
     tiles: int
     first_tile: int
@@ -43,8 +47,8 @@ class LayerSchedule:
 
     @property
     def ideal_cycles(self) -> int:
-        """Bit columns alone: tiles x steps x stored columns, summed over the blocks."""
-        return sum(block.tiles * block.steps * block.columns for block in self.blocks)
+        """Bit columns alone: tiles x steps x slices (bit by bit: stored columns), summed over the blocks."""
+        return sum(block.tiles * block.steps * block.slices for block in self.blocks)
 
     @property
     def output_words(self) -> int:
@@ -72,13 +76,14 @@ def channel_blocks(layer: ArrayLayer, columns_pruned: NDArray[np.int64], config:
         for n in np.unique(pruned):
             same = members[pruned == n]
             columns = BBS.weight_bits - int(n)
-            resident = steps * columns <= config.weight_depth and -(-steps // 2) <= config.metadata_depth
+            slices = config.slices(columns)
+            resident = steps * slices <= config.weight_depth and -(-steps // 2) <= config.metadata_depth
             for begin in range(0, len(same), config.columns):
                 chosen = same[begin : begin + config.columns]
                 if resident:
-                    blocks.append(Block(group, chosen, columns, steps, tiles, 0, True))
+                    blocks.append(Block(group, chosen, columns, slices, steps, tiles, 0, True))
                 else:  # weights larger than their buffer pass through it once per position tile
-                    blocks += [Block(group, chosen, columns, steps, 1, tile, False) for tile in range(tiles)]
+                    blocks += [Block(group, chosen, columns, slices, steps, 1, tile, False) for tile in range(tiles)]
     return blocks
 
 

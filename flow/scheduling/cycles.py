@@ -4,7 +4,8 @@ Times are rising clock edges, numbered as in the engines: edge 1 samples `start`
 block docstrings:
 
     a stream that accepts a job at edge t requests its first word at t + 1; the array may use it at t + 2
-    a bit column issued at edge t completes its tile, if it is the last one, at t + CAPTURE, where the sums are captured
+    a bit column, or slice of them, issued at edge t completes its tile, if it is the last one, at t + CAPTURE, where
+    the sums are captured
     a captured tile leaves the array in the `drain` edges that follow; the next tile can be captured at the last
     of them; results are in memory WRITE_BACK edges later
 
@@ -73,7 +74,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
     left = begun = 0  # of the previous block: its last channels leave the array, its job for the feature maps begins
     load = stall = 0
     for block in scheduled.blocks:
-        compute = block.steps * block.columns
+        compute = block.steps * block.slices
         words = -(-len(block.channels) // config.lanes)
         drain = scheduled.planes * words
         metadata_words = config.element.metadata_words(block.steps)
@@ -119,7 +120,7 @@ def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, i
     for block in scheduled.blocks:
         parameters = -(-len(block.channels) // config.lanes)
         words["descriptor"] += 1
-        words["weight"] += block.steps * block.columns
+        words["weight"] += block.steps * block.slices
         words["metadata"] += config.element.metadata_words(block.steps)
         words["activation"] += block.tiles * block.steps * config.beats
         words["parameter"] += parameters

@@ -220,7 +220,7 @@ def _distribute(scheduled: LayerSchedule, parts: list[TileRange], budget: int) -
     room = 0
     for part in parts:
         first, left = part.first, part.tiles
-        each = scheduled.steps * scheduled.blocks[part.block].columns
+        each = scheduled.steps * scheduled.blocks[part.block].slices
         while left:
             if room < each:
                 lists.append([])

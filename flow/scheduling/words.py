@@ -54,6 +54,9 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
 
     Weight word: array column c from bit c*step on, weight i of the step at its bit i; words in the order step,
     bit column (most significant first). Of a bit-parallel element: the whole weight, weight 7 of the step first.
+    Of `columns_per_cycle` > 1: so many bit columns, the first of a word lowest; array column c begins at bit
+    c*step*columns_per_cycle, and what is missing to whole words comes in front, as copies of the sign. Words beyond
+    the last bit column are zero.
     Metadata word: one byte r (2) . d (6) per array column, one word per group of 32 weights.
     """
     if config.element.words:
@@ -76,13 +79,16 @@ def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config:
     padded = np.zeros((count, block.steps * width), np.int8)
     padded[:, : min(kept.shape[1], padded.shape[1])] = kept[:, : padded.shape[1]]
     steps = padded.reshape(count, block.steps, width)
-    shifts = np.arange(block.columns - 1, -1, -1)
+    together = config.columns_per_cycle
+    used = -(-block.columns // together)  # slices with bit columns
+    shifts = np.arange(used * together - 1, -1, -1)  # beyond a weight's own bits: its sign
     bits = (steps[:, :, None, :] >> shifts[None, None, :, None]) & 1
     if config.element.parallel:
         bits = whole_weights(bits)
-    words = np.zeros((block.steps, block.columns, config.columns, width), np.uint8)
-    words[:, :, :count] = bits.transpose(1, 2, 0, 3)
-    flat = words.reshape(block.steps * block.columns, -1)
+    words = np.zeros((block.steps, block.slices, config.columns, together * width), np.uint8)
+    slices = bits.reshape(count, block.steps, used, -1)
+    words[:, :used, :count] = slices.transpose(1, 2, 0, 3)
+    flat = words.reshape(block.steps * block.slices, -1)
     return np.packbits(flat, axis=1, bitorder="little"), metadata
 
 

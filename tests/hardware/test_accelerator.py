@@ -87,6 +87,26 @@ def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
         assert cycles == model if roomy else model <= cycles <= 1.1 * model, said
 
 
+@pytest.mark.parametrize("together", [2, 4])
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=["2x3", "4x4"])
+def test_random_layers_of_several_columns_a_cycle(config: ArrayConfig, together: int, bank: Bank) -> None:
+    config = replace(config, pe="pairs", columns_per_cycle=together)
+    for seed in range(60):
+        work = random_job(seed, config)
+        cycles, model = bank.run("verilator", config, work), layer_cycles(work.scheduled, config)
+        said = f"seed {seed}: {cycles} cycles, the model says {model}"
+        assert cycles == model if config.weight_depth >= 1024 else model <= cycles <= 1.1 * model, said
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_several_columns_a_cycle_on_every_engine(engine: str, bank: Bank) -> None:
+    """Seven N: odd numbers of bit columns, and those that one slice holds."""
+    config = replace(CONFIGS[0], pe="pairs", columns_per_cycle=2)
+    encoded, layer = random_layer(1, 37, 5, MIXED[:8])
+    work = single(encoded, layer, config, random_codes(1, layer))
+    assert bank.run(engine, config, work) == layer_cycles(work.scheduled, config)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(
     "config", [CONFIGS[1].with_maps(256), ArrayConfig(2, 8, drain=1).with_maps(128, True)], ids=["4x4", "2x8"]

@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,11 @@ def block_names() -> list[str]:
 def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Device, Wrapper]]:
     """A 2x3 accelerator of each element, with two lanes, and one with feature maps and tables; behind AXI, too."""
     configs = {kind: ArrayConfig(2, 3, kind, **TINY, drain=2) for kind in PE_KINDS}
+    configs["pairs"] = replace(configs["pairs"], columns_per_cycle=2)
+    configs["four columns a cycle"] = replace(configs["pairs"], columns_per_cycle=4)
     configs["maps"] = configs["bitvert"].with_maps(24, True)
     buses = {"bitvert": AxiConfig(), "dense": AxiConfig(256, 40, 8), "maps": AxiConfig(32, 33)}
-    buses["parallel"] = AxiConfig(128)
+    buses |= {"parallel": AxiConfig(128), "pairs": AxiConfig(64), "four columns a cycle": AxiConfig(64)}
     return {name: emit_wrapped(config, buses[name], tmp_path_factory.mktemp(name)) for name, config in configs.items()}
 
 
@@ -83,7 +86,7 @@ def _with_children(wrapper: Wrapper, top: str) -> list[Path]:
     return [file for file in wrapper.files if file.stem in needed]
 
 
-@pytest.mark.parametrize("kind", [*PE_KINDS, "maps"])
+@pytest.mark.parametrize("kind", [*PE_KINDS, "four columns a cycle", "maps"])
 def test_every_block_is_legal_vhdl(kind: str, devices: dict[str, tuple[Device, Wrapper]], tmp_path: Path) -> None:
     """File by file in compile order, then the whole is elaborated: ports and generics fit."""
     ghdl, (device, wrapper) = require_tool("ghdl"), devices[kind]

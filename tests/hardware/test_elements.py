@@ -166,7 +166,7 @@ def test_the_flow_takes_from_it_what_it_needs(adding: ArrayConfig, monkeypatch: 
     own, dense = (constants(config, AxiConfig()) for config in (adding, replace(adding, pe="dense")))
     assert own["array"] == dense["array"] and own["build"] != dense["build"]
     assert faults.find("adding_pe:stuck-fine").block == "adding_pe"
-    with pytest.raises(FlowError, match="feature maps on chip go with the BitVert PE only"):
+    with pytest.raises(FlowError, match="feature maps on chip go with bitvert and pairs"):
         adding.with_maps(64)
 
 
@@ -188,12 +188,22 @@ def test_names_are_known_or_refused(adding: ArrayConfig) -> None:
     register(ADDING)  # once more is no change
     with pytest.raises(FlowError, match="there is an element 'adding' already; give this one another name"):
         register(replace(ADDING, step=16))
-    with pytest.raises(FlowError, match="unknown PE kind 'none': choose one of bitvert, dense, parallel, adding"):
+    with pytest.raises(
+        FlowError, match="unknown PE kind 'none': choose one of bitvert, dense, parallel, pairs, adding"
+    ):
         ArrayConfig(2, 2, "none")
     with pytest.raises(FlowError, match="'two words' must be letters"):
         replace(ADDING, name="two words")
     with pytest.raises(FlowError, match="element 'adding' takes 12 weights: it must be 8, or 16"):
         replace(ADDING, step=12)
+    with pytest.raises(FlowError, match="element 'adding' takes 1, 3 bit columns a cycle: it must be 1, 2 or 4"):
+        replace(ADDING, per_cycle=(1, 3))
+    with pytest.raises(FlowError, match="'pairs' takes 1, 2 or 4 bit columns a cycle, but columns_per_cycle is 3"):
+        ArrayConfig(2, 2, "pairs", columns_per_cycle=3)
+    with pytest.raises(
+        FlowError, match="'dense' takes 1 bit columns a cycle, but columns_per_cycle is 2; change --col"
+    ):
+        ArrayConfig(2, 2, "dense", columns_per_cycle=2)
     with pytest.raises(FlowError, match="element 'adding' takes whole weights: they must be eight, and not encoded"):
         replace(ADDING, step=16, parallel=True)
 

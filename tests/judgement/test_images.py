@@ -32,8 +32,9 @@ from tests.helpers.tools import require_engine
 
 CONFIG = ArrayConfig(2, 4, drain=2)
 STREAMED = replace(CONFIG, weight_depth=16, metadata_depth=4)
-CONFIGS = [CONFIG, STREAMED, CONFIG.dense(), replace(CONFIG, pe="parallel"), CONFIG.with_maps(64)]
-IDS = ["resident", "streamed", "dense", "parallel", "maps"]
+PAIRS = [replace(CONFIG, pe="pairs", columns_per_cycle=together) for together in (2, 4)]
+CONFIGS = [CONFIG, STREAMED, CONFIG.dense(), replace(CONFIG, pe="parallel"), CONFIG.with_maps(64), *PAIRS]
+IDS = ["resident", "streamed", "dense", "parallel", "maps", "two columns a cycle", "four columns a cycle"]
 OPERANDS = ("weight", "metadata", "parameter", "index")
 
 Allocation = dict[str, NDArray[np.int64]]

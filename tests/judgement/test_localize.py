@@ -48,7 +48,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
     """The same on elements without skipping."""
     return {
-        kind: bench_of(replace(CONFIG, pe=kind), tmp_path_factory.mktemp(kind))
+        kind: bench_of(
+            replace(CONFIG, pe=kind, columns_per_cycle=2 if kind == "pairs" else 1), tmp_path_factory.mktemp(kind)
+        )
         for kind in PE_KINDS
         if kind != CONFIG.pe
     }
@@ -82,7 +84,13 @@ def locate(bench: Bench, engine: str, fault: str | None, folder: Path) -> Locati
     return None
 
 
-PARALLEL_BLOCKS = {"byte_select", "parallel_pe"}
+OTHERS = {  # the element that has a block which the default one lacks
+    **dict.fromkeys(("byte_select", "parallel_pe"), "parallel"),
+    **dict.fromkeys(
+        ("slice_count", "slice_places", "pairs_array", "pair_tables", "pairs_control", "pick_lines", "constant_digit",
+         "pairs_pe", "pair_column", "pair_choice", "slice_value", "aligned_term"), "pairs",
+    ),
+}  # fmt: skip
 UNKNOWN_IN_ICARUS = {"ram:no-bypass", "accumulator:never-cleared"}
 """Their unknown bits hide where they come from; Verilator, which has no unknown bits, finds the second (below)."""
 
@@ -90,7 +98,7 @@ UNKNOWN_IN_ICARUS = {"ram:no-bypass", "accumulator:never-cleared"}
 def test_faults_are_of_every_block(bench: Bench, tmp_path: Path) -> None:
     require_engine("icarus")
     assert len(faults.FAULTS) >= 40
-    assert {fault.block for fault in faults.FAULTS.values()} == set(bench.functions.values()) | PARALLEL_BLOCKS
+    assert {fault.block for fault in faults.FAULTS.values()} == set(bench.functions.values()) | set(OTHERS)
     assert len(UNKNOWN_IN_ICARUS) <= len(faults.FAULTS) // 10
     assert locate(bench, "icarus", None, tmp_path) is None
 
@@ -98,8 +106,8 @@ def test_faults_are_of_every_block(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", once_each(faults.FAULTS, lambda name: name[0] < "m"))
 def test_every_fault_is_caught_and_found(bench: Bench, plain: dict[str, Bench], tmp_path: Path, name: str) -> None:
     require_engine("icarus")
-    parallel = faults.FAULTS[name].block in PARALLEL_BLOCKS
-    at = locate(plain["parallel"] if parallel else bench, "icarus", name, tmp_path)
+    other = OTHERS.get(faults.FAULTS[name].block)
+    at = locate(plain[other] if other else bench, "icarus", name, tmp_path)
     assert at is not None
     if name not in UNKNOWN_IN_ICARUS:
         assert at.hardware_block == faults.FAULTS[name].block
@@ -128,7 +136,7 @@ def test_a_fault_that_needs_an_earlier_tile_gets_it(bench: Bench, tmp_path: Path
     assert (at.hardware_block, at.bit_column) == ("accumulator", 0)
 
 
-@pytest.mark.parametrize("kind", ["dense", "parallel"])
+@pytest.mark.parametrize("kind", ["dense", "parallel", "pairs"])
 def test_other_elements_are_located(kind: str, plain: dict[str, Bench], tmp_path: Path) -> None:
     """The first wrong sum; a bit column only where an element takes one."""
     require_engine("icarus")

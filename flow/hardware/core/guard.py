@@ -7,6 +7,7 @@ from myhdl import Signal, always_comb, always_seq, intbv
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.slices import slice_count
 from flow.hardware.fields import ENTRY_DEPTH, SUBGROUP, TABLE_WORDS, error_code
 from flow.hardware.interface import ERROR_BITS
 
@@ -29,7 +30,7 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
             or (field["weight_count"] <= config.weight_depth and field["metadata_count"] <= config.metadata_depth)
         )
         and field.get("entry_count", 0) <= ENTRY_DEPTH,
-        "weight_count": field["weight_count"] == (0 if post else field["steps"] * field["columns"]),
+        "weight_count": field["weight_count"] == (0 if post else field["steps"] * config.slices(field["columns"])),
         "activation_count": field["activation_count"] == field["tiles"] * field["steps"] * config.beats,
     }
     return next((name for name, holds in rules.items() if not holds), "none")
@@ -74,6 +75,11 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     weight_words2 = Signal(intbv(0)[20:])
     steps2 = Signal(intbv(0)[40:])
     activation_words = Signal(intbv(0)[41:])
+    if config.columns_per_cycle > 1:
+        slices1 = Signal(intbv(0)[4:])
+        counting = slice_count(columns1, slices1, config.columns_per_cycle)
+    else:
+        slices1, counting = columns1, []
 
     @always_comb
     def rounding():
@@ -156,7 +162,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         if post1:
             weight_words2.next = 0
         else:
-            weight_words2.next = steps1 * columns1
+            weight_words2.next = steps1 * slices1
         steps2.next = tiles1 * steps1
         weights2.next = weights1
         activations2.next = activations1
@@ -185,6 +191,6 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         error.next = code
 
     return (
-        rounding, metadata_of_steps, metadata_of_products, reach, broken_rules, simple_rules, stages, beats_of_steps,
-        verdict, show,
+        rounding, metadata_of_steps, metadata_of_products, reach, broken_rules, simple_rules, counting, stages,
+        beats_of_steps, verdict, show,
     )  # fmt: skip

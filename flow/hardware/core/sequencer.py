@@ -6,11 +6,12 @@ from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
+from flow.hardware.core.slices import slice_count, slice_places
 
 
 @block
 @prefixed(work="", issued="")
-def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activation, issued, encoded):
+def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activation, issued, encoded, per_cycle=1):
     """Walks the tiles, steps and bit columns of one channel block.
 
     job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident, post: descriptor fields;
@@ -21,6 +22,8 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
              registered so that they arrive with the words read
     encoded  whether there is metadata, a word for every second step
     """
+    # Where the array takes `per_cycle` bit columns together, "column" means such a slice, and its significance is that
+    # of the slice's last bit column.
     running = Signal(bool(0))
     tiles_left = Signal(intbv(0)[24:])
     steps_total = Signal(intbv(0)[16:])
@@ -39,6 +42,11 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
     tile_ends = Signal(bool(0))
     block_ends = Signal(bool(0))
     accept = Signal(bool(0))
+    if per_cycle > 1:
+        slices = Signal(intbv(0)[4:])
+        counting = slice_count(work.columns, slices, per_cycle)
+    else:
+        slices, counting = work.columns, []
 
     @always_comb
     def where():
@@ -107,7 +115,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
             steps_left.next = work.steps
             last_step.next = work.steps == 1
             last_group.next = work.steps <= 2
-            final_column.next = work.columns - 1
+            final_column.next = slices - 1
             kept.next = work.resident
             weightless.next = work.post
             column.next = 0
@@ -134,14 +142,50 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
                     last_group.next = steps_left <= 3
                     odd.next = not odd
 
-    @always_seq(clk.posedge, reset=reset)
-    def control():
-        if enable:
-            issued.valid.next = issue
-            issued.first.next = issue and fresh
-            issued.last.next = issue and tile_ends
-            issued.load.next = issue and step_starts
-            issued.high_phase.next = issue and (column == 1)
-            issued.significance.next = 7 - column[3:]
+    if per_cycle == 1:
 
-    return where, ends, decide, metadata_reader, readers, handshake, accepting, walk, control
+        @always_seq(clk.posedge, reset=reset)
+        def control():
+            if enable:
+                issued.valid.next = issue
+                issued.first.next = issue and fresh
+                issued.last.next = issue and tile_ends
+                issued.load.next = issue and step_starts
+                issued.high_phase.next = issue and (column == 1)
+                issued.significance.next = 7 - column[3:]
+
+        significances = []
+    else:
+        places = per_cycle.bit_length() - 1
+        first_of_work, first_place = Signal(intbv(0)[3:]), Signal(intbv(0)[3:])
+        skipped = Signal(modbv(0)[3:])
+        place = Signal(modbv(0)[3:])  # beyond the last bit column it wraps, where there are only zeros
+
+        @always_seq(clk.posedge, reset=reset)
+        def keep_place():
+            if accept:
+                first_place.next = first_of_work
+
+        @always_comb
+        def skip():
+            skipped.next = column << places
+
+        @always_comb
+        def subtract():
+            place.next = first_place - skipped
+
+        @always_seq(clk.posedge, reset=reset)
+        def control():
+            if enable:
+                issued.valid.next = issue
+                issued.first.next = issue and fresh
+                issued.last.next = issue and tile_ends
+                issued.load.next = issue and step_starts
+                issued.high_phase.next = issue and (column == 1)
+                issued.significance.next = place
+
+        significances = [keep_place, skip, subtract, slice_places(work.columns, first_of_work, per_cycle)]
+
+    return (
+        where, ends, decide, metadata_reader, readers, handshake, accepting, counting, walk, control, significances,
+    )  # fmt: skip

@@ -38,6 +38,27 @@ class ColumnControl:
 
 
 @dataclass(frozen=True)
+class PairOperands:
+    """A row's activations and the sums of their pairs, at stage 2; the sum of all and three times that, at stage 3."""
+
+    single: Any = bits(128)
+    both: Any = bits(72)
+    total: Any = bits(12)
+    triple: Any = bits(14)
+
+
+@dataclass(frozen=True)
+class PairControl:
+    """What a column's pairs elements share: picks at stage 2, all others at stage 3."""
+
+    picks: Any = bits()  # 24 lines for each bit column of the slice, the most significant one lowest
+    shift: Any = bits(3)  # the slice's least significant column counts 2^shift
+    size: Any = bits(4)  # of the constant's digit
+    minus: Any = flag()  # it is negative
+    high: Any = flag()  # it counts eightfold
+
+
+@dataclass(frozen=True)
 class DrainPort:
     """Finished sums on their way along a row: capture an own one, or drain: take the neighbour's, `behind`."""
 

@@ -413,7 +413,7 @@ def _post_descriptor(images: _Images, job: _PostJob) -> None:
     """Add the job's parameters, entries and descriptor."""
     config, steps, requantization = images.config, job.steps, job.requantization
     tiles = -(-job.positions // config.rows)
-    block = Block(0, np.arange(OCTET), 1, steps, tiles, 0, True)
+    block = Block(0, np.arange(OCTET), 1, 1, steps, tiles, 0, True)
     packed = pack_parameters(
         *(np.full(OCTET, value) for value in (requantization.bias, requantization.multiplier, requantization.shift))
     )

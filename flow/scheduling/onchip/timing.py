@@ -101,7 +101,7 @@ def _cycles(jobs: Sequence[tuple[LayerPart, NDArray[np.int64], NDArray[np.int64]
         for block in schedules[-1].blocks:
             drain = schedules[-1].planes * -(-len(block.channels) // config.lanes)
             tiles = fetch[block.first_tile : block.first_tile + block.tiles]
-            beyond += int(np.maximum(tiles - max(block.steps * block.columns, drain), 0).sum())
+            beyond += int(np.maximum(tiles - max(block.steps * block.slices, drain), 0).sum())
     whole = replace(schedules[0], blocks=tuple(block for each in schedules for block in each.blocks))
     return layer_cycles(whole, config) + beyond + SETTLE
 

@@ -82,23 +82,31 @@ def run_array(
     """
     made = ArrayBench(config)
     steps = kept.shape[1] // config.step
-    pattern = (kept[:, :, None] >> np.arange(columns)[::-1] & 1).reshape(len(kept), steps, config.step, columns)
+    together, slices = config.columns_per_cycle, config.slices(columns)
+    used = -(-columns // together)
+    pattern = kept[:, :, None] >> np.arange(used * together)[::-1] & 1
+    pattern = pattern.reshape(len(kept), steps, config.step, used, together)
     try:
         for step in range(steps):
             part = slice(step * config.step, (step + 1) * config.step)
             halves = x[:, part].reshape(config.rows, config.beats, 8).transpose(1, 0, 2)
-            for column in range(columns):
-                # one bit of every weight, or every bit of one weight, the last first
-                bits = pattern[:, step, 7 - column, ::-1] if config.element.parallel else pattern[:, step, :, column]
+            for column in range(slices):
+                # some bits of every weight, or every bit of one weight, the last first
+                if column >= used:
+                    bits = np.zeros(1, np.int64)
+                elif config.element.parallel:
+                    bits = pattern[:, step, 7 - column, ::-1]
+                else:
+                    bits = pattern[:, step, :, column].swapaxes(1, 2)
                 made.column(
                     stalls,
                     weight_word=packed(bits.reshape(-1), 1),
                     metadata_word=0 if metadata is None else packed(metadata[:, step // 2]),
                     activation_word=packed(halves.reshape(-1)) if column == 0 else 0,
-                    significance=7 - column,
+                    significance=(8 - together + -columns % together - together * column) % 8,
                     valid=1,
                     first=step == column == 0,
-                    last=step == steps - 1 and column == columns - 1,
+                    last=step == steps - 1 and column == slices - 1,
                     load=column == 0,
                     high_phase=column == 1,
                 )
@@ -121,17 +129,19 @@ def metadata_bytes(redundant: Ints, constant: Ints) -> Ints:
     return np.asarray(redundant << BBS.constant_bits | constant & (2**BBS.constant_bits - 1), np.int64)
 
 
-@settings(max_examples=60)
+ENCODED = [ArrayConfig(1, 2, drain=2), *(ArrayConfig(1, 2, "pairs", drain=2, columns_per_cycle=c) for c in (1, 2, 4))]
+
+
+@settings(max_examples=100)
 @given(
-    seed=st.integers(0, 2**32 - 1), pruned=st.integers(0, BBS.max_columns_pruned), steps=st.integers(1, 5),
-    kept_draw=draws, constant_draw=draws, x_draw=draws,
+    config=st.sampled_from(ENCODED), seed=st.integers(0, 2**32 - 1), pruned=st.integers(0, BBS.max_columns_pruned),
+    steps=st.integers(1, 5), kept_draw=draws, constant_draw=draws, x_draw=draws,
 )  # fmt: skip
-def test_bitvert_sums_are_dot_products(
-    seed: int, pruned: int, steps: int, kept_draw: Draw, constant_draw: Draw, x_draw: Draw
+def test_encoded_sums_are_dot_products(
+    config: ArrayConfig, seed: int, pruned: int, steps: int, kept_draw: Draw, constant_draw: Draw, x_draw: Draw
 ) -> None:
     """Any S, r and d that the format can hold, legal INT8 or not; the last group may be half a group."""
     rng = np.random.default_rng(seed)
-    config = ArrayConfig(1, 2, drain=2)
     groups, length = -(-steps // 2), steps * config.step
     kept = pick(rng, kept_draw, *BBS.kept_range(pruned), (2, length))
     redundant = pick(rng, "random", 0, BBS.max_redundant(pruned), (2, groups))
@@ -173,8 +183,11 @@ def test_sums_at_the_ends_of_int8(kind: str, weight: int, activation: int) -> No
     assert got.item() == 64 * weight * activation
 
 
-@pytest.mark.parametrize("pruned", range(1, 7))
-def test_every_shift_and_constant_is_applied(pruned: int) -> None:
+@pytest.mark.parametrize(
+    ("config", "pruned"),
+    [*((ArrayConfig(1, 4), n) for n in range(1, 7)), (ArrayConfig(1, 4, "pairs", columns_per_cycle=2), 3)],
+)
+def test_every_shift_and_constant_is_applied(config: ArrayConfig, pruned: int) -> None:
     """Each r with each d, in a group of its own; four array columns, so that a sum holds 16 to 64 of them."""
     every = [(r, d) for r in range(BBS.max_redundant(pruned) + 1) for d in range(-32, 32)]
     redundant, constant = np.array(every).reshape(4, -1, 2).transpose(2, 0, 1)
@@ -183,7 +196,7 @@ def test_every_shift_and_constant_is_applied(pruned: int) -> None:
     kept = rng.integers(*BBS.kept_range(pruned), (4, length), endpoint=True)
     x = rng.integers(0, 256, (1, length))
     weights = (kept << np.repeat(pruned - redundant, 32, axis=1)) + np.repeat(constant, 32, axis=1)
-    got = run_array(ArrayConfig(1, 4), kept, 8 - pruned, x, metadata_bytes(redundant, constant))
+    got = run_array(config, kept, 8 - pruned, x, metadata_bytes(redundant, constant))
     assert np.array_equal(got, x @ weights.T)
 
 
