@@ -48,6 +48,7 @@ class ArrayConfig:
     map_words: int = 0  # of eight bytes, for feature maps on chip; 0: windows come from outside
     prefix: str = ""  # of module names; by default one that tells element and size
     tables: bool = False  # of element-wise functions, for results of post-processing
+    products: bool = False  # and differences of two maps, in post-processing
 
     def __post_init__(self) -> None:
         element_of(self.pe)
@@ -63,6 +64,9 @@ class ArrayConfig:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:
             self._check_maps()
+        for has, what in ((self.tables, "tables of element-wise functions"), (self.products, "products of maps")):
+            if has and not self.map_words:
+                raise FlowError(f"{what} go with feature maps on chip, but there is no memory for these; set map_words")
         if self.prefix:
             self._check_prefix()
 
@@ -74,9 +78,6 @@ class ArrayConfig:
                 f"it is at most {LONGEST} letters, digits and single underscores, a letter first and no underscore last"
             )  # fmt: skip
             raise FlowError(f"modules cannot be called '{self.prefix}': {why}; change --prefix")
-        if self.tables and not self.map_words:
-            raise FlowError("tables of element-wise functions go with feature maps on chip, but there is no memory for "
-                            "these; set map_words")  # fmt: skip
 
     def _check_buffers(self) -> None:
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
@@ -98,12 +99,12 @@ class ArrayConfig:
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
             )
 
-    def with_maps(self, words: int, tables: bool = False) -> ArrayConfig:
-        """The same array with a memory of so many words for feature maps, and tables or none.
+    def with_maps(self, words: int, tables: bool = False, products: bool = False) -> ArrayConfig:
+        """The same array with a memory of so many words for feature maps, and with or without tables and products.
 
         FlowError if it cannot have one.
         """
-        return replace(self, map_words=words, tables=tables)
+        return replace(self, map_words=words, tables=tables, products=products)
 
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
@@ -157,12 +158,13 @@ class ArrayConfig:
 
     @property
     def name(self) -> str:
-        maps = (f"_{self.map_words}" if self.map_words else "") + ("_tables" if self.tables else "")
-        return self.prefix or f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}"
+        maps = f"_{self.map_words}" if self.map_words else ""
+        units = ("_tables" if self.tables else "") + ("_products" if self.products else "")
+        return self.prefix or f"accelerator_{self.pe}_{self.rows}x{self.columns}{maps}{units}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, map_words=0, tables=False, prefix="")
+        return replace(self, pe=DENSE.name, map_words=0, tables=False, products=False, prefix="")
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:
