@@ -34,7 +34,7 @@ from flow.judgement.onchip import judge, passes
 from flow.progress import silent
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import ChainLayer, chain
-from flow.scheduling.onchip.program import OnChip, assemble, needed_words
+from flow.scheduling.onchip.program import OnChip, assemble, fitted
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
 from flow.simulation.engines.base import Command, Simulator
@@ -91,7 +91,7 @@ def main(request: OnChipRequest) -> None:
     imported = import_network(source, request.calibration, [])
     evaluation_set = evaluation(imported.network, source, request.evaluate, count, []).first(count)
     config = ArrayConfig(rows, columns)
-    config = config.with_maps(needed_words(chain(imported.network), rows))
+    config = fitted(config, chain(imported.network))
     _, compressed = compress_network(imported, request.chosen, config, evaluation_set, silent, [])
     network = compressed.network
     linked = chain(network)

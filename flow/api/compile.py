@@ -50,7 +50,7 @@ from flow.output.report import environment
 from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.onchip.chain import chain
-from flow.scheduling.onchip.program import OnChip, assemble, needed_words
+from flow.scheduling.onchip.program import OnChip, assemble, fitted
 from flow.scheduling.pieces import plan
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
@@ -95,7 +95,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
             linked = chain(imported.network)
-            config = config.with_maps(needed_words(linked, config.rows), linked.tables)
+            config = fitted(config, linked)
         note_scales(imported, evaluation_set, notes)
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):

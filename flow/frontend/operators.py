@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import onnx
+
+from flow.onnxtools.graph import is_standard
+
 ARRAY_OPERATORS = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")  # that the array computes behind a layer
 # Operators that only move or select 8-bit codes, so that they may come before DequantizeLinear as well.
@@ -17,3 +21,21 @@ BETWEEN_LAYERS = (
     "Pad", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
     "Upsample",
 )  # fmt: skip
+# Operators whose results depend on the same element of their operands alone.
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Mod")
+FUNCTIONS = (
+    "Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Reciprocal", "Sqrt", "Exp", "Log", "Erf", "Sin", "Cos", "Tan",
+    "Asin", "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh",
+)  # fmt: skip
+CURVES = (
+    "Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid",
+    "HardSwish", "Swish", "Mish", "Softplus", "Softsign", "Shrink",
+)  # fmt: skip
+CHOICES = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Not", "And", "Or", "Where", "Cast", "CastLike")
+ELEMENTWISE = frozenset((*ARITHMETIC, *FUNCTIONS, *CURVES, *CHOICES))
+FOREIGN = {"com.microsoft": ("Gelu", "QuickGelu")}
+
+
+def is_elementwise(node: onnx.NodeProto) -> bool:
+    """Whether an element of the output depends on the same element of the inputs alone."""
+    return node.op_type in (ELEMENTWISE if is_standard(node) else FOREIGN.get(node.domain, ()))

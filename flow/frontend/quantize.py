@@ -25,7 +25,7 @@ from flow.frontend.quantization.qdq import plan, quantize_static
 from flow.network.samples import Arrays, check_samples
 from flow.onnxtools import external
 from flow.onnxtools.graph import Graph, opset
-from flow.onnxtools.shapes import element_types
+from flow.onnxtools.shapes import element_types, ranks
 
 OLDEST_QDQ = 11  # the oldest opset that is read as it is; older ones are converted
 
@@ -75,7 +75,7 @@ def from_int8(model: onnx.ModelProto) -> Quantized:
 def from_float(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False, method: str = AUTO) -> Quantized:
     """The float network `prepared`, a result of `prepare`, quantized from checked samples, calibrated by `method`."""
     _check_weights(prepared)
-    wanted = plan(Graph.of(prepared), element_types(prepared))
+    wanted = plan(Graph.of(prepared), element_types(prepared), ranks(prepared))
     found = calibrate(prepared, wanted, feeds, unsigned, method)
     quantized, _ = quantize_biases(quantize_static(prepared, wanted, found.ranges, unsigned))
     count = len(next(iter(feeds.values())))

@@ -153,6 +153,11 @@ def accelerator(clk, reset, host, memories, config):
         reading = fresh(BankReads, reads=rows, read_lines=line_bits * rows, read_data=WORD_BITS * rows)
         writing = fresh(BankWrites, writes=rows, write_lines=line_bits * rows, write_data=WORD_BITS * rows)
         post_work = replace(fresh(PostWork), factor_low=field("factor_low"), factor_high=field("factor_high"))
+        if config.products:
+            post_work = replace(
+                post_work, product=descriptor.data(descriptor_slice("product")[1]),
+                minus=descriptor.data(descriptor_slice("minus")[1]),
+            )  # fmt: skip
         entry_count = field("entry_count")
         _, post_at = descriptor_slice("post")
         _, maximum_at = descriptor_slice("maximum")

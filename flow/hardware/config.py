@@ -50,6 +50,7 @@ class ArrayConfig:
     prefix: str = ""  # of module names; by default one that tells element and size
     tables: bool = False  # of element-wise functions, for results of post-processing
     columns_per_cycle: int = 1  # bit columns of a step that an element takes together
+    products: bool = False  # and differences of two maps, in post-processing
 
     def __post_init__(self) -> None:
         if self.columns_per_cycle not in self.element.per_cycle:
@@ -70,6 +71,9 @@ class ArrayConfig:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:
             self._check_maps()
+        for has, what in ((self.tables, "tables of element-wise functions"), (self.products, "products of maps")):
+            if has and not self.map_words:
+                raise FlowError(f"{what} go with feature maps on chip, but there is no memory for these; set map_words")
         if self.prefix:
             self._check_prefix()
 
@@ -81,9 +85,6 @@ class ArrayConfig:
                 f"it is at most {LONGEST} letters, digits and single underscores, a letter first and no underscore last"
             )  # fmt: skip
             raise FlowError(f"modules cannot be called '{self.prefix}': {why}; change --prefix")
-        if self.tables and not self.map_words:
-            raise FlowError("tables of element-wise functions go with feature maps on chip, but there is no memory for "
-                            "these; set map_words")  # fmt: skip
 
     def _check_buffers(self) -> None:
         for name in ("weight_depth", "metadata_depth", "activation_depth"):
@@ -105,12 +106,12 @@ class ArrayConfig:
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
             )
 
-    def with_maps(self, words: int, tables: bool = False) -> ArrayConfig:
-        """The same array with a memory of so many words for feature maps, and tables or none.
+    def with_maps(self, words: int, tables: bool = False, products: bool = False) -> ArrayConfig:
+        """The same array with a memory of so many words for feature maps, and with or without tables and products.
 
         FlowError if it cannot have one.
         """
-        return replace(self, map_words=words, tables=tables)
+        return replace(self, map_words=words, tables=tables, products=products)
 
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
@@ -172,13 +173,14 @@ class ArrayConfig:
 
     @property
     def name(self) -> str:
-        maps = (f"_{self.map_words}" if self.map_words else "") + ("_tables" if self.tables else "")
+        maps = f"_{self.map_words}" if self.map_words else ""
+        units = ("_tables" if self.tables else "") + ("_products" if self.products else "")
         by = f"_by{self.columns_per_cycle}" if self.columns_per_cycle > 1 else ""
-        return self.prefix or f"accelerator_{self.pe}{by}_{self.rows}x{self.columns}{maps}"
+        return self.prefix or f"accelerator_{self.pe}{by}_{self.rows}x{self.columns}{maps}{units}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, columns_per_cycle=1, map_words=0, tables=False, prefix="")
+        return replace(self, pe=DENSE.name, columns_per_cycle=1, map_words=0, tables=False, products=False, prefix="")
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:

@@ -109,6 +109,8 @@ DESCRIPTOR_BITS: Final = _whole_words(DESCRIPTOR)
 # With feature maps on chip a descriptor goes on behind the last of these fields: where operands come from and results
 # go, and post-processing.
 FACTOR_BITS: Final = 21  # so that two bytes times their factors fit a 32-bit sum
+PRODUCT_OFFSET: Final = 1 << 16  # added to a product, which is no longer negative then
+MINUS_OFFSET: Final = 1 << 8 + FACTOR_BITS  # added to a difference, likewise
 MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("post", 1),  # sums or maxima of windows instead of products; `factor_*` weigh the octets of a step
     ("maximum", 1),
@@ -122,6 +124,8 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     *((f"store_{name}", width) for name, width in WALK),
     ("through", 1),  # with tables: the results of post-processing go through the table
     ("fill", 1),  # with tables: lane 0 of the parameters are the words of a table, and one word more
+    ("product", 1),  # with products: of the octets of a step, less the zero points in the `factor_*`
+    ("minus", 1),  # with products: the high octet, times its factor, is subtracted
 )
 MAP_DESCRIPTOR_BITS: Final = _whole_words((*DESCRIPTOR, *MAP_DESCRIPTOR)) - DESCRIPTOR_BITS  # what it adds
 TABLE_WORDS: Final = 32  # of eight bytes: for each byte the one that it becomes

@@ -37,6 +37,12 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     return {name: value.type.tensor_type.elem_type for name, value in infos.items()}
 
 
+def ranks(model: onnx.ModelProto) -> dict[str, int]:
+    """Declared or inferred numbers of axes, by tensor, where they are known."""
+    infos = {name: value.type.tensor_type for name, value in _value_infos(_inferred(model)).items()}
+    return {name: len(kind.shape.dim) for name, kind in infos.items() if kind.HasField("shape")}
+
+
 def batch_is_open(model: onnx.ModelProto) -> bool:
     """Whether the batch, axis 0, of some input has no size."""
     axes = [value.type.tensor_type.shape.dim for value in graph_inputs(model)]

@@ -20,7 +20,7 @@ from flow.frontend.quantize import quantize
 from flow.hardware.config import ArrayConfig
 from flow.network.model import Network
 from flow.scheduling.onchip.chain import chain
-from flow.scheduling.onchip.program import OnChip, assemble, needed_words
+from flow.scheduling.onchip.program import OnChip, assemble, fitted
 
 
 class Floats:
@@ -128,8 +128,51 @@ def functions() -> onnx.ModelProto:
     return net.model((3, 4, 3), net.conv(net.node("Abs", scaled), 5, 4, 1, relu=False))
 
 
+def gated() -> onnx.ModelProto:
+    """Squeeze and excitation with functions around it, a product and a difference of maps, as MobileNetV3 has them."""
+    net = Floats(10)
+    a = net.node("HardSwish", net.conv("x", 3, 11, 3, relu=False))
+    squeezed = net.node("Relu", net.conv(net.node("GlobalAveragePool", a), 11, 5, 1, relu=False))
+    gate = net.node("HardSigmoid", net.conv(squeezed, 5, 11, 1, relu=False), alpha=1 / 6)
+    b = net.node("Add", a, net.conv(net.node("Mul", gate, a), 11, 11, 1, relu=False))
+    c = net.node("Sub", net.node("Mul", net.conv(b, 11, 8, 1), net.conv(b, 11, 8, 3)), net.conv(b, 11, 8, 1))
+    return net.model((3, 4, 3), net.conv(c, 8, 4, 1, relu=False))
+
+
+def shuffled() -> onnx.ModelProto:
+    """Channels that are split, joined and shuffled at any place, and pixels that are repeated."""
+    net = Floats(11)
+
+    def numbers(*values: int) -> str:
+        return net.constant(np.array(values, np.int64))
+
+    parts = [f"part_{number}" for number in range(2)]
+    a = net.conv("x", 3, 14, 3)
+    net.nodes.append(helper.make_node("Split", [a, numbers(5, 9)], parts, "split", axis=1))
+    b = net.node("Concat", net.conv(parts[0], 5, 6, 1), parts[1], net.conv(a, 14, 3, 1), axis=1)
+    groups = net.node("Transpose", net.node("Reshape", b, numbers(0, 2, 9, 4, 3)), perm=[0, 2, 1, 3, 4])
+    c = net.node("Reshape", groups, numbers(0, 18, 4, 3))
+    sizes = net.constant(np.array([1, 1, 2, 3], np.float32))
+    d = net.node("Resize", net.conv(c, 18, 12, 1), "", sizes, mode="nearest")
+    e = net.node("DepthToSpace", net.conv(d, 12, 12, 1, strides=[2, 3]), blocksize=2)
+    return net.model((3, 4, 3), net.conv(e, 3, 4, 3, relu=False))
+
+
+def pooled() -> onnx.ModelProto:
+    """Averages and maxima whose windows reach beyond the map, and means of all pixels."""
+    net = Floats(12)
+    a = net.node("AveragePool", net.conv("x", 3, 9, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])
+    b = net.node(
+        "AveragePool", net.conv(a, 9, 8, 1), kernel_shape=[3, 2], pads=[1, 0, 0, 1], count_include_pad=1
+    )  # fmt: skip
+    c = net.node("MaxPool", net.conv(b, 8, 8, 3), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    d = net.node("ReduceMean", net.conv(c, 8, 10, 1, relu=False), axes=[-1, -2], keepdims=0)
+    return net.model((3, 9, 7), net.gemm(d, 10, 5))
+
+
 KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
-    each.__name__: each for each in (residual, mixed, depthwise, dense, tokens, line, functions)
+    each.__name__: each
+    for each in (residual, mixed, depthwise, dense, tokens, line, functions, gated, shuffled, pooled)
 }
 
 
@@ -156,7 +199,7 @@ def on_chip(kind: str, config: ArrayConfig) -> tuple[Network, OnChip]:
     """A network of this kind and its program, with room for its maps and no more."""
     network, encoded = pruned(quantized(KINDS[kind]()), config.columns)
     linked = chain(network)
-    return network, assemble(linked, encoded, config.with_maps(needed_words(linked, config.rows), linked.tables))
+    return network, assemble(linked, encoded, fitted(config, linked))
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:

@@ -88,7 +88,7 @@ def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -
 
 @pytest.mark.full
 @pytest.mark.parametrize("engine", ["icarus", "ghdl"])
-@pytest.mark.parametrize("kind", ["residual", "functions"])
+@pytest.mark.parametrize("kind", ["residual", "functions", "gated", "shuffled"])
 def test_other_engines(kind: str, engine: str, tmp_path: Path) -> None:
     """The same bits and the same cycles, no bit unknown."""
     network, onchip = on_chip(kind, SMALL)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.int8.layers import bias_name, output_axis
-from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE
+from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE, is_elementwise
 from flow.frontend.quantization.ranges import Range
 from flow.frontend.sums import bias_add
 from flow.network.samples import Arrays
@@ -28,6 +28,8 @@ from flow.onnxtools.graph import Graph, attribute, is_standard, names, node_inpu
 
 PART = 2**26  # bytes of weights that are quantized at a time
 LARGEST_SUM = 2**31 - 1
+MAP_AXES = 3  # the batch, channels, and pixels in rows and columns, in a row, or in no order
+PRODUCTS = ("Mul", "Sub")  # of two tensors
 GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
 GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64
 GRID_TOLERANCE = 1e-3  # steps: far more than the rounding of float32, far less than that to a code
@@ -42,13 +44,16 @@ class Plan:
     tensors: dict[str, str] = field(default_factory=dict)
 
 
-def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
+def plan(graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None = None) -> Plan:
     """Select the layers of the array, and the nodes that pool, add, concatenate or move 8-bit tensors between them.
 
-    The output of any other node (Softmax, LayerNorm, a mask of -1e38) stays float, with its full range, and so do the
-    outputs of all nodes that read it, except the array's own operators. `kinds`: element types by tensor.
+    An element-wise function of one 8-bit tensor (SiLU, HardSigmoid) gets 8 bits where such a node reads it, or a
+    product. The output of any other node (Softmax, LayerNorm, a mask of -1e38) stays float, with its full range, and
+    so do the outputs of all nodes that read it, except the array's own operators. `kinds` and `ranks`: element types
+    and numbers of axes by tensor. Functions and products of tensors of two axes stay float, as the states of unrolled
+    recurrent operators have to.
     """
-    result = Plan()
+    result, functions = Plan(), _Functions(graph, ranks or {})
     eight_bit = {value.name for value in graph.model.graph.input} | set(graph.constants)
     for node in graph.model.graph.node:
         array = node.op_type in ARRAY_OPERATORS and is_standard(node)
@@ -61,6 +66,10 @@ def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
             unknown = TensorProto.FLOAT if known else TensorProto.UNDEFINED
             real = all(kinds.get(name, unknown) == TensorProto.FLOAT for name in node.output)
             selected = between and real and all(name in eight_bit for name in node.input if name)
+            if not selected and functions.joined(node, eight_bit, real):
+                selected = True
+                result.tensors.update({name: name for name in node.input if name in functions.sources})
+                eight_bit.update(node.input)
         if not selected:
             continue
         eight_bit.update(node.output)
@@ -80,6 +89,31 @@ def plan(graph: Graph, kinds: Mapping[str, int]) -> Plan:
     for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
         del result.tensors[name]
     return result
+
+
+class _Functions:
+    """The element-wise functions of one 8-bit tensor, as the nodes are read: by tensor, the one it is a function of."""
+
+    def __init__(self, graph: Graph, ranks: Mapping[str, int]) -> None:
+        self.sources: dict[str, str] = {}
+        self._graph, self._ranks = graph, ranks
+
+    def joined(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
+        """Whether a node joins, pools or moves 8-bit tensors and functions of such; enters one more function."""
+        if not is_standard(node) and not is_elementwise(node):
+            return False
+        read = [name for name in dict.fromkeys(node.input) if name and name not in self._graph.constants]
+        if not read or not all(name in eight_bit or name in self.sources for name in read):
+            return False
+        roots = {self.sources.get(name, name) for name in read}
+        if is_elementwise(node) and len(roots) == 1:
+            constants = [self._graph.constant(name) for name in node.input if name in self._graph.constants]
+            if all(value is not None and np.unique(value).size == 1 for value in constants):
+                self.sources.update(dict.fromkeys(node.output, roots.pop()))
+            return False
+        if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < MAP_AXES or not real:
+            return False
+        return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
 
 
 def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:

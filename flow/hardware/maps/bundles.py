@@ -64,12 +64,14 @@ class StoreWork:
 
 @dataclass(frozen=True)
 class PostWork:
-    """Fields of a descriptor for `post`; `take`: they are those of the next block."""
+    """Fields of a descriptor for `post`, the last two with products only; `take`: they are those of the next block."""
 
     take: Any = flag()
     maximum: Any = flag()
     factor_low: Any = None
     factor_high: Any = None
+    product: Any = None
+    minus: Any = None
 
 
 @dataclass(frozen=True)

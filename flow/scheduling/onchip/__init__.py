@@ -3,11 +3,14 @@
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
+drafts.py   what is known of a host segment's tensors while it is read, node by node
+moves.py    nodes that only move elements, as copies of channels and pixels
 nodes.py    the nodes between two layers as post-processing operations
 chain.py    a network as one chain of layers and post-processing on chip, or the reason why it cannot be
 place.py    the address of each map in the memory of the feature maps
 unroll.py   layers as the array reads them from the maps: whole octets of channels, unrolled pixels
 walks.py    addresses of walks over maps: the windows of a tile, and planes in order
+sweeps.py   post-processing as sweeps over maps, one descriptor each
 program.py  descriptors and memories of a whole network on chip
 timing.py   the time of a whole network on chip as a function of N of its channels: what a budget limits
 layout.py   layout of a network's inputs in the activation memory, and of every step's results in the output memory

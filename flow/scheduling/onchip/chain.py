@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow.errors import FlowError
-from flow.frontend.operators import ARRAY_OPERATORS
+from flow.frontend.operators import ARRAY_OPERATORS, ELEMENTWISE
 from flow.network.model import ArrayLayer, HostSegment, Network, Quantization
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
+from flow.scheduling.onchip.moves import MOVES
 from flow.scheduling.onchip.nodes import POOLING, SHAPING, post_operations
 from flow.scheduling.onchip.post import PostOp
-from flow.scheduling.onchip.tables import ELEMENTWISE
 
 TAKEN = {
-    *SHAPING, *POOLING, "QuantizeLinear", "DequantizeLinear", "Relu", "Clip", "Add", "Concat", "Slice", "Pad",
-    *ELEMENTWISE,
+    *SHAPING, *POOLING, *MOVES, "QuantizeLinear", "DequantizeLinear", "Relu", "Clip", "Add", *ELEMENTWISE,
 }  # fmt: skip
 
 

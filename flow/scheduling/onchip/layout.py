@@ -12,7 +12,7 @@ from flow.network.model import as_int8, as_uint8
 from flow.scheduling.blocks import Bytes
 from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.place import OCTET, Place
-from flow.scheduling.onchip.post import Shape
+from flow.scheduling.onchip.post import PostOp, Shape
 from flow.scheduling.onchip.program import OnChip, OutputRegion, result_shape
 
 
@@ -69,17 +69,26 @@ def layout(onchip: OnChip, number: int) -> Layout:
     regions = [region for region in onchip.regions if region.step == number]
     if isinstance(step, ChainLayer):
         return _layer_layout(result_shape(onchip.chain, step), regions)
-    channels, height, width = step.output_shape
-    cells = np.zeros((channels, 1, 1, 3), np.int64)
-    octets = np.arange(channels) // OCTET
-    for region in regions:
-        there = slice(region.first, None if len(regions) == 1 else region.first + OCTET)
-        cells[there, ..., 0] = region.base
-    cells[..., 0] += (np.arange(channels) % OCTET)[:, None, None]
+    return _post_layout(step, regions)
+
+
+def _post_layout(op: PostOp, regions: list[OutputRegion]) -> Layout:
+    """Sweeps over all pixels have one cell for each channel; if some see a part of the pixels, each pixel has one."""
+    channels, height, width = op.output_shape
+    whole = (height // op.repeat[0], width // op.repeat[1])
+    partial = any(region.sweep is not None and region.sweep.size != whole for region in regions)
+    unroll = (height, width) if partial else op.repeat
+    cells = np.zeros((channels, *unroll, 3), np.int64)
     cells[..., 1] = OCTET
-    if len(regions) == 1:  # all octets are walked in one go
-        cells[..., 2] = (octets * height * width)[:, None, None]
-    return Layout(step.output_shape, (1, 1), width, 1, cells)
+    for region in regions:
+        sweep = region.sweep
+        assert sweep is not None
+        channel, column, position, dy, dx = (values[:, None, None] for values in sweep.results.T)
+        (top, left), (rows, columns) = (sweep.corner, sweep.size) if partial else ((0, 0), (1, 1))
+        y, x = np.arange(rows)[:, None], np.arange(columns)
+        cells[channel, top + y + dy, left + x + dx, 0] = region.base + column
+        cells[channel, top + y + dy, left + x + dx, 2] = position + y * columns + x
+    return Layout(op.output_shape, unroll, whole[1], 1, cells)
 
 
 def _layer_layout(shape: Shape, regions: list[OutputRegion]) -> Layout:

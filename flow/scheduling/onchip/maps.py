@@ -43,3 +43,11 @@ def as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
     if len(shape) == 3:
         return (shape[0], shape[1], shape[2])
     raise OffChipError(f"'{name}' has {len(shape) - 1} spatial axes, and maps have two")
+
+
+def two_axes(window: Window) -> Window:
+    """A window of one axis as one of maps of height 1."""
+    if len(window.kernel) == 2:
+        return window
+    pads = (0, window.pads[0], 0, window.pads[1])
+    return Window((1, *window.kernel), (1, *window.strides), pads, (1, *window.dilations))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flow.errors import FlowError
 from flow.hardware.fields import ADDRESS, SUBGROUP
 from flow.scheduling.onchip.chain import Chain, ChainLayer
-from flow.scheduling.onchip.post import Shape
+from flow.scheduling.onchip.post import PostOp, Shape
 
 OCTET = SUBGROUP
 
@@ -46,6 +46,9 @@ def places(chain: Chain) -> dict[str, Place]:
     for held in chain.inputs:
         _put(held.tensor, shapes, live, result)
     for number, step in enumerate(chain.steps):
+        if isinstance(step, PostOp):
+            for name in step.scratch():
+                _put(name, {name: step.output_shape}, live, result)
         if step.output in shapes:
             _put(step.output, shapes, live, result)
         live = {name: place for name, place in live.items() if last.get(name, -1) > number}

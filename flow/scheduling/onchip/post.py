@@ -4,26 +4,32 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
 
     sum      acc = sum over the taps of F_i * u + bias,    y = clamp(rne(acc * M * 2^-S) + z_y)
     maximum  acc = max over the taps of u + bias,          the same
+    product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
     table    y = table[u] - OFFSET
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
+A difference is an addition whose second factor is negative.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
-from flow.hardware.fields import FACTOR_BITS
+from flow.hardware.fields import FACTOR_BITS, MINUS_OFFSET, PRODUCT_OFFSET
 from flow.network import reference
 from flow.network.model import OFFSET, Quantization, Window, as_int8, as_uint8
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
+NOBODY = -1  # the operand of a channel of zeros
 
 Shape = tuple[int, int, int]  # channels, height, width
+PAIRED = ("add", "subtract", "product")  # of two maps
+SIGNED = ("subtract", "product")  # what an array without products does not do
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,10 @@ IDENTITY = Requantization(-OFFSET, *UNIT)
 class PostOp:
     """One operation on maps.
 
-    kind "add": two maps of one shape; "average" and "maximum": the windows of one; "move": maps to the
-    channels from `offsets` on of the output, every stride-th pixel; channels that no operand fills are zero;
-    "table": byte u of `table` for every byte u of one map.
+    kind "add", "subtract", "product": two maps, each of the output's shape or of size 1 along some axes, where it is
+    repeated; "average" and "maximum": the windows of one, an average with `all_taps` counts those in the pads; "move":
+    every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
+    `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map.
     """
 
     name: str
@@ -57,8 +64,20 @@ class PostOp:
     input_shapes: tuple[Shape, ...]
     output_shape: Shape
     window: Window  # of two axes
-    offsets: tuple[int, ...] = (0,)
+    picks: tuple[tuple[tuple[int, int], ...], ...] = ()
+    repeat: tuple[int, int] = (1, 1)
+    all_taps: bool = False
     table: bytes = b""
+
+    def scratch(self) -> dict[str, int]:
+        """Maps of the output's shape that it needs meanwhile: names, and numbers of the operands they repeat."""
+        if self.kind not in PAIRED:
+            return {}
+        return {
+            f"{self.output} operand {number}": number
+            for number, shape in enumerate(self.input_shapes)
+            if shape != self.output_shape
+        }
 
     @property
     def zero(self) -> int:
@@ -68,8 +87,11 @@ class PostOp:
     @property
     def factors(self) -> tuple[int, int]:
         """The factors of the low and the high octet of a step."""
-        if self.kind == "add":
+        if self.kind in ("add", "subtract"):
             return self._scaled[0]
+        if self.kind == "product":
+            low, high = (OFFSET + quantization.zero_point for quantization in self.input_quantizations)
+            return (low, high)
         return (1, 1)
 
     @property
@@ -87,43 +109,76 @@ class PostOp:
             )
         return (low, high), bits
 
-    def requantization(self, operand: int = 0) -> Requantization:
-        """Bias, multiplier and shift; of the operand with this number, for a move."""
+    def requantization(self, operand: int = 0, taps: tuple[int, int] | None = None) -> Requantization:
+        """Bias, multiplier and shift: for a move of the operand with this number, for an average of a window of `taps`.
+
+        `taps`: (in the map, to be divided by); by default all those of the window.
+        """
         quantization, output = self.input_quantizations[operand], self.output_quantization
         zero = OFFSET + quantization.zero_point
         if self.table:
             return IDENTITY
-        if self.kind == "add":
+        if self.kind in ("add", "subtract"):
             (low, high), bits = self._scaled
             other = OFFSET + self.input_quantizations[1].zero_point
-            return Requantization(-(low * zero + high * other), UNIT[0], UNIT[1] + bits)
-        taps = int(np.prod(self.window.kernel)) if self.kind == "average" else 1
+            bias = -(low * zero + high * other) if self.kind == "add" else high * other - low * zero - MINUS_OFFSET
+            return Requantization(bias, UNIT[0], UNIT[1] + bits)
+        scale = float(quantization.scale)
+        if self.kind == "product":
+            scale *= float(self.input_quantizations[1].scale)
+        every = int(np.prod(self.window.kernel)) if self.kind == "average" else 1
+        inside, divisor = taps or (every, every)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            factor = np.float32(float(quantization.scale) / (float(output.scale) * taps))
+            factor = np.float32(scale / (float(output.scale) * divisor))
         multiplier, shift = reference.fixed_point(np.array([factor], np.float32))
-        return Requantization(-taps * zero, int(multiplier[0]), int(shift[0]))
+        bias = -PRODUCT_OFFSET if self.kind == "product" else -inside * zero
+        return Requantization(bias, int(multiplier[0]), int(shift[0]))
 
 
-def _taps(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Bytes of the windows, [channels, out height, out width, taps]; outside the map they are 0."""
-    _, height, width = op.output_shape
-    window = op.window
-    (top, left), (bottom, right) = window.pads[:2], window.pads[2:]
-    padded = np.pad(
-        codes.astype(np.int64) + OFFSET, [(0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))]
+def _along(op: PostOp, axis: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows (axis 0) or columns of every window's taps, int64 [windows, taps], and whether they are in the map."""
+    window, windows, size = op.window, op.output_shape[1 + axis] // op.repeat[axis], op.input_shapes[0][1 + axis]
+    first = np.arange(windows) * window.strides[axis] - window.pads[axis]
+    place = first[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
+    return place, (place >= 0) & (place < size)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows or columns of an output, from `first` on, whose windows have alike taps: in the map, and to divide by."""
+
+    first: int
+    size: int
+    inside: int
+    divisor: int
+
+
+def spans(op: PostOp, axis: int) -> list[Span]:
+    """The output's rows (axis 0) or columns, by what their windows hold."""
+    place, inside = _along(op, axis)
+    within = place < op.input_shapes[0][1 + axis] + op.window.pads[2 + axis]  # the map and its pads
+    counts = (inside if not op.all_taps else within).sum(axis=1)
+    pairs = list(zip(inside.sum(axis=1).tolist(), counts.tolist(), strict=True))
+    found, first = [], 0
+    for number in range(1, len(pairs) + 1):
+        if number == len(pairs) or pairs[number] != pairs[first]:
+            found.append(Span(first, number - first, *pairs[first]))
+            first = number
+    return found
+
+
+def _taps(op: PostOp, codes: NDArray[np.int8], outside: int = 0) -> NDArray[np.int64]:
+    """Bytes of the windows, [channels, windows down, windows across, taps]; outside the map they are `outside`."""
+    (y, rows), (x, columns) = _along(op, 0), _along(op, 1)
+    height, width = codes.shape[1:]
+    down, across = np.clip(y, 0, height - 1)[:, None, :, None], np.clip(x, 0, width - 1)[None, :, None, :]
+    found = np.where(
+        rows[:, None, :, None] & columns[None, :, None, :], codes.astype(np.int64)[:, down, across] + OFFSET, outside
     )
-    begin_y, begin_x = max(-top, 0), max(-left, 0)
-    taps = []
-    for ky in range(window.kernel[0]):
-        for kx in range(window.kernel[1]):
-            y, x = begin_y + ky * window.dilations[0], begin_x + kx * window.dilations[1]
-            rows = padded[:, y : y + window.strides[0] * (height - 1) + 1 : window.strides[0]]
-            taps.append(rows[:, :, x : x + window.strides[1] * (width - 1) + 1 : window.strides[1]])
-    return np.stack(taps, axis=-1)
+    return found.reshape(*found.shape[:3], -1)
 
 
-def _finish(op: PostOp, acc: NDArray[np.int64], operand: int = 0) -> NDArray[np.int8]:
-    numbers = op.requantization(operand)
+def _finish(op: PostOp, acc: NDArray[np.int64], numbers: Requantization) -> NDArray[np.int8]:
     return reference.requantize(
         acc + numbers.bias, np.array(numbers.multiplier), np.array(numbers.shift),
         op.output_quantization.zero_point, op.clamp,
@@ -132,20 +187,45 @@ def _finish(op: PostOp, acc: NDArray[np.int64], operand: int = 0) -> NDArray[np.
 
 def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
     """The operation on int8 codes [channels, height, width] each: bit-identical to the hardware's results."""
-    if op.kind == "add":
-        low, high = op.factors
-        return _finish(
-            op, low * (operands[0].astype(np.int64) + OFFSET) + high * (operands[1].astype(np.int64) + OFFSET)
-        )
+    if op.kind in PAIRED:
+        return _finish(op, _paired(op, *operands), op.requantization())
     if op.table:
         return as_int8(np.frombuffer(op.table, np.uint8)[as_uint8(operands[0])])
     if op.kind == "average":
-        return _finish(op, _taps(op, operands[0]).sum(axis=-1))
+        return _average(op, _taps(op, operands[0]).sum(axis=-1))
     if op.kind == "maximum":
-        return _finish(op, _taps(op, operands[0]).max(axis=-1))
+        return _finish(op, _taps(op, operands[0]).max(axis=-1), op.requantization())
     result = np.full(op.output_shape, zero_code(op), np.int8)
-    for number, (codes, offset) in enumerate(zip(operands, op.offsets, strict=True)):
-        result[offset : offset + len(codes)] = _finish(op, _taps(op, codes)[..., 0], number)
+    for number, codes in enumerate(operands):
+        zero = OFFSET + op.input_quantizations[number].zero_point
+        moved = _finish(op, _taps(op, codes, zero)[..., 0], op.requantization(number))
+        for phase, picks in enumerate(op.picks):
+            dy, dx = divmod(phase, op.repeat[1])
+            for channel, (operand, source) in enumerate(picks):
+                if operand == number:
+                    result[channel, dy :: op.repeat[0], dx :: op.repeat[1]] = moved[source]
+    return result
+
+
+def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The accumulators of an operation on two maps."""
+    low, high = op.factors
+    a, b = first.astype(np.int64) + OFFSET, second.astype(np.int64) + OFFSET
+    if op.kind == "product":
+        return (a - low) * (b - high) + PRODUCT_OFFSET
+    return low * a - high * b + MINUS_OFFSET if op.kind == "subtract" else low * a + high * b
+
+
+def _average(op: PostOp, sums: NDArray[np.int64]) -> NDArray[np.int8]:
+    result = np.empty(op.output_shape, np.int8)
+    for down, across in product(spans(op, 0), spans(op, 1)):
+        there = (
+            slice(None),
+            slice(down.first, down.first + down.size),
+            slice(across.first, across.first + across.size),
+        )
+        taps = (down.inside * across.inside, down.divisor * across.divisor)
+        result[there] = _finish(op, sums[there], op.requantization(taps=taps))
     return result
 
 
@@ -157,11 +237,12 @@ def near_tie(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.b
     if op.kind != "average":
         return np.zeros(op.output_shape, np.bool_)
     quantization, output = op.input_quantizations[0], op.output_quantization
-    values = _taps(op, operands[0]) - OFFSET - quantization.zero_point
-    count = values.shape[-1]
-    factor = float(quantization.scale) / (float(output.scale) * count)
+    zero = OFFSET + quantization.zero_point
+    values = _taps(op, operands[0], zero) - zero
+    down, across = ([span.divisor for span in spans(op, axis) for _ in range(span.size)] for axis in (0, 1))
+    factor = float(quantization.scale) / (float(output.scale) * np.outer(down, across))
     exact = values.sum(axis=-1) * factor
-    error = (count + 3) * 2.0**-24 * np.abs(values).sum(axis=-1) * factor
+    error = (values.shape[-1] + 3) * 2.0**-24 * np.abs(values).sum(axis=-1) * factor
     near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= error
     return near
 
@@ -173,4 +254,5 @@ def zero_code(op: PostOp) -> int:
 
 def whole_map(op: PostOp) -> bool:
     """Whether one window without padding yields the only output pixel, as in global pooling."""
-    return op.kind in ("average", "maximum") and op.output_shape[1:] == (1, 1) and not any(op.window.pads)
+    inside = all(_along(op, axis)[1].all() for axis in (0, 1))
+    return op.kind in ("average", "maximum") and op.output_shape[1:] == (1, 1) and inside

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -28,10 +28,11 @@ from flow.scheduling.blocks import Block, Bytes, LayerSchedule, check_width, lay
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import Chain, ChainLayer
 from flow.scheduling.onchip.maps import POINT, as_map
-from flow.scheduling.onchip.place import OCTET, Place, places, plane_words, words
+from flow.scheduling.onchip.place import OCTET, Place, places, words
 from flow.scheduling.onchip.post import PostOp, Requantization, Shape
+from flow.scheduling.onchip.sweeps import ALL, Entry, Sweep, sweeps
 from flow.scheduling.onchip.unroll import LayerPart, parts
-from flow.scheduling.onchip.walks import MapWalk, line_walk, plane_walk, prefixed, taps
+from flow.scheduling.onchip.walks import MapWalk, line_walk, prefixed, taps
 from flow.scheduling.schedule import descriptor_values
 from flow.scheduling.words import (
     channel_parameters,
@@ -47,14 +48,14 @@ LINES = 64  # the maps' memory is a multiple of this many lines
 
 @dataclass(frozen=True)
 class OutputRegion:
-    """Part of the output memory: results of a part of a layer, or of an operation's channels from `first` on."""
+    """Part of the output memory: results of a part of a layer, or of a sweep of an operation."""
 
     step: int
-    scheduled: LayerSchedule | None
-    part: LayerPart | None
-    first: int
     base: int
     words: int
+    scheduled: LayerSchedule | None = None
+    part: LayerPart | None = None
+    sweep: Sweep | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,16 @@ def needed_words(chain: Chain, rows: int) -> int:
     return -(-words(places(chain)) // step) * step
 
 
+def products(chain: Chain) -> bool:
+    """Whether the hardware needs products and differences of maps."""
+    return any(isinstance(step, PostOp) and step.kind in post.SIGNED for step in chain.steps)
+
+
+def fitted(config: ArrayConfig, chain: Chain) -> ArrayConfig:
+    """The same array with a memory for the maps of this chain and with the units that its operations need."""
+    return config.with_maps(needed_words(chain, config.rows), chain.tables, products(chain))
+
+
 @dataclass
 class _Images:
     """The memory images of a chain while it is assembled, including the descriptors."""
@@ -104,10 +115,13 @@ class _Images:
         self.used[name] = begin + len(image)
         return begin, len(image)
 
-    def region(self, step: int, scheduled: LayerSchedule | None, part: LayerPart | None, first: int, size: int) -> int:
+    def region(
+        self, step: int, size: int, scheduled: LayerSchedule | None = None, part: LayerPart | None = None,
+        sweep: Sweep | None = None,
+    ) -> int:  # fmt: skip
         """Reserve room in the output memory; returns its first word."""
         base = self.output_words
-        self.regions.append(OutputRegion(step, scheduled, part, first, base, size))
+        self.regions.append(OutputRegion(step, base, size, scheduled, part, sweep))
         self.output_words += size
         return base
 
@@ -134,6 +148,10 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     if chain.tables and not config.tables:
         raise FlowError(
             "the network has element-wise functions, but the array was built without tables; build it again"
+        )
+    if products(chain) and not config.products:
+        raise FlowError(
+            "the network has products or differences of maps, but the array was built without products; build it again"
         )
     images, ideal, ends = _Images(config, chain, map_places), [], []
     for held in chain.inputs:
@@ -209,7 +227,7 @@ def _layer(images: _Images, number: int, step: ChainLayer, encoded: EncodedLayer
         scheduled = layer_schedule(part.layer, part.columns_pruned, config)
         blocks = scheduled.blocks
         ideal += scheduled.ideal_cycles
-        base = images.region(number, scheduled, part, 0, scheduled.output_words)
+        base = images.region(number, scheduled.output_words, scheduled, part)
         packed, placed = channel_parameters(part.layer), dict[int, dict[str, int]]()
         for block in blocks:
             channel = int(block.channels[0])  # blocks of one tile each share their words
@@ -275,103 +293,41 @@ def _load(images: _Images, place: Place) -> None:
     walk = line_walk(place.base, place.words, config.rows)
     identity = Requantization(-OFFSET, *post.UNIT)
     job = _PostJob(
-        f"input of {place.words} words", identity, 0, (INT8_MIN, INT8_MAX), place.words, 1, OCTET,
+        f"input of {place.words} words", identity, 0, (INT8_MIN, INT8_MAX), place.words, 1, (Entry(ALL),),
         {"activation_base": begin, "maximum": 1, "external": 1, "taps_y": 1, "taps_x": 1, "taps_octet": config.beats}
         | prefixed("fetch", walk),
-        prefixed("store", walk),
+        prefixed("store", walk), 0,
     )  # fmt: skip
     _post_descriptor(images, job)
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """One descriptor of an operation: the walks over its windows, of `steps` steps each, and over its results."""
-
-    requantization: Requantization
-    taps: dict[str, int]
-    steps: int
-    over: dict[str, int]
-    into: dict[str, int]
-    first: int  # channel
-    channels: int  # of the octet; the others become 0
-
-    @property
-    def positions(self) -> int:
-        return self.over["positions"]
 
 
 def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
     """Add an operation's descriptors."""
     config, low_high = images.config, op.factors
-    kept = op.output in images.places
     common = {
-        "factor_low": low_high[0], "factor_high": low_high[1],
-        "maximum": int(op.kind in ("maximum", "move", "table")), "through": int(bool(op.table)),
+        "factor_low": low_high[0], "factor_high": low_high[1], "through": int(bool(op.table)),
+        "product": int(op.kind == "product"), "minus": int(op.kind == "subtract"),
     }  # fmt: skip
     if op.table:
         _fill(images, op)
-    for sweep in _sweeps(op, images.places, config):
-        size = -(-sweep.positions // config.rows) * OCTET
-        base = images.region(number, None, None, sweep.first, size)
-        operands = common | sweep.taps | {"wait": int(waits)} | prefixed("fetch", sweep.over)
+    for sweep in sweeps(op, images.places):
+        own, base = common, None
+        if len(sweep.results):
+            size = -(-sweep.positions // config.rows) * OCTET
+            base = images.region(number, size, sweep=sweep)
+        else:
+            own = {}  # a copy
+        fields = taps(sweep.window, sweep.octets, sweep.plane, sweep.pitch, config.beats, waits or sweep.waits)
+        steps = -(-fields["taps_y"] * fields["taps_x"] * sweep.octets // config.beats)
+        operands = own | fields | {"maximum": int(sweep.maximum), "pad": sweep.pad}
+        kept = op.output in images.places or base is None
         job = _PostJob(
-            op.name, sweep.requantization, op.zero, op.clamp, sweep.positions, sweep.steps,
-            sweep.channels, operands, prefixed("store", sweep.into) if kept else {}, base,
+            op.name, sweep.requantization, sweep.zero, sweep.clamp, sweep.positions, steps, sweep.entries,
+            operands | prefixed("fetch", sweep.over.fields(config.rows)),
+            prefixed("store", sweep.into.fields(config.rows)) if kept else {}, op.output_shape[2], base,
         )  # fmt: skip
         _post_descriptor(images, job)
         waits = False
-
-
-def _sweeps(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> Iterator[_Sweep]:
-    """One sweep over all words where these can be walked in a row, else one for each octet of the output."""
-    sources = [map_places[name] for name in op.inputs]
-    source = sources[0]
-    target = map_places.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
-    if op.kind == "add":
-        both = taps(POINT, 2, sources[1].base - source.base, 0, config.beats)
-        over, into = (plane_walk(place, config.rows) for place in (source, target))
-        yield _Sweep(op.requantization(), both, 2 // config.beats, over, into, 0, OCTET)
-        return
-    if op.table:
-        each = taps(POINT, 1, 0, 0, config.beats)
-        over, into = (plane_walk(place, config.rows) for place in (source, target))
-        yield _Sweep(op.requantization(), each, 1, over, into, 0, OCTET)
-        return
-    window = taps(op.window, 1, 0, source.shape[2], config.beats)
-    steps = -(-window["taps_y"] * window["taps_x"] // config.beats)
-    if post.whole_map(op):  # an array row for each octet instead of each pixel
-        size = (source.shape[1], source.shape[2])
-        octets = MapWalk(source.base, 0, size, source.octets, source.octets, step=(0, 0), step_word=source.plane)
-        yield _Sweep(
-            op.requantization(),
-            window,
-            steps,
-            octets.fields(config.rows),
-            line_walk(target.base, source.octets, config.rows),
-            0,
-            OCTET,
-        )
-        return
-    channels, height, width = op.output_shape
-    filled = {
-        offset // OCTET + octet: (operand, octet)
-        for operand, offset in enumerate(op.offsets)
-        for octet in range(sources[operand].octets)
-    }
-    for octet in range(target.octets):
-        operand, source_octet = filled.get(octet, (0, 0))
-        source, quantization = sources[operand], op.input_quantizations[operand]
-        size, fields = (source.shape[1], source.shape[2]), window
-        if octet not in filled:  # an empty map: all pixels are padding
-            size, fields = (0, 0), window | {"pad": quantization.zero_point + OFFSET}
-        origin = (-op.window.pads[0], -op.window.pads[1])
-        strides = (op.window.strides[0], op.window.strides[1])
-        over = MapWalk(
-            source.word(source_octet), source.shape[2], size, width, height * width, step=strides, origin=origin
-        ).fields(config.rows)
-        into = MapWalk(target.word(octet), width, (height, width), width, height * width).fields(config.rows)
-        first = octet * OCTET
-        yield _Sweep(op.requantization(operand), fields, steps, over, into, first, min(OCTET, channels - first))
 
 
 def _fill(images: _Images, op: PostOp) -> None:
@@ -391,10 +347,11 @@ def _fill(images: _Images, op: PostOp) -> None:
 
 @dataclass(frozen=True)
 class _PostJob:
-    """One descriptor of post-processing: `channels` channels of `positions` windows; the processing elements idle.
+    """One descriptor of post-processing: eight channels of `positions` windows; the processing elements idle.
 
     `operands` are the fields that say what is read, `target` those that say where the maps' memory is written (none:
-    nowhere), `base` is the place in the output memory (None: not written there).
+    nowhere), by `entries` into a map with `pitch` words to a row of pixels. `base` is the place in the output memory
+    (None: not written there).
     """
 
     where: str
@@ -403,10 +360,17 @@ class _PostJob:
     clamp: tuple[int, int]
     positions: int
     steps: int
-    channels: int  # of the octet; the others become 0
+    entries: tuple[Entry, ...]
     operands: dict[str, int]
     target: dict[str, int]
+    pitch: int
     base: int | None = None
+
+
+def _entry_word(entry: Entry, job: _PostJob) -> NDArray[np.uint8]:
+    fields = {f"channel_{number}": channel for number, channel in enumerate(entry.channels)}
+    fields |= {"offset": entry.dy * job.pitch + entry.dx, "offset_x": entry.dx, "offset_y": entry.dy}
+    return pack_fields(fields, ENTRY, ENTRY_BITS, job.where)
 
 
 def _post_descriptor(images: _Images, job: _PostJob) -> None:
@@ -420,11 +384,8 @@ def _post_descriptor(images: _Images, job: _PostJob) -> None:
     parameters, index = parameter_words(block, packed, config)
     parameter_base, parameter_count = images.add("parameter", parameters)
     images.add("index", index)
-    entry = {name: 0 for name, _ in ENTRY}
-    for channel in range(OCTET):
-        entry[f"channel_{channel}"] = WRITES | (channel if channel < job.channels else ZERO)
-    entries = pack_fields(entry, ENTRY, ENTRY_BITS, job.where)[None][: len(job.target) and 1]
-    entry_base, entry_count = images.add("entry", entries)
+    entries = np.stack([_entry_word(entry, job) for entry in job.entries])
+    entry_base, entry_count = images.add("entry", entries if job.target else entries[:0])
     _descriptor(images, job.where, {
         "parameter_base": parameter_base, "parameter_count": parameter_count,
         "activation_count": tiles * steps * config.beats, "output_base": job.base or 0, "tile_stride": OCTET,

@@ -11,28 +11,10 @@ import onnx
 
 from flow.network.model import Quantization, as_int8, as_uint8
 from flow.onnxtools import edit, runtime
-from flow.onnxtools.graph import Graph, is_standard
+from flow.onnxtools.graph import Graph
 from flow.scheduling.onchip.maps import Held, OffChipError
 
 CODES = 256
-
-ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Mod")
-FUNCTIONS = (
-    "Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Reciprocal", "Sqrt", "Exp", "Log", "Erf", "Sin", "Cos", "Tan",
-    "Asin", "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh",
-)  # fmt: skip
-ACTIVATIONS = (
-    "Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid",
-    "HardSwish", "Swish", "Mish", "Softplus", "Softsign", "Shrink",
-)  # fmt: skip
-CHOICES = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Not", "And", "Or", "Where", "Cast", "CastLike")
-ELEMENTWISE = frozenset((*ARITHMETIC, *FUNCTIONS, *ACTIVATIONS, *CHOICES))
-FOREIGN = {"com.microsoft": ("Gelu", "QuickGelu")}
-
-
-def is_elementwise(node: onnx.NodeProto) -> bool:
-    """Whether an element of the output depends on the same element of the inputs alone."""
-    return node.op_type in (ELEMENTWISE if is_standard(node) else FOREIGN.get(node.domain, ()))
 
 
 def table_of(graph: Graph, held: Held, output: str, quantization: Quantization) -> bytes:

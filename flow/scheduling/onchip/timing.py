@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,10 @@ from flow.network.model import ArrayLayer, Window
 from flow.scheduling.blocks import layer_schedule
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import Chain, ChainLayer
-from flow.scheduling.onchip.place import OCTET, plane_words
-from flow.scheduling.onchip.post import PostOp, Shape, whole_map
-from flow.scheduling.onchip.program import needed_words, result_shape
+from flow.scheduling.onchip.place import OCTET, Place, places, plane_words
+from flow.scheduling.onchip.post import PostOp, Shape
+from flow.scheduling.onchip.program import fitted, result_shape
+from flow.scheduling.onchip.sweeps import Sweep, sweeps
 from flow.scheduling.onchip.unroll import LayerPart, as_stored, parts
 from flow.scheduling.timing import dense_cycles
 
@@ -50,7 +52,8 @@ class OnChipTime:
     @cached_property
     def beside(self) -> int:
         loads = [-(-_words(held.shape) // self.config.rows) for held in self.chain.inputs]
-        posts = [_post_cycles(step, self.config) for step in self.chain.steps if isinstance(step, PostOp)]
+        made = places(self.chain)
+        posts = [_post_cycles(step, made, self.config) for step in self.chain.steps if isinstance(step, PostOp)]
         return sum(PIPELINE + tiles * max(self.config.beats, self._drain) for tiles in loads) + sum(posts)
 
     @property
@@ -65,8 +68,7 @@ class OnChipTime:
 
 def on_chip(chain: Chain, layers: Sequence[ArrayLayer], config: ArrayConfig) -> OnChipTime:
     """The time of this chain, of these layers, on this array with room for its maps."""
-    roomy = config.with_maps(needed_words(chain, config.rows), chain.tables)
-    return OnChipTime(roomy, chain, dense_cycles(layers, config))
+    return OnChipTime(fitted(config, chain), chain, dense_cycles(layers, config))
 
 
 @dataclass(frozen=True)
@@ -124,19 +126,34 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
     return needed * octets + window.kernel[0] * window.kernel[1] * octets % config.beats
 
 
-def _post_cycles(op: PostOp, config: ArrayConfig) -> int:
+def _post_cycles(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> int:
     """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
     filled = TABLE_WORDS + 1 if op.table else 0
-    drain = -(-OCTET // config.lanes)
-    octets = -(-op.output_shape[0] // OCTET)
-    if op.kind == "add":
-        tiles = -(-octets * plane_words(op.output_shape) // config.rows)
-        return filled + PIPELINE + tiles * max(2, drain)
-    if whole_map(op):
-        taps = int(np.prod(op.window.kernel))
-        return filled + PIPELINE + -(-octets // config.rows) * max(taps + taps % config.beats, drain)
-    fetch = _fetch(op.window, op.output_shape[1:], op.input_shapes[0], 1, config)
-    return filled + octets * (PIPELINE + int(np.maximum(fetch, drain).sum()))
+    return filled + sum(_sweep_cycles(sweep, config, op.output_shape[2]) for sweep in sweeps(op, map_places))
+
+
+def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
+    """Cycles of one descriptor: the slowest of fetching, draining and storing, tile after tile."""
+    over, window, rows = sweep.over, sweep.window, config.rows
+    y, x, word = over.windows(rows)
+    fetch = np.zeros(len(word), np.int64)
+    for tap_y, tap_x, octet in product(range(window.kernel[0]), range(window.kernel[1]), range(sweep.octets)):
+        down, across = tap_y * window.dilations[0], tap_x * window.dilations[1]
+        inside = (y + down >= 0) & (y + down < over.size[0]) & (x + across >= 0) & (x + across < over.size[1])
+        fetch += _turns(word + down * sweep.pitch + across + octet * sweep.plane, inside, rows)
+    _, _, into = sweep.into.windows(rows)
+    there = np.arange(into.size).reshape(into.shape) < sweep.positions
+    store = sum(_turns(into + entry.dy * pitch + entry.dx, there, rows) for entry in sweep.entries)
+    fetch += int(np.prod(window.kernel)) * sweep.octets % config.beats
+    return PIPELINE + int(np.maximum(np.maximum(fetch, -(-OCTET // config.lanes)), store).sum())
+
+
+def _turns(words: NDArray[np.int64], used: NDArray[np.bool_], rows: int) -> NDArray[np.int64]:
+    """Cycles in which the banks give these words to all rows, int64 [tiles] of words [tiles, rows]: one at least."""
+    wanted = np.zeros(words.shape, np.int64)
+    np.add.at(wanted, (np.nonzero(used)[0], words[used] % rows), 1)
+    most: NDArray[np.int64] = np.maximum(wanted.max(axis=1), 1)
+    return most
 
 
 def _words(shape: Shape) -> int:

@@ -23,7 +23,7 @@ from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer, Window
 from flow.scheduling.onchip.chain import ChainLayer
-from flow.scheduling.onchip.maps import POINT
+from flow.scheduling.onchip.maps import POINT, two_axes
 from flow.scheduling.onchip.place import OCTET
 from flow.scheduling.onchip.post import Shape
 
@@ -86,19 +86,12 @@ def _kernel(step: ChainLayer) -> tuple[NDArray[np.int8], Window]:
     """Weights int8 [channels, kernel rows, kernel columns, input channels of a group], and their window on the map."""
     layer, (channels, height, width) = step.layer, step.source.shape
     if layer.window is not None:
-        window = _two_axes(layer.window)
+        window = two_axes(layer.window)
         return layer.weights.reshape(layer.channels, *window.kernel, -1), window
     if layer.reduction == channels:
         return layer.weights.reshape(layer.channels, 1, 1, channels), POINT
     flat = layer.weights.reshape(layer.channels, channels, height, width)  # behind a flattened map
     return np.moveaxis(flat, 1, -1), Window((height, width), (1, 1), (0, 0, 0, 0), (1, 1))
-
-
-def _two_axes(window: Window) -> Window:
-    if len(window.kernel) == 2:
-        return window
-    pads = (0, window.pads[0], 0, window.pads[1])
-    return Window((1, *window.kernel), (1, *window.strides), pads, (1, *window.dilations))
 
 
 def _positions(layer: ArrayLayer, weights: NDArray[np.int8], positions: int) -> ArrayLayer:

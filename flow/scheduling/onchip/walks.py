@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flow.hardware.fields import ADDRESS, COORDINATE
 from flow.network.model import Window
 from flow.scheduling.onchip.place import Place
@@ -32,6 +35,15 @@ class MapWalk:
     step: tuple[int, int] = (1, 1)
     origin: tuple[int, int] = (0, 0)
     step_word: int | None = None
+
+    def windows(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Row, column and word of every window, int64 [tiles, rows] each; those beyond the last are in no map."""
+        number = np.arange(-(-self.positions // rows) * rows).reshape(-1, rows)
+        row, column = np.divmod(self.first + number, self.columns)
+        across = self.step[1] if self.step_word is None else self.step_word
+        y, x = self.origin[0] + row * self.step[0], self.origin[1] + column * self.step[1]
+        word = self.word + self.origin[0] * self.pitch + self.origin[1] + row * self.step[0] * self.pitch
+        return np.where(number < self.positions, y, self.size[0]), x, word + column * across
 
     def fields(self, rows: int) -> dict[str, int]:
         """The fields of the walk in a descriptor, for an array of `rows` rows."""
@@ -83,8 +95,7 @@ def line_walk(base: int, count: int, rows: int) -> dict[str, int]:
     }  # fmt: skip
 
 
-def plane_walk(place: Place, rows: int) -> dict[str, int]:
+def map_walk(place: Place) -> MapWalk:
     """A walk over all pixels of all octet planes, without the words between the planes."""
     pixels = place.shape[1] * place.shape[2]
-    walk = MapWalk(place.base, place.plane, (place.octets, pixels), pixels, place.octets * pixels)
-    return walk.fields(rows)
+    return MapWalk(place.base, place.plane, (place.octets, pixels), pixels, place.octets * pixels)

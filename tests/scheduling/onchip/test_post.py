@@ -15,7 +15,7 @@ from flow.network.model import Quantization, Window
 from flow.onnxtools import runtime
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.maps import POINT
-from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.post import NOBODY, PostOp
 
 
 def quantization(rng: np.random.Generator) -> Quantization:
@@ -114,8 +114,10 @@ def test_maxima_with_padding(seed: int) -> None:
 
 
 def test_channels_nobody_fills_are_zero() -> None:
+    filled = tuple((0, channel) for channel in range(8))
     op = replace(
-        operation("move", 3), input_shapes=((8, 4, 4),), output_shape=(24, 2, 4), offsets=(8,),
+        operation("move", 3), input_shapes=((8, 4, 4),), output_shape=(24, 2, 4),
+        picks=(((NOBODY, 0),) * 8 + filled + ((NOBODY, 0),) * 8,),
         window=Window((1, 1), (2, 1), (-1, 0, 0, 0), (1, 1)),
     )  # fmt: skip
     op = replace(op, output_quantization=op.input_quantizations[0])

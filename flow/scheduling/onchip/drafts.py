@@ -1,0 +1,98 @@
+"""What is known of a host segment's tensors while it is read, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from flow.network.model import Window
+from flow.onnxtools.graph import Graph, quantized_constant
+from flow.scheduling.onchip.maps import POINT, Held
+from flow.scheduling.onchip.post import PostOp, Shape
+
+Picks = tuple[tuple[tuple[int, int], ...], ...]  # by phase of `repeat`, by channel: (operand, channel)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A float tensor until its QuantizeLinear makes it an operation.
+
+    A plain "move" is the 8-bit operand itself; a "table" is a function of its operand, and of `eight_bit` alone, if it
+    has one: the 8-bit tensor that it dequantizes. Without `picks` every channel is where it was.
+    """
+
+    kind: str
+    operands: tuple[Held, ...]
+    shape: Shape
+    window: Window = POINT
+    picks: Picks = ()
+    repeat: tuple[int, int] = (1, 1)
+    all_taps: bool = False
+    activation: onnx.NodeProto | None = None
+    eight_bit: str = ""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether each element depends on the same element of the only operand alone."""
+        return (
+            self.kind in ("move", "table")
+            and self.window == POINT
+            and not self.picks
+            and self.shape == self.operands[0].shape
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether the draft is its only operand, unchanged."""
+        return self.kind == "move" and self.pointwise and self.activation is None
+
+    @property
+    def rows(self) -> bool:
+        return self.operands[0].rows
+
+
+@dataclass(frozen=True)
+class Reading:
+    """State while a segment is read: its tensors' shapes, the maps so far, and float tensors not yet quantized.
+
+    `tables` are 8-bit tensors that are functions of one map, by name, with the QuantizeLinear that makes them. They
+    become maps where more than another such function reads them.
+    """
+
+    graph: Graph
+    shapes: Mapping[str, tuple[int, ...]]
+    held: dict[str, Held]
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    tables: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    operations: list[PostOp] = field(default_factory=list)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes.get(name, ())
+
+    def regular(self, name: str, draft: Draft) -> bool:
+        """Whether the tensor's axes are those of its map: channels and pixels, or rows of channels."""
+        return is_regular(self.shape(name)[1:], draft.shape, draft.rows)
+
+
+def is_regular(axes: tuple[int, ...], shape: Shape, rows: bool) -> bool:
+    """Whether these axes of one sample are those of a map of this shape; `rows`: the channels are the last axis."""
+    channels, height, width = shape
+    if rows:
+        return height == 1 and axes == (width, channels)
+    return axes in (shape, (channels, *([width] if height == 1 else [-1])), (channels,) if height == width == 1 else ())
+
+
+def constant_of(graph: Graph, name: str) -> NDArray[Any] | None:
+    """The values of a constant, also of one that is quantized to 8 bits."""
+    kept = quantized_constant(graph, name)
+    if kept is None:
+        return graph.constant(name)
+    if kept.scale is None or kept.zero is None or kept.scale.size != 1:
+        return None
+    real: NDArray[Any] = (kept.codes.astype(np.float64) - kept.zero) * kept.scale
+    return real

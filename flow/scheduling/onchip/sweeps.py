@@ -1,0 +1,237 @@
+"""Post-processing as sweeps over maps: each is one descriptor, which reads windows and writes octets of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.hardware.fields import WRITES, ZERO
+from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, Window
+from flow.scheduling.onchip import post
+from flow.scheduling.onchip.maps import POINT
+from flow.scheduling.onchip.place import OCTET, Place, plane_words
+from flow.scheduling.onchip.post import NOBODY, PostOp, Requantization
+from flow.scheduling.onchip.walks import MapWalk, map_walk
+
+ALL = tuple(WRITES | channel for channel in range(OCTET))  # of an entry: every channel where it was
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How the eight channels of a result go into the octet `dy` rows below and `dx` columns right of its place."""
+
+    channels: tuple[int, ...]
+    dy: int = 0
+    dx: int = 0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One descriptor of an operation.
+
+    `over` is the walk over its windows, of `octets` words `plane` apart for each tap; `pad` the byte outside the map.
+    `into` is the walk over its results, where they are kept. `results` int64 [n, 5] are (channel, column, position, dy,
+    dx): which channels it computes, in which column of a result, with how many positions before the first, for which of
+    the pixels that are repeated; for those from `corner` on, `size` of them. Without `results` it is no part of the
+    operation's output.
+    """
+
+    requantization: Requantization
+    zero: int
+    clamp: tuple[int, int]
+    over: MapWalk
+    into: MapWalk
+    entries: tuple[Entry, ...]
+    results: NDArray[np.int64]
+    window: Window = POINT
+    octets: int = 1
+    plane: int = 0
+    pitch: int = 0
+    pad: int = 0
+    maximum: bool = True
+    waits: bool = False
+    corner: tuple[int, int] = (0, 0)
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def positions(self) -> int:
+        return self.over.positions
+
+
+def sweeps(op: PostOp, map_places: Mapping[str, Place]) -> Iterator[Sweep]:
+    """One sweep over all words where these can be walked in a row, else one for each octet of the output and more."""
+    target = map_places.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
+    if op.kind in post.PAIRED:
+        yield from _paired(op, map_places, target)
+    elif op.table:
+        source = map_places[op.inputs[0]]
+        yield _whole(op, source, target, _finishing(op))
+    elif op.kind == "move":
+        yield from _move(op, map_places, target)
+    else:
+        yield from _windows(op, map_places[op.inputs[0]], target)
+
+
+@dataclass(frozen=True)
+class _Finish:
+    requantization: Requantization
+    zero: int
+    clamp: tuple[int, int]
+
+
+_COPY = _Finish(post.IDENTITY, 0, (INT8_MIN, INT8_MAX))
+
+
+def _finishing(op: PostOp, operand: int = 0, taps: tuple[int, int] | None = None) -> _Finish:
+    return _Finish(op.requantization(operand, taps), op.zero, op.clamp)
+
+
+def _channels(shape: post.Shape, octet: int) -> tuple[int, ...]:
+    """All channels of an octet of a map, those that the map does not have as zero."""
+    there = shape[0] - octet * OCTET
+    return tuple(WRITES | (channel if channel < there else ZERO) for channel in range(OCTET))
+
+
+def _whole(op: PostOp, source: Place, target: Place, finish: _Finish) -> Sweep:
+    """All pixels of all octets of one map after the other."""
+    channel, (_, height, width) = np.arange(op.output_shape[0]), op.output_shape
+    results = _results(channel, channel // OCTET * height * width)
+    return Sweep(
+        finish.requantization, finish.zero, finish.clamp, map_walk(source), map_walk(target), (Entry(ALL),), results,
+        size=(height, width),
+    )  # fmt: skip
+
+
+def _paired(op: PostOp, map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
+    """The smaller maps repeated where they are, then one sweep over both."""
+    both = [map_places[name] for name in op.inputs]
+    for name, number in op.scratch().items():
+        yield from _repeated(both[number], map_places[name])
+        both[number] = map_places[name]
+    whole = _whole(op, both[0], target, _finishing(op))
+    yield replace(
+        whole, octets=2, plane=both[1].base - both[0].base, maximum=False, waits=bool(op.scratch()),
+    )  # fmt: skip
+
+
+def _repeated(source: Place, target: Place) -> Iterator[Sweep]:
+    """A map of size 1 along some axes, repeated along them."""
+    steps = [int(size > 1) for size in source.shape]
+    for octet in range(target.octets):
+        channels = ALL if steps[0] else (WRITES,) * OCTET
+        over = MapWalk(
+            source.word(octet * steps[0]), source.shape[2], source.shape[1:], target.shape[2],
+            target.shape[1] * target.shape[2], step=(steps[1], steps[2]),
+        )  # fmt: skip
+        yield Sweep(
+            _COPY.requantization, _COPY.zero, _COPY.clamp, over, _into(target, octet), (Entry(channels),),
+            np.zeros((0, 5), np.int64),
+        )  # fmt: skip
+
+
+def _into(target: Place, octet: int, corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> MapWalk:
+    """The walk over the pixels of one octet of a map, or over `size` of them from `corner` on."""
+    _, height, width = target.shape
+    rows, columns = size or (height, width)
+    return MapWalk(target.word(octet), width, (height, width), columns, rows * columns, origin=corner)
+
+
+def _windows(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
+    """Averages and maxima of windows."""
+    maximum, shape = op.kind == "maximum", (source.shape[1], source.shape[2])
+    if post.whole_map(op):  # an array row for each octet instead of each pixel
+        (down,), (across,) = post.spans(op, 0), post.spans(op, 1)
+        finish = _finishing(op, taps=(down.inside * across.inside, down.divisor * across.divisor))
+        origin = (-op.window.pads[0], -op.window.pads[1])
+        over = MapWalk(
+            source.base, source.shape[2], shape, source.octets, source.octets, step=(0, 0), origin=origin,
+            step_word=source.plane,
+        )  # fmt: skip
+        channel = np.arange(op.output_shape[0])
+        yield Sweep(
+            finish.requantization, finish.zero, finish.clamp, over, map_walk(target), (Entry(ALL),),
+            _results(channel, channel // OCTET), op.window, pitch=source.shape[2],
+            maximum=maximum, size=(1, 1),
+        )  # fmt: skip
+        return
+    regions = product(post.spans(op, 0), post.spans(op, 1)) if not maximum else [_everything(op)]
+    for (down, across), octet in product(list(regions), range(target.octets)):
+        corner, size = (down.first, across.first), (down.size, across.size)
+        finish = _finishing(op, taps=(down.inside * across.inside, down.divisor * across.divisor))
+        over = _over(op, source, octet, corner, size)
+        yield Sweep(
+            finish.requantization, finish.zero, finish.clamp, over, _into(target, octet, corner, size),
+            (Entry(_channels(target.shape, octet)),), _of_octet(target, octet), op.window, pitch=source.shape[2],
+            maximum=maximum, corner=corner, size=size,
+        )  # fmt: skip
+
+
+def _everything(op: PostOp) -> tuple[post.Span, post.Span]:
+    return (post.Span(0, op.output_shape[1], 1, 1), post.Span(0, op.output_shape[2], 1, 1))
+
+
+def _over(
+    op: PostOp, source: Place, octet: int, corner: tuple[int, int], size: tuple[int, int], empty: bool = False
+) -> MapWalk:
+    """The walk over the windows of `size` results from `corner` on; `empty`: as if the map had no pixels."""
+    strides, pads = (op.window.strides[0], op.window.strides[1]), op.window.pads
+    origin = (corner[0] * strides[0] - pads[0], corner[1] * strides[1] - pads[1])
+    shape = (0, 0) if empty else (source.shape[1], source.shape[2])
+    return MapWalk(source.word(octet), source.shape[2], shape, size[1], size[0] * size[1], step=strides, origin=origin)
+
+
+def _of_octet(target: Place, octet: int) -> NDArray[np.int64]:
+    """The results of a sweep that computes all channels of one octet of the output."""
+    channel = np.arange(octet * OCTET, min((octet + 1) * OCTET, target.shape[0]))
+    return _results(channel, np.zeros_like(channel))
+
+
+def _results(channel: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.int64]:
+    nothing = np.zeros_like(channel)
+    return np.stack([channel, channel % OCTET, position, nothing, nothing], axis=1)
+
+
+def _move(op: PostOp, map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
+    """A sweep for each octet of the output and each octet that channels of it come from."""
+    places = [map_places[name] for name in op.inputs]
+    size = (op.output_shape[1] // op.repeat[0], op.output_shape[2] // op.repeat[1])
+    for octet in range(target.octets):
+        beyond = range(target.shape[0] - octet * OCTET, OCTET)
+        for (operand, source_octet), picked in _picked(op, octet).items():
+            source, empty = places[max(operand, 0)], operand == NOBODY  # then all pixels are padding
+            finish = _finishing(op, max(operand, 0))
+            results = [
+                (octet * OCTET + slot, column, 0, *place) for place, slots in picked.items() for slot, column in slots
+            ]
+            yield Sweep(
+                finish.requantization, finish.zero, finish.clamp,
+                _over(op, source, 0 if empty else source_octet, (0, 0), size, empty),
+                replace(_into(target, octet, size=size), step=op.repeat),
+                tuple(Entry(_slots(slots, beyond), *place) for place, slots in picked.items()),
+                np.array(results), op.window, pitch=source.shape[2], size=size,
+                pad=op.input_quantizations[max(operand, 0)].zero_point + OFFSET,
+            )  # fmt: skip
+
+
+def _picked(op: PostOp, octet: int) -> dict[tuple[int, int], dict[tuple[int, int], list[tuple[int, int]]]]:
+    """Of an octet of the output, by (operand, octet) and (dy, dx): (channel in the octet, channel in the operand's)."""
+    found: dict[tuple[int, int], dict[tuple[int, int], list[tuple[int, int]]]] = {}
+    for phase, picks in enumerate(op.picks):
+        for slot, (operand, channel) in enumerate(picks[octet * OCTET : (octet + 1) * OCTET]):
+            by_place = found.setdefault((operand, channel // OCTET), {})
+            by_place.setdefault(divmod(phase, op.repeat[1]), []).append((slot, channel % OCTET))
+    return found
+
+
+def _slots(slots: list[tuple[int, int]], beyond: Iterable[int]) -> tuple[int, ...]:
+    """An entry's channels: these, and zeros in the places `beyond` the map's."""
+    channels = [0] * OCTET
+    for slot, column in slots:
+        channels[slot] = WRITES | column
+    for slot in beyond:
+        channels[slot] = WRITES | ZERO
+    return tuple(channels)
