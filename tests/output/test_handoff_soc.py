@@ -181,6 +181,22 @@ def test_the_file_list_and_fusesoc_read_the_verilog(built: Path, manifest: Manif
 
 
 @pytest.mark.full
+@pytest.mark.parametrize(("tool", "kinds"), [("vivado", {".v", ".xdc"}), ("quartus", {".v", ".sdc"})])
+def test_fusesoc_sets_up_projects_of_vendors(
+    built: Path, manifest: Manifest, tmp_path: Path, tool: str, kinds: set[str]
+) -> None:
+    """Without their tools: the files of the project, each with the constraints that its tool reads."""
+    require_module("fusesoc")
+    top = manifest.axi.top
+    done = fusesoc(built, tmp_path, "run", "--build-root", "work", "--target", "synth", "--tool", tool, "--setup", top)
+    assert done.returncode == 0 and "unknown file type" not in done.stderr, done.stdout + done.stderr
+    (listed,) = (tmp_path / "work").rglob("*.eda.yml")
+    files = re.findall(r"name: (src/\S+)", listed.read_text())
+    assert {Path(name).suffix for name in files} == kinds and len(files) == len(manifest.axi.verilog) + 1
+    assert all((listed.parent / name).is_file() for name in files)
+
+
+@pytest.mark.full
 def test_verilator_lints_by_fusesoc(built: Path, manifest: Manifest, tmp_path: Path) -> None:
     require_tool("verilator")
     require_module("fusesoc")
