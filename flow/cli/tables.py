@@ -19,7 +19,7 @@ from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict
-from flow.network.metrics import shown
+from flow.network.metrics import CLASSES, shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary, clock_line, reached_line
@@ -267,18 +267,22 @@ def print_cache(sizes: Mapping[str, Size], removed: bool) -> None:
     out.print(f"{total:,.1f} MiB {did} {cache_folder(None)}.", soft_wrap=True, markup=False)
 
 
-def print_front(found: Sequence[exploration.Found]) -> None:
-    """The table of `bbs explore`: the Pareto front."""
+def print_front(found: Sequence[exploration.Found], metric: str | None, clock: float | None) -> None:
+    """The table of `bbs explore`: the Pareto front; `metric` is that of the answers, `clock` in MHz."""
     best = sorted((each for each in found if each.best), key=lambda each: each.measured.cycles)
+    share = metric in CLASSES
+    heads = ["bbs compile", *([] if metric is None else [f"{metric}{' %' if share else ''}"]), "KL", "bits", "cycles"]
+    heads += [*(["inferences/s"] if clock else []), "M transistors", "KiB traffic"]
     table = Table(box=None, pad_edge=False)
-    for head in ("bbs compile", "top-1 %", "KL", "bits", "cycles", "M transistors", "KiB traffic"):
+    for head in heads:
         table.add_column(head, justify="left" if head == "bbs compile" else "right", no_wrap=head != "bbs compile")
     for each in best:
         got = each.measured
+        value = "" if got.accuracy is None else f"{100 * got.accuracy:.2f}" if share else shown(metric, got.accuracy)
         table.add_row(
-            each.design.options, "" if got.accuracy is None else f"{100 * got.accuracy:.2f}", f"{got.divergence:.2g}",
-            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", f"{got.transistors / 1e6:.2f}",
-            f"{got.traffic / 1024:.1f}",
+            each.design.options, *([] if metric is None else [value]), f"{got.divergence:.2g}",
+            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", *([f"{1e6 * clock / got.cycles:,.0f}"] if clock else []),
+            f"{got.transistors / 1e6:.2f}", f"{got.traffic / 1024:.1f}",
         )  # fmt: skip
     out.print(table)
     out.print(f"{len(best)} of {len(found)} designs are on the Pareto front.")
