@@ -25,7 +25,7 @@ from flow.judgement.accuracy import Accuracy, evaluate_own
 from flow.judgement.fidelity import COARSE, Fidelity, scaled_otherwise
 from flow.network import samples
 from flow.network.answers import Answers, agreement, answers, divergence, shares
-from flow.network.metrics import Metric
+from flow.network.metrics import Metric, shown
 from flow.network.model import Network
 from flow.network.samples import LABELS, Samples
 from flow.network.task import doubtful, from_zero, tasks_of
@@ -343,11 +343,22 @@ def note_int8(faithful: Fidelity, accuracy: Accuracy, notes: list[str]) -> None:
     lost = {}
     for output in accuracy.outputs:
         before, after = output.values.get("float"), output.values.get("int8")
+        same = output.agreement.get("int8", 1.0) or 0.0
+        if output.metric is None and not accuracy.made_up and 1 - same > MOST_LOST:
+            lost[output.name] = f"{100 * (1 - same):.1f} points of equal {'classes' if output.scores else 'values'}"
         if before is None or after is None or output.metric == "mean squared error":  # which has no unit
             continue
         if (worse := after - before if output.lower else before - after) > MOST_LOST:
             points = f"{100 * worse:.1f} points of {output.metric}"
             lost[output.name] = points if output.classes else f"{worse:.3f} of {output.metric}"
+    if (own := accuracy.own) is not None:
+        before, after = own.values.get("float"), own.values.get("int8")
+        worse = 0.0 if before is None or after is None else after - before if own.lower else before - after
+        if before is not None and worse > MOST_LOST * abs(before):
+            notes.append(
+                f"Warning: the INT8 network loses {worse:.3g} of {own.metric} ({shown(None, before)}) before any "
+                "pruning; other calibration samples, or another --calibrate, may help."
+            )
     for name in dict.fromkeys([*decibels, *lost]):
         parts = [f"keeps {decibels[name]:.1f} dB"] if decibels.get(name, COARSE) < COARSE else []
         parts += [f"loses {lost[name]}"] if name in lost else []

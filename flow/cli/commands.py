@@ -136,7 +136,8 @@ def explore(request: ExploreRequest, shown: Shown) -> None:
         if shown.json:
             click.echo(text, nl=False)
         elif not shown.quiet:
-            print_front(found)
+            about = json.loads(text)
+            print_front(found, about["metric"], about["clock"])
             out.print(f"{where}; open {output / 'explore.html'}.", soft_wrap=True)
 
 

@@ -19,7 +19,7 @@ from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict
-from flow.network.metrics import shown
+from flow.network.metrics import CLASSES, shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary, clock_line, reached_line
@@ -208,9 +208,8 @@ def _print_classes(accuracy: Accuracy, only: OutputAccuracy) -> None:
     shown = [f"{name} {100 * share:.2f} %" for name, share in forms.items() if share is not None]
     if shown:
         out.print(f"Top-1 on {accuracy.samples:,} samples of {accuracy.source}: {', '.join(shown)}.")
-    base = "float" if "int8" in only.divergence else "INT8"
-    on = " on made-up input" if accuracy.made_up else ""
-    out.print(f"Pruned against {base}{on}: {_apart(only, 'pruned')}.")
+    for pair, words in _pairs_apart(accuracy, only).items():
+        out.print(f"{pair[0].upper()}{pair[1:]}: {words}.", soft_wrap=True)
 
 
 def _print_output(accuracy: Accuracy, output: OutputAccuracy) -> None:
@@ -221,25 +220,37 @@ def _print_output(accuracy: Accuracy, output: OutputAccuracy) -> None:
         if found:
             on = f" on {accuracy.samples:,} samples of {accuracy.source}"
             out.print(f"{where}, {metric}{on}: {', '.join(found)}.", soft_wrap=True, markup=False)
+    for pair, words in _pairs_apart(accuracy, output).items():
+        out.print(f"{where}, {pair}: {words}.", soft_wrap=True, markup=False)
+
+
+def _pairs_apart(accuracy: Accuracy, output: OutputAccuracy) -> dict[str, str]:
+    """How far INT8 and pruned are from float, and pruned from INT8, in words: which of them lost what."""
     base, on = "float" if "int8" in output.divergence else "INT8", " on made-up input" if accuracy.made_up else ""
-    for form in output.divergence:
-        if form in FORMS:
-            out.print(
-                f"{where}, {FORMS[form]} against {base}{on}: {_apart(output, form)}.", soft_wrap=True, markup=False
-            )
+    found = {
+        f"{FORMS[form]} against {base}{on}": _apart(
+            output.scores, output.agreement.get(form), distance, output.sqnr.get(form)
+        )
+        for form, distance in output.divergence.items() if form in FORMS
+    }  # fmt: skip
+    alone = output.by_pruning
+    if base == "float" and alone:
+        words = _apart(output.scores, alone.get("agreement"), alone.get("divergence"), alone.get("sqnr"))
+        found[f"pruned against INT8{on}"] = words
+    return found
 
 
-def _apart(output: OutputAccuracy, form: str) -> str:
-    """How far a form's output is from the original network's, in words."""
+def _apart(scores: bool, same: float | None, distance: float | None, decibel: float | None) -> str:
+    """How far two forms of an output are from each other, in words."""
     parts = []
-    if (same := output.agreement.get(form)) is not None:
-        parts.append(f"same {'class' if output.scores else 'value'} for {100 * same:.2f} %")
-    distance = output.divergence.get(form) or 0.0
-    if output.scores:
-        parts.append(f"divergence (KL) {distance:.2g}")
+    if same is not None:
+        parts.append(f"same {'class' if scores else 'value'} for {100 * same:.2f} %")
+    if scores:
+        parts.append(f"divergence (KL) {distance or 0.0:.2g}")
     elif same is None:
-        decibel = output.sqnr.get(form)
-        parts.append(f"error over variance {distance:.2g}" + (f" ({decibel:.1f} dB)" if decibel is not None else ""))
+        parts.append(
+            f"error over variance {distance or 0.0:.2g}" + (f" ({decibel:.1f} dB)" if decibel is not None else "")
+        )
     return ", ".join(parts)
 
 
@@ -256,18 +267,22 @@ def print_cache(sizes: Mapping[str, Size], removed: bool) -> None:
     out.print(f"{total:,.1f} MiB {did} {cache_folder(None)}.", soft_wrap=True, markup=False)
 
 
-def print_front(found: Sequence[exploration.Found]) -> None:
-    """The table of `bbs explore`: the Pareto front."""
+def print_front(found: Sequence[exploration.Found], metric: str | None, clock: float | None) -> None:
+    """The table of `bbs explore`: the Pareto front; `metric` is that of the answers, `clock` in MHz."""
     best = sorted((each for each in found if each.best), key=lambda each: each.measured.cycles)
+    share = metric in CLASSES
+    heads = ["bbs compile", *([] if metric is None else [f"{metric}{' %' if share else ''}"]), "KL", "bits", "cycles"]
+    heads += [*(["inferences/s"] if clock else []), "M transistors", "KiB traffic"]
     table = Table(box=None, pad_edge=False)
-    for head in ("bbs compile", "top-1 %", "KL", "bits", "cycles", "M transistors", "KiB traffic"):
+    for head in heads:
         table.add_column(head, justify="left" if head == "bbs compile" else "right", no_wrap=head != "bbs compile")
     for each in best:
         got = each.measured
+        value = "" if got.accuracy is None else f"{100 * got.accuracy:.2f}" if share else shown(metric, got.accuracy)
         table.add_row(
-            each.design.options, "" if got.accuracy is None else f"{100 * got.accuracy:.2f}", f"{got.divergence:.2g}",
-            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", f"{got.transistors / 1e6:.2f}",
-            f"{got.traffic / 1024:.1f}",
+            each.design.options, *([] if metric is None else [value]), f"{got.divergence:.2g}",
+            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", *([f"{1e6 * clock / got.cycles:,.0f}"] if clock else []),
+            f"{got.transistors / 1e6:.2f}", f"{got.traffic / 1024:.1f}",
         )  # fmt: skip
     out.print(table)
     out.print(f"{len(best)} of {len(found)} designs are on the Pareto front.")

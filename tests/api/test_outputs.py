@@ -167,10 +167,12 @@ def test_every_output_is_printed_with_its_metric(
         "Output 'cls', top-1 on 96 samples of the evaluation arrays: float 100.00 %, INT8 ",
         "Output 'cls', INT8 against float: same class for ",
         "Output 'cls', pruned against float: same class for ",
+        "Output 'cls', pruned against INT8: same class for ",
         "Output 'box', R2 on 96 samples of the evaluation arrays: float ",
         "Output 'box', mean squared error on 96 samples",
         "Output 'box', INT8 against float: error over variance ",
         "Output 'box', pruned against float: error over variance ",
+        "Output 'box', pruned against INT8: error over variance ",
     ):
         assert any(line.startswith(start) for line in lines), (start, lines)
 

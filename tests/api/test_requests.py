@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def test_an_array_is_given_in_any_form() -> None:
         ({"bus": 48}, "give --bus 32, 64"),
         ({"address_bits": 65}, "give --address-bits 32 to 64"), ({"weight_buffer": 3}, "weight buffer"),
         ({"processes": 0}, "one process or more"),
+        ({"clock": 0}, "more than 0 MHz, but it is 0; change --clock"), ({"clock": float("nan")}, "more than 0 MHz"),
         ({"on_chip": True, "array": (3, 4)}, "rows"), ({"bits": float("nan")}, "more than 0"),
     ],
 )  # fmt: skip
@@ -84,6 +86,37 @@ def test_what_cannot_be_used_is_one_line(values: dict[str, Any], words: str) -> 
     with pytest.raises(FlowError, match=words) as refused:
         CompileRequest.of(**{"model": "net.onnx", "output": "out"} | values)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {}, {"bits": 4.25, "array": "8x4", "samples": 3, "clock": 200.5}, {"preset": "moderate", "on_chip": True},
+        {"pruning": flow.pruning("conservative")}, {"columns": 2, "sensitive": 0.15, "method": "optimal"},
+        {"pruning": flow.pruning(bits=6, means=("bias",))}, {"speedup": 3.0, "engine": "icarus", "synth": True},
+        {"max_drop": 0.5, "objective": "cycles", "compensation": False, "front": True}, {"cycles": 12345, "bus": 128},
+        {"shape": {"x": (1, 3, 8, 8), "N": (4,)}, "output_weight": {"a b": 0.125, "c": 1e-7}, "metric": "auc"},
+        {"calibration": Path("it's data.npz"), "coverage": 0.1, "block": 16, "bias_correction": False},
+        {"force": True, "resume": True, "prefix": "top", "weight_buffer": 256},
+    ],
+)  # fmt: skip
+def test_a_command_gives_its_request_again(values: dict[str, Any]) -> None:
+    """What the report says is parsed as the command parses it: every recorded option is as it was."""
+    request = CompileRequest.of(**{"model": "net 1.onnx", "output": "out"} | values)
+    words = shlex.split(request.command("compile", "force", "resume"))
+    assert words[:3] == ["bbs", "compile", "net 1.onnx"] and not {"--force", "--resume"} & set(words)
+    parsed = bbs.commands["compile"].make_context("compile", words[2:]).params
+    names = [each.name for each in fields(CompileRequest)]
+    again = CompileRequest.of(**{n: v for n, v in parsed.items() if n in names and v not in (None, ())})
+    assert again.record() == request.record() and again.engine == request.engine
+
+
+def test_a_command_names_no_folder() -> None:
+    """Equal requests have equal commands; what was in memory is named in capitals."""
+    arrays = {"calibration": {"x": np.zeros(3)}, "evaluate": Path("/home/someone/test.npz")}
+    request = CompileRequest.of(model=residual_net(), output="/tmp/secret/out", **arrays)
+    said = "bbs compile MODEL.onnx --calibration FILE.npz --evaluate test.npz --output out"
+    assert sorted(shlex.split(request.command("compile"))) == sorted(shlex.split(said))
 
 
 def test_every_option_that_changes_a_build_is_recorded() -> None:

@@ -34,9 +34,10 @@ from flow.exploration.space import Design
 from flow.exploration.study import Found, open_storage
 from flow.exploration.study import search as search_study
 from flow.hardware.config import ArrayConfig
+from flow.hardware.synthesis import Estimate
 from flow.onnxtools import runtime
 from tests.helpers.browser import probed
-from tests.helpers.nets import residual_net, samples, small
+from tests.helpers.nets import heads_net, residual_net, samples, small
 from tests.helpers.tools import Run, require_tool, until
 
 ROOT = Path(__file__).parents[2]
@@ -378,6 +379,36 @@ def test_a_lost_storage_is_said(
 
 
 # -------------------------------------------------------------------------------- the command
+def test_designs_are_judged_by_the_metric_asked_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Squared errors, of which less is better; the page gives each design's command, with the metric and the weight."""
+    monkeypatch.setattr(sys.modules["flow.exploration.explore"], "yosys", lambda: "")
+    monkeypatch.setattr(Evaluator, "_area", lambda self, config: Estimate(10 * config.columns, 0, 0))
+    file, net, x = tmp_path / "net.onnx", heads_net(), samples(heads_net(), 20, 2)
+    file.write_bytes(net.SerializeToString())
+    labels: dict[str, Any] = {"y_box": runtime.predict_all(net, x)["box"]}
+    np.savez(tmp_path / "net_calibration.npz", allow_pickle=False, **samples(net, 16, 1))
+    np.savez(tmp_path / "net_test.npz", allow_pickle=False, **x, **labels)
+    asked = ("--metric", "mse", "--output-weight", "cls=0.5")
+    status, out, err = run("explore", file, "-o", tmp_path / "out", "--trials", 3, *asked, "--clock", 150)
+    assert status == 0 and "mean squared error" in out and "inferences/s" in out, err
+    report = json.loads((tmp_path / "out" / "explore.json").read_text())
+    assert (report["metric"], report["clock"]) == ("mean squared error", 150.0)
+    keys = ("accuracy", "cycles", "transistors", "traffic")
+    costs = {design["number"]: tuple(design[key] for key in keys) for design in report["designs"]}
+    for design in report["designs"]:
+        own = costs[design["number"]]
+        beaten = any(all(a <= b for a, b in zip(o, own, strict=True)) and o != own for o in costs.values())
+        assert design["best"] == (not beaten)
+    page = (tmp_path / "out" / "explore.html").read_text()
+    assert page.count("bbs compile net.onnx --metric mse --output-weight cls=0.5 --clock 150 --array") >= 3
+    usual = next(design for design in report["designs"] if design["compile"].endswith("--bits 5"))
+    made = flow.compress(file, tmp_path / "five.onnx", array=(2, 2), bits=5, metric="mse", output_weight={"cls": 0.5})
+    labelled = made.summary.accuracy.labelled
+    assert labelled is not None and usual["accuracy"] == labelled.values["pruned"]
+
+
 def test_what_cannot_be_explored_is_one_line(
     run: Run,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

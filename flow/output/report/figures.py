@@ -193,21 +193,27 @@ def _front(front: Front) -> list[str]:
     """Answers over cycles, and over bits: the metric, if there is one, and the divergence."""
     across = {"cycles of a sample": [float(point.cycles) for point in front.points],
               "bits per weight": [point.bits_per_weight for point in front.points]}  # fmt: skip
-    answers = {"divergence": [point.divergence for point in front.points]}
+    answers = {"divergence": ([point.divergence for point in front.points], True)}
     if front.metric is not None and all(point.value is not None for point in front.points):
         percent = front.metric in CLASSES
         values = [(point.value or 0.0) * (100 if percent else 1) for point in front.points]
-        answers = {f"{front.metric}{', %' if percent else ''}": values, **answers}
+        answers = {f"{front.metric}{', %' if percent else ''}": (values, front.lower), **answers}
     panels = []
-    for (up, ys), (name, xs) in product(answers.items(), across.items()):
+    for (up, (ys, lower)), (name, xs) in product(answers.items(), across.items()):
+        best = _unbeaten([*zip(xs, ys if lower else [-y for y in ys], strict=True)])
         points = [
             Point(x, y, f"front-{number}", point_words(front, each),
-                  each.kind if each.kind in ("int8", "chosen") else "best" if each.best else "other",
+                  each.kind if each.kind in ("int8", "chosen") else "best" if best[number] else "other",
                   {"int8": "INT8", "chosen": "chosen"}.get(each.kind, ""))
             for number, (each, x, y) in enumerate(zip(front.points, xs, ys, strict=True))
         ]  # fmt: skip
         panels.append(scatter(f"{up} over {name}", (name, xs), (up, ys), points))
     return panels
+
+
+def _unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:
+    """For each, whether no other costs as little in all and less in one."""
+    return [not any(all(a <= b for a, b in zip(o, own, strict=True)) and o != own for o in costs) for own in costs]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def place_steps(graph: Graph) -> Placed:
 
 
 CELL, ROW, BOX = 352, 46, 30  # pixels: width of a network of one branch, height of a row, height of a box in it
-NARROW = 200  # width of a box where there are several branches
+NARROW = 236  # width of a box where there are several branches
 LANE, LETTER = 9, 6.4  # width of an edge's lane on the right, and of a letter
 
 

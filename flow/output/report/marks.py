@@ -10,7 +10,7 @@ from typing import Literal
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 240  # of a plot, in its own units: about pixels on a small screen
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 16, 14, 40
 FAR = 5.0  # an axis whose largest value is so many times its smallest is logarithmic
 STEPS = (1, 2, 5, 10)
 TICKS = 4  # that an axis has at least, roughly
