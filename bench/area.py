@@ -5,7 +5,9 @@
 Every PE in the cells of one library (Debian's qflow-tech-osu018, or a file of your own), flip-flops mapped, as ratios
 to the dense PE with 8 and with 16 lanes. "alone" is the PE as it stands in the array: the activations come from
 registers that a row of PEs shares, the chosen bits from what a column shares. "registered" adds registers for all
-its inputs, alike for all. "parallel" is one plain INT8 multiplier with an accumulator, one weight a cycle. `--fabric`
+its inputs, alike for all. "parallel" is one plain INT8 multiplier with an accumulator, one weight a cycle, "plain_8" a
+dot product of eight, "pairs_2" the pairs element with two bit columns a cycle. Of these arrays the area of an element
+with its share of what rows and columns have in common is printed, too, and throughput per area. `--fabric`
 adds lookup tables and flip-flops of ECP5 and iCE40, `--fmax` the clock rate that nextpnr reaches. `--whole` synthesises
 a whole accelerator instead, behind AXI and with feature maps: what each block takes of an ECP5 with all below it, and
 the devices that have enough.
@@ -31,10 +33,16 @@ from flow.api.options import SIZE
 from flow.errors import FlowError
 from flow.hardware import synthesis
 from flow.hardware.competitors.catalogue import (
+    COLUMN_CONTROL,
     ELEMENTS,
+    OCTET_REGISTER,
     OPERANDS,
     OURS,
+    PAIR_TABLES,
+    PAIRS,
+    PAIRS_CONTROLS,
     PARALLEL,
+    PLAINS,
     REQUANTIZER,
     SCHEDULER,
     VARIANTS,
@@ -44,6 +52,8 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.synthesis import Area, Fabric
 
 ROWS, COLUMNS = 16, 32
+ARRAYS = ((16, 32), (8, 8))
+PRUNED = (0, 1, 2, 3, 4)  # bit columns
 FAMILIES = ("ecp5", "ice40")
 PLAIN = {"stripes_8": 1, "stripes_16": 2, PARALLEL.name: 1}  # elements without skipping, and their weights a cycle
 
@@ -142,6 +152,72 @@ def per_area(blocks: dict[str, Measured], plain: str) -> dict[int, float]:
     return {n: 16 / (8 - n) * of_a_weight / blocks[OURS.name].alone.area for n in (0, 2, 4)}
 
 
+@dataclass(frozen=True)
+class InArray:
+    """A kind of array: its elements, what a row and a column of them share, and weights per cycle by columns pruned.
+
+    Shares are blocks, and octets of registers: operands on their way, and the words that the buffers show.
+    """
+
+    element: str
+    row: str | None
+    row_octets: int
+    column: str | None
+    column_octets: int
+    rates: dict[int, float]
+
+    def area(self, blocks: dict[str, Measured], rows: int, columns: int) -> float:
+        """Of one element with its share of an array of this size."""
+        octet = blocks[OCTET_REGISTER.name].alone.area
+        row, column = (blocks[name].alone.area if name else 0 for name in (self.row, self.column))
+        return (
+            blocks[self.element].alone.area
+            + (row + self.row_octets * octet) / columns
+            + (column + self.column_octets * octet) / rows
+        )
+
+
+def kinds() -> list[InArray]:
+    """Arrays of plain, BitVert and pairs elements; plain ones keep operands in two registers, as ours do."""
+    bits = {n: ArrayConfig().slices(8 - n) for n in PRUNED}
+    made = [InArray(plain.name, None, 3 * 2**i, None, 3 * 2**i, dict.fromkeys(PRUNED, 2.0**i))
+            for i, plain in enumerate(PLAINS)]  # fmt: skip
+    made.append(InArray(OURS.name, OPERANDS.name, 16, COLUMN_CONTROL.name, 3, {n: 16 / bits[n] for n in PRUNED}))
+    for element, control, per_cycle in zip(PAIRS, PAIRS_CONTROLS, (1, 2, 4), strict=True):
+        config = ArrayConfig(pe="pairs", columns_per_cycle=per_cycle)
+        rates = {n: config.step / config.slices(8 - n) for n in PRUNED}
+        made.append(InArray(element.name, PAIR_TABLES.name, 16, control.name, 2 * per_cycle + 1, rates))
+    return made
+
+
+def arrays(blocks: dict[str, Measured], rows: int, columns: int) -> dict[str, tuple[float, dict[int, float]]]:
+    """By element: its area with its share, and area for one weight a cycle by columns pruned."""
+    found = {}
+    for kind in kinds():
+        area = kind.area(blocks, rows, columns)
+        found[kind.element] = area, {n: area / rate for n, rate in kind.rates.items()}
+    return found
+
+
+def _arrays_table(blocks: dict[str, Measured], rows: int, columns: int) -> Table:
+    found = arrays(blocks, rows, columns)
+    ours = found[OURS.name][1]
+    table = Table(box=None, pad_edge=False)
+    for name in (
+        f"{rows} x {columns}",
+        "area with its share",
+        *(f"N = {n}" for n in PRUNED),
+        "over bitvert, N = 0",
+        "4",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, (area, each) in found.items():
+        table.add_row(
+            name, f"{area:,.0f}", *(f"{each[n]:,.0f}" for n in PRUNED), *(f"{ours[n] / each[n]:.2f}" for n in (0, 4))
+        )
+    return table
+
+
 @click.command(help=__doc__)
 @click.option("--liberty", type=click.Path(path_type=Path), help="a library of your own")
 @click.option("--fabric", is_flag=True, help="ECP5 and iCE40 cells, too")
@@ -154,7 +230,9 @@ def main(liberty: Path | None, fabric: bool, fmax: bool, whole: str | None, maps
         if whole is not None:
             _whole(whole, maps, file)
             return
-        blocks = measure([*ELEMENTS, PARALLEL, *VARIANTS, SCHEDULER, OPERANDS, REQUANTIZER], liberty, fabric, fmax)
+        alone = [*ELEMENTS, PARALLEL, *PLAINS, *PAIRS, *VARIANTS]
+        shared_by = [SCHEDULER, OPERANDS, COLUMN_CONTROL, PAIR_TABLES, *PAIRS_CONTROLS, OCTET_REGISTER]
+        blocks = measure([*alone, *shared_by, REQUANTIZER], liberty, fabric, fmax)
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -167,6 +245,9 @@ def main(liberty: Path | None, fabric: bool, fmax: bool, whole: str | None, maps
     for plain in PLAIN:
         rates = ", ".join(f"N = {n}: {rate:.2f}" for n, rate in per_area(blocks, plain).items())
         console.print(f"throughput per area over {plain}: {rates}")
+    console.print("Area for one weight a cycle, and throughput per area over bitvert, in arrays:")
+    for size in ARRAYS:
+        console.print(_arrays_table(blocks, *size))
 
 
 def _whole(array: str, maps: int, file: Path | None) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -321,6 +322,7 @@ CONFIGS = (
         for kind in PE_KINDS
         for rows, columns, drain in [(4, 4, 4), (3, 5, 2)]
     ),
+    *(ArrayConfig(3, 5, "pairs", drain=2, columns_per_cycle=together) for together in (2, 4)),
     ArrayConfig(4, 5, drain=2, map_words=96, tables=True),
     ArrayConfig(2, 2, drain=2, map_words=64, products=True),
 )
@@ -330,7 +332,7 @@ CONFIGS = (
 def test_the_port_tables_are_the_hardwares(config: ArrayConfig) -> None:
     """Every module of the Verilog has a table with its ports, their directions and widths, and no others."""
     tables = port_tables()
-    names = {name: getattr(config, name) for name in ("rows", "columns", "lanes", "step", "beats")}
+    names = {name: getattr(config, name) for name in ("rows", "columns", "lanes", "step", "beats", "columns_per_cycle")}
     names["line_bits"] = (config.map_words // config.rows - 1).bit_length()
     axi = AxiConfig()
     names |= {"data_bits": axi.data_bits, "address_bits": axi.address_bits}
@@ -402,14 +404,15 @@ def cells(values: list[int | None]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
-    """Two channels of N = 5, two tiles, two steps on a 2x2 array: requantized (""), and "raw"."""
+    """Two channels of N = 5, two tiles, two steps on a 2x2 array: requantized (""), "raw", and of "pairs" elements."""
     require_tool("iverilog")
-    config = ArrayConfig(2, 2, drain=2)
     folder = tmp_path_factory.mktemp("timing")
-    device = emit(config, folder)
-    simulator = IcarusEngine().open(device)
     traces = {}
-    for name in ("", "raw"):
+    for name in ("", "raw", "pairs"):
+        config = ArrayConfig(2, 2, drain=2)
+        if name == "pairs":
+            config = replace(config, pe="pairs", columns_per_cycle=2)
+        simulator = IcarusEngine().open(emit(config, folder / config.pe))
         encoded, layer = random_layer(1, 32, 4, [5, 5], raw=name == "raw")
         work = single(encoded, layer, config, random_codes(1, layer))
         file = folder / f"{name}.vcd"

@@ -143,7 +143,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
     ],
     "pairs_control": [
         ("off-by-one-shift", r"\(significance - stored\[8-1:6\]\)", "(significance - stored[8-1:6] - 1)"),
-        ("stuck-sign", r"minus <= minus2", "minus <= 1'b0"),
+        ("stuck-sign", r"minus <= minus3", "minus <= 1'b0"),
     ],
     "pick_lines": [
         ("swapped-index", r"first\[\(pair \+ 4\)\] = bits", "first[(pair + 4)] = !bits"),
@@ -155,10 +155,10 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("off-by-one", r"\(digit == 1\)", "(digit == 3)"),
     ],
     "pairs_pe": [
-        ("stuck-bit", r"held <= term", "held <= (term | 64)"),
+        ("stuck-bit", r"= \$signed\(term\)", "= $signed(term | 64)"),
     ],
     "pair_column": [
-        ("dropped-carry", r"\+ y7\)", "| y7)"),
+        ("dropped-carry", r"\(low \+ high\)", "(low | high)"),
     ],
     "pair_choice": [
         ("stuck-0", r"sum_of_both = both\[[^\]]*\]", "sum_of_both = 0"),
@@ -169,9 +169,11 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("dropped-carry", r"\(flipped \+ rest\)", "(flipped ^ rest)"),
     ],
     "aligned_term": [
-        ("off-by-one-shift", r"\(by2 << 4\)", "(by2 << 3)"),
         ("stuck-sign", r"if \(minus\)", "if (1'b0)"),
-        ("dropped-carry", r"\(left \+ right\)", "(left ^ right)"),
+        ("dropped-carry", r"\(aligned \+ offset\)", "(aligned ^ offset)"),
+    ],
+    "weighed_slice": [
+        ("stuck-shift", r"if \(shift\[0\]\)", "if (1'b1)"),
         ("swapped-index", r"if \(size\[2\]\)", "if (size[1])"),
     ],
     "drain_control": [

@@ -71,6 +71,31 @@ CLAIMS = (
         macros={"PROVE_SUM": 1}, cut=("dut.term",),
     ),
     Claim("bit-parallel element's term", "parallel", "parallel_pe.sv", of("byte_select", "parallel_pe"), 4),
+    Claim("pairs' tables", "pairs", "pair_tables.sv", of("pair_tables"), 3),
+    Claim("pairs' control", "pairs", "pairs_control.sv", of("pairs_control", "pick_lines", "constant_digit"), 5),
+    Claim("pairs' picks", "pairs", "pair_column.sv", of("pair_choice"), macros={"PROVE_PICKS": 1}),
+    Claim(
+        "pairs' column", "pairs", "pair_column.sv", of("pair_column"), 2, macros={"PROVE_SUM": 1},
+        cut=tuple(f"dut.y{pair}" for pair in range(8)),
+    ),
+    Claim(
+        "pairs element's wires", "pairs", "pairs_pe.sv",
+        (Fault("pairs_pe", "swapped-columns", r"every\[12-1:0\] = pair_column0", "every[12-1:0] = pair_column1"),),
+        2, macros={"PROVE_WIRES": 1},
+    ),
+    Claim(
+        "pairs element's value", "pairs", "pairs_pe.sv", of("slice_value"), macros={"PROVE_VALUE": 1},
+        cut=("dut.every",),
+    ),
+    Claim(
+        "pairs element's term", "pairs", "pairs_pe.sv", of("pairs_pe", "weighed_slice", "aligned_term"), 2,
+        macros={"PROVE_TERM": 1}, cut=("dut.value",),
+    ),
+    Claim(
+        "pairs element's sum", "pairs", "pairs_pe.sv", of("accumulator"), 4, forever=True, macros={"PROVE_SUM": 1},
+        cut=("dut.increment",),
+    ),
+    Claim("slices", "pairs", "slices.sv", of("slice_count", "slice_places")),
     *(
         Claim(
             f"requantizer's sum of {ARRAYS[design].accumulator_bits} bits", design, "requantizer.sv",
@@ -117,7 +142,7 @@ CLAIMS = (
             (Fault("sequencer", "impatient", r"\(weight_ready \|\| weightless\)", "1'b1"),),
             macros={design.upper(): 1},
         )
-        for design in ("bitvert", "dense")
+        for design in ("bitvert", "dense", "pairs")
     ),
     Claim(
         "drain controller's reading", "bitvert", "drain_control.sv",

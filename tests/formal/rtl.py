@@ -12,6 +12,7 @@ ARRAYS = {
     "bitvert": ArrayConfig(4, 4),
     "dense": ArrayConfig(4, 4, "dense"),
     "parallel": ArrayConfig(2, 2, "parallel"),
+    "pairs": ArrayConfig(2, 2, "pairs", columns_per_cycle=2),
     "narrow": ArrayConfig(2, 2, accumulator_bits=24),
     "maps": ArrayConfig(2, 2, accumulator_bits=24).with_maps(128),
 }

@@ -24,6 +24,7 @@ from flow.hardware.competitors.catalogue import (
     BITWAVE,
     ELEMENTS,
     OURS,
+    PLAINS,
     PRAGMATIC,
     VARIANTS,
     WINDOW,
@@ -36,7 +37,7 @@ from tests.helpers.clocking import Bench, packed, signed
 from tests.helpers.tools import require_tool
 
 Cycle = dict[str, int]  # inputs by name; those of later stages come a cycle or two later
-STAGE_3 = ("totals", "sum_all", "invert", "offset", "high", "fine")
+STAGE_3 = ("activations", "weights", "totals", "sum_all", "invert", "offset", "high", "fine")
 STAGE_4 = ("valid", "first", "negative", "scale_high", "coarse")
 ONE = ArrayConfig(rows=1, columns=1)
 
@@ -62,6 +63,10 @@ def dense(weights: Weights, x: Weights) -> list[Cycle]:
         {"x": packed(x), "column": packed([w >> bit & 1 for w in weights], 1), "negative": bit == 7, **place(bit)}
         for bit in range(7, -1, -1)
     ]
+
+
+def whole(weights: Weights, x: Weights) -> list[Cycle]:
+    return [{"activations": packed(x), "weights": packed([w & 255 for w in weights])}]
 
 
 def pragmatic(weights: Weights, x: Weights) -> list[Cycle]:
@@ -226,6 +231,7 @@ def cases(size: int) -> list[tuple[Weights, Weights]]:
 PLAIN: dict[str, tuple[Element, int, Drive]] = {
     "stripes_8": (stripes(8), 8, dense),
     "stripes_16": (stripes(16), 16, dense),
+    **{element.name: (element, 2**number, whole) for number, element in enumerate(PLAINS)},
     "pragmatic": (PRAGMATIC, 8, pragmatic),
     "bitlet": (BITLET, WINDOW, bitlet),
     "bitwave": (BITWAVE, 8, bitwave),
@@ -236,7 +242,7 @@ PLAIN: dict[str, tuple[Element, int, Drive]] = {
 def test_element_gives_dot_products(name: str, tmp_path: Path) -> None:
     element, size, drive = PLAIN[name]
     pairs = cases(size)
-    if name.startswith("stripes") or name == "bitlet":  # two's complement goes to -128
+    if name.startswith(("stripes", "plain")) or name == "bitlet":  # two's complement goes to -128
         pairs.append(([-128] * size, [255] * size))
     wanted = [int(np.dot(w, x)) for w, x in pairs]
     products = [drive(w, x) for w, x in pairs]

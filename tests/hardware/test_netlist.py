@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.helpers.tools import require_tool
 PAGE = Path(__file__).parents[2] / "docs" / "hardware.md"
 SMALL: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_depth": 16}
 CONFIGS = {kind: ArrayConfig(2, 3, kind, **SMALL, drain=2) for kind in PE_KINDS}
+CONFIGS["pairs"] = replace(CONFIGS["pairs"], columns_per_cycle=2)
 CONFIGS["maps"] = CONFIGS["bitvert"].with_maps(24, True)
 CLOCKED = re.compile(r"\$s?dffc?e?")  # flip-flops with an enable, a synchronous reset, or neither
 STORING = re.compile(r"\$(.*dff|.*latch|sr|ff).*")
@@ -62,6 +64,7 @@ def stated(config: ArrayConfig) -> Counter[tuple[int, int]]:
             "activation_depth",
             "map_words",
             "tables",
+            "columns_per_cycle",
         )
     }
     section = PAGE.read_text().split("### Memories\n")[1].split("\n## ")[0]

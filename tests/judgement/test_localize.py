@@ -88,7 +88,7 @@ OTHERS = {  # the element that has a block which the default one lacks
     **dict.fromkeys(("byte_select", "parallel_pe"), "parallel"),
     **dict.fromkeys(
         ("slice_count", "slice_places", "pairs_array", "pair_tables", "pairs_control", "pick_lines", "constant_digit",
-         "pairs_pe", "pair_column", "pair_choice", "slice_value", "aligned_term"), "pairs",
+         "pairs_pe", "pair_column", "pair_choice", "slice_value", "weighed_slice", "aligned_term"), "pairs",
     ),
 }  # fmt: skip
 UNKNOWN_IN_ICARUS = {"ram:no-bypass", "accumulator:never-cleared"}

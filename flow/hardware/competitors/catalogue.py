@@ -12,13 +12,19 @@ from myhdl import Signal, intbv
 from flow.hardware.competitors.bitlet import bitlet_pe
 from flow.hardware.competitors.bitvert import Operands, bitvert_pe, code_bits
 from flow.hardware.competitors.bitwave import bitwave_pe
+from flow.hardware.competitors.plain import plain_pe
 from flow.hardware.competitors.pragmatic import pragmatic_pe
 from flow.hardware.competitors.stripes import stripes_pe
 from flow.hardware.conversion.bundles import gathered
 from flow.hardware.conversion.hierarchy import export, forgotten
+from flow.hardware.core.array import operand_register
+from flow.hardware.core.bitvert_array import column_control
+from flow.hardware.core.pairs_array import LINES, pairs_control
 from flow.hardware.core.requantizer import requantizer
 from flow.hardware.elements.activation_sum import row_operand
-from flow.hardware.elements.bundles import ColumnControl, DrainPort, RowOperands
+from flow.hardware.elements.bundles import ColumnControl, DrainPort, PairControl, PairOperands, RowOperands
+from flow.hardware.elements.pair_tables import pair_tables
+from flow.hardware.elements.pairs_pe import pairs_pe
 from flow.hardware.elements.parallel_pe import parallel_pe
 from flow.hardware.elements.pe import pe
 from flow.hardware.elements.scheduler import scheduler
@@ -93,6 +99,31 @@ def bitvert(group: int, optimized: bool) -> Element:
     return _pe(name, bitvert_pe, operands, controls, {"operands": Operands}, group=group, optimized=optimized)
 
 
+def plain(lanes: int) -> Element:
+    """A plain INT8 dot product of so many weights."""
+    return _pe(f"plain_{lanes}", plain_pe, {"activations": 8 * lanes, "weights": 8 * lanes}, {}, lanes=lanes)
+
+
+def pairs(per_cycle: int) -> Element:
+    """The pairs element with so many bit columns a cycle."""
+    operands = {
+        "single": 128, "both": 72, "total": 12, "triple": 14, "picks": LINES * per_cycle, "fine": 2, "size": 4,
+        "coarse": 1, "minus": 1, "high": 1, "negative": 1,
+    }  # fmt: skip
+    bundles = {"row": PairOperands, "column": PairControl}
+    return _pe(f"pairs_{per_cycle}", pairs_pe, operands, {}, bundles, per_cycle=per_cycle)
+
+
+def _pairs_control(per_cycle: int) -> Element:
+    outputs = {"picks": LINES * per_cycle, "fine": 2, "size": 4, "coarse": 1, "minus": 1, "high": 1}
+    return Element(
+        f"pairs_control_{per_cycle}", pairs_control,
+        {"clk": 1, "enable": 1, "bits": 16 * per_cycle, "metadata": 8, "low_phase": 1, "high_phase": 1,
+         "significance": 3, **outputs},
+        {"per_cycle": per_cycle}, tuple(outputs), {"control": PairControl},
+    )  # fmt: skip
+
+
 OURS = _pe(
     "bitvert",
     pe,
@@ -126,3 +157,25 @@ REQUANTIZER = Element(
     {"bits": ACCUMULATOR_BITS},
     outputs=("octet",),
 )  # fmt: skip
+
+# What rows and columns of an array share, by element.
+PAIR_TABLES = Element(
+    "pair_tables", pair_tables,
+    {"clk": 1, "enable": 1, "load": 1, "word": 128, "single": 128, "both": 72, "total": 12, "triple": 14},
+    outputs=("single", "both", "total", "triple"),
+    bundles={"row": PairOperands},
+)  # fmt: skip
+PAIRS_CONTROLS = tuple(_pairs_control(per_cycle) for per_cycle in (1, 2, 4))
+_CHOICES = {
+    "select_low": 12, "select_high": 12, "invert_low": 1, "invert_high": 1, "piece": 3, "high": 1, "fine": 2,
+    "scale_high": 1, "coarse": 1,
+}  # fmt: skip
+COLUMN_CONTROL = Element(
+    "column_control", column_control,
+    {"clk": 1, "enable": 1, "bits": 16, "metadata": 8, "low_phase": 1, "high_phase": 1, "significance": 3, **_CHOICES},
+    outputs=tuple(_CHOICES),
+    bundles={"control": ColumnControl},
+)  # fmt: skip
+OCTET_REGISTER = Element("octet_register", operand_register, {"clk": 1, "enable": 1, "d": 8, "q": 8}, outputs=("q",))
+PAIRS = tuple(pairs(per_cycle) for per_cycle in (1, 2, 4))
+PLAINS = tuple(plain(lanes) for lanes in (1, 2, 4, 8))

@@ -8,7 +8,7 @@ from flow.hardware.conversion.bundles import fresh, prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.array import array_stages, drain_ports, leaving
 from flow.hardware.core.bundles import ColumnStages
-from flow.hardware.core.wires import delay, join
+from flow.hardware.core.wires import delay, flags, join
 from flow.hardware.elements.bundles import PairControl, PairOperands
 from flow.hardware.elements.pair_tables import PAIRS, PICKS, constant_digit, pair_tables, pick_lines
 from flow.hardware.elements.pairs_pe import pairs_pe
@@ -26,13 +26,15 @@ def pairs_control(clk, enable, bits, metadata, low_phase, high_phase, significan
     stage 1  low_phase, high_phase: this slice brings the low or the high digit of the constant; significance[3] of its
              last bit column
     stage 2  picks[24 * per_cycle] out
-    stage 3  shift[3], size[4], minus, high out
+    stage 3  fine[2], size[4] out
+    stage 4  coarse, minus, high out
     """
     slice_bits, stored, constant = Signal(intbv(0)[16 * per_cycle :]), Signal(intbv(0)[8:]), Signal(intbv(0)[6:])
     lines = [Signal(intbv(0)[LINES:]) for _ in range(per_cycle)]
     all_lines = join(*reversed(lines))
     shift2 = Signal(modbv(0, min=0, max=8))  # garbage while nothing is valid: it wraps
-    size2, minus2, high2 = Signal(intbv(0)[4:]), Signal(bool(0)), Signal(bool(0))
+    size2 = Signal(intbv(0)[4:])
+    minus2, high2, coarse3, minus3, high3 = flags(5)
 
     @always(clk.posedge)
     def words():
@@ -52,10 +54,14 @@ def pairs_control(clk, enable, bits, metadata, low_phase, high_phase, significan
     def group():
         if enable:
             shift2.next = significance - stored[8:6]
-            control.shift.next = shift2
+            control.fine.next = shift2[2:]
+            coarse3.next = shift2[2]
             control.size.next = size2
-            control.minus.next = minus2
-            control.high.next = high2
+            minus3.next = minus2
+            high3.next = high2
+            control.coarse.next = coarse3
+            control.minus.next = minus3
+            control.high.next = high3
 
     choices = [pick_lines(clk, enable, slice_bits, each, 16 * number) for number, each in enumerate(lines)]
     digit = constant_digit(clk, enable, low_phase, high_phase, constant, size2, minus2, high2)

@@ -49,12 +49,13 @@ class PairOperands:
 
 @dataclass(frozen=True)
 class PairControl:
-    """What a column's pairs elements share: picks at stage 2, all others at stage 3."""
+    """What a column's pairs elements share: picks at stage 2, fine and size at stage 3, all others at stage 4."""
 
     picks: Any = bits()  # 24 lines for each bit column of the slice, the most significant one lowest
-    shift: Any = bits(3)  # the slice's least significant column counts 2^shift
+    fine: Any = bits(2)  # the slice's least significant column counts 2^fine, ...
     size: Any = bits(4)  # of the constant's digit
-    minus: Any = flag()  # it is negative
+    coarse: Any = flag()  # ... and 16 times that
+    minus: Any = flag()  # the digit is negative
     high: Any = flag()  # it counts eightfold
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from myhdl import Signal, always, always_comb, intbv, modbv
+from myhdl import ConcatSignal, Signal, always, always_comb, intbv, modbv
 
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
@@ -52,28 +52,38 @@ def pair_column(clk, enable, single, both, picks, selected, begin):
     y0, y1, y2, y3, y4, y5, y6, y7 = y = [Signal(intbv(0)[9:]) for _ in range(8)]
     chosen = [pair_choice(single, both, picks, each, pair, begin) for pair, each in enumerate(y)]
 
+    low, high = Signal(intbv(0)[11:]), Signal(intbv(0)[11:])
+
     @always(clk.posedge)
     def add():
         if enable:
-            selected.next = y0 + y1 + y2 + y3 + y4 + y5 + y6 + y7
+            low.next = y0 + y1 + y2 + y3
+            high.next = y4 + y5 + y6 + y7
 
-    return chosen, add
+    @always_comb
+    def all_pairs():
+        selected.next = low + high
+
+    return chosen, add, all_pairs
 
 
 @block
-def slice_value(selected, negative, value):
-    """A slice's bit columns together: selected[12] each, most significant first; value out, two's complement.
+def slice_value(selected, negative, value, per_cycle):
+    """A slice's bit columns together: selected, 12 bits each, most significant lowest; value out, two's complement.
 
     control: negative: the first counts negative. `value` has 13 bits and one for each column. Combinational, modular.
     """
-    per_cycle, width = len(selected), len(value) + 1
+    width = per_cycle + 14
     place, end = per_cycle, per_cycle + 12
-    top = selected[0]
     # -x = ~x + 1, and below the first column its ones and a carry make that one
     flipped, rest = Signal(intbv(0)[width:]), Signal(intbv(0)[width:])
     double = Signal(modbv(0)[width:])
-    inverted = Signal(intbv(0)[12:])
+    top, inverted = Signal(intbv(0)[12:]), Signal(intbv(0)[12:])
     ones = 2**width - 1
+
+    @always_comb
+    def most_significant():
+        top.next = selected[12:]
 
     @always_comb
     def invert():
@@ -96,17 +106,21 @@ def slice_value(selected, negative, value):
             rest.next[0] = negative
 
     elif per_cycle == 2:
-        second = selected[1]
 
         @always_comb
         def others():
             rest.next = 0
             rest.next[0] = negative
-            rest.next[13:1] = second
+            rest.next[13:1] = selected[24:12]
 
     else:
-        _, second, third, fourth = selected
-        lower = Signal(intbv(0)[15:])
+        second, third, fourth, lower = (Signal(intbv(0)[15:]) for _ in range(4))
+
+        @always_comb
+        def apart():
+            second.next = selected[24:12]
+            third.next = selected[36:24]
+            fourth.next = selected[48:36]
 
         @always_comb
         def sum_up():
@@ -118,7 +132,7 @@ def slice_value(selected, negative, value):
             rest.next[0] = negative
             rest.next[16:1] = lower
 
-        others = sum_up, others_of_four
+        others = apart, sum_up, others_of_four
 
     @always_comb
     def add():
@@ -128,50 +142,46 @@ def slice_value(selected, negative, value):
     def show():
         value.next = double[width:1]
 
-    return invert, flip, others, add, show
+    return most_significant, invert, flip, others, add, show
 
 
 @block
-def aligned_term(value, shift, total, triple, size, minus, high, term):
-    """A slice's value at its place, and a digit of the constant times the sum of activations.
+def weighed_slice(clk, enable, value, shift, total, triple, size, weighed, magnitude, per_cycle):
+    """A slice's value, shifted, and the size of the digit of the constant times the sum of activations.
 
-    value (two's complement) shifted by shift[3]; a digit of so many total[12], by the lines size[4] of 1, 2, 3
-    (triple[14]) and 4, minus: negative, high: eightfold; term[21] out, two's complement. Combinational, modular.
+    control  enable
+    stage 3  value[13 + per_cycle], two's complement; shift[2]; total[12]; the lines size[4]: the digit is 1, 2, 3
+             (triple[14]) or 4, or 0 if none is high
+    stage 4  weighed[16 + per_cycle], magnitude[14] out
     """
-    extended = Signal(intbv(0, min=-(2**20), max=2**20))
-    by1, by2, by4 = (Signal(modbv(0)[TERM_BITS:]) for _ in range(3))
+    width, end = 13 + per_cycle, 16 + per_cycle
+    top = width - 1
+    extended, by1, by2 = (Signal(intbv(0)[end:]) for _ in range(3))
     one, two, three, four = (Signal(intbv(0)[14:]) for _ in range(4))
-    magnitude = Signal(intbv(0)[14:])
-    placed, offset = Signal(intbv(0)[TERM_BITS:]), Signal(intbv(0)[TERM_BITS:])
-    every_bit = 2**TERM_BITS - 1
-    left, right = Signal(intbv(0)[TERM_BITS + 1 :]), Signal(intbv(0)[TERM_BITS + 1 :])
-    double = Signal(modbv(0)[TERM_BITS + 1 :])
 
     @always_comb
     def extend():
-        extended.next = value.signed()
+        extended.next = 0
+        extended.next[width:] = value
+        extended.next[width] = value[top]
+        extended.next[width + 1] = value[top]
+        extended.next[width + 2] = value[top]
 
     @always_comb
     def shift_1():
         if shift[0]:
-            by1.next[TERM_BITS:1] = extended[TERM_BITS - 1 :]
-            by1.next[0] = 0
+            by1.next = 0
+            by1.next[end:1] = extended[end - 1 :]
         else:
-            by1.next = extended[TERM_BITS:]
+            by1.next = extended
 
     @always_comb
     def shift_2():
         if shift[1]:
-            by2.next = by1 << 2
+            by2.next = 0
+            by2.next[end:2] = by1[end - 2 :]
         else:
             by2.next = by1
-
-    @always_comb
-    def shift_4():
-        if shift[2]:
-            by4.next = by2 << 4
-        else:
-            by4.next = by2
 
     @always_comb
     def gate():
@@ -188,9 +198,38 @@ def aligned_term(value, shift, total, triple, size, minus, high, term):
         if size[3]:
             four.next[14:2] = total
 
+    @always(clk.posedge)
+    def register():
+        if enable:
+            weighed.next = by2
+            magnitude.next = one | two | three | four
+
+    return extend, shift_1, shift_2, gate, register
+
+
+@block
+def aligned_term(weighed, coarse, magnitude, minus, high, term):
+    """What a slice adds to the sum: weighed (two's complement), 16 times that if coarse, and the constant's part.
+
+    That is magnitude[14], eight times that if high; if minus it is one less than its negation, ~x = -x - 1: the
+    accumulator adds the one. term[21] out, two's complement. Combinational, modular.
+    """
+    extended = Signal(intbv(0, min=-(2**20), max=2**20))
+    aligned, placed, offset = (Signal(intbv(0)[TERM_BITS:]) for _ in range(3))
+    double = Signal(modbv(0)[TERM_BITS:])
+    every_bit, end = 2**TERM_BITS - 1, TERM_BITS - 4
+
     @always_comb
-    def either():
-        magnitude.next = one | two | three | four
+    def extend():
+        extended.next = weighed.signed()
+
+    @always_comb
+    def align():
+        if coarse:
+            aligned.next = 0
+            aligned.next[TERM_BITS:4] = extended[end:]
+        else:
+            aligned.next = extended[TERM_BITS:]
 
     @always_comb
     def place():
@@ -201,30 +240,21 @@ def aligned_term(value, shift, total, triple, size, minus, high, term):
             placed.next[14:] = magnitude
 
     @always_comb
-    def negate():  # -x = ~x + 1: the carry of the addition is the one
+    def negate():
         if minus:
             offset.next = placed ^ every_bit
         else:
             offset.next = placed
 
     @always_comb
-    def terms():
-        left.next = 0
-        left.next[0] = minus
-        left.next[TERM_BITS + 1 : 1] = by4
-        right.next = 0
-        right.next[0] = minus
-        right.next[TERM_BITS + 1 : 1] = offset
-
-    @always_comb
     def add():
-        double.next = left + right
+        double.next = aligned + offset
 
     @always_comb
     def show():
-        term.next = double[TERM_BITS + 1 : 1]
+        term.next = double
 
-    return extend, shift_1, shift_2, shift_4, gate, either, place, negate, terms, add, show
+    return extend, align, place, negate, add, show
 
 
 @block
@@ -234,32 +264,30 @@ def pairs_pe(clk, enable, row, column, negative, valid, first, port, bits, per_c
 
     control  enable
     stage 2  single[128], both[72]: the row's tables; picks[24 * per_cycle]: the column's choices
-    stage 3  total[12], triple[14]: sums of these activations; shift[3]; a digit of the constant by size[4], minus,
-             high; negative: the slice's first column counts negative
-    stage 4  valid, first
+    stage 3  total[12], triple[14]: sums of these activations; size[4]: the digit of the constant; fine[2]: the slice
+             counts 2^fine, ...; negative: its first column counts negative
+    stage 4  valid, first, coarse: ... and 16 times that; minus, high: the digit is negative, counts eightfold
     drain    capture, drain, behind[bits] in, result[bits] out
     """
-    selected = tuple(Signal(intbv(0)[12:]) for _ in range(per_cycle))
-    value = Signal(intbv(0)[13 + per_cycle :])
-    term, held = Signal(intbv(0)[TERM_BITS:]), Signal(intbv(0)[TERM_BITS:])
+    selected = [Signal(intbv(0)[12:]) for _ in range(per_cycle)]
+    every = ConcatSignal(*reversed(selected)) if per_cycle > 1 else selected[0]
+    value, weighed = Signal(intbv(0)[13 + per_cycle :]), Signal(intbv(0)[16 + per_cycle :])
+    magnitude, term = Signal(intbv(0)[14:]), Signal(intbv(0)[TERM_BITS:])
     increment = Signal(intbv(0, min=-(2**20), max=2**20))
-    nothing = Signal(bool(0))
 
     columns = [
         pair_column(clk, enable, row.single, row.both, column.picks, each, 24 * number)
         for number, each in enumerate(selected)
     ]
-    together = slice_value(selected, negative, value)
-    weighed = aligned_term(value, column.shift, row.total, row.triple, column.size, column.minus, column.high, term)
-
-    @always(clk.posedge)
-    def register():
-        if enable:
-            held.next = term
+    together = slice_value(every, negative, value, per_cycle)
+    weighing = weighed_slice(
+        clk, enable, value, column.fine, row.total, row.triple, column.size, weighed, magnitude, per_cycle
+    )
+    aligning = aligned_term(weighed, column.coarse, magnitude, column.minus, column.high, term)
 
     @always_comb
     def sign():
-        increment.next = held.signed()
+        increment.next = term.signed()
 
-    sums = accumulator(clk, enable, valid, first, increment, nothing, port, bits)
-    return columns, together, weighed, register, sign, sums
+    sums = accumulator(clk, enable, valid, first, increment, column.minus, port, bits)
+    return columns, together, weighing, aligning, sign, sums
