@@ -20,6 +20,7 @@ from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
 from flow.scheduling.onchip import timing
 from flow.scheduling.onchip.chain import ChainLayer, chain
+from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip, assemble, outputs_only
 from flow.simulation import onchip as running
 from flow.simulation.engines import ENGINES, Simulator
@@ -137,6 +138,81 @@ def test_functions_over_maps_of_any_shape(size: int, tmp_path: Path) -> None:
         assert not any(verdict.tier2_mismatches for verdict in found)
 
     equal()
+
+
+def joined_maps(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
+    """A sum, difference or product with a map of as many elements, or with one of a single pixel."""
+    kind, other = str(rng.choice(["Add", "Sub", "Mul"])), net.conv(x, channels, channels, 1, relu=False)
+    if rng.random() < 0.6:
+        other = net.conv(net.node("GlobalAveragePool", x), channels, channels, 1, relu=False)
+    pair = (x, other) if rng.random() < 0.5 else (other, x)
+    return net.node(kind, *pair), channels
+
+
+def moved_channels(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
+    """A part of the channels beside all of them and one more map, repeated or padded."""
+    first, more = int(rng.integers(0, channels)), int(rng.integers(1, 11))
+    bounds = [net.constant(np.array([value], np.int64)) for value in (first, channels, 1)]
+    part = net.node("Slice", x, *bounds)
+    made, total = net.node("Concat", part, net.conv(x, channels, more, 1), x, axis=1), 2 * channels - first + more
+    if rng.random() < 0.5:
+        factors = net.constant(np.array([1, 1, *rng.integers(1, 4, 2)], np.float32))
+        return net.node("Resize", made, "", factors, mode="nearest"), total
+    pads = net.constant(np.array([0, 3, 1, 0, 0, 2, 0, 2], np.int64))
+    return net.node("Pad", made, pads, net.constant(np.float32(0))), total + 5
+
+
+def padded_windows(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
+    window = {"kernel_shape": [2, 3], "pads": [0, 1, 1, 1], "strides": rng.integers(1, 3, 2).tolist()}
+    if rng.random() < 0.3:
+        return net.node("MaxPool", x, **window), channels
+    return net.node("AveragePool", x, count_include_pad=int(rng.integers(0, 2)), **window), channels
+
+
+def drawn_operations(seed: int, size: int) -> Network:
+    """One operation of each kind, a convolution behind each, over maps of any few channels and pixels."""
+    net, rng = Floats(seed), np.random.default_rng(seed)
+    channels, shape = int(rng.integers(1, size + 8)), tuple(int(each) for each in rng.integers(2, size + 2, 2))
+    made = net.conv("x", 3, channels, 1)
+    for operation in rng.permutation(np.array([joined_maps, moved_channels, padded_windows])):
+        made, total = operation(net, rng, made, channels)
+        channels = int(rng.integers(1, size + 8))
+        made = net.conv(made, total, channels, 1, relu=False)
+    return quantized(net.model((3, *shape), made))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_operations_over_maps_of_any_shape(size: int, tmp_path: Path) -> None:
+    """By the same array, whatever is drawn: no byte differs from the reference, and ONNX Runtime agrees."""
+    require_engine("icarus")
+    config = ArrayConfig(size, size, **TINY, drain=2).with_maps(512 * size, False, True)
+    icarus = ENGINES["icarus"].open(emit(config, tmp_path), tmp_path / "cache")
+
+    @settings(max_examples=3)
+    @given(st.integers(0, 1000))
+    def equal(seed: int) -> None:
+        network, onchip = program(drawn_operations(seed, size), config)
+        (done,) = runs(network, onchip, icarus, 1)
+        check(onchip, done)
+        verdicts = judge(network, onchip, [done])
+        assert passes(verdicts, [done]), verdicts
+
+    equal()
+
+
+def test_products_themselves(tmp_path: Path) -> None:
+    """MyHDL's own simulator and Icarus: the same bits and cycles."""
+    require_engine("icarus")
+    net = Floats(3)
+    a = net.conv("x", 2, 3, 1)
+    b = net.node("Sub", net.node("Mul", a, net.conv(a, 3, 3, 1, relu=False)), net.conv(a, 3, 3, 1, relu=False))
+    network = quantized(net.model((2, 2, 2), net.conv(b, 3, 2, 1, relu=False)))
+    network, onchip = program(network, ArrayConfig(2, 2, **TINY, drain=2).with_maps(128, False, True))
+    assert {"product", "subtract"} <= {step.kind for step in onchip.chain.steps if isinstance(step, PostOp)}
+    (want,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
+    check(onchip, done)
+    assert done.cycles == want.cycles
 
 
 def test_the_table_itself(tmp_path: Path) -> None:

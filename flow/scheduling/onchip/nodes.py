@@ -254,6 +254,11 @@ def _pool(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
     kernel = tuple(attribute(node, "kernel_shape", []))
     window = two_axes(node_window(node, kernel, (height, width)[-len(kernel) :]))
     size = (*[1] * (4 - rank), *reading.shape(node.output[0])[2:])
+    starts = [(windows - 1) * stride for windows, stride in zip(size, window.strides, strict=True)]
+    if any(start >= own + pad for start, own, pad in zip(starts, (height, width), window.pads[:2], strict=True)):
+        raise OffChipError(
+            f"{kind} '{name}' has a window that begins behind the map (ceil_mode)"
+        )  # ONNX Runtime has not
     pool = Draft(result, draft.operands, (channels, size[0], size[1]), window)
     return replace(pool, all_taps=bool(attribute(node, "count_include_pad", 0)))
 

@@ -9,82 +9,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from flow.hardware.config import ArrayConfig
-from flow.network.model import HostSegment, Quantization
-from flow.onnxtools import runtime
 from flow.onnxtools.graph import Graph
-from flow.scheduling.onchip import post
-from flow.scheduling.onchip.maps import Held, OffChipError
+from flow.scheduling.onchip.maps import OffChipError
 from flow.scheduling.onchip.nodes import post_operations
-from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.tables import table_of
+from tests.helpers.codes import Codes, operations
 from tests.helpers.networks import on_chip
-
-
-class Codes:
-    """Nodes on the 8-bit tensors "x" and "z", int8 [1, *shape]: each method returns the name of what it makes."""
-
-    def __init__(self, seed: int = 0, shape: tuple[int, int, int] = (2, 4, 5)) -> None:
-        self.rng, self.nodes, self.constants = np.random.default_rng(seed), list[Any](), list[Any]()
-        self.shape = shape
-        self.scales: dict[str, Quantization] = {}
-        for name in ("x", "z"):
-            self.scale(name)
-
-    def constant(self, array: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(array), f"c{len(self.constants)}"))
-        return str(self.constants[-1].name)
-
-    def scale(self, name: str) -> None:
-        drawn = np.float32(self.rng.uniform(0.01, 0.05))
-        self.scales[name] = Quantization(drawn, int(self.rng.integers(-40, 40)), False)
-
-    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{op}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
-        return name
-
-    def pair(self, name: str) -> list[str]:
-        given = self.scales[name]
-        return [self.constant(given.scale), self.constant(np.int8(given.zero_point))]
-
-    def real(self, name: str) -> str:
-        return self.node("DequantizeLinear", name, *self.pair(name))
-
-    def codes(self, real: str) -> str:
-        name = f"{real}_codes"
-        self.scale(name)
-        self.nodes.append(helper.make_node("QuantizeLinear", [real, *self.pair(name)], [name], name))
-        return name
-
-    def segment(self, *outputs: str, opset: int = 20) -> HostSegment:
-        shape = [1, *self.shape]
-        inputs = [helper.make_tensor_value_info(name, TensorProto.INT8, shape) for name in ("x", "z")]
-        made = [helper.make_tensor_value_info(name, TensorProto.INT8, None) for name in outputs]
-        graph = helper.make_graph(self.nodes, "part", inputs, made, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-        return HostSegment("part", model, ("x", "z"), outputs, tuple(node.op_type for node in self.nodes))
-
-    def maps(self) -> dict[str, Held]:
-        return {name: Held(name, self.shape, self.scales[name], self.shape) for name in ("x", "z")}
-
-
-def operations(net: Codes, *outputs: str) -> list[PostOp]:
-    """The operations of the segment, after a comparison of all its outputs with ONNX Runtime."""
-    segment, held = net.segment(*outputs), net.maps()
-    found = post_operations(segment, held)
-    rng = np.random.default_rng(3)
-    feeds = {name: rng.integers(-128, 128, (1, *net.shape)).astype(np.int8) for name in ("x", "z")}
-    want, maps = runtime.run(segment.model, feeds), {name: codes[0] for name, codes in feeds.items()}
-    for op in found:
-        maps[op.output] = post.run(op, tuple(maps[name] for name in op.inputs))
-    for name in outputs:
-        away = np.abs(maps[held[name].tensor].astype(int) - want[name][0].astype(int)).max()
-        assert away <= int(any(op.kind == "add" for op in found)), name
-    return found
-
 
 FUNCTIONS: dict[str, dict[str, Any]] = {
     "HardSwish": {}, "Sigmoid": {}, "Tanh": {}, "Gelu": {}, "Erf": {}, "Exp": {}, "Abs": {}, "Neg": {}, "Softplus": {},
