@@ -17,6 +17,7 @@ from flow.api.inputs import (
     note_scales,
     read_network,
     settled,
+    with_maps,
 )
 from flow.api.requests import CompileRequest
 from flow.api.simulate import (
@@ -49,7 +50,7 @@ from flow.output.report import environment
 from flow.output.report.report import Judgement, Report, Simulated, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.onchip.chain import chain
-from flow.scheduling.onchip.program import OnChip, assemble, needed_words
+from flow.scheduling.onchip.program import OnChip, assemble
 from flow.scheduling.pieces import plan
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
@@ -91,15 +92,14 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         imported = import_network(source, calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
-            linked = chain(imported.network)
-            config = config.with_maps(needed_words(linked, config.rows), linked.tables)
+            config = with_maps(imported.network, config, notes)
         note_scales(imported, evaluation_set, notes)
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     chosen, compressed = compress_network(imported, chosen, config, evaluation_set, stage, notes)
     with stage("schedule"):
-        on_chip_program = _on_chip(compressed, config) if request.on_chip else None
+        on_chip_program = _on_chip(compressed, config) if config.map_words else None
         dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
@@ -142,7 +142,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             accuracy = measure(imported.float_model, compressed, evaluation_set, simulated if coverage else None, runs)
             note_labels(evaluation_set, accuracy, notes)
             note_int8(faithful, accuracy, notes)
-            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
+            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
             wrong = images.judge(program, compressed.allocation)
             wrong += images.judge_on_chip(on_chip_program) if on_chip_program else []
             ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip)

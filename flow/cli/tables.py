@@ -18,7 +18,7 @@ from flow.frontend.inspection import Inspection, Node
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
-from flow.judgement.onchip import OnChipVerdict
+from flow.judgement.onchip import OnChipVerdict, extent
 from flow.network.metrics import shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
@@ -392,7 +392,7 @@ def _unlike(summary: Summary) -> str:
 
 
 def _print_on_chip(found: OnChipVerdict) -> None:
-    """The whole network by one start."""
+    """The whole network on chip, segment by segment."""
     if found.failure:
         out.print(f"On chip the whole network did not finish: {found.failure}.", soft_wrap=True, markup=False)
         return
@@ -402,8 +402,16 @@ def _print_on_chip(found: OnChipVerdict) -> None:
             out.print(f"On chip, step '{step.name}': {wrong}.", soft_wrap=True, markup=False)
     ties = f", {found.tier2_ties} more at a tie" if found.tier2_ties else ""
     out.print(
-        f"On chip, the whole network by one start: {found.cycles:,} cycles, {100 * (found.utilization or 0):.1f} % "
+        f"On chip, {extent(found)}: {found.cycles:,} cycles, {100 * (found.utilization or 0):.1f} % "
         f"utilization, {found.map_bytes / 1024:,.1f} KiB of feature maps; {found.tier1_mismatches} of "
         f"{found.elements:,} elements differ from the integer reference, {found.tier2_mismatches} from ONNX "
         f"Runtime (by at most {found.tier2_max_lsb} LSB){ties}.", soft_wrap=True,
     )  # fmt: skip
+    for output in found.outputs:
+        if output.mismatches:
+            out.print(
+                f"On chip, output '{output.name}': {output.mismatches:,} of {output.elements:,} elements are not those "
+                "of the whole INT8 network in ONNX Runtime.", soft_wrap=True, markup=False,
+            )  # fmt: skip
+    if found.alone:
+        out.print(f"Not on chip, but one by one: {', '.join(found.alone)}.", soft_wrap=True, markup=False)

@@ -216,6 +216,13 @@ def _explain_on_chip(network: Network, found: OnChipVerdict) -> Finding:
     if found.outputs_only_mismatches:
         text = f"{found.outputs_only_mismatches:,} bytes differ in a run that writes the outputs only"
         return Finding("1b", network.name, cause, f"by one start, network '{network.name}': {text}")
+    exact = not found.tier2_mismatches and not found.tier2_ties
+    for output in found.outputs if exact else ():
+        if output.mismatches:
+            text = (
+                f"{output.mismatches:,} of {output.elements:,} elements differ from the whole network in ONNX Runtime"
+            )
+            return Finding("2", output.name, cause, f"on chip, output '{output.name}', though no step differs: {text}")
     worst = max(found.steps, key=lambda step: (step.tier2_max_lsb, step.tier2_mismatches))
     text = f"{worst.tier2_mismatches:,} of {worst.elements:,} elements differ from ONNX Runtime, by at most "
     return Finding("2", worst.name, cause, f"by one start, step '{worst.name}': {text}{worst.tier2_max_lsb} LSB")

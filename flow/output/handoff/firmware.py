@@ -12,7 +12,7 @@ from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, constants, image_byte
 from flow.hardware.fields import ERRORS
 from flow.network.model import ArrayLayer
 from flow.network.reference import accumulator_scales
-from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Handoff, layer_folders, layer_words
+from flow.output.handoff.whole import PER_LAYER, TEMPLATES, Handoff, Whole, layer_folders, layer_words
 from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.layout import input_words, layout
 from flow.scheduling.onchip.program import OnChip
@@ -63,7 +63,7 @@ def write_firmware(folder: Path, handoff: Handoff) -> None:
         images=images, bytes={memory["name"]: memory["bytes"] for memory in memories}, image_bytes=image_bytes,
         layer_regions=handoff.layer_regions, network_regions=handoff.network_regions,
         descriptors=whole and whole.onchip.descriptors, inputs=whole and _inputs(whole.onchip),
-        outputs=whole and _outputs(whole.onchip),
+        outputs=whole and _outputs(whole.onchip), segments=whole and _segments(whole),
     )  # fmt: skip
     (folder / "firmware" / f"{name}.h").write_text(text)
 
@@ -75,14 +75,35 @@ def identifier(name: str) -> str:
 
 
 def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
+    inputs = [
+        (held, placed[held.tensor].plane)
+        for segment, placed in zip(onchip.chain.segments, onchip.places, strict=True)
+        for held in segment.inputs
+    ]
     return [
         {
-            "tensor": _c_string(held.tensor), "shape": held.shape, "base": base,
-            "plane": onchip.places[held.tensor].plane, "scale": _c_float(held.quantization.scale),
-            "zero": held.quantization.zero_point,
+            "tensor": _c_string(held.tensor), "shape": held.shape, "base": base, "plane": plane,
+            "scale": _c_float(held.quantization.scale), "zero": held.quantization.zero_point,
         }
-        for held, base in zip(onchip.chain.inputs, input_words(onchip), strict=True)
+        for (held, plane), base in zip(inputs, input_words(onchip), strict=True)
     ]  # fmt: skip
+
+
+def _segments(whole: Whole) -> list[dict[str, Any]]:
+    """The command of each segment, and which inputs and outputs are its own: the first, and how many."""
+    onchip, result, inputs, outputs = whole.onchip, list[dict[str, Any]](), 0, 0
+    steps = onchip.chain.output_steps
+    for number, (segment, (first, count)) in enumerate(zip(onchip.chain.segments, onchip.starts, strict=True), 1):
+        made = sum(name in steps for name in segment.outputs)
+        before = [f"host/{name}" for name, _ in whole.off_chip() if name.startswith(f"before_{number}_")]
+        before += [f"layer {step.name} by itself" for step in segment.before if isinstance(step, ArrayLayer)]
+        result.append({
+            "first": first, "count": count, "inputs": inputs, "input_count": len(segment.inputs), "outputs": outputs,
+            "output_count": made, "before": _c_comment(", ".join(before) or "nothing"),
+        })  # fmt: skip
+        inputs += len(segment.inputs)
+        outputs += made
+    return result
 
 
 def _outputs(onchip: OnChip) -> list[dict[str, Any]]:

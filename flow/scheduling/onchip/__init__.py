@@ -4,7 +4,8 @@ post.py     post-processing: residual additions, pooling, copies, tables, as the
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
 nodes.py    the nodes between two layers as post-processing operations
-chain.py    a network as one chain of layers and post-processing on chip, or the reason why it cannot be
+units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors
+chain.py    a network as chains of layers and post-processing on chip, in segments, and what the host does between them
 place.py    the address of each map in the memory of the feature maps
 unroll.py   layers as the array reads them from the maps: whole octets of channels, unrolled pixels
 walks.py    addresses of walks over maps: the windows of a tile, and planes in order

@@ -74,21 +74,30 @@ class _Reading:
 
 
 def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
-    """The segment's nodes as operations; the maps they write are entered into `held`."""
+    """The segment's nodes as operations; the maps they write are entered into `held`.
+
+    OffChipError with a tensor of the first node that has no place.
+    """
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
     shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
     reading = _Reading(graph, shapes, held)
     for node in segment.model.graph.node:
-        operation = _node(reading, node)
+        try:
+            operation = _node(reading, node)
+        except OffChipError as reason:
+            raise OffChipError(str(reason), node.output[0]) from None
         if operation is not None:
             reading.operations.append(operation)
     for name in segment.outputs:
-        _tabulated(reading, name)
+        try:
+            _tabulated(reading, name)
+        except OffChipError as reason:
+            raise OffChipError(str(reason), name) from None
         if name not in held:
             maker = graph.producer(name)
             made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
-            raise OffChipError(f"'{name}'{made} stays a float tensor")
+            raise OffChipError(f"'{name}'{made} stays a float tensor", name)
     return reading.operations
 
 
