@@ -190,6 +190,8 @@ class SimulationOptions(Request):
 class InspectRequest(NetworkOptions):
     """Show where every node would run, and why."""
 
+    on_chip: bool = option(SWITCH, False, "Show, too, where every node would run with feature maps on chip.")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CompressRequest(ArrayOption, MetricOption, DataOptions, PruningOptions):
@@ -217,7 +219,7 @@ class CompileRequest(SimulationOptions, ArrayOption, MetricOption, DataOptions, 
         TEXT, None, "Name of the top module, with which all others begin; default: by element and array.",
         metavar="NAME",
     )  # fmt: skip
-    on_chip: bool = option(SWITCH, False, "Feature maps on chip: the whole network by one start, too.")
+    on_chip: bool = option(SWITCH, False, "Feature maps on chip: the network in as few starts as can be, too.")
     synth: bool = option(SWITCH, False, "Add Yosys' estimate of the array's area to the report.")
     force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
     resume: bool = option(

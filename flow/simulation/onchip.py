@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,10 +107,10 @@ def prepared(onchip: OnChip, feeds: Mapping[str, Tensor]) -> ChainRun:
     What later segments load comes from the integer reference.
     """
     done = _Run(onchip, dict(feeds))
-    for number, steps in enumerate(onchip.segment_steps):
+    for number in range(len(onchip.starts)):
         activation = done.load(number)
         if number + 1 < len(onchip.starts):
-            done.take(_by_reference(onchip, steps, done.maps))
+            done.take(by_reference(onchip, done.maps, number))
     loaded = {held.tensor: done.maps[held.tensor] for held in onchip.chain.inputs}
     return ChainRun(0, {}, loaded, {}, {"activation": activation})
 
@@ -197,14 +197,16 @@ def layer_rows(layer: ArrayLayer, got: Tensor) -> Tensor:
     return np.ascontiguousarray(got.reshape(layer.channels, -1).T)
 
 
-def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict[int, Tensor]:
-    """The result of every step by the integer reference alone, [channels, height, width], from all segments' inputs."""
-    return _by_reference(onchip, range(len(onchip.chain.steps)), inputs)
+def by_reference(
+    onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]], segment: int | None = None
+) -> dict[int, Tensor]:
+    """The result of every step by the integer reference alone, [channels, height, width]; or those of one segment.
 
-
-def _by_reference(onchip: OnChip, steps: Iterable[int], inputs: Mapping[str, NDArray[np.int8]]) -> dict[int, Tensor]:
+    `inputs` are the maps that are loaded.
+    """
     maps, by_step, chain = dict(inputs), dict[int, Tensor](), onchip.chain
-    for number, step in ((number, chain.steps[number]) for number in steps):
+    numbers = range(len(chain.steps)) if segment is None else onchip.segment_steps[segment]
+    for number, step in zip(numbers, chain.steps[numbers.start : numbers.stop], strict=True):
         if isinstance(step, ChainLayer):
             rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
             by_step[number] = np.ascontiguousarray(rows.T).reshape(result_shape(chain, step))

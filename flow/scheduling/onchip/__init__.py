@@ -1,4 +1,4 @@
-"""Whole networks on chip: from the input's codes to the last layer's sums by one start.
+"""Whole networks on chip: from the input's codes to the last layer's sums by one start, or in segments.
 
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
@@ -11,5 +11,6 @@ unroll.py   layers as the array reads them from the maps: whole octets of channe
 walks.py    addresses of walks over maps: the windows of a tile, and planes in order
 program.py  descriptors and memories of a whole network on chip
 timing.py   the time of a whole network on chip as a function of N of its channels: what a budget limits
+located.py  where every node of a network runs with feature maps on chip, and what it costs there
 layout.py   layout of a network's inputs in the activation memory, and of every step's results in the output memory
 """

@@ -11,11 +11,11 @@ import numpy as np
 
 from flow.frontend.int8.layers import tensor_quantization
 from flow.network.model import ArrayLayer, HostSegment, Network, Quantization
-from flow.onnxtools.graph import is_dequantize, reads
+from flow.onnxtools.graph import is_dequantize, node_name, reads
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
 from flow.scheduling.onchip.nodes import post_operations
 from flow.scheduling.onchip.post import PostOp
-from flow.scheduling.onchip.units import Unit, together, units
+from flow.scheduling.onchip.units import Unit, needed, together, units
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,8 @@ class _Plan:
             while self._fill(taken):
                 pass
             useless = _without_layer(taken.units)
-            self.off |= dict.fromkeys(useless, "it is next to no layer on chip, so the way there and back is saved")
+            for unit in useless:
+                self.off[unit] = f"'{unit.names[0]}' is next to no layer on chip, so it stays with the host's nodes"
             if not useless:
                 break
         if not taken.units:
@@ -260,7 +261,7 @@ class _Plan:
             segment = together(self.network, "on_chip", ready)
             for name in segment.inputs:
                 if name not in held:
-                    held[name] = self._input(name)
+                    held[name] = self._read(name, ready)
             operations = post_operations(segment, held)
             for operation in operations:
                 if len({held[name].rows for name in operation.inputs}) > 1:
@@ -273,6 +274,15 @@ class _Plan:
             held[layer.output] = _held(layer.output, layer.output_shape, layer, layer.output_quantization)
         return [step], held
 
+    def _read(self, name: str, ready: Sequence[Unit]) -> Held:
+        """`_input` for the nodes of these units: the first that reads the tensor is in the reason."""
+        try:
+            return self._input(name)
+        except OffChipError as reason:
+            nodes = (node for unit in ready for node in unit.nodes)
+            reader = next(node for node in nodes if name in needed(self.network, node))
+            raise OffChipError(f"{reader.op_type} '{node_name(reader)}' reads {reason}", name) from None
+
     def _input(self, name: str) -> Held:
         """The map of an 8-bit tensor that the host supplies. OffChipError if it is none."""
         for layer in self.network.layers:
@@ -284,7 +294,7 @@ class _Plan:
         quantization = self._quantization(name)
         shape = self.network.types.shapes.get(name, ())
         if quantization is None or not shape or shape[0] != 1:
-            raise OffChipError(f"'{name}' comes from the host, not as a map of 8 bits with one scale", name)
+            raise OffChipError(f"'{name}', which is no map of 8 bits with one scale", name)
         behind = self._layer_behind(name)
         rows = len(shape) == 3 and behind is not None and behind.window is None
         return Held(name, as_map(shape[1:], rows or len(shape) == 2, name), quantization, shape[1:], rows)

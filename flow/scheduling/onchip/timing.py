@@ -52,7 +52,7 @@ class OnChipTime:
     @cached_property
     def beside(self) -> int:
         loads = [-(-_words(held.shape) // self.config.rows) for held in self.chain.inputs]
-        posts = [_post_cycles(step, self.config) for step in self.chain.steps if isinstance(step, PostOp)]
+        posts = [post_cycles(step, self.config) for step in self.chain.steps if isinstance(step, PostOp)]
         return sum(PIPELINE + tiles * max(self.config.beats, self._drain) for tiles in loads) + sum(posts)
 
     @property
@@ -126,7 +126,7 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
     return needed * octets + window.kernel[0] * window.kernel[1] * octets % config.beats
 
 
-def _post_cycles(op: PostOp, config: ArrayConfig) -> int:
+def post_cycles(op: PostOp, config: ArrayConfig) -> int:
     """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
     filled = TABLE_WORDS + 1 if op.table else 0
     drain = -(-OCTET // config.lanes)

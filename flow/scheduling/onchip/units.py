@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from flow.frontend.int8.cut import host_segment, is_lazy
+from flow.frontend.int8.cut import host_segment, is_copied, is_lazy
 from flow.network.model import ArrayLayer, HostSegment, Network
-from flow.onnxtools.graph import is_dequantize, reads
+from flow.onnxtools.graph import reads
 
 EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
@@ -47,7 +47,7 @@ def units(network: Network) -> list[Unit]:
 
 
 def together(network: Network, name: str, chosen: Sequence[Unit]) -> HostSegment:
-    """The nodes of units as one host segment: the network's own one if these are all of it."""
+    """The nodes of units as one host segment, with the name of the network's own one if these are all of it."""
     nodes = [node for unit in chosen for node in unit.nodes]
     order = {node.output[0]: number for number, node in enumerate(network.model.graph.node)}
     nodes.sort(key=lambda node: order[node.output[0]])
@@ -56,7 +56,7 @@ def together(network: Network, name: str, chosen: Sequence[Unit]) -> HostSegment
         step = network.steps[number]
         assert isinstance(step, HostSegment)
         if {node.output[0] for node in _eager(network, step)} == made:
-            return step
+            return host_segment(network, step.name, nodes)
     return host_segment(network, name, nodes)
 
 
@@ -72,7 +72,7 @@ def _parted(network: Network, number: int, segment: HostSegment) -> Iterator[Uni
     joined = _Sets(len(nodes))
     edges = set[tuple[int, int]]()  # from a node to one that reads its 8-bit tensor
     for index, node in enumerate(nodes):
-        for name in _needed(network, node):
+        for name in needed(network, node):
             if (maker := makers.get(name)) is not None:
                 if _eight_bits(network, name):
                     edges.add((maker, index))
@@ -89,16 +89,16 @@ def _parted(network: Network, number: int, segment: HostSegment) -> Iterator[Uni
 
 def _unit(network: Network, number: int, nodes: list[onnx.NodeProto]) -> Unit:
     outputs = tuple(name for node in nodes for name in node.output if name)
-    needed = dict.fromkeys(name for node in nodes for name in _needed(network, node))
-    inputs = tuple(name for name in needed if name not in outputs and name not in network.graph.constants)
+    read = dict.fromkeys(name for node in nodes for name in needed(network, node))
+    inputs = tuple(name for name in read if name not in outputs and name not in network.graph.constants)
     return Unit(number, None, tuple(nodes), inputs, outputs)
 
 
-def _needed(network: Network, node: onnx.NodeProto) -> Iterator[str]:
+def needed(network: Network, node: onnx.NodeProto) -> Iterator[str]:
     """The tensors a node reads, 8-bit ones in place of those that it dequantizes itself."""
     for name in reads(node):
         maker = network.graph.producer(name)
-        yield maker.input[0] if maker is not None and is_dequantize(maker) and is_lazy(network.graph, maker) else name
+        yield maker.input[0] if maker is not None and is_copied(network.graph, maker) else name
 
 
 def _eight_bits(network: Network, name: str) -> bool:
