@@ -157,7 +157,9 @@ def with_maps(network: Network, config: ArrayConfig, notes: list[str]) -> ArrayC
         notes.append(f"Nothing of the network runs on chip: {reasons}. It runs layer by layer.")
         return config
     for each in left[:MOST_LEFT]:
-        notes.append(f"Leaves the chip before segment {each.segment + 1}: {each.reason}.")
+        behind = each.segment == len(linked.segments)
+        where = f"behind segment {each.segment}" if behind else f"before segment {each.segment + 1}"
+        notes.append(f"Leaves the chip {where}: {each.reason}.")
     if len(left) > MOST_LEFT:
         notes.append(f"{len(left) - MOST_LEFT:,} more leave the chip; report.json lists them.")
     return config.with_maps(needed_words(linked, config.rows), linked.tables)

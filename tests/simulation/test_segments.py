@@ -19,8 +19,10 @@ from flow.judgement.onchip import judge, judge_outputs, passes, summary
 from flow.network.model import Network
 from flow.network.run import run_network
 from flow.network.samples import Samples
+from flow.scheduling.onchip import timing
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
+from flow.scheduling.timing import layer_by_layer
 from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.engines.base import DeviceError
 from flow.simulation.onchip import ChainRun, cosimulate, prepared, run
@@ -110,6 +112,43 @@ def test_whatever_lies_between(seed: int, between: list[str]) -> None:
     device = Reference(onchip)
     judged(network, onchip, device, 1)
     assert tuple(device.commands[: len(onchip.starts)]) == onchip.starts
+
+
+def test_a_layer_that_has_no_place_runs_by_itself() -> None:
+    """Between two segments, and behind the last one: what it takes is counted, and all is right."""
+    net = Floats(5)
+    weights = [net.constant(net.rng.normal(0, 0.5, (4, 4)).astype(np.float32)) for _ in range(2)]
+    made = net.conv(net.node("MatMul", net.conv("x", 3, 8, 3), weights[0]), 8, 8, 3)
+    network, onchip = program(net.model((3, 4, 4), net.node("MatMul", made, weights[1])), SMALL)
+    alone = onchip.chain.alone
+    assert len(onchip.starts) == 2 and [layer.op for layer in alone] == ["MatMul", "MatMul"]
+    assert alone[1] in onchip.chain.after and not onchip.chain.whole
+    reasons = [each.reason for each in onchip.chain.left]
+    assert all("reads its rows along another axis" in reason for reason in reasons) and len(reasons) == 2
+    runs = judged(network, onchip, Reference(onchip), 1)
+    assert summary(onchip, runs, [], []).macs_share < 1
+    time, layers = timing.on_chip(onchip.chain, network.layers, SMALL), layer_by_layer(network.layers, onchip.config)
+    unpruned = np.zeros(alone[0].channels, np.int64)
+    assert time.of(alone[0], unpruned) == layers.of(alone[0], unpruned) > 0
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_square_map_is_read_along_its_channels_alone(turned: bool) -> None:
+    """As many channels as pixels: the shapes fit, but a product of rows reads the other axis than the map has.
+
+    Turned back and forth by the host, the product is on chip, and a convolution of one axis behind it, too.
+    """
+    net = Floats(6)
+    kernel, product, last = (
+        net.constant(net.rng.normal(0, 0.5, shape).astype(np.float32)) for shape in ((8, 4, 3), (8, 8), (4, 8, 1))
+    )
+    made = net.node("Conv", "x", kernel, pads=[1, 1])
+    made = net.node("Transpose", made, perm=[0, 2, 1]) if turned else made
+    made = net.node("MatMul", made, product)
+    made = net.node("Transpose", made, perm=[0, 2, 1]) if turned else made
+    network, onchip = program(net.model((4, 8), net.node("Conv", made, last)), SMALL)
+    assert (len(onchip.starts), len(onchip.chain.alone)) == ((3, 0) if turned else (2, 1))
+    judged(network, onchip, Reference(onchip), 1)
 
 
 def test_a_wrong_turn_between_segments_fails() -> None:

@@ -386,7 +386,8 @@ def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:
     source = held[layer.input]
     if layer.window is not None and len(layer.window.kernel) > 2:
         raise OffChipError(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
-    if layer.window is None and layer.positions > 1 and source.shape[:1] != (layer.reduction,):
+    along = source.rows and source.shape[:1] == (layer.reduction,)
+    if (layer.window is not None and source.rows) or (layer.window is None and layer.positions > 1 and not along):
         raise OffChipError(f"layer '{layer.name}' reads its rows along another axis than the channels")
     if layer.window is None and layer.positions == 1 and int(np.prod(source.shape)) != layer.reduction:
         raise OffChipError(f"layer '{layer.name}' reads another shape than was written")

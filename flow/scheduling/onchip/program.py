@@ -105,7 +105,7 @@ class OnChip:
 def needed_words(chain: Chain, rows: int) -> int:
     """Words of memory the maps of this chain's largest segment need, rounded up to a size that can be built."""
     step = rows * LINES
-    return -(-max(map(words, places(chain))) // step) * step
+    return -(-max(map(words, places(chain)), default=0) // step) * step
 
 
 @dataclass
