@@ -46,7 +46,7 @@ def step_cycles(onchip: OnChip, simulator: Simulator, run: ChainRun) -> list[int
     memories = {**onchip.memories, "activation": run.memories["activation"]}
     until = [
         simulator.run(memories, Command(0, end, cycle_limit(onchip)), {"output": onchip.output_words}).cycles
-        for end in (len(onchip.chain.inputs), *onchip.ends)
+        for end in (onchip.firsts[0], *onchip.ends)
     ]
     return [int(cycles) for cycles in np.diff([0, *until])]
 
@@ -91,7 +91,10 @@ def main(request: OnChipRequest) -> None:
     imported = import_network(source, request.calibration, [])
     evaluation_set = evaluation(imported.network, source, request.evaluate, count, []).first(count)
     config = ArrayConfig(rows, columns)
-    config = fitted(config, chain(imported.network))
+    linked = chain(imported.network)
+    if not linked.segments:
+        raise FlowError(f"no layer of network '{source.name}' runs on chip: bbs inspect --on-chip says why")
+    config = fitted(config, linked)
     _, compressed = compress_network(imported, request.chosen, config, evaluation_set, silent, [])
     network = compressed.network
     linked = chain(network)

@@ -18,6 +18,7 @@ from flow.api.inputs import (
     note_scales,
     read_network,
     settled,
+    with_maps,
 )
 from flow.api.requests import CompileRequest
 from flow.api.simulate import (
@@ -50,7 +51,7 @@ from flow.output.report import environment
 from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.onchip.chain import chain
-from flow.scheduling.onchip.program import OnChip, assemble, fitted
+from flow.scheduling.onchip.program import OnChip, assemble
 from flow.scheduling.pieces import plan
 from flow.scheduling.schedule import schedule
 from flow.simulation import engines
@@ -94,8 +95,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         imported = import_network(source, calibration, notes, request.calibrate)
         evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
-            linked = chain(imported.network)
-            config = fitted(config, linked)
+            config = with_maps(imported.network, config, notes)
         note_scales(imported, evaluation_set, notes)
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
@@ -104,7 +104,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     if request.front:
         compressed = with_front(imported, chosen, compressed, config, evaluation_set, stage)
     with stage("schedule"):
-        on_chip_program = _on_chip(compressed, config) if request.on_chip else None
+        on_chip_program = _on_chip(compressed, config) if config.map_words else None
         dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
@@ -147,7 +147,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             accuracy = measure(imported.float_model, compressed, evaluation_set, simulated if coverage else None, runs)
             note_labels(evaluation_set, accuracy, notes)
             note_int8(faithful, accuracy, notes)
-            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
+            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
             wrong = images.judge(program, compressed.allocation)
             wrong += images.judge_on_chip(on_chip_program) if on_chip_program else []
             ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip)

@@ -94,7 +94,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
             waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
-            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs)
+            chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
             wrong = images.judge(program, compressed.allocation)
             wrong += images.judge_on_chip(on_chip_program, again) if on_chip_program else []
             judged = Judged(wrong, verdicts, accuracy, chip)

@@ -33,6 +33,7 @@ from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages
 from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.program import fitted
 from flow.scheduling.onchip.timing import OnChipTime, on_chip
 from flow.scheduling.timing import LayerByLayer, layer_by_layer
 
@@ -140,6 +141,29 @@ def compress_network(
     time = time_on(imported.network, config)
     compressed = _compressed(imported, chosen, time, evaluation_set, stage, notes)
     return chosen, replace(compressed, predicted=_predicted(imported.network, compressed.allocation, time))
+
+
+MOST_LEFT = 8  # notes on what leaves the chip
+
+
+def with_maps(network: Network, config: ArrayConfig, notes: list[str]) -> ArrayConfig:
+    """The array with room for the network's feature maps; notes say what leaves the chip between layers, and why.
+
+    If no layer runs on chip, it is the array as it was.
+    """
+    linked = chain(network)
+    left = [each for each in linked.left if each.returns]
+    if not linked.segments:
+        reasons = "; ".join(dict.fromkeys(each.reason for each in left)) or "it has no layer for the array"
+        notes.append(f"Nothing of the network runs on chip: {reasons}. It runs layer by layer.")
+        return config
+    for each in left[:MOST_LEFT]:
+        behind = each.segment == len(linked.segments)
+        where = f"behind segment {each.segment}" if behind else f"before segment {each.segment + 1}"
+        notes.append(f"Leaves the chip {where}: {each.reason}.")
+    if len(left) > MOST_LEFT:
+        notes.append(f"{len(left) - MOST_LEFT:,} more leave the chip; report.json lists them.")
+    return fitted(config, linked)
 
 
 def time_on(network: Network, config: ArrayConfig) -> LayerByLayer | OnChipTime:

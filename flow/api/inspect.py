@@ -12,7 +12,10 @@ from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
 from flow.frontend.quantization.ranges import MINMAX
+from flow.hardware.config import ArrayConfig
 from flow.network import samples
+from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.located import located
 
 FEW = 2  # samples: ranges do not matter here, but a network may need real values to run
 
@@ -34,7 +37,10 @@ def run_inspect(request: InspectRequest) -> Inspection:
     source = admitted(replace(source, preprocess=request.preprocess), request)
     calibration = source.samples(request.calibration, "calibration")
     if calibration is None:
-        return replace(inspection(import_uncalibrated(source.model, source.name)), notes=source.notes)
-    few = samples.load(calibration, source.model, "calibration").first(FEW)
-    imported = import_calibrated(source.model, source.name, few, source.place, MINMAX)
-    return replace(inspection(imported), notes=source.notes)
+        imported = import_uncalibrated(source.model, source.name)
+    else:
+        few = samples.load(calibration, source.model, "calibration").first(FEW)
+        imported = import_calibrated(source.model, source.name, few, source.place, MINMAX)
+    network = imported.network
+    on_chip = located(network, chain(network), ArrayConfig()) if request.on_chip else None
+    return replace(inspection(imported), notes=source.notes, on_chip=on_chip)

@@ -223,6 +223,8 @@ class ClockOption(Request):
 class InspectRequest(NetworkOptions):
     """Show where every node would run, and why."""
 
+    on_chip: bool = option(SWITCH, False, "Show, too, where every node would run with feature maps on chip.")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CompressRequest(ArrayOption, MetricOption, DataOptions, PruningOptions):
@@ -256,7 +258,7 @@ class CompileRequest(ClockOption, SimulationOptions, ArrayOption, MetricOption, 
         TEXT, None, "Name of the top module, with which all others begin; default: by element and array.",
         metavar="NAME",
     )  # fmt: skip
-    on_chip: bool = option(SWITCH, False, "Feature maps on chip: the whole network by one start, too.")
+    on_chip: bool = option(SWITCH, False, "Feature maps on chip: the network in as few starts as can be, too.")
     front: bool = option(SWITCH, False, "Measure other budgets, too: accuracy against bits and cycles, in the report.")
     synth: bool = option(SWITCH, False, "Add Yosys' estimate of the array's area to the report.")
     force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from flow.judgement.onchip import OnChipVerdict, judge, summary
+from flow.judgement.onchip import OnChipVerdict, judge, judge_outputs, summary
 from flow.network.model import Network
 from flow.network.samples import Samples
 from flow.output.handoff.whole import Whole
@@ -82,7 +82,7 @@ def co_simulate(
 def co_simulate_on_chip(
     network: Network, program: OnChip | None, rtl: Kept, samples: Samples, pool: Workers, stage: Stages
 ) -> list[ChainRun]:
-    """Runs all samples on chip, by one start each; no runs without an on-chip program."""
+    """Runs all samples on chip, segment by segment; no runs without an on-chip program."""
     if program is None:
         return []
     with stage("co-simulate the whole network on chip", samples.count) as advance:
@@ -100,10 +100,12 @@ def whole_network(program: OnChip | None, runs: Sequence[ChainRun], samples: Sam
     return Whole(program, prepared(program, samples.one(0)))
 
 
-def judge_on_chip(network: Network, program: OnChip | None, runs: Sequence[ChainRun]) -> OnChipVerdict | None:
+def judge_on_chip(
+    network: Network, program: OnChip | None, runs: Sequence[ChainRun], samples: Samples
+) -> OnChipVerdict | None:
     if program is None or not runs:
         return None
-    return summary(program, runs, judge(network, program, runs))
+    return summary(program, runs, judge(network, program, runs), judge_outputs(network, runs, samples))
 
 
 def work_plan(program: Program, simulator: engines.Engine, coverage: float) -> Plan:

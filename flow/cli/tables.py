@@ -14,11 +14,11 @@ from rich.table import Table
 from flow import exploration
 from flow.cache import Size
 from flow.files import cache_folder
-from flow.frontend.inspection import Inspection, Node
+from flow.frontend.inspection import Inspection, Node, OnChipInspection
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
-from flow.judgement.onchip import OnChipVerdict
+from flow.judgement.onchip import OnChipVerdict, extent
 from flow.network.metrics import CLASSES, shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
@@ -77,12 +77,12 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
         err.print(f"note: {note}", style="dim", soft_wrap=True, markup=False)
     console = out if sys.stdout and sys.stdout.isatty() else _Terminal(highlight=False, width=WHOLE)
     if every_node or found.refused or len(found.nodes) <= FEW_NODES:
-        console.print(_node_table(found.nodes))
+        console.print(_node_table(found.nodes, found.on_chip))
     else:
         console.print(_operator_table(found))
         if behind := [node for node in found.nodes if node.target == "host" and node.macs]:
             console.print()
-            console.print(_node_table(behind))
+            console.print(_node_table(behind, found.on_chip))
         out.print(f"--all lists all {len(found.nodes):,} nodes.", soft_wrap=True)
     on_array = [node for node in found.nodes if node.target == "array"]
     macs, weights = sum(node.macs for node in on_array), sum(node.parameters for node in on_array)
@@ -99,20 +99,47 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
         f"The array takes {layers}: {macs:,} MACs ({100 * found.array_share:.1f} % of the network's), "
         f"{weights:,} weights.", soft_wrap=True,
     )  # fmt: skip
+    if found.on_chip is not None:
+        _print_segments(found, found.on_chip)
 
 
-def _node_table(nodes: Sequence[Node]) -> Table:
+def _print_segments(found: Inspection, there: OnChipInspection) -> None:
+    """How much of the network runs on chip with `--on-chip`, and in how many segments."""
+    if not there.segments:
+        out.print("Nothing of it runs on chip: with --on-chip it runs layer by layer.", soft_wrap=True)
+        return
+    starts = "the whole network by one start" if there.whole else f"{there.segments} segments"
+    if there.segments == 1 and not there.whole:
+        starts = "1 segment"
+    out.print(
+        f"On chip, {starts}: {there.macs:,} MACs ({100 * there.macs / max(found.macs, 1):.1f} % of the network's), at "
+        f"most {there.cycles:,} cycles a sample unpruned, array {there.array}.", soft_wrap=True,
+    )  # fmt: skip
+
+
+def _node_table(nodes: Sequence[Node], there: OnChipInspection | None = None) -> Table:
     table = Table(box=None, pad_edge=False)
     for name, side in (("node", "left"), ("operator", "left"), ("runs on", "left"), ("output", "left"),
-                       ("MACs", "right"), ("weights", "right"), ("why", "left")):  # fmt: skip
-        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+                       ("MACs", "right"), ("weights", "right"),
+                       *((("on chip", "left"), ("cycles", "right")) if there else ()), ("why", "left")):  # fmt: skip
+        table.add_column(name, justify=side, overflow="fold")
     for node in nodes:
         shape = "" if node.shape is None else "x".join(map(str, node.shape)) or "1"
         table.add_row(
             escape(node.name), node.op, node.target, shape, f"{node.macs:,}" if node.macs else "",
-            f"{node.parameters:,}" if node.parameters else "", escape(node.reason),
+            f"{node.parameters:,}" if node.parameters else "", *_there(node, there),
         )  # fmt: skip
     return table
+
+
+def _there(node: Node, there: OnChipInspection | None) -> list[str]:
+    """Why a node runs where it does; with feature maps on chip, its segment and cycles, too."""
+    found = there.nodes.get(node.name) if there else None
+    if found is None:
+        return ["", "", escape(node.reason)] if there else [escape(node.reason)]
+    segment = "off" if found.segment is None else f"segment {found.segment}"
+    why = node.reason if found.segment and node.target != "host" else found.reason
+    return [segment, f"{found.cycles:,}" if found.cycles else "", escape(why)]
 
 
 def _operator_table(found: Inspection) -> Table:
@@ -409,7 +436,7 @@ def _unlike(summary: Summary) -> str:
 
 
 def _print_on_chip(found: OnChipVerdict) -> None:
-    """The whole network by one start."""
+    """The whole network on chip, segment by segment."""
     if found.failure:
         out.print(f"On chip the whole network did not finish: {found.failure}.", soft_wrap=True, markup=False)
         return
@@ -419,8 +446,16 @@ def _print_on_chip(found: OnChipVerdict) -> None:
             out.print(f"On chip, step '{step.name}': {wrong}.", soft_wrap=True, markup=False)
     ties = f", {found.tier2_ties} more at a tie" if found.tier2_ties else ""
     out.print(
-        f"On chip, the whole network by one start: {found.cycles:,} cycles, {100 * (found.utilization or 0):.1f} % "
+        f"On chip, {extent(found)}: {found.cycles:,} cycles, {100 * (found.utilization or 0):.1f} % "
         f"utilization, {found.map_bytes / 1024:,.1f} KiB of feature maps; {found.tier1_mismatches} of "
         f"{found.elements:,} elements differ from the integer reference, {found.tier2_mismatches} from ONNX "
         f"Runtime (by at most {found.tier2_max_lsb} LSB){ties}.", soft_wrap=True,
     )  # fmt: skip
+    for output in found.outputs:
+        if output.mismatches:
+            out.print(
+                f"On chip, output '{output.name}': {output.mismatches:,} of {output.elements:,} elements are not those "
+                "of the whole INT8 network in ONNX Runtime.", soft_wrap=True, markup=False,
+            )  # fmt: skip
+    if found.alone:
+        out.print(f"Not on chip, but one by one: {', '.join(found.alone)}.", soft_wrap=True, markup=False)

@@ -22,6 +22,33 @@ UNCOUNTED = ("Attention", "Einsum", "If", "Loop", "MultiHeadAttention", "Scan") 
 
 
 @dataclass(frozen=True)
+class OnChipNode:
+    """Where a node runs with feature maps on chip: in `segment`, from 1; None off chip, and the `reason`.
+
+    `cycles` are those of the node's step, unpruned; None where it has none of its own.
+    """
+
+    segment: int | None
+    reason: str
+    cycles: int | None
+
+
+@dataclass(frozen=True)
+class OnChipInspection:
+    """With feature maps on chip: `nodes` by name, the number of `segments`, and what of the network runs there.
+
+    `array` is the array (ROWSxCOLUMNS) of the cycles, `cycles` those of one sample in all segments, unpruned.
+    """
+
+    nodes: dict[str, OnChipNode]
+    segments: int
+    whole: bool
+    macs: int
+    array: str
+    cycles: int
+
+
+@dataclass(frozen=True)
 class Node:
     """Where one node runs. `shape` is the output shape and `macs` the MACs of one sample.
 
@@ -43,12 +70,13 @@ class Node:
 class Inspection:
     """All nodes in the order of the file; `folded`: the number of nodes that import folds into others, by operator.
 
-    `notes` on how the network was taken are one sentence each.
+    `notes` on how the network was taken are one sentence each. `on_chip`, if it was asked for.
     """
 
     nodes: tuple[Node, ...]
     folded: dict[str, int]
     notes: tuple[str, ...] = ()
+    on_chip: OnChipInspection | None = None
 
     @property
     def refused(self) -> tuple[Node, ...]:

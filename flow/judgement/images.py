@@ -78,7 +78,7 @@ def judge(program: Program, columns_pruned: Mapping[str, Ints]) -> list[ImageErr
 
 def judge_on_chip(onchip: OnChip, again: OnChip | None = None) -> list[ImageError]:
     """The errors in the memories of a whole network on chip; `again` is the network assembled again, if it was."""
-    errors, starts, number = list[ImageError](), (len(onchip.chain.inputs), *onchip.ends), 0
+    errors, starts, number = list[ImageError](), onchip.firsts, 0
     for region in onchip.regions:
         if region.part is None or region.scheduled is None:
             continue
@@ -87,7 +87,7 @@ def judge_on_chip(onchip: OnChip, again: OnChip | None = None) -> list[ImageErro
         work = _Work(region.part.layer, region.part.columns_pruned, number, count, region.base, NETWORK)
         errors += _LayerReader(work, onchip.config, onchip.memories).errors()[:MOST]
         number += count
-    for step, first in zip(onchip.chain.steps, starts, strict=False):
+    for step, first in zip(onchip.chain.steps, starts, strict=True):
         if isinstance(step, PostOp) and step.table:
             errors += _unlike_table(onchip, step, first)[:MOST]
     return errors + ([] if again is None else _unlike(onchip, again))

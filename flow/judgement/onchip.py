@@ -1,9 +1,9 @@
-"""The judgement on every layer and operation of a network that ran on chip by one start."""
+"""The judgement on every layer and operation of a network that ran on chip, and on its outputs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,9 +12,10 @@ import onnx
 
 from flow.judgement.verdict import agree, judge_layer
 from flow.network.model import Network, Quantization
+from flow.network.samples import Samples
 from flow.onnxtools import edit, runtime
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import ChainLayer
+from flow.scheduling.onchip.chain import ChainLayer, Left
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
 from flow.simulation.onchip import ChainRun, layer_input, layer_rows
@@ -40,12 +41,35 @@ class StepVerdict:
 
 
 @dataclass(frozen=True)
+class SegmentReport:
+    """What one start runs: `count` descriptors from `first` on, over these layers; `cycles` are the longest run's."""
+
+    first: int
+    count: int
+    layers: tuple[str, ...]
+    steps: int
+    cycles: int
+    cycles_ideal: int
+
+
+@dataclass(frozen=True)
+class OutputVerdict:
+    """One output of the network, beside that of the whole INT8 network in ONNX Runtime, over all samples."""
+
+    name: str
+    elements: int
+    mismatches: int
+
+
+@dataclass(frozen=True)
 class OnChipVerdict:
-    """The whole network by one start, over all samples.
+    """The whole network on chip, by one start for each of `segments`, over all samples.
 
     `failure` says why a run never ended; there are no `steps` then. `cycles` are the longest run's, `cycles_ideal`
-    those of the bit columns alone. `map_bytes` is the size of the feature map memory. `outputs_only_mismatches` counts
-    the bytes of the output memory that differ after one more run, which writes the network's outputs alone.
+    those of the bit columns alone, all segments together. `map_bytes` is the size of the feature map memory.
+    `outputs_only_mismatches` counts the bytes of the output memory that differ after one more run, which writes the
+    network's outputs alone. `whole`: one start runs all layers. `macs_share` of the multiply-accumulates of layers,
+    0 to 1, runs on chip; `alone` are layers that do not, one by one, and `left` nodes between layers.
     """
 
     verdict: Literal["pass", "fail"]
@@ -63,6 +87,12 @@ class OnChipVerdict:
     tier2_max_lsb: int
     outputs_only_mismatches: int | None
     steps: tuple[StepVerdict, ...]
+    whole: bool = True
+    segments: tuple[SegmentReport, ...] = ()
+    macs_share: float = 1.0
+    alone: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
+    outputs: tuple[OutputVerdict, ...] = ()
 
 
 def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[StepVerdict]:
@@ -138,16 +168,41 @@ def _model(network: Network, op: PostOp) -> onnx.ModelProto:
     return edit.between(network.graph, inputs, value(op.output, op.output_quantization, None))
 
 
-def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun]) -> bool:
-    """Whether all runs finished, all steps `agree`, and the run that writes the outputs alone gave the same outputs."""
-    return all(run.failure is None and not run.outputs_only for run in runs) and agree(verdicts)
+def judge_outputs(network: Network, runs: Sequence[ChainRun], samples: Samples) -> list[OutputVerdict]:
+    """The outputs of the runs beside those of the whole INT8 network; none if a run never finished."""
+    if any(run.failure is not None for run in runs):
+        return []
+    judge, elements, mismatches = runtime.session(network.model), Counter[str](), Counter[str]()
+    for number, run in enumerate(runs):
+        wanted = runtime.run(judge, samples.one(number))
+        for name in network.outputs:
+            got, want = np.asarray(run.outputs[name]), np.asarray(wanted[name])
+            elements[name] += want.size
+            same = got.shape == want.shape and np.equal(got, want) | ((got != got) & (want != want))
+            mismatches[name] += want.size - int(np.count_nonzero(same))
+    return [OutputVerdict(name, elements[name], mismatches[name]) for name in network.outputs]
 
 
-def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict]) -> OnChipVerdict:
+def passes(verdicts: Sequence[StepVerdict], runs: Sequence[ChainRun], outputs: Sequence[OutputVerdict] = ()) -> bool:
+    """Whether all runs finished, all steps `agree`, and the run that writes the outputs alone gave the same outputs.
+
+    If no step differs from ONNX Runtime at all, the network's `outputs` must be those of ONNX Runtime, too.
+    """
+    exact = not any(verdict.tier2_mismatches or verdict.tier2_ties for verdict in verdicts)
+    right = not exact or not any(output.mismatches for output in outputs)
+    return all(run.failure is None and not run.outputs_only for run in runs) and agree(verdicts) and right
+
+
+def summary(
+    onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVerdict], outputs: Sequence[OutputVerdict] = ()
+) -> OnChipVerdict:
     """The verdict on the whole network over all runs, for the report."""
+    chain = onchip.chain
     ideal, cycles = sum(onchip.ideal_cycles), max((run.cycles for run in runs), default=0)
+    on_chip = sum(layer.macs for segment in chain.segments for layer in segment.layers)
+    all_macs = on_chip + sum(layer.macs for layer in chain.alone)
     return OnChipVerdict(
-        verdict="pass" if passes(verdicts, runs) else "fail",
+        verdict="pass" if passes(verdicts, runs, outputs) else "fail",
         failure=next((run.failure for run in runs if run.failure), None),
         samples=len(runs),
         cycles=cycles,
@@ -162,4 +217,32 @@ def summary(onchip: OnChip, runs: Sequence[ChainRun], verdicts: Sequence[StepVer
         tier2_max_lsb=max((verdict.tier2_max_lsb for verdict in verdicts), default=0),
         outputs_only_mismatches=runs[0].outputs_only if runs else None,
         steps=tuple(verdicts),
+        whole=chain.whole,
+        segments=tuple(_segments(onchip, runs)),
+        macs_share=round(on_chip / max(all_macs, 1), 4),
+        alone=tuple(layer.name for layer in chain.alone),
+        left=tuple(each for each in chain.left if each.returns),
+        outputs=tuple(outputs),
     )
+
+
+def _segments(onchip: OnChip, runs: Sequence[ChainRun]) -> Iterator[SegmentReport]:
+    for number, (segment, steps, (first, count)) in enumerate(
+        zip(onchip.chain.segments, onchip.segment_steps, onchip.starts, strict=True)
+    ):
+        yield SegmentReport(
+            first,
+            count,
+            tuple(layer.name for layer in segment.layers),
+            len(steps),
+            max((run.segment_cycles[number] for run in runs if run.segment_cycles), default=0),
+            sum(onchip.ideal_cycles[step] for step in steps),
+        )
+
+
+def extent(found: OnChipVerdict) -> str:
+    """How much of the network runs on chip, by how many starts, in words."""
+    if found.whole:
+        return "the whole network by one start"
+    starts = "1 segment" if len(found.segments) == 1 else f"{len(found.segments)} segments, one start each"
+    return f"{100 * found.macs_share:.1f} % of the layers' MACs in {starts}, the host between them"

@@ -6,5 +6,5 @@ schedule.py  schedule: an encoded network becomes descriptors, memory images and
 cycles.py    cycle model and memory traffic of a layer on the array, from its channel blocks alone
 timing.py    time of a network on the array as a function of N of its channels: what a budget limits
 pieces.py    layers in pieces: parts of channel blocks and tiles, each a run of its own with memories of its own
-onchip/      whole networks on chip: from the input's codes to the last layer's sums by one start
+onchip/      whole networks on chip: from the input's codes to the last layer's sums by one start, or in segments
 """

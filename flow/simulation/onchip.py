@@ -1,8 +1,8 @@
-"""Co-simulation of a whole network on chip, by one start of the accelerator."""
+"""Co-simulation of a whole network on chip: one start of the accelerator for each segment, the host between them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.interface import Memory
-from flow.network.model import ArrayLayer, HostSegment, Network
+from flow.network.model import ArrayLayer, Network
+from flow.network.reference import run_layer
 from flow.network.run import run_steps
 from flow.network.samples import Samples
 from flow.programs import Threads
 from flow.progress import Advance, ignore
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import ChainLayer
+from flow.scheduling.onchip.chain import ChainLayer, OffChip
 from flow.scheduling.onchip.layout import activations, results
 from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.program import OnChip, outputs_only, result_shape
@@ -31,6 +32,7 @@ Tensor = NDArray[Any]
 class ChainRun:
     """One sample's run: edges from start to done, the result of each step by number, the network's outputs by name.
 
+    `cycles` are those of all segments together, `segment_cycles` those of each.
     `maps` holds the feature maps as int8 codes [channels, height, width] by tensor, including the inputs; `memories`
     holds the activation memory of the run and the output memory that it wrote. A run of 0 cycles was only `prepared`:
     nothing was simulated, and it has neither rows nor outputs. `failure` says why a run never
@@ -45,6 +47,7 @@ class ChainRun:
     memories: Mapping[str, Memory]
     failure: str | None = None
     outputs_only: int | None = None
+    segment_cycles: tuple[int, ...] = ()
 
 
 def cycle_limit(onchip: OnChip) -> int:
@@ -53,14 +56,15 @@ def cycle_limit(onchip: OnChip) -> int:
     return 10_000 + 16 * work
 
 
-def _command(onchip: OnChip) -> Command:
-    return Command(0, onchip.descriptors, cycle_limit(onchip))
+def commands(onchip: OnChip) -> list[Command]:
+    """The start of each segment."""
+    return [Command(first, count, cycle_limit(onchip)) for first, count in onchip.starts]
 
 
 def cosimulate(
     network: Network, onchip: OnChip, simulator: Simulator, samples: Samples, parallel: int, advance: Advance = ignore
 ) -> list[ChainRun]:
-    """Runs all samples, each by one start; `advance` is called after each.
+    """Runs all samples, each by one start for each segment; `advance` is called after each.
 
     The first sample runs once more, writing the network's outputs alone.
     """
@@ -77,47 +81,76 @@ def cosimulate(
 
 
 def run(network: Network, onchip: OnChip, simulator: Simulator, feeds: Mapping[str, Tensor]) -> ChainRun:
-    """Runs one sample (batch of one): the host segments before and after, everything else on chip by one start."""
-    chain = onchip.chain
-    tensors: dict[str, Tensor] = dict(feeds)
-    ready = _prepared(onchip, tensors)
-    maps, memories = dict(ready.maps), dict(ready.memories)
-    try:
-        done = simulator.run(onchip.memories | memories, _command(onchip), {"output": onchip.output_words})
-    except DeviceError as error:
-        return ChainRun(0, {}, maps, {}, memories, str(error))
-    rows = results(onchip, done.memories["output"])
-    for number, got in rows.items():
-        step = chain.steps[number]
-        if isinstance(step, ChainLayer) and step.layer.output_quantization is None:
-            tensors[step.layer.output] = output_tensor(step.layer, layer_rows(step.layer, got))
-        else:
-            maps[step.output] = got.astype(np.int8, copy=False)
-    for name, held in chain.held.items():
-        if name not in tensors and held.tensor in maps:
-            tensors[name] = as_tensor(held, maps[held.tensor])
-    _run_segments(chain.after, tensors)
-    outputs = {name: tensors[name] for name in network.outputs}
-    return ChainRun(done.cycles, rows, maps, outputs, memories | done.memories)
+    """Runs one sample (batch of one): each segment by one start, what is off chip before each and at the end."""
+    done = _Run(onchip, dict(feeds))
+    output, cycles = np.zeros(0, np.uint8), list[int]()
+    for number, command in enumerate(commands(onchip)):
+        memories: dict[str, Memory] = {"activation": done.load(number)}
+        try:
+            result = simulator.run(onchip.memories | memories, command, {"output": onchip.output_words})
+        except DeviceError as error:
+            segment = f"segment {number + 1} of {len(onchip.starts)}: " if len(onchip.starts) > 1 else ""
+            return ChainRun(0, {}, done.maps, {}, memories, f"{segment}{error}")
+        written = result.memories["output"]
+        output = written | output if number else written  # every step has words of its own; those of others are 0
+        cycles.append(result.cycles)
+        done.take(results(onchip, written, onchip.segment_steps[number]))
+    done.off_chip(onchip.chain.after)
+    outputs = {name: done.tensors[name] for name in network.outputs}
+    memories["output"] = output
+    return ChainRun(sum(cycles), done.rows, done.maps, outputs, memories, segment_cycles=tuple(cycles))
 
 
 def prepared(onchip: OnChip, feeds: Mapping[str, Tensor]) -> ChainRun:
-    """One sample (batch of one) in the activation memory, and nothing simulated."""
-    return _prepared(onchip, dict(feeds))
+    """One sample (batch of one) in the activation memory, and nothing simulated.
+
+    What later segments load comes from the integer reference.
+    """
+    done = _Run(onchip, dict(feeds))
+    for number in range(len(onchip.starts)):
+        activation = done.load(number)
+        if number + 1 < len(onchip.starts):
+            done.take(by_reference(onchip, done.maps, number))
+    loaded = {held.tensor: done.maps[held.tensor] for held in onchip.chain.inputs}
+    return ChainRun(0, {}, loaded, {}, {"activation": activation})
 
 
-def _prepared(onchip: OnChip, tensors: dict[str, Tensor]) -> ChainRun:
-    """`prepared`; the host segments before the chain add their outputs to `tensors`."""
-    chain = onchip.chain
-    _run_segments(chain.before, tensors)
-    maps = {held.tensor: as_map(held, tensors[held.tensor]) for held in chain.inputs}
-    return ChainRun(0, {}, maps, {}, {"activation": activations(onchip, maps)})
+class _Run:
+    """One sample on its way: `tensors` of the network, maps and results of steps, as they come."""
 
+    def __init__(self, onchip: OnChip, tensors: dict[str, Tensor]) -> None:
+        self.onchip = onchip
+        self.tensors = tensors
+        self.maps: dict[str, NDArray[np.int8]] = {}
+        self.rows: dict[int, Tensor] = {}
 
-def _run_segments(segments: Sequence[HostSegment], tensors: dict[str, Tensor]) -> None:
-    """Runs host segments, which add their outputs to `tensors`."""
-    for layer in run_steps(segments, [tensors], kept=None):
-        raise AssertionError(f"layer '{layer.name}' runs on chip")
+    def load(self, number: int) -> Memory:
+        """Run what is before this segment; returns the activation memory with the segment's inputs."""
+        segment = self.onchip.chain.segments[number]
+        self.off_chip(segment.before)
+        for held in segment.inputs:
+            if held.tensor not in self.maps:
+                self.maps[held.tensor] = as_map(held, self.tensors[held.tensor])
+        return activations(self.onchip, self.maps)
+
+    def take(self, rows: Mapping[int, Tensor]) -> None:
+        """Enter the results of steps."""
+        chain = self.onchip.chain
+        self.rows |= rows
+        for number, got in rows.items():
+            step = chain.steps[number]
+            if isinstance(step, ChainLayer) and step.layer.output_quantization is None:
+                self.tensors[step.layer.output] = output_tensor(step.layer, layer_rows(step.layer, got))
+            else:
+                self.maps[step.output] = got.astype(np.int8, copy=False)
+        for name, held in chain.held.items():
+            if name not in self.tensors and held.tensor in self.maps:
+                self.tensors[name] = as_tensor(held, self.maps[held.tensor])
+
+    def off_chip(self, steps: OffChip) -> None:
+        """Run host segments, and by the integer reference layers that are in no segment."""
+        for layer in run_steps(steps, [self.tensors], kept=None):
+            self.tensors[layer.output] = run_layer(layer, self.tensors[layer.input])
 
 
 def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]) -> int:
@@ -128,11 +161,13 @@ def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]
         if region.step in output_steps:
             place = slice(region.base, region.base + region.words)
             expected[place] = memories["output"][place]
+    got = np.zeros_like(expected)
     try:
-        done = simulator.run(read, _command(onchip), {"output": onchip.output_words})
+        for command in commands(onchip):
+            got |= simulator.run(read, command, {"output": onchip.output_words}).memories["output"]
     except DeviceError:
         return expected.size
-    return int((done.memories["output"] != expected).sum())
+    return int((got != expected).sum())
 
 
 def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
@@ -162,13 +197,19 @@ def layer_rows(layer: ArrayLayer, got: Tensor) -> Tensor:
     return np.ascontiguousarray(got.reshape(layer.channels, -1).T)
 
 
-def by_reference(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> dict[int, Tensor]:
-    """The result of every step by the integer reference alone, [channels, height, width]."""
-    maps, by_step = dict(inputs), dict[int, Tensor]()
-    for number, step in enumerate(onchip.chain.steps):
+def by_reference(
+    onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]], segment: int | None = None
+) -> dict[int, Tensor]:
+    """The result of every step by the integer reference alone, [channels, height, width]; or those of one segment.
+
+    `inputs` are the maps that are loaded.
+    """
+    maps, by_step, chain = dict(inputs), dict[int, Tensor](), onchip.chain
+    numbers = range(len(chain.steps)) if segment is None else onchip.segment_steps[segment]
+    for number, step in zip(numbers, chain.steps[numbers.start : numbers.stop], strict=True):
         if isinstance(step, ChainLayer):
             rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
-            by_step[number] = np.ascontiguousarray(rows.T).reshape(result_shape(onchip.chain, step))
+            by_step[number] = np.ascontiguousarray(rows.T).reshape(result_shape(chain, step))
         else:
             by_step[number] = post.run(step, tuple(maps[name] for name in step.inputs))
         maps[step.output] = by_step[number]

@@ -24,6 +24,7 @@ from flow.errors import FlowError
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.quantize import quantize
 from flow.hardware.config import memory_ports
+from flow.network.model import HostSegment
 from flow.network.reference import accumulator_scales
 from flow.onnxtools import runtime
 from flow.output.build import read
@@ -210,7 +211,8 @@ def test_the_c_header_fills_the_input_and_finds_the_results(
     onchip = assemble(chain(build.compressed.network), encoded, build.config)
     (held,), (tensor,) = onchip.chain.inputs, onchip.chain.outputs
     feed = build.samples.one(0)
-    for segment in onchip.chain.before:
+    for segment in onchip.chain.segments[0].before:
+        assert isinstance(segment, HostSegment)
         feed.update(runtime.run(segment.model, feed))
     codes = as_map(held, feed[held.tensor])
     (tmp_path / "codes.bin").write_bytes(codes.tobytes())

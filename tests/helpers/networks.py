@@ -56,9 +56,9 @@ class Floats:
         weights = self.rng.normal(0, 1, (outputs, inputs)).astype(np.float32)
         return self.node("Gemm", x, self.constant(weights), self.constant(np.zeros(outputs, np.float32)), transB=1)
 
-    def model(self, shape: tuple[int, ...], output: str) -> onnx.ModelProto:
+    def model(self, shape: tuple[int, ...], *outputs: str) -> onnx.ModelProto:
         values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape])]
-        result = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
+        result = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
         graph = helper.make_graph(self.nodes, "net", values, result, self.constants)
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         return onnx.shape_inference.infer_shapes(made)
@@ -170,6 +170,37 @@ def pooled() -> onnx.ModelProto:
     return net.model((3, 9, 7), net.gemm(d, 10, 5))
 
 
+def attention() -> onnx.ModelProto:
+    """A convolution, an attention with its shortcut over the pixels as tokens, and a convolution."""
+    net = Floats(3)
+    tokens = net.constant(np.array([0, 8, 16], np.int64))
+    image = net.constant(np.array([0, 8, 4, 4], np.int64))
+    a = net.node("Transpose", net.node("Reshape", net.conv("x", 3, 8, 3), tokens), perm=[0, 2, 1])
+    w = [net.constant(net.rng.normal(0, 0.4, (8, 8)).astype(np.float32)) for _ in range(4)]
+    q, k, v = (net.node("MatMul", a, each) for each in w[:3])
+    scores = net.node("Softmax", net.node("MatMul", q, net.node("Transpose", k, perm=[0, 2, 1])), axis=-1)
+    b = net.node("Add", net.node("MatMul", net.node("MatMul", scores, v), w[3]), a)
+    return net.model((3, 4, 4), net.conv(net.node("Reshape", net.node("Transpose", b, perm=[0, 2, 1]), image), 8, 4, 1))
+
+
+def excited() -> onnx.ModelProto:
+    """Squeeze and excitation, whose product of two maps leaves the chip, inside a residual block."""
+    net = Floats(7)
+    a = net.conv("x", 3, 8, 3)
+    gate = net.node("Sigmoid", net.conv(net.node("GlobalAveragePool", a), 8, 8, 1))
+    b = net.conv(net.node("Mul", a, gate), 8, 8, 3, relu=False)
+    return net.model((3, 4, 3), net.conv(net.node("Relu", net.node("Add", b, a)), 8, 4, 1))
+
+
+def heads() -> onnx.ModelProto:
+    """A detector: two heads at two sizes, and outputs in the middle, of a layer and of a function of one."""
+    net = Floats(4)
+    a = net.conv("x", 3, 8, 3)
+    b = net.conv(a, 8, 8, 3, strides=[2, 2])
+    outputs = [net.conv(a, 8, 6, 1, relu=False), net.conv(net.conv(b, 8, 8, 1), 8, 6, 1, relu=False)]
+    return net.model((3, 6, 6), *outputs, net.node("Softmax", b, axis=1), a)
+
+
 KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
     each.__name__: each
     for each in (residual, mixed, depthwise, dense, tokens, line, functions, gated, shuffled, pooled)
@@ -197,7 +228,12 @@ def pruned(network: Network, columns: int, seed: int = 8) -> tuple[Network, dict
 
 def on_chip(kind: str, config: ArrayConfig) -> tuple[Network, OnChip]:
     """A network of this kind and its program, with room for its maps and no more."""
-    network, encoded = pruned(quantized(KINDS[kind]()), config.columns)
+    return program(KINDS[kind](), config)
+
+
+def program(model: onnx.ModelProto, config: ArrayConfig) -> tuple[Network, OnChip]:
+    """A float network, quantized and pruned, and its program, with room for its maps and no more."""
+    network, encoded = pruned(quantized(model), config.columns)
     linked = chain(network)
     return network, assemble(linked, encoded, fitted(config, linked))
 

@@ -114,6 +114,11 @@ def drawn_functions(seed: int, functions: list[str], largest: int) -> Network:
     return quantized(net.model(shape, net.conv(made, channels, 3, 1, relu=False)))
 
 
+def assembled(network: Network, config: ArrayConfig) -> tuple[Network, OnChip]:
+    network, encoded = pruned(network, config.columns)
+    return network, assemble(chain(network), encoded, config)
+
+
 def program(network: Network, config: ArrayConfig) -> tuple[Network, OnChip]:
     network, encoded = pruned(network, config.columns)
     return network, assemble(chain(network), encoded, config)
@@ -129,7 +134,7 @@ def test_functions_over_maps_of_any_shape(size: int, tmp_path: Path) -> None:
     @settings(max_examples=4)
     @given(st.integers(0, 1000), st.lists(st.sampled_from(FUNCTIONS), min_size=1, max_size=2))
     def equal(seed: int, functions: list[str]) -> None:
-        network, onchip = program(drawn_functions(seed, functions, size + 4), config)
+        network, onchip = assembled(drawn_functions(seed, functions, size + 4), config)
         (done,) = runs(network, onchip, icarus, 1)
         check(onchip, done)
         verdicts = judge(network, onchip, [done])
@@ -219,7 +224,7 @@ def test_the_table_itself(tmp_path: Path) -> None:
     """MyHDL's own simulator and Icarus: the same bits and cycles, of two tables one after the other."""
     require_engine("icarus")
     config = ArrayConfig(2, 2, **TINY, drain=2).with_maps(128, True)
-    network, onchip = program(drawn_functions(5, ["Sigmoid", "Abs"], 3), config)
+    network, onchip = assembled(drawn_functions(5, ["Sigmoid", "Abs"], 3), config)
     (want,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
     check(onchip, done)

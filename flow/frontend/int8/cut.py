@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import onnx
 from onnx import helper
@@ -120,7 +120,7 @@ def _schedule(
 
     A DequantizeLinear belongs to whichever segment reads it, so that tensors between steps stay 8 bits wide.
     """
-    lazy = {node.output[0]: node for node in nodes if _is_lazy(graph, node)}
+    lazy = {node.output[0]: node for node in nodes if is_lazy(graph, node)}
     ready = {value.name for value in graph_inputs(graph.model)} | set(graph.constants)
     eager = [node for node in nodes if node.output[0] not in lazy]
     waiting = list(layers)
@@ -146,8 +146,30 @@ def _schedule(
         waiting = [layer for layer in waiting if layer.output not in ready]
 
 
-def _is_lazy(graph: Graph, node: onnx.NodeProto) -> bool:
-    return is_dequantize(node) and node.output[0] not in graph.outputs and size(graph, node.input[1]) > 0
+def is_lazy(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node is a DequantizeLinear that every segment that reads it has of its own."""
+    return is_copied(graph, node) and node.output[0] not in graph.outputs
+
+
+def is_copied(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node is a DequantizeLinear that a segment can have of its own: its scale is constant."""
+    return is_dequantize(node) and size(graph, node.input[1]) > 0
+
+
+def host_segment(network: Network, name: str, nodes: Collection[onnx.NodeProto]) -> HostSegment:
+    """A segment of these nodes of the network's host segments, in the order of these; none of them `is_lazy`.
+
+    A DequantizeLinear that they read is copied, also one that makes an output of the network.
+    """
+    graph, chosen = network.graph, {node.output[0] for node in nodes}
+    lazy = {node.output[0]: node for node in graph.model.graph.node if is_copied(graph, node)}
+    later = {layer.input for layer in network.layers} | graph.outputs
+    for step in network.steps:
+        if isinstance(step, HostSegment):
+            for node in step.model.graph.node:
+                if not is_lazy(graph, node) and node.output[0] not in chosen:
+                    later.update(lazy[tensor].input[0] if tensor in lazy else tensor for tensor in reads(node))
+    return _segment(graph, network.types, name, list(nodes), lazy, later)
 
 
 def _segment(
@@ -169,7 +191,7 @@ def _segment(
         produced.update(node.output)
     needed = dict.fromkeys(tensor for node in body for tensor in reads(node))
     inputs = [tensor for tensor in needed if tensor not in produced and tensor not in graph.constants]
-    outputs = [tensor for node in body for tensor in node.output if tensor in later]
+    outputs = [tensor for node in nodes for tensor in node.output if tensor in later]
     extracted = helper.make_graph(
         body,
         name,

@@ -8,8 +8,9 @@ from typing import Any, cast
 import numpy as np
 
 from flow.hardware.axi.bus import MemoryRegion, constants, image_bytes
+from flow.network.model import ArrayLayer
 from flow.network.reference import accumulator_scales
-from flow.output.handoff.whole import PER_LAYER, Handoff, layer_folders, layer_words
+from flow.output.handoff.whole import PER_LAYER, Handoff, Whole, layer_folders, layer_words
 from flow.scheduling.blocks import LayerSchedule
 from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.layout import input_words, layout
@@ -52,6 +53,7 @@ def describe(handoff: Handoff) -> dict[str, Any]:
             "map": _map(handoff.network_regions),
             "inputs": _inputs(whole.onchip),
             "outputs": _outputs(whole.onchip),
+            "segments": _segments(whole),
         },
     }  # fmt: skip
 
@@ -82,14 +84,39 @@ def _layer(handoff: Handoff, scheduled: LayerSchedule) -> dict[str, Any]:
 
 
 def _inputs(onchip: OnChip) -> list[dict[str, Any]]:
+    inputs = [
+        (held, placed[held.tensor].plane)
+        for segment, placed in zip(onchip.chain.segments, onchip.places, strict=True)
+        for held in segment.inputs
+    ]
     return [
         {
             "tensor": held.tensor, "shape": list(held.shape), "axes": list(held.axes), "rows": held.rows,
-            "base": base, "plane": onchip.places[held.tensor].plane, "scale": float(held.quantization.scale),
+            "base": base, "plane": plane, "scale": float(held.quantization.scale),
             "zero": held.quantization.zero_point,
         }
-        for held, base in zip(onchip.chain.inputs, input_words(onchip), strict=True)
+        for (held, plane), base in zip(inputs, input_words(onchip), strict=True)
     ]  # fmt: skip
+
+
+def _segments(whole: Whole) -> list[dict[str, Any]]:
+    """The command of each segment, what comes before it, and which inputs and outputs are its own.
+
+    `inputs` and `outputs` are the numbers of the first ones.
+    """
+    onchip, result, inputs, outputs = whole.onchip, list[dict[str, Any]](), 0, 0
+    steps = onchip.chain.output_steps
+    for number, (segment, (first, count)) in enumerate(zip(onchip.chain.segments, onchip.starts, strict=True), 1):
+        made = sum(name in steps for name in segment.outputs)
+        before = [f"host/{name}" for name, _ in whole.off_chip() if name.startswith(f"before_{number}_")]
+        before += [f"layer {step.name} by itself" for step in segment.before if isinstance(step, ArrayLayer)]
+        result.append({
+            "first": first, "count": count, "inputs": inputs, "input_count": len(segment.inputs), "outputs": outputs,
+            "output_count": made, "before": before,
+        })  # fmt: skip
+        inputs += len(segment.inputs)
+        outputs += made
+    return result
 
 
 def _outputs(onchip: OnChip) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from flow.hardware.interface import Device
 from flow.network import reference
 from flow.output.handoff import formats
@@ -16,6 +18,7 @@ from flow.scheduling.words import activation_words
 from flow.simulation.cosim import cycle_limit
 from flow.simulation.engines.base import Command
 from flow.simulation.engines.testbench import write_command
+from flow.simulation.onchip import commands
 from flow.simulation.onchip import cycle_limit as on_chip_limit
 from flow.simulation.results import LayerRun, expected_words
 
@@ -54,7 +57,9 @@ def write_whole(folder: Path, built: Device, whole: Whole) -> None:
     """network/: the memory images of the whole network on chip, one sample's command, and its output memory.
 
     The descriptors of a run that writes the network's outputs alone are there, too. If nothing was simulated, there is
-    no output memory to expect, and the command says that the cycles are not checked.
+    no output memory to expect, and the command says that the cycles are not checked. Of several segments each has a
+    folder with its command and the output memory that it writes; the command of all of them checks no cycles. host/ has
+    what the host computes before each segment and behind the last one.
     """
     place = folder / WHOLE
     place.mkdir()
@@ -66,4 +71,26 @@ def write_whole(folder: Path, built: Device, whole: Whole) -> None:
         if port.name == "descriptor":
             formats.write(place, "descriptor.outputs", outputs_only(whole.onchip), port.width)
     count, limit = whole.onchip.descriptors, on_chip_limit(whole.onchip)
-    write_command(place, built.ports, whole.words, Command(0, count, limit), whole.run.cycles)
+    write_command(place, built.ports, whole.words, Command(0, count, limit), 0 if whole.segments else whole.run.cycles)
+    cycles = whole.run.segment_cycles or (0,) * len(whole.segments)
+    for number, name in enumerate(whole.segments):
+        _write_segment(place / name, built, whole, number, cycles[number])
+    (place / "host").mkdir()
+    for name, segment in whole.off_chip():
+        (place / "host" / name).write_bytes(segment.model.SerializeToString(deterministic=True))
+
+
+def _write_segment(place: Path, built: Device, whole: Whole, number: int, cycles: int) -> None:
+    """The vectors of one of several segments, as those of a layer."""
+    onchip = whole.onchip
+    place.mkdir()
+    widths = {port.name: port.width for port in built.ports}
+    formats.write(place, PER_LAYER, whole.memories[PER_LAYER], widths[PER_LAYER])
+    if whole.simulated:
+        written = np.zeros_like(whole.memories["output"])
+        for region in onchip.regions:
+            if region.step in onchip.segment_steps[number]:
+                words = slice(region.base, region.base + region.words)
+                written[words] = whole.memories["output"][words]
+        formats.write(place, "output.expected", written, widths["output"])
+    write_command(place, built.ports, whole.words, commands(onchip)[number], cycles)

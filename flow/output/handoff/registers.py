@@ -10,7 +10,9 @@ import numpy as np
 from flow.hardware.axi.bus import PAGE, MemoryRegion, constants, image_bytes, register_map, registers
 from flow.hardware.fields import ERRORS
 from flow.hardware.interface import Memory
-from flow.output.handoff.whole import TEMPLATES, Handoff
+from flow.network.model import ArrayLayer
+from flow.output.handoff.whole import TEMPLATES, Handoff, Whole
+from flow.scheduling.onchip.chain import OffChip
 
 PART = 2**24  # bytes of an image written at a time
 
@@ -36,12 +38,32 @@ def write_registers(folder: Path, handoff: Handoff) -> None:
         reserved=[register for name, register in register_map().items() if name not in there],
         constants=constants(handoff.program.config, wrapper.axi), errors=ERRORS, page=PAGE,
         count=whole and whole.onchip.descriptors, layers=handoff.layer_regions, network=handoff.network_regions,
-        image_bytes=image_bytes,
+        image_bytes=image_bytes, segments=segment_rows(whole) if whole else [],
     )  # fmt: skip
     (place / "registers.md").write_text(text)
     _write_image(place / "layers.bin", handoff.layer_regions, handoff.program.memories)
     if whole:
         _write_image(place / "network.bin", handoff.network_regions, whole.memories)
+
+
+def segment_rows(whole: Whole) -> list[dict[str, str]]:
+    """Each segment in words: what runs before it, its command, what it reads and makes."""
+    onchip, rows = whole.onchip, list[dict[str, str]]()
+    for number, (segment, (first, count)) in enumerate(zip(onchip.chain.segments, onchip.starts, strict=True), 1):
+        rows.append({
+            "before": _off_chip(whole, f"before_{number}_", segment.before), "first": str(first), "count": str(count),
+            "inputs": ", ".join(f"`{held.tensor}`" for held in segment.inputs),
+            "outputs": ", ".join(f"`{name}`" for name in segment.outputs),
+        })  # fmt: skip
+    behind = _off_chip(whole, "after_", onchip.chain.after)
+    return [*rows, {"before": behind, "first": "", "count": "", "inputs": "", "outputs": ""}]
+
+
+def _off_chip(whole: Whole, start: str, steps: OffChip) -> str:
+    """The models and layers between two segments."""
+    models = [f"`{name}`" for name, _ in whole.off_chip() if name.startswith(start)]
+    layers = [f"layer `{step.name}` by itself" for step in steps if isinstance(step, ArrayLayer)]
+    return ", ".join([*models, *layers])
 
 
 def _write_image(path: Path, placed: Sequence[MemoryRegion], memories: Mapping[str, Memory]) -> None:

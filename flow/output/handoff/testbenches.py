@@ -13,7 +13,8 @@ from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench
 def write_testbenches(folder: Path, handoff: Handoff) -> None:
     """testbench/: one self-checking bench for all layers in SystemVerilog, VHDL and cocotb, and a Makefile.
 
-    The whole network on chip counts as one more layer, if it was simulated: else there is nothing to expect of it.
+    The whole network on chip, or each of its segments, counts as one more layer, if it was simulated: else there is
+    nothing to expect of it.
     """
     built, run = handoff.device, handoff.run
     place = folder / "testbench"
@@ -26,7 +27,7 @@ def write_testbenches(folder: Path, handoff: Handoff) -> None:
     (place / f"tb_{top}.vhd").write_text(vhdl_testbench(top, built.ports, most, [PER_LAYER]))
     values = {
         "top": top,
-        "layers": [*layers, *([WHOLE] if handoff.whole and handoff.whole.simulated else [])],
+        "layers": [*layers, *(handoff.whole.layers if handoff.whole else [])],
         "whole": WHOLE,
         "quickest": quickest,
         "verilog": [f"../verilog/{path.name}" for path in built.files],

@@ -12,6 +12,7 @@ from flow.files import layer_folder
 from flow.hardware.axi.bus import MemoryRegion, regions
 from flow.hardware.emit import Wrapper
 from flow.hardware.interface import Device, Memory
+from flow.network.model import HostSegment
 from flow.scheduling.blocks import LayerSchedule, Program
 from flow.scheduling.onchip.program import OnChip
 from flow.simulation.onchip import ChainRun
@@ -49,6 +50,28 @@ class Whole:
     @property
     def words(self) -> dict[str, int]:
         return {"output": self.onchip.output_words} | {name: len(memory) for name, memory in self.memories.items()}
+
+    @property
+    def segments(self) -> list[str]:
+        """The names of the segments as LAYERs, and of their folders in that of the whole network; none if it is one."""
+        count = len(self.onchip.starts)
+        return [f"{WHOLE}_{number}" for number in range(1, count + 1)] if count > 1 else []
+
+    @property
+    def layers(self) -> list[str]:
+        """What a testbench runs of it: each segment, if a run of them was simulated."""
+        return (self.segments or [WHOLE]) if self.simulated else []
+
+    def off_chip(self) -> list[tuple[str, HostSegment]]:
+        """What the host computes before each segment and behind the last one, with a file name for each part."""
+        chain = self.onchip.chain
+        places = [(f"before_{number}", each.before) for number, each in enumerate(chain.segments, 1)]
+        return [
+            (f"{place}_{part}.onnx", step)
+            for place, steps in (*places, ("after", chain.after))
+            for part, step in enumerate(steps, 1)
+            if isinstance(step, HostSegment)
+        ]
 
     @property
     def simulated(self) -> bool:

@@ -234,7 +234,14 @@ def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
         "layers": tables.layer_table(report.layers, summary.rtl_share < 1),
         "traffic": tables.traffic_table(report.layers),
         **({} if summary.front is None else {"front": tables.front_table(summary.front)}),
-        **({} if on_chip is None or on_chip.failure else {"steps": tables.step_table(on_chip)}),
+        **(
+            {}
+            if on_chip is None or on_chip.failure
+            else {
+                "steps": tables.step_table(on_chip),
+                "segments": tables.segment_table(on_chip),
+            }
+        ),
     }
     text = page(
         Path(__file__).with_name("report.html.j2"),

@@ -188,6 +188,17 @@ def traffic_table(layers: Sequence[LayerReport]) -> Table:
     return Table(("layer", *ports, "total", "dense", "share of dense"), tuple(rows), wide=True)
 
 
+def segment_table(found: OnChipVerdict) -> Table:
+    """The segments of a network that leaves the chip, and what the host computes before each."""
+    rows = []
+    for number, segment in enumerate(found.segments):
+        before = "; ".join(left.reason for left in found.left if left.segment == number)
+        descriptors = f"{segment.first} to {segment.first + segment.count - 1}"
+        rows.append(Row((Cell(str(number + 1), number), Cell(", ".join(segment.layers)), whole(segment.steps),
+                         whole(segment.cycles), Cell(descriptors, segment.first), Cell(before))))  # fmt: skip
+    return Table(("segment", "layers", "steps", "cycles", "descriptors", "before it, off chip"), tuple(rows), wide=True)
+
+
 def step_table(found: OnChipVerdict) -> Table:
     """The layers and operations of the whole network on chip."""
     heads = ("step", "what", "bit columns' cycles", "outputs", "tier 1", "tier 2", "at a tie")

@@ -1,4 +1,4 @@
-"""Whole networks on chip: from the input's codes to the last layer's sums by one start.
+"""Whole networks on chip: from the input's codes to the last layer's sums by one start, or in segments.
 
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
@@ -6,12 +6,14 @@ tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX R
 drafts.py   what is known of a host segment's tensors while it is read, node by node
 moves.py    nodes that only move elements, as copies of channels and pixels
 nodes.py    the nodes between two layers as post-processing operations
-chain.py    a network as one chain of layers and post-processing on chip, or the reason why it cannot be
+units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors
+chain.py    a network as chains of layers and post-processing on chip, in segments, and what the host does between them
 place.py    the address of each map in the memory of the feature maps
 unroll.py   layers as the array reads them from the maps: whole octets of channels, unrolled pixels
 walks.py    addresses of walks over maps: the windows of a tile, and planes in order
 sweeps.py   post-processing as sweeps over maps, one descriptor each
 program.py  descriptors and memories of a whole network on chip
 timing.py   the time of a whole network on chip as a function of N of its channels: what a budget limits
+located.py  where every node of a network runs with feature maps on chip, and what it costs there
 layout.py   layout of a network's inputs in the activation memory, and of every step's results in the output memory
 """

@@ -1,23 +1,21 @@
-"""A network as one chain of layers and post-processing on chip, or the reason why it cannot be."""
+"""A network as chains of layers and post-processing on chip, in segments, and what the host computes between them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
-from flow.errors import FlowError
-from flow.frontend.operators import ARRAY_OPERATORS, ELEMENTWISE
+from flow.frontend.int8.layers import tensor_quantization
 from flow.network.model import ArrayLayer, HostSegment, Network, Quantization
+from flow.onnxtools.graph import is_dequantize, node_name, reads
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
-from flow.scheduling.onchip.moves import MOVES
-from flow.scheduling.onchip.nodes import POOLING, SHAPING, post_operations
+from flow.scheduling.onchip.nodes import post_operations
 from flow.scheduling.onchip.post import PostOp
-
-TAKEN = {
-    *SHAPING, *POOLING, *MOVES, "QuantizeLinear", "DequantizeLinear", "Relu", "Clip", "Add", *ELEMENTWISE,
-}  # fmt: skip
+from flow.scheduling.onchip.units import Unit, needed, together, units
 
 
 @dataclass(frozen=True)
@@ -31,21 +29,84 @@ class ChainLayer:
     def output(self) -> str:
         return self.layer.output
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.source.tensor,)
+
+
+Step = ChainLayer | PostOp
+OffChip = tuple[ArrayLayer | HostSegment, ...]  # in order: by the host, or a layer by itself
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one start runs, in order: `inputs` are loaded, `outputs` (tensors) leave the chip.
+
+    `before` runs first, off chip; `units` are the parts of the network that the steps compute.
+    """
+
+    before: OffChip
+    inputs: tuple[Held, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+    units: tuple[Unit, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def layers(self) -> tuple[ArrayLayer, ...]:
+        return tuple(step.layer for step in self.steps if isinstance(step, ChainLayer))
+
+
+@dataclass(frozen=True)
+class Left:
+    """Nodes between two layers that do not run on chip, and why; they run before segment `segment` of the chain.
+
+    `returns`: a layer follows, so that the network comes back to the chip behind them, or the layer is alone itself.
+    """
+
+    nodes: tuple[str, ...]
+    reason: str
+    segment: int
+    returns: bool
+
 
 @dataclass(frozen=True)
 class Chain:
-    """What runs on chip, in order: `inputs` are loaded, `outputs` (tensors) leave it.
+    """What runs on chip, one start for each segment; none if nothing can.
 
-    `before` and `after` are the host segments at either end; `held` is the map of every 8-bit tensor of the
-    network, by the tensor's name (several tensors can share one map).
+    `after` runs off chip behind the last segment; `held` is the map of every 8-bit tensor on chip, by the tensor's name
+    (several tensors can share one map). `left` are nodes between layers that leave the chip, in order.
     """
 
-    inputs: tuple[Held, ...]
-    steps: tuple[ChainLayer | PostOp, ...]
-    outputs: tuple[str, ...]
-    before: tuple[HostSegment, ...]
-    after: tuple[HostSegment, ...]
+    segments: tuple[Segment, ...]
+    after: OffChip
     held: Mapping[str, Held]
+    left: tuple[Left, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Held, ...]:
+        """The inputs of all segments in order; a map that several load is there as often."""
+        return tuple(held for segment in self.segments for held in segment.inputs)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of all segments in order."""
+        return tuple(step for segment in self.segments for step in segment.steps)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The tensors that leave the chip, of all segments in order."""
+        return tuple(name for segment in self.segments for name in segment.outputs)
+
+    @property
+    def alone(self) -> tuple[ArrayLayer, ...]:
+        """The layers that are in no segment: each runs by itself."""
+        between = [step for segment in self.segments for step in segment.before]
+        return tuple(step for step in (*between, *self.after) if isinstance(step, ArrayLayer))
+
+    @property
+    def whole(self) -> bool:
+        """Whether one start runs all layers."""
+        return len(self.segments) == 1 and not self.alone
 
     @property
     def tables(self) -> bool:
@@ -61,46 +122,252 @@ class Chain:
 
 
 def chain(network: Network) -> Chain:
-    """The network as a chain. FlowError naming the first node that cannot run on chip."""
-    numbers = [i for i, step in enumerate(network.steps) if isinstance(step, ArrayLayer)]
-    if not numbers:
-        raise FlowError(f"network '{network.name}' has no layer for the array, so nothing can run on chip; "
-                        "leave out --on-chip")  # fmt: skip
-    first, last = numbers[0], numbers[-1]
-    held: dict[str, Held] = {}
-    inputs: list[Held] = []
-    steps: list[ChainLayer | PostOp] = []
-    middle = network.steps[first : last + 1]
-    produced = {name for step in middle for name in ([step.output] if isinstance(step, ArrayLayer) else step.outputs)}
-    for step in middle:
-        try:
-            for name in (step.input,) if isinstance(step, ArrayLayer) else step.inputs:
-                if name not in held and name not in produced:
-                    held[name] = _input(network, name)
-                    inputs.append(held[name])
-            if isinstance(step, ArrayLayer):
-                steps.append(ChainLayer(step, _source(step, held)))
-                if step.output_quantization is not None:
-                    held[step.output] = _held(step.output, step.output_shape, step, step.output_quantization)
+    """The network in segments that run on chip; what leaves the chip between them is in `left`.
+
+    The host computes what is before the first layer and behind the last one. Between them all runs on chip that can:
+    whatever is ready, in turns with what is not. No segment is without a layer.
+    """
+    plan, segments, left = _Plan(network), list[Segment](), list[Left]()
+    waiting = list[Unit]()
+    while plan.waiting:
+        ready = plan.off_chip()
+        waiting += ready
+        left += [
+            Left(unit.names, plan.off[unit], len(segments), unit in plan.before_layers)
+            for unit in ready
+            if plan.off[unit]
+        ]
+        taken = plan.on_chip()
+        if taken is not None:
+            before, waiting = plan.steps_of(waiting), []
+            made = plan.leaving(taken)
+            segments.append(Segment(before, tuple(taken.inputs), tuple(taken.steps), made, tuple(taken.units)))
+    return Chain(tuple(segments), plan.steps_of(waiting), plan.held, tuple(left))
+
+
+@dataclass
+class _Taken:
+    """A segment while it is filled: what is ready, on chip or off; all maps so far, and those that are on chip."""
+
+    ready: set[str]
+    held: dict[str, Held]
+    present: set[str] = field(default_factory=set)
+    inputs: list[Held] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
+
+    def add(self, added: Sequence[Unit], steps: Sequence[Step], held: dict[str, Held]) -> None:
+        """Enter units as `steps`; `held` are the maps with those they load and make."""
+        self.present.update(step.output for step in steps)
+        read = {name for step in steps for name in step.inputs}
+        for name in (name for unit in added for name in unit.inputs if name in held):
+            loaded = held[held[name].tensor]
+            if loaded.tensor in read - self.present:
+                self.inputs.append(loaded)
+                self.present.add(loaded.tensor)
+        self.held = held
+        self.steps += steps
+        self.units += added
+        self.ready.update(name for unit in added for name in unit.outputs)
+
+
+class _Plan:
+    """A network while it is divided: units that wait, tensors that are ready, and units that stay off chip, and why.
+
+    There is no reason for what is before the first layer or behind the last.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.waiting = units(network)
+        self.held: dict[str, Held] = {}
+        self.ready = {*network.inputs, *network.graph.constants}
+        self.off: dict[Unit, str] = {}
+        self.names = 0
+        self.before_layers = _before_layers(self.waiting)
+        numbers = [unit.step for unit in self.waiting if unit.layer]
+        for unit in self.waiting:
+            if not numbers or not numbers[0] <= unit.step <= numbers[-1]:
+                self.off[unit] = ""
+
+    def off_chip(self) -> list[Unit]:
+        """All units that are ready and stay off chip, one behind another; they then wait no longer."""
+        ready = _ready([unit for unit in self.waiting if unit in self.off], self.ready)
+        self._done(ready)
+        return ready
+
+    def steps_of(self, off_chip: Sequence[Unit]) -> OffChip:
+        """Units in order as host segments, and layers by themselves."""
+        result: list[ArrayLayer | HostSegment] = []
+        for alone, group in groupby(off_chip, lambda unit: unit.layer is not None):
+            if alone:
+                result += [unit.layer for unit in group if unit.layer]
             else:
-                steps += post_operations(step, held)
+                result.append(together(self.network, f"between_{self.names}", list(group)))
+                self.names += 1
+        return tuple(result)
+
+    def on_chip(self) -> _Taken | None:
+        """The next segment, whose units then wait no longer; None if nothing that is ready runs on chip."""
+        while True:
+            taken = _Taken(set(self.ready), self.held)
+            while self._fill(taken):
+                pass
+            useless = _without_layer(taken.units)
+            for unit in useless:
+                self.off[unit] = f"'{unit.names[0]}' is next to no layer on chip, so it stays with the host's nodes"
+            if not useless:
+                break
+        if not taken.units:
+            return None
+        self.held = taken.held
+        self._done(taken.units)
+        return taken
+
+    def leaving(self, taken: _Taken) -> tuple[str, ...]:
+        """What a segment makes for others and for the user."""
+        wanted = {name for unit in self.waiting for name in unit.inputs} | set(self.network.outputs)
+        made = {name for unit in taken.units for name in unit.outputs}
+        kept = {step.output for step in taken.steps} | set(self.held)
+        return tuple(sorted(wanted & made & kept))
+
+    def _done(self, done: Sequence[Unit]) -> None:
+        self.waiting = [unit for unit in self.waiting if unit not in done]
+        self.ready |= _made(done)
+
+    def _fill(self, taken: _Taken) -> bool:
+        """Add what is ready in the order of the network; whether there was anything."""
+        before = len(taken.units)
+        candidates = [unit for unit in self.waiting if unit not in self.off and unit not in taken.units]
+        for _, group in groupby(candidates, attrgetter("step")):
+            self._add(taken, list(group))
+        return len(taken.units) > before
+
+    def _add(self, taken: _Taken, candidates: Sequence[Unit]) -> None:
+        """Add those of one step's units that are ready and can run on chip; a reason is kept for each that cannot."""
+        while ready := _ready([unit for unit in candidates if unit not in self.off], taken.ready):
+            try:
+                steps, held = self._steps(taken, ready)
+            except OffChipError as reason:
+                self.off |= dict.fromkeys(_culprits(ready, reason.tensor), str(reason))
+            else:
+                taken.add(ready, steps, held)
+                return
+
+    def _steps(self, taken: _Taken, ready: Sequence[Unit]) -> tuple[list[Step], dict[str, Held]]:
+        """Units of one step of the network as steps on chip, and all maps then. OffChipError if they cannot be."""
+        layer, held = ready[0].layer, dict(taken.held)
+        if layer is None:
+            segment = together(self.network, "on_chip", ready)
+            for name in segment.inputs:
+                if name not in held:
+                    held[name] = self._read(name, ready)
+            operations = post_operations(segment, held)
+            for operation in operations:
+                if len({held[name].rows for name in operation.inputs}) > 1:
+                    raise OffChipError(f"'{operation.name}' reads maps of different layouts", operation.output)
+            return [*operations], held
+        if layer.input not in held:
+            held[layer.input] = self._input(layer.input)
+        step = ChainLayer(layer, _source(layer, held))
+        if layer.output_quantization is not None:
+            held[layer.output] = _held(layer.output, layer.output_shape, layer, layer.output_quantization)
+        return [step], held
+
+    def _read(self, name: str, ready: Sequence[Unit]) -> Held:
+        """`_input` for the nodes of these units: the first that reads the tensor is in the reason."""
+        try:
+            return self._input(name)
         except OffChipError as reason:
-            operators = {kind for step in middle if isinstance(step, HostSegment) for kind in step.operators}
-            never = operators - TAKEN - set(ARRAY_OPERATORS)  # array operators run on chip; this node does not
-            said = f" (never on chip: {', '.join(sorted(never))})" if never else ""
-            raise FlowError(
-                f"network '{network.name}' does not run on chip as a whole: {reason}{said}; leave out --on-chip, then "
-                "the host does that"
-            ) from None
-    after = network.steps[last + 1 :]
-    wanted = {name for step in after if isinstance(step, HostSegment) for name in step.inputs} | set(network.outputs)
-    available = {step.output for step in steps} | set(held)
-    outputs = tuple(dict.fromkeys(name for name in sorted(wanted) if name in available))
-    return Chain(
-        tuple(inputs), tuple(steps), outputs,
-        tuple(step for step in network.steps[:first] if isinstance(step, HostSegment)),
-        tuple(step for step in after if isinstance(step, HostSegment)), held,
-    )  # fmt: skip
+            nodes = (node for unit in ready for node in unit.nodes)
+            reader = next(node for node in nodes if name in needed(self.network, node))
+            raise OffChipError(f"{reader.op_type} '{node_name(reader)}' reads {reason}", name) from None
+
+    def _input(self, name: str) -> Held:
+        """The map of an 8-bit tensor that the host supplies. OffChipError if it is none."""
+        for layer in self.network.layers:
+            if layer.input == name:
+                return _held(name, layer.input_shape, layer, layer.input_quantization)
+        for layer in self.network.layers:
+            if layer.output == name and layer.output_quantization is not None:
+                return _held(name, layer.output_shape, layer, layer.output_quantization)
+        quantization = self._quantization(name)
+        shape = self.network.types.shapes.get(name, ())
+        if quantization is None or not shape or shape[0] != 1:
+            raise OffChipError(f"'{name}', which is no map of 8 bits with one scale", name)
+        behind = self._layer_behind(name)
+        rows = len(shape) == 3 and behind is not None and behind.window is None
+        return Held(name, as_map(shape[1:], rows or len(shape) == 2, name), quantization, shape[1:], rows)
+
+    def _quantization(self, name: str) -> Quantization | None:
+        """The quantization of an 8-bit tensor, as the nodes that make or read it say."""
+        graph = self.network.graph
+        maker = graph.producer(name)
+        nodes = [maker] if maker is not None and maker.op_type == "QuantizeLinear" else graph.consumers.get(name, [])
+        found = [tensor_quantization(graph, node) for node in nodes if maker in nodes or is_dequantize(node)]
+        return found[0] if found else None
+
+    def _layer_behind(self, name: str) -> ArrayLayer | None:
+        """The next layer that reads what is computed from a tensor."""
+        layers, graph = {layer.name: layer for layer in self.network.layers}, self.network.graph
+        names, seen = [name], {name}
+        while names:
+            for node in graph.consumers.get(names.pop(0), []):
+                if node.name in layers:
+                    return layers[node.name]
+                new = [output for output in node.output if output and output not in seen]
+                names += new
+                seen.update(new)
+        return None
+
+
+def _before_layers(all_units: Sequence[Unit]) -> set[Unit]:
+    """The layers, and the units that one of them waits for."""
+    result, needed = set[Unit](), set[str]()
+    for unit in reversed(all_units):
+        if unit.layer or needed.intersection(unit.outputs):
+            result.add(unit)
+            needed.update(unit.inputs)
+    return result
+
+
+def _made(done: Iterable[Unit]) -> set[str]:
+    return {name for unit in done for name in unit.outputs}
+
+
+def _ready(candidates: Iterable[Unit], ready: Iterable[str]) -> list[Unit]:
+    """The units whose inputs are there or made by others of them; `candidates` are in order."""
+    result, there = list[Unit](), set(ready)
+    for unit in candidates:
+        if there.issuperset(unit.inputs):
+            result.append(unit)
+            there.update(unit.outputs)
+    return result
+
+
+def _culprits(ready: Sequence[Unit], tensor: str) -> list[Unit]:
+    """The units that a reason is about: they make the tensor, else read it, else all."""
+    makers = [unit for unit in ready if tensor in unit.outputs]
+    readers = [unit for unit in ready if any(tensor in reads(node) for node in unit.nodes) or tensor in unit.inputs]
+    return makers or readers or list(ready)
+
+
+def _without_layer(taken: Sequence[Unit]) -> list[Unit]:
+    """The units that no layer is joined to by what they read and make."""
+    makers = {name: unit for unit in taken for name in unit.outputs}
+    near: dict[Unit, set[Unit]] = {unit: set() for unit in taken}
+    for unit in taken:
+        for name in unit.inputs:
+            if name in makers:
+                near[unit].add(makers[name])
+                near[makers[name]].add(unit)
+    joined = {unit for unit in taken if unit.layer}
+    new = list(joined)
+    while new:
+        for other in near[new.pop()] - joined:
+            joined.add(other)
+            new.append(other)
+    return [unit for unit in taken if unit not in joined]
 
 
 def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Quantization) -> Held:
@@ -113,22 +380,14 @@ def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Qu
     return Held(name, as_map(shape, product, layer.name), quantization, shape, product and len(shape) == 2)
 
 
-def _input(network: Network, name: str) -> Held:
-    """The map of an 8-bit tensor that the host supplies."""
-    readers = [step for step in network.layers if step.input == name]
-    if not readers:
-        raise OffChipError(f"'{name}' comes from the host and is read by no layer of the array")
-    layer = readers[0]
-    return _held(name, layer.input_shape, layer, layer.input_quantization)
-
-
 def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:
     if layer.input not in held:
         raise OffChipError(f"the input of layer '{layer.name}' is not quantized to 8 bits")
     source = held[layer.input]
     if layer.window is not None and len(layer.window.kernel) > 2:
         raise OffChipError(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
-    if layer.window is None and layer.positions > 1 and source.shape[:1] != (layer.reduction,):
+    along = source.rows and source.shape[:1] == (layer.reduction,)
+    if (layer.window is not None and source.rows) or (layer.window is None and layer.positions > 1 and not along):
         raise OffChipError(f"layer '{layer.name}' reads its rows along another axis than the channels")
     if layer.window is None and layer.positions == 1 and int(np.prod(source.shape)) != layer.reduction:
         raise OffChipError(f"layer '{layer.name}' reads another shape than was written")

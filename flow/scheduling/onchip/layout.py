@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,16 +19,26 @@ from flow.scheduling.onchip.program import OnChip, OutputRegion, result_shape
 def input_words(onchip: OnChip) -> list[int]:
     """The first word of each input in the activation memory."""
     config = onchip.config
-    sizes = [-(-onchip.places[held.tensor].words // config.rows) * config.beats for held in onchip.chain.inputs]
+    sizes = [-(-place.words // config.rows) * config.beats for _, place in _inputs(onchip)]
     return [sum(sizes[:number]) for number in range(len(sizes))]
 
 
+def _inputs(onchip: OnChip) -> Iterator[tuple[str, Place]]:
+    """Every segment's inputs, and their places."""
+    for segment, placed in zip(onchip.chain.segments, onchip.places, strict=True):
+        for held in segment.inputs:
+            yield held.tensor, placed[held.tensor]
+
+
 def activations(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> Bytes:
-    """The activation memory with the inputs' codes int8 [channels, height, width], by tensor."""
+    """The activation memory with the inputs' codes int8 [channels, height, width], by tensor.
+
+    Zeros are in the place of inputs of later segments, which are not there yet.
+    """
     config, images = onchip.config, []
-    for held in onchip.chain.inputs:
-        place = onchip.places[held.tensor]
-        image = map_words(place, inputs[held.tensor])
+    for tensor, place in _inputs(onchip):
+        codes = inputs.get(tensor)
+        image = np.zeros((place.words, OCTET), np.uint8) if codes is None else map_words(place, codes)
         tiles = -(-len(image) // config.rows)
         padded = np.zeros((tiles * config.rows, OCTET), np.uint8)
         padded[: len(image)] = image
@@ -105,9 +115,11 @@ def _layer_layout(shape: Shape, regions: list[OutputRegion]) -> Layout:
     return Layout(shape, first.part.unroll, first.part.grid[1], planes, cells)
 
 
-def results(onchip: OnChip, memory: Bytes) -> dict[int, NDArray[np.int8] | NDArray[np.int32]]:
-    """The results by step: codes int8, or sums int32 of a raw layer, [channels, height, width]."""
-    steps = range(len(onchip.chain.steps))
+def results(
+    onchip: OnChip, memory: Bytes, steps: Iterable[int] | None = None
+) -> dict[int, NDArray[np.int8] | NDArray[np.int32]]:
+    """The results of all steps, or of these: codes int8, or sums int32 of a raw layer, [channels, height, width]."""
+    steps = range(len(onchip.chain.steps)) if steps is None else steps
     return {number: _read(layout(onchip, number), memory, onchip.config.rows) for number in steps}
 
 

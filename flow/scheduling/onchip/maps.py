@@ -31,7 +31,11 @@ class Held:
 
 
 class OffChipError(Exception):
-    """Why a node cannot run on chip."""
+    """Why a node cannot run on chip; `tensor` is one that it makes, if that is known."""
+
+    def __init__(self, reason: str, tensor: str = "") -> None:
+        super().__init__(reason)
+        self.tensor = tensor
 
 
 def as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:

@@ -25,22 +25,31 @@ PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "product"}
 
 
 def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
-    """The segment's nodes as operations; the maps they write are entered into `held`."""
+    """The segment's nodes as operations; the maps they write are entered into `held`.
+
+    OffChipError with a tensor of the first node that has no place.
+    """
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
     shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
     reading = Reading(graph, shapes, held)
     for node in segment.model.graph.node:
-        _node(reading, node)
+        try:
+            _node(reading, node)
+        except OffChipError as reason:
+            raise OffChipError(str(reason), node.output[0]) from None
     for name in segment.outputs:
-        _tabulated(reading, name)
+        try:
+            _tabulated(reading, name)
+        except OffChipError as reason:
+            raise OffChipError(str(reason), name) from None
         if name not in held:
             maker = graph.producer(name)
             made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
-            raise OffChipError(f"'{name}'{made} stays a float tensor")
+            raise OffChipError(f"'{name}'{made} stays a float tensor", name)
         axes = held[name].axes
         if len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
-            raise OffChipError(f"'{name}' has another shape, {list(axes)}, than its map")
+            raise OffChipError(f"'{name}' has another shape, {list(axes)}, than its map", name)
     return reading.operations
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flow.errors import FlowError
 from flow.hardware.fields import ADDRESS, SUBGROUP
-from flow.scheduling.onchip.chain import Chain, ChainLayer
+from flow.scheduling.onchip.chain import Chain, Segment
 from flow.scheduling.onchip.post import PostOp, Shape
 
 OCTET = SUBGROUP
@@ -38,25 +38,33 @@ def plane_words(shape: Shape) -> int:
     return (shape[1] * shape[2]) | 1
 
 
-def places(chain: Chain) -> dict[str, Place]:
-    """The place of every map, by tensor. FlowError when they need more words than an address can reach."""
-    shapes, last = _lifetimes(chain)
+def places(chain: Chain) -> tuple[dict[str, Place], ...]:
+    """The place of every map of each segment, by tensor; segments follow each other in the same memory.
+
+    FlowError when they need more words than an address can reach.
+    """
+    result = tuple(_segment_places(chain, segment) for segment in chain.segments)
+    if (needed := max(map(words, result), default=0)) > 1 << ADDRESS:
+        raise FlowError(
+            f"the feature maps of the network need {needed:,} words of 8 bytes, more than the "
+            f"{1 << ADDRESS:,} that can be numbered; leave out --on-chip"
+        )
+    return result
+
+
+def _segment_places(chain: Chain, segment: Segment) -> dict[str, Place]:
+    shapes, last = _lifetimes(chain, segment)
     result: dict[str, Place] = {}
     live: dict[str, Place] = {}
-    for held in chain.inputs:
+    for held in segment.inputs:
         _put(held.tensor, shapes, live, result)
-    for number, step in enumerate(chain.steps):
+    for number, step in enumerate(segment.steps):
         if isinstance(step, PostOp):
             for name in step.scratch():
                 _put(name, {name: step.output_shape}, live, result)
         if step.output in shapes:
             _put(step.output, shapes, live, result)
         live = {name: place for name, place in live.items() if last.get(name, -1) > number}
-    if (needed := words(result)) > 1 << ADDRESS:
-        raise FlowError(
-            f"the feature maps of the network need {needed:,} words of 8 bytes, more than the "
-            f"{1 << ADDRESS:,} that can be numbered; leave out --on-chip"
-        )
     return result
 
 
@@ -65,11 +73,11 @@ def words(made: Mapping[str, Place]) -> int:
     return max(place.base + place.words for place in made.values())
 
 
-def _lifetimes(chain: Chain) -> tuple[dict[str, Shape], dict[str, int]]:
-    """The shape of every map that is read on chip, and the number of the last step that reads it."""
+def _lifetimes(chain: Chain, segment: Segment) -> tuple[dict[str, Shape], dict[str, int]]:
+    """The shape of every map that a segment reads, and the number of its last step that does."""
     last: dict[str, int] = {}
-    for number, step in enumerate(chain.steps):
-        for name in (step.source.tensor,) if isinstance(step, ChainLayer) else step.inputs:
+    for number, step in enumerate(segment.steps):
+        for name in step.inputs:
             last[name] = number
     shapes = {held.tensor: held.shape for held in chain.held.values() if held.tensor in last}
     return shapes, last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from flow.network.model import INT8_MAX, INT8_MIN, OFFSET
 from flow.network.reference import check_accumulator
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule, check_width, layer_schedule
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import Chain, ChainLayer
+from flow.scheduling.onchip.chain import Chain, ChainLayer, Segment
 from flow.scheduling.onchip.maps import POINT, as_map
 from flow.scheduling.onchip.place import OCTET, Place, places, words
 from flow.scheduling.onchip.post import PostOp, Requantization, Shape
@@ -62,13 +62,14 @@ class OutputRegion:
 class OnChip:
     """A network on chip, ready to run: memories uint8 [words, bytes], all descriptors in order.
 
-    `regions` say how to read the output memory; `layout.activations` fills the activation memory. By step,
-    `ideal_cycles` are the cycles of the bit columns alone, `ends` the number of descriptors up to and with the step.
+    `places` are those of each segment's maps. `regions` say how to read the output memory; `layout.activations` fills
+    the activation memory. By step, `ideal_cycles` are the cycles of the bit columns alone, `ends` the number of
+    descriptors up to and with the step.
     """
 
     config: ArrayConfig
     chain: Chain
-    places: Mapping[str, Place]
+    places: tuple[Mapping[str, Place], ...]
     memories: dict[str, Bytes]
     regions: tuple[OutputRegion, ...]
     output_words: int
@@ -79,11 +80,33 @@ class OnChip:
     def descriptors(self) -> int:
         return len(self.memories["descriptor"])
 
+    @property
+    def segment_steps(self) -> tuple[range, ...]:
+        """The numbers of the steps of each segment."""
+        ends = accumulate(len(segment.steps) for segment in self.chain.segments)
+        return tuple(
+            range(end - len(segment.steps), end) for end, segment in zip(ends, self.chain.segments, strict=True)
+        )
+
+    @property
+    def starts(self) -> tuple[tuple[int, int], ...]:
+        """The descriptors of each segment: the first, and how many."""
+        ends = [0, *(self.ends[steps[-1]] for steps in self.segment_steps)]
+        return tuple((first, end - first) for first, end in pairwise(ends))
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """By step, the number of its first descriptor; those that load a segment's inputs are of no step."""
+        firsts = [0, *self.ends[:-1]]
+        for segment, steps in zip(self.chain.segments, self.segment_steps, strict=True):
+            firsts[steps[0]] += len(segment.inputs)
+        return tuple(firsts)
+
 
 def needed_words(chain: Chain, rows: int) -> int:
-    """Words of memory the maps of this chain need, rounded up to a size that can be built."""
+    """Words of memory the maps of this chain's largest segment need, rounded up to a size that can be built."""
     step = rows * LINES
-    return -(-words(places(chain)) // step) * step
+    return -(-max(map(words, places(chain)), default=0) // step) * step
 
 
 def products(chain: Chain) -> bool:
@@ -98,11 +121,11 @@ def fitted(config: ArrayConfig, chain: Chain) -> ArrayConfig:
 
 @dataclass
 class _Images:
-    """The memory images of a chain while it is assembled, including the descriptors."""
+    """The memory images of a chain while it is assembled, including the descriptors; `places` are the segment's."""
 
     config: ArrayConfig
     chain: Chain
-    places: Mapping[str, Place]
+    places: Mapping[str, Place] = field(default_factory=dict)
     parts: dict[str, list[Bytes]] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
     regions: list[OutputRegion] = field(default_factory=list)
@@ -140,9 +163,9 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     FlowError when the maps do not fit the memory, or a count its field.
     """
     map_places = places(chain)
-    if words(map_places) > config.map_words:
+    if (needed := max(map(words, map_places))) > config.map_words:
         raise FlowError(
-            f"the feature maps need {words(map_places):,} words of 8 bytes, but the memory has {config.map_words:,}; "
+            f"the feature maps need {needed:,} words of 8 bytes, but the memory has {config.map_words:,}; "
             "build the array with as many"
         )
     if chain.tables and not config.tables:
@@ -153,22 +176,9 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
         raise FlowError(
             "the network has products or differences of maps, but the array was built without products; build it again"
         )
-    images, ideal, ends = _Images(config, chain, map_places), [], []
-    for held in chain.inputs:
-        _load(images, map_places[held.tensor])
-    settled, makers = 0, {held.tensor: -1 for held in chain.inputs}
-    for number, step in enumerate(chain.steps):
-        sources = (step.source.tensor,) if isinstance(step, ChainLayer) else step.inputs
-        output = step.output
-        waits = number == 0 or any(makers[name] >= settled for name in sources)
-        settled = number if waits else settled
-        if isinstance(step, ChainLayer):
-            ideal.append(_layer(images, number, step, encoded[step.layer.name], waits))
-        else:
-            _post(images, number, step, waits)
-            ideal.append(0)
-        makers[output] = number
-        ends.append(images.used["descriptor"])
+    images, ideal, ends = _Images(config, chain), list[int](), list[int]()
+    for segment, images.places in zip(chain.segments, map_places, strict=True):
+        _segment(images, segment, encoded, ideal, ends)
     widths = {
         "descriptor": config.descriptor_bits // 8, "weight": config.weight_bits // 8,
         "metadata": config.metadata_bits // 8, "parameter": config.lanes * 8, "index": config.lanes * 2,
@@ -187,6 +197,26 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
         tuple(ideal),
         tuple(ends),
     )
+
+
+def _segment(
+    images: _Images, segment: Segment, encoded: Mapping[str, EncodedLayer], ideal: list[int], ends: list[int]
+) -> None:
+    """Add a segment: its inputs are loaded, then its steps follow; `ideal` and `ends` grow by one for each step."""
+    for held in segment.inputs:
+        _load(images, images.places[held.tensor])
+    settled, makers = 0, {held.tensor: -1 for held in segment.inputs}
+    for place, step in enumerate(segment.steps):
+        number = len(ends)
+        waits = place == 0 or any(makers[name] >= settled for name in step.inputs)
+        settled = place if waits else settled
+        if isinstance(step, ChainLayer):
+            ideal.append(_layer(images, number, step, encoded[step.layer.name], waits))
+        else:
+            _post(images, number, step, waits)
+            ideal.append(0)
+        makers[step.output] = place
+        ends.append(images.used["descriptor"])
 
 
 def outputs_only(onchip: OnChip) -> Bytes:

@@ -35,10 +35,10 @@ PIPELINE = 24  # edges of a post-processing descriptor without its tiles
 
 @dataclass(frozen=True)
 class OnChipTime:
-    """Cycles of one sample by one start; `dense` are those of all layers on dense PEs, which have no maps on chip.
+    """Cycles of one sample, all segments together; `dense` are those of all layers on dense PEs, without maps on chip.
 
     `beside` are the cycles that depend on no N: loading the inputs, additions, pooling. Layers that are stored
-    unpruned on chip take the same time for every N.
+    unpruned on chip take the same time for every N, and layers in no segment that of the layer by itself.
     """
 
     config: ArrayConfig
@@ -46,15 +46,26 @@ class OnChipTime:
     dense: int
 
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
-        shape = self._shapes[layer.name]
+        shape = self._shapes.get(layer.name)
+        if shape is None:
+            return layer_cycles(layer_schedule(layer, columns_pruned, self.config), self.config)
         return shape.cycles if shape.part is None else _cycles([(shape.part, shape.fetch, columns_pruned)], self.config)
 
     @cached_property
     def beside(self) -> int:
         loads = [-(-_words(held.shape) // self.config.rows) for held in self.chain.inputs]
-        made = places(self.chain)
-        posts = [_post_cycles(step, made, self.config) for step in self.chain.steps if isinstance(step, PostOp)]
-        return sum(PIPELINE + tiles * max(self.config.beats, self._drain) for tiles in loads) + sum(posts)
+        posts = sum(self.posts.values())
+        return sum(PIPELINE + tiles * max(self.config.beats, self._drain) for tiles in loads) + posts
+
+    @cached_property
+    def posts(self) -> Mapping[str, int]:
+        """The cycles of every operation of post-processing, by its output."""
+        return {
+            step.output: _post_cycles(step, made, self.config)
+            for segment, made in zip(self.chain.segments, places(self.chain), strict=True)
+            for step in segment.steps
+            if isinstance(step, PostOp)
+        }
 
     @property
     def _drain(self) -> int:

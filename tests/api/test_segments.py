@@ -1,0 +1,157 @@
+"""`bbs compile --on-chip` of networks that leave the chip and come back, and `bbs inspect --on-chip`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import flow
+from flow.output.report.report import Report
+from tests.helpers.firmware import compiled, header
+from tests.helpers.networks import Floats, attention, excited, heads, residual, saved
+from tests.helpers.tools import Run, require_engine, require_tool
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    require_engine("icarus")
+    folder = tmp_path_factory.mktemp("segments")
+    made = saved(excited(), folder)
+    options: dict[str, Any] = {"pruning": flow.pruning("moderate"), "array": (4, 4), "samples": 1, "engine": "icarus"}
+    return folder / "out", flow.compile(made, folder / "out", on_chip=True, **options)
+
+
+def test_the_report_tells_of_segments(built: tuple[Path, Report]) -> None:
+    folder, report = built
+    told = report.on_chip
+    assert report.passed and told is not None and not told.whole and told.macs_share == 1.0 and not told.alone
+    assert [segment.layers for segment in told.segments] == [("Conv_0", "Conv_3"), ("Conv_7", "Conv_10")]
+    assert told.cycles == sum(segment.cycles for segment in told.segments)
+    assert [segment.first for segment in told.segments] == [0, told.segments[0].count]
+    (left,) = told.left
+    assert left.segment == 1 and "Mul_6" in left.nodes and "function of two maps" in left.reason
+    assert [output.mismatches for output in told.outputs] == [0]
+    assert any(note.startswith("Leaves the chip before segment 2: Mul 'Mul_6'") for note in report.notes)
+    predicted = report.summary.predicted
+    assert predicted is not None and predicted.on_chip and told.cycles <= predicted.cycles < 1.3 * told.cycles
+    page = (folder / "report.html").read_text()
+    assert "By one start" not in page and "2 segments" in page and "Mul_6" in page
+
+
+def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:
+    folder, report = built
+    again = flow.cosim(folder, samples=1, engine="icarus")
+    assert again.passed and again.on_chip is not None and report.on_chip is not None
+    assert again.on_chip.segments == report.on_chip.segments and again.on_chip.left == report.on_chip.left
+
+
+def test_each_segment_is_a_layer_of_the_testbench(built: tuple[Path, Report], tmp_path: Path) -> None:
+    """It passes, cycle for cycle; a word of a segment that should be another fails that segment."""
+    require_tool("iverilog")
+    folder = Path(shutil.copytree(built[0], tmp_path / "copy"))
+    assert built[1].on_chip is not None
+    command = ["make", "-s", "-C", str(folder / "testbench"), "icarus"]
+    listed = subprocess.run([*command[:-1], "layers"], capture_output=True, text=True, check=True).stdout.split()
+    assert listed[-2:] == ["network_1", "network_2"] and "network" not in listed
+    for name, segment in zip(listed[-2:], built[1].on_chip.segments, strict=True):
+        done = subprocess.run([*command, f"LAYER={name}"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and f"CYCLES {segment.cycles}" in done.stdout, done.stdout + done.stderr
+    expected = folder / "network" / "network_2" / "output.expected.hex"
+    lines = expected.read_text().splitlines()
+    lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
+    expected.write_text("\n".join(lines) + "\n")
+    done = subprocess.run([*command, "LAYER=network_2"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "FAIL" in done.stdout + done.stderr
+
+
+PROGRAM = r"""
+#include <stdio.h>
+#include "HEADER"
+
+int main(void)
+{
+    uint32_t i, j;
+    for (i = 0; i < UPPER_SEGMENTS; i++) {
+        const struct bbs_segment *segment = NAME_segments + i;
+        printf("%u %u", (unsigned)segment->first, (unsigned)segment->count);
+        for (j = 0; j < segment->input_count; j++)
+            printf(" <%s", segment->inputs[j].tensor);
+        for (j = 0; j < segment->output_count; j++)
+            printf(" >%s", segment->outputs[j].tensor);
+        printf("\n");
+    }
+    return 0;
+}
+"""
+
+
+def test_a_driver_has_the_segments_as_a_table(built: tuple[Path, Report], tmp_path: Path) -> None:
+    """What a segment reads the host parts before it make, or an earlier segment; the last makes what the host wants."""
+    folder, report = built
+    name = header(folder).stem
+    source = PROGRAM.replace("HEADER", f"{name}.h").replace("NAME", name).replace("UPPER", name.upper())
+    printed = subprocess.run([compiled(source, tmp_path, [folder])], capture_output=True, text=True, check=True).stdout
+    assert report.on_chip is not None
+    made = set[str]()
+    for number, (line, segment) in enumerate(zip(printed.splitlines(), report.on_chip.segments, strict=True), 1):
+        first, count, *tensors = line.split()
+        assert (int(first), int(count)) == (segment.first, segment.count)
+        for path in (folder / "network" / "host").glob(f"before_{number}_*.onnx"):
+            model = onnx.load(path)
+            onnx.checker.check_model(model)
+            assert {value.name for value in model.graph.input} <= made | {"x"}
+            made |= {value.name for value in model.graph.output}
+        assert {tensor[1:] for tensor in tensors if tensor[0] == "<"} <= made
+        made |= {tensor[1:] for tensor in tensors if tensor[0] == ">"}
+    (last,) = (folder / "network" / "host").glob("after_*.onnx")
+    assert {value.name for value in onnx.load(last).graph.input} <= made
+    text = (folder / "firmware" / "axi" / "registers.md").read_text()
+    assert "| `before_2_1.onnx` |" in text and "one start for each segment" in text
+
+
+def test_what_does_not_run_on_chip_at_all_runs_layer_by_layer(tmp_path: Path) -> None:
+    """A note says so, and the array is the one without --on-chip."""
+    net = Floats()
+    weights = net.constant(net.rng.normal(0, 1, (4, 2, 3, 3, 3)).astype(np.float32))
+    model = saved(net.model((2, 5, 5, 5), net.node("Conv", "x", weights)), tmp_path)
+    report = flow.compile(model, tmp_path / "out", array=(4, 4), samples=1, coverage=0, on_chip=True)
+    assert report.passed and report.on_chip is None and not (tmp_path / "out" / "network").exists()
+    said = (
+        "Nothing of the network runs on chip: 'Conv_0' has 3 spatial axes, and maps have two. It runs layer by layer."
+    )
+    assert said in report.notes
+    assert flow.inspect(model, on_chip=True).on_chip is not None
+
+
+def test_inspection_says_where_every_node_runs(tmp_path: Path, run: Run) -> None:
+    model = saved(attention(), tmp_path)
+    found = flow.inspect(model, on_chip=True)
+    there = found.on_chip
+    assert there is not None and there.segments == 4 and not there.whole
+    assert {node.name for node in found.nodes} == set(there.nodes)
+    by_op = {node.op: there.nodes[node.name] for node in found.nodes}
+    assert by_op["Softmax"].segment is None and "has no place in hardware" in by_op["Softmax"].reason
+    assert by_op["Add"].segment == 3 and by_op["Add"].cycles
+    layers = [there.nodes[node.name] for node in found.nodes if node.target == "array"]
+    assert [node.segment for node in layers] == [1, 2, 2, 2, 3, 4] and all(node.cycles for node in layers)
+    clamped = [there.nodes[node.name].segment for node in found.nodes if node.target == "post-processing"]
+    assert clamped == [1, 4]
+    assert 0 < there.macs < found.macs and there.cycles >= sum(node.cycles or 0 for node in layers)
+    status, out, _ = run("inspect", model, "--on-chip")
+    assert status == 0 and "On chip, 4 segments: " in out and "segment 3" in out
+    assert "on chip" not in run("inspect", model)[1]
+    assert json.loads(run("inspect", model, "--on-chip", "--json")[1])["on_chip"]["segments"] == 4
+
+
+@pytest.mark.parametrize("make", [residual, heads])
+def test_one_start_is_said_where_one_start_it_is(make: object, tmp_path: Path, run: Run) -> None:
+    assert callable(make)
+    status, out, _ = run("inspect", saved(make(), tmp_path), "--on-chip")
+    assert status == 0 and "On chip, the whole network by one start: " in out
