@@ -116,6 +116,21 @@ def test_a_driver_has_the_segments_as_a_table(built: tuple[Path, Report], tmp_pa
     assert "| `before_2_1.onnx` |" in text and "one start for each segment" in text
 
 
+def test_segments_are_handed_over_without_a_simulation(tmp_path: Path) -> None:
+    """There is no output memory to expect, and no testbench of them; what later segments load is there all the same."""
+    folder = tmp_path / "out"
+    report = flow.compile(saved(excited(), tmp_path), folder, array=(4, 4), samples=1, coverage=0, on_chip=True)
+    assert report.on_chip is None and report.passed
+    there = folder / "network"
+    commands = [dict(line.split() for line in (there / name / "layer.txt").read_text().splitlines())
+                for name in ("network_1", "network_2")]  # fmt: skip
+    assert [each["cycles"] for each in commands] == ["0", "0"]
+    assert int(commands[1]["first"]) == int(commands[0]["count"]) and commands[0]["first"] == "0"
+    assert not (there / "network_2" / "output.expected.hex").exists()
+    assert (there / "network_2" / "activation.hex").read_text() == (there / "activation.hex").read_text()
+    assert "network" not in (folder / "testbench" / "Makefile").read_text().split("LAYERS := ")[1].split("\n")[0]
+
+
 def test_what_does_not_run_on_chip_at_all_runs_layer_by_layer(tmp_path: Path) -> None:
     """A note says so, and the array is the one without --on-chip."""
     net = Floats()
