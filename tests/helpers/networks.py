@@ -170,9 +170,21 @@ def pooled() -> onnx.ModelProto:
     return net.model((3, 9, 7), net.gemm(d, 10, 5))
 
 
+def normed() -> onnx.ModelProto:
+    """BatchNormalization behind a concatenation, as DenseNets have it, and factors of any sign for each channel."""
+    net = Floats(13)
+    a = net.conv("x", 3, 7, 3)
+    b = net.node("Concat", a, net.conv(a, 7, 6, 1), axis=1)
+    gains = [net.rng.uniform(low, high, 13).astype(np.float32) for low, high in ((0.1, 2), (-1, 1), (-1, 1), (0.2, 2))]
+    c = net.node("Relu", net.node("BatchNormalization", b, *(net.constant(each) for each in gains)))
+    d = net.node("Concat", net.conv(c, 13, 5, 3), a, axis=1)
+    factors, summands = (net.constant(net.rng.normal(0, 1, (12, 1, 1)).astype(np.float32)) for _ in range(2))
+    return net.model((3, 9, 8), net.conv(net.node("Add", net.node("Mul", d, factors), summands), 12, 4, 1, relu=False))
+
+
 KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
     each.__name__: each
-    for each in (residual, mixed, depthwise, dense, tokens, line, functions, gated, shuffled, pooled)
+    for each in (residual, mixed, depthwise, dense, tokens, line, functions, gated, shuffled, pooled, normed)
 }
 
 
