@@ -15,7 +15,7 @@ import pytest
 import flow
 from flow.output.report.report import Report
 from tests.helpers.firmware import compiled, header
-from tests.helpers.networks import Floats, attention, excited, heads, residual, saved
+from tests.helpers.networks import Floats, attention, divided, heads, residual, saved
 from tests.helpers.tools import Run, require_engine, require_tool
 
 
@@ -23,7 +23,7 @@ from tests.helpers.tools import Run, require_engine, require_tool
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     require_engine("icarus")
     folder = tmp_path_factory.mktemp("segments")
-    made = saved(excited(), folder)
+    made = saved(divided(), folder)
     options: dict[str, Any] = {"pruning": flow.pruning("moderate"), "array": (4, 4), "samples": 1, "engine": "icarus"}
     return folder / "out", flow.compile(made, folder / "out", on_chip=True, **options)
 
@@ -119,7 +119,7 @@ def test_a_driver_has_the_segments_as_a_table(built: tuple[Path, Report], tmp_pa
 def test_segments_are_handed_over_without_a_simulation(tmp_path: Path) -> None:
     """There is no output memory to expect, and no testbench of them; what later segments load is there all the same."""
     folder = tmp_path / "out"
-    report = flow.compile(saved(excited(), tmp_path), folder, array=(4, 4), samples=1, coverage=0, on_chip=True)
+    report = flow.compile(saved(divided(), tmp_path), folder, array=(4, 4), samples=1, coverage=0, on_chip=True)
     assert report.on_chip is None and report.passed
     there = folder / "network"
     commands = [dict(line.split() for line in (there / name / "layer.txt").read_text().splitlines())

@@ -89,7 +89,7 @@ def operations(net: Codes, *outputs: str, opset: int = 20) -> list[PostOp]:
     for name in outputs:
         away = np.abs(maps[held[name].tensor].astype(int) - want[name].reshape(held[name].shape).astype(int))
         assert held[name].axes == want[name].shape[1:], name
-        assert away.max() <= int(any(op.kind in (*post.PAIRED, "average") for op in found)), name
-        if any(op.kind in post.PAIRED for op in found):
+        assert away.max() <= int(any(op.kind in (*post.PAIRED, "average", "scale") for op in found)), name
+        if any(op.kind in (*post.PAIRED, "scale") for op in found):
             assert (away > 0).sum() <= 1 + away.size // 1000, name
     return found

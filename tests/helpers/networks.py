@@ -183,12 +183,12 @@ def attention() -> onnx.ModelProto:
     return net.model((3, 4, 4), net.conv(net.node("Reshape", net.node("Transpose", b, perm=[0, 2, 1]), image), 8, 4, 1))
 
 
-def excited() -> onnx.ModelProto:
-    """Squeeze and excitation, whose product of two maps leaves the chip, inside a residual block."""
+def divided() -> onnx.ModelProto:
+    """A quotient of two maps, which leaves the chip, inside a residual block."""
     net = Floats(7)
     a = net.conv("x", 3, 8, 3)
     gate = net.node("Sigmoid", net.conv(net.node("GlobalAveragePool", a), 8, 8, 1))
-    b = net.conv(net.node("Mul", a, gate), 8, 8, 3, relu=False)
+    b = net.conv(net.node("Div", a, gate), 8, 8, 3, relu=False)
     return net.model((3, 4, 3), net.conv(net.node("Relu", net.node("Add", b, a)), 8, 4, 1))
 
 
@@ -201,9 +201,21 @@ def heads() -> onnx.ModelProto:
     return net.model((3, 6, 6), *outputs, net.node("Softmax", b, axis=1), a)
 
 
+def normed() -> onnx.ModelProto:
+    """BatchNormalization behind a concatenation, as DenseNets have it, and factors of any sign for each channel."""
+    net = Floats(13)
+    a = net.conv("x", 3, 7, 3)
+    b = net.node("Concat", a, net.conv(a, 7, 6, 1), axis=1)
+    gains = [net.rng.uniform(low, high, 13).astype(np.float32) for low, high in ((0.1, 2), (-1, 1), (-1, 1), (0.2, 2))]
+    c = net.node("Relu", net.node("BatchNormalization", b, *(net.constant(each) for each in gains)))
+    d = net.node("Concat", net.conv(c, 13, 5, 3), a, axis=1)
+    factors, summands = (net.constant(net.rng.normal(0, 1, (12, 1, 1)).astype(np.float32)) for _ in range(2))
+    return net.model((3, 9, 8), net.conv(net.node("Add", net.node("Mul", d, factors), summands), 12, 4, 1, relu=False))
+
+
 KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
     each.__name__: each
-    for each in (residual, mixed, depthwise, dense, tokens, line, functions, gated, shuffled, pooled)
+    for each in (residual, mixed, depthwise, dense, tokens, line, functions, gated, shuffled, pooled, normed)
 }
 
 

@@ -26,7 +26,7 @@ from flow.scheduling.timing import layer_by_layer
 from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.engines.base import DeviceError
 from flow.simulation.onchip import ChainRun, cosimulate, prepared, run
-from tests.helpers.networks import Floats, attention, excited, feeds, heads, program, pruned, quantized
+from tests.helpers.networks import Floats, attention, divided, feeds, heads, program, pruned, quantized
 from tests.helpers.reference import Reference
 from tests.helpers.tools import require_engine
 
@@ -60,7 +60,7 @@ def tiny() -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("make", "engine", "segments"),
-    [(attention, "verilator", 4), (excited, "verilator", 2), (heads, "verilator", 1), (tiny, "myhdl", 2)],
+    [(attention, "verilator", 4), (divided, "verilator", 2), (heads, "verilator", 1), (tiny, "myhdl", 2)],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", ""),
 )
 def test_segments_through_the_rtl(
@@ -153,7 +153,7 @@ def test_a_square_map_is_read_along_its_channels_alone(turned: bool) -> None:
 
 def test_a_wrong_turn_between_segments_fails() -> None:
     """Each step is right on what it was given, but a segment was given another map: the outputs tell."""
-    network, onchip = program(excited(), SMALL)
+    network, onchip = program(divided(), SMALL)
 
     class Turned(Reference):
         def run(self, memories: dict[str, Any], command: Any, writes: dict[str, int]) -> Any:
@@ -173,7 +173,7 @@ def test_a_wrong_turn_between_segments_fails() -> None:
 
 
 def test_a_segment_that_does_not_end_is_named() -> None:
-    network, onchip = program(excited(), SMALL)
+    network, onchip = program(divided(), SMALL)
 
     class Hangs(Reference):
         def run(self, memories: dict[str, Any], command: Any, writes: dict[str, int]) -> Any:

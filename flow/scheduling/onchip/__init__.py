@@ -1,5 +1,6 @@
 """Whole networks on chip: from the input's codes to the last layer's sums by one start, or in segments.
 
+gains.py    a factor and a summand for each channel, in the numbers of post-processing
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime

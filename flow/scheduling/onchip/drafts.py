@@ -33,6 +33,7 @@ class Draft:
     picks: Picks = ()
     repeat: tuple[int, int] = (1, 1)
     all_taps: bool = False
+    gains: tuple[tuple[float, float], ...] = ()  # of a "scale": factor and summand of every channel
     activation: onnx.NodeProto | None = None
     eight_bit: str = ""
 

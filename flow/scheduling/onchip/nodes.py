@@ -75,6 +75,8 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
         drafts[output] = replace(sources[0], activation=node)
     elif kind in PAIRS and _two_maps(kind, sources):
         drafts[output] = _pair(reading, node, sources)
+    elif (gains := _gains(reading, node, sources)) is not None:
+        drafts[output] = Draft("scale", sources[0].operands, sources[0].shape, gains=gains)
     elif is_elementwise(node):
         drafts[output] = _function(reading, node, sources)
     elif kind in MOVES:
@@ -166,6 +168,52 @@ def _pair(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft:
     return Draft(PAIRS[node.op_type], (*first.operands, *second.operands), (channels, height, width))
 
 
+def _data_of(reading: Reading, node: onnx.NodeProto) -> str:
+    """The first of the node's inputs that is no constant."""
+    return str(next(entry for entry in node.input if entry in reading.drafts))
+
+
+def _gains(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> tuple[tuple[float, float], ...] | None:
+    """Factor and summand of every channel, where the node gives a map these by constants of several values."""
+    draft, data = drafts[0], node.input[0]
+    begun = draft.kind == "scale" and draft.activation is None
+    if (
+        len(drafts) > 1
+        or not (begun or draft.plain)
+        or draft.rows
+        or not reading.regular(_data_of(reading, node), draft)
+    ):
+        return None
+    channels = draft.shape[0]
+    before = np.array(draft.gains or [(1.0, 0.0)] * channels)
+    values = [None if entry in reading.drafts else constant_of(reading.graph, entry) for entry in node.input if entry]
+    if node.op_type == "BatchNormalization":
+        if len(values) != 5 or any(value is None for value in values[1:]) or attribute(node, "training_mode", 0):
+            return None
+        scale, summand, mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in values[1:])
+        factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        added = summand - mean * factor
+    elif node.op_type in ("Add", "Sub", "Mul", "Div") and len(node.input) == 2:
+        other = constant_of(reading.graph, node.input[0 if data not in reading.drafts else 1])
+        rank = len(reading.shape(node.output[0]))
+        if other is None or (np.unique(other).size == 1 and not begun) or other.ndim > rank:
+            return None
+        shape = (1,) * (rank - other.ndim) + other.shape
+        if other.size != 1 and (len(shape) < 2 or shape[1] != channels or other.size != channels):
+            return None
+        each, first = np.broadcast_to(other.astype(np.float64).reshape(-1), (channels,)), data in reading.drafts
+        if node.op_type == "Div" and (not first or not each.all()):
+            return None
+        factor = {"Mul": each, "Div": 1 / each if node.op_type == "Div" else each}.get(node.op_type, np.ones(channels))
+        if node.op_type == "Sub" and not first:
+            factor = -factor
+        added = {"Add": each, "Sub": -each if first else each}.get(node.op_type, np.zeros(channels))
+    else:
+        return None
+    made = np.stack([before[:, 0] * factor, before[:, 1] * factor + added], axis=1)
+    return tuple((float(a), float(b)) for a, b in made)
+
+
 def _function(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft:
     """An element-wise function of one map, which its QuantizeLinear makes a table."""
     kind, name, first = node.op_type, node_name(node), drafts[0]
@@ -218,7 +266,7 @@ def _finished(
         node_name(node), draft.kind, tuple(operand.tensor for operand in draft.operands), output,
         tuple(operand.quantization for operand in draft.operands), quantization, clamp,
         tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, _picks(draft), draft.repeat,
-        draft.all_taps,
+        draft.all_taps, gains=draft.gains,
     )  # fmt: skip
 
 

@@ -20,25 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
-from flow.hardware.fields import FACTOR_BITS, MINUS_OFFSET, PRODUCT_OFFSET
+from flow.hardware.fields import FACTOR_BITS, MINUS_OFFSET, PRODUCT_OFFSET, SUBGROUP
 from flow.network import reference
 from flow.network.model import OFFSET, Quantization, Window, as_int8, as_uint8
+from flow.scheduling.onchip.gains import Gains, grouped
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 NOBODY = -1  # the operand of a channel of zeros
 
 Shape = tuple[int, int, int]  # channels, height, width
 PAIRED = ("add", "subtract", "product")  # of two maps
-SIGNED = ("subtract", "product")  # what an array without products does not do
 
 
 @dataclass(frozen=True)
 class Requantization:
-    """Parameters of the requantizer: bias int32, multiplier (24 bits), shift."""
+    """Parameters of the requantizer: bias int32, multiplier (24 bits), shift; of all channels or of each of eight."""
 
-    bias: int
-    multiplier: int
-    shift: int
+    bias: int | NDArray[np.int64]
+    multiplier: int | NDArray[np.int64]
+    shift: int | NDArray[np.int64]
 
 
 IDENTITY = Requantization(-OFFSET, *UNIT)
@@ -51,7 +51,8 @@ class PostOp:
     kind "add", "subtract", "product": two maps, each of the output's shape or of size 1 along some axes, where it is
     repeated; "average" and "maximum": the windows of one, an average with `all_taps` counts those in the pads; "move":
     every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
-    `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map.
+    `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map;
+    "scale": for each channel a factor and a real summand, `gains` (factor, summand).
     """
 
     name: str
@@ -68,6 +69,21 @@ class PostOp:
     repeat: tuple[int, int] = (1, 1)
     all_taps: bool = False
     table: bytes = b""
+    gains: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def signed(self) -> bool:
+        """Whether an array without products cannot do it."""
+        return self.kind in ("subtract", "product") or any(gain < 0 for gain, _ in self.gains)
+
+    def octet_gains(self, octet: int) -> list[Gains]:
+        """Of a "scale", the numbers for the channels of one octet, in groups."""
+        pairs = np.array(self.gains[octet * SUBGROUP : (octet + 1) * SUBGROUP], np.float64)
+        step = float(self.output_quantization.scale)
+        quantization = self.input_quantizations[0]
+        return grouped(
+            pairs[:, 0] * float(quantization.scale) / step, pairs[:, 1] / step, OFFSET + quantization.zero_point
+        )
 
     def scratch(self) -> dict[str, int]:
         """Maps of the output's shape that it needs meanwhile: names, and numbers of the operands they repeat."""
@@ -193,6 +209,8 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
         return as_int8(np.frombuffer(op.table, np.uint8)[as_uint8(operands[0])])
     if op.kind == "average":
         return _average(op, _taps(op, operands[0]).sum(axis=-1))
+    if op.kind == "scale":
+        return _scaled(op, operands[0])
     if op.kind == "maximum":
         return _finish(op, _taps(op, operands[0]).max(axis=-1), op.requantization())
     result = np.full(op.output_shape, zero_code(op), np.int8)
@@ -214,6 +232,18 @@ def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> ND
     if op.kind == "product":
         return (a - low) * (b - high) + PRODUCT_OFFSET
     return low * a - high * b + MINUS_OFFSET if op.kind == "subtract" else low * a + high * b
+
+
+def _scaled(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    result = np.empty(op.output_shape, np.int8)
+    for octet in range(-(-len(codes) // SUBGROUP)):
+        for group in op.octet_gains(octet):
+            channels = octet * SUBGROUP + np.array(group.slots)
+            acc = group.factor * (codes[channels].astype(np.int64) + OFFSET)
+            numbers = (group.bias, group.multiplier, group.shift)
+            each = Requantization(*(value[:, None, None] for value in numbers))
+            result[channels] = _finish(op, MINUS_OFFSET - acc if group.negative else acc, each)
+    return result
 
 
 def _average(op: PostOp, sums: NDArray[np.int64]) -> NDArray[np.int8]:

@@ -111,7 +111,7 @@ def needed_words(chain: Chain, rows: int) -> int:
 
 def products(chain: Chain) -> bool:
     """Whether the hardware needs products and differences of maps."""
-    return any(isinstance(step, PostOp) and step.kind in post.SIGNED for step in chain.steps)
+    return any(isinstance(step, PostOp) and step.signed for step in chain.steps)
 
 
 def fitted(config: ArrayConfig, chain: Chain) -> ArrayConfig:
@@ -333,23 +333,21 @@ def _load(images: _Images, place: Place) -> None:
 
 def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
     """Add an operation's descriptors."""
-    config, low_high = images.config, op.factors
-    common = {
-        "factor_low": low_high[0], "factor_high": low_high[1], "through": int(bool(op.table)),
-        "product": int(op.kind == "product"), "minus": int(op.kind == "subtract"),
-    }  # fmt: skip
+    config = images.config
     if op.table:
         _fill(images, op)
     for sweep in sweeps(op, images.places):
-        own, base = common, None
+        base = None
         if len(sweep.results):
             size = -(-sweep.positions // config.rows) * OCTET
             base = images.region(number, size, sweep=sweep)
-        else:
-            own = {}  # a copy
         fields = taps(sweep.window, sweep.octets, sweep.plane, sweep.pitch, config.beats, waits or sweep.waits)
         steps = -(-fields["taps_y"] * fields["taps_x"] * sweep.octets // config.beats)
-        operands = own | fields | {"maximum": int(sweep.maximum), "pad": sweep.pad}
+        operands = fields | {
+            "maximum": int(sweep.maximum), "pad": sweep.pad, "through": int(bool(op.table)),
+            "factor_low": sweep.factors[0], "factor_high": sweep.factors[1], "product": int(sweep.product),
+            "minus": int(sweep.minus),
+        }  # fmt: skip
         kept = op.output in images.places or base is None
         job = _PostJob(
             op.name, sweep.requantization, sweep.zero, sweep.clamp, sweep.positions, steps, sweep.entries,
@@ -408,9 +406,8 @@ def _post_descriptor(images: _Images, job: _PostJob) -> None:
     config, steps, requantization = images.config, job.steps, job.requantization
     tiles = -(-job.positions // config.rows)
     block = Block(0, np.arange(OCTET), 1, 1, steps, tiles, 0, True)
-    packed = pack_parameters(
-        *(np.full(OCTET, value) for value in (requantization.bias, requantization.multiplier, requantization.shift))
-    )
+    numbers = (requantization.bias, requantization.multiplier, requantization.shift)
+    packed = pack_parameters(*(np.broadcast_to(np.asarray(value), (OCTET,)) for value in numbers))
     parameters, index = parameter_words(block, packed, config)
     parameter_base, parameter_count = images.add("parameter", parameters)
     images.add("index", index)

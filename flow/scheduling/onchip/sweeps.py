@@ -53,6 +53,9 @@ class Sweep:
     pitch: int = 0
     pad: int = 0
     maximum: bool = True
+    factors: tuple[int, int] = (1, 1)
+    minus: bool = False
+    product: bool = False
     waits: bool = False
     corner: tuple[int, int] = (0, 0)
     size: tuple[int, int] = (0, 0)
@@ -70,6 +73,8 @@ def sweeps(op: PostOp, map_places: Mapping[str, Place]) -> Iterator[Sweep]:
     elif op.table:
         source = map_places[op.inputs[0]]
         yield _whole(op, source, target, _finishing(op))
+    elif op.kind == "scale":
+        yield from _scale(op, map_places[op.inputs[0]], target)
     elif op.kind == "move":
         yield from _move(op, map_places, target)
     else:
@@ -114,8 +119,28 @@ def _paired(op: PostOp, map_places: Mapping[str, Place], target: Place) -> Itera
         both[number] = map_places[name]
     whole = _whole(op, both[0], target, _finishing(op))
     yield replace(
-        whole, octets=2, plane=both[1].base - both[0].base, maximum=False, waits=bool(op.scratch()),
+        whole, octets=2, plane=both[1].base - both[0].base, maximum=False, factors=op.factors,
+        minus=op.kind == "subtract", product=op.kind == "product", waits=bool(op.scratch()),
     )  # fmt: skip
+
+
+def _scale(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
+    """For each octet a sweep over the channels that share a sign and the bits of their factor, and so on."""
+    size = (op.output_shape[1], op.output_shape[2])
+    for octet in range(target.octets):
+        beyond = range(target.shape[0] - octet * OCTET, OCTET)
+        for group in op.octet_gains(octet):
+            numbers = (np.zeros(OCTET, np.int64), np.zeros(OCTET, np.int64), np.ones(OCTET, np.int64))
+            for each, values in zip(numbers, (group.bias, group.multiplier, group.shift), strict=True):
+                each[list(group.slots)] = values
+            channel = octet * OCTET + np.array(group.slots)
+            yield Sweep(
+                Requantization(*numbers), op.zero, op.clamp, _over(op, source, octet, (0, 0), size),
+                _into(target, octet), (Entry(_slots([(slot, slot) for slot in group.slots], beyond)),),
+                _results(channel, np.zeros_like(channel)), octets=2 if group.negative else 1, pitch=source.shape[2],
+                maximum=False, factors=(0, group.factor) if group.negative else (group.factor, 0),
+                minus=group.negative, size=size,
+            )  # fmt: skip
 
 
 def _repeated(source: Place, target: Place) -> Iterator[Sweep]:

@@ -191,3 +191,36 @@ def test_a_mean_in_a_row_and_back() -> None:
     back = net.node("Reshape", net.real(net.codes(row, net.nodes[-3].output[0])), numbers(net, 1, 9, 1, 1))
     found = operations(net, net.codes(net.node("Mul", net.real("x"), back)))
     assert [op.kind for op in found] == ["average", "product"]
+
+
+@settings(max_examples=40)
+@given(SEEDS, SHAPES, st.booleans())
+def test_a_factor_and_a_summand_for_each_channel(seed: int, shape: tuple[int, int, int], norm: bool) -> None:
+    """BatchNormalization, or products and sums with constants, of any sign and size; a ReLU behind them."""
+    rng = np.random.default_rng(seed)
+    channels = shape[0]
+    assume(channels > 1)
+
+    def drawn() -> str:
+        values = rng.normal(0, 1, channels) * 10.0 ** rng.uniform(-4, 1, channels)
+        values[rng.random(channels) < 0.1] = 0
+        lead = (1,) if rng.random() < 0.5 else ()
+        return net.constant(values.astype(np.float32).reshape(channels if norm else (*lead, channels, 1, 1)))
+
+    net = Codes(seed, shape)
+    if norm:
+        variance = net.constant(rng.uniform(0.001, 2, channels).astype(np.float32))
+        made = net.node("BatchNormalization", net.real("x"), drawn(), drawn(), drawn(), variance, epsilon=1e-3)
+    else:
+        made = net.node("Sub", drawn(), net.node("Add", drawn(), net.node("Mul", net.real("x"), drawn())))
+        made = net.node("Div", made, net.constant(np.float32(-3)))
+    if rng.random() < 0.5:
+        made = net.node("Relu", made)
+    (op,) = operations(net, net.codes(made))
+    assert op.kind == "scale" and len(op.gains) == channels
+    for octet in range(-(-channels // 8)):
+        for group in op.octet_gains(octet):
+            least, most = (group.bias + sign * group.factor * 255 for sign in (0, -1 if group.negative else 1))
+            offset = 1 << 29 if group.negative else 0
+            assert (np.abs(least + offset) < 2**31).all() and (np.abs(most + offset) < 2**31).all()
+            assert (np.abs(group.bias) < 2**31).all()
