@@ -36,13 +36,13 @@ def test_the_report_tells_of_segments(built: tuple[Path, Report]) -> None:
     assert told.cycles == sum(segment.cycles for segment in told.segments)
     assert [segment.first for segment in told.segments] == [0, told.segments[0].count]
     (left,) = told.left
-    assert left.segment == 1 and "Mul_6" in left.nodes and "function of two maps" in left.reason
+    assert left.segment == 1 and "Div_6" in left.nodes and "function of two maps" in left.reason
     assert [output.mismatches for output in told.outputs] == [0]
-    assert any(note.startswith("Leaves the chip before segment 2: Mul 'Mul_6'") for note in report.notes)
+    assert any(note.startswith("Leaves the chip before segment 2: Div 'Div_6'") for note in report.notes)
     predicted = report.summary.predicted
     assert predicted is not None and predicted.on_chip and told.cycles <= predicted.cycles < 1.3 * told.cycles
     page = (folder / "report.html").read_text()
-    assert "By one start" not in page and "2 segments" in page and "Mul_6" in page
+    assert "By one start" not in page and "2 segments" in page and "Div_6" in page
 
 
 def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:

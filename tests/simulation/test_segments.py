@@ -76,7 +76,7 @@ def test_segments_through_the_rtl(
     assert runs[0].outputs_only == 0 and len(runs[0].segment_cycles) == segments
 
 
-BETWEEN = ("none", "Softmax", "Transpose", "PRelu", "Tanh+", "Mul", "output", "Relu", "MaxPool")
+BETWEEN = ("none", "Softmax", "Transpose", "PRelu", "Tanh+", "Div", "output", "Relu", "MaxPool")
 
 
 def drawn(seed: int, between: list[str]) -> onnx.ModelProto:
@@ -92,8 +92,8 @@ def drawn(seed: int, between: list[str]) -> onnx.ModelProto:
             made = net.node(kind, made, net.constant(net.rng.uniform(0, 1, (8, 1, 1)).astype(np.float32)))
         elif kind == "Tanh+":
             made = net.node("Add", net.node("Tanh", made), net.conv(made, 8, 8, 1))
-        elif kind == "Mul":
-            made = net.node("Mul", made, net.conv(made, 8, 8, 1))
+        elif kind == "Div":
+            made = net.node("Div", made, net.conv(made, 8, 8, 1))
         elif kind == "MaxPool":
             made = net.node(kind, made, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
         elif kind == "output":
@@ -107,7 +107,7 @@ def drawn(seed: int, between: list[str]) -> onnx.ModelProto:
 def test_whatever_lies_between(seed: int, between: list[str]) -> None:
     """As many segments as there are reasons to leave, and one more; memories, places and host parts fit together."""
     network, onchip = program(drawn(seed, between), SMALL)
-    leaves = sum(kind in ("Softmax", "Transpose", "PRelu", "Tanh+", "Mul") for kind in between)
+    leaves = sum(kind in ("Softmax", "Transpose", "PRelu", "Tanh+", "Div") for kind in between)
     assert len(onchip.starts) == leaves + 1 and onchip.chain.whole == (not leaves)
     device = Reference(onchip)
     judged(network, onchip, device, 1)
