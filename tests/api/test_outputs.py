@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
-from flow.api.inputs import divided, import_network
+from flow.api.inputs import divided, import_network, note_int8
 from flow.api.requests import CompileRequest
 from flow.api.source import read_source
 from flow.cli.tables import print_report
 from flow.errors import FlowError
-from flow.network.samples import arrays
+from flow.judgement.accuracy import Accuracy, OutputAccuracy, OwnAccuracy
+from flow.judgement.fidelity import Fidelity
+from flow.network.samples import MADE_UP, arrays
 from flow.onnxtools import runtime
 from flow.output.build import read
 from flow.output.report.report import CompressionReport
@@ -189,6 +191,22 @@ def test_what_int8_alone_loses_is_said(data: tuple[Arrays, Arrays], tmp_path: Pa
     )
     said = [note for note in report.notes if "before any pruning" in note]
     assert len(said) == 2 and "output 'cls' of the INT8 network keeps" in said[0]
+
+
+def test_what_int8_alone_loses_is_said_without_labels_and_of_an_own_metric() -> None:
+    def said(same: float, own: OwnAccuracy | None = None, source: str = "file.npz") -> list[str]:
+        output = OutputAccuracy("cls", True, agreement={"int8": same, "pruned": 0.5})
+        notes: list[str] = []
+        note_int8(Fidelity(1, source, ()), Accuracy(1, source, outputs=(output,), own=own), notes)
+        return notes
+
+    (note,) = said(0.97)
+    assert note.startswith("Warning: output 'cls' of the INT8 network loses 3.0 points of equal classes before any")
+    assert not said(0.995) and not said(0.9, source=MADE_UP)
+    for lower, int8 in ((False, 1.95), (True, 2.05)):
+        (note,) = said(1.0, OwnAccuracy("own.py:score", lower, {"float": 2.0, "int8": int8}))
+        assert note.startswith("Warning: the INT8 network loses 0.05 of own.py:score (2) before any pruning")
+        assert not said(1.0, OwnAccuracy("own.py:score", not lower, {"float": 2.0, "int8": int8}))
 
 
 def test_labels_that_count_from_one_are_said(data: tuple[Arrays, Arrays], tmp_path: Path) -> None:

@@ -379,6 +379,7 @@ def test_a_lost_storage_is_said(
 
 
 # -------------------------------------------------------------------------------- the command
+@pytest.mark.full
 def test_designs_are_judged_by_the_metric_asked_for(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
