@@ -88,7 +88,7 @@ def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
 
 
 @pytest.mark.parametrize("together", [2, 4])
-@pytest.mark.parametrize("config", CONFIGS[:2], ids=["2x3", "4x4"])
+@pytest.mark.parametrize("config", [CONFIGS[0], pytest.param(CONFIGS[1], marks=pytest.mark.full)], ids=["2x3", "4x4"])
 def test_random_layers_of_several_columns_a_cycle(config: ArrayConfig, together: int, bank: Bank) -> None:
     config = replace(config, pe="pairs", columns_per_cycle=together)
     for seed in range(60):

@@ -241,6 +241,15 @@ def test_the_blocks_themselves(tmp_path: Path) -> None:
     assert done.cycles == want.cycles
 
 
+@pytest.mark.parametrize("together", [2, pytest.param(4, marks=pytest.mark.full)])
+def test_elements_of_pairs(together: int, tmp_path: Path) -> None:
+    """Several bit columns a cycle, with additions and pooling between the layers."""
+    require_engine("icarus")
+    network, onchip = on_chip("residual", replace(SMALL, rows=2, columns=4, pe="pairs", columns_per_cycle=together))
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
+    check(onchip, done)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("kind", "seed"), [("mixed", 1), ("mixed", 2), ("functions", 1)])
 def test_ports_that_keep_it_waiting(kind: str, seed: int, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def metadata_bytes(redundant: Ints, constant: Ints) -> Ints:
 ENCODED = [ArrayConfig(1, 2, drain=2), *(ArrayConfig(1, 2, "pairs", drain=2, columns_per_cycle=c) for c in (1, 2, 4))]
 
 
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(
     config=st.sampled_from(ENCODED), seed=st.integers(0, 2**32 - 1), pruned=st.integers(0, BBS.max_columns_pruned),
     steps=st.integers(1, 5), kept_draw=draws, constant_draw=draws, x_draw=draws,
