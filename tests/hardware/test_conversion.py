@@ -41,9 +41,9 @@ def block_names() -> list[str]:
 
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Device, Wrapper]]:
-    """A 2x3 accelerator of each element, with two lanes, and one with feature maps and tables; behind AXI, too."""
+    """A 2x3 accelerator of each element, with two lanes, one with feature maps and all their units; behind AXI, too."""
     configs = {kind: ArrayConfig(2, 3, kind, **TINY, drain=2) for kind in PE_KINDS}
-    configs["maps"] = configs["bitvert"].with_maps(24, True)
+    configs["maps"] = configs["bitvert"].with_maps(24, True, True)
     buses = {"bitvert": AxiConfig(), "dense": AxiConfig(256, 40, 8), "maps": AxiConfig(32, 33)}
     buses["parallel"] = AxiConfig(128)
     return {name: emit_wrapped(config, buses[name], tmp_path_factory.mktemp(name)) for name, config in configs.items()}
