@@ -28,6 +28,7 @@ from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, schedul
 from flow.hardware.fields import DESCRIPTOR, ERRORS, error_code
 from flow.hardware.interface import ERROR_BITS, ReadPort
 from flow.hardware.maps.bundles import TableWork
+from flow.hardware.maps.post import product_terms
 from flow.hardware.maps.tables import tables
 from tests.helpers.clocking import Bench, packed, reset, signed, wire
 
@@ -134,6 +135,27 @@ def test_tables_are_filled_and_looked_up(lanes: int) -> None:
                 sums.next, through.next = packed(whole, bits), 0
                 b.step()
                 assert int(results) == packed([*whole[:used], *[0] * (rows * lanes - used)], bits)
+
+
+# -------------------------------------------------------------------------------- products
+def test_product_terms_are_sums_differences_and_products() -> None:
+    """Of the smallest, the largest and drawn operands, two cycles after the operands, each way after each other one."""
+    clk, product, minus = wire(), wire(), wire()
+    factors, bytes_ = (wire(21), wire(21)), (wire(8), wire(8))
+    larger, addend = wire(8), wire(30)
+    rng, most = np.random.default_rng(5), (1 << 21) - 1
+    with bench(product_terms(clk, wire(1, 1), product, minus, *factors, *bytes_, larger, addend), clk) as b:
+        for number in range(300):
+            x, y = (int(each) for each in rng.choice([0, 255, int(rng.integers(0, 256))], 2))
+            f, g = (int(each) for each in rng.choice([0, most, int(rng.integers(0, most))], 2))
+            way = number % 3
+            product.next, minus.next = way == 1, way == 2
+            for signal, value in zip((*factors, *bytes_), (f, g, x, y), strict=True):
+                signal.next = value
+            b.step()
+            b.settle()
+            want = (f * x + g * y, (x - f % 256) * (y - g % 256) + (1 << 16), f * x - g * y + (1 << 29))[way]
+            assert (int(addend), int(larger)) == (want, max(x, y)), (way, x, y, f, g)
 
 
 # -------------------------------------------------------------------------------- scheduler

@@ -30,7 +30,8 @@ from flow.scheduling.onchip.unroll import LayerPart, as_stored, parts
 from flow.scheduling.timing import dense_cycles
 
 SETTLE = 12  # edges from the last result of a step in its map to the first that reads it, beyond the cycle model's
-PIPELINE = 24  # edges of a post-processing descriptor without its tiles
+PIPELINE = 24  # edges of a post-processing descriptor without its tiles, if it is an operation's first or waits
+FOLLOWS = 12  # the same of one that follows another: their edges overlap
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,13 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
 def _post_cycles(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> int:
     """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
     filled = TABLE_WORDS + 1 if op.table else 0
-    return filled + sum(_sweep_cycles(sweep, config, op.output_shape[2]) for sweep in sweeps(op, map_places))
+    made = list(sweeps(op, map_places))
+    edges = sum(FOLLOWS if number and not sweep.waits else PIPELINE for number, sweep in enumerate(made))
+    return filled + edges + sum(_sweep_cycles(sweep, config, op.output_shape[2]) for sweep in made)
 
 
 def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
-    """Cycles of one descriptor: the slowest of fetching, draining and storing, tile after tile."""
+    """Cycles of one descriptor's tiles, one after the other: the slowest of fetching, draining and storing each."""
     over, window, rows = sweep.over, sweep.window, config.rows
     y, x, word = over.windows(rows)
     fetch = np.zeros(len(word), np.int64)
@@ -156,7 +159,7 @@ def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
     there = np.arange(into.size).reshape(into.shape) < sweep.positions
     store = sum(_turns(into + entry.dy * pitch + entry.dx, there, rows) for entry in sweep.entries)
     fetch += int(np.prod(window.kernel)) * sweep.octets % config.beats
-    return PIPELINE + int(np.maximum(np.maximum(fetch, -(-OCTET // config.lanes)), store).sum())
+    return int(np.maximum(np.maximum(fetch, -(-OCTET // config.lanes)), store).sum())
 
 
 def _turns(words: NDArray[np.int64], used: NDArray[np.bool_], rows: int) -> NDArray[np.int64]:
