@@ -218,7 +218,7 @@ def _explain_on_chip(network: Network, found: OnChipVerdict) -> Finding:
         return Finding("1b", network.name, cause, f"{how}, network '{network.name}': {text}")
     exact = not found.tier2_mismatches and not found.tier2_ties
     for output in found.outputs if exact else ():
-        if output.mismatches:
+        if output.mismatches and output.exact:
             text = (
                 f"{output.mismatches:,} of {output.elements:,} elements differ from the whole network in ONNX Runtime"
             )

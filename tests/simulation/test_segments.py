@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.judgement.onchip import judge, judge_outputs, passes, summary
-from flow.network.model import Network
+from flow.network.model import ArrayLayer, Network
 from flow.network.run import run_network
 from flow.network.samples import Samples
 from flow.scheduling.onchip import timing
@@ -170,6 +170,23 @@ def test_a_wrong_turn_between_segments_fails() -> None:
     assert summary(onchip, wrong, exact, judge_outputs(network, wrong, x)).verdict == "fail"
     turned = cosimulate(network, onchip, Turned(onchip), x, 1)
     assert not passes(judge(network, onchip, turned), turned)
+
+
+def test_sums_that_leave_may_be_rounded_and_codes_may_not() -> None:
+    """A float output is right but for float32's rounding; a code more is none of it, and must not be where exact."""
+    network, onchip = program(excited(), SMALL)
+    x = Samples(feeds(network.model, 1), None, "drawn")
+    runs = cosimulate(network, onchip, Reference(onchip), x, 1)
+    (name,) = network.outputs
+    rounded = [replace(runs[0], outputs={name: runs[0].outputs[name] * np.float32(1 + 1e-6)})]
+    (output,) = judge_outputs(network, rounded, x)
+    assert output.exact and not output.mismatches
+    code = np.abs(runs[0].outputs[name]).max() / 255
+    (output,) = judge_outputs(network, [replace(runs[0], outputs={name: runs[0].outputs[name] + code})], x)
+    assert output.mismatches == output.elements
+    raw = [replace(step, output_quantization=None) if isinstance(step, ArrayLayer) else step for step in network.steps]
+    sums = replace(network, steps=tuple(raw))
+    assert not judge_outputs(sums, runs, x)[0].exact
 
 
 def test_a_segment_that_does_not_end_is_named() -> None:
