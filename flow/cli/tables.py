@@ -16,6 +16,7 @@ from flow.cache import Size
 from flow.files import cache_folder
 from flow.frontend.inspection import Inspection, Node
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
+from flow.judgement.axi import AxiVerdict
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict
@@ -346,6 +347,8 @@ def _print_verdict(report: Report) -> None:
             _print_finding(finding)
     if report.on_chip is not None:
         _print_on_chip(report.on_chip)
+    if report.axi is not None:
+        _print_axi(report.axi)
     if share < 1:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
@@ -407,3 +410,13 @@ def _print_on_chip(found: OnChipVerdict) -> None:
         f"{found.elements:,} elements differ from the integer reference, {found.tier2_mismatches} from ONNX "
         f"Runtime (by at most {found.tier2_max_lsb} LSB){ties}.", soft_wrap=True,
     )  # fmt: skip
+
+
+def _print_axi(found: AxiVerdict) -> None:
+    """The runs behind AXI."""
+    told = []
+    for run in found.runs:
+        what = f"layer '{run.name}'" if run.kind == "layer" else "the whole network"
+        differ = f"{run.mismatches:,} of {run.words:,} output words differ"
+        told.append(f"{what}: {f'failed, {run.failure}' if run.failure else differ}")
+    out.print(f"Behind AXI, with random stalls, by {found.engine}, {'; '.join(told)}.", soft_wrap=True, markup=False)

@@ -15,6 +15,7 @@ from flow.compression.compress import Compressed
 from flow.files import write_json
 from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
 from flow.judgement.accuracy import Accuracy
+from flow.judgement.axi import AxiVerdict
 from flow.judgement.diagnosis import Finding
 from flow.judgement.fidelity import Fidelity, explained
 from flow.judgement.images import ImageVerdict
@@ -55,6 +56,7 @@ class CompressionReport:
     environment: Environment
     findings: tuple[Finding, ...] = ()
     on_chip: None = None
+    axi: None = None
 
     @property
     def passed(self) -> bool:
@@ -71,7 +73,7 @@ class Report:
     """The report of `bbs compile` or `bbs cosim`: a network on the accelerator, and its verdict.
 
     `findings` say why the verdict is "fail"; `images` is the judgement on the memory images, `on_chip` the verdict on
-    the whole network by one start.
+    the whole network by one start, `axi` that on the accelerator behind AXI.
     """
 
     summary: Summary
@@ -82,6 +84,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     images: ImageVerdict | None = None
     on_chip: OnChipVerdict | None = None
+    axi: AxiVerdict | None = None
 
     @property
     def passed(self) -> bool:
@@ -117,7 +120,7 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judgement: accuracy, layers, findings behind a failing verdict, images, the network on chip, tier 0."""
+    """The judgement: accuracy, layers, findings behind a "fail", images, the network on chip, tier 0, behind AXI."""
 
     accuracy: Accuracy
     verdicts: Sequence[LayerVerdict]
@@ -125,6 +128,7 @@ class Judgement:
     images: ImageVerdict
     on_chip: OnChipVerdict | None
     fidelity: Fidelity | None = None
+    axi: AxiVerdict | None = None
 
 
 def point(compressed: Compressed, accuracy: Accuracy) -> Point:
@@ -167,7 +171,7 @@ def simulation_report(
     on_chip_right = judged.on_chip is None or judged.on_chip.verdict == "pass"
     faithful = judged.fidelity is None or judged.fidelity.faithful
     right = passes(judged.verdicts, judged.accuracy) and dense_right and on_chip_right and faithful
-    right = right and judged.images.verdict == "pass"
+    right = right and judged.images.verdict == "pass" and (judged.axi is None or judged.axi.verdict == "pass")
     done = sum(layer.macs * layer.rtl_share for layer in layers) / sum(layer.macs for layer in layers)
     findings = (*(() if judged.fidelity is None else explained(judged.fidelity)), *judged.findings)
     assert right or findings, "a verdict of fail without a reason"
@@ -194,6 +198,7 @@ def simulation_report(
         findings,
         judged.images,
         judged.on_chip,
+        judged.axi,
     )
 
 
