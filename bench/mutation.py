@@ -313,10 +313,11 @@ def nodes(tree: ast.AST) -> list[ast.AST]:
     return [node for node in ast.walk(tree) if id(node) not in kept_out]
 
 
-def mutated(source: str, number: int) -> str | None:
-    """The source with node `number` changed; None if it cannot be."""
+def mutated(source: str, number: int) -> str:
+    """The source with node `number` changed."""
     tree = ast.parse(source)
-    return ast.unparse(tree) if changed(nodes(tree)[number]) else None
+    assert changed(nodes(tree)[number]), number
+    return ast.unparse(tree)
 
 
 def tested(tree: Path, job: str) -> dict[str, Any]:
@@ -325,7 +326,6 @@ def tested(tree: Path, job: str) -> dict[str, Any]:
     file = tree / name
     source = file.read_text()
     text = mutated(source, int(number))
-    assert text is not None
     node = nodes(ast.parse(source))[int(number)]
     told = {"line": getattr(node, "lineno", 0), "old": source.splitlines()[getattr(node, "lineno", 1) - 1].strip()}
     room, stem = Path(name).parent.name, Path(name).stem
@@ -350,9 +350,8 @@ def python(count: int, seed: int, results: Path, files: Sequence[str]) -> None:
     generator, jobs = random.Random(seed), list[str]()
     possible = {}
     for name in files:
-        source = (ROOT / name).read_text()
-        every = range(len(nodes(ast.parse(source))))
-        possible[name] = [f"{name}:{number}" for number in every if mutated(source, number) is not None]
+        every = enumerate(nodes(ast.parse((ROOT / name).read_text())))
+        possible[name] = [f"{name}:{number}" for number, node in every if changed(node)]
         generator.shuffle(possible[name])
     for turn in range(count):
         if left := possible[files[turn % len(files)]]:
