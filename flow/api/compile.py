@@ -22,8 +22,10 @@ from flow.api.inputs import (
 )
 from flow.api.requests import CompileRequest
 from flow.api.simulate import (
+    Finished,
     Runner,
     co_simulate,
+    co_simulate_behind_axi,
     co_simulate_on_chip,
     cycle_budget,
     judge_on_chip,
@@ -140,6 +142,10 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             pool,
             stage,
         )
+        behind = None
+        if coverage:
+            ran_before = Finished(program, runs[0], on_chip_program, chain_runs)
+            behind = co_simulate_behind_axi(compressed.network, wrapper, ran_before, simulator, notes, stage)
         if modelled := len(dense.layers) - len(dense_runs):
             notes.append(f"Dense cycles of {modelled} layers are from the cycle model: too many to simulate here.")
         with stage("judge", len(program.layers)) as advance:
@@ -150,12 +156,12 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
             wrong = images.judge(program, compressed.allocation)
             wrong += images.judge_on_chip(on_chip_program) if on_chip_program else []
-            ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip)
+            ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip, behind)
             findings = diagnose(compressed.network, ran, judged, folder / "waveforms")
         with stage("write vectors and report"):
             simulation = Simulated(program, simulator, simulated, dense, dense_runs)
             read_back = images.summary(wrong, program, on_chip_program)
-            judgement = Judgement(accuracy, verdicts, findings, read_back, chip, faithful)
+            judgement = Judgement(accuracy, verdicts, findings, read_back, chip, faithful, behind)
             whole = whole_network(on_chip_program, chain_runs, simulated, notes)
             result = simulation_report(chosen, compressed, simulation, judgement, notes, area)
             result = asked_for(result, request.command("compile", *NOT_AGAIN), request.clock)

@@ -8,13 +8,22 @@ from typing import Any
 
 from flow.api.inputs import check_metric
 from flow.api.requests import CosimRequest
-from flow.api.simulate import Runner, co_simulate, co_simulate_on_chip, judge_on_chip, sample_count, work_plan
+from flow.api.simulate import (
+    Finished,
+    Runner,
+    co_simulate,
+    co_simulate_behind_axi,
+    co_simulate_on_chip,
+    judge_on_chip,
+    sample_count,
+    work_plan,
+)
 from flow.compression.prune import prune
 from flow.errors import FlowError
 from flow.files import scratch, sha256
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
-from flow.hardware.emit import modules
+from flow.hardware.emit import Wrapper, modules
 from flow.judgement import images, verdict, waves
 from flow.judgement.accuracy import measure
 from flow.judgement.diagnosis import Judged, Ran, diagnose
@@ -89,6 +98,11 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
                 recorded = waves.record(wave, program, runs[0], chained, rtl, request.waves_folder)
             notes.append(f"Waveforms of {request.waves}: {recorded}. There, open {recorded.stem}.gtkw with GTKWave, "
                          f"or {recorded.stem}.sucl with Surfer (surfer -c).")  # fmt: skip
+        behind = None
+        if coverage:
+            wrapper = _with_files_of(build.wrapper, design)
+            ran_before = Finished(program, runs[0], on_chip_program, chain_runs)
+            behind = co_simulate_behind_axi(compressed.network, wrapper, ran_before, simulator, notes, stage)
         with stage("judge", len(program.layers)) as advance:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
@@ -97,11 +111,11 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
             wrong = images.judge(program, compressed.allocation)
             wrong += images.judge_on_chip(on_chip_program, again) if on_chip_program else []
-            judged = Judged(wrong, verdicts, accuracy, chip)
+            judged = Judged(wrong, verdicts, accuracy, chip, behind)
             findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
-    judgement = Judgement(accuracy, verdicts, findings, images.summary(wrong, program, on_chip_program), chip)
-    ran = Simulated(program, simulator, simulated)
-    result = simulation_report(build.pruning, compressed, ran, judgement, notes)
+    read_back = images.summary(wrong, program, on_chip_program)
+    judgement = Judgement(accuracy, verdicts, findings, read_back, chip, axi=behind)
+    result = simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
     return asked_for(result, request.command("cosim", "resume"), request.clock)
 
 
@@ -127,6 +141,12 @@ def _read_on_chip(build: Build) -> tuple[OnChip, OnChip] | tuple[None, None]:
     encoded = {layer.name: prune(layer.weights, allocation[layer.name])[0] for layer in network.layers}
     again = assemble(chain(network), encoded, build.config)
     return again, replace(again, memories=build.whole)
+
+
+def _with_files_of(wrapper: Wrapper, design: engines.Device) -> Wrapper:
+    """The wrapper around this design: its files in place of those of the same names."""
+    files = {path.name: path for path in design.files}
+    return replace(wrapper, files=tuple(files.get(path.name, path) for path in wrapper.files))
 
 
 def _broken(

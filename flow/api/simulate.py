@@ -9,16 +9,22 @@ from pathlib import Path
 
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import Wrapper
+from flow.judgement import axi
+from flow.judgement.axi import AxiVerdict
 from flow.judgement.onchip import OnChipVerdict, judge, judge_outputs, summary
 from flow.network.model import Network
 from flow.network.samples import Samples
 from flow.output.handoff.whole import Whole
 from flow.progress import Stages, duration
 from flow.scheduling.blocks import Program
+from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.program import OnChip
 from flow.scheduling.pieces import PIECE, PIECE_SLOW, Plan, plan, with_shipped
 from flow.simulation import engines
+from flow.simulation.axi import run_layer, run_network
 from flow.simulation.cosim import cosimulate, speed
+from flow.simulation.engines.behind_axi import Wrapped, engine_behind_axi
 from flow.simulation.onchip import ChainRun, prepared
 from flow.simulation.onchip import cosimulate as cosimulate_on_chip
 from flow.simulation.results import SampleRun
@@ -41,6 +47,9 @@ class Budget:
 
 FAST = Budget(samples=2_000_000, dense=1_000_000, piece=PIECE)
 SLOW = Budget(samples=30_000, dense=100_000, piece=PIECE_SLOW)
+
+
+AXI, AXI_ICARUS = PIECE, PIECE_SLOW // 4  # cycles x processing elements of a run that is repeated behind AXI
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,45 @@ def judge_on_chip(
     if program is None or not runs:
         return None
     return summary(program, runs, judge(network, program, runs), judge_outputs(network, runs, samples))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What ran at the accelerator's own ports: one sample layer by layer and, if on chip, the whole network."""
+
+    program: Program
+    sample: SampleRun
+    on_chip: OnChip | None
+    chain_runs: Sequence[ChainRun]
+
+
+def co_simulate_behind_axi(
+    network: Network, wrapper: Wrapper, ran: Finished, simulator: engines.Engine, notes: list[str], stage: Stages
+) -> AxiVerdict | None:
+    """The shortest layer whole and, on chip, the network, again behind AXI; a note says what is too long for that."""
+    engine = engine_behind_axi(simulator.name, simulator.fast)
+    if engine is None:
+        notes.append(
+            "Nothing ran behind AXI: install Verilator or Icarus Verilog ('bbs doctor' shows what is missing)."
+        )
+        return None
+    config = ran.program.config
+    most = (AXI if engine == "verilator" else AXI_ICARUS) // config.elements
+    cycles = [layer_cycles(scheduled, config) for scheduled in ran.program.layers]
+    shortest = min(range(len(cycles)), key=lambda number: cycles[number])
+    chain_run = next((run for run in ran.chain_runs if run.failure is None), None)
+    wrapped, runs = Wrapped(wrapper, config, engine), []
+    with stage(f"co-simulate behind AXI: {engine}"):
+        if cycles[shortest] <= most:
+            runs.append(run_layer(wrapped, ran.program, shortest, ran.sample.layers[shortest]))
+        else:
+            notes.append(f"No layer ran behind AXI: the shortest takes {cycles[shortest]:,} cycles.")
+        if ran.on_chip is not None and chain_run is not None:
+            if chain_run.cycles <= most:
+                runs += run_network(wrapped, network.name, ran.on_chip, chain_run)
+            else:
+                notes.append(f"The whole network did not run behind AXI: it takes {chain_run.cycles:,} cycles.")
+    return axi.judge(runs, engine)
 
 
 def work_plan(program: Program, simulator: engines.Engine, coverage: float) -> Plan:

@@ -16,6 +16,7 @@ from flow.cache import Size
 from flow.files import cache_folder
 from flow.frontend.inspection import Inspection, Node, OnChipInspection
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
+from flow.judgement.axi import AxiVerdict
 from flow.judgement.diagnosis import IMAGES, Finding
 from flow.judgement.fidelity import poorest
 from flow.judgement.onchip import OnChipVerdict, extent
@@ -390,6 +391,8 @@ def _print_verdict(report: Report) -> None:
             _print_finding(finding)
     if report.on_chip is not None:
         _print_on_chip(report.on_chip)
+    if report.axi is not None:
+        _print_axi(report.axi)
     if share < 1:
         of = "Nothing" if not share else f"{100 * share:.2f} % of the MACs"
         out.print(f"{of} went through RTL{', the rest' if share else ': all'} through the integer reference.")
@@ -459,3 +462,14 @@ def _print_on_chip(found: OnChipVerdict) -> None:
             )  # fmt: skip
     if found.alone:
         out.print(f"Not on chip, but one by one: {', '.join(found.alone)}.", soft_wrap=True, markup=False)
+
+
+def _print_axi(found: AxiVerdict) -> None:
+    """The runs behind AXI."""
+    told = []
+    for run in found.runs:
+        network = "the whole network" if run.segment is None else f"segment {run.segment} of the network"
+        what = f"layer '{run.name}'" if run.kind == "layer" else network
+        differ = f"{run.mismatches:,} of {run.words:,} output words differ"
+        told.append(f"{what}: {f'failed, {run.failure}' if run.failure else differ}")
+    out.print(f"Behind AXI, with random stalls, by {found.engine}, {'; '.join(told)}.", soft_wrap=True, markup=False)

@@ -28,13 +28,16 @@ class Port:
 
 @dataclass(frozen=True)
 class Wrapper:
-    """The accelerator behind AXI: its top module, and all files in compile order, the accelerator's included."""
+    """The accelerator behind AXI: its top module, and all files in compile order, the accelerator's included.
+
+    `ports` of the top are known where it was emitted.
+    """
 
     axi: AxiConfig
     name: str
     files: tuple[Path, ...]
     vhdl_files: tuple[Path, ...]
-    ports: tuple[Port, ...]
+    ports: tuple[Port, ...] = ()
 
 
 def build(config: ArrayConfig, **signals: Any) -> Any:

@@ -5,6 +5,7 @@ RTL                     a hardware block does not do what its MyHDL source says,
 design or memory        every block within the top does what its source says, and the layer's images are wrong
 RTL, design or memory   the same without a waveform, so that the blocks cannot be judged
 the network on chip     by one start, a step is wrong, or the run does not end
+behind AXI              the same, started by the registers, with all memories on the bus
 dense PEs               the array to compare with is wrong
 ONNX Runtime's CPU path plain integers, or ONNX Runtime without any optimisation, agree with the RTL
 quantization            ONNX Runtime's float32 arithmetic rounds another way, with and without optimisation
@@ -21,6 +22,7 @@ import numpy as np
 from flow.files import layer_folder
 from flow.frontend.int8 import rewrite
 from flow.judgement.accuracy import Accuracy
+from flow.judgement.axi import AxiVerdict
 from flow.judgement.images import ImageError, firsts
 from flow.judgement.localize import Location, find
 from flow.judgement.onchip import OnChipVerdict
@@ -29,6 +31,7 @@ from flow.network import reference
 from flow.network.model import Network
 from flow.onnxtools import runtime
 from flow.scheduling.blocks import Program
+from flow.simulation.axi import AxiRun
 from flow.simulation.engines.base import Simulator
 from flow.simulation.results import LayerRun, SampleRun
 
@@ -48,12 +51,13 @@ class Ran:
 
 @dataclass(frozen=True)
 class Judged:
-    """What was judged: errors in the images, layers, answers, and the whole network on chip."""
+    """What was judged: errors in the images, layers, answers, the whole network on chip, the runs behind AXI."""
 
     images: Sequence[ImageError]
     verdicts: Sequence[LayerVerdict]
     accuracy: Accuracy
     on_chip: OnChipVerdict | None = None
+    axi: AxiVerdict | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def diagnose(network: Network, ran: Ran, judged: Judged, waveforms: Path) -> lis
     findings += [_explain_dense(run) for run in list(ran.dense.values()) if run.mismatches][:1]
     if judged.on_chip is not None and judged.on_chip.verdict == "fail":
         findings.append(_explain_on_chip(network, judged.on_chip))
+    if judged.axi is not None and all(finding.tier != "1b" for finding in findings):
+        findings += [_explain_axi(run) for run in judged.axi.runs if not run.right]
     return findings
 
 
@@ -202,6 +208,13 @@ def _explain_dense(run: LayerRun) -> Finding:
     what = run.failure or str(run.first_mismatch)
     text = f"layer '{run.layer.name}' on dense PEs: {run.mismatches:,} elements differ from the reference; {what}"
     return Finding("1b", run.layer.name, "dense PEs", text)
+
+
+def _explain_axi(run: AxiRun) -> Finding:
+    """Why the run did not end, or its first wrong word."""
+    what = run.failure or f"{run.mismatches:,} of {run.words:,} words differ; {run.first}"
+    part = "" if run.segment is None else f", segment {run.segment},"
+    return Finding("1b", run.name, "behind AXI", f"{run.kind} '{run.name}'{part} behind AXI: {what}")
 
 
 def _explain_on_chip(network: Network, found: OnChipVerdict) -> Finding:

@@ -17,7 +17,7 @@ from flow.files import write_model, write_npz
 from flow.frontend.admit import load as load_network
 from flow.frontend.int8 import cut
 from flow.hardware.config import ArrayConfig, memory_ports
-from flow.hardware.emit import device
+from flow.hardware.emit import Wrapper, device
 from flow.hardware.interface import Device, Memory
 from flow.network import samples as stored_samples
 from flow.network.samples import MADE_UP, Samples
@@ -104,6 +104,7 @@ class Build:
 
     config: ArrayConfig
     device: Device
+    wrapper: Wrapper
     compressed: Compressed
     memories: dict[str, Memory]
     samples: Samples
@@ -126,7 +127,8 @@ def read(folder: Path) -> Build:
     sizes = {layer.name: (layer.channels,) for layer in pruned.layers}
     within = all(n.min(initial=0) >= 0 and n.max(initial=0) <= BBS.max_columns_pruned for n in allocation.values())
     hdl = {"verilog": manifest.verilog, "vhdl": manifest.vhdl}
-    listed = {f"{kind}/{name}" for kind, names in hdl.items() for name in names}
+    behind = {"verilog": manifest.axi.verilog, "vhdl": manifest.axi.vhdl}
+    listed = {f"{kind}/{name}" for files in (hdl, behind) for kind, names in files.items() for name in names}
     ports = [port for port in memory_ports(config) if not port.lanes and port.name != PER_LAYER]
     places = ("memory", WHOLE) if manifest.on_chip else ("memory",)
     listed |= {f"{place}/{port.name}.hex" for place in places for port in ports}
@@ -139,6 +141,12 @@ def read(folder: Path) -> Build:
     return Build(
         config,
         device(config, *([folder / kind / name for name in names] for kind, names in hdl.items())),
+        Wrapper(
+            manifest.bus,
+            manifest.axi.top,
+            tuple(folder / "verilog" / name for name in manifest.axi.verilog),
+            tuple(folder / "vhdl" / name for name in manifest.axi.vhdl),
+        ),
         Compressed(original, pruned, allocation, ()),
         memories,
         replace(samples, source=manifest.samples, made_up=manifest.samples == MADE_UP),

@@ -156,11 +156,7 @@ class _Run:
 def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]) -> int:
     """The number of bytes of the output memory that are wrong after a run that writes the network's outputs alone."""
     read = {**onchip.memories, "descriptor": outputs_only(onchip), "activation": memories["activation"]}
-    expected, output_steps = np.zeros_like(memories["output"]), set(onchip.chain.output_steps.values())
-    for region in onchip.regions:
-        if region.step in output_steps:
-            place = slice(region.base, region.base + region.words)
-            expected[place] = memories["output"][place]
+    expected = onchip.written(memories["output"], set(onchip.chain.output_steps.values()))
     got = np.zeros_like(expected)
     try:
         for command in commands(onchip):

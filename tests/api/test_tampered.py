@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flow
+from flow.errors import FlowError
 from flow.files import sha256
 from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import descriptor_slice
@@ -35,16 +36,22 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-@contextmanager
-def flipped(build: Path, memory: str, word: int, bit: int) -> Iterator[None]:
+def flipped(build: Path, memory: str, word: int, bit: int) -> AbstractContextManager[None]:
     """One bit of an image is another, and the manifest agrees."""
-    file, manifest = build / f"{memory}.hex", build / "manifest.json"
-    kept = file.read_text(), manifest.read_text()
-    lines = kept[0].splitlines()
+    lines = (build / f"{memory}.hex").read_text().splitlines()
     lines[word] = f"{int(lines[word], 16) ^ 1 << bit:0{len(lines[word])}x}"
-    file.write_text("\n".join(lines) + "\n")
+    return replaced(build, f"{memory}.hex", "\n".join(lines) + "\n")
+
+
+@contextmanager
+def replaced(build: Path, name: str, text: str) -> Iterator[None]:
+    """A file has another text, and the manifest agrees."""
+    file, manifest = build / name, build / "manifest.json"
+    kept = file.read_text(), manifest.read_text()
+    assert text != kept[0]
+    file.write_text(text)
     sealed = json.loads(kept[1])
-    sealed["sha256"][f"{memory}.hex"] = sha256(file)
+    sealed["sha256"][name] = sha256(file)
     manifest.write_text(json.dumps(sealed))
     try:
         yield
@@ -145,3 +152,23 @@ def test_its_images_are_read_back(unsimulated: tuple[Path, Report]) -> None:
             wrong = cosim(folder, 0)
         assert wrong.summary.verdict == "fail"
         assert any(words in finding.text for finding in wrong.findings), wrong.findings
+
+
+def test_a_wrong_wrapper_fails_the_verdict(build: Path) -> None:
+    """All layers agree at the accelerator's own ports; only the run behind AXI tells."""
+    sound = Report.read(build)
+    assert sound.axi is not None and sound.axi.verdict == "pass" and sound.axi.engine == "icarus"
+    (run,) = sound.axi.runs
+    assert (run.kind, run.mismatches, run.failure) == ("layer", 0, None) and run.cycles > run.words > 0
+    top = json.loads((build / "manifest.json").read_text())["axi"]["top"]
+    text = (build / "verilog" / f"{top}.v").read_text()
+    unread = text.replace("(m_axi_wdata)", "(), .unknown()")
+    with replaced(build, f"verilog/{top}.v", unread), pytest.raises(FlowError):
+        cosim(build, 1.0)  # no Verilog: no verdict, and no pass
+    with replaced(build, f"verilog/{top}.v", text.replace("(m_axi_rdata)", "(m_axi_rdata ^ 2)")):
+        report = cosim(build, 1.0)
+        assert report.summary.tier1_mismatches == 0 and not report.passed
+        assert report.axi is not None and report.axi.verdict == "fail"
+        (finding,) = report.findings
+        assert finding.cause == "behind AXI" and finding.layer == run.name and "behind AXI: " in finding.text
+        assert cosim(build, 0.0).axi is None

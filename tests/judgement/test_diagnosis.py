@@ -15,6 +15,7 @@ from flow.hardware.emit import emit
 from flow.hardware.fields import descriptor_slice
 from flow.judgement import images
 from flow.judgement.accuracy import Accuracy
+from flow.judgement.axi import judge
 from flow.judgement.diagnosis import Finding, Judged, Ran, diagnose
 from flow.judgement.localize import Location
 from flow.judgement.onchip import OnChipVerdict, StepVerdict
@@ -22,6 +23,7 @@ from flow.judgement.verdict import LayerVerdict
 from flow.network.model import Network
 from flow.scheduling.blocks import Program
 from flow.scheduling.schedule import schedule
+from flow.simulation.axi import AxiRun
 from flow.simulation.cosim import Rtl, run_layer
 from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.results import LayerRun, SampleRun
@@ -90,6 +92,7 @@ def found(network: Network, **judged: Any) -> list[Finding]:
     return diagnose(network, Ran(program(), None, []), Judged(**parts), Path("nowhere"))
 
 
+AXI = AxiRun("Conv_1", "layer", 90, 7)
 STEP = StepVerdict("Conv_1", "Conv", 10, 100, 0, 0, 0)
 CHIP = OnChipVerdict("fail", None, 1, 20, 10, 0.5, 3, 64, 100, 0, 0, 0, 0, 0, (STEP,))
 
@@ -98,6 +101,8 @@ def test_what_passes_has_no_findings(network: Network) -> None:
     assert found(network) == []
     assert found(network, on_chip=replace(CHIP, verdict="pass")) == []
     assert found(network, accuracy=Accuracy(1, "given")) == []
+    assert found(network, axi=judge([AXI], "icarus")) == []
+    assert judge([], "icarus") is None
 
 
 @pytest.mark.parametrize(
@@ -114,8 +119,12 @@ def test_what_passes_has_no_findings(network: Network) -> None:
         ({"on_chip": replace(CHIP, outputs_only_mismatches=8)}, "1b", "net", "8 bytes differ in a run that writes the"),
         ({"on_chip": replace(CHIP, steps=(replace(STEP, tier2_mismatches=3, tier2_max_lsb=2),))}, "2", "Conv_1",
          "3 of 100 elements differ from ONNX Runtime, by at most 2 LSB"),
+        ({"axi": judge([AXI, replace(AXI, kind="network", mismatches=2, first="word 3")], "icarus")}, "1b", "Conv_1",
+         "network 'Conv_1' behind AXI: 2 of 7 words differ; word 3"),
+        ({"axi": judge([replace(AXI, failure="no interrupt by cycle 9")], "icarus")}, "1b", "Conv_1",
+         "layer 'Conv_1' behind AXI: no interrupt by cycle 9"),
     ],
-    ids=["share", "answers", "answers since", "no end", "step", "outputs", "runtime"],
+    ids=["share", "answers", "answers since", "no end", "step", "outputs", "runtime", "word behind AXI", "behind AXI"],
 )  # fmt: skip
 def test_every_failure_is_explained(
     network: Network, judged: dict[str, Any], tier: str, layer: str | None, words: str

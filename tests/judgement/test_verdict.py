@@ -21,7 +21,7 @@ from flow.network.answers import FARTHEST, Answers, answers, divergence
 from flow.network.model import ArrayLayer, Network
 from flow.network.run import run_network
 from flow.onnxtools import runtime
-from flow.simulation.results import LayerRun, expected_rows, output_tensor
+from flow.simulation.results import LayerRun, Mismatch, expected_rows, output_tensor
 from tests.helpers.nets import residual_net, samples
 
 
@@ -78,6 +78,15 @@ def test_what_cosimulation_found_is_counted(network: Network) -> None:
     run = replace(next(iter(runs_of(network).values())), mismatches=3, failure="here")
     verdict = judge_layer(network, [run, replace(run, failure="there")])
     assert (verdict.tier1a_mismatches, verdict.tier1b_mismatches, verdict.first_mismatch) == (0, 6, "here")
+
+
+def test_the_first_thing_that_is_wrong_is_told(network: Network) -> None:
+    """Of several samples the first that is wrong; why a run did not end before the element that differs."""
+    run = next(iter(runs_of(network).values()))
+    element = Mismatch(run.layer.name, 0, 0, 0, 0, 3, 7, 5, 6)
+    differs, ends = replace(run, first_mismatch=element), replace(run, failure="done not high")
+    told = [judge_layer(network, list(each)).first_mismatch for each in ((run, differs, ends), (ends, differs), (run,))]
+    assert told == [str(element), "done not high", None]
 
 
 def verdict_of(**values: Any) -> LayerVerdict:

@@ -118,13 +118,17 @@ def one_channel(weights: list[int], bias: int, zero_point: int = 0) -> ArrayLaye
     )  # fmt: skip
 
 
+# Weights, the last accumulator of 32 bits, and the input that takes it there.
+EXTREMES = [
+    ([1], 2**31 - 1, [127]), ([-1], 2**31 - 1, [-128]), ([1, -1, 5], 2**31 - 1, [127, -128, 127]),
+    ([1], -(2**31), [-128]), ([-1], -(2**31), [127]), ([1, -1, 5], -(2**31), [-128, 127, -128]),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("zero_point", [0, 3])
 @pytest.mark.parametrize(
     ("weights", "extreme", "codes"),
-    [
-        ([1], 2**31 - 1, [127]), ([-1], 2**31 - 1, [-128]), ([1, -1, 5], 2**31 - 1, [127, -128, 127]),
-        ([1], -(2**31), [-128]), ([-1], -(2**31), [127]), ([1, -1, 5], -(2**31), [-128, 127, -128]),
-    ],
+    EXTREMES,
     ids=["high", "high by a negative weight", "high by both", "low", "low by a negative weight", "low by both"],
 )  # fmt: skip
 def test_the_overflow_proof_is_exact(weights: list[int], extreme: int, codes: list[int], zero_point: int) -> None:
@@ -135,6 +139,28 @@ def test_the_overflow_proof_is_exact(weights: list[int], extreme: int, codes: li
     beyond = 1 if extreme > 0 else -1
     with pytest.raises(FlowError, match=rf"channel 0 of layer 'conv' spans .*{abs(extreme) + 1}"):
         reference.check_accumulator(one_channel(weights, extreme - reach + beyond, zero_point))
+
+
+def refuses(weights: list[int], bias: int) -> bool:
+    try:
+        reference.check_accumulator(one_channel(weights, bias))
+    except FlowError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize("bound", ["ACC_MIN", "ACC_MAX", "INT8_MIN", "INT8_MAX"])
+def test_a_bound_that_is_moved_by_one_is_noticed(bound: str, by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the extremes, and of one beyond each, one at least is then judged otherwise."""
+
+    def judged() -> list[bool]:
+        biases = [(w, extreme - int(np.dot(w, codes)), extreme) for w, extreme, codes in EXTREMES]
+        return [refuses(w, bias + (beyond if end > 0 else -beyond)) for w, bias, end in biases for beyond in (0, 1)]
+
+    assert judged() == [False, True] * len(EXTREMES)
+    monkeypatch.setattr(reference, bound, getattr(reference, bound) + by)
+    assert judged() != [False, True] * len(EXTREMES)
 
 
 def test_folded_bias_takes_pruned_weights() -> None:

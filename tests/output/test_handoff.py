@@ -88,11 +88,11 @@ def run_make(folder: Path, tool: str, layer: str) -> subprocess.CompletedProcess
     require_tool("make")
     command = ["make", "-C", str(folder / "testbench"), tool, f"LAYER={layer}"]
     environment = dict(os.environ)
-    if tool == "verilator":
+    if tool.startswith("verilator"):
         program, environment = verilator()
         command.append(f"VERILATOR={program}")
     else:
-        require_tool({"icarus": "iverilog", "cocotb": "iverilog"}.get(tool, tool))
+        require_tool({"icarus": "iverilog", "icarus-axi": "iverilog", "cocotb": "iverilog"}.get(tool, tool))
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -120,6 +120,24 @@ def test_a_copied_build_passes_and_can_fail(elsewhere: Path, tool: str) -> None:
         file.write_text(right)
     assert run_make(elsewhere, tool, folder.name).returncode == 0
     assert not flow.verify(elsewhere)[1].any  # what make leaves does not count
+
+
+@pytest.mark.parametrize("tool", ["icarus-axi", pytest.param("verilator-axi", marks=pytest.mark.full)])
+def test_the_bench_behind_axi_passes_and_can_fail(elsewhere: Path, tool: str) -> None:
+    done = run_make(elsewhere, tool, "all" if tool == "verilator-axi" else layers(elsewhere)[-1].name)
+    assert done.returncode == 0 and "PASS" in done.stdout, done.stdout + done.stderr
+    folder = layers(elsewhere)[-1]
+    for file, change in (
+        (folder / "output.expected.hex", lambda text: ("1" if text[0] == "0" else "0") + text[1:]),
+        (folder / "output.expected.hex", lambda text: text[: len(text) // 2].rsplit("\n", 1)[0] + "\n"),
+        (elsewhere / "memory" / "weight.hex", lambda text: text[: len(text) // 2]),
+        (folder / "layer.txt", lambda text: re.sub(r"limit (\d+)", "limit 1", text)),
+    ):
+        right = file.read_text()
+        file.write_text(change(right))
+        done = run_make(elsewhere, tool, folder.name)
+        assert done.returncode != 0 and "FAIL" in done.stdout, (file, done.stdout + done.stderr)
+        file.write_text(right)
 
 
 def test_make_names_the_layers_and_refuses_others(elsewhere: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_wrong_turn_between_segments_fails() -> None:
 
 def test_sums_that_leave_may_be_rounded_and_codes_may_not() -> None:
     """A float output is right but for float32's rounding; a code more is none of it, and must not be where exact."""
-    network, onchip = program(excited(), SMALL)
+    network, onchip = program(divided(), SMALL)
     x = Samples(feeds(network.model, 1), None, "drawn")
     runs = cosimulate(network, onchip, Reference(onchip), x, 1)
     (name,) = network.outputs

@@ -6,8 +6,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from flow.hardware.interface import Device
 from flow.network import reference
 from flow.output.handoff import formats
@@ -87,10 +85,6 @@ def _write_segment(place: Path, built: Device, whole: Whole, number: int, cycles
     widths = {port.name: port.width for port in built.ports}
     formats.write(place, PER_LAYER, whole.memories[PER_LAYER], widths[PER_LAYER])
     if whole.simulated:
-        written = np.zeros_like(whole.memories["output"])
-        for region in onchip.regions:
-            if region.step in onchip.segment_steps[number]:
-                words = slice(region.base, region.base + region.words)
-                written[words] = whole.memories["output"][words]
+        written = onchip.written(whole.memories["output"], onchip.segment_steps[number])
         formats.write(place, "output.expected", written, widths["output"])
     write_command(place, built.ports, whole.words, commands(onchip)[number], cycles)

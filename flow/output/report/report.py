@@ -13,6 +13,7 @@ from flow.compression.compress import Compressed
 from flow.files import write_json
 from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
 from flow.judgement.accuracy import Accuracy
+from flow.judgement.axi import AxiVerdict
 from flow.judgement.diagnosis import Finding
 from flow.judgement.fidelity import Fidelity, explained
 from flow.judgement.images import ImageVerdict
@@ -64,6 +65,7 @@ class CompressionReport:
     environment: Environment
     findings: tuple[Finding, ...] = ()
     on_chip: None = None
+    axi: None = None
 
     @property
     def passed(self) -> bool:
@@ -80,7 +82,8 @@ class Report:
     """The report of `bbs compile` or `bbs cosim`: a network on the accelerator, and its verdict.
 
     `findings` say why the verdict is "fail"; `images` is the judgement on the memory images, `on_chip` the verdict on
-    the whole network by one start. `command` gives this report again where its files are: it has their names alone.
+    the whole network on chip, `axi` that on the accelerator behind AXI. `command` gives this report again where its
+    files are: it has their names alone.
     """
 
     summary: Summary
@@ -91,6 +94,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     images: ImageVerdict | None = None
     on_chip: OnChipVerdict | None = None
+    axi: AxiVerdict | None = None
     command: str | None = None
 
     @property
@@ -127,7 +131,7 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judgement: accuracy, layers, findings behind a failing verdict, images, the network on chip, tier 0."""
+    """The judgement: accuracy, layers, findings behind a "fail", images, the network on chip, tier 0, behind AXI."""
 
     accuracy: Accuracy
     verdicts: Sequence[LayerVerdict]
@@ -135,6 +139,7 @@ class Judgement:
     images: ImageVerdict
     on_chip: OnChipVerdict | None
     fidelity: Fidelity | None = None
+    axi: AxiVerdict | None = None
 
 
 def point(compressed: Compressed, accuracy: Accuracy) -> Point:
@@ -177,7 +182,7 @@ def simulation_report(
     on_chip_right = judged.on_chip is None or judged.on_chip.verdict == "pass"
     faithful = judged.fidelity is None or judged.fidelity.faithful
     right = passes(judged.verdicts, judged.accuracy) and dense_right and on_chip_right and faithful
-    right = right and judged.images.verdict == "pass"
+    right = right and judged.images.verdict == "pass" and (judged.axi is None or judged.axi.verdict == "pass")
     done = sum(layer.macs * layer.rtl_share for layer in layers) / sum(layer.macs for layer in layers)
     findings = (*(() if judged.fidelity is None else explained(judged.fidelity)), *judged.findings)
     assert right or findings, "a verdict of fail without a reason"
@@ -205,6 +210,7 @@ def simulation_report(
         findings,
         judged.images,
         judged.on_chip,
+        judged.axi,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
@@ -93,6 +93,15 @@ class OnChip:
         """The descriptors of each segment: the first, and how many."""
         ends = [0, *(self.ends[steps[-1]] for steps in self.segment_steps)]
         return tuple((first, end - first) for first, end in pairwise(ends))
+
+    def written(self, output: Bytes, steps: Collection[int]) -> Bytes:
+        """The output memory with the words of these steps alone; all others are 0."""
+        result = np.zeros_like(output)
+        for region in self.regions:
+            if region.step in steps:
+                words = slice(region.base, region.base + region.words)
+                result[words] = output[words]
+        return result
 
     @property
     def firsts(self) -> tuple[int, ...]:

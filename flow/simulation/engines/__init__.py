@@ -1,12 +1,13 @@
 """Simulation engines: one interface, four ways to run the device, the same bits and the same cycle count.
 
-base.py       the contract of every engine: the device, its memories, one run and its result
-testbench.py  self-checking Verilog and VHDL testbenches, also shipped with the generated design
-verilator.py  the Verilog compiled by Verilator: whole networks (harness.cpp.j2 is its loop)
-native.py     MyHDL's own simulator: always available, for small layers
-icarus.py     the Verilog under Icarus Verilog
-ghdl.py       the VHDL under GHDL
-waveform.py   reads back the waveforms of Verilator and Icarus
+base.py        the contract of every engine: the device, its memories, one run and its result
+testbench.py   self-checking Verilog and VHDL testbenches, also shipped with the generated design
+verilator.py   the Verilog compiled by Verilator: whole networks (harness.cpp.j2 is its loop)
+native.py      MyHDL's own simulator: always available, for small layers
+icarus.py      the Verilog under Icarus Verilog
+behind_axi.py  the Verilog behind AXI, with its testbench, under Verilator or Icarus Verilog
+ghdl.py        the VHDL under GHDL
+waveform.py    reads back the waveforms of Verilator and Icarus
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Testbenches in Verilog and VHDL: the memories of `flow.simulation.engines.base` around a device, and one run of it.
 
+Behind AXI, `axi_testbench` is the host and the memory on the bus (axi_bench.sv.j2).
+
 A bench is compiled once and runs any command whose memories fit; it reads the command from `layer.txt`
 (`write_command`). The templates bench.sv.j2 and bench.vhd.j2 list the other files that it reads and writes. A hex file
 has one word a line, most significant digit first, whole bytes.
@@ -11,12 +13,17 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
+from flow.hardware.axi.bus import PAGE, AxiConfig, constants, regions, register_map
+from flow.hardware.axi.channels import Address, LiteAddress, LiteRead, LiteResponse, LiteWrite, Read, Response, Write
+from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.conversion.bundles import fresh
 from flow.hardware.interface import ADDRESS_BITS, COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
 from flow.programs import last_words
 from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Result, beyond, not_done, refused
@@ -124,6 +131,93 @@ def vhdl_testbench(
 ) -> str:
     """The VHDL-2008 entity tb_<device_name>, as `verilog_testbench`."""
     return _bench("bench.vhd.j2", device_name, ports, words, layered)
+
+
+def bus_bytes(config: ArrayConfig, axi: AxiConfig, words: Mapping[str, int]) -> int:
+    """Bytes that memories of so many `words` take on the bus, whole pages."""
+    end = regions(memory_ports(config), axi, words)[-1].end
+    return -(-end // PAGE) * PAGE
+
+
+def axi_testbench(name: str, config: ArrayConfig, axi: AxiConfig, octets: int, layered: Sequence[str] = ()) -> str:
+    """The SystemVerilog module tb_<name>: host and memory around the wrapper `name`, as `verilog_testbench`.
+
+    The memories of a layer, as `regions` places them, take at most so many `octets`.
+    """
+    ports = memory_ports(config)
+    placed = [region.name for region in regions(ports, axi, {port.name: 1 for port in ports})]
+    stride = {port.name: axi.stride(port) for port in ports}
+    wires = _wires(axi)
+    sizes = {signal: size for _, size, signal in wires}
+    held = {
+        channel: sum(size for signal, size in sizes.items() if signal in [f"m_axi_{channel}{part}" for part in parts])
+        for channel, parts in (("ar", _REQUEST), ("aw", _REQUEST), ("w", ("data", "strb", "last")))
+    }
+    return TEMPLATES.get_template("axi_bench.sv.j2").render(
+        name=name,
+        core=config.name,
+        ports=ports,
+        placed=sorted(ports, key=lambda port: placed.index(port.name)),
+        bytes={port.name: port.bytes for port in ports},
+        stride=stride,
+        images=[port.name for port in ports if not port.lanes and port.name not in layered],
+        layered=layered,
+        base=AXI_BASE,
+        beat=axi.beat,
+        beats=octets // axi.beat,
+        data_bits=axi.data_bits,
+        page=PAGE,
+        wires=wires,
+        held=held,
+        steps=_accesses(config, axi),
+        error=register_map()["status"].field("error"),
+        command_bits=COMMAND_BITS,
+        patience=sum(each // axi.beat for each in stride.values()),
+    )
+
+
+AXI_BASE = 0x4000_0000  # byte address of the memories on the bus
+_REQUEST = ("id", "addr", "len", "size", "burst")
+# The channels of the registers' bus and of the memories', and whether the wrapper takes what they carry.
+_SLAVE = (("aw", LiteAddress, True), ("w", LiteWrite, True), ("b", LiteResponse, False), ("ar", LiteAddress, True),
+          ("r", LiteRead, False))  # fmt: skip
+_MASTER = (("ar", Address, False), ("r", Read, True), ("aw", Address, False), ("w", Write, False),
+           ("b", Response, True))  # fmt: skip
+
+
+def _wires(axi: AxiConfig) -> list[tuple[str, int, str]]:
+    """The bus signals of the wrapper: "in" or "out" as it sees them, bits, name."""
+    widths = {"addr": axi.address_bits, "data": axi.data_bits, "strb": axi.beat}
+    found = []
+    for bus, channels, own in (("s_axil", _SLAVE, {}), ("m_axi", _MASTER, widths)):
+        for channel, kind, taken in channels:
+            signals: dict[str, Any] = vars(fresh(kind, **own))
+            for part, signal in signals.items():
+                direction = "in" if taken != (part == "ready") else "out"
+                found.append((direction, len(signal), f"{bus}_{channel}{part}"))
+    return found
+
+
+def _accesses(config: ArrayConfig, axi: AxiConfig) -> list[tuple[int, str, int, str]]:
+    """What the host does, in order: number, access, byte offset of the register, value in Verilog."""
+    at = {name: register.offset for name, register in register_map().items()}
+    done = 1 << register_map()["status"].field("done").low
+    known = constants(config, axi)
+    accesses = [("expect", at[name], f"32'h{known[name]:x}") for name in known]
+    for port in memory_ports(config):
+        place = f"BASE + {port.name}_at * BEAT"
+        accesses.append(("write", at[f"{port.name}_base"], place))
+        accesses.append(("write", at[f"{port.name}_base_high"], f"({place}) >> 32"))
+    accesses += [
+        ("write", at["command"], "{count, first}"),
+        ("write", at["control"], "3"),  # start, with an interrupt
+        ("wait", 0, ""),
+        ("status", at["status"], str(done)),
+        ("cycles", at["cycles"], ""),
+        ("write", at["status"], str(done)),
+        ("expect", at["status"], "0"),
+    ]
+    return [(number, *access) for number, access in enumerate(accesses)]
 
 
 def _bench(

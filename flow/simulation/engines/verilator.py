@@ -54,6 +54,7 @@ COMPILERS = ("g++", "c++", "clang++")
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 TRACED = ("--trace", "--trace-max-width", "65536")
 TRACE_RUNTIME = "verilated_vcd_c.cpp"
+BENCH = ("-DBBS_CLOCK",)
 
 
 class _Failure(ctypes.Structure):
@@ -268,31 +269,62 @@ def build(device: Device, folder: Path, traced: bool = False) -> tuple[Path, Hel
 
     If `traced`, it can write waveforms. FlowError if a tool fails.
     """
+    return _built(_Source(device.name, device.files, harness(device), traced=traced), folder)
+
+
+def build_bench(name: str, files: Sequence[Path], bench: str, folder: Path) -> tuple[Path, Held]:
+    """The program of a testbench, the SystemVerilog module `name` in the text `bench`; its clock is its only input.
+
+    As `build`.
+    """
+    main = TEMPLATES.get_template("bench_main.cpp.j2").render()
+    return _built(_Source(name, files, main, bench), folder)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is compiled: the top module and its files, the C++ around it, and a `bench` of its own, if any.
+
+    With a bench a program is made, else a shared library.
+    """
+
+    top: str
+    files: Sequence[Path]
+    main: str
+    bench: str = ""
+    traced: bool = False
+
+
+def _built(source: _Source, folder: Path) -> tuple[Path, Held]:
     tool, command = _tool(), compiler()
     assert isinstance(tool, _Tool), "call available() first"
-    source = harness(device)
-    verilate = (*VERILATE, *(TRACED if traced else ()))
+    verilate = (*VERILATE, *(TRACED if source.traced else ()), *(BENCH if source.bench else ()))
     version = _compiler_version(command)
     compile_options = (
         *COMPILE,
         *(() if "clang" in version else GCC_ONLY),
-        f"-DVM_TRACE={int(traced)}",
-        f"-DVM_TRACE_VCD={int(traced)}",
+        f"-DVM_TRACE={int(source.traced)}",
+        f"-DVM_TRACE_VCD={int(source.traced)}",
     )
     tools = [tool.version, version, *command[1:], platform.machine(), *compile_options]
-    key = _digest([device.name, source, *tools, *verilate, *(path.read_text() for path in device.files)])
-    entry = made(folder.absolute()) / f"verilator-{key}.so"
+    texts = [path.read_text() for path in source.files]
+    key = _digest([source.top, source.main, source.bench, *tools, *verilate, *texts])
+    entry = made(folder.absolute()) / f"verilator-{key}.{'bench' if source.bench else 'so'}"
     while True:
         with making(entry):
             if (found := look_up(entry)) is not None:
                 return found
             with workplace(entry.parent) as work:
-                (work / "harness.cpp").write_text(source)
-                options = [*verilate, "--top-module", device.name, "--Mdir", str(work)]
-                verilated = [str(tool.program), *options, *(str(path.resolve()) for path in device.files)]
-                run(verilated, f"on {device.name}", temporary=work, environment=tool.environment)
-                _compile(_Compiler((*command, *compile_options), tuple(tools), tool.include, work), traced)
-                store(work / "dut.so", entry)
+                (work / "harness.cpp").write_text(source.main)
+                files = list(source.files)
+                if source.bench:
+                    files.append(work / "bench.sv")
+                    files[-1].write_text(source.bench)
+                options = [*verilate, "--top-module", source.top, "--Mdir", str(work)]
+                verilated = [str(tool.program), *options, *(str(path.resolve()) for path in files)]
+                run(verilated, f"on {source.top}", temporary=work, environment=tool.environment)
+                _compile(_Compiler((*command, *compile_options), tuple(tools), tool.include, work), source)
+                store(work / "dut", entry)
 
 
 @dataclass(frozen=True)
@@ -309,8 +341,8 @@ class _Compiler:
         run([*self.command, *include, "-c", str(unit), "-o", str(target)], f"on {unit.name}", temporary=self.work)
         self.check(target)
 
-    def link(self, objects: list[Path], target: Path) -> None:
-        linked = [*self.command, "-shared", *map(str, objects), "-o", str(target)]
+    def link(self, objects: list[Path], target: Path, library: bool) -> None:
+        linked = [*self.command, *(["-shared"] if library else []), *map(str, objects), "-o", str(target)]
         run(linked, f"linking {target.name}", temporary=self.work)
         self.check(target)
 
@@ -321,9 +353,9 @@ class _Compiler:
                             "set CXX to another compiler")  # fmt: skip
 
 
-def _compile(tool: _Compiler, traced: bool) -> None:
-    """dut.so in the folder, from the sources there and Verilator's own, which are compiled once for all devices."""
-    runtime_files = (*RUNTIME, *((TRACE_RUNTIME,) if traced else ()))
+def _compile(tool: _Compiler, source: _Source) -> None:
+    """dut in the folder, from the sources there and Verilator's own, which are compiled once for all devices."""
+    runtime_files = (*RUNTIME, *((TRACE_RUNTIME,) if source.traced else ()))
     if not list(tool.work.glob("Vdut*.cpp")):
         raise FlowError("Verilator wrote no C++, and gave no error; 'bbs doctor' shows its version")
     units = [(unit, None) for unit in _units(tool.work)]
@@ -346,7 +378,7 @@ def _compile(tool: _Compiler, traced: bool) -> None:
                 tool.compile(unit, part)
                 store(part, entry)
 
-    tool.link(in_parallel(compile_one, [*units, *runtime]), tool.work / "dut.so")
+    tool.link(in_parallel(compile_one, [*units, *runtime]), tool.work / "dut", not source.bench)
 
 
 def _units(work: Path) -> list[Path]:

@@ -1,0 +1,123 @@
+"""The accelerator behind AXI, simulated as every build does: what is right passes, and what is wrong is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow.errors import FlowError
+from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import Wrapper, emit_wrapped
+from flow.simulation.cosim import cycle_limit
+from flow.simulation.engines.base import Command, DeviceError, Result
+from flow.simulation.engines.behind_axi import Wrapped, engine_behind_axi
+from flow.simulation.engines.icarus import IcarusEngine
+from flow.simulation.engines.verilator import VerilatorEngine
+from tests.helpers.layers import TINY, Job, broken, random_job
+from tests.helpers.tools import require_engine
+
+CONFIG = ArrayConfig(2, 3, **TINY, drain=2)
+
+
+@pytest.fixture(scope="module")
+def wrapper(tmp_path_factory: pytest.TempPathFactory) -> Wrapper:
+    require_engine("icarus")
+    return emit_wrapped(CONFIG, AxiConfig(), tmp_path_factory.mktemp("axi"))[1]
+
+
+def run(wrapper: Wrapper, work: Job, engine: str = "icarus") -> Result:
+    command = Command(work.scheduled.first, len(work.scheduled.blocks), cycle_limit(work.scheduled, CONFIG))
+    return Wrapped(wrapper, CONFIG, engine).run(work.memories, command, len(work.want))
+
+
+def changed(wrapper: Wrapper, old: str, new: str, folder: Path) -> Wrapper:
+    """The wrapper with `old` replaced in the file of its top module."""
+    top = next(file for file in wrapper.files if file.stem == wrapper.name)
+    text = top.read_text()
+    assert old in text
+    target = folder / top.name
+    target.write_text(text.replace(old, new))
+    return replace(wrapper, files=tuple(target if file == top else file for file in wrapper.files))
+
+
+@pytest.mark.parametrize("seed", [3, 11])
+def test_a_layer_behind_axi(wrapper: Wrapper, seed: int) -> None:
+    """Twice the same, to the cycle."""
+    work = random_job(seed, CONFIG, small=seed == 3)
+    first, second = run(wrapper, work), run(wrapper, work)
+    assert np.array_equal(first.memories["output"], work.want)
+    assert first.cycles == second.cycles > 0 and np.array_equal(second.memories["output"], work.want)
+
+
+@pytest.mark.full
+def test_verilator_agrees_with_icarus(wrapper: Wrapper) -> None:
+    """One program for all layers of an accelerator; bits and cycles are those of Icarus Verilog."""
+    require_engine("verilator")
+    for seed in (3, 11, 5):
+        work = random_job(seed, CONFIG, small=True)
+        results = [run(wrapper, work, engine) for engine in ("verilator", "icarus")]
+        assert all(np.array_equal(result.memories["output"], work.want) for result in results)
+        assert results[0].cycles == results[1].cycles
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("(m_axi_rdata)", "(m_axi_rdata ^ 4)"),  # a bit of what is read
+        ("(m_axi_rid)", "(m_axi_rid ^ 1)"),  # another memory's words
+        ("(m_axi_rvalid)", "(1'b1)"),  # words while none are there
+        (".wstrb(m_axi_wstrb)", ".wstrb()"),  # nothing is written
+    ],
+)
+def test_a_mistake_is_caught(wrapper: Wrapper, old: str, new: str, tmp_path: Path) -> None:
+    work = random_job(11, CONFIG)
+    try:
+        result = run(changed(wrapper, old, new, tmp_path), work)
+    except DeviceError:
+        return
+    assert not np.array_equal(result.memories["output"], work.want)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (".araddr(m_axi_araddr)", ".araddr(), .unused(m_axi_araddr)", "cannot"),
+        ("(m_axi_arready)", "(1'b1)", "changed before it was taken"),
+        ("(m_axi_wready)", "(1'b1)", "changed before it was taken"),
+        ("(s_axil_rready)", "(1'b1)", "changed before it was taken"),
+    ],
+)
+def test_a_broken_rule_of_the_bus_is_named(wrapper: Wrapper, old: str, new: str, words: str, tmp_path: Path) -> None:
+    """What the device offers holds until it is taken. What no simulator reads is no result."""
+    work = random_job(3, CONFIG, small=True)
+    with pytest.raises(FlowError if words == "cannot" else DeviceError) as caught:
+        run(changed(wrapper, old, new, tmp_path), work)
+    assert words == "cannot" or words in str(caught.value)
+
+
+def test_an_error_has_its_code_and_meaning(wrapper: Wrapper) -> None:
+    work, error = broken(random_job(3, CONFIG, small=True), 0, CONFIG, tiles=0)
+    with pytest.raises(DeviceError, match=rf"error \d+ at cycle \d+ \({error}: "):
+        run(wrapper, work)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "fast", "there", "engine"),
+    [
+        ("verilator", True, {"verilator", "icarus"}, "verilator"),
+        ("icarus", False, {"verilator", "icarus"}, "icarus"),
+        ("myhdl", False, {"verilator", "icarus"}, "icarus"),
+        ("ghdl", False, {"verilator"}, "verilator"),
+        ("myhdl", False, set[str](), None),
+    ],
+)
+def test_the_engine_is_the_one_chosen_or_one_that_is_there(
+    chosen: str, fast: bool, there: set[str], engine: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (VerilatorEngine, IcarusEngine):
+        monkeypatch.setattr(kind, "available", lambda self: None if self.name in there else "missing")
+    assert engine_behind_axi(chosen, fast) == engine
