@@ -263,14 +263,14 @@ def harness(device: Device) -> str:
     )
 
 
-def build(device: Device, folder: Path, traced: bool = False) -> tuple[Path, Held]:
+def build(device: Device, folder: Path, traced: bool = False, source: str = "") -> tuple[Path, Held]:
     """The shared library of a device, in use, compiled unless the cache folder has it.
 
-    If `traced`, it can write waveforms. FlowError if a tool fails.
+    If `traced`, it can write waveforms; `source` is C++ that runs it in place of `harness`. FlowError if a tool fails.
     """
     tool, command = _tool(), compiler()
     assert isinstance(tool, _Tool), "call available() first"
-    source = harness(device)
+    source = source or harness(device)
     verilate = (*VERILATE, *(TRACED if traced else ()))
     version = _compiler_version(command)
     compile_options = (
