@@ -32,6 +32,7 @@ from flow.api.options import NETWORK, argument
 from flow.api.requests import DataOptions, PruningOptions
 from flow.cli.options import asked
 from flow.errors import FlowError
+from flow.files import cache_folder
 from flow.hardware.axi.bus import AxiConfig, regions, registers
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.emit import Wrapper, emit_wrapped
@@ -220,21 +221,21 @@ def main(
         for bits in buses:
             with tempfile.TemporaryDirectory() as folder:
                 device, wrapper = emit_wrapped(config, AxiConfig(bits), Path(folder))
-                cache = verilator.cache_folder(None)
+                cache = cache_folder(None)
                 wholes = [
                     (name, *whole_work(onchip, device, cache, name == "traced")) for name in ("on chip", "traced")
                 ]
                 bus = Bus(config, wrapper, cache)
             for latency in latencies:
-                head = str(bits), str(latency)
+                setting = str(bits), str(latency)
                 for name, work, ideal in wholes:
-                    _row(table, (size, name, *head), bus.run(work, latency, outstanding), ideal)
+                    _row(table, (size, name, *setting), bus.run(work, latency, outstanding), ideal)
                 summed = None
                 for work, _ in layers:
                     one = bus.run(work, latency, outstanding)
                     summed = one if summed is None else summed.plus(one)
                 assert summed is not None
-                _row(table, (size, "layers", *head), summed, sum(cycles for _, cycles in layers))
+                _row(table, (size, "layers", *setting), summed, sum(cycles for _, cycles in layers))
     Console(highlight=False, width=200).print(table)
 
 

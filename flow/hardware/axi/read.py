@@ -19,12 +19,14 @@ def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, 
                base; granted: taken, in the same cycle
     bus        rvalid, rid[4], rdata: beats for the identifier `number` are this port's; it always has room
     stride, beat, burst   bytes from word to word and of a beat, the most beats of a burst that has several words
-    A burst stays within a page. Latency: two cycles from en to request, if nothing more is asked for; one from a
+    Beats that hold nothing of a word are not asked for: words with such beats have a burst each. A burst stays within
+    a page. Latency: two cycles from en to request, if nothing more is asked for; one from a
     word's last beat to valid. data holds until the next word's first beat.
     """
-    bits, beats = 8 * beat, stride // beat  # of a beat; of a word
-    beat_shift, stride_shift = beats.bit_length() - 1, stride.bit_length() - 1
-    most = max(1, burst // beats)
+    width = len(port.data)
+    bits, beats = 8 * beat, -(-width // (8 * beat))  # of a beat; of a word
+    stride_shift = stride.bit_length() - 1
+    most = max(1, burst // beats) if beats * beat == stride else 1
     assert stride <= PAGE and beats <= MOST_BEATS
     page_bits = (PAGE // stride - 1).bit_length()
     gathering, follows, open_page, asks, mine, full = (Signal(bool(0)) for _ in range(6))
@@ -32,10 +34,9 @@ def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, 
     words = Signal(intbv(0, min=0, max=most + 1))
     all_beats = Signal(intbv(0)[9:])
     place = Signal(modbv(0, min=0, max=2 ** len(claim.offset)))
-    received = Signal(modbv(0, min=0, max=max(2, beats)))
+    received = Signal(intbv(0, min=0, max=max(2, beats)))
     complete = Signal(bool(0))
     assembled = Signal(intbv(0)[bits * beats :])
-    width = len(port.data)
 
     @always_comb
     def where():
@@ -55,7 +56,7 @@ def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, 
     @always_comb
     def scale():
         place.next = origin << stride_shift
-        all_beats.next = words << beat_shift
+        all_beats.next = words * beats
 
     @always_comb
     def wanted():
@@ -97,6 +98,9 @@ def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, 
             complete.next = mine and (received == beats - 1)
             if mine:
                 assembled.next = shifted
-                received.next = received + 1
+                if received == beats - 1:
+                    received.next = 0
+                else:
+                    received.next = received + 1
 
     return where, extending, handshake, scale, wanted, gather, answer, collect

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from myhdl import ResetSignal, Signal, always_comb, intbv
 
 from flow.hardware.accelerator import accelerator
+from flow.hardware.axi.ahead import axi_ahead
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.axi.channels import (
     Address,
@@ -29,8 +31,10 @@ from flow.hardware.axi.write import axi_write
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.conversion.bundles import fresh, prefixed
 from flow.hardware.conversion.hierarchy import block
-from flow.hardware.core.wires import join
-from flow.hardware.interface import Host, bundled, top_signals
+from flow.hardware.core.wires import flags, join
+from flow.hardware.interface import Host, ReadPort, bundled, top_signals
+
+AHEAD = 4  # descriptors that are fetched before they are asked for: those of short blocks, one after the other
 
 
 def build(config: ArrayConfig, axi: AxiConfig) -> Any:
@@ -63,14 +67,16 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     """
     ports = memory_ports(config)
     reads = [port for port in ports if not port.lanes]
-    assert [port.name for port in ports[len(reads) :]] == ["output"]
+    assert [reads[0].name, *(port.name for port in ports[len(reads) :])] == ["descriptor", "output"]
     memories, address_bits, last = len(ports), axi.address_bits, len(reads)
     reset, core_reset = (ResetSignal(0, active=1, isasync=False) for _ in range(2))
     run, registers = fresh(Run), fresh(RegisterAccess)
-    busy, waiting, read_failed, write_failed, stopping, asked, received = (Signal(bool(0)) for _ in range(7))
+    busy, waiting, read_failed, write_failed, stopping, asked, received = flags(7)
+    settled, stored = flags(2)
     host = Host(run.start, run.first, run.count, busy, run.done, run.error)
     _, core_ports = bundled(top_signals(ports))
-    read_ports = [getattr(core_ports, port.name) for port in reads]
+    descriptors, others = fresh(ReadPort, data=reads[0].width), reads[1:]
+    read_ports = [descriptors, *(getattr(core_ports, port.name) for port in others)]
     output = core_ports.output
     bases = Signal(intbv(0)[address_bits * memories :])
     granted = Signal(intbv(0)[len(reads) :])
@@ -102,12 +108,18 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         write_failed.next = m_b.valid and m_b.resp[1]
         asked.next = granted != 0
         received.next = m_r.valid and m_r.last
+        run.written.next = stored and settled
 
     @always_comb
     def stalls():
         stalled_reads.next = enables & ~readies
         waiting.next = (output.valid != 0) and (not output.ready)
 
+    in_order = replace(core_ports.descriptor, addr=None)
+    ahead = axi_ahead(
+        aclk, core_reset, run.start, run.first, run.count, run.done, run.error, in_order, descriptors,
+        settled, AHEAD,
+    )  # fmt: skip
     core = accelerator(aclk, core_reset, host, core_ports, config)
     slave = axi_lite(aclk, reset, s_aw, s_w, s_b, s_ar, s_r, registers)
     control = axi_control(
@@ -125,7 +137,7 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         aclk, reset, requests, offsets, lengths, bases(address_bits * last, 0), granted, m_ar, axi.beat
     )
     writing = axi_write(
-        aclk, reset, output, bases(address_bits * memories, address_bits * last), run.written, m_aw, m_w, m_b.valid,
+        aclk, reset, output, bases(address_bits * memories, address_bits * last), stored, m_aw, m_w, m_b.valid,
         axi.stride(ports[last]), axi.beat,
     )  # fmt: skip
-    return resetting, resetting_core, responses, stalls, core, slave, control, readers, asking, writing
+    return resetting, resetting_core, responses, stalls, ahead, core, slave, control, readers, asking, writing
