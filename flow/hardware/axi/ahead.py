@@ -1,60 +1,83 @@
-"""Descriptors ahead of their use: a run's are fetched one after the other, before the accelerator asks for them."""
+"""Words ahead of their use: what the accelerator will ask for is known from its descriptors, and fetched before."""
 
 from __future__ import annotations
 
-from myhdl import ResetSignal, Signal, always_comb, always_seq, intbv
+from myhdl import ResetSignal, Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.conversion.bundles import fresh, prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.bundles import Reader
+from flow.hardware.core.ram import ram
 from flow.hardware.core.stream import stream
-from flow.hardware.core.wires import flags
+from flow.hardware.core.wires import flags, join
 
 
 @block
 @prefixed(port="", memory="memory_")
-def axi_ahead(clk, reset, start, first, count, done, error, port, memory, settled, depth):
-    """Fetches up to `depth` descriptors more than the accelerator has asked for.
+def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, depth):
+    """Fetches up to `depth` words more than the accelerator has asked for.
 
-    run      start: one cycle, with first[16] and count[16] as they are for the accelerator; done, error[4]: its own
-    core     en, ready, valid, data: the accelerator's port, one descriptor after the other, the first first; one cycle
-             from a request to its word if that is here; data holds until the next request is taken
-    memory   a read port like it, of which all that was asked for comes
-    settled  low after a run that ended with an error until all that was asked for has come, and was given up
+    jobs     job: the accelerator will ask for count[bits] words from base[bits] on, after those of the jobs before;
+             at most `jobs`, a power of two, of which not all words are asked for
+    core     en, ready, valid, data: the accelerator's port, word after word; one cycle from a request to its word if
+             that is here; data holds until the next request is taken
+    memory   a read port like it
+    control  error[4]: if it is not 0, no more is asked for than the accelerator does; quiet: all that was asked for
+             is here
     """
-    flush, words_reset = (ResetSignal(0, active=1, isasync=False) for _ in range(2))
+    flush = ResetSignal(0, active=1, isasync=False)
     words = fresh(Reader, word=len(port.data))
-    job_ready, halt, quiet, leftover, takes, taken = flags(6)
-    base, length = (Signal(intbv(0)[32:]) for _ in range(2))
+    places = (jobs - 1).bit_length()
+    base_bits, count_bits = len(base), len(count)
+    head, tail, queued = (Signal(modbv(0, min=0, max=2 * jobs)) for _ in range(3))
+    write_place, read_place = (Signal(intbv(0)[places:]) for _ in range(2))
+    told = join(base, count)
+    front = Signal(intbv(0)[base_bits + count_bits :])
+    front_base, front_count = front(base_bits + count_bits, count_bits), front(count_bits, 0)
+    first, length = (Signal(intbv(0)[32:]) for _ in range(2))
+    offered, taken, pops, free, halt, takes, shown = flags(7)
 
     @always_comb
-    def job():
+    def queue():
+        queued.next = head - tail
+        write_place.next = head[places:]
+        read_place.next = tail[places:]
+        taken.next = offered and free
+        first.next = front_base
+        length.next = front_count
+
+    @always_comb
+    def next_job():
+        pops.next = (queued != 0) and ((not offered) or free)
+
+    @always_comb
+    def control():
         flush.next = reset
-        words_reset.next = reset or (leftover and quiet)
-        base.next = first
-        length.next = count
         halt.next = (error != 0) and (not port.en)
-        settled.next = not leftover
+        takes.next = port.en and words.ready
 
     @always_comb
     def answer():
         port.ready.next = words.ready
-        takes.next = port.en and words.ready
-        words.read.next = port.en and words.ready
+        port.valid.next = shown
+        port.data.next = words.word
+        words.read.next = takes
         words.rewind.next = False
         words.discard.next = True
-        port.valid.next = taken
-        port.data.next = words.word
 
     @always_seq(clk.posedge, reset=flush)
-    def remember():
-        taken.next = takes
-        if done:
-            leftover.next = error != 0
-        elif quiet:
-            leftover.next = False
+    def state():
+        shown.next = takes
+        if job:
+            head.next = head + 1
+        if pops:
+            tail.next = tail + 1
+            offered.next = True
+        elif taken:
+            offered.next = False
 
+    waiting = ram(clk, job, write_place, told, pops, read_place, front, base_bits + count_bits, jobs)
     fetching = stream(
-        clk, words_reset, start, job_ready, base, length, memory, words, halt, quiet, len(port.data), depth, 1
+        clk, flush, offered, free, first, length, memory, words, halt, quiet, len(port.data), depth, 1
     )
-    return job, answer, remember, fetching
+    return queue, next_job, control, answer, state, waiting, fetching

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from myhdl import ResetSignal, Signal, always_comb, intbv
+from myhdl import ResetSignal, Signal, always_comb, always_seq, intbv
 
 from flow.hardware.accelerator import accelerator
 from flow.hardware.axi.ahead import axi_ahead
@@ -32,9 +32,14 @@ from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.conversion.bundles import fresh, prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.wires import flags, join
+from flow.hardware.fields import descriptor_slice
 from flow.hardware.interface import Host, ReadPort, bundled, top_signals
 
-AHEAD = 4  # descriptors that are fetched before they are asked for: those of short blocks, one after the other
+QUEUE = 16  # writes of all lanes that wait for the bus: those of a tile, and of the next
+# Words that are fetched before they are asked for, by memory: those of short blocks, one after the other, and as many
+# weights as an array wants while a slow bus answers.
+AHEAD = {"descriptor": 4, "weight": 128, "metadata": 32, "parameter": 16, "index": 16, "entry": 16}
+JOBS = 2 * AHEAD["descriptor"]  # of each: those of the descriptors ahead, and of two in the accelerator
 
 
 def build(config: ArrayConfig, axi: AxiConfig) -> Any:
@@ -60,8 +65,8 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     aclk, aresetn  clock; synchronous reset, active low, of the bus, too: what was under way is forgotten
     irq            high while a run is done and the interrupt is enabled
     s_axil         registers of 32 bits in a window of 4 KiB: the hand-over has a table of them
-    m_axi          reads: bursts within a page, one identifier for each memory; rready is always high. Writes: a
-                   burst for each word, strobes; bready is always high. Words lie `AxiConfig.stride` bytes apart.
+    m_axi          reads: bursts within a page, one identifier for each memory; rready is always high. Writes:
+                   bursts within a page, strobes; bready is always high. Words lie `AxiConfig.stride` bytes apart.
                    If the host ends a run, what the bus was asked for before is still waited for, and forgotten
     No path leads from an input to an output within a cycle.
     """
@@ -69,14 +74,23 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     reads = [port for port in ports if not port.lanes]
     assert [reads[0].name, *(port.name for port in ports[len(reads) :])] == ["descriptor", "output"]
     memories, address_bits, last = len(ports), axi.address_bits, len(reads)
-    reset, core_reset = (ResetSignal(0, active=1, isasync=False) for _ in range(2))
+    reset, core_reset, ahead_reset = (ResetSignal(0, active=1, isasync=False) for _ in range(3))
     run, registers = fresh(Run), fresh(RegisterAccess)
     busy, waiting, read_failed, write_failed, stopping, asked, received = flags(7)
-    settled, stored = flags(2)
+    stored, leftover = flags(2)
     host = Host(run.start, run.first, run.count, busy, run.done, run.error)
     _, core_ports = bundled(top_signals(ports))
-    descriptors, others = fresh(ReadPort, data=reads[0].width), reads[1:]
-    read_ports = [descriptors, *(getattr(core_ports, port.name) for port in others)]
+    outer = {port.name: fresh(ReadPort, data=port.width) for port in reads if port.name in AHEAD}
+    descriptors = outer["descriptor"]
+    read_ports = [outer.get(port.name, getattr(core_ports, port.name)) for port in reads]
+    jobs = {"descriptor": (run.start, run.first, run.count)}
+    for name in [name for name in outer if name != "descriptor"]:
+        fields = "parameter" if name == "index" else name
+        job = tuple(descriptors.data(*descriptor_slice(f"{fields}_{part}")) for part in ("base", "count"))
+        jobs[name] = (descriptors.valid, *job)
+    quiet = flags(len(outer))
+    quiets = join(*reversed(quiet))
+    all_quiet = 2 ** len(outer) - 1
     output = core_ports.output
     bases = Signal(intbv(0)[address_bits * memories :])
     granted = Signal(intbv(0)[len(reads) :])
@@ -101,6 +115,18 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         core_reset.next = (not aresetn) or stopping
 
     @always_comb
+    def forgetting():
+        ahead_reset.next = (not aresetn) or stopping or (leftover and (quiets == all_quiet))
+
+    @always_seq(aclk.posedge, reset=core_reset)
+    def after_an_error():
+        # What was fetched ahead, or is on its way, is given up before the run counts as done.
+        if run.done:
+            leftover.next = run.error != 0
+        elif quiets == all_quiet:
+            leftover.next = False
+
+    @always_comb
     def responses():
         m_r.ready.next = True
         m_b.ready.next = True
@@ -108,18 +134,20 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         write_failed.next = m_b.valid and m_b.resp[1]
         asked.next = granted != 0
         received.next = m_r.valid and m_r.last
-        run.written.next = stored and settled
+        run.written.next = stored and (not leftover)
 
     @always_comb
     def stalls():
         stalled_reads.next = enables & ~readies
         waiting.next = (output.valid != 0) and (not output.ready)
 
-    in_order = replace(core_ports.descriptor, addr=None)
-    ahead = axi_ahead(
-        aclk, core_reset, run.start, run.first, run.count, run.done, run.error, in_order, descriptors,
-        settled, AHEAD,
-    )  # fmt: skip
+    ahead = [
+        axi_ahead(
+            aclk, ahead_reset, *jobs[name], run.error, replace(getattr(core_ports, name), addr=None), port,
+            quiet[number], JOBS, AHEAD[name],
+        )
+        for number, (name, port) in enumerate(outer.items())
+    ]  # fmt: skip
     core = accelerator(aclk, core_reset, host, core_ports, config)
     slave = axi_lite(aclk, reset, s_aw, s_w, s_b, s_ar, s_r, registers)
     control = axi_control(
@@ -138,6 +166,9 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     )
     writing = axi_write(
         aclk, reset, output, bases(address_bits * memories, address_bits * last), stored, m_aw, m_w, m_b.valid,
-        axi.stride(ports[last]), axi.beat,
+        axi.stride(ports[last]), axi.beat, axi.burst, QUEUE,
     )  # fmt: skip
-    return resetting, resetting_core, responses, stalls, ahead, core, slave, control, readers, asking, writing
+    return (
+        resetting, resetting_core, forgetting, after_an_error, responses, stalls, ahead, core, slave, control, readers,
+        asking, writing,
+    )  # fmt: skip
