@@ -173,8 +173,14 @@ CLAIMS = (
         (
             Fault("axi_write", "impatient", r"\(\(!address_shown\) \|\| awready\)", "1'b1"),
             Fault("axi_write", "early", r"&& \(outstanding == 0\)", "&& 1'b1"),
+            Fault("axi_write", "over-the-page", r"&& open_page", "&& 1'b1"),
+            Fault("axi_write", "one-beat", r"length <= \(all_beats - 1\)", "length <= 0"),
         ),
-        6, forever=True, macros={"LANES": BUS_ARRAY.lanes, "ROWS": BUS_ARRAY.rows},
+        6, forever=True,
+        macros={
+            "LANES": BUS_ARRAY.lanes, "ROWS": BUS_ARRAY.rows, "STRIDE": BUS.stride(BUS_PORTS[-1]),
+            "MOST": BUS.together(BUS_PORTS[-1]),
+        },
     ),
     Claim(
         "AXI bursts", "axi", "axi_read.sv",

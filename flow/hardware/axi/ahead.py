@@ -10,12 +10,15 @@ from flow.hardware.core.bundles import Reader
 from flow.hardware.core.ram import ram
 from flow.hardware.core.stream import stream
 from flow.hardware.core.wires import flags, join
+from flow.hardware.interface import ReadPort
 
 
 @block
 @prefixed(port="", memory="memory_")
-def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, depth):
+def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, depth, together):
     """Fetches up to `depth` words more than the accelerator has asked for.
+
+    Once there is room for no more, it asks again when there is room for `together` words, so that they are a burst.
 
     jobs     job: the accelerator will ask for count[bits] words from base[bits] on, after those of the jobs before;
              at most `jobs`, a power of two, of which not all words are asked for
@@ -36,6 +39,10 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     front_base, front_count = front(base_bits + count_bits, count_bits), front(count_bits, 0)
     first, length = (Signal(intbv(0)[32:]) for _ in range(2))
     offered, taken, pops, free, halt, takes, shown = flags(7)
+    wants, passes, accepted, asked, closed = flags(5)
+    here = Signal(intbv(0, min=0, max=depth + 1))  # words, with those that are asked for
+    inner = ReadPort(wants, memory.addr, accepted, memory.valid, memory.data)
+    open_below = depth - together
 
     @always_comb
     def queue():
@@ -57,6 +64,16 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
         takes.next = port.en and words.ready
 
     @always_comb
+    def gate():
+        passes.next = wants and ((not closed) or (error != 0))
+
+    @always_comb
+    def requests():
+        memory.en.next = passes
+        accepted.next = passes and memory.ready
+        asked.next = passes and memory.ready
+
+    @always_comb
     def answer():
         port.ready.next = words.ready
         port.valid.next = shown
@@ -75,9 +92,17 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
             offered.next = True
         elif taken:
             offered.next = False
+        if asked and (not takes):
+            here.next = here + 1
+        elif takes and (not asked):
+            here.next = here - 1
+        if here == depth:
+            closed.next = True
+        elif here <= open_below:
+            closed.next = False
 
     waiting = ram(clk, job, write_place, told, pops, read_place, front, base_bits + count_bits, jobs)
     fetching = stream(
-        clk, flush, offered, free, first, length, memory, words, halt, quiet, len(port.data), depth, 1
+        clk, flush, offered, free, first, length, inner, words, halt, quiet, len(port.data), depth, 1
     )
-    return queue, next_job, control, answer, state, waiting, fetching
+    return queue, next_job, control, gate, requests, answer, state, waiting, fetching

@@ -23,7 +23,7 @@ from flow.hardware.axi.channels import (
     Run,
     Write,
 )
-from flow.hardware.axi.control import axi_control
+from flow.hardware.axi.control import axi_control, axi_wait
 from flow.hardware.axi.lite import axi_lite
 from flow.hardware.axi.read import axi_read
 from flow.hardware.axi.requests import axi_requests
@@ -36,9 +36,10 @@ from flow.hardware.fields import descriptor_slice
 from flow.hardware.interface import Host, ReadPort, bundled, top_signals
 
 QUEUE = 16  # writes of all lanes that wait for the bus: those of a tile, and of the next
-# Words that are fetched before they are asked for, by memory: those of short blocks, one after the other, and as many
-# weights as an array wants while a slow bus answers.
-AHEAD = {"descriptor": 4, "weight": 128, "metadata": 32, "parameter": 16, "index": 16, "entry": 16}
+# Words that are fetched before they are asked for, by memory: those of short blocks, one after the other. Of weights, too:
+# a part of the accelerator's buffer for them, as an array wants a word a cycle while a slow bus answers.
+AHEAD = {"descriptor": 4, "metadata": 32, "parameter": 16, "index": 16, "entry": 16}
+WEIGHTS_AHEAD = 4  # the part of the buffer
 JOBS = 2 * AHEAD["descriptor"]  # of each: those of the descriptors ahead, and of two in the accelerator
 
 
@@ -80,7 +81,8 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     stored, leftover = flags(2)
     host = Host(run.start, run.first, run.count, busy, run.done, run.error)
     _, core_ports = bundled(top_signals(ports))
-    outer = {port.name: fresh(ReadPort, data=port.width) for port in reads if port.name in AHEAD}
+    depths = {**AHEAD, "weight": max(16, config.weight_depth // WEIGHTS_AHEAD)}
+    outer = {port.name: fresh(ReadPort, data=port.width) for port in reads if port.name in depths}
     descriptors = outer["descriptor"]
     read_ports = [outer.get(port.name, getattr(core_ports, port.name)) for port in reads]
     jobs = {"descriptor": (run.start, run.first, run.count)}
@@ -101,10 +103,8 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     requests, offsets, lengths = (
         join(*(getattr(burst, part) for burst in reversed(wanted))) for part in ("request", "offset", "length")
     )
-    enables = join(*(port.en for port in reversed(read_ports)))
-    readies = join(*(port.ready for port in reversed(read_ports)))
-    stalled_reads = Signal(intbv(0)[len(reads) :])
-    stalled = join(waiting, stalled_reads)
+    read_waits = flags(len(reads))
+    stalled = join(waiting, *reversed(read_waits))
 
     @always_comb
     def resetting():
@@ -138,16 +138,20 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
 
     @always_comb
     def stalls():
-        stalled_reads.next = enables & ~readies
         waiting.next = (output.valid != 0) and (not output.ready)
 
     ahead = [
         axi_ahead(
-            aclk, ahead_reset, *jobs[name], run.error, replace(getattr(core_ports, name), addr=None), port,
-            quiet[number], JOBS, AHEAD[name],
+            aclk, ahead_reset, *jobs[name], run.error, replace(getattr(core_ports, name), addr=None), outer[name],
+            quiet[number], JOBS, depths[name], min(depths[name] // 2, axi.together(port)),
         )
-        for number, (name, port) in enumerate(outer.items())
+        for number, (name, port) in enumerate((port.name, port) for port in reads if port.name in depths)
     ]  # fmt: skip
+    core_reads = [getattr(core_ports, port.name) for port in reads]
+    counting = [
+        axi_wait(aclk, core_reset, port.en, port.ready, port.valid, waits)
+        for port, waits in zip(core_reads, read_waits, strict=True)
+    ]
     core = accelerator(aclk, core_reset, host, core_ports, config)
     slave = axi_lite(aclk, reset, s_aw, s_w, s_b, s_ar, s_r, registers)
     control = axi_control(
@@ -169,6 +173,6 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         axi.stride(ports[last]), axi.beat, axi.burst, QUEUE,
     )  # fmt: skip
     return (
-        resetting, resetting_core, forgetting, after_an_error, responses, stalls, ahead, core, slave, control, readers,
+        resetting, resetting_core, forgetting, after_an_error, responses, stalls, ahead, counting, core, slave, control, readers,
         asking, writing,
     )  # fmt: skip

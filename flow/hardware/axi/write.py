@@ -42,8 +42,9 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, burs
     full, takes, pops, present, steps, lane_ends, lane_valid = flags(7)
     incoming = join(port.valid, port.addr, port.data)
     front = Signal(intbv(0)[len(incoming) :])
-    front_data, front_addresses = front(own_bits * lanes, 0), front((32 + own_bits) * lanes, own_bits * lanes)
-    front_valid = front(len(incoming), (32 + own_bits) * lanes)
+    data_bits, address_end, all_bits = own_bits * lanes, (32 + own_bits) * lanes, len(incoming)
+    front_data, front_addresses = Signal(intbv(0)[data_bits:]), Signal(intbv(0)[32 * lanes :])
+    front_valid = Signal(intbv(0)[lanes:])
     lane = Signal(intbv(0, min=0, max=max(2, lanes)))
     address = Signal(intbv(0)[32:])
     word = Signal(intbv(0)[own_bits:])
@@ -79,6 +80,12 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, burs
         takes.next = (port.valid != 0) and (not full)
         lane_ends.next = lane == lanes - 1
         pops.next = (queued != 0) and ((not present) or (steps and lane_ends))
+
+    @always_comb
+    def front_fields():
+        front_data.next = front[data_bits:]
+        front_addresses.next = front[address_end:data_bits]
+        front_valid.next = front[all_bits:address_end]
 
     @always_comb
     def turn():
@@ -233,9 +240,9 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, burs
         aw.cache.next = cache
         aw.prot.next = protection
 
-    waiting = ram(clk, takes, write_place, incoming, pops, read_place, front, len(incoming), depth)
+    waiting = ram(clk, takes, write_place, incoming, pops, read_place, front, all_bits, depth)
     gathered = ram(clk, accepts, word_head, word, fetches, word_tail, current, own_bits, room)
     return (
-        queue_state, queue_ports, turn, gathers, ends, decide, decide_more, queue, gather, hold, scale, channels, count,
+        queue_state, queue_ports, front_fields, turn, gathers, ends, decide, decide_more, queue, gather, hold, scale, channels, count,
         core, pad, beat_of_word, ports, waiting, gathered,
     )  # fmt: skip
