@@ -102,7 +102,5 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
             closed.next = False
 
     waiting = ram(clk, job, write_place, told, pops, read_place, front, base_bits + count_bits, jobs)
-    fetching = stream(
-        clk, flush, offered, free, first, length, inner, words, halt, quiet, len(port.data), depth, 1
-    )
+    fetching = stream(clk, flush, offered, free, first, length, inner, words, halt, quiet, len(port.data), depth, 1)
     return queue, next_job, control, gate, requests, answer, state, waiting, fetching

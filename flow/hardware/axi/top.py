@@ -36,8 +36,8 @@ from flow.hardware.fields import descriptor_slice
 from flow.hardware.interface import Host, ReadPort, bundled, top_signals
 
 QUEUE = 16  # writes of all lanes that wait for the bus: those of a tile, and of the next
-# Words that are fetched before they are asked for, by memory: those of short blocks, one after the other. Of weights, too:
-# a part of the accelerator's buffer for them, as an array wants a word a cycle while a slow bus answers.
+# Words that are fetched before they are asked for, by memory: those of short blocks, one after the other. Of weights as
+# many as a part of the accelerator's buffer holds: an array wants a word a cycle while a slow bus answers.
 AHEAD = {"descriptor": 4, "metadata": 32, "parameter": 16, "index": 16, "entry": 16}
 WEIGHTS_AHEAD = 4  # the part of the buffer
 JOBS = 2 * AHEAD["descriptor"]  # of each: those of the descriptors ahead, and of two in the accelerator
@@ -161,7 +161,7 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     readers = [
         axi_read(
             aclk, core_reset, read_ports[number], wanted[number], m_r.valid, m_r.id, m_r.data,
-            number, axi.stride(port), axi.beat, axi.burst,
+            number, axi.stride(port), axi.beat, axi.together(port),
         )
         for number, port in enumerate(reads)
     ]  # fmt: skip
@@ -170,9 +170,9 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     )
     writing = axi_write(
         aclk, reset, output, bases(address_bits * memories, address_bits * last), stored, m_aw, m_w, m_b.valid,
-        axi.stride(ports[last]), axi.beat, axi.burst, QUEUE,
+        axi.stride(ports[last]), axi.beat, axi.together(ports[last]), QUEUE,
     )  # fmt: skip
     return (
-        resetting, resetting_core, forgetting, after_an_error, responses, stalls, ahead, counting, core, slave, control, readers,
-        asking, writing,
+        resetting, resetting_core, forgetting, after_an_error, responses, stalls, ahead, counting, core, slave, control,
+        readers, asking, writing,
     )  # fmt: skip

@@ -13,23 +13,22 @@ from flow.hardware.core.wires import flags, join
 
 @block
 @prefixed(port="", aw="aw", w="w")
-def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, burst, depth):
+def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most, depth):
     """Queues what the lanes write, and gathers consecutive words, the lowest lane first, while they come, to a burst.
 
     core    valid[lanes], addr[32 * lanes], data[bits * lanes], ready: a write port of the accelerator, all lanes at
             once; base[address_bits]: byte address of its memory; written: all that was taken is in memory
     bus     AXI4 write channels; the bytes of a word that are none of its port's are not strobed; bready is always high
-    stride, beat, burst   bytes from word to word and of a beat, the most beats of a burst that has several words
+    stride, beat, most   bytes from word to word and of a beat, the most words of a burst
     depth   of the queue, a power of two: so often may the lanes write while the bus is not ready
-    A burst stays within a page; words with beats of padding have a burst each. Latency: four cycles from taking the
+    A burst stays within a page. Latency: four cycles from taking the
     lanes to the first awvalid and wvalid. One lane a cycle, a beat a cycle.
     """
     lanes, address_bits = len(port.valid), len(aw.addr)
     own_bits = len(port.data) // lanes
     bits, size, stride_shift = 8 * beat, beat.bit_length() - 1, stride.bit_length() - 1
     beats = -(-own_bits // bits)
-    most = max(1, burst // beats) if beats * beat == stride else 1
-    assert stride <= PAGE and beats <= MOST_BEATS
+    assert stride <= PAGE and beats <= MOST_BEATS and (most == 1 or beats * beat == stride)
     page_bits = (PAGE // stride - 1).bit_length()
     incrementing, cache, protection = INCREMENTING, CACHE, PROTECTION
     whole_strobe, last_strobe = 2**beat - 1, 2 ** (own_bits // 8 - (beats - 1) * beat) - 1
@@ -243,6 +242,6 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, burs
     waiting = ram(clk, takes, write_place, incoming, pops, read_place, front, all_bits, depth)
     gathered = ram(clk, accepts, word_head, word, fetches, word_tail, current, own_bits, room)
     return (
-        queue_state, queue_ports, front_fields, turn, gathers, ends, decide, decide_more, queue, gather, hold, scale, channels, count,
-        core, pad, beat_of_word, ports, waiting, gathered,
+        queue_state, queue_ports, front_fields, turn, gathers, ends, decide, decide_more, queue, gather, hold, scale,
+        channels, count, core, pad, beat_of_word, ports, waiting, gathered,
     )  # fmt: skip
