@@ -134,6 +134,7 @@ private:
         dut.m_axi_bvalid = !answers_.empty() && edge_ >= answers_.front();
         dut.m_axi_arready = !outstanding_ || reads_.size() < outstanding_;
         dut.m_axi_awready = !outstanding_ || writes_.size() + answers_.size() < outstanding_;
+        dut.m_axi_wready = dut.m_axi_awready || !writes_.empty();
         ++edge_;
         ++counts_->edges;
         dut.eval();
