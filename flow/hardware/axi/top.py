@@ -55,6 +55,22 @@ def build(config: ArrayConfig, axi: AxiConfig) -> Any:
     )  # fmt: skip
 
 
+def depths_ahead(config: ArrayConfig) -> dict[str, int]:
+    """How many words are fetched ahead, by memory."""
+    return {**AHEAD, "weight": max(16, config.weight_depth // WEIGHTS_AHEAD)}
+
+
+def jobs_ahead(run: Any, outer: dict[str, Any]) -> dict[str, tuple[Any, Any, Any]]:
+    """When it is known what a memory is asked for, the first word, and how many, by memory."""
+    descriptors = outer["descriptor"]
+    jobs = {"descriptor": (run.start, run.first, run.count)}
+    for name in [name for name in outer if name != "descriptor"]:
+        fields = "parameter" if name == "index" else name
+        base, count = (descriptors.data(*descriptor_slice(f"{fields}_{part}")) for part in ("base", "count"))
+        jobs[name] = (descriptors.valid, base, count)
+    return jobs
+
+
 @block
 @prefixed(
     s_aw="s_axil_aw", s_w="s_axil_w", s_b="s_axil_b", s_ar="s_axil_ar", s_r="s_axil_r",
@@ -81,15 +97,10 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     stored, leftover = flags(2)
     host = Host(run.start, run.first, run.count, busy, run.done, run.error)
     _, core_ports = bundled(top_signals(ports))
-    depths = {**AHEAD, "weight": max(16, config.weight_depth // WEIGHTS_AHEAD)}
+    depths = depths_ahead(config)
     outer = {port.name: fresh(ReadPort, data=port.width) for port in reads if port.name in depths}
-    descriptors = outer["descriptor"]
     read_ports = [outer.get(port.name, getattr(core_ports, port.name)) for port in reads]
-    jobs = {"descriptor": (run.start, run.first, run.count)}
-    for name in [name for name in outer if name != "descriptor"]:
-        fields = "parameter" if name == "index" else name
-        job = tuple(descriptors.data(*descriptor_slice(f"{fields}_{part}")) for part in ("base", "count"))
-        jobs[name] = (descriptors.valid, *job)
+    jobs = jobs_ahead(run, outer)
     quiet = flags(len(outer))
     quiets = join(*reversed(quiet))
     all_quiet = 2 ** len(outer) - 1
