@@ -1,4 +1,5 @@
-// A read port's bursts: words that follow each other, no more than may be, all of them in one page of 4 KiB.
+// A read port's bursts: words that follow each other, no more than may be, all of them in one page of 4 KiB; or, if words
+// are padded, the beats of one word.
 module harness (
   input clk, input reset, input en, input [31:0] addr, input granted, input rvalid, input [3:0] rid, input [63:0] rdata
 );
@@ -6,7 +7,11 @@ module harness (
   wire [`WIDTH-1:0] data;
   wire [31:0] offset;
   wire [7:0] length;
+`ifdef PADDED
   axi_read dut (.*);
+`else
+  axi_read_3 dut (.*);
+`endif
 
   // The words taken since the last burst was granted.
   reg running = 0;
@@ -21,7 +26,8 @@ module harness (
       end
     end
   end
-  wire [31:0] bytes = words * `STRIDE;
+  wire [31:0] beats = words * `BEATS;
+  wire [31:0] bytes = 8 * beats;
   wire [31:0] within = (first * `STRIDE) % 4096;
 
   (* hierconn *) wire \dut.gathering ;
@@ -32,7 +38,7 @@ module harness (
     assume (!granted || (request && !(en && ready)));
     if (running) begin
       if (en && ready && words != 0) assert (addr == first + words);
-      if (request) assert (words != 0 && offset == first * `STRIDE && 8 * (length + 32'd1) == bytes);
+      if (request) assert (words != 0 && offset == first * `STRIDE && length + 32'd1 == beats);
       assert (words <= `MOST && within + bytes <= 4096);
       assert (\dut.gathering == (words != 0));
       if (words != 0) assert (\dut.origin == first && \dut.following == first + words && \dut.words == words);

@@ -22,12 +22,17 @@ REQUANTIZER = {  # the stages of its ports and registers
 }  # fmt: skip
 BUS_ARRAY, BUS = WRAPPED["axi"]
 BUS_PORTS = memory_ports(BUS_ARRAY)  # the descriptors' first, the output last
-STRIDE = BUS.stride(BUS_PORTS[0])
 
 
 def of(*names: str) -> tuple[Fault, ...]:
     """Faults of the table: all of a block, or BLOCK:KIND."""
     return tuple(fault for name in names for fault in FAULTS.values() if name in (fault.block, fault.name))
+
+
+def reading(number: int) -> dict[str, int]:
+    """The macros of a read port: bits of its words, bytes from one to the next, beats of one."""
+    port = BUS_PORTS[number]
+    return {"WIDTH": port.width, "STRIDE": BUS.stride(port), "BEATS": -(-port.bytes // BUS.beat)}
 
 
 CLAIMS = (
@@ -193,8 +198,14 @@ CLAIMS = (
         (
             Fault("axi_write", "impatient", r"\(\(!address_shown\) \|\| awready\)", "1'b1"),
             Fault("axi_write", "early", r"&& \(outstanding == 0\)", "&& 1'b1"),
+            Fault("axi_write", "over-the-page", r"&& open_page", "&& 1'b1"),
+            Fault("axi_write", "one-beat", r"length <= \(all_beats - 1\)", "length <= 0"),
         ),
-        6, forever=True, macros={"LANES": BUS_ARRAY.lanes, "ROWS": BUS_ARRAY.rows},
+        6, forever=True,
+        macros={
+            "LANES": BUS_ARRAY.lanes, "ROWS": BUS_ARRAY.rows, "STRIDE": BUS.stride(BUS_PORTS[-1]),
+            "MOST": BUS.together(BUS_PORTS[-1]),
+        },
     ),
     Claim(
         "AXI bursts", "axi", "axi_read.sv",
@@ -202,6 +213,14 @@ CLAIMS = (
             Fault("axi_read", "over-the-page", r"&& open_page", "&& 1'b1"),
             Fault("axi_read", "any-address", r"\(addr == following\)", "1'b1"),
         ),
-        6, forever=True, macros={"WIDTH": BUS_PORTS[0].width, "STRIDE": STRIDE, "MOST": BUS.burst * BUS.beat // STRIDE},
+        6, forever=True, macros=reading(3) | {"MOST": BUS.burst // reading(3)["BEATS"]},
+    ),
+    Claim(
+        "AXI bursts of padded words", "axi", "axi_read.sv",
+        (
+            Fault("axi_read", "padding", r"\(all_beats - 1\)", "all_beats"),
+            Fault("axi_read", "two-words", r"&& \(!full\)", "&& 1'b1"),
+        ),
+        6, forever=True, macros=reading(0) | {"PADDED": 1, "MOST": 1},
     ),
 )  # fmt: skip

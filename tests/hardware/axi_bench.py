@@ -235,7 +235,7 @@ async def layers_one_after_the_other(dut: Any) -> None:
     """LAYERS random small layers, start after done, on memories that are ready; now and then behind stalls."""
     bench = Bench(dut, 1)
     await bench.reset()
-    cycles = model = 0
+    cycles = model = waits = 0
     for seed in range(int(os.environ["LAYERS"])):
         if seed % 10 == 0:
             bench.stall()
@@ -245,8 +245,12 @@ async def layers_one_after_the_other(dut: Any) -> None:
         took = await bench.run(work)
         if seed % 10 >= 3:
             cycles, model = cycles + took, model + layer_cycles(work.scheduled, CONFIG)
+        if seed % 10 == 9:
+            lost = took - layer_cycles(work.scheduled, CONFIG)
+            waits = sum([await bench.read(f"{name}_stalls") for name in PORTS])
+            assert lost <= waits, f"{lost} cycles lost, {waits} cycles of waiting"
     dut._log.warning("%d cycles behind AXI, %d with memories at the ports", cycles, model)
-    assert cycles > model
+    assert cycles > model and waits
 
 
 @cocotb.test()

@@ -15,7 +15,7 @@ import pytest
 
 from flow.hardware import synthesis
 from flow.hardware.axi.bus import AxiConfig
-from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.config import PE_KINDS, ArrayConfig, memory_ports
 from flow.hardware.emit import emit, emit_wrapped
 from tests.helpers.tools import require_tool
 
@@ -50,44 +50,42 @@ def parameter(cell: dict[str, Any], name: str) -> int:
     return int(cell["parameters"][name], 2)
 
 
-def stated(config: ArrayConfig) -> Counter[tuple[int, int]]:
-    """(width, words) of the memories in the page's table."""
-    scope: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in (
-            "rows",
-            "columns",
-            "step",
-            "lanes",
-            "weight_depth",
-            "metadata_depth",
-            "activation_depth",
-            "map_words",
-            "tables",
-            "columns_per_cycle",
-        )
-    }
-    section = PAGE.read_text().split("### Memories\n")[1].split("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+def stated(config: ArrayConfig, axi: AxiConfig | None = None) -> Counter[tuple[int, int]]:
+    """(width, words) of the memories in the page's table, with `axi` those behind AXI, too."""
+    names = ("rows", "columns", "step", "lanes", "weight_depth", "metadata_depth", "activation_depth", "map_words")
+    more = ("tables", "columns_per_cycle", "descriptor_bits")
+    scope: dict[str, Any] = {name: getattr(config, name) for name in (*names, *more)}
+    page = PAGE.read_text()
+    rows = _rows(page.split("### Memories\n")[1].split("\n## ")[0])
     assert len(rows) == 10
+    if axi:
+        scope |= {"burst": axi.burst, "beats": axi.beats(memory_ports(config)[-1])}
+        rows += _rows(page.split("| memory behind AXI | width | words | how many |\n")[1].split("\n### ")[0])
+        assert len(rows) == 21
     found: Counter[tuple[int, int]] = Counter()
     for _, width, words, count in rows:
         found[eval(width, {}, scope), eval(words, {}, scope)] += eval(count, {}, scope)
     return found
 
 
+def _rows(section: str) -> list[list[str]]:
+    lines = [line for line in section.splitlines() if line.startswith("| ") and " | width | " not in line]
+    return [line.strip("| ").split(" | ") for line in lines]
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_netlist_is_sound(name: str, tmp_path: Path) -> None:
     device = emit(CONFIGS[name], tmp_path)
-    check(CONFIGS[name], elaborated(device.files, device.name, tmp_path), "clk")
+    check(stated(CONFIGS[name]), elaborated(device.files, device.name, tmp_path), "clk")
 
 
 def test_the_netlist_behind_axi_is_sound(tmp_path: Path) -> None:
     _, wrapper = emit_wrapped(CONFIGS["bitvert"], AxiConfig(), tmp_path)
-    check(CONFIGS["bitvert"], elaborated(wrapper.files, wrapper.name, tmp_path), "aclk")
+    module = elaborated(wrapper.files, wrapper.name, tmp_path)
+    check(stated(CONFIGS["bitvert"], wrapper.axi), module, "aclk")
 
 
-def check(config: ArrayConfig, module: dict[str, Any], clock_port: str) -> None:
+def check(memories_stated: Counter[tuple[int, int]], module: dict[str, Any], clock_port: str) -> None:
     """One clock, no latch, no asynchronous reset, the memories that are stated."""
     (clock,) = module["ports"][clock_port]["bits"]
     cells = module["cells"].values()
@@ -101,7 +99,7 @@ def check(config: ArrayConfig, module: dict[str, Any], clock_port: str) -> None:
         ports = parameter(cell, "WR_PORTS")
         assert cell["connections"]["WR_CLK"] == [clock] * ports or not parameter(cell, "WR_CLK_ENABLE")
     found = Counter((parameter(cell, "WIDTH"), parameter(cell, "SIZE")) for cell in memories)
-    assert found and not found - stated(config), found - stated(config)
+    assert found and not found - memories_stated, found - memories_stated
 
 
 def test_a_latch_is_found(tmp_path: Path) -> None:

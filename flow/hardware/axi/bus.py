@@ -60,6 +60,15 @@ class AxiConfig:
         """Bytes from one word of a memory to the next: a power of two, and a beat at least."""
         return max(self.beat, 1 << (port.bytes - 1).bit_length())
 
+    def beats(self, port: MemoryPort) -> int:
+        """Beats of a word, without those of padding."""
+        return -(-port.bytes // self.beat)
+
+    def together(self, port: MemoryPort) -> int:
+        """The most words of a burst: those with beats of padding have a burst each."""
+        beats = self.beats(port)
+        return max(1, self.burst // beats) if beats * self.beat == self.stride(port) else 1
+
 
 @dataclass(frozen=True)
 class MemoryRegion:
@@ -176,7 +185,8 @@ def register_map() -> dict[str, Register]:
     ]
     for number, memory in enumerate(MEMORIES):
         at = REGISTER_BYTES * (COMMON + PER_MEMORY * number)
-        waits = f"cycles of the last run in which a {'write' if memory == WRITTEN else 'request'} waited"
+        what = "a write waited, or its answer at the end" if memory == WRITTEN else "words were wanted and not there"
+        waits = f"cycles of the last run in which {what}"
         made += [
             Register(f"{memory}_base", at, "rw", f"byte address of the {memory} memory, a multiple of {PAGE}"),
             Register(f"{memory}_base_high", at + 4, "rw", "its upper 32 bits"),

@@ -54,6 +54,28 @@ def axi_counter(clk, reset, clear, count, value, bits):
     return show, step
 
 
+@block
+def axi_wait(clk, reset, en, ready, valid, waits):
+    """waits: a port's word was asked for, or would be, and is not there. Combinational.
+
+    en, ready, valid: of a read port.
+    """
+    due = Signal(modbv(0, min=0, max=2**16))  # words
+
+    @always_comb
+    def show():
+        waits.next = (en and (not ready)) or ((due != 0) and (not valid))
+
+    @always_seq(clk.posedge, reset=reset)
+    def count():
+        if en and ready and (not valid):
+            due.next = due + 1
+        elif valid and (not (en and ready)):
+            due.next = due - 1
+
+    return show, count
+
+
 def base_parts(values, name, extra):
     """The signals of a memory's base address, `extra` bits beyond 32, most significant first."""
     high = values.get(f"{name}_base_high")
@@ -121,6 +143,8 @@ def axi_control(
         values[name] for name in ("cycles", "cycles_high", "busy_cycles", "busy_cycles_high")
     )
     command, limit = values["command"], values["watchdog"]
+    last = len(ports) - 1
+    storing = Signal(intbv(0)[len(ports) :])  # stalled, and the output's while the last words are on their way
     all_bases = join(*(part for port in reversed(ports) for part in base_parts(values, port.name, extra)))
 
     @always_comb
@@ -146,6 +170,12 @@ def axi_control(
             and access.write_strobe[0]
             and access.write_data[done_bit]
         )
+
+    @always_comb
+    def store():
+        storing.next = stalled
+        if finishing:
+            storing.next[last] = True
 
     @always_comb
     def watch():
@@ -260,7 +290,7 @@ def axi_control(
         axi_counter(clk, reset, starts, running, cycles, 64),
         axi_counter(clk, reset, never, running, busy_cycles, 64),
         [
-            axi_counter(clk, reset, starts, stalled(number), values[f"{port.name}_stalls"], 32)
+            axi_counter(clk, reset, starts, storing(number), values[f"{port.name}_stalls"], 32)
             for number, port in enumerate(ports)
         ],
         [
@@ -270,4 +300,4 @@ def axi_control(
             for name, mask in writable(ports, extra).items()
         ],
     ]
-    return commands, watch, walk, end, count, core, control, state, counted, read, choose, parts
+    return commands, store, watch, walk, end, count, core, control, state, counted, read, choose, parts

@@ -11,31 +11,31 @@ from flow.hardware.conversion.hierarchy import block
 
 @block
 @prefixed(port="", claim="")
-def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, burst):
+def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, most):
     """Gathers requests for consecutive words while they come, and asks for them by one burst.
 
     core       en, addr[32], ready, valid, data: a read port of the accelerator
     requests   request: a burst is wanted, of length[8] beats and one, offset[address_bits] bytes from the memory's
                base; granted: taken, in the same cycle
     bus        rvalid, rid[4], rdata: beats for the identifier `number` are this port's; it always has room
-    stride, beat, burst   bytes from word to word and of a beat, the most beats of a burst that has several words
+    stride, beat, most   bytes from word to word and of a beat, the most words of a burst: one, if words have beats of
+               padding, which are not asked for
     A burst stays within a page. Latency: two cycles from en to request, if nothing more is asked for; one from a
     word's last beat to valid. data holds until the next word's first beat.
     """
-    bits, beats = 8 * beat, stride // beat  # of a beat; of a word
-    beat_shift, stride_shift = beats.bit_length() - 1, stride.bit_length() - 1
-    most = max(1, burst // beats)
-    assert stride <= PAGE and beats <= MOST_BEATS
+    width = len(port.data)
+    bits, beats = 8 * beat, -(-width // (8 * beat))  # of a beat; of a word
+    stride_shift = stride.bit_length() - 1
+    assert stride <= PAGE and beats <= MOST_BEATS and (most == 1 or beats * beat == stride)
     page_bits = (PAGE // stride - 1).bit_length()
     gathering, follows, open_page, asks, mine, full = (Signal(bool(0)) for _ in range(6))
     origin, following = (Signal(modbv(0, min=0, max=2**32)) for _ in range(2))
     words = Signal(intbv(0, min=0, max=most + 1))
     all_beats = Signal(intbv(0)[9:])
     place = Signal(modbv(0, min=0, max=2 ** len(claim.offset)))
-    received = Signal(modbv(0, min=0, max=max(2, beats)))
+    received = Signal(intbv(0, min=0, max=max(2, beats)))
     complete = Signal(bool(0))
     assembled = Signal(intbv(0)[bits * beats :])
-    width = len(port.data)
 
     @always_comb
     def where():
@@ -55,7 +55,7 @@ def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, 
     @always_comb
     def scale():
         place.next = origin << stride_shift
-        all_beats.next = words << beat_shift
+        all_beats.next = words * beats
 
     @always_comb
     def wanted():
@@ -97,6 +97,9 @@ def axi_read(clk, reset, port, claim, rvalid, rid, rdata, number, stride, beat, 
             complete.next = mine and (received == beats - 1)
             if mine:
                 assembled.next = shifted
-                received.next = received + 1
+                if received == beats - 1:
+                    received.next = 0
+                else:
+                    received.next = received + 1
 
     return where, extending, handshake, scale, wanted, gather, answer, collect

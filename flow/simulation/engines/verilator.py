@@ -264,12 +264,12 @@ def harness(device: Device) -> str:
     )
 
 
-def build(device: Device, folder: Path, traced: bool = False) -> tuple[Path, Held]:
+def build(device: Device, folder: Path, traced: bool = False, source: str = "") -> tuple[Path, Held]:
     """The shared library of a device, in use, compiled unless the cache folder has it.
 
-    If `traced`, it can write waveforms. FlowError if a tool fails.
+    If `traced`, it can write waveforms; `source` is C++ that runs it in place of `harness`. FlowError if a tool fails.
     """
-    return _built(_Source(device.name, device.files, harness(device), traced=traced), folder)
+    return _built(_Source(device.name, device.files, source or harness(device), traced=traced), folder)
 
 
 def build_bench(name: str, files: Sequence[Path], bench: str, folder: Path) -> tuple[Path, Held]:
