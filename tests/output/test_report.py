@@ -13,6 +13,7 @@ import pytest
 
 import flow
 from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.element import element_of
 from flow.network.model import ArrayLayer, Network
 from flow.output.build import read
 from flow.output.report import layers as layer_reports
@@ -57,7 +58,7 @@ def test_cycles_and_traffic_add_up(pe: str, drain: int) -> None:
         assert traffic["output"] == scheduled.output_words * config.rows
         weights = sum(block.steps * block.columns for block in scheduled.blocks)
         assert traffic["weight"] == weights * config.columns * config.step // 8
-        assert (traffic["metadata"] > 0) == (pe == "bitvert")
+        assert (traffic["metadata"] > 0) == element_of(pe).encoded
     assert min(seen["load"], seen["drain"]) > 0
     assert seen["stall"] > 0 or drain == 1
 
