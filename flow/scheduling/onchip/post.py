@@ -13,8 +13,10 @@ A difference is an addition whose second factor is negative.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ from flow.scheduling.onchip.gains import Gains, grouped
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 NOBODY = -1  # the operand of a channel of zeros
 
+Double = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, height, width
 PAIRED = ("add", "subtract", "product")  # of two maps
 
@@ -213,15 +216,20 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
         return _scaled(op, operands[0])
     if op.kind == "maximum":
         return _finish(op, _taps(op, operands[0]).max(axis=-1), op.requantization())
-    result = np.full(op.output_shape, zero_code(op), np.int8)
+    moved = []
     for number, codes in enumerate(operands):
         zero = OFFSET + op.input_quantizations[number].zero_point
-        moved = _finish(op, _taps(op, codes, zero)[..., 0], op.requantization(number))
-        for phase, picks in enumerate(op.picks):
-            dy, dx = divmod(phase, op.repeat[1])
-            for channel, (operand, source) in enumerate(picks):
-                if operand == number:
-                    result[channel, dy :: op.repeat[0], dx :: op.repeat[1]] = moved[source]
+        moved.append(_finish(op, _taps(op, codes, zero)[..., 0], op.requantization(number)))
+    return _placed(op, moved, np.full(op.output_shape, zero_code(op), np.int8))
+
+
+def _placed(op: PostOp, moved: Sequence[NDArray[Any]], result: NDArray[Any]) -> NDArray[Any]:
+    """The pixels that a move takes of each operand, at their places in `result`."""
+    for phase, picks in enumerate(op.picks):
+        dy, dx = divmod(phase, op.repeat[1])
+        for channel, (operand, source) in enumerate(picks):
+            if operand != NOBODY:
+                result[channel, dy :: op.repeat[0], dx :: op.repeat[1]] = moved[operand][source]
     return result
 
 
@@ -260,21 +268,49 @@ def _average(op: PostOp, sums: NDArray[np.int64]) -> NDArray[np.int8]:
 
 
 def near_tie(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.bool_]:
-    """Where an average is so near the middle of two codes that float32's sum over the taps may round otherwise.
+    """Where a result is so near the middle of two codes that float32 may round it otherwise.
 
-    The error is (taps + 3) * 2^-24 * sum |x| of a sum that is divided and scaled; other operations: False.
+    The error is as many times 2^-24 of the terms' sizes as float32 rounds on the way from codes to codes. Tables are
+    ONNX Runtime's own: False.
     """
-    if op.kind != "average":
+    if op.table:
         return np.zeros(op.output_shape, np.bool_)
-    quantization, output = op.input_quantizations[0], op.output_quantization
-    zero = OFFSET + quantization.zero_point
-    values = _taps(op, operands[0], zero) - zero
-    down, across = ([span.divisor for span in spans(op, axis) for _ in range(span.size)] for axis in (0, 1))
-    factor = float(quantization.scale) / (float(output.scale) * np.outer(down, across))
-    exact = values.sum(axis=-1) * factor
-    error = (values.shape[-1] + 3) * 2.0**-24 * np.abs(values).sum(axis=-1) * factor
-    near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= error
+    exact, size, roundings = _exact(op, operands)
+    near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= roundings * 2.0**-24 * size
     return near
+
+
+def _exact(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> tuple[Double, Double, int]:
+    """Results before rounding, the sums of their terms' sizes, both in codes, and how often float32 rounds them."""
+    unit = float(op.output_quantization.scale)
+    zeros = [OFFSET + quantization.zero_point for quantization in op.input_quantizations]
+    steps = [float(quantization.scale) for quantization in op.input_quantizations]
+    if op.kind in PAIRED:
+        a, b = (
+            (codes.astype(np.float64) + OFFSET - zero) * step
+            for codes, zero, step in zip(operands, zeros, steps, strict=True)
+        )
+        if op.kind == "product":
+            return a * b / unit, np.abs(a * b) / unit, 4
+        return (a + b if op.kind == "add" else a - b) / unit, (np.abs(a) + np.abs(b)) / unit, 3
+    if op.kind == "scale":
+        gain, summand = np.array(op.gains, np.float64).T[:, :, None, None] / unit
+        real = gain * steps[0] * (operands[0].astype(np.float64) + OFFSET - zeros[0])
+        return real + summand, np.abs(real) + np.abs(summand), 8
+    if op.kind == "move":
+        taken = [
+            (_taps(op, codes, zero)[..., 0] - zero) * (step / unit)
+            for codes, zero, step in zip(operands, zeros, steps, strict=True)
+        ]
+        moved = _placed(op, taken, np.zeros(op.output_shape))
+        return moved, np.abs(moved), 2
+    if op.kind == "maximum":
+        largest = (_taps(op, operands[0]).max(axis=-1) - zeros[0]) * (steps[0] / unit)
+        return largest, np.abs(largest), 2
+    values = _taps(op, operands[0], zeros[0]) - zeros[0]
+    down, across = ([span.divisor for span in spans(op, axis) for _ in range(span.size)] for axis in (0, 1))
+    factor = steps[0] / (unit * np.outer(down, across))
+    return values.sum(axis=-1) * factor, np.abs(values).sum(axis=-1) * factor, values.shape[-1] + 3
 
 
 def zero_code(op: PostOp) -> int:

@@ -67,6 +67,27 @@ def test_additions_of_every_pair_of_codes(seed: int) -> None:
     assert len(np.unique(got)) > 20
 
 
+ROUND = [Quantization(np.float32(step), zero, False) for step, zero in ((0.06, 3), (0.07, -20), (0.08, 5), (0.02, 7))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "node", "into"), [("add", "Add", 2), ("subtract", "Sub", 2), ("product", "Mul", 3), ("maximum", "Relu", 2)]
+)
+def test_round_scales_have_ties(kind: str, node: str, into: int) -> None:
+    """Many results lie in the middle of two codes, and nothing but these differs from float32, by 1."""
+    maps = 1 if kind == "maximum" else 2
+    op = replace(
+        operation("add" if maps == 2 else kind, 0), kind=kind, input_quantizations=tuple(ROUND[:maps]),
+        output_quantization=ROUND[into],
+    )  # fmt: skip
+    if maps == 1:
+        op = replace(op, clamp=(ROUND[into].zero_point, 127))
+    operands = every_pair()[:maps]
+    got, want = post.run(op, tuple(operands)), by_onnx_runtime(op, operands, node)
+    away, near = np.abs(got.astype(int) - want.astype(int)), post.near_tie(op, tuple(operands))
+    assert away.max() <= 1 and not away[~near].any() and 0.01 < near.mean() < 0.3
+
+
 def test_factors_fit_the_sum() -> None:
     """Two bytes times their factors, zero points taken out, stay within 32 bits, whatever the scales."""
     for seed in range(200):
