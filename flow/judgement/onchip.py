@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,14 +12,15 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.judgement.verdict import agree, judge_layer
-from flow.network.model import Network, Quantization
+from flow.network.model import Network
 from flow.network.samples import Samples
 from flow.onnxtools import edit, runtime
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import ChainLayer, Left
+from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
-from flow.simulation.onchip import ChainRun, layer_input, layer_rows
+from flow.simulation.onchip import ChainRun, as_map, as_tensor, layer_input, layer_rows
 from flow.simulation.results import LayerRun, expected_rows
 
 ROUNDING = 1e-5  # of the largest value of an output
@@ -115,7 +116,7 @@ def judge(network: Network, onchip: OnChip, runs: Sequence[ChainRun]) -> list[St
         step_verdict = (
             _judge_layer(network, step, number, runs)
             if isinstance(step, ChainLayer)
-            else _judge_post(network, step, number, runs)
+            else _judge_post(network, onchip, step, number, runs)
         )
         verdicts.append(replace(step_verdict, cycles_ideal=onchip.ideal_cycles[number]))
     return verdicts
@@ -141,19 +142,17 @@ def _judge_layer(network: Network, step: ChainLayer, number: int, runs: Sequence
     )
 
 
-def _judge_post(network: Network, op: PostOp, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
-    judge = runtime.session(_model(network, op))
+def _judge_post(network: Network, onchip: OnChip, op: PostOp, number: int, runs: Sequence[ChainRun]) -> StepVerdict:
+    held = onchip.chain.held
+    judge = runtime.session(_model(network, op, held))
     tier1, histogram, elements, ties = 0, Counter[int](), 0, 0
     for run in runs:
         operands = tuple(run.maps[name] for name in op.inputs)
         got = run.rows[number]
         tier1 += int((got != post.run(op, operands)).sum())
-        feeds = {
-            name: quantization.from_int8(codes)[None]
-            for name, quantization, codes in zip(op.inputs, op.input_quantizations, operands, strict=True)
-        }
-        judged = op.output_quantization.to_int8(runtime.run(judge, feeds)[op.output])
-        away = np.abs(got.astype(int) - judged.reshape(got.shape).astype(int))
+        feeds = {name: as_tensor(held[name], codes) for name, codes in zip(op.inputs, operands, strict=True)}
+        judged = as_map(held[op.output], runtime.run(judge, feeds)[op.output])
+        away = np.abs(got.astype(int) - judged.astype(int))
         tie = (away == 1) & post.near_tie(op, operands)
         ties += int(tie.sum())
         histogram.update(away[~tie].tolist())
@@ -162,18 +161,15 @@ def _judge_post(network: Network, op: PostOp, number: int, runs: Sequence[ChainR
     return StepVerdict(op.name, op.kind, 0, elements, tier1, differing, max(histogram, default=0), ties)
 
 
-def _model(network: Network, op: PostOp) -> onnx.ModelProto:
+def _model(network: Network, op: PostOp, held: Mapping[str, Held]) -> onnx.ModelProto:
     """A model of the nodes of the network that make up this operation."""
 
-    def value(name: str, quantization: Quantization, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
-        kind = onnx.TensorProto.UINT8 if quantization.unsigned else onnx.TensorProto.INT8
-        return onnx.helper.make_tensor_value_info(name, kind, None if shape is None else ["batch", *shape])
+    def value(name: str, axes: Sequence[int] | None) -> onnx.ValueInfoProto:
+        kind = onnx.TensorProto.UINT8 if held[name].quantization.unsigned else onnx.TensorProto.INT8
+        return onnx.helper.make_tensor_value_info(name, kind, None if axes is None else ["batch", *axes])
 
-    inputs = [
-        value(name, quantization, shape)
-        for name, quantization, shape in zip(op.inputs, op.input_quantizations, op.input_shapes, strict=True)
-    ]
-    return edit.between(network.graph, inputs, value(op.output, op.output_quantization, None))
+    inputs = [value(name, held[name].axes) for name in op.inputs]
+    return edit.between(network.graph, inputs, value(op.output, None))
 
 
 def judge_outputs(network: Network, runs: Sequence[ChainRun], samples: Samples) -> list[OutputVerdict]:

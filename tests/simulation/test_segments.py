@@ -218,3 +218,14 @@ def test_segments_share_the_memory_of_maps() -> None:
     alone = [max(place.base + place.words for place in places.values()) for places in onchip.places]
     assert max(alone) <= needed_words(onchip.chain, 4) < max(alone) + 4 * 64 and len(alone) == 4
     assert network.layers and sum(alone) > max(alone)
+
+
+def test_maps_of_one_axis_are_judged_as_the_network_has_them() -> None:
+    """Pooling along one axis, whose tensors have three axes and whose maps have four."""
+    net = Floats(5)
+    first, last = (net.constant(net.rng.normal(0, 0.3, shape).astype(np.float32)) for shape in ((9, 3, 3), (4, 9, 1)))
+    a = net.node("Relu", net.node("Conv", "x", first, pads=[1, 1]))
+    b = net.node("MaxPool", net.node("AveragePool", a, kernel_shape=[3], pads=[1, 0], strides=[2]), kernel_shape=[2])
+    network, onchip = program(net.model((3, 12), net.node("Conv", b, last)), SMALL)
+    assert len(onchip.chain.steps) == 4
+    judged(network, onchip, Reference(onchip), 2)

@@ -46,9 +46,10 @@ VERILATE = (
     "-Wno-fatal", "-Wno-lint", "-Wno-style",
 )  # fmt: skip
 COMPILE = (
-    "-O1", "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-pthread", "-w",
+    "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-pthread", "-w",
     "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
 )  # fmt: skip
+LIBRARY, ONCE = "-O1", "-O0"  # a testbench's program runs briefly: what counts is how long it takes to compile
 GCC_ONLY = ("-fno-gnu-unique",)  # Clang has no such symbols, and Zig refuses the option
 COMPILERS = ("g++", "c++", "clang++")
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
@@ -301,6 +302,7 @@ def _built(source: _Source, folder: Path) -> tuple[Path, Held]:
     verilate = (*VERILATE, *(TRACED if source.traced else ()), *(BENCH if source.bench else ()))
     version = _compiler_version(command)
     compile_options = (
+        ONCE if source.bench else LIBRARY,
         *COMPILE,
         *(() if "clang" in version else GCC_ONLY),
         f"-DVM_TRACE={int(source.traced)}",
