@@ -88,7 +88,7 @@ def run_bench(case: Case, folder: Path) -> dict[str, str]:
     config = on_chip(case.network, case.config)[1].config if case.network else case.config
     _, wrapper = emit_wrapped(config, case.axi, folder)
     runner: Any = get_runner(case.simulator)
-    quiet = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-std=gnu++20 -O1"]
+    quiet = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-std=gnu++20", "-MAKEFLAGS", "OPT_FAST=-O1"]
     parameters = {
         "CONFIG": json.dumps(asdict(config)), "AXI": json.dumps(asdict(case.axi)), "NETWORK": case.network,
         "LAYERS": str(case.layers), "STALLED": str(case.stalled),

@@ -93,7 +93,7 @@ def drawn(seed: int, between: list[str]) -> onnx.ModelProto:
         elif kind == "Tanh+":
             made = net.node("Add", net.node("Tanh", made), net.conv(made, 8, 8, 1))
         elif kind == "Div":
-            made = net.node("Div", made, net.conv(made, 8, 8, 1))
+            made = net.node("Div", made, net.node("Sigmoid", net.conv(made, 8, 8, 1)))
         elif kind == "MaxPool":
             made = net.node(kind, made, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
         elif kind == "output":
