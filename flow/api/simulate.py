@@ -50,6 +50,7 @@ SLOW = Budget(samples=30_000, dense=100_000, piece=PIECE_SLOW)
 
 
 AXI, AXI_ICARUS = PIECE, PIECE_SLOW // 4  # cycles x processing elements of a run that is repeated behind AXI
+AXI_SMALL = 64  # elements of an array: what Icarus Verilog may run there, takes Verilator longer to compile
 
 
 @dataclass(frozen=True)
@@ -131,17 +132,18 @@ def co_simulate_behind_axi(
     network: Network, wrapper: Wrapper, ran: Finished, simulator: engines.Engine, notes: list[str], stage: Stages
 ) -> AxiVerdict | None:
     """The shortest layer whole and, on chip, the network, again behind AXI; a note says what is too long for that."""
-    engine = engine_behind_axi(simulator.name, simulator.fast)
+    config = ran.program.config
+    cycles = [layer_cycles(scheduled, config) for scheduled in ran.program.layers]
+    shortest = min(range(len(cycles)), key=lambda number: cycles[number])
+    chain_run = next((run for run in ran.chain_runs if run.failure is None), None)
+    work = (cycles[shortest] + (chain_run.cycles if chain_run else 0)) * config.elements
+    engine = engine_behind_axi(simulator.name, work <= AXI_ICARUS and config.elements <= AXI_SMALL)
     if engine is None:
         notes.append(
             "Nothing ran behind AXI: install Verilator or Icarus Verilog ('bbs doctor' shows what is missing)."
         )
         return None
-    config = ran.program.config
     most = (AXI if engine == "verilator" else AXI_ICARUS) // config.elements
-    cycles = [layer_cycles(scheduled, config) for scheduled in ran.program.layers]
-    shortest = min(range(len(cycles)), key=lambda number: cycles[number])
-    chain_run = next((run for run in ran.chain_runs if run.failure is None), None)
     wrapped, runs = Wrapped(wrapper, config, engine), []
     with stage(f"co-simulate behind AXI: {engine}"):
         if cycles[shortest] <= most:

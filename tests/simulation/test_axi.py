@@ -106,18 +106,20 @@ def test_an_error_has_its_code_and_meaning(wrapper: Wrapper) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "fast", "there", "engine"),
+    ("chosen", "brief", "there", "engine"),
     [
-        ("verilator", True, {"verilator", "icarus"}, "verilator"),
+        ("verilator", False, {"verilator", "icarus"}, "verilator"),
+        ("verilator", True, {"verilator", "icarus"}, "icarus"),
+        ("verilator", True, {"verilator"}, "verilator"),
         ("icarus", False, {"verilator", "icarus"}, "icarus"),
-        ("myhdl", False, {"verilator", "icarus"}, "icarus"),
-        ("ghdl", False, {"verilator"}, "verilator"),
+        ("myhdl", True, {"verilator", "icarus"}, "icarus"),
+        ("ghdl", False, {"icarus"}, "icarus"),
         ("myhdl", False, set[str](), None),
     ],
 )
 def test_the_engine_is_the_one_chosen_or_one_that_is_there(
-    chosen: str, fast: bool, there: set[str], engine: str | None, monkeypatch: pytest.MonkeyPatch
+    chosen: str, brief: bool, there: set[str], engine: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for kind in (VerilatorEngine, IcarusEngine):
         monkeypatch.setattr(kind, "available", lambda self: None if self.name in there else "missing")
-    assert engine_behind_axi(chosen, fast) == engine
+    assert engine_behind_axi(chosen, brief) == engine

@@ -87,12 +87,12 @@ class Wrapped:
                         f"{last_words(printed)}; 'bbs doctor' shows its version")  # fmt: skip
 
 
-def engine_behind_axi(chosen: str, fast: bool) -> str | None:
+def engine_behind_axi(chosen: str, brief: bool) -> str | None:
     """The engine for the Verilog behind AXI: the chosen one if it runs Verilog, else one that is there, or None.
 
-    Where the chosen one is not `fast`, the network is small, and what counts is how long a simulator takes to compile.
+    Of a `brief` run what counts is how long a simulator takes to compile: Icarus Verilog, if it is there.
     """
     there = {engine.name: engine for engine in (VerilatorEngine(), IcarusEngine())}
-    order = [chosen] if chosen in there else []
-    order += ["verilator", "icarus"] if fast else ["icarus", "verilator"]
-    return next((name for name in order if there[name].available() is None), None)
+    order = ["icarus"] if brief else []
+    order += [chosen] if chosen in there else []
+    return next((name for name in [*order, *there] if there[name].available() is None), None)
