@@ -168,7 +168,7 @@ def _model(network: Network, op: PostOp, held: Mapping[str, Held]) -> onnx.Model
         kind = onnx.TensorProto.UINT8 if held[name].quantization.unsigned else onnx.TensorProto.INT8
         return onnx.helper.make_tensor_value_info(name, kind, None if axes is None else ["batch", *axes])
 
-    inputs = [value(name, held[name].axes) for name in op.inputs]
+    inputs = [value(name, held[name].axes) for name in dict.fromkeys(op.inputs)]
     return edit.between(network.graph, inputs, value(op.output, None))
 
 

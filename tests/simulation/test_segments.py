@@ -21,6 +21,7 @@ from flow.network.run import run_network
 from flow.network.samples import Samples
 from flow.scheduling.onchip import timing
 from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip, assemble, needed_words
 from flow.scheduling.timing import layer_by_layer
 from flow.simulation.engines import ENGINES, Simulator
@@ -228,4 +229,14 @@ def test_maps_of_one_axis_are_judged_as_the_network_has_them() -> None:
     b = net.node("MaxPool", net.node("AveragePool", a, kernel_shape=[3], pads=[1, 0], strides=[2]), kernel_shape=[2])
     network, onchip = program(net.model((3, 12), net.node("Conv", b, last)), SMALL)
     assert len(onchip.chain.steps) == 4
+    judged(network, onchip, Reference(onchip), 2)
+
+
+def test_a_map_with_itself_is_judged() -> None:
+    """Its difference from itself, and both beside each other."""
+    net = Floats(6)
+    a = net.conv("x", 3, 5, 3)
+    b = net.node("Concat", net.node("Sub", a, a), a, a, axis=1)
+    network, onchip = program(net.model((3, 4, 3), net.conv(b, 15, 4, 1, relu=False)), SMALL)
+    assert [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)] == ["table", "move"]
     judged(network, onchip, Reference(onchip), 2)
