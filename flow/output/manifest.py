@@ -19,7 +19,7 @@ from flow.output.typed import as_json, from_json
 
 MANIFEST = "manifest.json"
 MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not part of a build, and not counted as differences
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
