@@ -88,8 +88,8 @@ def test_the_manifest_lists_every_file(digits: Path) -> None:
     for name, digest in manifest.sha256.items():
         assert hashlib.sha256((digits / name).read_bytes()).hexdigest() == digest
     assert {name.split("/")[0] for name in files} == {
-        "verilog", "vhdl", "memory", "vectors", "testbench", "firmware", "model_int8.onnx", "model_bbs.onnx",
-        "manifest.json", "report.json", "report.html",
+        "verilog", "vhdl", "memory", "vectors", "testbench", "firmware", "soc", "model_int8.onnx", "model_bbs.onnx",
+        "manifest.json", "report.json", "report.html", f"{manifest.axi.top}.core",
     }  # fmt: skip
 
 

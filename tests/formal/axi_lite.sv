@@ -2,7 +2,7 @@
 // taken, with what the registers said; a register is written once for each address and data.
 module harness (
   input clk, input reset, input [11:0] awaddr, araddr, input awvalid, wvalid, bready, arvalid, rready,
-  input [31:0] wdata, input [3:0] wstrb, input [31:0] read_data
+  input [2:0] awprot, arprot, input [31:0] wdata, input [3:0] wstrb, input [31:0] read_data
 );
   wire awready, wready, bvalid, arready, rvalid, write;
   wire [1:0] bresp, rresp;

@@ -39,6 +39,7 @@ def images_to_axis(model: onnx.ModelProto) -> None:
         with contextlib.suppress(FlowError):
             two = sample_shapes(model, 2)
     nodes: list[onnx.NodeProto] = []
+    reshaped: set[str] = set()  # tensors of which the model may declare another shape
     later: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         if node.output[0] not in wanted or not _grows(one, two, node):
@@ -59,7 +60,11 @@ def images_to_axis(model: onnx.ModelProto) -> None:
             nodes += back
         else:
             later[inner] = back
+            reshaped.add(node.output[0])
     replace_nodes(model, nodes)
+    declared = [value for value in model.graph.value_info if value.name not in reshaped]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(declared)
 
 
 def _several(shape: Sequence[int]) -> bool:

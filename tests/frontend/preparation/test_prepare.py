@@ -197,10 +197,15 @@ def test_identities_and_dropout_are_left_out() -> None:
 # -------------------------------------------------------------------------------- images along an axis
 
 
-@pytest.mark.parametrize("batch", [1, "N"])
+@pytest.mark.parametrize(("batch", "declared"), [(1, False), (1, True), ("N", False)])
 @pytest.mark.parametrize("attributes", [{}, {"pads": [1, 2, 0, 1], "strides": [2, 1]}, {"auto_pad": "SAME_UPPER"}])
-def test_a_convolution_over_the_frames_of_a_sample_runs_on_the_array(batch: Any, attributes: dict[str, Any]) -> None:
-    """[N, frames, 3, 6, 6] as [N * frames, 3, 6, 6]: 2-D convolutions of several images a sample."""
+def test_a_convolution_over_the_frames_of_a_sample_runs_on_the_array(
+    batch: Any, declared: bool, attributes: dict[str, Any]
+) -> None:
+    """[N, frames, 3, 6, 6] as [N * frames, 3, 6, 6]: 2-D convolutions of several images a sample.
+
+    `declared`: the model has the shapes of all tensors, also of those that get another one.
+    """
     b = Builder(23)
     y = b.node("Reshape", "x", b.constant(np.array([-1, 3, 6, 6])))
     y = b.node("Relu", b.node("Conv", y, real(b, 4, 3, 3, 2), real(b, 4), **attributes))
@@ -209,7 +214,11 @@ def test_a_convolution_over_the_frames_of_a_sample_runs_on_the_array(batch: Any,
     b.nodes[-2].input[1] = b.constant(np.array([-1, 5, 2]))
     y = b.nodes[-1].output[0]
     model = b.model({"x": [batch, 5, 3, 6, 6]}, y)
+    if declared:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        assert model.graph.value_info
     prepared, feeds = prepare(model), samples(model, 4)
+    onnx.shape_inference.infer_shapes(prepared, strict_mode=True)  # nothing that is declared contradicts
     step = 1 if batch == 1 else 4
     for start in range(0, 4, step):
         part = {"x": feeds["x"][start : start + step]}
