@@ -106,7 +106,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     if request.front:
         compressed = with_front(imported, chosen, compressed, config, evaluation_set, stage)
     with stage("schedule"):
-        on_chip_program = _on_chip(compressed, config) if config.map_words else None
+        on_chip_program = _on_chip(compressed, config, notes) if config.map_words else None
         dense_config = config.dense()
         program = schedule(compressed.encoded, compressed.network.layers, config)
         dense = schedule(compressed.encoded, compressed.network.layers, dense_config)
@@ -171,10 +171,18 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     return result
 
 
-def _on_chip(compressed: Compressed, config: ArrayConfig) -> OnChip:
-    """The program of the whole network, on an array with room for its feature maps."""
+def _on_chip(compressed: Compressed, config: ArrayConfig, notes: list[str]) -> OnChip:
+    """The program of the whole network, on an array with room for its feature maps; a note says what is unpruned."""
     encoded = dict(zip((layer.name for layer in compressed.network.layers), compressed.encoded, strict=True))
-    return assemble(chain(compressed.network), encoded, config)
+    program = assemble(chain(compressed.network), encoded, config)
+    stored = {part.layer.name: part.columns_pruned.any() for part in program.parts}
+    whole = [name for name, pruned in stored.items() if not pruned and compressed.allocation[name].any()]
+    if whole:
+        notes.append(
+            f"On chip, {len(whole)} of {len(stored)} layers are stored in eight bit columns, for their input channels "
+            f"do not fill octets: {', '.join(whole)}."
+        )
+    return program
 
 
 def _record(request: CompileRequest, source: Source, config: ArrayConfig, simulator: engines.Engine) -> dict[str, Any]:

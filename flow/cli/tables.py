@@ -390,7 +390,7 @@ def _print_verdict(report: Report) -> None:
         if finding.tier != "0":  # printed already
             _print_finding(finding)
     if report.on_chip is not None:
-        _print_on_chip(report.on_chip)
+        _print_on_chip(report.on_chip, report.summary.cycles_dense)
     if report.axi is not None:
         _print_axi(report.axi)
     if share < 1:
@@ -438,8 +438,8 @@ def _unlike(summary: Summary) -> str:
     return f"{summary.tier1_mismatches:,} of {simulated} differ from the integer reference, {other} from ONNX Runtime"
 
 
-def _print_on_chip(found: OnChipVerdict) -> None:
-    """The whole network on chip, segment by segment."""
+def _print_on_chip(found: OnChipVerdict, dense: int | None) -> None:
+    """The whole network on chip, segment by segment; `dense` cycles of all layers on dense PEs."""
     if found.failure:
         out.print(f"On chip the whole network did not finish: {found.failure}.", soft_wrap=True, markup=False)
         return
@@ -448,8 +448,9 @@ def _print_on_chip(found: OnChipVerdict) -> None:
             wrong = f"{step.tier1_mismatches:,} of {step.elements:,} elements differ from the integer reference"
             out.print(f"On chip, step '{step.name}': {wrong}.", soft_wrap=True, markup=False)
     ties = f", {found.tier2_ties} more at a tie" if found.tier2_ties else ""
+    faster = f" ({dense / found.cycles:.2f}x the speed of dense PEs, layer by layer)" if dense and found.cycles else ""
     out.print(
-        f"On chip, {extent(found)}: {found.cycles:,} cycles, {100 * (found.utilization or 0):.1f} % "
+        f"On chip, {extent(found)}: {found.cycles:,} cycles{faster}, {100 * (found.utilization or 0):.1f} % "
         f"utilization, {found.map_bytes / 1024:,.1f} KiB of feature maps; {found.tier1_mismatches} of "
         f"{found.elements:,} elements differ from the integer reference, {found.tier2_mismatches} from ONNX "
         f"Runtime (by at most {found.tier2_max_lsb} LSB){ties}.", soft_wrap=True,

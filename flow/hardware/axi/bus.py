@@ -144,7 +144,7 @@ def _common() -> tuple[tuple[str, str, str, tuple[Field, ...]], ...]:
         ("version", "r", f"of this map: {VERSION}", ()),
         ("array", "r", "the array's size", (
             Field("rows", 0, 8, ""), Field("columns", 8, 8, ""), Field("lanes", 16, 8, "channels of one write"),
-            Field("dense", 24, 1, "1: dense elements, 0: BitVert"),
+            Field("dense", 24, 1, "1: no bit columns are pruned (dense, parallel), 0: they are (BitVert, pairs)"),
         )),
         ("control", "rw", "starts a run", (
             Field("start", 0, 1, "write 1: run the command; no effect while busy; reads 0", "pulse"),

@@ -151,6 +151,7 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     def stalls():
         waiting.next = (output.valid != 0) and (not output.ready)
 
+    core = accelerator(aclk, core_reset, host, core_ports, config)  # first: its files are those it has alone
     ahead = [
         axi_ahead(
             aclk, ahead_reset, *jobs[name], run.error, replace(getattr(core_ports, name), addr=None), outer[name],
@@ -163,7 +164,6 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         axi_wait(aclk, core_reset, port.en, port.ready, port.valid, waits)
         for port, waits in zip(core_reads, read_waits, strict=True)
     ]
-    core = accelerator(aclk, core_reset, host, core_ports, config)
     slave = axi_lite(aclk, reset, s_aw, s_w, s_b, s_ar, s_r, registers)
     control = axi_control(
         aclk, reset, registers, run, stopping, irq, bases, stalled, asked, received, read_failed, write_failed,

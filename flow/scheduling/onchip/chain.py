@@ -281,7 +281,9 @@ class _Plan:
         except OffChipError as reason:
             nodes = (node for unit in ready for node in unit.nodes)
             reader = next(node for node in nodes if name in needed(self.network, node))
-            raise OffChipError(f"{reader.op_type} '{node_name(reader)}' reads {reason}", name) from None
+            raise OffChipError(
+                f"{reader.op_type} '{node_name(reader)}' reads what no map holds: {reason}", name
+            ) from None
 
     def _input(self, name: str) -> Held:
         """The map of an 8-bit tensor that the host supplies. OffChipError if it is none."""

@@ -81,6 +81,11 @@ class OnChip:
         return len(self.memories["descriptor"])
 
     @property
+    def parts(self) -> list[LayerPart]:
+        """The layers as they are stored, in parts."""
+        return [region.part for region in self.regions if region.part is not None]
+
+    @property
     def segment_steps(self) -> tuple[range, ...]:
         """The numbers of the steps of each segment."""
         ends = accumulate(len(segment.steps) for segment in self.chain.segments)
