@@ -24,6 +24,7 @@ from flow.network.metrics import CLASSES, shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import Summary, clock_line, reached_line
+from flow.scheduling.onchip.located import OUTSIDE
 
 WIDTH = (
     None if sys.stdout and sys.stdout.isatty() else 120
@@ -32,6 +33,7 @@ NARROW, VERY_NARROW = 100, 70  # columns of a terminal
 LAYER_WIDTH = 9  # columns that a layer's name has at least
 WHOLE = 100_000  # columns of a file or pipe where no line may be wrapped
 FEW_NODES = 40  # `bbs inspect` lists all nodes of a network that has no more
+FEW_REASONS = 4  # why a larger network leaves the chip
 FORMS = {"float": "float", "int8": "INT8", "pruned": "pruned"}  # of the network, as they are printed
 MOST_OUTPUTS = 4  # outputs whose SQNR is printed, the worst first
 
@@ -77,7 +79,8 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
     for note in found.notes:
         err.print(f"note: {note}", style="dim", soft_wrap=True, markup=False)
     console = out if sys.stdout and sys.stdout.isatty() else _Terminal(highlight=False, width=WHOLE)
-    if every_node or found.refused or len(found.nodes) <= FEW_NODES:
+    listed = every_node or bool(found.refused) or len(found.nodes) <= FEW_NODES
+    if listed:
         console.print(_node_table(found.nodes, found.on_chip))
     else:
         console.print(_operator_table(found))
@@ -101,11 +104,11 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
         f"{weights:,} weights.", soft_wrap=True,
     )  # fmt: skip
     if found.on_chip is not None:
-        _print_segments(found, found.on_chip)
+        _print_segments(found, found.on_chip, listed)
 
 
-def _print_segments(found: Inspection, there: OnChipInspection) -> None:
-    """How much of the network runs on chip with `--on-chip`, and in how many segments."""
+def _print_segments(found: Inspection, there: OnChipInspection, listed: bool) -> None:
+    """How much of the network runs on chip with `--on-chip`, and in how many segments; why it leaves, unless listed."""
     if not there.segments:
         out.print("Nothing of it runs on chip: with --on-chip it runs layer by layer.", soft_wrap=True)
         return
@@ -116,6 +119,11 @@ def _print_segments(found: Inspection, there: OnChipInspection) -> None:
         f"On chip, {starts}: {there.macs:,} MACs ({100 * there.macs / max(found.macs, 1):.1f} % of the network's), at "
         f"most {there.cycles:,} cycles a sample unpruned, array {there.array}.", soft_wrap=True,
     )  # fmt: skip
+    off = dict.fromkeys(each.reason for each in there.nodes.values() if each.segment is None)
+    reasons = [reason for reason in off if reason and reason != OUTSIDE]
+    if reasons and not listed:
+        more = f"; {len(reasons) - FEW_REASONS:,} more with --all" if len(reasons) > FEW_REASONS else ""
+        out.print(f"It leaves the chip: {'; '.join(reasons[:FEW_REASONS])}{more}.", soft_wrap=True, markup=False)
 
 
 def _node_table(nodes: Sequence[Node], there: OnChipInspection | None = None) -> Table:
