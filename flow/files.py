@@ -87,6 +87,12 @@ def beside(path: Path, kind: str, token: str = "") -> Path:
     return path.with_name(f".{name}-{kind}" + (f"-{token}" if token else ""))
 
 
+def neighbour(folder: Path, suffix: str) -> Path:
+    """The folder next to this one, of its name and the suffix; also of ".", which has no name."""
+    place = folder if folder.name not in ("", "..") else folder.resolve()
+    return place.parent / f"{folder.resolve().name}{suffix}"
+
+
 def sync(path: Path) -> None:
     """Make a file or a folder's entries outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

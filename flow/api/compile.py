@@ -20,7 +20,7 @@ from flow.api.inputs import (
     settled,
     with_maps,
 )
-from flow.api.requests import CompileRequest
+from flow.api.requests import NOT_AGAIN, CompileRequest
 from flow.api.simulate import (
     Finished,
     Runner,
@@ -61,8 +61,6 @@ from flow.simulation.cosim import run_dense
 from flow.simulation.results import LayerRun
 from flow.simulation.workers.kept import kept_runs
 from flow.simulation.workers.open import workers
-
-NOT_AGAIN = ("force", "resume")  # options of a run, which those who repeat it choose anew
 
 
 def compile(model: Any, output: Any, *, stage: Stages = silent, **options: Any) -> Report:
@@ -164,7 +162,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             judgement = Judgement(accuracy, verdicts, findings, read_back, chip, faithful, behind)
             whole = whole_network(on_chip_program, chain_runs, simulated, notes)
             result = simulation_report(chosen, compressed, simulation, judgement, notes, area)
-            result = asked_for(result, request.command("compile", *NOT_AGAIN), request.clock)
+            result = asked_for(result, request.command("compile", "force", *NOT_AGAIN), request.clock)
             handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], whole)
             stored = evaluation_set.first(max(simulated.count, STORED))
             write_build(folder, Made(chosen, compressed, handoff, stored), result, record)

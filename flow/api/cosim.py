@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flow.api.inputs import check_metric
-from flow.api.requests import CosimRequest
+from flow.api.requests import NOT_AGAIN, CosimRequest
 from flow.api.simulate import (
     Finished,
     Runner,
@@ -20,7 +20,7 @@ from flow.api.simulate import (
 )
 from flow.compression.prune import prune
 from flow.errors import FlowError
-from flow.files import scratch, sha256
+from flow.files import neighbour, scratch, sha256
 from flow.hardware import faults
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import Wrapper, modules
@@ -107,7 +107,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             verdicts = verdict.judge(compressed.network, runs, advance)
             accuracy = measure(None, compressed, stored, simulated if coverage else None, runs)
         with stage("locate what is wrong"):
-            waveforms = folder.with_name(f"{folder.resolve().name}-waveforms")
+            waveforms = neighbour(folder, "-waveforms")
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
             wrong = images.judge(program, compressed.allocation)
             wrong += images.judge_on_chip(on_chip_program, again) if on_chip_program else []
@@ -116,7 +116,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
     read_back = images.summary(wrong, program, on_chip_program)
     judgement = Judgement(accuracy, verdicts, findings, read_back, chip, axi=behind)
     result = simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
-    return asked_for(result, request.command("cosim", "resume"), request.clock)
+    return asked_for(result, request.command("cosim", *NOT_AGAIN), request.clock)
 
 
 def _measured(build: Build, request: CosimRequest, notes: list[str]) -> Samples:

@@ -34,6 +34,7 @@ from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
 from flow.errors import FlowError
+from flow.files import neighbour
 from flow.frontend.quantization.calibrate import AUTO, CHOICES
 from flow.frontend.quantization.calibrate import check as check_method
 from flow.hardware import faults
@@ -129,6 +130,9 @@ def pruning_options(chosen: Pruning) -> dict[str, Any]:
     on = {option: refinement in chosen.means or not chosen.budgeted for option, refinement in switches.items()}
     asked = chosen.objective if chosen.max_drop is not None and chosen.timed else None
     return {**own, **on, "preset": chosen.name if by_preset else None, "objective": asked}
+
+
+NOT_AGAIN = ("resume", "processes", "scheduler")  # how a run is done, which those who repeat it choose anew
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -312,7 +316,7 @@ class CosimRequest(ClockOption, SimulationOptions, MetricOption):
     @property
     def waves_folder(self) -> Path:
         """Where the waveforms go."""
-        return self.waves_output or self.folder.with_name(f"{self.folder.resolve().name}-waves")
+        return self.waves_output or neighbour(self.folder, "-waves")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
