@@ -47,7 +47,7 @@ def right_descriptor(config: ArrayConfig) -> dict[str, int]:
     """The fields the guard looks at, of a block of three tiles, five steps and four columns."""
     return {
         "tiles": 3, "steps": 5, "columns": 4, "channels": 3, "resident": 1, "weight_count": 20,
-        "metadata_count": 3 if config.pe == "bitvert" else 0, "activation_count": 15 * config.beats,
+        "metadata_count": 3 if config.element.encoded else 0, "activation_count": 15 * config.beats,
         "parameter_count": -(-3 // config.lanes),
     }  # fmt: skip
 
