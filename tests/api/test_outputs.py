@@ -287,7 +287,9 @@ def test_a_quarter_of_the_calibration_samples_evaluates(
     few = flow.compress(heads_net(), tmp_path / "one.onnx", calibration=x[:31], **options)
     print_report(few)
     lines = capsys.readouterr().out.splitlines()
-    assert sum(" on made-up input: " in line for line in lines if line.startswith("Output")) == 4
+    assert (
+        sum(" on made-up input: " in line for line in lines if line.startswith("Output")) == 6
+    )  # INT8, pruned, and pruning alone, of two outputs
     assert any(line.startswith("INT8 against the network given (tier 0): ") for line in lines)  # calibration samples
     assert few.summary.accuracy.made_up
 
