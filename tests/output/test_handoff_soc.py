@@ -355,7 +355,7 @@ def test_the_python_driver_gives_what_the_reference_gives(
     assert outputs and board.runs == 1
     for name, value in outputs.items():
         assert value.dtype == np.float32 and value.shape == wanted[name].shape and (value == wanted[name]).all()
-    with pytest.raises(driver.AcceleratorError, match="has 1 inputs, 2 were given"):
+    with pytest.raises(driver.AcceleratorError, match="there are 1 inputs, but 2 were given"):
         accelerator.execute(real[0], real[0])
     accelerator = driver.Accelerator(built, board, board.allocate, network=False)
     board.regions = accelerator.map["regions"]
