@@ -288,7 +288,7 @@ def test_the_prefix_is_in_every_name(second: Path) -> None:
     hdl = [*manifest.axi.verilog, *manifest.axi.vhdl]
     assert all(Path(name).stem == "camera_npu" or name.startswith("camera_npu_") for name in hdl)
     names = {path.name for path in (second / "testbench").iterdir()}
-    assert names == {"Makefile", "tb_camera_npu.sv", "tb_camera_npu.vhd", "test_camera_npu.py"}
+    assert names == {"Makefile", "tb_camera_npu.sv", "tb_camera_npu.vhd", "tb_camera_npu_axi.sv", "test_camera_npu.py"}
     assert "ifndef CAMERA_NPU_H" in header(second).read_text()
 
 
