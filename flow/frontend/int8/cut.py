@@ -162,14 +162,23 @@ def host_segment(network: Network, name: str, nodes: Collection[onnx.NodeProto])
     A DequantizeLinear that they read is copied, also one that makes an output of the network.
     """
     graph, chosen = network.graph, {node.output[0] for node in nodes}
-    lazy = {node.output[0]: node for node in graph.model.graph.node if is_copied(graph, node)}
-    later = {layer.input for layer in network.layers} | graph.outputs
-    for step in network.steps:
-        if isinstance(step, HostSegment):
-            for node in step.model.graph.node:
-                if not is_lazy(graph, node) and node.output[0] not in chosen:
-                    later.update(lazy[tensor].input[0] if tensor in lazy else tensor for tensor in reads(node))
-    return _segment(graph, network.types, name, list(nodes), lazy, later)
+    makers = {name: graph.producers[name] for node in nodes for name in reads(node) if name in graph.producers}
+    copied = {name: maker for name, maker in makers.items() if is_copied(graph, maker)}
+    kept = {layer.input for layer in network.layers} | graph.outputs
+    made = {name for node in nodes for name in node.output if name}
+    later = {name for name in made if name in kept or _read_beside(graph, name, chosen)}
+    return _segment(graph, network.types, name, list(nodes), copied, later)
+
+
+def _read_beside(graph: Graph, tensor: str, chosen: Collection[str]) -> bool:
+    """Whether another node than those that make `chosen` reads a tensor, also as its own DequantizeLinear gives it."""
+    for reader in graph.consumers.get(tensor, []):
+        made = reader.output[0]
+        if made not in chosen and not is_lazy(graph, reader):
+            return True
+        if is_copied(graph, reader) and any(each.output[0] not in chosen for each in graph.consumers.get(made, [])):
+            return True
+    return False
 
 
 def _segment(
