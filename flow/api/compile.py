@@ -173,8 +173,9 @@ def _on_chip(compressed: Compressed, config: ArrayConfig, notes: list[str]) -> O
     """The program of the whole network, on an array with room for its feature maps; a note says what is unpruned."""
     encoded = dict(zip((layer.name for layer in compressed.network.layers), compressed.encoded, strict=True))
     program = assemble(chain(compressed.network), encoded, config)
-    stored = {part.layer.name: part.columns_pruned.any() for part in program.parts}
-    whole = [name for name, pruned in stored.items() if not pruned and compressed.allocation[name].any()]
+    stored = dict.fromkeys(part.layer.name for part in program.parts)
+    pruned = {part.layer.name for part in program.parts if part.columns_pruned.any()}
+    whole = [name for name in stored if name not in pruned and compressed.allocation[name].any()]
     if whole:
         notes.append(
             f"On chip, {len(whole)} of {len(stored)} layers are stored in eight bit columns, for their input channels "

@@ -142,24 +142,19 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
                     last_group.next = steps_left <= 3
                     odd.next = not odd
 
+    place = Signal(modbv(0)[3:])  # beyond the last bit column it wraps, where there are only zeros
+
     if per_cycle == 1:
 
-        @always_seq(clk.posedge, reset=reset)
-        def control():
-            if enable:
-                issued.valid.next = issue
-                issued.first.next = issue and fresh
-                issued.last.next = issue and tile_ends
-                issued.load.next = issue and step_starts
-                issued.high_phase.next = issue and (column == 1)
-                issued.significance.next = 7 - column[3:]
+        @always_comb
+        def count_down():
+            place.next = 7 - column[3:]
 
-        significances = []
+        places = [count_down]
     else:
-        places = per_cycle.bit_length() - 1
+        shift = per_cycle.bit_length() - 1
         first_of_work, first_place = Signal(intbv(0)[3:]), Signal(intbv(0)[3:])
         skipped = Signal(modbv(0)[3:])
-        place = Signal(modbv(0)[3:])  # beyond the last bit column it wraps, where there are only zeros
 
         @always_seq(clk.posedge, reset=reset)
         def keep_place():
@@ -168,24 +163,24 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
 
         @always_comb
         def skip():
-            skipped.next = column << places
+            skipped.next = column << shift
 
         @always_comb
         def subtract():
             place.next = first_place - skipped
 
-        @always_seq(clk.posedge, reset=reset)
-        def control():
-            if enable:
-                issued.valid.next = issue
-                issued.first.next = issue and fresh
-                issued.last.next = issue and tile_ends
-                issued.load.next = issue and step_starts
-                issued.high_phase.next = issue and (column == 1)
-                issued.significance.next = place
+        places = [keep_place, skip, subtract, slice_places(work.columns, first_of_work, per_cycle)]
 
-        significances = [keep_place, skip, subtract, slice_places(work.columns, first_of_work, per_cycle)]
+    @always_seq(clk.posedge, reset=reset)
+    def control():
+        if enable:
+            issued.valid.next = issue
+            issued.first.next = issue and fresh
+            issued.last.next = issue and tile_ends
+            issued.load.next = issue and step_starts
+            issued.high_phase.next = issue and (column == 1)
+            issued.significance.next = place
 
     return (
-        where, ends, decide, metadata_reader, readers, handshake, accepting, counting, walk, control, significances,
+        where, ends, decide, metadata_reader, readers, handshake, accepting, counting, walk, control, places,
     )  # fmt: skip

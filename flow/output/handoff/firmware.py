@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flow.hardware.axi.bus import IDENTITY, PAGE, VERSION, register_map
 from flow.hardware.fields import ERRORS
-from flow.output.handoff.description import describe
 from flow.output.handoff.whole import TEMPLATES, Handoff
 
 SHARED = "bbs"  # the header of all builds
 
 
-def write_firmware(folder: Path, handoff: Handoff) -> None:
+def write_firmware(folder: Path, handoff: Handoff, told: Mapping[str, Any]) -> None:
     """firmware/bbs.h, the same in all builds, and NAME.h, this build's data: a program may have those of several.
 
     NAME.h has all a driver needs to load the memories, start each layer and read its outputs. If the whole network runs
-    on chip, also what is needed to start it.
+    on chip, also what is needed to start it. `told` is the build's `describe`.
     """
     program = handoff.program
     (folder / "firmware").mkdir()
@@ -25,7 +26,6 @@ def write_firmware(folder: Path, handoff: Handoff) -> None:
         registers=list(register_map().values()), errors=ERRORS, identity=IDENTITY, version=VERSION, page=PAGE
     )
     (folder / "firmware" / f"{SHARED}.h").write_text(shared)
-    told = describe(handoff)
     name = identifier(program.config.prefix or handoff.name)
     text = TEMPLATES.get_template("firmware.h.j2").render(
         told, c=name, upper=name.upper(), top=handoff.device.name, version=VERSION,

@@ -12,7 +12,6 @@ from typing import Any
 from flow.hardware.axi.bus import ID_BITS, IDENTITY, PAGE, VERSION, Register, constants, register_map, registers
 from flow.hardware.emit import Port
 from flow.hardware.fields import ERRORS
-from flow.output.handoff.description import describe
 from flow.output.handoff.firmware import identifier
 from flow.output.handoff.whole import TEMPLATES, Handoff
 
@@ -55,9 +54,9 @@ class Bus:
         return cls(name, kind, any(port.role == "arvalid" and port.output for port in found), tuple(found))
 
 
-def write_soc(folder: Path, handoff: Handoff) -> None:
-    """soc/, and TOP.core beside it: FuseSoC finds files of a core below its place only."""
-    wrapper, told = handoff.wrapper, describe(handoff)
+def write_soc(folder: Path, handoff: Handoff, told: Mapping[str, Any]) -> None:
+    """soc/, and TOP.core beside it: FuseSoC finds files of a core below its place only. `told`: see `describe`."""
+    wrapper = handoff.wrapper
     top, c = wrapper.name, identifier(handoff.program.config.prefix or handoff.name)
     fixed = constants(handoff.program.config, wrapper.axi)
     there = registers(handoff.device.ports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flow.output.handoff.description import describe
 from flow.output.handoff.firmware import write_firmware
 from flow.output.handoff.memories import write_memories, write_vectors, write_whole
 from flow.output.handoff.registers import write_registers
@@ -19,6 +20,7 @@ def write_handoff(folder: Path, handoff: Handoff) -> None:
     if handoff.whole:
         write_whole(folder, handoff.device, handoff.whole)
     write_testbenches(folder, handoff)
-    write_firmware(folder, handoff)
+    told = describe(handoff)
+    write_firmware(folder, handoff, told)
     write_registers(folder, handoff)
-    write_soc(folder, handoff)
+    write_soc(folder, handoff, told)

@@ -18,7 +18,7 @@ from flow.network.model import Network
 from flow.output.report.graph import MAX_NODES, draw_graph, flow_graph, place_steps, short
 from flow.output.report.layers import LayerReport
 from flow.output.report.marks import Point, number, scatter, tag
-from flow.output.report.summary import Front, FrontPoint
+from flow.output.report.summary import Front, FrontPoint, unbeaten
 
 HISTOGRAMS = 12  # layers that have one, those with the most weights
 PARTS = ("compute", "load", "drain", "stall")
@@ -200,7 +200,7 @@ def _front(front: Front) -> list[str]:
         answers = {f"{front.metric}{', %' if percent else ''}": (values, front.lower), **answers}
     panels = []
     for (up, (ys, lower)), (name, xs) in product(answers.items(), across.items()):
-        best = _unbeaten([*zip(xs, ys if lower else [-y for y in ys], strict=True)])
+        best = unbeaten([*zip(xs, ys if lower else [-y for y in ys], strict=True)])
         points = [
             Point(x, y, f"front-{number}", point_words(front, each),
                   each.kind if each.kind in ("int8", "chosen") else "best" if best[number] else "other",
@@ -209,11 +209,6 @@ def _front(front: Front) -> list[str]:
         ]  # fmt: skip
         panels.append(scatter(f"{up} over {name}", (name, xs), (up, ys), points))
     return panels
-
-
-def _unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:
-    """For each, whether no other costs as little in all and less in one."""
-    return [not any(all(a <= b for a, b in zip(o, own, strict=True)) and o != own for o in costs) for own in costs]
 
 
 @dataclass(frozen=True)

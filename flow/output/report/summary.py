@@ -11,7 +11,7 @@ from flow.compression.choice import Pruning
 from flow.compression.compress import Compressed, Predicted
 from flow.compression.encoding import BBS
 from flow.hardware.synthesis import Estimate
-from flow.judgement.accuracy import Accuracy
+from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.fidelity import Fidelity
 from flow.output.report.layers import LayerReport
 
@@ -195,9 +195,8 @@ def front(result: Compressed, accuracy: Accuracy) -> Front | None:
     """The networks that were measured, by bits and cycles; None where no time is known (`bbs cosim`)."""
     if result.predicted is None:
         return None
-    labelled, own = accuracy.labelled, accuracy.own
-    values = own.values if own else labelled.values if labelled else {}
-    metric, lower = (own.metric, own.lower) if own else (labelled.metric, labelled.lower) if labelled else (None, False)
+    judged = accuracy.own or accuracy.labelled
+    metric, lower, values = (judged.metric, judged.lower, judged.values) if judged else (None, False, {})
     bits = round(average_bits(result.network.layers, result.allocation), 4)
     points = [
         FrontPoint("int8", None, None, float(BBS.weight_bits), result.predicted.cycles_int8, values.get("int8"),
@@ -211,11 +210,10 @@ def front(result: Compressed, accuracy: Accuracy) -> Front | None:
         for each in result.tried
         if each.option is not None or (each.bits, each.cycles) != (bits, result.predicted.cycles)
     ]  # fmt: skip
-    costs = [_costs(each, metric is not None, lower) for each in points]
-    beaten = [any(_beats(other, each) for other in costs) for each in costs]
-    found = sorted((replace(each, best=not worse) for each, worse in zip(points, beaten, strict=True)),
+    best = unbeaten([_costs(each, metric is not None, lower) for each in points])
+    found = sorted((replace(each, best=right) for each, right in zip(points, best, strict=True)),
                    key=lambda each: (each.cycles, each.bits_per_weight))  # fmt: skip
-    output = None if own or labelled is None else labelled.name
+    output = judged.name if isinstance(judged, OutputAccuracy) else None
     return Front(metric, output, lower, accuracy.samples, accuracy.source, tuple(found))
 
 
@@ -226,10 +224,9 @@ def _costs(point: FrontPoint, scored: bool, lower: bool) -> tuple[float, float, 
     return value if scored else point.divergence, point.cycles, point.bits_per_weight
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """As good in all, better in one."""
-    pairs = [*zip(one, other, strict=True)]
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+def unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:
+    """For each, whether no other costs as little in all and less in one."""
+    return [not any(all(a <= b for a, b in zip(o, own, strict=True)) and o != own for o in costs) for own in costs]
 
 
 def clocked(summary: Summary, megahertz: float | None, on_chip: int | None) -> Summary:

@@ -16,7 +16,6 @@ from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.timing import on_chip
 
 OUTSIDE = "before the first layer, or behind the last one"
-ALONE = "layer by layer"
 
 
 def located(network: Network, chain: Chain, config: ArrayConfig) -> OnChipInspection:

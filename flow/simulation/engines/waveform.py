@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcd.reader import ScalarChange, TokenKind, VarDecl, VectorChange, tokenize
+from vcd.reader import ScalarChange, Token, TokenKind, VarDecl, VectorChange, tokenize
 
 Place = tuple[str, ...]
 """Instance names from the top down; () is the top."""
@@ -27,20 +27,14 @@ class Variable:
 
 def variables(file: Path, root: Place) -> dict[tuple[Place, str], Variable]:
     """What the VCD `file` declares below `root`, the top's path in it: by place and signal."""
-    scope: list[str] = []
     found: dict[tuple[Place, str], Variable] = {}
-    with file.open("rb") as stream:
-        for token in tokenize(stream):
-            data = token.data
-            if token.kind is TokenKind.SCOPE:
-                scope.append(token.scope.ident)
-            elif token.kind is TokenKind.UPSCOPE:
-                scope.pop()
-            elif token.kind is TokenKind.ENDDEFINITIONS:
-                break
-            elif isinstance(data, VarDecl) and tuple(scope[: len(root)]) == root:
-                path = ".".join([*scope, data.reference])
-                found[tuple(scope[len(root) :]), data.reference] = Variable(path, data.size, data.bit_index is not None)
+    for place, token in _tokens(file, root):
+        data = token.data
+        if token.kind is TokenKind.ENDDEFINITIONS:
+            break
+        if isinstance(data, VarDecl) and place is not None:
+            path = ".".join([*root, *place, data.reference])
+            found[place, data.reference] = Variable(path, data.size, data.bit_index is not None)
     return found
 
 
@@ -88,25 +82,34 @@ def read(file: Path, root: Place, clock: str = "clk") -> Trace:
 
 def _steps(file: Path, root: Place, codes: dict[tuple[Place, str], str]) -> Iterator[dict[str, int | None]]:
     """The values that change below `root` at each time, by code; adds the declared signals to `codes`."""
-    scope: list[str] = []
     declared: set[str] = set()
     step: dict[str, int | None] = {}
+    for place, token in _tokens(file, root):
+        data = token.data
+        if isinstance(data, VarDecl) and place is not None:
+            codes[place, data.reference] = data.id_code
+            declared.add(data.id_code)
+        elif isinstance(data, ScalarChange | VectorChange) and data.id_code in declared:
+            step[data.id_code] = _number(data.value)
+        elif token.kind is TokenKind.CHANGE_TIME:
+            yield step
+            step = {}
+    yield step
+
+
+def _tokens(file: Path, root: Place) -> Iterator[tuple[Place | None, Token]]:
+    """The tokens of a VCD, each with the place below `root` where it stands; None outside."""
+    scope: list[str] = []
+    place: Place | None = None if root else ()
     with file.open("rb") as stream:
         for token in tokenize(stream):
-            data = token.data
             if token.kind is TokenKind.SCOPE:
                 scope.append(token.scope.ident)
             elif token.kind is TokenKind.UPSCOPE:
                 scope.pop()
-            elif isinstance(data, VarDecl) and tuple(scope[: len(root)]) == root:
-                codes[tuple(scope[len(root) :]), data.reference] = data.id_code
-                declared.add(data.id_code)
-            elif isinstance(data, ScalarChange | VectorChange) and data.id_code in declared:
-                step[data.id_code] = _number(data.value)
-            elif token.kind is TokenKind.CHANGE_TIME:
-                yield step
-                step = {}
-    yield step
+            if token.kind in (TokenKind.SCOPE, TokenKind.UPSCOPE):
+                place = tuple(scope[len(root) :]) if tuple(scope[: len(root)]) == root else None
+            yield place, token
 
 
 def _number(value: int | str) -> int | None:
