@@ -232,8 +232,5 @@ def _packed(register: str, values: Mapping[str, int]) -> int:
 def _digest(config: ArrayConfig, axi: AxiConfig) -> int:
     """32 bits that tell accelerators apart: parameters, bus, and the layouts of the words that they read."""
     layouts = (DESCRIPTOR, MAP_DESCRIPTOR, PARAMETER, ENTRY)
-    parameters = asdict(replace(config, prefix=""))
-    if config.columns_per_cycle == 1:
-        del parameters["columns_per_cycle"]  # so that the digests of arrays without it are what they were before it
-    told = json.dumps([VERSION, parameters, asdict(axi), layouts], sort_keys=True)
+    told = json.dumps([VERSION, asdict(replace(config, prefix="")), asdict(axi), layouts], sort_keys=True)
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4])
