@@ -28,6 +28,7 @@ from flow.programs import pause
 
 KINDS = {
     "compiled simulators": ("verilator-*", "runtime-*", "build-*", "design-*"),
+    "emitted designs": ("emitted-*",),
     "areas": ("area-*",),
     "kept runs": ("runs/*",),
 }

@@ -38,6 +38,7 @@ def cache(tmp_path: Path) -> Iterator[Path]:
     """Old entries of every kind: files and folders."""
     for name, content in {
         "verilator-1.so": "1234", "runtime-1.o": "12", "design-1/verilog/a.v": "123", "area-1.json": "{}",
+        "emitted-1.json": "[[]]",
         "runs/1/a.npz": "12345", "runs/2/a.npz": "1", "other": "not ours",
     }.items():  # fmt: skip
         path = tmp_path / name
@@ -64,7 +65,12 @@ def test_the_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_size(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"compiled simulators": Size(3, 9), "areas": Size(1, 2), "kept runs": Size(2, 6)}
+    sizes = {
+        "compiled simulators": Size(3, 9),
+        "emitted designs": Size(1, 4),
+        "areas": Size(1, 2),
+        "kept runs": Size(2, 6),
+    }
     assert cache_size(cache) == sizes
     monkeypatch.setenv("BBS_CACHE", str(cache))
     assert cache_size() == sizes
@@ -77,7 +83,12 @@ def test_what_was_not_used_goes(cache: Path) -> None:
     assert held is not None
     held.release()  # used just now
     assert clean_cache(11, cache) == dict.fromkeys(KINDS, Size(0, 0))
-    removed = {"compiled simulators": Size(3, 9), "areas": Size(0, 0), "kept runs": Size(1, 5)}
+    removed = {
+        "compiled simulators": Size(3, 9),
+        "emitted designs": Size(1, 4),
+        "areas": Size(0, 0),
+        "kept runs": Size(1, 5),
+    }
     assert clean_cache(7, cache) == removed
     assert names(cache) == {"area-1.json", "runs/2/a.npz", "other"}
     assert clean_cache(2, cache)["kept runs"] == Size(1, 1)

@@ -12,7 +12,6 @@ from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
 from flow.frontend.quantization.ranges import MINMAX
-from flow.hardware.config import ArrayConfig
 from flow.network import samples
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.located import located
@@ -42,5 +41,5 @@ def run_inspect(request: InspectRequest) -> Inspection:
         few = samples.load(calibration, source.model, "calibration").first(FEW)
         imported = import_calibrated(source.model, source.name, few, source.place, MINMAX)
     network = imported.network
-    on_chip = located(network, chain(network), ArrayConfig()) if request.on_chip else None
+    on_chip = located(network, chain(network), request.config) if request.on_chip else None
     return replace(inspection(imported), notes=source.notes, on_chip=on_chip)

@@ -228,6 +228,21 @@ class InspectRequest(NetworkOptions):
     """Show where every node would run, and why."""
 
     on_chip: bool = option(SWITCH, False, "Show, too, where every node would run with feature maps on chip.")
+    array: tuple[int, int] | None = option(
+        SIZE, None, "Size of the array whose cycles --on-chip shows; default 16x32.", metavar="ROWSxCOLUMNS"
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.array and not self.on_chip:
+            raise FlowError("an array makes no difference to where nodes run layer by layer: give --on-chip, too, or "
+                            "leave --array out")  # fmt: skip
+        self.config.with_maps(self.config.rows * 64)
+
+    @property
+    def config(self) -> ArrayConfig:
+        """The array, without feature maps. FlowError if it cannot be built."""
+        return ArrayConfig(*(self.array or ()))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -81,12 +81,12 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
     console = out if sys.stdout and sys.stdout.isatty() else _Terminal(highlight=False, width=WHOLE)
     listed = every_node or bool(found.refused) or len(found.nodes) <= FEW_NODES
     if listed:
-        console.print(_node_table(found.nodes, found.on_chip))
+        _print_nodes(console, found.nodes, found.on_chip)
     else:
         console.print(_operator_table(found))
         if behind := [node for node in found.nodes if node.target == "host" and node.macs]:
             console.print()
-            console.print(_node_table(behind, found.on_chip))
+            _print_nodes(console, behind, found.on_chip)
         out.print(f"--all lists all {len(found.nodes):,} nodes.", soft_wrap=True)
     on_array = [node for node in found.nodes if node.target == "array"]
     macs, weights = sum(node.macs for node in on_array), sum(node.parameters for node in on_array)
@@ -126,19 +126,27 @@ def _print_segments(found: Inspection, there: OnChipInspection, listed: bool) ->
         out.print(f"It leaves the chip: {'; '.join(reasons[:FEW_REASONS])}{more}.", soft_wrap=True, markup=False)
 
 
-def _node_table(nodes: Sequence[Node], there: OnChipInspection | None = None) -> Table:
+def _print_nodes(console: Console, nodes: Sequence[Node], there: OnChipInspection | None) -> None:
+    """One row for each node; on a narrow terminal the reasons stand below, by number."""
+    narrow = console.width < NARROW
     table = Table(box=None, pad_edge=False)
-    for name, side in (("node", "left"), ("operator", "left"), ("runs on", "left"), ("output", "left"),
-                       ("MACs", "right"), ("weights", "right"),
-                       *((("on chip", "left"), ("cycles", "right")) if there else ()), ("why", "left")):  # fmt: skip
-        table.add_column(name, justify=side, overflow="fold")
+    for name, side in (("node", "left"), ("operator", "left"), *(() if there and narrow else (("runs on", "left"),)),
+                       ("output", "left"), ("MACs", "right"), ("weights", "right"),
+                       *((("segment", "right"), ("cycles", "right")) if there else ()), ("why", "left")):  # fmt: skip
+        table.add_column(name, justify=side, overflow="fold", min_width=LAYER_WIDTH if name == "node" else None)
+    numbers: dict[str, int] = {}
     for node in nodes:
         shape = "" if node.shape is None else "x".join(map(str, node.shape)) or "1"
+        *placed, why = _there(node, there)
+        if narrow and why:
+            why = f"({numbers.setdefault(why, len(numbers) + 1)})"
         table.add_row(
-            escape(node.name), node.op, node.target, shape, f"{node.macs:,}" if node.macs else "",
-            f"{node.parameters:,}" if node.parameters else "", *_there(node, there),
+            escape(node.name), node.op, *([] if there and narrow else [node.target]), shape,
+            f"{node.macs:,}" if node.macs else "", f"{node.parameters:,}" if node.parameters else "", *placed, why,
         )  # fmt: skip
-    return table
+    console.print(table)
+    for why, number in numbers.items():
+        console.print(f"({number}) {why}", soft_wrap=True)
 
 
 def _there(node: Node, there: OnChipInspection | None) -> list[str]:
@@ -146,7 +154,7 @@ def _there(node: Node, there: OnChipInspection | None) -> list[str]:
     found = there.nodes.get(node.name) if there else None
     if found is None:
         return ["", "", escape(node.reason)] if there else [escape(node.reason)]
-    segment = "off" if found.segment is None else f"segment {found.segment}"
+    segment = "off" if found.segment is None else f"{found.segment}"
     why = node.reason if found.segment and node.target != "host" else found.reason
     return [segment, f"{found.cycles:,}" if found.cycles else "", escape(why)]
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
 from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flow.files import scratch
+from flow.cache import look_up, made, making, store, workplace
+from flow.errors import FlowError
+from flow.files import cache_folder, fingerprint, scratch
 from flow.hardware.accelerator import accelerator
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.axi.top import build as build_wrapped
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.conversion.hierarchy import Language, Module, export, forgotten
+from flow.hardware.element import element_of
 from flow.hardware.interface import Device, bundled, top_signals
+
+LANGUAGES: tuple[Language, ...] = ("verilog", "vhdl")
 
 
 @dataclass(frozen=True)
@@ -57,22 +67,83 @@ def emit(config: ArrayConfig, folder: Path) -> Device:
     All names of modules, entities and packages begin with that of the top, so that several accelerators, and other
     libraries, may be read into one simulation.
     """
-    with forgotten():
-        verilog = _export(config, folder / "verilog", "verilog")
-        vhdl = _export(config, folder / "vhdl", "vhdl")
+    verilog, vhdl = (_emitted(config, None, language).write(folder / language) for language in LANGUAGES)
     return device(config, verilog, vhdl)
 
 
 def emit_wrapped(config: ArrayConfig, axi: AxiConfig, folder: Path) -> tuple[Device, Wrapper]:
     """As `emit`, with the wrapper around it."""
-    found: dict[str, Module] = {}
-    with forgotten():
-        verilog = _export_wrapped(config, axi, folder / "verilog", "verilog", found)
-        vhdl = _export_wrapped(config, axi, folder / "vhdl", "vhdl")
+    emitted = {language: _emitted(config, axi, language) for language in LANGUAGES}
+    verilog, vhdl = (emitted[language].write(folder / language) for language in LANGUAGES)
     inner = [files[: 1 + [file.stem for file in files].index(config.name)] for files in (verilog, vhdl)]
-    top = found[wrapped_name(config)]
-    ports = tuple(Port(name, len(signal), top.drives(name)) for name, signal in top.ports.items())
-    return device(config, *inner), Wrapper(axi, top.name, tuple(verilog), tuple(vhdl), ports)
+    ports = emitted["verilog"].ports
+    return device(config, *inner), Wrapper(axi, wrapped_name(config), tuple(verilog), tuple(vhdl), ports)
+
+
+@dataclass(frozen=True)
+class _Emitted:
+    """The files of a design, (name, text) in compile order, and in Verilog its top's ports."""
+
+    files: tuple[tuple[str, str], ...]
+    ports: tuple[Port, ...]
+
+    @classmethod
+    def read(cls, file: Path) -> _Emitted:
+        files, ports = json.loads(file.read_text())
+        return cls(tuple((name, text) for name, text in files), tuple(Port(*port) for port in ports))
+
+    def store(self, entry: Path) -> None:
+        with workplace(entry.parent) as folder:
+            part = folder / "emitted.json"
+            part.write_text(json.dumps([self.files, [astuple(port) for port in self.ports]]))
+            store(part, entry)
+
+    def write(self, folder: Path) -> list[Path]:
+        """The files, in the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self.files:
+            (folder / name).write_text(text)
+        return [folder / name for name, _ in self.files]
+
+
+def _emitted(config: ArrayConfig, axi: AxiConfig | None, language: Language) -> _Emitted:
+    """A design in a language: out of the cache folder, where it is kept by all that it depends on, or converted.
+
+    An array of another package, whose sources are not known here, is always converted; so is everything if there can
+    be no cache folder.
+    """
+    try:
+        array = element_of(config.pe).block
+        if getattr(array, "func", array).__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return _converted(config, axi, language)
+        folder = made(cache_folder(None).absolute())
+    except FlowError:
+        return _converted(config, axi, language)
+    parts = [asdict(config), None if axi is None else asdict(axi), language]
+    makers = [fingerprint(), version("myhdl"), platform.python_version()]
+    key = hashlib.sha256(json.dumps([*parts, *makers]).encode()).hexdigest()[:24]
+    entry = folder / f"emitted-{key}.json"
+    with making(entry):
+        if (found := look_up(entry)) is not None:
+            with suppress(OSError):  # removed meanwhile
+                return _Emitted.read(found[0])
+        emitted = _converted(config, axi, language)
+        with suppress(OSError):  # the disk is full, or the folder not ours to write: what was converted is as good
+            emitted.store(entry)
+    return emitted
+
+
+def _converted(config: ArrayConfig, axi: AxiConfig | None, language: Language) -> _Emitted:
+    """The design as MyHDL converts it."""
+    found: dict[str, Module] = {}
+    with scratch() as folder, forgotten():
+        if axi is None:
+            files, name = _export(config, folder, language, found), config.name
+        else:
+            files, name = _export_wrapped(config, axi, folder, language, found), wrapped_name(config)
+        texts = tuple((file.name, file.read_text()) for file in files)
+    top = found[name]
+    return _Emitted(texts, tuple(Port(name, len(signal), top.drives(name)) for name, signal in top.ports.items()))
 
 
 def wrapped_name(config: ArrayConfig) -> str:

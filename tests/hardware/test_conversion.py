@@ -181,8 +181,47 @@ def test_accelerator_is_clean_verilog(
     lint(wrapper.files, wrapper.name)
 
 
-def test_emitting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    _, first = emit_wrapped(ArrayConfig(2, 2, **TINY), AxiConfig(), tmp_path / "first")
-    _, second = emit_wrapped(ArrayConfig(2, 2, **TINY), AxiConfig(), tmp_path / "second")
-    for ours, theirs in zip(first.files + first.vhdl_files, second.files + second.vhdl_files, strict=True):
-        assert ours.name == theirs.name and ours.read_bytes() == theirs.read_bytes()
+def emitted(folder: Path) -> dict[str, bytes]:
+    """The files of an accelerator behind AXI, by name."""
+    _, wrapper = emit_wrapped(ArrayConfig(2, 2, **TINY), AxiConfig(), folder)
+    return {file.name: file.read_bytes() for file in wrapper.files + wrapper.vhdl_files}
+
+
+def test_emitting_twice_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converted twice, and out of the cache folder, whose damaged entries are made again."""
+    monkeypatch.setenv("BBS_CACHE", str(tmp_path / "first cache"))
+    first = emitted(tmp_path / "first")
+    monkeypatch.setenv("BBS_CACHE", str(tmp_path / "second cache"))
+    assert emitted(tmp_path / "second") == first
+    entries = sorted((tmp_path / "second cache").glob("emitted-*.json"))
+    assert len(entries) == 2  # Verilog and VHDL
+    with monkeypatch.context() as patch:
+        patch.setattr("flow.hardware.emit._converted", None)
+        assert emitted(tmp_path / "kept") == first
+    for entry in entries:
+        entry.write_bytes(entry.read_bytes().replace(b"assign", b"assing"))
+    assert emitted(tmp_path / "third") == first
+
+
+def test_what_is_kept_is_of_the_same_parameters_and_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept() -> int:
+        return len(list((tmp_path / "cache").glob("emitted-*.json")))
+
+    monkeypatch.setenv("BBS_CACHE", str(tmp_path / "cache"))
+    config = ArrayConfig(1, 1, **TINY)
+    emit(config, tmp_path / "a")
+    emit_wrapped(config, AxiConfig(), tmp_path / "b")
+    emit_wrapped(config, AxiConfig(32), tmp_path / "c")
+    assert kept() == 6
+    emit(replace(config, prefix="other"), tmp_path / "d")
+    assert kept() == 8
+    monkeypatch.setattr("flow.hardware.emit.fingerprint", lambda: "of other sources")
+    emit(config, tmp_path / "e")
+    assert kept() == 10
+
+
+def test_a_design_is_emitted_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BBS_CACHE", str(tmp_path / "file" / "cache"))
+    device = emit(ArrayConfig(1, 1, **TINY), tmp_path)
+    assert all(file.stat().st_size for file in device.files + device.vhdl_files)

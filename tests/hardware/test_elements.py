@@ -143,6 +143,12 @@ def test_it_runs_layers_as_the_reference_and_the_model_say(adding: ArrayConfig, 
         assert result.cycles == layer_cycles(scheduled, config), seed
 
 
+def test_its_designs_are_not_kept(adding: ArrayConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sources, which may change, are not ours."""
+    monkeypatch.setenv("BBS_CACHE", str(tmp_path / "cache"))
+    assert emit(adding, tmp_path).files and not list(tmp_path.glob("cache/*"))
+
+
 def test_it_runs_in_myhdl_itself(adding: ArrayConfig, tmp_path: Path) -> None:
     encoded, layer = random_layer(2, 11, 3, (0, 4, 2))
     work = single(encoded, layer, adding, random_codes(2, layer))

@@ -293,6 +293,25 @@ def test_cxx_is_honoured_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         verilator.compiler()
 
 
+def test_cxxflags_come_last(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They override ours, a library is of its flags, and what is no list of words is refused."""
+    if reason := VerilatorEngine().available():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    real = verilator.compiler()[0]
+    version = first_answer([real, "--version"])
+    seen = tmp_path / "seen"
+    monkeypatch.setenv("CXX", str(fake(tmp_path, "seeing", f'echo "$*" >> {seen}\nexec {real} "$@"', f"'{version}'")))
+    for flags, libraries in (("-O0 '-DBBS_WORDS=\"b c\"'", 1), ("-O0", 2)):
+        monkeypatch.setenv("CXXFLAGS", flags)
+        VerilatorEngine().open(device, tmp_path / "cache")
+        assert len(list((tmp_path / "cache").glob("verilator-*.so"))) == libraries
+    for line in seen.read_text().splitlines():
+        assert line.rindex(" -O0") > line.index(" -O1")
+    monkeypatch.setenv("CXXFLAGS", "-O0 '")
+    with pytest.raises(FlowError, match="CXXFLAGS has a quotation without an end"):
+        VerilatorEngine().open(device, tmp_path / "cache")
+
+
 def test_no_place_for_temporary_files(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found in ['/none']")

