@@ -163,7 +163,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             whole = whole_network(on_chip_program, chain_runs, simulated, notes)
             result = simulation_report(chosen, compressed, simulation, judgement, notes, area)
             result = asked_for(result, request.command("compile", "force", *NOT_AGAIN), request.clock)
-            handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], whole)
+            handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], whole, request.soc)
             stored = evaluation_set.first(max(simulated.count, STORED))
             write_build(folder, Made(chosen, compressed, handoff, stored), result, record)
     return result

@@ -279,6 +279,7 @@ class CompileRequest(ClockOption, SimulationOptions, ArrayOption, MetricOption, 
     )  # fmt: skip
     on_chip: bool = option(SWITCH, False, "Feature maps on chip: the network in as few starts as can be, too.")
     front: bool = option(SWITCH, False, "Measure other budgets, too: accuracy against bits and cycles, in the report.")
+    soc: bool = option(SWITCH, False, "Write soc/example, too: a small system whose processor runs the network.")
     synth: bool = option(SWITCH, False, "Add Yosys' estimate of the array's area to the report.")
     force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
     resume: bool = option(

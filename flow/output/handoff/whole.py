@@ -83,7 +83,7 @@ class Whole:
 class Handoff:
     """The contents of the hand-over: a network's program, the accelerator alone and behind AXI, one sample's run.
 
-    `whole` is the whole network on chip, if it runs there.
+    `whole` is the whole network on chip, if it runs there; `example` asks for soc/example/, too.
     """
 
     name: str  # of the network
@@ -92,6 +92,7 @@ class Handoff:
     wrapper: Wrapper
     run: SampleRun
     whole: Whole | None = None
+    example: bool = False
 
     @property
     def most_words(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flow.output.handoff.description import describe
+from flow.output.handoff.example import write_example
 from flow.output.handoff.firmware import write_firmware
 from flow.output.handoff.memories import write_memories, write_vectors, write_whole
 from flow.output.handoff.registers import write_registers
@@ -24,3 +25,5 @@ def write_handoff(folder: Path, handoff: Handoff) -> None:
     write_firmware(folder, handoff, told)
     write_registers(folder, handoff)
     write_soc(folder, handoff, told)
+    if handoff.example:
+        write_example(folder, handoff, told)
