@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from flow.compression.allocate import Allocation
 from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
@@ -197,7 +198,13 @@ def refined(
     def tried(chosen: frozenset[str]) -> Tuned:
         return _refined(network, data, allocation, chosen, advance)
 
-    return min(in_parallel(tried, tries(network, refinements)), key=lambda tuned: tuned.divergence)
+    with _one_thread_each():
+        return min(in_parallel(tried, tries(network, refinements)), key=lambda tuned: tuned.divergence)
+
+
+def _one_thread_each() -> threadpool_limits:
+    """Matrix products within take one thread each: threads of their own would wait, busily, for those of our own."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]:
