@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from flow.compression.allocate import Allocation
 from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
 from flow.compression.calibration import Double, affordable, calibrate, moments
+from flow.compression.influence import influences
 from flow.compression.refine import error_curves, refine
 from flow.errors import FlowError
 from flow.frontend.int8 import rewrite
@@ -141,14 +142,8 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     calibrate(network, data.samples.feeds, measure)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
-    reference = answers(network.model, subset.feeds, data.scores)
-
-    def influence(layer: ArrayLayer) -> float:
-        got = answers(rewrite.with_layers(network.model, [layer]), subset.feeds, data.scores)
-        advance()
-        return distance(reference, got, data.weights)
-
-    caused = dict(zip(curves, in_parallel(influence, pruned), strict=True))
+    by_name = {layer.name: layer for layer in pruned}
+    caused = influences(network, by_name, subset.feeds, data.scores, data.weights, advance)
     if not any(caused.values()):  # no layer changes the answers: all get the same weight
         caused = dict.fromkeys(caused, 1.0)
     for name, curve in curves.items():
