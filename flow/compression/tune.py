@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from flow.compression.allocate import Allocation
 from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
 from flow.compression.calibration import Double, affordable, calibrate, moments
+from flow.compression.influence import influences
 from flow.compression.refine import error_curves, refine
 from flow.errors import FlowError
 from flow.frontend.int8 import rewrite
@@ -140,14 +142,8 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     calibrate(network, data.samples.feeds, measure)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
-    reference = answers(network.model, subset.feeds, data.scores)
-
-    def influence(layer: ArrayLayer) -> float:
-        got = answers(rewrite.with_layers(network.model, [layer]), subset.feeds, data.scores)
-        advance()
-        return distance(reference, got, data.weights)
-
-    caused = dict(zip(curves, in_parallel(influence, pruned), strict=True))
+    by_name = {layer.name: layer for layer in pruned}
+    caused = influences(network, by_name, subset.feeds, data.scores, data.weights, advance)
     if not any(caused.values()):  # no layer changes the answers: all get the same weight
         caused = dict.fromkeys(caused, 1.0)
     for name, curve in curves.items():
@@ -197,7 +193,13 @@ def refined(
     def tried(chosen: frozenset[str]) -> Tuned:
         return _refined(network, data, allocation, chosen, advance)
 
-    return min(in_parallel(tried, tries(network, refinements)), key=lambda tuned: tuned.divergence)
+    with _one_thread_each():
+        return min(in_parallel(tried, tries(network, refinements)), key=lambda tuned: tuned.divergence)
+
+
+def _one_thread_each() -> threadpool_limits:
+    """Matrix products within take one thread each: threads of their own would wait, busily, for those of our own."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]:

@@ -62,14 +62,20 @@ def answers(
     the network's outputs, if they were computed already. An output that is no tensor, or whose shape depends on the
     sample, is left out; FlowError if none remains.
     """
-    bare, tensors = _without_softmax(model)
+    bare, tensors = without_softmax(model)
     found = outputs if outputs is not None and bare is model else runtime.predict_all(bare, feeds)
     if not found:
         runtime.predict(bare, feeds)  # raises what is wrong with the first
-    given = [value.name for value in model.graph.output]
+    return named([value.name for value in model.graph.output], tensors, found, scores)
+
+
+def named(
+    outputs: Sequence[str], tensors: Sequence[tuple[str, int]], found: Arrays, scores: Collection[str]
+) -> dict[str, Answers]:
+    """The answers by output of the network; `tensors` are those of `without_softmax`, `found` their values."""
     return {
         name: Answers.of(found[tensor], tensor != name or name in scores, axis)
-        for name, (tensor, axis) in zip(given, tensors, strict=True)
+        for name, (tensor, axis) in zip(outputs, tensors, strict=True)
         if tensor in found
     }
 
@@ -143,7 +149,7 @@ def _numbers(texts: NDArray[Any]) -> NDArray[np.int64]:
     return codes[places].reshape(texts.shape)
 
 
-def _without_softmax(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[tuple[str, int]]]:
+def without_softmax(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[tuple[str, int]]]:
     """The model without the Softmax at its outputs and what is behind it; each output's new tensor and class axis."""
     graph = Graph.of(model)
     tensors = [_before_softmax(graph, value.name, -1 if opset(model) >= 13 else 1) for value in model.graph.output]

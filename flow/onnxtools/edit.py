@@ -123,24 +123,23 @@ def rename_reads(graph: onnx.GraphProto, name: str, other: str) -> None:
                     inner.node.append(helper.make_node("Identity", [other], [value.name], f"{value.name}_identity"))
 
 
-def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto) -> onnx.ModelProto:
-    """The subgraph from `inputs` to `output`, as a model of its own."""
+def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], *outputs: onnx.ValueInfoProto) -> onnx.ModelProto:
+    """The subgraph from `inputs` to `outputs`, as a model of its own."""
     ends = {value.name for value in inputs}
     needed: set[str] = set()
-    stack, seen = [output.name], set()
+    stack, seen = [value.name for value in outputs], set()
     while stack:
         name = stack.pop()
-        if name in seen or name in ends or not name:
+        if name in seen or name in ends:
             continue
         seen.add(name)
         if name in graph.constants:
             needed.add(name)
         else:
-            stack.extend(graph.producers[name].input)
-    model = graph.model
-    nodes = [node for node in model.graph.node if any(name in seen for name in node.output)]
-    part = helper.make_graph(nodes, "part", inputs, [output], [graph.constants[name] for name in sorted(needed)])
-    return helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
+            stack.extend(reads(graph.producers[name]))
+    nodes = [node for node in graph.model.graph.node if any(name in seen for name in node.output)]
+    constants = [graph.constants[name] for name in sorted(needed)]
+    return model_like(graph.model, helper.make_graph(nodes, "part", inputs, outputs, constants))
 
 
 def set_attributes(node: onnx.NodeProto, without: Collection[str] = (), **values: Any) -> None:

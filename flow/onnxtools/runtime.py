@@ -110,10 +110,10 @@ def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArr
     return dict(zip(names, values, strict=True))
 
 
-def batch_size(active: ort.InferenceSession) -> int:
-    """Samples per run: the batch the network's inputs are fixed to, or `BATCH`."""
+def batch_size(active: ort.InferenceSession, usual: int = BATCH) -> int:
+    """Samples per run: the batch the network's inputs are fixed to, or `usual`."""
     fixed = [entry.shape[0] for entry in active.get_inputs() if entry.shape]
-    return min((size for size in fixed if isinstance(size, int)), default=BATCH)
+    return min((size for size in fixed if isinstance(size, int)), default=usual)
 
 
 def as_feeds(names: list[str], x: NDArray[Any] | Mapping[str, NDArray[Any]]) -> Tensors:
