@@ -117,36 +117,62 @@ class AheadPort(ReadPort):
         self.awake = True
 
     def look(self, cycle: int) -> None:
-        super().look(cycle)
-        ring = self.ring
-        self.ready = ring.cursor != ring.head or self.arrives
-        self.wants = not self.closed and ring.remaining > 0 and ring.requested - ring.tail < ring.depth
-        self.address = ring.address
-        self.ask()
+        ring, due = self.ring, self.due
+        self.arrives = arrives = len(due) > 0 and due[0] == cycle
+        if arrives:
+            due.popleft()
+        self.ready = arrives or ring.cursor != ring.head
+        self.wants = wants = not self.closed and ring.remaining > 0 and ring.requested - ring.tail < ring.depth
+        if self.gathering:
+            self.address = ring.address
+            self.ask()
+        else:
+            self.accepts, self.asks = wants, False
 
     def move(self, granted: bool, job: Words | None, taking: bool) -> None:
         """The edge: a burst is granted, a job comes, the accelerator asks for a word."""
-        awake = self.gather(granted) or self.shown
-        ring, offered, takes = self.ring, self.offered, taking and self.ready
-        free = not ring.remaining
+        ring, takes, accepts = self.ring, taking and self.ready, self.accepts
+        awake = self.shown or takes or accepts or granted or self.arrives
+        if granted:
+            self.gathering = False
+        elif accepts:
+            self.words = self.words + 1 if self.gathering else 1
+            self.gathering, self.following = True, ring.address + 1
         if self.fetched == self.depth:
             awake, self.closed = awake or not self.closed, True
-        elif self.fetched <= self.open_below:
-            awake, self.closed = awake or self.closed, False
-        self.fetched += self.accepts - takes
-        ring.move(self.accepts, self.arrives, offered if free else None)
+        elif self.closed and self.fetched <= self.open_below:
+            awake, self.closed = True, False
+        free = ring.remaining == 0
+        if accepts:
+            ring.address += 1
+            ring.remaining -= 1
+            ring.requested += 1
+            self.fetched += 1
+        if self.arrives:
+            ring.head += 1
         if takes:
+            self.fetched -= 1
             ring.cursor += 1
             ring.tail = ring.cursor
         self.shown = takes
+        if job is not None or self.jobs or self.offered is not None:
+            awake = self._offer(free, job) or awake
+        self.awake = awake
+
+    def _offer(self, free: bool, job: Words | None) -> bool:
+        """The edge of the jobs: the ring takes the one that is offered if it is `free`. Whether anything has happened."""
+        offered = self.offered
+        if offered is not None and free:
+            self.ring.address, self.ring.remaining = offered
+        moved = job is not None
         if self.jobs and (offered is None or free):
-            self.offered, awake = self.jobs.popleft(), True
+            self.offered, moved = self.jobs.popleft(), True
         elif offered is not None and free:
-            self.offered, awake = None, True
+            self.offered, moved = None, True
         if job is not None:
             self.jobs.append(job)
             assert len(self.jobs) <= JOBS
-        self.awake = awake or takes or job is not None
+        return moved
 
 
 class Reads:
@@ -168,13 +194,17 @@ class Reads:
 
     def grant(self, cycle: int) -> ReadPort | None:
         """The port whose burst is taken in this cycle; the address channel moves on."""
+        number = self._choice()
+        self.moved = False
+        if number < 0 and not self.waiting and not self.shown:
+            return None
         limit = self.memory.outstanding
         before = self.waiting, self.shown
         while self.ends and self.ends[0] < cycle:
             self.ends.popleft()
         ready = not limit or len(self.ends) < limit
         chosen = None
-        if (not self.waiting or not self.shown or ready) and (number := self._choice()) >= 0:
+        if (not self.waiting or not self.shown or ready) and number >= 0:
             chosen = self.ports[number]
             self.turn = 0 if number == len(self.ports) - 1 else number + 1
         if self.shown and ready:
@@ -242,7 +272,7 @@ class Writes:
         self.page = PAGE // self.axi.stride(self.port)
         self.room = 1 << (2 * self.most - 1).bit_length()
         self.pace = Pace(self.memory.bandwidth)
-        self.full = False
+        self.full = self.busy = False
 
     @property
     def written(self) -> bool:
@@ -250,8 +280,7 @@ class Writes:
 
     def move(self, cycle: int, taken: tuple[int, ...] | None) -> bool:
         """The edge; `taken` are the addresses that the lanes write. Whether anything has happened."""
-        if taken is None and self.written:
-            return False
+        self.busy = True
         answered = bool(self.answers) and self.answers[0] <= cycle
         if answered:
             self.answers.popleft()
@@ -287,6 +316,7 @@ class Writes:
         if taken is not None:
             self.queue.append(taken)
         self.full = len(self.queue) == QUEUE
+        self.busy = not self.written
         return bool(taken is not None or answered or sends or issues or accepts or stepped or addressed)
 
     def _send(self, cycle: int, sends: bool, last_beat: bool) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flow.hardware.accelerator import PARAMETER_DEPTH
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.maps.collect import TILES
 from flow.scheduling.blocks import Bytes
 from flow.scheduling.bus.bursts import AheadPort, ReadPort, Reads, SlowMemory, Writes
 from flow.scheduling.bus.jobs import OPERANDS, Job, Words, jobs
@@ -60,18 +61,26 @@ class _Stream:
 
     def look(self, cycle: int) -> None:
         ring, port = self.ring, self.port
-        due = port.due
-        if self.awake or (due and due[0] == cycle):
+        if self.awake or (port.due and port.due[0] == cycle):
             self.awake = True
             port.look(cycle)
             self.wants = ring.remaining > 0 and ring.requested - ring.tail < ring.depth
-        self.here = ring.cursor != ring.head or port.shown
+            self.here = port.shown or ring.cursor != ring.head
+        else:
+            self.here = ring.cursor != ring.head
 
     def move(self, job: Job | None, known: Job | None, granted: bool) -> None:
         """The edge: its job is taken, one will come, its burst is granted."""
         ring, port = self.ring, self.port
-        taken = self.wants and port.ready
-        ring.move(taken, port.shown, job.operands[self.name] if job else None)
+        if self.wants:
+            if port.ready:
+                ring.address += 1
+                ring.remaining -= 1
+                ring.requested += 1
+        elif job is not None and not ring.remaining:
+            ring.address, ring.remaining = job.operands[self.name]
+        if port.shown:
+            ring.head += 1
         port.move(granted, known.operands[self.name] if known else None, self.wants)
         self.awake = port.awake or ring.touched or job is not None
         ring.touched = False
@@ -104,6 +113,7 @@ class _Model:
         self.known = 0  # descriptors whose words have come from the bus
         self.number = -1  # of the job on offer
         self.offers: dict[str, Job] = {}  # to the units that have not taken it
+        self.octet_taken = self.octet_outside = self.octet_arrives = False  # in this cycle; outside: not from the maps
         self.to_finish = start[1]
         self.to_fetch = start[1] - 1
         self.waiting = True
@@ -127,48 +137,65 @@ class _Model:
 
     def _cycle(self, cycle: int, done: bool) -> tuple[bool, bool]:
         """One cycle: whether anything has happened, and whether the accelerator is done with it or was before."""
+        descriptors, drain, sequencer, writes = self.descriptors, self.drain, self.sequencer, self.writes
         for stream in self.streams:
             stream.look(cycle)
-        descriptors, drain, sequencer, streams = self.descriptors, self.drain, self.sequencer, self.streams
-        descriptors.look(cycle)
-        self.outside.look(cycle)
-        if descriptors.shown:
-            self.number += 1
-            self.offers = dict.fromkeys(self.units, self.jobs[self.number])
-        octets = self._octets(cycle)
-        full = self.store is not None and self.store.full
+        self._present(cycle)
+        self._octets(cycle)
         finished = sequencer.pipe & FINISHED != 0
-        operands = streams[PARAMETER].here and streams[INDEX].here
-        drain.look(not self.writes.full, full, operands, finished, "drain" in self.offers)
-        sequencer.look(drain.enable, streams[WEIGHT].here, streams[METADATA].here, self.activation.here(octets.arrives))
+        if drain.busy or finished:
+            full = self.store is not None and self.store.staged == TILES
+            drain.look(not writes.full, full, self.streams[PARAMETER].here and self.streams[INDEX].here, finished,
+                       "drain" in self.offers)  # fmt: skip
+        if sequencer.job is not None:
+            sequencer.look(
+                drain.enable, self.streams[WEIGHT].here, self.streams[METADATA].here,
+                self.activation.here(self.octet_arrives),
+            )  # fmt: skip
         accepted, complete = self._accepted() if self.offers else (NOBODY, False)
         granted = self.reads.grant(cycle)
-        last = drain.last if drain.moves else None
+        last = drain.stages[-1] if drain.moves else None
         tile_done, block_done = last is not None and last.tile_done, last is not None and last.block_done
         if self.store:
             block_done = self.store.block_done
 
-        moved = self.reads.moved or len(accepted) > 0 or complete
-        moved |= self.writes.move(cycle, drain.written)
-        moved |= drain.move(accepted.get("drain"))
-        moved |= sequencer.move(drain.enable, accepted.get("compute"))
+        moved = self.reads.moved or complete or len(accepted) > 0
+        written = last.addresses if last is not None and last.addresses else None
+        if written is not None or writes.busy:
+            moved |= writes.move(cycle, written)
+        if drain.busy or finished or accepted:
+            moved |= drain.move(accepted.get("drain"))
+        if sequencer.job is not None or sequencer.pipe or accepted:
+            moved |= sequencer.move(drain.enable, accepted.get("compute"))
         if self.fetch and self.store:
-            moved |= self.fetch.move(accepted.get("fetch"), octets.outside, self.outside.arrives, block_done)
-            moved |= self.store.move(cycle, accepted.get("store"), tile_done, streams[ENTRY].here)
-        moved |= self._operands(accepted, octets, granted)
-        moved |= self._dispatch(cycle, complete, granted)
+            moved |= self.fetch.move(accepted.get("fetch"), self.octet_outside, self.outside.arrives, block_done)
+            if self.store.busy or accepted or tile_done:
+                moved |= self.store.move(cycle, accepted.get("store"), tile_done, self.streams[ENTRY].here)
+        moved |= self._operands(accepted, granted)
+        if descriptors.awake or complete or self.waiting or granted is descriptors:
+            moved |= self._dispatch(cycle, complete, granted)
         if accepted:
             self.offers = {unit: job for unit, job in self.offers.items() if unit not in accepted}
         if block_done:
             self.to_finish -= 1
         return moved, done or self.to_finish == 0
 
+    def _present(self, cycle: int) -> None:
+        """What the descriptors' port does; a job that it shows is on offer."""
+        descriptors = self.descriptors
+        if descriptors.awake or (descriptors.due and descriptors.due[0] == cycle):
+            descriptors.awake = True
+            descriptors.look(cycle)
+            if descriptors.shown:
+                self.number += 1
+                self.offers = dict.fromkeys(self.units, self.jobs[self.number])
+
     def _accepted(self) -> tuple[dict[str, Job], bool]:
         """The units that take the job on offer in this cycle, and whether all have it then."""
-        taken = {unit: job for unit, job in self.offers.items() if self._ready(unit)}
+        taken = {unit: job for unit, job in self.offers.items() if self._ready(unit, job)}
         return taken, len(taken) == len(self.offers)
 
-    def _ready(self, unit: str) -> bool:
+    def _ready(self, unit: str, job: Job) -> bool:
         if unit in self.rings:
             return not self.rings[unit].remaining
         if unit == "compute":
@@ -178,24 +205,32 @@ class _Model:
         if unit == "activation":
             return not self.activation.remaining
         assert self.fetch and self.store
-        return self.fetch.ready if unit == "fetch" else self.store.ready and not self.store.entries.remaining
+        return self.fetch.ready(job) if unit == "fetch" else self.store.ready and not self.store.entries.remaining
 
-    def _octets(self, cycle: int) -> _Octets:
+    def _octets(self, cycle: int) -> None:
         """The octets of activations that are asked for and come in this cycle."""
         ring, port, fetch = self.activation, self.outside, self.fetch
-        wants = ring.wants()
+        port.look(cycle)
+        wants = ring.remaining > 0 and (ring.half or ring.requested - ring.tail < ring.depth)
         if fetch is None:
             port.wants, port.address = wants, ring.address
             port.ask()
-            return _Octets(port.accepts, port.accepts, port.arrives)
-        fetch.look(cycle, self.offers.get("fetch"))
-        port.wants = wants and fetch.outside
-        if port.wants and fetch.job is not None:
-            port.address = fetch.job.activation[0] + fetch.octet
-        port.ask()
-        return _Octets(fetch.ask(wants) or port.accepts, port.accepts, port.arrives or fetch.answering & ANSWERED != 0)
+            self.octet_taken = self.octet_outside = port.accepts
+            self.octet_arrives = port.arrives
+            return
+        fetch.look(cycle, self.offers.get("fetch") if self.offers else None)
+        inside = wants and fetch.inside and fetch.turns <= 1
+        fetch.goes = inside
+        if fetch.outside or port.gathering or port.asks:
+            port.wants = wants and fetch.outside
+            if port.wants and fetch.job is not None:
+                port.address = fetch.job.activation[0] + fetch.octet
+            port.ask()
+        self.octet_outside = fetch.outside and port.accepts
+        self.octet_taken = inside or self.octet_outside
+        self.octet_arrives = port.arrives or fetch.answering & ANSWERED != 0
 
-    def _operands(self, accepted: Mapping[str, Job], octets: _Octets, granted: ReadPort | None) -> bool:
+    def _operands(self, accepted: Mapping[str, Job], granted: ReadPort | None) -> bool:
         """The edge of all streams. Whether anything has happened."""
         known = None
         if self.descriptors.arrives:
@@ -206,9 +241,13 @@ class _Model:
             if stream.awake or accepted or known or granted is stream.port or stream.ring.touched:
                 stream.move(accepted.get(stream.unit), known, granted is stream.port)
                 moved |= stream.awake
-        job = accepted.get("activation")
-        self.activation.move(octets.taken, octets.arrives, job.activation if job else None)
-        return self.outside.gather(granted is self.outside) or moved
+        if self.octet_taken or self.octet_arrives or accepted:
+            job = accepted.get("activation")
+            self.activation.move(self.octet_taken, self.octet_arrives, job.activation if job else None)
+        if self.octet_outside or self.outside.arrives or granted is self.outside:
+            self.outside.gather(granted is self.outside)
+            return True
+        return moved
 
     def _dispatch(self, cycle: int, complete: bool, granted: ReadPort | None) -> bool:
         """The edge of the dispatcher and of its port. Whether anything has happened."""
@@ -218,12 +257,3 @@ class _Model:
         self.waiting = asks and not self.descriptors.ready
         self.descriptors.move(granted is self.descriptors, self.start if cycle == 1 else None, asks)
         return self.descriptors.awake
-
-
-@dataclass(frozen=True)
-class _Octets:
-    """Whether an octet is asked for and taken, from outside the feature maps, and whether one arrives."""
-
-    taken: bool
-    outside: bool
-    arrives: bool

@@ -54,7 +54,7 @@ class Sequencer:
         if taken is not None:
             self.job, self.tiles, self.steps, self.column, self.odd = taken, taken.tiles, taken.steps, 0, False
         elif self.ends:
-            self.job = None
+            self.job, self.issues, self.ends = None, False, False
         return moved or taken is not None
 
     def _issue(self) -> bool:
@@ -98,14 +98,16 @@ class Drain:
         self.parameters, self.indices = parameters, indices
         self.job: Job | None = None
         self.tile = self.word = self.plane = 0
-        self.draining = self.goes = self.tile_ends = self.ends = self.takes = self.enable = False
+        self.draining = self.goes = self.tile_ends = self.ends = self.takes = False
+        self.enable = True
         self.moves = True
         self.stages: deque[Result | None] = deque([None] * requantizer.LATENCY, requantizer.LATENCY)
         self.under_way = 0  # results in stages
 
     @property
-    def last(self) -> Result | None:
-        return self.stages[-1]
+    def busy(self) -> bool:
+        """Whether there is anything to do, or to look at, before a tile is finished."""
+        return self.draining or self.under_way > 0 or not self.enable
 
     def look(self, room: bool, full: bool, operands: bool, finished: bool, offered: bool) -> None:
         """What is done in this cycle.
@@ -130,12 +132,6 @@ class Drain:
     @property
     def ready(self) -> bool:
         return self.job is None or self.ends
-
-    @property
-    def written(self) -> tuple[int, ...] | None:
-        """The addresses that the lanes write in this cycle."""
-        last = self.stages[-1]
-        return last.addresses if last is not None and self.moves and last.addresses else None
 
     def move(self, job: Job | None) -> bool:
         """The edge; `job` is on offer. Whether anything has happened."""
@@ -187,44 +183,45 @@ class Fetch:
         self.turns = self.answering = 0  # of the octet under way: cycles left
         self.next_start: int | None = None  # the cycle in which the walker that waits is at its first tile
         self.start = 0
-        self.begins = self.inside = self.outside = self.answers = self.settled = False
+        self.inside = self.outside = self.goes = False  # it may go on with the maps; from outside; it does
 
     def look(self, cycle: int, offered: Job | None) -> None:
+        """Whether it may go on in this cycle; a job that is `offered` has its walker made ready."""
         job = self.job
         if offered is not None and self.next_start is None:
             self.next_start = cycle + 1 + self.rows
-        self.settled = self.flying == 0 or offered is None or offered.external == self.external
-        self.begins = job is not None and (job.external or cycle >= self.start) and (not self.waits or self.behind == 1)
-        self.outside = self.begins and job is not None and job.external
+        if job is None:
+            self.inside = self.outside = False
+        else:
+            begins = not self.waits or self.behind == 1
+            self.outside = begins and job.external
+            self.inside = begins and not job.external and cycle >= self.start
 
-    @property
-    def ready(self) -> bool:
-        return self.job is None and self.settled
-
-    def ask(self, wants: bool) -> bool:
-        """Whether an octet of the feature maps is asked for, if the stream wants one."""
-        self.inside = wants and self.begins and not self.outside and self.turns <= 1
-        return self.inside
+    def ready(self, offered: Job) -> bool:
+        """Whether it takes a job in this cycle."""
+        return self.job is None and (self.flying == 0 or offered.external == self.external)
 
     def move(self, job: Job | None, outside: bool, arrives: bool, block_done: bool) -> bool:
-        """The edge; an octet is asked for or comes from `outside`. Whether anything has happened."""
-        taken = job if self.ready else None
-        goes = self.inside or outside
-        answers = bool(self.answering & ANSWERED) or arrives
-        moved = bool(goes or self.turns or self.answering or taken or block_done or arrives)
+        """The edge; `job` is taken, an octet is asked for or comes from `outside`. Whether anything has happened."""
+        goes = self.goes or outside
+        moved = bool(goes or self.turns or self.answering or job or block_done or arrives)
+        if not moved:
+            return False
+        answers = self.answering & ANSWERED != 0 or arrives
         self.answering = self.answering << 1 & 2 * ANSWERED - 1 | (self.turns == 1)
-        self.turns = max(0, self.turns - 1)
-        if self.inside and self.job is not None:
+        if self.goes and self.job is not None:
             self.turns = self.job.turns[self.octet]
+        elif self.turns:
+            self.turns -= 1
         if goes and self.job is not None:
             self.waits = False
             self.octet += 1
             if self.octet == self.job.activation[1]:
                 self.job = None
         self.flying += goes - answers
-        self.behind += (taken is not None) - block_done
-        if taken is not None and self.next_start is not None:
-            self.job, self.octet, self.external, self.waits = taken, 0, taken.external, taken.waits
+        self.behind += (job is not None) - block_done
+        if job is not None and self.next_start is not None:
+            self.job, self.octet, self.external, self.waits = job, 0, job.external, job.waits
             self.start, self.next_start = self.next_start, None
         return moved
 
@@ -246,8 +243,11 @@ class Store:
         return self.pending is None
 
     @property
-    def full(self) -> bool:
-        return self.staged == TILES
+    def busy(self) -> bool:
+        """Whether there is anything to do before a tile is finished or a job comes."""
+        return self.staged > 0 or self.turns > 0 or self.at_hand or self.flushing or self.block_done or (
+            self.pending is not None and self.job is None
+        )  # fmt: skip
 
     def move(self, cycle: int, job: Job | None, tile_done: bool, entries_here: bool) -> bool:
         """The edge; `job` is on offer and taken by both. Whether anything has happened."""
