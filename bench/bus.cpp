@@ -27,12 +27,13 @@ struct Burst {
     unsigned id;
 };
 
-// The beats of one direction: `bandwidth` percent of the edges have one.
+// The beats of one direction: as often as `bytes` an edge are a beat.
 struct Pace {
-    uint64_t bandwidth, due = 0;
+    uint64_t bytes, due = 0;
 
-    bool ready(uint64_t edge) const { return edge * bandwidth >= due; }
-    void beat(uint64_t edge) { due = (edge * bandwidth - due < bandwidth ? due : edge * bandwidth) + 100; }
+    explicit Pace(uint64_t bandwidth) : bytes(bandwidth < BEAT ? bandwidth : BEAT) {}
+    bool ready(uint64_t edge) const { return edge * bytes >= due; }
+    void beat(uint64_t edge) { due = (edge * bytes - due < bytes ? due : edge * bytes) + BEAT; }
 };
 
 struct Timing {
@@ -48,7 +49,7 @@ class Bench {
 public:
     Bench(uint8_t* memory, uint64_t size, Timing timing, Counts* counts)
         : memory_(memory), size_(size), latency_(timing.latency), outstanding_(timing.outstanding),
-          reading_{timing.bandwidth}, writing_{timing.bandwidth}, counts_(counts) {
+          reading_(timing.bandwidth), writing_(timing.bandwidth), counts_(counts) {
         dut.aclk = 0, dut.aresetn = 0;
         dut.s_axil_awvalid = dut.s_axil_wvalid = dut.s_axil_arvalid = 0;
         dut.s_axil_bready = dut.s_axil_rready = 1;

@@ -1,10 +1,10 @@
 """Cycles and beats behind AXI against those with memories at the ports, by width and latency of the bus.
 
-    python -m bench.bus MODEL.onnx [--array RxC ...] [--bus BITS ...] [--latency CYCLES ...] [--bandwidth PERCENT]
+    python -m bench.bus MODEL.onnx [--array RxC ...] [--bus BITS ...] [--latency CYCLES ...] [--bandwidth BYTES]
                         [--outstanding K] [--preset NAME | --bits B] [--calibration FILE]
 
 The accelerator that a build emits runs in Verilator, with a memory that answers a read `--latency` cycles after its
-address, has a beat of each direction in `--bandwidth` percent of the cycles, and takes `--outstanding` bursts at once
+address, gives `--bandwidth` bytes a cycle in each direction, at most a beat, and takes `--outstanding` bursts at once
 (0: any number). On chip is one sample by one start, with its outputs written, traced with the results of every step,
 too; layers is the sum over all layers, each by one start. Every result is compared.
 
@@ -34,13 +34,13 @@ from flow.api.requests import DataOptions, PruningOptions
 from flow.cli.options import asked
 from flow.errors import FlowError
 from flow.files import cache_folder
-from flow.hardware.axi.bus import AxiConfig, regions, registers
+from flow.hardware.axi.bus import WIDTHS, AxiConfig, regions, registers
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.emit import Wrapper, emit_wrapped
 from flow.hardware.interface import Device, Memory
 from flow.network import reference
 from flow.progress import silent
-from flow.scheduling.bus.bursts import FULL, SlowMemory
+from flow.scheduling.bus.bursts import SlowMemory
 from flow.scheduling.bus.model import BusTime, bus_time
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import chain
@@ -205,7 +205,7 @@ def _row(table: Table, head: Sequence[str], traffic: Traffic, model: int, ideal:
 @click.option("--array", "arrays", multiple=True, default=("4x4", "8x8"))
 @click.option("--bus", "buses", type=int, multiple=True, default=(64, 128))
 @click.option("--latency", "latencies", type=int, multiple=True, default=(0, 40, 100))
-@click.option("--bandwidth", type=int, default=FULL)
+@click.option("--bandwidth", type=int, default=WIDTHS[-1] // 8)
 @click.option("--outstanding", type=int, default=0)
 @asked(BusRequest)
 def main(

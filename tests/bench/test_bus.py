@@ -18,7 +18,8 @@ from tests.helpers.tools import require_engine
 
 LATENCY = 100
 STARTING = 3  # latencies that a run cannot hide: the first descriptor, its words, the answer to the last write
-MEMORIES = [SlowMemory(0), SlowMemory(40), SlowMemory(100, bandwidth=40), SlowMemory(30, bandwidth=73, outstanding=3)]
+FULL = 128  # bytes a cycle: as many as any bus has
+MEMORIES = [SlowMemory(0, FULL), SlowMemory(40, FULL), SlowMemory(100, 3), SlowMemory(30, 2, outstanding=3)]
 
 
 @pytest.mark.full
@@ -30,7 +31,7 @@ def test_a_slow_bus_costs_little_but_at_the_ends_of_a_run(tmp_path: Path) -> Non
     device, wrapper = emit_wrapped(onchip.config, axi, tmp_path)
     work, ideal = whole_work(onchip, device, cache, traced=True)
     bus = Bus(onchip.config, wrapper, cache)
-    fast, slow = bus.run(work, SlowMemory(0)), bus.run(work, SlowMemory(LATENCY))
+    fast, slow = bus.run(work, SlowMemory(0, FULL)), bus.run(work, SlowMemory(LATENCY, FULL))
     assert fast.beats == slow.beats
     assert ideal < fast.cycles <= 1.1 * ideal
     assert slow.cycles - fast.cycles <= STARTING * LATENCY + 0.1 * ideal
@@ -38,7 +39,7 @@ def test_a_slow_bus_costs_little_but_at_the_ends_of_a_run(tmp_path: Path) -> Non
     descriptor = memory_ports(onchip.config)[0]
     assert slow.beats["descriptor"] == onchip.descriptors * axi.beats(descriptor) < onchip.descriptors * 16
     assert slow.bursts["output"] < 0.7 * slow.beats["output"]
-    assert bus.run(work, SlowMemory(LATENCY, outstanding=8)).cycles <= 1.15 * slow.cycles
+    assert bus.run(work, SlowMemory(LATENCY, FULL, outstanding=8)).cycles <= 1.15 * slow.cycles
     for memory in MEMORIES:
         same(bus, work, memory)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from flow.errors import FlowError
@@ -28,10 +26,10 @@ def time_of(job: Job, axi: AxiConfig, memory: SlowMemory) -> BusTime:
 @pytest.mark.parametrize("bits", [32, 256])
 def test_never_below_ideal_memories_nor_the_bus(seed: int, bits: int) -> None:
     job, axi = random_job(seed, CONFIG), AxiConfig(bits)
-    found = time_of(job, axi, SlowMemory(0))
+    found = time_of(job, axi, SlowMemory(0, axi.beat))
     assert found.cycles > layer_cycles(job.scheduled, CONFIG)
     assert found.cycles > found.busiest
-    half = time_of(job, axi, SlowMemory(0, bandwidth=50))
+    half = time_of(job, axi, SlowMemory(0, axi.beat // 2))
     assert half.cycles > max(found.cycles, 2 * half.busiest)
 
 
@@ -70,7 +68,7 @@ def test_on_chip_only_outputs_are_written() -> None:
 
 
 def test_the_pace_is_the_bandwidth() -> None:
-    pace = Pace(40)
+    pace = Pace(4, 10)
     beats = [pace.beat(10) for _ in range(40)]
     assert beats[0] == 10 and beats[-1] - beats[0] == 98  # 39 beats at 2.5 cycles
     assert len(set(beats)) == 40
@@ -80,11 +78,11 @@ def test_the_pace_is_the_bandwidth() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"latency": -1}, "a latency of -1 cycles cannot be: give --latency 0 or more"),
-        ({"bandwidth": 0}, "a bandwidth of 0 percent cannot be: give --bandwidth 1 to 100"),
-        ({"bandwidth": 101}, "a bandwidth of 101 percent cannot be: give --bandwidth 1 to 100"),
+        ({"latency": -1}, "takes -1 cycles to answer is not modelled: give --latency 0 to 10,000"),
+        ({"bandwidth": 0}, "a memory of 0 bytes a cycle gives nothing: give --bandwidth 1 or more"),
+        ({"outstanding": -1}, "takes no number of -1 bursts: give 0"),
     ],
 )
 def test_memories_that_cannot_be(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(FlowError, match=message):
-        replace(SlowMemory(0), **wrong)
+        SlowMemory(**wrong)

@@ -14,7 +14,7 @@ from flow.scheduling.bus.jobs import Words
 from flow.scheduling.bus.streams import Ring
 
 MOST_WRITES = 255  # bursts under way
-FULL = 100  # percent
+LONGEST = 10_000  # cycles of latency
 
 
 @dataclass(frozen=True)
@@ -23,37 +23,44 @@ class SlowMemory:
 
     latency      cycles from the one that takes a burst's address, or the last beat that is written, to its first beat,
                  or its answer, beyond the one that a memory at the bus needs
-    bandwidth    percent of the cycles that can have a beat of reads, and of those that can have one of writes
+    bandwidth    bytes a cycle of reads, and as many of writes, at most those of a beat
     outstanding  bursts of reads, and of writes, that it takes before the first of them ends; 0: any number
     """
 
-    latency: int
-    bandwidth: int = FULL
+    latency: int = 40
+    bandwidth: int = 16
     outstanding: int = 0
 
     def __post_init__(self) -> None:
-        if self.latency < 0:
-            raise FlowError(f"a latency of {self.latency} cycles cannot be: give --latency 0 or more")
-        if not 1 <= self.bandwidth <= FULL:
-            raise FlowError(f"a bandwidth of {self.bandwidth} percent cannot be: give --bandwidth 1 to {FULL}")
+        if not 0 <= self.latency <= LONGEST:
+            raise FlowError(
+                f"a memory that takes {self.latency:,} cycles to answer is not modelled: "
+                f"give --latency 0 to {LONGEST:,}"
+            )
+        if self.bandwidth < 1:
+            raise FlowError(f"a memory of {self.bandwidth} bytes a cycle gives nothing: give --bandwidth 1 or more")
+        if self.outstanding < 0:
+            raise FlowError(f"a memory takes no number of {self.outstanding} bursts: give 0, for any number, or more")
 
 
-@dataclass
 class Pace:
-    """When the next beat may come, in parts of a cycle."""
+    """When the next beat may come: as often as `bandwidth` bytes a cycle make a beat, every cycle at most."""
 
-    bandwidth: int
-    due: int = 0
+    def __init__(self, bandwidth: int, beat: int) -> None:
+        self.bytes, self.whole = min(bandwidth, beat), beat
+        self.due = 0  # in parts of a cycle, of which it has `bytes`
+
+    @property
+    def next(self) -> int:
+        """The first cycle that may have a beat."""
+        return -(-self.due // self.bytes)
 
     def beat(self, cycle: int) -> int:
         """The first cycle from `cycle` on that has a beat."""
-        at = max(cycle, -(-self.due // self.bandwidth))
-        passed = at * self.bandwidth
-        self.due = (self.due if passed - self.due < self.bandwidth else passed) + FULL  # what was not used is lost
+        at = max(cycle, self.next)
+        passed = at * self.bytes
+        self.due = (self.due if passed - self.due < self.bytes else passed) + self.whole  # what was not used is lost
         return at
-
-    def ready(self, cycle: int) -> bool:
-        return cycle * self.bandwidth >= self.due
 
 
 class ReadPort:
@@ -160,7 +167,7 @@ class AheadPort(ReadPort):
         self.awake = awake
 
     def _offer(self, free: bool, job: Words | None) -> bool:
-        """The edge of the jobs: the ring takes the one that is offered if it is `free`. Whether anything has happened."""
+        """The edge of the jobs: a `free` ring takes the one that is offered. Whether anything has happened."""
         offered = self.offered
         if offered is not None and free:
             self.ring.address, self.ring.remaining = offered
@@ -185,7 +192,7 @@ class Reads:
             for port in memory_ports(config)
             if not port.lanes
         ]
-        self.memory, self.pace = memory, Pace(memory.bandwidth)
+        self.memory, self.pace = memory, Pace(memory.bandwidth, axi.beat)
         self.turn = 0
         self.waiting: tuple[ReadPort, int] | None = None  # a burst, and how many words
         self.shown: tuple[ReadPort, int] | None = None
@@ -271,7 +278,7 @@ class Writes:
         self.most, self.beats_of_word = self.axi.together(self.port), self.axi.beats(self.port)
         self.page = PAGE // self.axi.stride(self.port)
         self.room = 1 << (2 * self.most - 1).bit_length()
-        self.pace = Pace(self.memory.bandwidth)
+        self.pace = Pace(self.memory.bandwidth, self.axi.beat)
         self.full = self.busy = False
 
     @property
@@ -286,7 +293,7 @@ class Writes:
             self.answers.popleft()
         limit = self.memory.outstanding
         ready = not limit or self.opened + len(self.answers) + answered < limit
-        sends = self.left > 0 and self.pace.ready(cycle) and (ready or self.opened > 0)
+        sends = self.left > 0 and self.pace.next <= cycle and (ready or self.opened > 0)
         last_beat = self.beat == self.beats_of_word - 1
         last = last_beat and self.left == 1
         address = None
@@ -347,5 +354,5 @@ class Writes:
 
     def next(self, cycle: int) -> list[int]:
         """Cycles in which something will come."""
-        paced = [max(cycle + 1, -(-self.pace.due // self.pace.bandwidth))] if self.left else []
+        paced = [max(cycle + 1, self.pace.next)] if self.left else []
         return paced + ([self.answers[0]] if self.answers else [])
