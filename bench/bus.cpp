@@ -27,6 +27,19 @@ struct Burst {
     unsigned id;
 };
 
+// The beats of one direction: as often as `bytes` an edge are a beat.
+struct Pace {
+    uint64_t bytes, due = 0;
+
+    explicit Pace(uint64_t bandwidth) : bytes(bandwidth < BEAT ? bandwidth : BEAT) {}
+    bool ready(uint64_t edge) const { return edge * bytes >= due; }
+    void beat(uint64_t edge) { due = (edge * bytes - due < bytes ? due : edge * bytes) + BEAT; }
+};
+
+struct Timing {
+    uint64_t latency, bandwidth, outstanding;
+};
+
 struct Counts {
     uint64_t edges, read_beats[16], read_bursts[16], write_beats, write_bursts;
 };
@@ -34,8 +47,9 @@ struct Counts {
 // Clock, both buses; a burst's data come `latency` edges after its address was taken, the oldest burst's first.
 class Bench {
 public:
-    Bench(uint8_t* memory, uint64_t size, uint64_t latency, uint64_t outstanding, Counts* counts)
-        : memory_(memory), size_(size), latency_(latency), outstanding_(outstanding), counts_(counts) {
+    Bench(uint8_t* memory, uint64_t size, Timing timing, Counts* counts)
+        : memory_(memory), size_(size), latency_(timing.latency), outstanding_(timing.outstanding),
+          reading_(timing.bandwidth), writing_(timing.bandwidth), counts_(counts) {
         dut.aclk = 0, dut.aresetn = 0;
         dut.s_axil_awvalid = dut.s_axil_wvalid = dut.s_axil_arvalid = 0;
         dut.s_axil_bready = dut.s_axil_rready = 1;
@@ -107,6 +121,7 @@ private:
                     else memory_[burst.address + i] = data[i];
                 }
             burst.address += BEAT;
+            writing_.beat(edge_);
             ++counts_->write_beats;
             if ((--burst.beats == 0) != bool(dut.m_axi_wlast)) bad_ = true;
             if (!burst.beats) {
@@ -122,19 +137,20 @@ private:
         dut.aclk = 1;
         dut.eval();
         dut.aclk = 0;
-        dut.m_axi_rvalid = !reads_.empty() && edge_ >= reads_.front().ready;
+        dut.m_axi_rvalid = !reads_.empty() && edge_ >= reads_.front().ready && reading_.ready(edge_ + 1);
         if (dut.m_axi_rvalid) {
             Burst& burst = reads_.front();
             if (burst.address + BEAT > size_) bad_ = true;
             else put(dut.m_axi_rdata, memory_ + burst.address);
             burst.address += BEAT;
+            reading_.beat(edge_ + 1);
             dut.m_axi_rid = burst.id;
             dut.m_axi_rlast = --burst.beats == 0;
         }
         dut.m_axi_bvalid = !answers_.empty() && edge_ >= answers_.front();
         dut.m_axi_arready = !outstanding_ || reads_.size() < outstanding_;
         dut.m_axi_awready = !outstanding_ || writes_.size() + answers_.size() < outstanding_;
-        dut.m_axi_wready = dut.m_axi_awready || !writes_.empty();
+        dut.m_axi_wready = (dut.m_axi_awready || !writes_.empty()) && writing_.ready(edge_ + 1);
         ++edge_;
         ++counts_->edges;
         dut.eval();
@@ -144,6 +160,7 @@ private:
     Vdut dut{&context_, "TOP"};
     uint8_t* memory_;
     uint64_t size_, latency_, outstanding_, edge_ = 0;
+    Pace reading_, writing_;
     bool bad_ = false;
     Counts* counts_;
     std::deque<Burst> reads_, writes_;
@@ -154,10 +171,10 @@ private:
 
 // Writes registers, waits for the interrupt, reads registers; 0 if it came and the bus was used by its rules.
 extern "C" __attribute__((visibility("default"))) int bbs_bus(
-    uint8_t* memory, uint64_t size, uint64_t latency, uint64_t outstanding, const uint32_t* writes, uint64_t written,
-    const uint32_t* reads, uint64_t read, uint32_t* values, uint64_t limit, Counts* counts) {
+    uint8_t* memory, uint64_t size, uint64_t latency, uint64_t bandwidth, uint64_t outstanding, const uint32_t* writes,
+    uint64_t written, const uint32_t* reads, uint64_t read, uint32_t* values, uint64_t limit, Counts* counts) {
     *counts = Counts{};
-    Bench bench{memory, size, latency, outstanding, counts};
+    Bench bench{memory, size, {latency, bandwidth, outstanding}, counts};
     for (uint64_t i = 0; i < written; ++i) bench.write(writes[2 * i], writes[2 * i + 1]);
     if (!bench.finish(limit)) return 1;
     for (uint64_t i = 0; i < read; ++i) values[i] = bench.read(reads[i]);

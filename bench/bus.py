@@ -1,13 +1,14 @@
 """Cycles and beats behind AXI against those with memories at the ports, by width and latency of the bus.
 
-    python -m bench.bus [MODEL.onnx] [--array RxC ...] [--bus BITS ...] [--latency CYCLES ...] [--outstanding K]
-                        [--preset NAME | --bits B] [--calibration FILE]
+    python -m bench.bus MODEL.onnx [--array RxC ...] [--bus BITS ...] [--latency CYCLES ...] [--bandwidth BYTES]
+                        [--outstanding K] [--preset NAME | --bits B] [--calibration FILE]
 
 The accelerator that a build emits runs in Verilator, with a memory that answers a read `--latency` cycles after its
-address, one beat a cycle, and takes `--outstanding` bursts at once (0: any number). On chip is one sample by one start,
-with its outputs written, traced with the results of every step, too; layers is the sum over all layers, each by one
-start. Every result is compared.
+address, gives `--bandwidth` bytes a cycle in each direction, at most a beat, and takes `--outstanding` bursts at once
+(0: any number). On chip is one sample by one start, with its outputs written, traced with the results of every step,
+too; layers is the sum over all layers, each by one start. Every result is compared.
 
+`model` are the cycles that `flow/scheduling/bus` predicts, and "% off" how far they are from the cycles measured.
 `ideal` are the cycles with memories at the ports, `bus` the beats of the busier direction, `bound` the larger of both,
 and "% of ideal" and "% of bound" their ratios to the cycles measured. `reads` and `writes` are bursts.
 """
@@ -33,12 +34,14 @@ from flow.api.requests import DataOptions, PruningOptions
 from flow.cli.options import asked
 from flow.errors import FlowError
 from flow.files import cache_folder
-from flow.hardware.axi.bus import AxiConfig, regions, registers
+from flow.hardware.axi.bus import WIDTHS, AxiConfig, regions, registers
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.emit import Wrapper, emit_wrapped
 from flow.hardware.interface import Device, Memory
 from flow.network import reference
 from flow.progress import silent
+from flow.scheduling.bus.bursts import SlowMemory
+from flow.scheduling.bus.model import BusTime, bus_time
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.layout import activations, results
@@ -108,29 +111,30 @@ class Bus:
         library, self._held = verilator.build(Device(wrapper.name, wrapper.files, (), ()), cache, source=source)
         self._run = ctypes.CDLL(str(library)).bbs_bus
 
-    def run(self, work: Work, latency: int, outstanding: int = 0) -> Traffic:
+    def run(self, work: Work, memory: SlowMemory) -> Traffic:
         """The traffic of a run; AssertionError if a byte of its output memory is wrong."""
         ports = memory_ports(self.config)
         layout = registers(ports)
         words = {name: len(memory) for name, memory in work.memories.items()} | {"output": len(work.want)}
         placed = {region.name: region for region in regions(ports, self.axi, words)}
-        memory = np.zeros(max(region.end for region in placed.values()), np.uint8)
+        octets = np.zeros(max(region.end for region in placed.values()), np.uint8)
         for name, image in work.memories.items():
             region = placed[name]
-            memory[region.offset : region.end].reshape(-1, region.stride)[:, : image.shape[1]] = image
+            octets[region.offset : region.end].reshape(-1, region.stride)[:, : image.shape[1]] = image
         written = [(layout[f"{name}_base"].offset, region.offset) for name, region in placed.items()]
         written += [(layout["command"].offset, work.first | work.count << 16), (layout["control"].offset, 3)]
         names = ["status", "cycles", *(f"{port.name}_stalls" for port in ports)]
         values, counts = (ctypes.c_uint32 * len(names))(), _Counts()
         status = self._run(
-            memory.ctypes.data_as(ctypes.c_void_p), ctypes.c_uint64(memory.size), ctypes.c_uint64(latency),
-            ctypes.c_uint64(outstanding), _words([word for pair in written for word in pair]),
+            octets.ctypes.data_as(ctypes.c_void_p), ctypes.c_uint64(octets.size), ctypes.c_uint64(memory.latency),
+            ctypes.c_uint64(memory.bandwidth), ctypes.c_uint64(memory.outstanding),
+            _words([word for pair in written for word in pair]),
             ctypes.c_uint64(len(written)), _words([layout[name].offset for name in names]),
             ctypes.c_uint64(len(names)), values, ctypes.c_uint64(MOST_CYCLES), ctypes.byref(counts),
         )  # fmt: skip
         assert not status and values[0] == 1 << layout["status"].field("done").low, (status, values[0])
         region = placed["output"]
-        got = memory[region.offset : region.end].reshape(-1, region.stride)[:, : work.want.shape[1]]
+        got = octets[region.offset : region.end].reshape(-1, region.stride)[:, : work.want.shape[1]]
         assert np.array_equal(got, work.want), "the results are wrong"
         reads = [port.name for port in ports if not port.lanes]
         return Traffic(
@@ -139,6 +143,10 @@ class Bus:
             {name: counts.read_bursts[i] for i, name in enumerate(reads)} | {"output": counts.write_bursts},
             {port.name: values[2 + i] for i, port in enumerate(ports)},
         )
+
+    def predicted(self, work: Work, memory: SlowMemory) -> BusTime:
+        """What the model says of a run."""
+        return bus_time(work.memories, (work.first, work.count), self.config, self.axi, memory)
 
 
 def _words(values: Sequence[int]) -> Any:
@@ -182,12 +190,13 @@ class BusRequest(DataOptions, PruningOptions):
     model: Path | onnx.ModelProto = argument(NETWORK, "MODEL.onnx", "The network.")
 
 
-def _row(table: Table, head: Sequence[str], traffic: Traffic, ideal: int) -> None:
+def _row(table: Table, head: Sequence[str], traffic: Traffic, model: int, ideal: int) -> None:
     bound = max(ideal, traffic.busiest)
     reads = sum(bursts for name, bursts in traffic.bursts.items() if name != "output")
     waits = ", ".join(f"{name} {count:,}" for name, count in traffic.stalls.items() if count)
     table.add_row(
-        *head, f"{traffic.cycles:,}", f"{ideal:,}", f"{traffic.busiest:,}", f"{100 * ideal / traffic.cycles:.1f}",
+        *head, f"{traffic.cycles:,}", f"{model:,}", f"{100 * (model / traffic.cycles - 1):+.2f}", f"{ideal:,}",
+        f"{traffic.busiest:,}", f"{100 * ideal / traffic.cycles:.1f}",
         f"{100 * bound / traffic.cycles:.1f}", f"{reads:,}", f"{traffic.bursts['output']:,}", waits,
     )  # fmt: skip
 
@@ -196,18 +205,20 @@ def _row(table: Table, head: Sequence[str], traffic: Traffic, ideal: int) -> Non
 @click.option("--array", "arrays", multiple=True, default=("4x4", "8x8"))
 @click.option("--bus", "buses", type=int, multiple=True, default=(64, 128))
 @click.option("--latency", "latencies", type=int, multiple=True, default=(0, 40, 100))
+@click.option("--bandwidth", type=int, default=WIDTHS[-1] // 8)
 @click.option("--outstanding", type=int, default=0)
 @asked(BusRequest)
 def main(
-    request: BusRequest, arrays: Sequence[str], buses: Sequence[int], latencies: Sequence[int], outstanding: int
-) -> None:
+    request: BusRequest, arrays: Sequence[str], buses: Sequence[int], latencies: Sequence[int], bandwidth: int,
+    outstanding: int,
+) -> None:  # fmt: skip
     """Print the table."""
     source = read_network(request)
     imported = import_network(source, request.calibration, [])
     table = Table(box=None, pad_edge=False)
-    for place, head in enumerate(("array", "run", "bus", "latency", "cycles", "ideal", "bus", "% of ideal",
-                                  "% of bound", "reads", "writes", "waits")):  # fmt: skip
-        table.add_column(head, justify="left" if place in (0, 1, 11) else "right")
+    for place, head in enumerate(("array", "run", "bus", "latency", "cycles", "model", "% off", "ideal", "bus",
+                                  "% of ideal", "% of bound", "reads", "writes", "waits")):  # fmt: skip
+        table.add_column(head, justify="left" if place in (0, 1, 13) else "right")
     for size in arrays:
         rows, columns = map(int, size.split("x"))
         config = ArrayConfig(rows, columns)
@@ -231,15 +242,17 @@ def main(
                 ]
                 bus = Bus(config, wrapper, cache)
             for latency in latencies:
-                setting = str(bits), str(latency)
+                memory, setting = SlowMemory(latency, bandwidth, outstanding), (str(bits), str(latency))
                 for name, work, ideal in wholes:
-                    _row(table, (size, name, *setting), bus.run(work, latency, outstanding), ideal)
+                    predicted = bus.predicted(work, memory).cycles
+                    _row(table, (size, name, *setting), bus.run(work, memory), predicted, ideal)
                 summed = None
                 for work, _ in layers:
-                    one = bus.run(work, latency, outstanding)
+                    one = bus.run(work, memory)
                     summed = one if summed is None else summed.plus(one)
                 assert summed is not None
-                _row(table, (size, "layers", *setting), summed, sum(cycles for _, cycles in layers))
+                predicted = sum(bus.predicted(work, memory).cycles for work, _ in layers)
+                _row(table, (size, "layers", *setting), summed, predicted, sum(cycles for _, cycles in layers))
     Console(highlight=False, width=200).print(table)
 
 

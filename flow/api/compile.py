@@ -52,6 +52,7 @@ from flow.output.handoff.whole import Handoff
 from flow.output.report import environment
 from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
 from flow.progress import Stages, silent
+from flow.scheduling.behind import bus
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble
 from flow.scheduling.pieces import plan
@@ -111,6 +112,9 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         plans = [work_plan(program, simulator, coverage), plan(dense, cycle_budget(simulator).piece, coverage)]
         simulated = evaluation_set.first(sample_count(request.samples, evaluation_set, plans[0], simulator, notes))
 
+    with stage("model the bus"):
+        found_bus = bus(program, on_chip_program, axi, request.memory)
+
     with (
         output_folder(output, replace) as folder,
         scratch() as scratch_folder,
@@ -157,7 +161,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip, behind)
             findings = diagnose(compressed.network, ran, judged, folder / "waveforms")
         with stage("write vectors and report"):
-            simulation = Simulated(program, simulator, simulated, dense, dense_runs)
+            simulation = Simulated(program, simulator, simulated, found_bus, dense, dense_runs)
             read_back = images.summary(wrong, program, on_chip_program)
             judgement = Judgement(accuracy, verdicts, findings, read_back, chip, faithful, behind)
             whole = whole_network(on_chip_program, chain_runs, simulated, notes)
@@ -165,7 +169,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             result = asked_for(result, request.command("compile", "force", *NOT_AGAIN), request.clock)
             handoff = Handoff(compressed.network.name, program, device, wrapper, runs[0], whole, request.soc)
             stored = evaluation_set.first(max(simulated.count, STORED))
-            write_build(folder, Made(chosen, compressed, handoff, stored), result, record)
+            write_build(folder, Made(chosen, compressed, handoff, stored, request.memory), result, record)
     return result
 
 

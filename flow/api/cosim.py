@@ -34,6 +34,7 @@ from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST
 from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
 from flow.progress import Stages, silent
+from flow.scheduling.behind import bus
 from flow.scheduling.blocks import Program, layout
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble
@@ -115,7 +116,11 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
     read_back = images.summary(wrong, program, on_chip_program)
     judgement = Judgement(accuracy, verdicts, findings, read_back, chip, axi=behind)
-    result = simulation_report(build.pruning, compressed, Simulated(program, simulator, simulated), judgement, notes)
+    with stage("model the bus"):
+        found = bus(program, on_chip_program, build.wrapper.axi, build.memory)
+    result = simulation_report(
+        build.pruning, compressed, Simulated(program, simulator, simulated, found), judgement, notes
+    )
     return asked_for(result, request.command("cosim", *NOT_AGAIN), request.clock)
 
 

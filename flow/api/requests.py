@@ -43,6 +43,7 @@ from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.element import BITVERT
 from flow.network.metrics import METRICS, Metric
 from flow.network.usercode import UserFunction
+from flow.scheduling.bus.bursts import SlowMemory
 from flow.scheduling.pieces import check_coverage
 from flow.simulation.engines import ENGINES
 from flow.simulation.workers.open import check as check_workers
@@ -224,6 +225,31 @@ class ClockOption(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class BusOptions(Request):
+    """The AXI bus, and the memory behind it as the model of the bus takes it to be."""
+
+    bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
+    latency: int = option(
+        WHOLE, SlowMemory.latency, "Cycles until the memory behind the bus answers, for the report; default "
+        f"{SlowMemory.latency}.", metavar="CYCLES",
+    )  # fmt: skip
+    bandwidth: int = option(
+        WHOLE, SlowMemory.bandwidth, "Bytes a cycle that this memory gives, for the report; default "
+        f"{SlowMemory.bandwidth}.", metavar="BYTES",
+    )  # fmt: skip
+
+    def check(self) -> None:
+        super().check()
+        AxiConfig(self.bus)
+        SlowMemory(self.latency, self.bandwidth)
+
+    @property
+    def memory(self) -> SlowMemory:
+        """The memory behind the bus."""
+        return SlowMemory(self.latency, self.bandwidth)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class InspectRequest(NetworkOptions):
     """Show where every node would run, and why."""
 
@@ -255,7 +281,9 @@ class CompressRequest(ArrayOption, MetricOption, DataOptions, PruningOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompileRequest(ClockOption, SimulationOptions, ArrayOption, MetricOption, DataOptions, PruningOptions):
+class CompileRequest(
+    ClockOption, BusOptions, SimulationOptions, ArrayOption, MetricOption, DataOptions, PruningOptions
+):
     """Prune, write RTL and vectors, co-simulate, judge."""
 
     output: Path = argument(PATH, "DIR", "The folder of the build.", flag="--output")
@@ -269,7 +297,6 @@ class CompileRequest(ClockOption, SimulationOptions, ArrayOption, MetricOption, 
     weight_buffer: int | None = option(
         WHOLE, None, "Words of the weight buffer, a power of two; default 1024.", metavar="WORDS"
     )
-    bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
     address_bits: int = option(
         WHOLE, 32, "Bits of an address on the AXI bus, 32 to 64; default 32, which reach 4 GiB.", metavar="BITS"
     )

@@ -23,7 +23,7 @@ from flow.judgement.onchip import OnChipVerdict, extent
 from flow.network.metrics import CLASSES, shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
-from flow.output.report.summary import Summary, clock_line, reached_line
+from flow.output.report.summary import BusReport, Summary, bus_lines, clock_line, reached_line
 from flow.scheduling.onchip.located import OUTSIDE
 
 WIDTH = (
@@ -183,10 +183,13 @@ def print_report(report: Report | CompressionReport) -> None:
     summary = report.summary
     line = [f"{summary.bits_per_weight:.2f} bits per weight ({summary.compression_ratio:.2f}x smaller)"]
     if isinstance(summary, Summary):
-        line += _hardware(summary)
+        line += _hardware(summary, report.bus if isinstance(report, Report) else None)
     out.print(", ".join(line) + ".", soft_wrap=True)
     if summary.budget is not None and summary.preset != "default":
         out.print(reached_line(summary.budget, summary.predicted), soft_wrap=True)
+    if isinstance(report, Report) and report.bus is not None:
+        for words in bus_lines(report.bus):
+            out.print(words, soft_wrap=True)
     if isinstance(summary, Summary) and summary.clock is not None:
         out.print(clock_line(summary.clock), soft_wrap=True)
     _print_fidelity(report)
@@ -218,8 +221,8 @@ def _print_finding(finding: Finding) -> None:
     out.print(text, soft_wrap=True, markup=False)
 
 
-def _hardware(summary: Summary) -> list[str]:
-    line = [f"{summary.cycles:,} cycles a sample"]
+def _hardware(summary: Summary, bus: BusReport | None) -> list[str]:
+    line = [f"{summary.cycles:,} cycles a sample" + (f" ({bus.cycles:,} behind the bus)" if bus else "")]
     if summary.speedup is not None:
         line.append(f"{summary.speedup:.2f}x faster than dense PEs")
     line.append(f"{100 * summary.utilization:.1f} % utilization")
@@ -339,7 +342,7 @@ def _layer_table(report: Report | CompressionReport) -> Table:
     sampled = isinstance(report, Report) and report.summary.rtl_share < 1
     heads = ["layer", "operator", "N: channels", "bits", "SQNR dB"]
     if isinstance(report, Report):
-        heads += ["cycles", "speed-up", "util. %", "tier 1", "tier 2"]
+        heads += ["cycles", "bus", "speed-up", "util. %", "tier 1", "tier 2"]
     else:
         heads += ["MSE", "KL", "sensitive"]
     heads += ["RTL %"] if sampled else []
@@ -375,6 +378,7 @@ def _own_cells(layer: LayerCompression, sampled: bool) -> list[str]:
         return [f"{layer.weight_mse:.2f}", f"{layer.weight_kl:.4f}", str(layer.sensitive_channels)]
     cells = [
         f"{layer.cycles:,}",
+        f"{layer.cycles_bus:,}",
         "" if layer.speedup is None else f"{layer.speedup:.2f}x",
         f"{100 * layer.utilization:.1f}",
         f"{layer.tier1_mismatches:,}",
@@ -406,7 +410,7 @@ def _print_verdict(report: Report) -> None:
         if finding.tier != "0":  # printed already
             _print_finding(finding)
     if report.on_chip is not None:
-        _print_on_chip(report.on_chip, report.summary.cycles_dense)
+        _print_on_chip(report.on_chip, report.summary.cycles_dense, report.bus)
     if report.axi is not None:
         _print_axi(report.axi)
     if share < 1:
@@ -454,7 +458,7 @@ def _unlike(summary: Summary) -> str:
     return f"{summary.tier1_mismatches:,} of {simulated} differ from the integer reference, {other} from ONNX Runtime"
 
 
-def _print_on_chip(found: OnChipVerdict, dense: int | None) -> None:
+def _print_on_chip(found: OnChipVerdict, dense: int | None, bus: BusReport | None) -> None:
     """The whole network on chip, segment by segment; `dense` cycles of all layers on dense PEs."""
     if found.failure:
         out.print(f"On chip the whole network did not finish: {found.failure}.", soft_wrap=True, markup=False)
@@ -465,8 +469,9 @@ def _print_on_chip(found: OnChipVerdict, dense: int | None) -> None:
             out.print(f"On chip, step '{step.name}': {wrong}.", soft_wrap=True, markup=False)
     ties = f", {found.tier2_ties} more at a tie" if found.tier2_ties else ""
     faster = f" ({dense / found.cycles:.2f}x the speed of dense PEs, layer by layer)" if dense and found.cycles else ""
+    slower = f", {bus.on_chip:,} behind the bus" if bus and bus.on_chip else ""
     out.print(
-        f"On chip, {extent(found)}: {found.cycles:,} cycles{faster}, {100 * (found.utilization or 0):.1f} % "
+        f"On chip, {extent(found)}: {found.cycles:,} cycles{slower}{faster}, {100 * (found.utilization or 0):.1f} % "
         f"utilization, {found.map_bytes / 1024:,.1f} KiB of feature maps; {found.tier1_mismatches} of "
         f"{found.elements:,} elements differ from the integer reference, {found.tier2_mismatches} from ONNX "
         f"Runtime (by at most {found.tier2_max_lsb} LSB){ties}.", soft_wrap=True,

@@ -46,7 +46,10 @@ class StepVerdict:
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """What one start runs: `count` descriptors from `first` on, over these layers; `cycles` are the longest run's."""
+    """What one start runs: `count` descriptors from `first` on, over these layers.
+
+    `cycles` are the longest run's; `cycles_bus` those behind the bus, by its model, where only outputs are written.
+    """
 
     first: int
     count: int
@@ -54,6 +57,7 @@ class SegmentReport:
     steps: int
     cycles: int
     cycles_ideal: int
+    cycles_bus: int | None = None
 
 
 @dataclass(frozen=True)

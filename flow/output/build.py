@@ -26,6 +26,7 @@ from flow.output.handoff.whole import PER_LAYER, WHOLE, Handoff
 from flow.output.handoff.write import write_handoff
 from flow.output.manifest import FORMAT, MANIFEST, Manifest, Sources, damaged, read_manifest
 from flow.output.report.report import Report, write_report
+from flow.scheduling.bus.bursts import SlowMemory
 from flow.simulation.engines.testbench import read_hex
 
 
@@ -60,6 +61,7 @@ class Made:
     compressed: Compressed
     handoff: Handoff
     stored: Samples
+    memory: SlowMemory
 
 
 def write_build(folder: Path, made: Made, report: Report, request: Mapping[str, Any]) -> None:
@@ -81,6 +83,7 @@ def write_build(folder: Path, made: Made, report: Report, request: Mapping[str, 
         verilog=_names(built.files),
         vhdl=_names(built.vhdl_files),
         bus=wrapper.axi,
+        bus_memory=made.memory,
         axi=Sources(wrapper.name, _names(wrapper.files), _names(wrapper.vhdl_files)),
         samples=made.stored.source,
         on_chip=handoff.whole is not None,
@@ -110,6 +113,7 @@ class Build:
     samples: Samples
     pruning: Pruning
     whole: dict[str, Memory] | None  # the memories of the whole network on chip
+    memory: SlowMemory  # behind the bus
     metric: str | None  # that was asked for: a name, or FILE.py:NAME, which the build does not have
 
 
@@ -152,6 +156,7 @@ def read(folder: Path) -> Build:
         replace(samples, source=manifest.samples, made_up=manifest.samples == MADE_UP),
         manifest.pruning,
         on_chip[0] if on_chip else None,
+        manifest.bus_memory,
         _metric(manifest.request.get("metric")),
     )
 

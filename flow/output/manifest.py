@@ -16,10 +16,11 @@ from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.output.report.environment import Environment
 from flow.output.typed import as_json, from_json
+from flow.scheduling.bus.bursts import SlowMemory
 
 MANIFEST = "manifest.json"
 MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not part of a build, and not counted as differences
-FORMAT = 5
+FORMAT = 6
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class Differences:
 class Manifest:
     """The request, settings and files of a build.
 
-    Equal requests give equal builds. `pruning`, `array` and `bus` are the settings that follow from the request; `top`,
-    `verilog` and `vhdl` are the accelerator's top module and its files in compile order, `axi` the same for the
-    accelerator behind AXI; `samples` is the file that the stored samples are from. `columns_pruned`: for every layer
-    the N of each output channel. `sha256`: the digest of every other file, by its path within the folder.
+    Equal requests give equal builds. `pruning`, `array`, `bus` and `bus_memory`, what the report takes to be behind the
+    bus, are the settings that follow from the request; `top`, `verilog` and `vhdl` are the accelerator's top module and
+    its files in compile order, `axi` the same for the accelerator behind AXI; `samples` is the file that the stored
+    samples are from. `columns_pruned`: for every layer the N of each output channel. `sha256`: the digest of every
+    other file, by its path within the folder.
     """
 
     format: int
@@ -63,6 +65,7 @@ class Manifest:
     verilog: tuple[str, ...]
     vhdl: tuple[str, ...]
     bus: AxiConfig
+    bus_memory: SlowMemory
     axi: Sources
     samples: str
     on_chip: bool

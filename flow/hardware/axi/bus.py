@@ -15,6 +15,7 @@ from flow.hardware.interface import MemoryPort
 
 IDENTITY: Final = 0x42425346  # "BBSF"
 VERSION: Final = 2  # of the register map
+WIDTHS: Final = (32, 64, 128, 256, 512, 1024)  # bits of a beat
 PAGE: Final = 4096  # bytes: no burst crosses it, and every base address is a multiple of it
 MOST_BEATS: Final = 256  # of a burst, by the protocol
 REGISTER_BYTES: Final = 4
@@ -39,7 +40,7 @@ class AxiConfig:
     burst: int = 16
 
     def __post_init__(self) -> None:
-        if self.data_bits not in (32, 64, 128, 256, 512, 1024):
+        if self.data_bits not in WIDTHS:
             raise FlowError(f"a bus of {self.data_bits} bits cannot be built: give --bus 32, 64, 128, 256, 512 or 1024")
         if not 32 <= self.address_bits <= 64:
             raise FlowError(

@@ -56,6 +56,7 @@ class LayerReport(LayerCompression):
     add up to `cycles`; cycles that the RTL took beyond the model count as stall. `memory_traffic`: bytes by memory
     port. `cycles_dense`, `memory_traffic_dense` and `speedup` are those of dense PEs, `cycles_dense_source` is "model"
     if these were not simulated; all are None without dense PEs. `tier2_histogram`: difference in LSB -> elements.
+    `cycles_bus`: behind the bus, by its model.
     """
 
     elements: int
@@ -82,6 +83,7 @@ class LayerReport(LayerCompression):
     tier2_max_lsb: int
     tier2_histogram: dict[int, int]
     first_mismatch: str | None
+    cycles_bus: int
 
 
 def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
@@ -150,12 +152,13 @@ def layer_report(
     scheduled: LayerSchedule,
     config: ArrayConfig,
     verdict: LayerVerdict,
-    dense: LayerRun | None,
-    dense_scheduled: LayerSchedule | None,
+    dense: tuple[LayerRun | None, LayerSchedule | None],
+    cycles_bus: int,
 ) -> LayerReport:
-    """The report on one layer; `dense` is one sample's run on dense PEs, if it was simulated."""
+    """The report on one layer; `dense` is one sample's run on dense PEs, if it was simulated, and its schedule."""
+    dense_run, dense_scheduled = dense
     dense_model = layer_cycles(dense_scheduled, config.dense()) if dense_scheduled else None
-    cycles_dense = dense.cycles if dense else dense_model
+    cycles_dense = dense_run.cycles if dense_run else dense_model
     parts = breakdown(scheduled, config)
     beyond = verdict.cycles - parts.cycles  # a stream that waited for room in its buffer
     return LayerReport(
@@ -168,7 +171,7 @@ def layer_report(
         cycles=verdict.cycles,
         cycles_source=_source(verdict),
         cycles_dense=cycles_dense,
-        cycles_dense_source=None if cycles_dense is None else "rtl" if dense else "model",
+        cycles_dense_source=None if cycles_dense is None else "rtl" if dense_run else "model",
         cycles_model=parts.cycles,
         cycles_ideal=scheduled.ideal_cycles,
         cycle_breakdown=replace(parts, stall=parts.stall + beyond),
@@ -179,11 +182,12 @@ def layer_report(
         tier1_mismatches=verdict.tier1_mismatches,
         tier1a_mismatches=verdict.tier1a_mismatches,
         tier1b_mismatches=verdict.tier1b_mismatches,
-        tier1b_mismatches_dense=dense.mismatches if dense else 0,
+        tier1b_mismatches_dense=dense_run.mismatches if dense_run else 0,
         tier2_mismatches=verdict.tier2_mismatches,
         tier2_max_lsb=verdict.tier2_max_lsb,
         tier2_histogram=dict(sorted(verdict.tier2_histogram.items())),
         first_mismatch=verdict.first_mismatch,
+        cycles_bus=cycles_bus,
     )
 
 

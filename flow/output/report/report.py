@@ -29,8 +29,10 @@ from flow.output.report.page import page
 from flow.output.report.plot import Point
 from flow.output.report.summary import (
     Area,
+    BusReport,
     CompressionSummary,
     Summary,
+    bus_lines,
     clock_line,
     clocked,
     front,
@@ -39,6 +41,7 @@ from flow.output.report.summary import (
     totals,
 )
 from flow.output.typed import as_json, read_json
+from flow.scheduling.behind import Bus
 from flow.scheduling.blocks import Program
 from flow.simulation.engines import Engine
 from flow.simulation.results import LayerRun
@@ -83,7 +86,7 @@ class Report:
 
     `findings` say why the verdict is "fail"; `images` is the judgement on the memory images, `on_chip` the verdict on
     the whole network on chip, `axi` that on the accelerator behind AXI. `command` gives this report again where its
-    files are: it has their names alone.
+    files are: it has their names alone. `bus`: what the bus costs.
     """
 
     summary: Summary
@@ -96,6 +99,7 @@ class Report:
     on_chip: OnChipVerdict | None = None
     axi: AxiVerdict | None = None
     command: str | None = None
+    bus: BusReport | None = None
 
     @property
     def passed(self) -> bool:
@@ -117,7 +121,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Simulated:
-    """The simulation: the network's program, the engine and the samples; with dense PEs also their program `dense`.
+    """The simulation: the network's program, the engine, the samples, the bus; with dense PEs their program `dense`.
 
     `dense_runs` are one sample's runs on dense PEs, by layer, without the layers that take too many cycles.
     """
@@ -125,6 +129,7 @@ class Simulated:
     program: Program
     engine: Engine
     samples: Samples
+    bus: Bus
     dense: Program | None = None
     dense_runs: Mapping[str, LayerRun] = field(default_factory=dict)
 
@@ -177,7 +182,9 @@ def simulation_report(
     for number, (scheduled, verdict) in enumerate(zip(program.layers, judged.verdicts, strict=True)):
         run, dense_scheduled = simulated.dense_runs.get(verdict.name), dense.layers[number] if dense else None
         pruned = layer_compression(result, number)
-        layers.append(layer_report(pruned, scheduled, program.config, verdict, run, dense_scheduled))
+        cycles_bus = simulated.bus.built.layers[number].cycles
+        layers.append(layer_report(pruned, scheduled, program.config, verdict, (run, dense_scheduled), cycles_bus))
+    on_chip = _behind_the_bus(judged.on_chip, simulated.bus)
     dense_right = all(run.mismatches == 0 for run in simulated.dense_runs.values())
     on_chip_right = judged.on_chip is None or judged.on_chip.verdict == "pass"
     faithful = judged.fidelity is None or judged.fidelity.faithful
@@ -209,16 +216,24 @@ def simulation_report(
         environment(simulated.engine.version()),
         findings,
         judged.images,
-        judged.on_chip,
+        on_chip,
         judged.axi,
+        bus=BusReport.of(simulated.bus, summary.cycles, on_chip.cycles if on_chip and not on_chip.failure else None),
     )
+
+
+def _behind_the_bus(found: OnChipVerdict | None, bus: Bus) -> OnChipVerdict | None:
+    """The verdict with the cycles of each segment behind the bus."""
+    if found is None:
+        return None
+    pairs = zip(found.segments, bus.built.segments, strict=True)
+    return replace(found, segments=tuple(replace(segment, cycles_bus=run.cycles) for segment, run in pairs))
 
 
 def asked_for(report: Report, command: str, megahertz: float | None) -> Report:
     """The report with the command that gives it again, and the time at a clock."""
-    ran = report.on_chip is not None and not report.on_chip.failure
-    summary = clocked(report.summary, megahertz, report.on_chip.cycles if report.on_chip and ran else None)
-    return replace(report, summary=summary, command=command)
+    assert report.bus is not None
+    return replace(report, summary=clocked(report.summary, megahertz, report.bus), command=command)
 
 
 def host_segments(compressed: Compressed) -> tuple[HostReport, ...]:
@@ -257,6 +272,7 @@ def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
         flip_flop=FLIP_FLOP,
         sram_cell=SRAM_CELL,
         reached=None if summary.budget is None else reached_line(summary.budget, summary.predicted),
+        bus_words=None if report.bus is None else bus_lines(report.bus),
         clock_words=None if summary.clock is None else clock_line(summary.clock),
         kib=sum(layer.parameters for layer in report.layers) / 1024,
     )

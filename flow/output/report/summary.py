@@ -14,6 +14,7 @@ from flow.hardware.synthesis import Estimate
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.fidelity import Fidelity
 from flow.output.report.layers import LayerReport
+from flow.scheduling.behind import GAIN, Bus
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,45 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Clock:
-    """What the array takes at a clock that the user names: the layers one after the other, or the network on chip.
+class BusReport:
+    """The network behind the AXI bus that is built, by the model of `scheduling/bus`, for one sample.
 
-    The host's part and transfers over a bus are not counted. Whether the hardware reaches that clock is not known here.
+    `bits` of the bus; `latency` in cycles and `bandwidth` in bytes a cycle: of the memory. `cycles` are those of all
+    layers, one after the other, `cost` how much more these are than with ideal memories (0.1: a tenth). `on_chip`: the
+    same of all segments, None if none ran. `whole_cycles` are those of the network as it runs: of the segments and of
+    layers in none, or else of all layers. `needed_bits` is the narrowest bus of which twice the width saves less than
+    `GAIN` of them, and `needed_cycles` how many they are then.
+    """
+
+    bits: int
+    latency: int
+    bandwidth: int
+    cycles: int
+    cost: float
+    on_chip: int | None
+    on_chip_cost: float | None
+    whole_cycles: int
+    needed_bits: int
+    needed_cycles: int
+
+    @classmethod
+    def of(cls, bus: Bus, layers: int, on_chip: int | None) -> BusReport:
+        """`layers` and `on_chip` (None: did not run) are the cycles with ideal memories."""
+        built, needed = bus.built, bus.needed
+        summed, there = (sum(run.cycles for run in runs) for runs in (built.layers, built.segments))
+        return cls(
+            built.axi.data_bits, built.memory.latency, built.memory.bandwidth, summed, round(summed / layers - 1, 4),
+            there if on_chip else None, round(there / on_chip - 1, 4) if on_chip else None, built.whole,
+            needed.axi.data_bits, needed.whole,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What the accelerator takes at a clock that the user names: the layers one after the other, or network on chip.
+
+    Behind the bus, by its model; the host's part is not counted. Whether the hardware reaches that clock is not known
+    here.
     """
 
     megahertz: float
@@ -229,12 +265,23 @@ def unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:
     return [not any(all(a <= b for a, b in zip(o, own, strict=True)) and o != own for o in costs) for own in costs]
 
 
-def clocked(summary: Summary, megahertz: float | None, on_chip: int | None) -> Summary:
-    """The summary with the time at a clock; `on_chip` are the cycles of the whole network by one start, if it ran."""
+def clocked(summary: Summary, megahertz: float | None, bus: BusReport) -> Summary:
+    """The summary with the time at a clock, behind the bus."""
     if megahertz is None:
         return summary
-    chip = None if on_chip is None else Rate.of(on_chip, megahertz)
-    return replace(summary, clock=Clock(megahertz, Rate.of(summary.cycles, megahertz), chip))
+    chip = None if bus.on_chip is None else Rate.of(bus.on_chip, megahertz)
+    return replace(summary, clock=Clock(megahertz, Rate.of(bus.cycles, megahertz), chip))
+
+
+def bus_lines(bus: BusReport) -> tuple[str, str]:
+    """What the bus costs, and which one the network needs, in words, for the user."""
+    where = f"a bus of {bus.bits} bits, memory of {bus.latency} cycles and {bus.bandwidth} bytes a cycle"
+    parts = [f"{bus.cycles:,} cycles layer by layer (+{100 * bus.cost:.1f} %)"]
+    if bus.on_chip is not None and bus.on_chip_cost is not None:
+        parts.append(f"{bus.on_chip:,} on chip (+{100 * bus.on_chip_cost:.1f} %)")
+    needs = f"The narrowest bus of which twice the width saves less than {100 * GAIN:.0f} %"
+    told = "is this one" if bus.needed_bits == bus.bits else f"has {bus.needed_bits} bits: {bus.needed_cycles:,} cycles"
+    return f"Behind AXI, {where}: {', '.join(parts)}.", f"{needs} {told}."
 
 
 def clock_line(clock: Clock) -> str:
@@ -244,7 +291,7 @@ def clock_line(clock: Clock) -> str:
         f"{rate.inferences_per_second:,.0f} inferences a second, {rate.milliseconds:.3g} ms each, {how}"
         for how, rate in found.items() if rate is not None
     ]  # fmt: skip
-    return f"At {clock.megahertz:g} MHz: {'; '.join(parts)} (the array alone, without host and transfers)."
+    return f"At {clock.megahertz:g} MHz: {'; '.join(parts)} (behind the bus, without the host)."
 
 
 def amounts(budget: Budget) -> tuple[str, str]:

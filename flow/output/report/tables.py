@@ -168,13 +168,15 @@ def layer_table(layers: Sequence[LayerReport], sampled: bool) -> Table:
             Cell(layer.name), Cell(layer.op), whole(layer.macs), Cell(columns, layer.bits_per_weight),
             whole(layer.bits_per_weight, "{:.2f}"), whole(layer.parameters / 1024, "{:,.1f}"), whole(kept, "{:,.1f}"),
             Cell("equal") if layer.weight_sqnr is None else whole(layer.weight_sqnr, "{:.1f}"),
-            whole(layer.cycles), dense, whole(layer.speedup, "{:.2f}×"),
+            whole(layer.cycles), whole(layer.cycles_bus), whole(100 * (layer.cycles_bus / layer.cycles - 1), "{:+.1f}"),
+            dense, whole(layer.speedup, "{:.2f}×"),
             Cell(f"{100 * layer.utilization:.1f} %", layer.utilization, bar=layer.utilization),
             whole(layer.tier1_mismatches), whole(layer.tier2_mismatches),
         ]  # fmt: skip
         rows.append(Row((*cells, *([share(layer.rtl_share)] if sampled else [])), f"layer-{number}"))
     heads = ("layer", "operator", "MACs", "channels × N", "bits", "INT8 KiB", "pruned KiB", "SQNR, dB", "cycles",
-             "dense", "speed-up", "utilization", "tier 1", "tier 2", *(["in RTL"] if sampled else []))  # fmt: skip
+             "behind the bus", "bus, %", "dense", "speed-up", "utilization", "tier 1", "tier 2",
+             *(["in RTL"] if sampled else []))  # fmt: skip
     return Table(heads, tuple(rows), wide=True)
 
 
@@ -195,8 +197,10 @@ def segment_table(found: OnChipVerdict) -> Table:
         before = "; ".join(left.reason for left in found.left if left.segment == number)
         descriptors = f"{segment.first} to {segment.first + segment.count - 1}"
         rows.append(Row((Cell(str(number + 1), number), Cell(", ".join(segment.layers)), whole(segment.steps),
-                         whole(segment.cycles), Cell(descriptors, segment.first), Cell(before))))  # fmt: skip
-    return Table(("segment", "layers", "steps", "cycles", "descriptors", "before it, off chip"), tuple(rows), wide=True)
+                         whole(segment.cycles), whole(segment.cycles_bus), Cell(descriptors, segment.first),
+                         Cell(before))))  # fmt: skip
+    heads = ("segment", "layers", "steps", "cycles", "behind the bus", "descriptors", "before it, off chip")
+    return Table(heads, tuple(rows), wide=True)
 
 
 def step_table(found: OnChipVerdict) -> Table:
