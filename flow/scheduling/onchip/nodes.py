@@ -15,6 +15,7 @@ from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.drafts import Draft, Picks, Reading, constant_of, is_regular
 from flow.scheduling.onchip.maps import Held, OffChipError, two_axes
 from flow.scheduling.onchip.moves import MOVES, moved
+from flow.scheduling.onchip.normed import NORMS, normed
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.tables import table_of
 
@@ -83,6 +84,8 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
         _check_operands(node, named)
         plain = {entry: _on_map(reading, node, drafts[entry]) for entry in named}
         drafts.update(zip(node.output, moved(reading, node, plain), strict=True))
+    elif kind in NORMS:
+        drafts[output] = normed(reading, node, _read_by_norm(reading, node, drafts[data]))
     elif kind in POOLING:
         drafts[output] = _pool(reading, node, _on_map(reading, node, drafts[data]))
     else:
@@ -146,6 +149,12 @@ def _on_map(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
     if not draft.plain:
         raise OffChipError(f"{node.op_type} '{node_name(node)}' reads a tensor that is not quantized to 8 bits")
     return draft
+
+
+def _read_by_norm(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
+    """The operand of a normalization: a map, or a function that is not quantized, of which a Softmax may be."""
+    function = node.op_type == "Softmax" and draft.kind == "table" and not draft.eight_bit
+    return draft if function else _on_map(reading, node, draft)
 
 
 def _two_maps(kind: str, drafts: list[Draft]) -> bool:
@@ -266,7 +275,7 @@ def _finished(
         node_name(node), draft.kind, tuple(operand.tensor for operand in draft.operands), output,
         tuple(operand.quantization for operand in draft.operands), quantization, clamp,
         tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, _picks(draft), draft.repeat,
-        draft.all_taps, gains=draft.gains,
+        draft.all_taps, gains=draft.gains, norm=draft.norm,
     )  # fmt: skip
 
 
