@@ -6,14 +6,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from flow.network.model import OFFSET
+from flow.frontend.unfused import Unfused
+from flow.network.model import OFFSET, as_int8
+from flow.onnxtools import runtime
 from flow.onnxtools.graph import attribute, node_input, node_name
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of
-from flow.scheduling.onchip.maps import OffChipError
-from flow.scheduling.onchip.norms import Norm, checked
-from flow.scheduling.onchip.tables import values_of
+from flow.scheduling.onchip.maps import Held, OffChipError
+from flow.scheduling.onchip.norms import Norm, checked, exact
+from flow.scheduling.onchip.tables import model_of, values_of
 
 NORMS = ("Softmax", "LayerNormalization")
+ALIKE = 1e-4  # of the largest value: tolerance between nodes and what they are taken for
 STEADY = 2.0**-21  # of the largest value: how far a linear function may be off by rounding in float32
 
 
@@ -43,6 +46,40 @@ def normed(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
     if reason := checked(norm):
         raise OffChipError(f"{what} has no place in hardware: {reason}")
     return Draft(norm.kind, draft.operands, draft.shape, norm=norm)
+
+
+def decomposed(reading: Reading, found: Unfused, draft: Draft) -> Draft:
+    """A LayerNormalization of several nodes, of the map `draft`. `OffChipError` if they do not compute this."""
+    what = f"the normalization up to {found.nodes[-1].op_type} '{node_name(found.nodes[-1])}'"
+    if not draft.rows or not reading.regular(found.x, draft):
+        raise OffChipError(f"{what} reads no map of rows of channels")
+    held, channels = draft.operands[0], draft.shape[0]
+    if not {found.gain.size, found.summand.size} <= {1, channels}:
+        raise OffChipError(f"{what} has no scale and bias for every channel")
+    gains = zip(*(np.broadcast_to(each, (channels,)).tolist() for each in (found.gain, found.summand)), strict=True)
+    norm = Norm(
+        "layer", channels, float(held.quantization.scale), OFFSET + held.quantization.zero_point, found.epsilon,
+        found.centred, tuple(gains),
+    )  # fmt: skip
+    if reason := checked(norm):
+        raise OffChipError(f"{what} has no place in hardware: {reason}")
+    if not _computes(reading, found, norm, held):
+        raise OffChipError(f"{what} computes something else")
+    return Draft(norm.kind, draft.operands, draft.shape, norm=norm)
+
+
+def _computes(reading: Reading, found: Unfused, norm: Norm, held: Held) -> bool:
+    """Whether the nodes give what the normalization does, of codes of any spread."""
+    output = onnx.helper.make_tensor_value_info(found.output, onnx.TensorProto.FLOAT, None)
+    session, rng = runtime.session(model_of(reading.graph, held, output)), np.random.default_rng(0)
+    for spread in (1, 10, 100):
+        codes = np.clip(np.rint(rng.normal(0, spread, held.axes)), -128, 127).astype(np.int64) + OFFSET
+        given = held.quantization.from_int8(as_int8(codes.astype(np.uint8))[None])
+        made = runtime.run(session, {held.tensor: given})[found.output][0]
+        want, _ = exact(norm, codes.T)
+        if not np.allclose(made, want.T, rtol=ALIKE, atol=ALIKE * np.abs(want).max()):
+            return False
+    return True
 
 
 def _axis(reading: Reading, node: onnx.NodeProto, rank: int) -> int:

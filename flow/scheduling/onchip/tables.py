@@ -27,21 +27,22 @@ def table_of(graph: Graph, held: Held, output: str, quantization: Quantization) 
     Every code is at two places at least. `OffChipError` if the answer depends on the place.
     """
     found = np.full(CODES, -1, np.int64)
-    for given, made in _answers(_model(graph, held, _value(output, quantization, None)), held, output):
+    for given, made in _answers(model_of(graph, held, _value(output, quantization, None)), held, output):
         found[given] = as_uint8(quantization.to_int8(made))
     return found.astype(np.uint8).tobytes()
 
 
 def values_of(graph: Graph, held: Held, output: str) -> tuple[NDArray[np.float64], int]:
     """What the float tensor `output` is for each byte of the map `held`, float64 [256], and how many nodes make it."""
-    model = _model(graph, held, onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
+    model = model_of(graph, held, onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
     found = np.zeros(CODES)
     for given, made in _answers(model, held, output):
         found[given] = made
     return found, len(model.graph.node)
 
 
-def _model(graph: Graph, held: Held, output: onnx.ValueInfoProto) -> onnx.ModelProto:
+def model_of(graph: Graph, held: Held, output: onnx.ValueInfoProto) -> onnx.ModelProto:
+    """The nodes that make `output` of the 8-bit tensor of a map."""
     return edit.between(graph, [_value(held.tensor, held.quantization, [1, *held.axes])], output)
 
 

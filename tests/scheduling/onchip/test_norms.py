@@ -25,7 +25,7 @@ from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import assemble, fitted
 from flow.scheduling.onchip.sweeps import rectangles
 from tests.helpers.codes import Codes
-from tests.helpers.networks import KINDS, pruned, quantized
+from tests.helpers.networks import KINDS, Floats, pruned, quantized
 
 CHANNELS = (1, 2, 3, 8, 17, 64, 197, 768)
 
@@ -186,6 +186,43 @@ def test_its_scale_is_constant() -> None:
     net = Rows(3, 5, 4)
     with pytest.raises(OffChipError, match="reads|constant"):
         net.operation(net.codes(net.node("LayerNormalization", net.real("x"), net.real("z"))))
+
+
+def test_a_block_that_normalizes_behind_its_sums_stays_on_chip() -> None:
+    """As in BERT: what is normalized is added to what is computed of it, so it has 8 bits of its own."""
+    net = Floats(15)
+    w = [net.constant(net.rng.normal(0, 0.5, shape).astype(np.float32)) for shape in ((9, 8), (8, 8), (8, 8), (8, 5))]
+    ones = net.constant(np.ones(8, np.float32))
+    a = net.node("LayerNormalization", net.node("MatMul", "x", w[0]), ones)
+    b = net.node("LayerNormalization", net.node("Add", a, net.node("MatMul", a, w[1])), ones)
+    c = net.node("Add", net.node("MatMul", b, w[2]), net.node("Tanh", b))
+    linked = chain(quantized(net.model((6, 9), net.node("MatMul", c, w[3]))))
+    assert linked.whole and not linked.left
+    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == ["layer", "add", "layer", "table", "add"]
+
+
+def test_a_class_token_is_quantized_with_what_it_joins() -> None:
+    """A constant for every sample: without it all sums behind it would stay float, and leave the chip."""
+    net = Floats(16)
+    w = [net.constant(net.rng.normal(0, 0.5, shape).astype(np.float32)) for shape in ((9, 8), (8, 8), (8, 8))]
+    batch = net.node("Shape", "x", start=0, end=1)
+    shape = net.node("Concat", batch, net.constant(np.array([1, 8])), axis=0)
+    token = net.node("Expand", net.constant(net.rng.normal(0, 1, (1, 1, 8)).astype(np.float32)), shape)
+    a = net.node("Concat", token, net.node("MatMul", "x", w[0]), axis=1)
+    b = net.node("Add", a, net.node("MatMul", a, w[1]))
+    ones = net.constant(np.ones(8, np.float32))
+    linked = chain(quantized(net.model((6, 9), net.node("MatMul", net.node("LayerNormalization", b, ones), w[2]))))
+    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == ["add", "layer"]
+
+
+def test_classes_at_an_output_stay_float() -> None:
+    """A Softmax behind the last layer, and what only moves it, is not quantized."""
+    net = Floats(17)
+    w = net.constant(net.rng.normal(0, 0.5, (9, 8)).astype(np.float32))
+    shares = net.node("Transpose", net.node("Softmax", net.node("MatMul", "x", w), axis=-1), perm=[0, 2, 1])
+    model = quantized(net.model((6, 9), shares)).model
+    (last,) = [node for node in model.graph.node if model.graph.output[0].name in node.output]
+    assert last.op_type == "Transpose"
 
 
 def test_a_normalizer_goes_with_the_array_that_has_it() -> None:
