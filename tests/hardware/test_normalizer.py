@@ -94,7 +94,7 @@ class Normalizer:
         self.valid.next = 0
 
 
-@pytest.mark.parametrize("kind", ["softmax", "layer"])
+@pytest.mark.parametrize("kind", ["softmax", "layernorm"])
 def test_it_is_its_integers(kind: str) -> None:
     """Positions measured together, then octet after octet, with signs and bits of their own."""
 
@@ -104,7 +104,7 @@ def test_it_is_its_integers(kind: str) -> None:
         rng, made = np.random.default_rng(seed), Normalizer(seed)
         step, zero = float(np.float32(2.0 ** rng.uniform(-9, -1))), int(rng.integers(0, 256))
         norm = Norm(kind, channels, step, zero)
-        if kind == "layer":
+        if kind == "layernorm":
             norm = Norm(kind, channels, step, zero, float(rng.choice([1e-12, 1e-5, 1e-2])), centred)
         spread = float(rng.choice([0.3, 3, 300]))
         octets = np.clip(np.rint(rng.normal(128, spread, (channels, tiles * ROWS))), 0, 255).astype(np.int64)
@@ -117,7 +117,7 @@ def test_it_is_its_integers(kind: str) -> None:
         made.block(norm, [[*words[tile]] * passes for tile in range(tiles)], False, 0, False)
         a, found = normalized(norm, octets)
         for octet in range(count):
-            fraction, sign = norm.fraction - int(rng.integers(0, 4)) * (kind == "layer"), bool(rng.integers(0, 2))
+            fraction, sign = norm.fraction - int(rng.integers(0, 4)) * (kind == "layernorm"), bool(rng.integers(0, 2))
             made.left.clear()
             made.block(norm, [[words[tile, octet]] for tile in range(tiles)], True, fraction, sign)
             for _ in range(5):

@@ -107,7 +107,7 @@ class NormSteps:
     multiply: Any = flag()  # channels times the sum of squares
     take: Any = flag()  # that product; the square of the sum is multiplied
     subtract: Any = flag()
-    double: Any = flag()
+    quadruple: Any = flag()
     add: Any = flag()
     lift: Any = flag()
     root: Any = flag()
@@ -127,7 +127,7 @@ class RootSteps:
     restart: Any
     take: Any
     subtract: Any
-    double: Any
+    quadruple: Any
     add: Any
     lift: Any
     root: Any

@@ -87,7 +87,7 @@ def norm_places(clk, write, at, measured, shown, kept):
 def norm_root(clk, enable, steps, product, offset, total, quotient, lifted):
     """The quotient of one row: of the sum of a Softmax, or of the root of a variance.
 
-    control  enable; take, subtract: product[46] is n times the sum of squares, or what is taken from it; double,
+    control  enable; take, subtract: product[46] is n times the sum of squares, or what is taken from it; quadruple,
              add, lift, root, divisor, divide, restart: a step of the radicand, of its root, of the division; softmax
     data     offset[64]: what is added to the radicand; total[46]: a Softmax's sum; quotient[29], lifted[5] out: how
              often the radicand was raised by two bits
@@ -120,7 +120,7 @@ def norm_root(clk, enable, steps, product, offset, total, quotient, lifted):
                 radicand.next = radicand - product
             elif steps.add:
                 radicand.next = radicand + offset
-            elif steps.double or steps.root:
+            elif steps.quadruple or steps.root:
                 radicand.next = radicand << 2
             elif steps.lift and (radicand[WORD_BITS : WORD_BITS - 2] == 0):
                 radicand.next = radicand << 2
@@ -322,7 +322,7 @@ def norm_lane(clk, enable, octet, place, steps, terms, write, number, word, give
             offset.next = word
 
     rooting = RootSteps(
-        steps.softmax, steps.restart, steps.take, steps.subtract, steps.double, steps.add, steps.lift, steps.root,
+        steps.softmax, steps.restart, steps.take, steps.subtract, steps.quadruple, steps.add, steps.lift, steps.root,
         steps.divisor, steps.divide,
     )  # fmt: skip
     parts = [
@@ -440,7 +440,7 @@ def norm_control(clk, reset, enable, valid, first, normalizes, applies, softmax,
         steps.multiply.next = measures and (settled == SQUARES)
         steps.take.next = measures and (settled == SQUARES + 2)  # a cycle later than it is there, if streams wait
         steps.subtract.next = measures and (settled == SQUARES + 4)
-        steps.double.next = measures and (settled > SQUARES + 4) and (settled < SHIFTED)
+        steps.quadruple.next = measures and (settled > SQUARES + 4) and (settled < SHIFTED)
         steps.add.next = measures and (settled == SHIFTED)
         steps.lift.next = measures and (settled > SHIFTED) and (settled < RAISED)
         steps.root.next = measures and (settled >= RAISED) and (settled < ROOTED)

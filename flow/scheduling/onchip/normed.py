@@ -40,7 +40,7 @@ def normed(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
             raise OffChipError(f"{what} gives its mean or deviation, too")
         gains = np.stack([_each(reading, node, number, channels, what) for number in (1, 2)], axis=1)
         norm = Norm(
-            "layer", channels, float(held.quantization.scale), zero, float(attribute(node, "epsilon", 1e-5)), True,
+            "layernorm", channels, float(held.quantization.scale), zero, float(attribute(node, "epsilon", 1e-5)), True,
             tuple((float(gain), float(summand)) for gain, summand in gains),
         )  # fmt: skip
     if reason := checked(norm):
@@ -58,7 +58,7 @@ def decomposed(reading: Reading, found: Unfused, draft: Draft) -> Draft:
         raise OffChipError(f"{what} has no scale and bias for every channel")
     gains = zip(*(np.broadcast_to(each, (channels,)).tolist() for each in (found.gain, found.summand)), strict=True)
     norm = Norm(
-        "layer", channels, float(held.quantization.scale), OFFSET + held.quantization.zero_point, found.epsilon,
+        "layernorm", channels, float(held.quantization.scale), OFFSET + held.quantization.zero_point, found.epsilon,
         found.centred, tuple(gains),
     )  # fmt: skip
     if reason := checked(norm):

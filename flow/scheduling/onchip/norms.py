@@ -37,8 +37,8 @@ Ints = NDArray[np.int64]
 class Norm:
     """A normalization over `channels`: of codes with this scale `step`, less the byte `zero` of real zero.
 
-    "softmax", or "layer": then with `epsilon`, the mean taken out if `centred`, and for each channel (factor, summand)
-    in `gains`. ONNX Runtime rounds a code's value `roundings` times.
+    "softmax", or "layernorm": then with `epsilon`, the mean taken out if `centred`, and for each channel (factor,
+    summand) in `gains`. ONNX Runtime rounds a code's value `roundings` times.
     """
 
     kind: str

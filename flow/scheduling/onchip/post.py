@@ -57,8 +57,8 @@ class PostOp:
     repeated; "average" and "maximum": the windows of one, an average with `all_taps` counts those in the pads; "move":
     every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
     `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map;
-    "scale": for each channel a factor and a real summand, `gains` (factor, summand); "softmax" and "layer": the `norm`
-    over the channels of each pixel.
+    "scale": for each channel a factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the
+    `norm` over the channels of each pixel.
     """
 
     name: str

@@ -94,7 +94,7 @@ def test_layer_normalization_is_onnx_runtimes(seed: int, channels: int, tokens: 
     extra = [net.constant(summand)] if seed % 3 else []
     y = net.codes(net.node("LayerNormalization", net.real("x"), net.constant(gain), *extra, epsilon=epsilon))
     op, _ = net.compared(drawn(net.rng, tokens, channels), y)
-    assert op.kind == "layer"
+    assert op.kind == "layernorm"
 
 
 def _requantized(net: Rows, name: str) -> None:
@@ -117,9 +117,9 @@ def test_the_largest_of_everything() -> None:
     """The most channels, codes at both ends, the smallest epsilon: every integer stays within its bits."""
     rng = np.random.default_rng(1)
     for norm in (
-        Norm("layer", 4096, 1e-6, 128, 1e3, True, ((1.0, 0.0),) * 4096),
-        Norm("layer", 4096, 10.0, 0, 1e-12, False, ((1.0, 0.0),) * 4096),
-        Norm("layer", 1, 0.1, 255, 1e-5, False, ((1.0, 0.0),)),
+        Norm("layernorm", 4096, 1e-6, 128, 1e3, True, ((1.0, 0.0),) * 4096),
+        Norm("layernorm", 4096, 10.0, 0, 1e-12, False, ((1.0, 0.0),) * 4096),
+        Norm("layernorm", 1, 0.1, 255, 1e-5, False, ((1.0, 0.0),)),
         Norm("softmax", 4096, 1e-9, 0),
     ):
         octets = rng.choice([0, 255], (norm.channels, 5))
@@ -198,7 +198,13 @@ def test_a_block_that_normalizes_behind_its_sums_stays_on_chip() -> None:
     c = net.node("Add", net.node("MatMul", b, w[2]), net.node("Tanh", b))
     linked = chain(quantized(net.model((6, 9), net.node("MatMul", c, w[3]))))
     assert linked.whole and not linked.left
-    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == ["layer", "add", "layer", "table", "add"]
+    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == [
+        "layernorm",
+        "add",
+        "layernorm",
+        "table",
+        "add",
+    ]
 
 
 def test_a_class_token_is_quantized_with_what_it_joins() -> None:
@@ -212,7 +218,7 @@ def test_a_class_token_is_quantized_with_what_it_joins() -> None:
     b = net.node("Add", a, net.node("MatMul", a, w[1]))
     ones = net.constant(np.ones(8, np.float32))
     linked = chain(quantized(net.model((6, 9), net.node("MatMul", net.node("LayerNormalization", b, ones), w[2]))))
-    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == ["add", "layer"]
+    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == ["add", "layernorm"]
 
 
 def test_classes_at_an_output_stay_float() -> None:
@@ -231,7 +237,7 @@ def test_a_normalizer_goes_with_the_array_that_has_it() -> None:
     config = fitted(ArrayConfig(4, 4), linked)
     assert config.normalizer and config.name.endswith("_normalizer") and not config.dense().normalizer
     assert linked.whole and [step.kind for step in linked.steps if isinstance(step, PostOp)] == [
-        "add", "layer", "softmax"
+        "add", "layernorm", "softmax"
     ]  # fmt: skip
     with pytest.raises(FlowError, match="normalizes channels on chip, but the array was built without a normalizer"):
         assemble(linked, encoded, replace(config, normalizer=False))

@@ -75,7 +75,7 @@ def test_every_form_is_one_operation(form: int, centred: bool, twice: bool) -> N
     net = Codes(form, (TOKENS, CHANNELS))
     x = net.real("x")
     op = operation(net, net.codes(parts(net, x, form, centred, net.real("x") if twice and centred else "")))
-    assert op.kind == "layer" and op.norm is not None and op.norm.centred == centred
+    assert op.kind == "layernorm" and op.norm is not None and op.norm.centred == centred
     assert op.norm.epsilon == pytest.approx(1e-5)
 
 
@@ -106,7 +106,7 @@ def test_a_block_of_parts_stays_on_chip() -> None:
     b = _opset_17(net, net.node("Add", a, net.node("MatMul", a, w[1])))
     linked = chain(quantized(net.model((TOKENS, 9), net.node("MatMul", b, w[2]))))
     assert linked.whole and not linked.left
-    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == ["layer", "add", "layer"]
+    assert [step.kind for step in linked.steps if isinstance(step, PostOp)] == ["layernorm", "add", "layernorm"]
 
 
 def _opset_17(net: Floats, x: str) -> str:
