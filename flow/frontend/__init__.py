@@ -3,6 +3,7 @@
 operators.py    which operators the array computes, and which only move codes
 entry/          a network as published: read, checked, made to take one sample at a time
 sums.py         the Add behind a MatMul that adds a constant to each channel: its bias
+unfused.py      LayerNormalization as exporters write it that do not have the operator
 preparation/    a float network becomes one that can be quantized: constants folded, products as the array takes them
 int8/           an INT8 (QDQ) network in canonical form, its array layers and host segments
 quantization/   static quantization of a float network: ranges of activations, codes of weights

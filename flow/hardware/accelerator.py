@@ -39,8 +39,19 @@ from flow.hardware.fields import (
 )
 from flow.hardware.interface import ERROR_BITS, ReadPort
 from flow.hardware.maps.banks import banks
-from flow.hardware.maps.bundles import BankReads, BankWrites, FetchWork, Kept, PostWork, StoreWork, TableWork
+from flow.hardware.maps.bundles import (
+    BankReads,
+    BankWrites,
+    FetchWork,
+    Given,
+    Kept,
+    NormWork,
+    PostWork,
+    StoreWork,
+    TableWork,
+)
 from flow.hardware.maps.fetch import fetch
+from flow.hardware.maps.normalizer import normalizer
 from flow.hardware.maps.post import post
 from flow.hardware.maps.store import store
 from flow.hardware.maps.tables import tables
@@ -80,6 +91,9 @@ def accelerator(clk, reset, host, memories, config):
     def flag():
         return Signal(bool(0))
 
+    def bit(name):
+        return descriptor.data(descriptor_slice(name)[1])
+
     def fields_of(begin, end):
         return descriptor.data(descriptor_slice(end)[0], descriptor_slice(begin)[1])
 
@@ -99,8 +113,8 @@ def accelerator(clk, reset, host, memories, config):
     settings_end, _ = descriptor_slice("mirror" if config.map_words else "high")
     _, settings_begin = descriptor_slice("raw")
     _, resident_begin = descriptor_slice("resident")
-    tabled = 2 if config.tables else 0  # through and fill, below mirror
-    settings = Signal(intbv(0)[settings_end - settings_begin + tabled :])  # of the results that leave the array
+    own = config.unit_fields  # of the settings, below mirror
+    settings = Signal(intbv(0)[settings_end - settings_begin + len(own) :])  # of the results that leave the array
 
     # Operands, the bit column under way, results.
     weight_words = fresh(Reader, word=config.weight_bits)
@@ -154,10 +168,7 @@ def accelerator(clk, reset, host, memories, config):
         writing = fresh(BankWrites, writes=rows, write_lines=line_bits * rows, write_data=WORD_BITS * rows)
         post_work = replace(fresh(PostWork), factor_low=field("factor_low"), factor_high=field("factor_high"))
         if config.products:
-            post_work = replace(
-                post_work, product=descriptor.data(descriptor_slice("product")[1]),
-                minus=descriptor.data(descriptor_slice("minus")[1]),
-            )  # fmt: skip
+            post_work = replace(post_work, product=bit("product"), minus=bit("minus"))
         entry_count = field("entry_count")
         _, post_at = descriptor_slice("post")
         _, maximum_at = descriptor_slice("maximum")
@@ -189,9 +200,9 @@ def accelerator(clk, reset, host, memories, config):
             else:
                 results.next = products
 
+        own_at = dict(zip(own, range(settings_end - 1 - settings_begin, len(settings)), strict=False))
         if config.tables:
-            _, mirror_at = descriptor_slice("mirror")
-            through_at, fill_at = mirror_at - settings_begin, mirror_at - settings_begin + 1
+            through_at, fill_at = own_at["through"], own_at["fill"]
             results_of_post = Signal(intbv(0)[bits * rows * lanes :])
             looking_up = tables(
                 clk, flush, TableWork(fill=settings(fill_at), through=settings(through_at)), parameter_words.read,
@@ -200,8 +211,22 @@ def accelerator(clk, reset, host, memories, config):
         else:
             results_of_post, looking_up = sums, []
 
+        if config.normalizer:
+            normal = fresh(Given, given=32 * rows)
+            norm_work = NormWork(
+                post_work.take, bit("normalize"), bit("applies"), post_work.maximum, field("factor_low"),
+                field("factor_high"), settings(own_at["constants"]),
+            )  # fmt: skip
+            normalizing = normalizer(
+                clk, flush, enable, norm_work, column.valid, column.first, column.load,
+                activation_words.word(WORD_BITS * rows, 0), parameter_words.read, drained.tile_done,
+                parameter_words.word(PARAMETER_BITS, 0), normal, rows,
+            )  # fmt: skip
+        else:
+            normal, normalizing = None, []
+
         maps = [
-            looking_up, post_fields, store_jobs, what_drains,
+            looking_up, normalizing, post_fields, store_jobs, what_drains,
             banks(
                 clk, writing.writes, writing.write_mask, writing.write_lines, writing.write_data,
                 reading.reads, reading.read_lines, reading.read_data, rows, words,
@@ -213,7 +238,7 @@ def accelerator(clk, reset, host, memories, config):
             ),
             post(
                 clk, flush, enable, post_work, column.valid, column.first, column.load, activation_words.word,
-                capture, drain, results_of_post, rows, lanes, bits,
+                capture, drain, results_of_post, normal, rows, lanes, bits,
             ),
             stream(
                 clk, flush, entries_job, entries_ready, field("entry_base"), entry_count, memories.entry, entry_words,
@@ -235,17 +260,18 @@ def accelerator(clk, reset, host, memories, config):
 
         maps = [no_maps]
 
-    drain_settings, filling = descriptor.data(settings_end, settings_begin), None
-    if config.tables:
-        filling = descriptor.data(descriptor_slice("fill")[1])
+    drain_settings = descriptor.data(settings_end, settings_begin)
+    own_fields = dict(zip(own, map(bit, own), strict=True))
+    if own:
         drain_settings = join(
-            descriptor.data(settings_end - 1), filling, descriptor.data(descriptor_slice("through")[1]),
+            descriptor.data(settings_end - 1), *reversed(own_fields.values()),
             descriptor.data(settings_end - 1, settings_begin),
         )  # fmt: skip
     resident = descriptor.data(resident_begin)
     checked = CheckedFields(
         field("weight_count"), field("metadata_count"), field("activation_count"), field("parameter_count"),
-        field("tiles"), field("steps"), field("channels"), field("columns"), resident, summing, entry_count, filling,
+        field("tiles"), field("steps"), field("channels"), field("columns"), resident, summing, entry_count,
+        own_fields.get("fill"), own_fields.get("constants"),
     )  # fmt: skip
     compute_work = ComputeWork(field("tiles"), field("steps"), field("columns"), resident, summing)
     drain_work = DrainWork(

@@ -51,6 +51,7 @@ class ArrayConfig:
     tables: bool = False  # of element-wise functions, for results of post-processing
     columns_per_cycle: int = 1  # bit columns of a step that an element takes together
     products: bool = False  # and differences of two maps, in post-processing
+    normalizer: bool = False  # of the channels of a position: Softmax, LayerNormalization
 
     def __post_init__(self) -> None:
         if self.columns_per_cycle not in self.element.per_cycle:
@@ -71,9 +72,15 @@ class ArrayConfig:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:
             self._check_maps()
-        for has, what in ((self.tables, "tables of element-wise functions"), (self.products, "products of maps")):
+        units = (
+            (self.tables, "tables of element-wise functions"), (self.products, "products of maps"),
+            (self.normalizer, "normalizations"),
+        )  # fmt: skip
+        for has, what in units:
             if has and not self.map_words:
                 raise FlowError(f"{what} go with feature maps on chip, but there is no memory for these; set map_words")
+        if self.normalizer and self.accumulator_bits != 32:
+            raise FlowError(f"a normalizer gives results of 32 bits, but accumulator_bits is {self.accumulator_bits}")
         if self.prefix:
             self._check_prefix()
 
@@ -106,12 +113,14 @@ class ArrayConfig:
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
             )
 
-    def with_maps(self, words: int, tables: bool = False, products: bool = False) -> ArrayConfig:
-        """The same array with a memory of so many words for feature maps, and with or without tables and products.
+    def with_maps(
+        self, words: int, tables: bool = False, products: bool = False, normalizer: bool = False
+    ) -> ArrayConfig:
+        """The same array with a memory of so many words for feature maps, and with or without these units.
 
         FlowError if it cannot have one.
         """
-        return replace(self, map_words=words, tables=tables, products=products)
+        return replace(self, map_words=words, tables=tables, products=products, normalizer=normalizer)
 
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
@@ -130,6 +139,11 @@ class ArrayConfig:
     def descriptor(self) -> tuple[tuple[str, int], ...]:
         """The fields of a descriptor, least significant first."""
         return (*DESCRIPTOR, *MAP_DESCRIPTOR) if self.map_words else DESCRIPTOR
+
+    @property
+    def unit_fields(self) -> tuple[str, ...]:
+        """The fields of a descriptor that only units of this array have, and need where results leave it."""
+        return (*(("through", "fill") if self.tables else ()), *(("constants",) if self.normalizer else ()))
 
     @property
     def descriptor_bits(self) -> int:
@@ -174,13 +188,14 @@ class ArrayConfig:
     @property
     def name(self) -> str:
         maps = f"_{self.map_words}" if self.map_words else ""
-        units = ("_tables" if self.tables else "") + ("_products" if self.products else "")
+        units = "".join(f"_{unit}" for unit in ("tables", "products", "normalizer") if getattr(self, unit))
         by = f"_by{self.columns_per_cycle}" if self.columns_per_cycle > 1 else ""
         return self.prefix or f"accelerator_{self.pe}{by}_{self.rows}x{self.columns}{maps}{units}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, columns_per_cycle=1, map_words=0, tables=False, products=False, prefix="")
+        units = {"tables": False, "products": False, "normalizer": False}
+        return replace(self, pe=DENSE.name, columns_per_cycle=1, map_words=0, prefix="", **units)
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:

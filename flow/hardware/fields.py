@@ -126,8 +126,26 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("fill", 1),  # with tables: lane 0 of the parameters are the words of a table, and one word more
     ("product", 1),  # with products: of the octets of a step, less the zero points in the `factor_*`
     ("minus", 1),  # with products: the high octet, times its factor, is subtracted
+    ("normalize", 1),  # with a normalizer: channels of a position; maximum: Softmax; `factor_*` are NORM_LOW, NORM_HIGH
+    ("applies", 1),  # with a normalizer: an octet of the positions that were measured last leaves it
+    ("constants", 1),  # with a normalizer: lane 0 of the parameters are its constants, and one word more
 )
 MAP_DESCRIPTOR_BITS: Final = _whole_words((*DESCRIPTOR, *MAP_DESCRIPTOR)) - DESCRIPTOR_BITS  # what it adds
+NORM_LOW: Final[tuple[tuple[str, int], ...]] = (
+    ("count", 13),  # channels of a position
+    ("centred", 1),  # their mean is taken out
+)
+NORM_HIGH: Final[tuple[tuple[str, int], ...]] = (
+    ("centre", 8),  # the byte of real zero
+    ("scale", 7),  # one less than how far results are shifted right
+    ("negative", 1),  # their sign is changed
+    ("doublings", 5),  # of the root of what is summed
+)
+EXPONENTIAL_BITS: Final = 32  # of an exponential behind the point
+QUOTIENT_BITS: Final = 28  # of a quotient
+MOST_NORMALIZED: Final = 4096  # channels of a position
+MEASURED: Final = 64  # tiles whose sums the normalizer keeps
+NORM_WORDS: Final = 256  # exponentials: most words of constants
 TABLE_WORDS: Final = 32  # of eight bytes: for each byte the one that it becomes
 ENTRY_DEPTH: Final = 64  # words of the entries' buffer: those of two blocks, or of a large one
 

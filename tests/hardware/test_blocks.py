@@ -52,14 +52,17 @@ def right_descriptor(config: ArrayConfig) -> dict[str, int]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [*PE_KINDS, "tables"])
+@pytest.mark.parametrize("kind", [*PE_KINDS, "tables", "normalizer"])
 def test_guard_is_its_model(kind: str) -> None:
     """Descriptors a cycle apart, most with fields off by one, doubled or at their ends: the first error's code."""
-    config = ArrayConfig(2, 5, "bitvert" if kind == "tables" else kind, drain=3, weight_depth=32, metadata_depth=4)
+    config = ArrayConfig(2, 5, kind if kind in PE_KINDS else "bitvert", drain=3, weight_depth=32, metadata_depth=4)
     widths = dict(DESCRIPTOR) | {"post": 1, "entry_count": 16}
     right = right_descriptor(config) | {"post": 0, "entry_count": 0}
     if kind == "tables":
         config, widths, right = config.with_maps(64, True), widths | {"fill": 1}, right | {"fill": 0}
+    if kind == "normalizer":
+        config, own = config.with_maps(64, normalizer=True), {"constants": 1}
+        widths, right = widths | own, right | {"constants": 0}
     assert first_error(right, config) == "none"
     clk, start, count, valid, error = wire(), wire(), wire(16), wire(), wire(ERROR_BITS)
     fields = {name: wire(widths[name]) for name in right}
@@ -102,6 +105,9 @@ def test_a_table_is_one_word_more_than_it_has() -> None:
     assert first_error(fills, config) == "none"
     assert first_error(fills | {"channels": 67, "parameter_count": 34}, config) == "channels"
     assert first_error(fills | {"fill": 0}, config) == "channels"
+    constants = fills | {"fill": 0, "constants": 1, "channels": 514, "parameter_count": 257}
+    assert first_error(constants, config) == "none"
+    assert first_error(constants | {"channels": 515, "parameter_count": 258}, config) == "channels"
 
 
 # -------------------------------------------------------------------------------- tables

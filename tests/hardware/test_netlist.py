@@ -23,7 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "hardware.md"
 SMALL: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_depth": 16}
 CONFIGS = {kind: ArrayConfig(2, 3, kind, **SMALL, drain=2) for kind in PE_KINDS}
 CONFIGS["pairs"] = replace(CONFIGS["pairs"], columns_per_cycle=2)
-CONFIGS["maps"] = CONFIGS["bitvert"].with_maps(24, True, True)
+CONFIGS["maps"] = CONFIGS["bitvert"].with_maps(24, True, True, True)
 CLOCKED = re.compile(r"\$s?dffc?e?")  # flip-flops with an enable, a synchronous reset, or neither
 STORING = re.compile(r"\$(.*dff|.*latch|sr|ff).*")
 
@@ -53,15 +53,15 @@ def parameter(cell: dict[str, Any], name: str) -> int:
 def stated(config: ArrayConfig, axi: AxiConfig | None = None) -> Counter[tuple[int, int]]:
     """(width, words) of the memories in the page's table, with `axi` those behind AXI, too."""
     names = ("rows", "columns", "step", "lanes", "weight_depth", "metadata_depth", "activation_depth", "map_words")
-    more = ("tables", "columns_per_cycle", "descriptor_bits")
+    more = ("tables", "normalizer", "columns_per_cycle", "descriptor_bits")
     scope: dict[str, Any] = {name: getattr(config, name) for name in (*names, *more)}
     page = PAGE.read_text()
     rows = _rows(page.split("### Memories\n")[1].split("\n## ")[0])
-    assert len(rows) == 10
+    assert len(rows) == 12
     if axi:
         scope |= {"burst": axi.burst, "beats": axi.beats(memory_ports(config)[-1])}
         rows += _rows(page.split("| memory behind AXI | width | words | how many |\n")[1].split("\n### ")[0])
-        assert len(rows) == 21
+        assert len(rows) == 23
     found: Counter[tuple[int, int]] = Counter()
     for _, width, words, count in rows:
         found[eval(width, {}, scope), eval(words, {}, scope)] += eval(count, {}, scope)

@@ -213,9 +213,36 @@ def normed() -> onnx.ModelProto:
     return net.model((3, 9, 8), net.conv(net.node("Add", net.node("Mul", d, factors), summands), 12, 4, 1, relu=False))
 
 
+def normalized() -> onnx.ModelProto:
+    """Tokens through LayerNormalization and Softmax, as transformers have them, of channels that fill no octet."""
+    net = Floats(14)
+
+    def drawn(*shape: int) -> str:
+        return net.constant(net.rng.normal(0, 0.5, shape).astype(np.float32))
+
+    a = net.node("MatMul", "x", drawn(12, 11))
+    b = net.node("Add", a, net.node("MatMul", a, drawn(11, 11)))
+    c = net.node("MatMul", net.node("LayerNormalization", b, drawn(11), drawn(11), axis=-1), drawn(11, 13))
+    d = net.node("Softmax", net.node("Mul", c, net.constant(np.float32(1.7))), axis=-1)
+    return net.model((7, 12), net.node("MatMul", d, drawn(13, 5)))
+
+
 KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
     each.__name__: each
-    for each in (residual, mixed, depthwise, dense, tokens, line, functions, gated, shuffled, pooled, normed)
+    for each in (
+        residual,
+        mixed,
+        depthwise,
+        dense,
+        tokens,
+        line,
+        functions,
+        gated,
+        shuffled,
+        pooled,
+        normed,
+        normalized,
+    )
 }
 
 

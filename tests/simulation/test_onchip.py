@@ -145,6 +145,50 @@ def test_functions_over_maps_of_any_shape(size: int, tmp_path: Path) -> None:
     equal()
 
 
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.full)])
+def test_normalizations_of_any_shape(size: int, tmp_path: Path) -> None:
+    """By the same array, channels of tokens and of pixels: no byte differs, and none from ONNX Runtime but ties."""
+    require_engine("icarus")
+    config = ArrayConfig(size, size, **TINY, drain=2).with_maps(64 * size, normalizer=True)
+    icarus = ENGINES["icarus"].open(emit(config, tmp_path), tmp_path / "cache")
+
+    @settings(max_examples=3)
+    @given(st.integers(0, 1000), st.integers(1, 2 * size + 8), st.integers(1, size + 3), st.booleans())
+    def equal(seed: int, channels: int, tokens: int, softmax: bool) -> None:
+        network, onchip = assembled(drawn_norm(seed, channels, tokens, softmax), config)
+        (done,) = runs(network, onchip, icarus, 1)
+        check(onchip, done)
+        verdicts = judge(network, onchip, [done])
+        assert passes(verdicts, [done]) and {"softmax", "layernorm"} & {verdict.kind for verdict in verdicts}
+
+    equal()
+
+
+@pytest.mark.full
+def test_more_positions_than_are_measured_at_once(tmp_path: Path) -> None:
+    """On two rows the second descriptor that measures begins with the 129th token."""
+    config = ArrayConfig(2, 2, **TINY, drain=2).with_maps(1024, normalizer=True)
+    network, onchip = assembled(drawn_norm(1, 3, 131, True), config)
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
+    check(onchip, done)
+    assert passes(judge(network, onchip, [done]), [done])
+
+
+def drawn_norm(seed: int, channels: int, tokens: int, softmax: bool) -> Network:
+    """A Softmax of rows of channels or of an image's channels, or a LayerNormalization of rows, between two layers."""
+    net, rng = Floats(seed), np.random.default_rng(seed)
+    if softmax and seed % 2 == 0:
+        made = net.node("Softmax", net.conv("x", 2, channels, 1, relu=False), axis=1)
+        return quantized(net.model((2, tokens, 2), net.conv(made, channels, 3, 1, relu=False)))
+    weights = [
+        net.constant(rng.normal(0, 1, shape).astype(np.float32))
+        for shape in ((4, channels), (channels, 3), (channels,))
+    ]
+    a = net.node("MatMul", "x", weights[0])
+    b = net.node("Softmax", a, axis=-1) if softmax else net.node("LayerNormalization", a, weights[2])
+    return quantized(net.model((tokens, 4), net.node("MatMul", b, weights[1])))
+
+
 def joined_maps(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
     """A sum, difference or product with a map of as many elements, or with one of a single pixel."""
     kind, other = str(rng.choice(["Add", "Sub", "Mul"])), net.conv(x, channels, channels, 1, relu=False)

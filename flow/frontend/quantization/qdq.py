@@ -8,7 +8,7 @@ step of the array. Scales and zero points: docs/numbers.md.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from flow.frontend.int8.layers import bias_name, output_axis
 from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE, is_elementwise
 from flow.frontend.quantization.ranges import Range
 from flow.frontend.sums import bias_add
+from flow.frontend.unfused import unfused
 from flow.network.samples import Arrays
 from flow.onnxtools import external
 from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
@@ -30,6 +31,7 @@ PART = 2**26  # bytes of weights that are quantized at a time
 LARGEST_SUM = 2**31 - 1
 MAP_AXES = 3  # the batch, channels, and pixels in rows and columns, in a row, or in no order
 PRODUCTS = ("Mul", "Sub")  # of two tensors
+NORMALIZATIONS = ("LayerNormalization", "Softmax")
 GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
 GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64
 GRID_TOLERANCE = 1e-3  # steps: far more than the rounding of float32, far less than that to a code
@@ -48,10 +50,11 @@ def plan(graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None
     """Select the layers of the array, and the nodes that pool, add, concatenate or move 8-bit tensors between them.
 
     An element-wise function of one 8-bit tensor (SiLU, HardSigmoid) gets 8 bits where such a node reads it, or a
-    product. The output of any other node (Softmax, LayerNorm, a mask of -1e38) stays float, with its full range, and
-    so do the outputs of all nodes that read it, except the array's own operators. `kinds` and `ranks`: element types
-    and numbers of axes by tensor. Functions and products of tensors of two axes stay float, as the states of unrolled
-    recurrent operators have to.
+    product, and a normalization of its channels where it is joined with another tensor. A constant that is repeated for
+    every sample (a class token) may have 8 bits. The output of any other node (a mask of -1e38) stays float, with its
+    full range, and so do the outputs of all nodes that read it, except the array's own operators. `kinds` and `ranks`:
+    element types and numbers of axes by tensor. Functions and products of tensors of two axes stay float, as the states
+    of unrolled recurrent operators have to.
     """
     result, functions = Plan(), _Functions(graph, ranks or {})
     eight_bit = {value.name for value in graph.model.graph.input} | set(graph.constants)
@@ -68,8 +71,12 @@ def plan(graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None
             selected = between and real and all(name in eight_bit for name in node.input if name)
             if not selected and functions.joined(node, eight_bit, real):
                 selected = True
-                result.tensors.update({name: name for name in node.input if name in functions.sources})
-                eight_bit.update(node.input)
+                read = [name for name in node.input if name in functions.sources]
+                for name in (*read, *functions.norms_of(read)):
+                    result.tensors.setdefault(name, name)
+                    eight_bit.add(name)
+        if node.op_type == "Expand" and node.input[0] in graph.constants:  # a class token, for every sample
+            eight_bit.add(node.output[0])
         if not selected:
             continue
         eight_bit.update(node.output)
@@ -92,18 +99,28 @@ def plan(graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None
 
 
 class _Functions:
-    """The element-wise functions of one 8-bit tensor, as the nodes are read: by tensor, the one it is a function of."""
+    """The element-wise functions of one 8-bit tensor, as the nodes are read: by tensor, the one it is a function of.
+
+    A normalization of the channels of an 8-bit tensor is one of itself: it has 8 bits where others would.
+    """
 
     def __init__(self, graph: Graph, ranks: Mapping[str, int]) -> None:
         self.sources: dict[str, str] = {}
         self._graph, self._ranks = graph, ranks
+        self._norms = {each.output: each.x for each in unfused(graph, graph.constant, lambda name: ranks.get(name, 0))}
 
     def joined(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
         """Whether a node joins, pools or moves 8-bit tensors and functions of such; enters one more function."""
         if not is_standard(node) and not is_elementwise(node):
             return False
+        if self._norms.get(node.output[0]) in eight_bit and self._ranks.get(node.output[0], 0) >= MAP_AXES:
+            self.sources[node.output[0]] = node.output[0]
+            return False
         read = [name for name in dict.fromkeys(node.input) if name and name not in self._graph.constants]
         if not read or not all(name in eight_bit or name in self.sources for name in read):
+            return False
+        if node.op_type in NORMALIZATIONS and max(self._ranks.get(name, 0) for name in read) >= MAP_AXES:
+            self.sources[node.output[0]] = node.output[0]
             return False
         roots = {self.sources.get(name, name) for name in read}
         if is_elementwise(node) and len(roots) == 1:
@@ -113,7 +130,14 @@ class _Functions:
             return False
         if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < MAP_AXES or not real:
             return False
+        if len(read) == 1 and self.norms_of(name for name in read if name in self.sources):
+            return False  # the classes at an output, in another order
         return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
+
+    def norms_of(self, names: Iterable[str]) -> list[str]:
+        """The normalizations that these functions are of."""
+        roots = [self.sources[name] for name in names]
+        return [root for root in roots if root in self.sources]
 
 
 def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -82,7 +82,7 @@ class DrainWork:
 class CheckedFields:
     """Fields of a descriptor for the guard; `post` and `entry_count` are 0 where there are no feature maps.
 
-    `fill` exists only with tables.
+    `fill` exists only with tables, `constants` with a normalizer.
     """
 
     weight_count: Any
@@ -97,6 +97,7 @@ class CheckedFields:
     post: Any
     entry_count: Any
     fill: Any = None
+    constants: Any = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.slices import slice_count
-from flow.hardware.fields import ENTRY_DEPTH, SUBGROUP, TABLE_WORDS, error_code
+from flow.hardware.fields import ENTRY_DEPTH, NORM_WORDS, SUBGROUP, TABLE_WORDS, error_code
 from flow.hardware.interface import ERROR_BITS
 
 
@@ -17,7 +17,8 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
     field = descriptor
     post = bool(field.get("post", 0))
     least = 1 if post else config.element.least_columns
-    octets = config.lanes * (TABLE_WORDS + 1) if field.get("fill", 0) else SUBGROUP
+    words = TABLE_WORDS if field.get("fill", 0) else NORM_WORDS if field.get("constants", 0) else 0
+    octets = config.lanes * (words + 1) if words else SUBGROUP
     rules = {
         "tiles": field["tiles"] >= 1 and (bool(field["resident"]) or field["tiles"] == 1),
         "steps": field["steps"] >= 1,
@@ -98,13 +99,18 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         else:
             metadata_words.next = all_metadata_words
 
-    if config.tables:
-        table_channels = config.lanes * (TABLE_WORDS + 1)
+    if config.tables or config.normalizer:
+        table_channels, norm_channels = config.lanes * (TABLE_WORDS + 1), config.lanes * (NORM_WORDS + 1)
+        never = Signal(bool(0))
+        fills = fields.fill if config.tables else never
+        constants = fields.constants if config.normalizer else never
 
         @always_comb
         def reach():
-            if fields.post and fields.fill:
+            if fields.post and fills:
                 most_channels.next = table_channels
+            elif fields.post and constants:
+                most_channels.next = norm_channels
             elif fields.post:
                 most_channels.next = octet
             else:

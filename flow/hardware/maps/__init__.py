@@ -8,5 +8,6 @@ fetch.py     windows out of it, as operands of the array
 collect.py   channels of finished tiles, on their way into it
 store.py     results into it
 post.py      sums and maxima of windows: residual additions and pooling
+normalizer.py Softmax and LayerNormalization over the channels of a position
 tables.py    element-wise functions of its results
 """

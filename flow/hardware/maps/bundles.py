@@ -75,6 +75,91 @@ class PostWork:
 
 
 @dataclass(frozen=True)
+class NormWork:
+    """Fields of a descriptor for `normalizer`, and `constants` of the one whose results leave the array now."""
+
+    take: Any
+    normalize: Any
+    applies: Any
+    softmax: Any
+    factor_low: Any
+    factor_high: Any
+    constants: Any
+
+
+@dataclass(frozen=True)
+class NormPlace:
+    """Which octet's channel, and which of the positions that are measured: written next, shown now."""
+
+    slot: Any = bits(3)
+    written: Any = bits(6)
+    shown: Any = bits(6)
+
+
+@dataclass(frozen=True)
+class NormSteps:
+    """What every row of the normalizer does; stage 1, or the one in the name."""
+
+    softmax: Any = flag()
+    applies1: Any = flag()
+    restart: Any = flag()  # a position's first channel
+    compare: Any = flag()
+    multiply: Any = flag()  # channels times the sum of squares
+    take: Any = flag()  # that product; the square of the sum is multiplied
+    subtract: Any = flag()
+    quadruple: Any = flag()
+    add: Any = flag()
+    lift: Any = flag()
+    root: Any = flag()
+    divisor: Any = flag()
+    divide: Any = flag()
+    keep: Any = flag()  # what was measured
+    sum2: Any = flag()
+    sum4: Any = flag()
+    applies2: Any = flag()
+
+
+@dataclass(frozen=True)
+class RootSteps:
+    """Those of them that find a quotient."""
+
+    softmax: Any
+    restart: Any
+    take: Any
+    subtract: Any
+    quadruple: Any
+    add: Any
+    lift: Any
+    root: Any
+    divisor: Any
+    divide: Any
+
+
+@dataclass(frozen=True)
+class NormTerms:
+    """Fields of the normalizer's descriptor, of the stage in their names; `zero` of stage 1."""
+
+    zero: Any
+    count2: Any
+    centred2: Any
+    softmax2: Any
+    scale4: Any
+    negative4: Any
+
+
+@dataclass(frozen=True)
+class Given:
+    """Results of the normalizer for `post`, at its last stage: of which channel, if of any, of every row.
+
+    `holds`: the block is one of the normalizer's.
+    """
+
+    gives: Any = bits(8)
+    given: Any = bits()
+    holds: Any = flag()
+
+
+@dataclass(frozen=True)
 class TableWork:
     """Fields of the descriptor whose results leave the array now, for `tables`."""
 

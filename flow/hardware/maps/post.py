@@ -18,6 +18,7 @@ from flow.hardware.core.wires import delay, join
 from flow.hardware.core.wires import flags as wires
 from flow.hardware.elements.bundles import DrainPort
 from flow.hardware.fields import FACTOR_BITS, MINUS_OFFSET, PRODUCT_OFFSET
+from flow.hardware.maps.bundles import Given
 
 
 @block
@@ -67,14 +68,15 @@ def product_terms(clk, enable, product, minus, factor_low, factor_high, x_low, x
 
 
 @block
-@prefixed(port="")
+@prefixed(port="", normal="")
 def post_channel(
-    clk, enable, valid, first, maximum, product, minus, factor_low, factor_high, x_low, x_high, port, bits
+    clk, enable, valid, first, maximum, product, minus, factor_low, factor_high, x_low, x_high, port, normal, bits
 ):
     """One channel of one row.
 
-    control  enable; stage 2: valid, first (of a tile), maximum
-    data     stage 1: x_low[8], x_high[8], factor_low[21], factor_high[21]
+    control  enable; stage 2: valid, first (of a tile), maximum; with a normalizer gives, holds: the block is one of
+             the normalizer's, whose result is given now
+    data     stage 1: x_low[8], x_high[8], factor_low[21], factor_high[21]; stage 2: given[32]
     drain    capture, drain, behind[bits] in, result[bits] out
     """
     larger = Signal(intbv(0)[8:])
@@ -102,16 +104,34 @@ def post_channel(
     else:
         adding = product_terms(clk, enable, product, minus, factor_low, factor_high, x_low, x_high, larger, addend)
 
-    @always(clk.posedge)
-    def accumulate():
-        if enable and valid:
-            if maximum:
-                if first or (larger > total):
-                    total.next = larger
-            elif first:
-                total.next = addend
-            else:
-                total.next = total + addend
+    if normal is None:
+
+        @always(clk.posedge)
+        def accumulate():
+            if enable and valid:
+                if maximum:
+                    if first or (larger > total):
+                        total.next = larger
+                elif first:
+                    total.next = addend
+                else:
+                    total.next = total + addend
+
+    else:
+
+        @always(clk.posedge)
+        def accumulate():
+            if enable and normal.holds:
+                if normal.gives:
+                    total.next = normal.given
+            elif enable and valid:
+                if maximum:
+                    if first or (larger > total):
+                        total.next = larger
+                elif first:
+                    total.next = addend
+                else:
+                    total.next = total + addend
 
     @always(clk.posedge)
     def hold():
@@ -156,14 +176,14 @@ def signs(clk, enable, take, product, minus, load, multiplies, subtracts):
 
 
 @block
-@prefixed(work="")
-def post(clk, reset, enable, work, valid, first, load, word, capture, drain, results, rows, lanes, bits):
+@prefixed(work="", normal="")
+def post(clk, reset, enable, work, valid, first, load, word, capture, drain, results, normal, rows, lanes, bits):
     """Eight channels of every row.
 
     job      take: the fields maximum, factor_low[21] and factor_high[21] are those of the next block
     control  enable; valid, first, load: aligned with the word, as for the array; capture, drain: the result registers
     data     word[128 * rows]: the low octets of all rows, then the high ones; results[bits * rows * lanes]: lane 0
-             lowest
+             lowest; normal: with a normalizer, what it gives at the last stage
     Latency: as the array's.
     """
     next_maximum, this_maximum, maximum1, maximum2, valid1, valid2, first1, first2 = (Signal(bool(0)) for _ in range(8))
@@ -218,10 +238,11 @@ def post(clk, reset, enable, work, valid, first, load, word, capture, drain, res
         for k in range(8):
             low, high = 64 * r + 8 * k, 64 * (rows + r) + 8 * k
             behind = result[r][k + lanes] if k + lanes < 8 else nothing
+            own = normal and Given(normal.gives(k), normal.given(32 * r + 32, 32 * r), normal.holds)
             parts.append(
                 post_channel(
                     clk, enable, valid2, first2, maximum2, multiplies, subtracts, *factors, operands(low + 8, low),
-                    operands(high + 8, high), DrainPort(capture, drain, behind, result[r][k]), bits,
+                    operands(high + 8, high), DrainPort(capture, drain, behind, result[r][k]), own, bits,
                 )
             )  # fmt: skip
     leaving = join(

@@ -1,11 +1,13 @@
 """Whole networks on chip: from the input's codes to the last layer's sums by one start, or in segments.
 
 gains.py    a factor and a summand for each channel, in the numbers of post-processing
+norms.py    Softmax and LayerNormalization over the channels of a position, in the integers of the hardware
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
 drafts.py   what is known of a host segment's tensors while it is read, node by node
 moves.py    nodes that only move elements, as copies of channels and pixels
+normed.py   nodes that normalize the channels of every position
 nodes.py    the nodes between two layers as post-processing operations
 units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors
 chain.py    a network as chains of layers and post-processing on chip, in segments, and what the host does between them

@@ -114,6 +114,11 @@ class Chain:
         return any(isinstance(step, PostOp) and step.table for step in self.steps)
 
     @property
+    def normalizer(self) -> bool:
+        """Whether the hardware needs a normalizer."""
+        return any(isinstance(step, PostOp) and step.norm is not None for step in self.steps)
+
+    @property
     def output_steps(self) -> dict[str, int]:
         """By output, the number of the step that produces it; outputs that no step produces are left out."""
         makers = {step.output: number for number, step in enumerate(self.steps)}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flow.network.model import Window
 from flow.onnxtools.graph import Graph, quantized_constant
 from flow.scheduling.onchip.maps import POINT, Held
+from flow.scheduling.onchip.norms import Norm
 from flow.scheduling.onchip.post import PostOp, Shape
 
 Picks = tuple[tuple[tuple[int, int], ...], ...]  # by phase of `repeat`, by channel: (operand, channel)
@@ -36,6 +37,7 @@ class Draft:
     gains: tuple[tuple[float, float], ...] = ()  # of a "scale": factor and summand of every channel
     activation: onnx.NodeProto | None = None
     eight_bit: str = ""
+    norm: Norm | None = None
 
     @property
     def pointwise(self) -> bool:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
 
 from flow.frontend.int8.layers import activation_clamp, node_window, tensor_quantization
 from flow.frontend.operators import is_elementwise
+from flow.frontend.unfused import Unfused, unfused
 from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Window
 from flow.onnxtools.graph import Graph, attribute, node_input, node_name
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.drafts import Draft, Picks, Reading, constant_of, is_regular
 from flow.scheduling.onchip.maps import Held, OffChipError, two_axes
 from flow.scheduling.onchip.moves import MOVES, moved
+from flow.scheduling.onchip.normed import NORMS, decomposed, normed
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.tables import table_of
 
@@ -33,9 +36,18 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
     shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
     reading = Reading(graph, shapes, held)
+    norms = {
+        each.output: each for each in unfused(graph, partial(constant_of, graph), lambda name: len(reading.shape(name)))
+    }
+    inside = {name for each in norms.values() for node in each.nodes for name in node.output} - set(norms)
     for node in segment.model.graph.node:
+        if node.output[0] in inside:
+            continue
         try:
-            _node(reading, node)
+            if node.output[0] in norms:
+                _unfused(reading, norms[node.output[0]])
+            else:
+                _node(reading, node)
         except OffChipError as reason:
             raise OffChipError(str(reason), node.output[0]) from None
     for name in segment.outputs:
@@ -83,6 +95,8 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
         _check_operands(node, named)
         plain = {entry: _on_map(reading, node, drafts[entry]) for entry in named}
         drafts.update(zip(node.output, moved(reading, node, plain), strict=True))
+    elif kind in NORMS:
+        drafts[output] = normed(reading, node, _read_by_norm(reading, node, drafts[data]))
     elif kind in POOLING:
         drafts[output] = _pool(reading, node, _on_map(reading, node, drafts[data]))
     else:
@@ -146,6 +160,20 @@ def _on_map(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
     if not draft.plain:
         raise OffChipError(f"{node.op_type} '{node_name(node)}' reads a tensor that is not quantized to 8 bits")
     return draft
+
+
+def _read_by_norm(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
+    """The operand of a normalization: a map, or a function that is not quantized, of which a Softmax may be."""
+    function = node.op_type == "Softmax" and draft.kind == "table" and not draft.eight_bit
+    return draft if function else _on_map(reading, node, draft)
+
+
+def _unfused(reading: Reading, found: Unfused) -> None:
+    """Enter the output of a LayerNormalization of several nodes into `drafts`."""
+    last = found.nodes[-1]
+    if found.x not in reading.drafts:
+        raise OffChipError(f"{last.op_type} '{node_name(last)}' ends what has no place in hardware")
+    reading.drafts[found.output] = decomposed(reading, found, _on_map(reading, last, reading.drafts[found.x]))
 
 
 def _two_maps(kind: str, drafts: list[Draft]) -> bool:
@@ -266,7 +294,7 @@ def _finished(
         node_name(node), draft.kind, tuple(operand.tensor for operand in draft.operands), output,
         tuple(operand.quantization for operand in draft.operands), quantization, clamp,
         tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, _picks(draft), draft.repeat,
-        draft.all_taps, gains=draft.gains,
+        draft.all_taps, gains=draft.gains, norm=draft.norm,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     maximum  acc = max over the taps of u + bias,          the same
     product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
     table    y = table[u] - OFFSET
+    norm     acc = t + bias,  t of norms.py,               the same
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
 A difference is an addition whose second factor is negative.
@@ -26,6 +27,7 @@ from flow.hardware.fields import FACTOR_BITS, MINUS_OFFSET, PRODUCT_OFFSET, SUBG
 from flow.network import reference
 from flow.network.model import OFFSET, Quantization, Window, as_int8, as_uint8
 from flow.scheduling.onchip.gains import Gains, grouped
+from flow.scheduling.onchip.norms import Norm, exact, finished, normalized
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 NOBODY = -1  # the operand of a channel of zeros
@@ -55,7 +57,8 @@ class PostOp:
     repeated; "average" and "maximum": the windows of one, an average with `all_taps` counts those in the pads; "move":
     every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
     `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map;
-    "scale": for each channel a factor and a real summand, `gains` (factor, summand).
+    "scale": for each channel a factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the
+    `norm` over the channels of each pixel.
     """
 
     name: str
@@ -73,6 +76,7 @@ class PostOp:
     all_taps: bool = False
     table: bytes = b""
     gains: tuple[tuple[float, float], ...] = ()
+    norm: Norm | None = None
 
     @property
     def signed(self) -> bool:
@@ -214,6 +218,8 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
         return _average(op, _taps(op, operands[0]).sum(axis=-1))
     if op.kind == "scale":
         return _scaled(op, operands[0])
+    if op.norm is not None:
+        return _normalized(op, op.norm, operands[0])
     if op.kind == "maximum":
         return _finish(op, _taps(op, operands[0]).max(axis=-1), op.requantization())
     moved = []
@@ -252,6 +258,23 @@ def _scaled(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int8]:
             each = Requantization(*(value[:, None, None] for value in numbers))
             result[channels] = _finish(op, MINUS_OFFSET - acc if group.negative else acc, each)
     return result
+
+
+def _normalized(op: PostOp, norm: Norm, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    a, found = normalized(norm, _positions(codes))
+    result = np.empty(a.shape, np.int8)
+    for octet in range(-(-len(codes) // SUBGROUP)):
+        for group in norm.octet(octet, float(op.output_quantization.scale)):
+            channels = octet * SUBGROUP + np.array(group.slots)
+            t = finished(norm, a[channels], found, group.fraction, group.negative)
+            each = Requantization(*(value[:, None] for value in (group.bias, group.multiplier, group.shift)))
+            result[channels] = _finish(op, t, each)
+    return result.reshape(codes.shape)
+
+
+def _positions(codes: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The bytes [channels, positions] of a map's codes."""
+    return codes.astype(np.int64).reshape(len(codes), -1) + OFFSET
 
 
 def _average(op: PostOp, sums: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -293,6 +316,9 @@ def _exact(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> tuple[Double, 
         if op.kind == "product":
             return a * b / unit, np.abs(a * b) / unit, 4
         return (a + b if op.kind == "add" else a - b) / unit, (np.abs(a) + np.abs(b)) / unit, 3
+    if op.norm is not None:
+        real, size = (each.reshape(op.output_shape) / unit for each in exact(op.norm, _positions(operands[0])))
+        return real, size, 1
     if op.kind == "scale":
         gain, summand = np.array(op.gains, np.float64).T[:, :, None, None] / unit
         real = gain * steps[0] * (operands[0].astype(np.float64) + OFFSET - zeros[0])

@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from flow.compression.encoding import EncodedLayer
 from flow.errors import FlowError
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.fields import (
+    ADDRESS,
     ENTRY,
     ENTRY_BITS,
     INDEX_BITS,
+    NORM_HIGH,
+    NORM_LOW,
     PARAMETER_BITS,
+    SUBGROUP,
     TABLE_WORDS,
     WRITES,
     ZERO,
@@ -30,7 +34,7 @@ from flow.scheduling.onchip.chain import Chain, ChainLayer, Segment
 from flow.scheduling.onchip.maps import POINT, as_map
 from flow.scheduling.onchip.place import OCTET, Place, places, words
 from flow.scheduling.onchip.post import PostOp, Requantization, Shape
-from flow.scheduling.onchip.sweeps import ALL, Entry, Sweep, sweeps
+from flow.scheduling.onchip.sweeps import ALL, Entry, Normal, Sweep, sweeps
 from flow.scheduling.onchip.unroll import LayerPart, parts
 from flow.scheduling.onchip.walks import MapWalk, line_walk, prefixed, taps
 from flow.scheduling.schedule import descriptor_values
@@ -130,7 +134,7 @@ def products(chain: Chain) -> bool:
 
 def fitted(config: ArrayConfig, chain: Chain) -> ArrayConfig:
     """The same array with a memory for the maps of this chain and with the units that its operations need."""
-    return config.with_maps(needed_words(chain, config.rows), chain.tables, products(chain))
+    return config.with_maps(needed_words(chain, config.rows), chain.tables, products(chain), chain.normalizer)
 
 
 @dataclass
@@ -189,6 +193,10 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
     if products(chain) and not config.products:
         raise FlowError(
             "the network has products or differences of maps, but the array was built without products; build it again"
+        )
+    if chain.normalizer and not config.normalizer:
+        raise FlowError(
+            "the network normalizes channels on chip, but the array was built without a normalizer; build it again"
         )
     images, ideal, ends = _Images(config, chain), list[int](), list[int]()
     for segment, images.places in zip(chain.segments, map_places, strict=True):
@@ -349,40 +357,77 @@ def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
     """Add an operation's descriptors."""
     config = images.config
     if op.table:
-        _fill(images, op)
-    for sweep in sweeps(op, images.places):
+        _fill(images, op.name, "fill", np.frombuffer(op.table, np.uint8).reshape(TABLE_WORDS, OCTET))
+    if op.norm is not None:
+        constants = np.array(op.norm.constants, "<u8").view(np.uint8).reshape(-1, OCTET)
+        _fill(images, op.name, "constants", constants)
+    for sweep in sweeps(op, images.places, config.rows):
         base = None
         if len(sweep.results):
             size = -(-sweep.positions // config.rows) * OCTET
             base = images.region(number, size, sweep=sweep)
         fields = taps(sweep.window, sweep.octets, sweep.plane, sweep.pitch, config.beats, waits or sweep.waits)
         steps = -(-fields["taps_y"] * fields["taps_x"] * sweep.octets // config.beats)
+        own: dict[str, int] = {}
+        if sweep.normal is not None:
+            fields, steps, own = _normal(sweep, sweep.normal, waits, config)
         operands = fields | {
             "maximum": int(sweep.maximum), "pad": sweep.pad, "through": int(bool(op.table)),
             "factor_low": sweep.factors[0], "factor_high": sweep.factors[1], "product": int(sweep.product),
             "minus": int(sweep.minus),
         }  # fmt: skip
-        kept = op.output in images.places or base is None
+        kept = op.output in images.places if len(sweep.results) else sweep.normal is None
         job = _PostJob(
             op.name, sweep.requantization, sweep.zero, sweep.clamp, sweep.positions, steps, sweep.entries,
-            operands | prefixed("fetch", sweep.over.fields(config.rows)),
+            operands | own | prefixed("fetch", sweep.over.fields(config.rows)),
             prefixed("store", sweep.into.fields(config.rows)) if kept else {}, op.output_shape[2], base,
         )  # fmt: skip
         _post_descriptor(images, job)
         waits = False
 
 
-def _fill(images: _Images, op: PostOp) -> None:
-    """Add the descriptor that brings the operation's table: one tile of nothing, whose parameters are the table."""
-    config, count = images.config, TABLE_WORDS + 1  # the last word is none of the table: hardware/maps/tables.py
+def _normal(
+    sweep: Sweep, normal: Normal, waits: bool, config: ArrayConfig
+) -> tuple[dict[str, int], int, dict[str, int]]:
+    """The taps of a sweep of the normalizer, its steps, and the other fields.
+
+    It takes a channel a cycle and sees the low octet of a step alone: each octet is there for all beats of as many
+    steps as have eight cycles.
+    """
+    norm, octets = normal.norm, sweep.octets
+    repeats = SUBGROUP // config.slices(MAX_COLUMNS)
+    fields = taps(sweep.window, 1, 0, 0, config.beats, waits or sweep.waits) | {
+        "taps_y": normal.passes, "taps_x": octets, "taps_octet": repeats * config.beats, "dilation_x": 0,
+        "dilation_y": 0, "filler": 0, "delta_octet": 0, "delta_x": sweep.plane,
+        "delta_y": -(octets - 1) * sweep.plane % (1 << ADDRESS),
+    }  # fmt: skip
+    low = {"count": norm.channels, "centred": int(norm.centred)}
+    high = {
+        "centre": norm.zero, "scale": norm.shift(normal.fraction) if normal.applies else 0,
+        "negative": int(normal.negative), "doublings": norm.doublings,
+    }  # fmt: skip
+    own = {
+        "normalize": 1, "applies": int(normal.applies), "maximum": int(norm.softmax), "columns": MAX_COLUMNS,
+        "factor_low": _number(low, NORM_LOW), "factor_high": _number(high, NORM_HIGH),
+    }  # fmt: skip
+    return fields, normal.passes * octets * repeats, own
+
+
+def _number(values: dict[str, int], fields: tuple[tuple[str, int], ...]) -> int:
+    return int.from_bytes(pack_fields(values, fields, 32, "a normalization").tobytes(), "little")
+
+
+def _fill(images: _Images, where: str, field: str, words: Bytes) -> None:
+    """Add the descriptor that brings a unit's constants: one tile of nothing, whose parameters are these words."""
+    config, count = images.config, len(words) + 1  # the last word is none of them: hardware/maps/tables.py
     parameters = np.zeros((count, config.lanes * PARAMETER_BITS // 8), np.uint8)
-    parameters[:TABLE_WORDS, :OCTET] = np.frombuffer(op.table, np.uint8).reshape(TABLE_WORDS, OCTET)
+    parameters[:-1, :OCTET] = words
     parameter_base, parameter_count = images.add("parameter", parameters)
     images.add("index", np.zeros((count, config.lanes * INDEX_BITS // 8), np.uint8))
     nothing = MapWalk(0, 0, (0, 0), 1, 1).fields(config.rows)
-    _descriptor(images, op.name, {
+    _descriptor(images, where, {
         "parameter_base": parameter_base, "parameter_count": parameter_count, "activation_count": config.beats,
-        "tiles": 1, "steps": 1, "channels": count * config.lanes, "columns": 1, "resident": 1, "post": 1, "fill": 1,
+        "tiles": 1, "steps": 1, "channels": count * config.lanes, "columns": 1, "resident": 1, "post": 1, field: 1,
         **taps(POINT, 1, 0, 0, config.beats), **prefixed("fetch", nothing),
     })  # fmt: skip
 

@@ -9,10 +9,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.hardware.fields import WRITES, ZERO
+from flow.hardware.fields import MEASURED, WRITES, ZERO
+from flow.hardware.maps.normalizer import measuring
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, Window
 from flow.scheduling.onchip import post
+from flow.scheduling.onchip.gains import Gains
 from flow.scheduling.onchip.maps import POINT
+from flow.scheduling.onchip.norms import Norm, PerChannel
 from flow.scheduling.onchip.place import OCTET, Place, plane_words
 from flow.scheduling.onchip.post import NOBODY, PostOp, Requantization
 from flow.scheduling.onchip.walks import MapWalk, map_walk
@@ -27,6 +30,17 @@ class Entry:
     channels: tuple[int, ...]
     dy: int = 0
     dx: int = 0
+
+
+@dataclass(frozen=True)
+class Normal:
+    """What a sweep of the normalizer is: it measures positions, all octets `passes` times, or an octet `applies`."""
+
+    norm: Norm
+    passes: int
+    applies: bool
+    fraction: int = 0
+    negative: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,20 +73,26 @@ class Sweep:
     waits: bool = False
     corner: tuple[int, int] = (0, 0)
     size: tuple[int, int] = (0, 0)
+    normal: Normal | None = None
 
     @property
     def positions(self) -> int:
         return self.over.positions
 
 
-def sweeps(op: PostOp, map_places: Mapping[str, Place]) -> Iterator[Sweep]:
-    """One sweep over all words where these can be walked in a row, else one for each octet of the output and more."""
+def sweeps(op: PostOp, map_places: Mapping[str, Place], rows: int) -> Iterator[Sweep]:
+    """One sweep over all words where these can be walked in a row, else one for each octet of the output and more.
+
+    `rows` are those of the array.
+    """
     target = map_places.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
     if op.kind in post.PAIRED:
         yield from _paired(op, map_places, target)
     elif op.table:
         source = map_places[op.inputs[0]]
         yield _whole(op, source, target, _finishing(op))
+    elif op.norm is not None:
+        yield from _normalized(op, op.norm, map_places[op.inputs[0]], target, MEASURED * rows)
     elif op.kind == "scale":
         yield from _scale(op, map_places[op.inputs[0]], target)
     elif op.kind == "move":
@@ -130,17 +150,53 @@ def _scale(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
     for octet in range(target.octets):
         beyond = range(target.shape[0] - octet * OCTET, OCTET)
         for group in op.octet_gains(octet):
-            numbers = (np.zeros(OCTET, np.int64), np.zeros(OCTET, np.int64), np.ones(OCTET, np.int64))
-            for each, values in zip(numbers, (group.bias, group.multiplier, group.shift), strict=True):
-                each[list(group.slots)] = values
             channel = octet * OCTET + np.array(group.slots)
             yield Sweep(
-                Requantization(*numbers), op.zero, op.clamp, _over(op, source, octet, (0, 0), size),
+                _of_slots(group), op.zero, op.clamp, _over(op, source, octet, (0, 0), size),
                 _into(target, octet), (Entry(_slots([(slot, slot) for slot in group.slots], beyond)),),
                 _results(channel, np.zeros_like(channel)), octets=2 if group.negative else 1, pitch=source.shape[2],
                 maximum=False, factors=(0, group.factor) if group.negative else (group.factor, 0),
                 minus=group.negative, size=size,
             )  # fmt: skip
+
+
+def _of_slots(group: Gains | PerChannel) -> Requantization:
+    """Bias, multiplier and shift of these channels of an octet; the others have none."""
+    numbers = (np.zeros(OCTET, np.int64), np.zeros(OCTET, np.int64), np.ones(OCTET, np.int64))
+    for each, values in zip(numbers, (group.bias, group.multiplier, group.shift), strict=True):
+        each[list(group.slots)] = values
+    return Requantization(*numbers)
+
+
+def _normalized(op: PostOp, norm: Norm, source: Place, target: Place, most: int) -> Iterator[Sweep]:
+    """Of `most` positions what they are normalized by, then their octets, and so on."""
+    passes = norm.passes + -(-measuring(norm.softmax) // (source.octets * OCTET))
+    first = True
+    for corner, size in rectangles(op.output_shape[1], op.output_shape[2], most):
+        over = _over(op, source, 0, corner, size)
+        yield Sweep(
+            _COPY.requantization, _COPY.zero, _COPY.clamp, over, over, (Entry(ALL),), np.zeros((0, 5), np.int64),
+            octets=source.octets, plane=source.plane, waits=first, normal=Normal(norm, passes, False),
+        )  # fmt: skip
+        first = False
+        for octet in range(target.octets):
+            beyond = range(target.shape[0] - octet * OCTET, OCTET)
+            for group in norm.octet(octet, float(op.output_quantization.scale)):
+                channel = octet * OCTET + np.array(group.slots)
+                yield Sweep(
+                    _of_slots(group), op.zero, op.clamp, _over(op, source, octet, corner, size),
+                    _into(target, octet, corner, size),
+                    (Entry(_slots([(slot, slot) for slot in group.slots], beyond)),),
+                    _results(channel, np.zeros_like(channel)), corner=corner, size=size,
+                    normal=Normal(norm, 1, True, group.fraction, group.negative),
+                )  # fmt: skip
+
+
+def rectangles(height: int, width: int, most: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """A map's pixels in rectangles, (corner, size), of as many as `most` pixels."""
+    rows, columns = max(1, most // width), min(width, most)
+    for y, x in product(range(0, height, rows), range(0, width, columns)):
+        yield (y, x), (min(rows, height - y), min(columns, width - x))
 
 
 def _repeated(source: Place, target: Place) -> Iterator[Sweep]:

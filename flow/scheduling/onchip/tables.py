@@ -6,8 +6,12 @@ value. Its table is what ONNX Runtime, which judges the hardware, answers for ev
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from flow.network.model import Quantization, as_int8, as_uint8
 from flow.onnxtools import edit, runtime
@@ -22,22 +26,39 @@ def table_of(graph: Graph, held: Held, output: str, quantization: Quantization) 
 
     Every code is at two places at least. `OffChipError` if the answer depends on the place.
     """
-    model = edit.between(
-        graph, [_value(held.tensor, held.quantization, [1, *held.axes])], _value(output, quantization, None)
-    )
-    session, count = runtime.session(model), int(np.prod(held.axes, dtype=np.int64))
     found = np.full(CODES, -1, np.int64)
+    for given, made in _answers(model_of(graph, held, _value(output, quantization, None)), held, output):
+        found[given] = as_uint8(quantization.to_int8(made))
+    return found.astype(np.uint8).tobytes()
+
+
+def values_of(graph: Graph, held: Held, output: str) -> tuple[NDArray[np.float64], int]:
+    """What the float tensor `output` is for each byte of the map `held`, float64 [256], and how many nodes make it."""
+    model = model_of(graph, held, onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
+    found = np.zeros(CODES)
+    for given, made in _answers(model, held, output):
+        found[given] = made
+    return found, len(model.graph.node)
+
+
+def model_of(graph: Graph, held: Held, output: onnx.ValueInfoProto) -> onnx.ModelProto:
+    """The nodes that make `output` of the 8-bit tensor of a map."""
+    return edit.between(graph, [_value(held.tensor, held.quantization, [1, *held.axes])], output)
+
+
+def _answers(model: onnx.ModelProto, held: Held, output: str) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
+    """ONNX Runtime's answers for bytes of the map, all of them and each at two places at least: (bytes, answers)."""
+    session, count = runtime.session(model), int(np.prod(held.axes, dtype=np.int64))
+    known: dict[int, Any] = {}
     for first in range(0, CODES, count):
         for places in (np.arange(first, first + count), np.arange(first + count - 1, first - 1, -1)):
             given = (places % CODES).astype(np.uint8)
             codes = held.quantization.from_int8(as_int8(given).reshape(1, *held.axes))
-            made = as_uint8(quantization.to_int8(runtime.run(session, {held.tensor: codes})[output])).reshape(-1)
-            known = found[given]
-            found[given] = np.where(known < 0, made, known)
-            if (found[given] != made).any():
+            made = runtime.run(session, {held.tensor: codes})[output].reshape(-1)
+            if any(known.setdefault(byte, value) != value for byte, value in zip(given.tolist(), made, strict=True)):
                 raise OffChipError(f"'{output}' is not the same function of '{held.tensor}' at every place")
-    assert (found >= 0).all()
-    return found.astype(np.uint8).tobytes()
+            yield given, made
+    assert len(known) == CODES
 
 
 def _value(name: str, quantization: Quantization, shape: list[int] | None) -> onnx.ValueInfoProto:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.compression.prune import prune
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.fields import TABLE_WORDS
 from flow.network.model import ArrayLayer, Window
 from flow.scheduling.blocks import layer_schedule
@@ -140,8 +140,8 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
 
 def _post_cycles(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> int:
     """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
-    filled = TABLE_WORDS + 1 if op.table else 0
-    made = list(sweeps(op, map_places))
+    filled = TABLE_WORDS + 1 if op.table else len(op.norm.constants) + 1 if op.norm else 0
+    made = list(sweeps(op, map_places, config.rows))
     edges = sum(FOLLOWS if number and not sweep.waits else PIPELINE for number, sweep in enumerate(made))
     return filled + edges + sum(_sweep_cycles(sweep, config, op.output_shape[2]) for sweep in made)
 
@@ -158,7 +158,14 @@ def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
     _, _, into = sweep.into.windows(rows)
     there = np.arange(into.size).reshape(into.shape) < sweep.positions
     store = sum(_turns(into + entry.dy * pitch + entry.dx, there, rows) for entry in sweep.entries)
-    fetch += int(np.prod(window.kernel)) * sweep.octets % config.beats
+    if sweep.normal is not None:  # octets again and again, a channel a cycle
+        steps = sweep.normal.passes * sweep.octets
+        fetch = np.maximum(
+            fetch * sweep.normal.passes * OCTET // config.slices(MAX_COLUMNS) * config.beats, steps * OCTET
+        )
+        store = store if sweep.normal.applies else 0
+    else:
+        fetch += int(np.prod(window.kernel)) * sweep.octets % config.beats
     return int(np.maximum(np.maximum(fetch, -(-OCTET // config.lanes)), store).sum())
 
 

@@ -62,9 +62,14 @@ def test_maps_that_are_needed_never_share_words(kind: str) -> None:
     assert all(place.plane % 2 for place in made.values())
 
 
-def softmax_between() -> onnx.ModelProto:
+def logarithm_between() -> onnx.ModelProto:
     net = Floats()
-    return net.model((3, 5, 5), net.conv(net.node("Softmax", net.conv("x", 3, 8, 3), axis=1), 8, 8, 1))
+    return net.model((3, 5, 5), net.conv(net.node("LogSoftmax", net.conv("x", 3, 8, 3), axis=1), 8, 8, 1))
+
+
+def softmax_of_rows() -> onnx.ModelProto:
+    net = Floats()
+    return net.model((3, 5, 5), net.conv(net.node("Softmax", net.conv("x", 3, 8, 3), axis=3), 8, 8, 1))
 
 
 def slopes() -> onnx.ModelProto:
@@ -100,7 +105,8 @@ def three_axes() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (softmax_between, r"Softmax '.*' has no place in hardware"),
+        (logarithm_between, r"LogSoftmax '.*' has no place in hardware"),
+        (softmax_of_rows, r"Softmax '.*' does not run over the channels"),
         (slopes, r"PRelu '.*' has a constant of several values; a table takes one for all channels"),
         (quotient_of_maps, r"Div '.*' is a function of two maps; only that of one is a table"),
         (float_between, r"'Tanh_1', which Tanh 'Tanh_1' makes, stays a float tensor"),
