@@ -51,6 +51,7 @@ class ArrayConfig:
     tables: bool = False  # of element-wise functions, for results of post-processing
     columns_per_cycle: int = 1  # bit columns of a step that an element takes together
     products: bool = False  # and differences of two maps, in post-processing
+    operands: bool = False  # maps can be the weights of the array, for matrix products of two maps
 
     def __post_init__(self) -> None:
         if self.columns_per_cycle not in self.element.per_cycle:
@@ -71,7 +72,11 @@ class ArrayConfig:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:
             self._check_maps()
-        for has, what in ((self.tables, "tables of element-wise functions"), (self.products, "products of maps")):
+        units = (
+            (self.tables, "tables of element-wise functions"), (self.products, "products of maps"),
+            (self.operands, "maps as weights"),
+        )  # fmt: skip
+        for has, what in units:
             if has and not self.map_words:
                 raise FlowError(f"{what} go with feature maps on chip, but there is no memory for these; set map_words")
         if self.prefix:
@@ -106,12 +111,14 @@ class ArrayConfig:
                 "the rows must be a power of two from 2, and the words a multiple of them; change --array"
             )
 
-    def with_maps(self, words: int, tables: bool = False, products: bool = False) -> ArrayConfig:
-        """The same array with a memory of so many words for feature maps, and with or without tables and products.
+    def with_maps(
+        self, words: int, tables: bool = False, products: bool = False, operands: bool = False
+    ) -> ArrayConfig:
+        """The same array with a memory of so many words for feature maps, and with these units or without.
 
         FlowError if it cannot have one.
         """
-        return replace(self, map_words=words, tables=tables, products=products)
+        return replace(self, map_words=words, tables=tables, products=products, operands=operands)
 
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
@@ -174,13 +181,23 @@ class ArrayConfig:
     @property
     def name(self) -> str:
         maps = f"_{self.map_words}" if self.map_words else ""
-        units = ("_tables" if self.tables else "") + ("_products" if self.products else "")
+        has = {"tables": self.tables, "products": self.products, "operands": self.operands}
+        units = "".join(f"_{name}" for name, there in has.items() if there)
         by = f"_by{self.columns_per_cycle}" if self.columns_per_cycle > 1 else ""
         return self.prefix or f"accelerator_{self.pe}{by}_{self.rows}x{self.columns}{maps}{units}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        return replace(self, pe=DENSE.name, columns_per_cycle=1, map_words=0, tables=False, products=False, prefix="")
+        return replace(
+            self,
+            pe=DENSE.name,
+            columns_per_cycle=1,
+            map_words=0,
+            tables=False,
+            products=False,
+            operands=False,
+            prefix="",
+        )
 
 
 def memory_ports(config: ArrayConfig) -> tuple[MemoryPort, ...]:

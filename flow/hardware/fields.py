@@ -126,6 +126,8 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("fill", 1),  # with tables: lane 0 of the parameters are the words of a table, and one word more
     ("product", 1),  # with products: of the octets of a step, less the zero points in the `factor_*`
     ("minus", 1),  # with products: the high octet, times its factor, is subtracted
+    ("operand", 1),  # with operands: with `post`, octets become weights; else the weights are those, none of the memory
+    ("across", 1),  # with operands: eight pixels of a channel are its weights, not eight channels of a pixel
 )
 MAP_DESCRIPTOR_BITS: Final = _whole_words((*DESCRIPTOR, *MAP_DESCRIPTOR)) - DESCRIPTOR_BITS  # what it adds
 TABLE_WORDS: Final = 32  # of eight bytes: for each byte the one that it becomes

@@ -9,4 +9,5 @@ collect.py   channels of finished tiles, on their way into it
 store.py     results into it
 post.py      sums and maxima of windows: residual additions and pooling
 tables.py    element-wise functions of its results
+operands.py  maps as weights of the array, for products of two of them
 """

@@ -298,8 +298,17 @@ class _Plan:
         if quantization is None or not shape or shape[0] != 1:
             raise OffChipError(f"'{name}', which is no map of 8 bits with one scale", name)
         behind = self._layer_behind(name)
-        rows = len(shape) == 3 and behind is not None and behind.window is None
+        rows = (len(shape) == 3 and behind is not None and behind.window is None) or self._multiplied(name)
         return Held(name, as_map(shape[1:], rows or len(shape) == 2, name), quantization, shape[1:], rows)
+
+    def _multiplied(self, name: str) -> bool:
+        """Whether a matrix product of two tensors reads a tensor of rows."""
+        graph, layers = self.network.graph, {layer.name for layer in self.network.layers}
+        readers = [
+            reader for node in graph.consumers.get(name, []) for reader in graph.consumers.get(node.output[0], [])
+        ]
+        products = [node for node in readers if node.op_type == "MatMul" and node.name not in layers]
+        return len(self.network.types.shapes.get(name, ())) > 2 and len(products) > 0
 
     def _quantization(self, name: str) -> Quantization | None:
         """The quantization of an 8-bit tensor, as the nodes that make or read it say."""
@@ -386,6 +395,8 @@ def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:
     if layer.input not in held:
         raise OffChipError(f"the input of layer '{layer.name}' is not quantized to 8 bits")
     source = held[layer.input]
+    if source.view is not None:
+        raise OffChipError(source.view.reason)
     if layer.window is not None and len(layer.window.kernel) > 2:
         raise OffChipError(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
     along = source.rows and source.shape[:1] == (layer.reduction,)
