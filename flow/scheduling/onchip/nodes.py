@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -27,14 +28,19 @@ CONSTANT_MAX = 2 ** (BBS.constant_bits - 1) - 1  # of a group of weights, which 
 PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "product"}
 
 
-def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
+def post_operations(
+    segment: HostSegment, held: dict[str, Held], views: Callable[[str], bool] = lambda name: False
+) -> list[PostOp]:
     """The segment's nodes as operations; the maps they write are entered into `held`.
 
-    OffChipError with a tensor of the first node that has no place.
+    `views` tells of an output whether a view does, because only matrix products read it. OffChipError with a tensor of
+    the first node that has no place.
     """
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
-    shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
+    model, viewed_inputs = _with_views(segment.model, held)
+    wanted = [name for name in dict.fromkeys(names) if name not in graph.constants]
+    shapes = infer(model, wanted, viewed_inputs).shapes
     reading = Reading(graph, shapes, held)
     for node in segment.model.graph.node:
         try:
@@ -51,11 +57,26 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
             made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
             raise OffChipError(f"'{name}'{made} stays a float tensor", name)
         axes, view = held[name].axes, held[name].view
-        if view is not None:
+        if view is not None and not views(name):
             raise OffChipError(view.reason, name)
-        if len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
+        if view is None and len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
             raise OffChipError(f"'{name}' has another shape, {list(axes)}, than its map", name)
     return reading.operations
+
+
+def _with_views(model: onnx.ModelProto, held: dict[str, Held]) -> tuple[onnx.ModelProto, list[str]]:
+    """The model with the shapes of its inputs that are views, whose axis 0 may not be the batch, and their names."""
+    views = {name: view.order.shape for name, each in held.items() if (view := each.view) is not None}
+    names = [value.name for value in model.graph.input if value.name in views]
+    if not names:
+        return model, names
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in fixed.graph.input:
+        if value.name in views:
+            kind = value.type.tensor_type.elem_type
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, views[value.name]))
+    return fixed, names
 
 
 def _node(reading: Reading, node: onnx.NodeProto) -> None:

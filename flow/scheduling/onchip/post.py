@@ -72,6 +72,10 @@ class Matrices:
     heads: tuple[Head, ...]
     gain: float = 1.0  # what the products are multiplied by
 
+    @property
+    def macs(self) -> int:
+        return len(self.heads) * self.rows * self.reduction * self.columns
+
     def operands(self, head: Head, left: NDArray[Any], right: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The matrices of a head out of maps [channels, height, width]."""
         (a, p), (b, q) = head.left, head.right

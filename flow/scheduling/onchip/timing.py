@@ -34,6 +34,7 @@ from flow.scheduling.timing import dense_cycles
 SETTLE = 12  # edges from the last result of a step in its map to the first that reads it, beyond the cycle model's
 PIPELINE = 24  # edges of a post-processing descriptor without its tiles, if it is an operation's first or waits
 FOLLOWS = 12  # the same of one that follows another: their edges overlap
+WEIGHED = 24  # edges of a block of a matrix product whose weights come from a map, behind another
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
 def _post_cycles(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> int:
     """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
     if op.matrices:
-        return sum(_block_cycles(block, config) for block in blocks(op, map_places, config))
+        each = [_block_cycles(block, config) for block in blocks(op, map_places, config)]
+        return PIPELINE + FOLLOWS + WEIGHED * (len(each) - 1) + sum(each)
     filled = TABLE_WORDS + 1 if op.table else 0
     made = list(sweeps(op, map_places))
     edges = sum(FOLLOWS if number and not sweep.waits else PIPELINE for number, sweep in enumerate(made))
@@ -155,7 +157,7 @@ def _block_cycles(block: MatrixBlock, config: ArrayConfig) -> int:
     slices = config.slices(BBS.weight_bits)
     fetch = _weight_cycles(block, config)
     tile = max(block.steps * slices, -(-len(block.channels) // config.lanes))
-    return 2 * PIPELINE + max(fetch, block.weight_octets + block.steps * slices) + block.tiles * tile
+    return max(fetch, block.weight_octets + (block.steps - 1) * slices) + block.tiles * tile
 
 
 def _weight_cycles(block: MatrixBlock, config: ArrayConfig) -> int:
