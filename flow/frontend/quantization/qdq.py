@@ -47,11 +47,11 @@ class Plan:
     symmetric: set[str] = field(default_factory=set)  # tensors whose zero point has to be 0
 
     def balanced(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
-        """The ranges, those of `symmetric` tensors widened to as much below zero as above."""
+        """The ranges, those of `symmetric` tensors widened to zero point 0: 128 codes below it, 127 above."""
         found = dict(ranges)
         for name in self.symmetric & set(ranges):
-            most = np.maximum(np.abs(ranges[name].low), np.abs(ranges[name].high))
-            found[name] = Range(-most, most)
+            step = max(-float(ranges[name].low) / 128, float(ranges[name].high) / 127)
+            found[name] = Range(np.float32(-128 * step), np.float32(127 * step))
         return found
 
 

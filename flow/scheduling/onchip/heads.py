@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flow.hardware.fields import SUBGROUP
 from flow.scheduling.onchip.post import Head, Matrices, Shape
 
+MOST = 1024  # values of the reduction, whose weights a buffer of the usual depth holds
 Order = NDArray[np.int64]  # the numbers of elements, those of a map counted in the order channel, row, column
 
 
@@ -32,6 +33,8 @@ def matrices_of(left: Order, right: Order, shapes: Sequence[Shape]) -> Matrices 
         return "reads maps whose channels and pixels are not its rows and columns"
     _, rows, reduction = left.shape
     columns = right.shape[2]
+    if reduction > MOST:
+        return f"sums over {reduction:,} values, more than {MOST:,}"
     lines = [(first[0], reduction, shapes[0][0]) for first, _ in starts]
     lines += [(second[0], columns if across else reduction, shapes[1][0]) for _, second in starts]
     for channel, count, channels in lines:
