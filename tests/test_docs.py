@@ -29,7 +29,7 @@ from flow.cli.commands import bbs
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import PE_KINDS, ArrayConfig, memory_ports
 from flow.hardware.emit import emit, modules
-from flow.hardware.fields import ERRORS
+from flow.hardware.fields import ERRORS, SUBGROUP
 from flow.simulation.engines.base import RESET_EDGES, Command, Scope
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.waveform import Trace, read
@@ -327,6 +327,8 @@ CONFIGS = (
     ArrayConfig(4, 5, drain=2, map_words=96, tables=True),
     ArrayConfig(2, 2, drain=2, map_words=64, products=True),
     ArrayConfig(2, 3, drain=2, map_words=64, normalizer=True),
+    ArrayConfig(2, 9, drain=2, map_words=64, operands=True),
+    ArrayConfig(4, 3, "pairs", drain=2, map_words=64, operands=True, columns_per_cycle=2),
 )
 
 
@@ -354,6 +356,8 @@ def test_the_port_tables_are_the_hardwares(config: ArrayConfig) -> None:
                 table = {name: entry for name, entry in table.items() if name not in ("gives", "given", "holds")}
         if not config.products and module.function in ("post", "post_channel"):
             table = {name: entry for name, entry in table.items() if name not in ("product", "minus")}
+        if config.columns >= SUBGROUP and module.function == "operands":
+            table.pop("first")
         ways = dict.fromkeys(module.inputs, "in") | dict.fromkeys(module.outputs, "out")
         assert {name: way for name, (way, _) in table.items()} == ways, module.name
         own = {name: value for name, value in module.arguments.items() if isinstance(value, int)}

@@ -93,7 +93,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
 
     with stage("import and quantize"):
         calibration, evaluate = divided(source, request, notes)
-        imported = import_network(source, calibration, notes, request.calibrate)
+        imported = import_network(source, calibration, notes, request.calibrate, request.on_chip)
         evaluation_set = evaluation(imported.network, source, evaluate, request.samples, notes, request.metric)
         if request.on_chip:
             config = with_maps(imported.network, config, notes)

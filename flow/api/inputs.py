@@ -81,16 +81,19 @@ def divided(
 
 
 def import_network(
-    source: Source, calibration: samples.Source | None, notes: list[str], method: str = AUTO
+    source: Source, calibration: samples.Source | None, notes: list[str], method: str = AUTO, products: bool = False
 ) -> Imported:
-    """The imported network, quantized if it is float, with its calibration samples; `method` finds the ranges."""
+    """The imported network, quantized if it is float, with its calibration samples; `method` finds the ranges.
+
+    With `products`, matrix products of two activations are quantized, too.
+    """
     calibration_source = source.samples(calibration, "calibration")
     calibrated = (
         samples.load(calibration_source, source.model, "calibration") if calibration_source is not None else None
     )
     if calibrated is not None:
         calibrated = _without_doubt(source.model, calibrated)
-    imported = import_calibrated(source.model, source.name, calibrated, source.place, method)
+    imported = import_calibrated(source.model, source.name, calibrated, source.place, method, products)
     notes += [*source.notes, *imported.notes]
     return replace(imported, given=source.given)
 

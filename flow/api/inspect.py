@@ -36,10 +36,10 @@ def run_inspect(request: InspectRequest) -> Inspection:
     source = admitted(replace(source, preprocess=request.preprocess), request)
     calibration = source.samples(request.calibration, "calibration")
     if calibration is None:
-        imported = import_uncalibrated(source.model, source.name)
+        imported = import_uncalibrated(source.model, source.name, request.on_chip)
     else:
         few = samples.load(calibration, source.model, "calibration").first(FEW)
-        imported = import_calibrated(source.model, source.name, few, source.place, MINMAX)
+        imported = import_calibrated(source.model, source.name, few, source.place, MINMAX, request.on_chip)
     network = imported.network
     on_chip = located(network, chain(network), request.config) if request.on_chip else None
     return replace(inspection(imported), notes=source.notes, on_chip=on_chip)

@@ -44,9 +44,16 @@ class Imported:
 
 
 def import_calibrated(
-    source: onnx.ModelProto, name: str, calibration: Samples | None, place: str, method: str = AUTO
+    source: onnx.ModelProto,
+    name: str,
+    calibration: Samples | None,
+    place: str,
+    method: str = AUTO,
+    products: bool = False,
 ) -> Imported:
     """The network `name`, quantized from the calibration samples where it is float, with ranges found by `method`.
+
+    With `products`, so are matrix products of two activations.
 
     `source` must be loaded (from `place`) and checked, and the samples checked against it. FlowError when samples are
     needed and there are none, or the network cannot be quantized.
@@ -54,7 +61,7 @@ def import_calibrated(
     if checks.is_quantized(source):
         quantized = from_int8(source)
     elif calibration is not None:
-        quantized = from_float(prepare(source), calibration.feeds, method=method)
+        quantized = from_float(prepare(source), calibration.feeds, method=method, products=products)
     else:
         beside = "there are none" if place == name else f"there is no '{name}_calibration.npz' beside it"
         raise FlowError(
@@ -64,12 +71,13 @@ def import_calibrated(
     return _imported(source, name, quantized, calibration)
 
 
-def import_uncalibrated(source: onnx.ModelProto, name: str) -> Imported:
+def import_uncalibrated(source: onnx.ModelProto, name: str, products: bool = False) -> Imported:
     """As `import_calibrated`, with one random sample for a float network: where nodes run does not depend on it."""
     if checks.is_quantized(source):
         return _imported(source, name, from_int8(source), None)
     prepared = prepare(source)
-    return _imported(source, name, from_float(prepared, samples.random(prepared, 1).feeds, method=MINMAX), None)
+    quantized = from_float(prepared, samples.random(prepared, 1).feeds, method=MINMAX, products=products)
+    return _imported(source, name, quantized, None)
 
 
 def _imported(source: onnx.ModelProto, name: str, quantized: Quantized, calibration: Samples | None) -> Imported:

@@ -72,12 +72,17 @@ def from_int8(model: onnx.ModelProto) -> Quantized:
     return Quantized(quantized, None, notes)
 
 
-def from_float(prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False, method: str = AUTO) -> Quantized:
-    """The float network `prepared`, a result of `prepare`, quantized from checked samples, calibrated by `method`."""
+def from_float(
+    prepared: onnx.ModelProto, feeds: Arrays, unsigned: bool = False, method: str = AUTO, products: bool = False
+) -> Quantized:
+    """The float network `prepared`, a result of `prepare`, quantized from checked samples, calibrated by `method`.
+
+    With `products`, matrix products of two activations are quantized, too: on chip the array computes them.
+    """
     _check_weights(prepared)
-    wanted = plan(Graph.of(prepared), element_types(prepared), ranks(prepared))
+    wanted = plan(Graph.of(prepared), element_types(prepared), ranks(prepared), products)
     found = calibrate(prepared, wanted, feeds, unsigned, method)
-    quantized, _ = quantize_biases(quantize_static(prepared, wanted, found.ranges, unsigned))
+    quantized, _ = quantize_biases(quantize_static(prepared, wanted, wanted.balanced(found.ranges), unsigned))
     count = len(next(iter(feeds.values())))
     kind = "uint8" if unsigned else "int8"
     notes = [f"Quantized from {count} samples, activations {kind}, ranges by {found.words}."] if wanted.tensors else []

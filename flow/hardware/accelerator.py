@@ -46,17 +46,43 @@ from flow.hardware.maps.bundles import (
     Given,
     Kept,
     NormWork,
+    OperandWork,
     PostWork,
     StoreWork,
     TableWork,
 )
 from flow.hardware.maps.fetch import fetch
 from flow.hardware.maps.normalizer import normalizer
+from flow.hardware.maps.operands import operands
 from flow.hardware.maps.post import post
 from flow.hardware.maps.store import store
 from flow.hardware.maps.tables import tables
 
 PARAMETER_DEPTH = 32  # words: two blocks of at most eight words each, and room
+
+
+def post_work_of(descriptor, config):
+    """The fields of a descriptor for `post`."""
+
+    def bits(name):
+        return descriptor.data(*descriptor_slice(name))
+
+    work = replace(fresh(PostWork), factor_low=bits("factor_low"), factor_high=bits("factor_high"))
+    if config.products:
+        product, minus = (descriptor.data(descriptor_slice(name)[1]) for name in ("product", "minus"))
+        work = replace(work, product=product, minus=minus)
+    return work
+
+
+def operand_work_of(jobs, descriptor, config):
+    """The jobs of `operands`, and the fields it needs of them."""
+    operand, post_bit, across, first = (
+        descriptor_slice(name)[1] for name in ("operand", "post", "across", "factor_low")
+    )
+    return OperandWork(
+        jobs.compute, jobs.weight, descriptor.data(operand), descriptor.data(post_bit), descriptor.data(across),
+        descriptor.data(first + 3, first) if config.columns < SUBGROUP else None,
+    )  # fmt: skip
 
 
 @block
@@ -166,9 +192,7 @@ def accelerator(clk, reset, host, memories, config):
         products, sums = (Signal(intbv(0)[bits * rows * lanes :]) for _ in range(2))
         reading = fresh(BankReads, reads=rows, read_lines=line_bits * rows, read_data=WORD_BITS * rows)
         writing = fresh(BankWrites, writes=rows, write_lines=line_bits * rows, write_data=WORD_BITS * rows)
-        post_work = replace(fresh(PostWork), factor_low=field("factor_low"), factor_high=field("factor_high"))
-        if config.products:
-            post_work = replace(post_work, product=bit("product"), minus=bit("minus"))
+        post_work = post_work_of(descriptor, config)
         entry_count = field("entry_count")
         _, post_at = descriptor_slice("post")
         _, maximum_at = descriptor_slice("maximum")
@@ -260,6 +284,17 @@ def accelerator(clk, reset, host, memories, config):
 
         maps = [no_maps]
 
+    weight_memory, octets_ready = memories.weight, activation_words.ready
+    if config.operands:
+        weight_memory, octets_ready = fresh(ReadPort, data=config.weight_bits), flag()
+        maps.append(
+            operands(
+                clk, flush, operand_work_of(jobs, descriptor, config),
+                replace(activation_words, rewind=None, discard=None), octets_ready, weight_memory, memories.weight,
+                halt, config,
+            )
+        )  # fmt: skip
+
     drain_settings = descriptor.data(settings_end, settings_begin)
     own_fields = dict(zip(own, map(bit, own), strict=True))
     if own:
@@ -285,7 +320,7 @@ def accelerator(clk, reset, host, memories, config):
     )  # fmt: skip
     weight_stream = stream(
         clk, flush, jobs.weight.job, jobs.weight.ready, field("weight_base"), field("weight_count"),
-        memories.weight, weight_words, halt, weights_quiet, config.weight_bits, config.weight_depth, 1,
+        weight_memory, weight_words, halt, weights_quiet, config.weight_bits, config.weight_depth, 1,
     )  # fmt: skip
     metadata_stream = stream(
         clk, flush, jobs.metadata.job, jobs.metadata.ready, field("metadata_base"), field("metadata_count"),
@@ -308,7 +343,7 @@ def accelerator(clk, reset, host, memories, config):
         clk, flush, jobs.compute.job, jobs.compute.ready, compute_work, enable,
         ReadControl(weight_words.ready, weight_words.read, weight_words.rewind, weight_words.discard),
         ReadControl(metadata_words.ready, metadata_words.read, metadata_words.rewind, metadata_words.discard),
-        ReadControl(activation_words.ready, activation_words.read), column, config.element.encoded,
+        ReadControl(octets_ready, activation_words.read), column, config.element.encoded,
         config.columns_per_cycle,
     )  # fmt: skip
     elements = config.element.block(

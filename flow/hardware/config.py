@@ -28,6 +28,9 @@ DEEPEST = 2**16  # words of a buffer
 LONGEST = 64  # characters of a prefix
 
 
+UNITS: Final = ("tables", "products", "normalizer", "operands")  # with feature maps, where a network needs them
+
+
 @dataclass(frozen=True)
 class ArrayConfig:
     """One accelerator: `rows` windows x `columns` output channels of processing elements.
@@ -52,6 +55,7 @@ class ArrayConfig:
     columns_per_cycle: int = 1  # bit columns of a step that an element takes together
     products: bool = False  # and differences of two maps, in post-processing
     normalizer: bool = False  # of the channels of a position: Softmax, LayerNormalization
+    operands: bool = False  # maps can be the weights of the array, for matrix products of two maps
 
     def __post_init__(self) -> None:
         if self.columns_per_cycle not in self.element.per_cycle:
@@ -75,6 +79,7 @@ class ArrayConfig:
         units = (
             (self.tables, "tables of element-wise functions"), (self.products, "products of maps"),
             (self.normalizer, "normalizations"),
+            (self.operands, "maps as weights"),
         )  # fmt: skip
         for has, what in units:
             if has and not self.map_words:
@@ -114,13 +119,15 @@ class ArrayConfig:
             )
 
     def with_maps(
-        self, words: int, tables: bool = False, products: bool = False, normalizer: bool = False
+        self, words: int, tables: bool = False, products: bool = False, normalizer: bool = False, operands: bool = False
     ) -> ArrayConfig:
-        """The same array with a memory of so many words for feature maps, and with or without these units.
+        """The same array with a memory of so many words for feature maps, and with these units or without.
 
         FlowError if it cannot have one.
         """
-        return replace(self, map_words=words, tables=tables, products=products, normalizer=normalizer)
+        return replace(
+            self, map_words=words, tables=tables, products=products, normalizer=normalizer, operands=operands
+        )
 
     def with_weight_buffer(self, words: int) -> ArrayConfig:
         """The same array with another weight buffer; its metadata buffer stays an eighth as deep."""
@@ -188,13 +195,13 @@ class ArrayConfig:
     @property
     def name(self) -> str:
         maps = f"_{self.map_words}" if self.map_words else ""
-        units = "".join(f"_{unit}" for unit in ("tables", "products", "normalizer") if getattr(self, unit))
+        units = "".join(f"_{unit}" for unit in UNITS if getattr(self, unit))
         by = f"_by{self.columns_per_cycle}" if self.columns_per_cycle > 1 else ""
         return self.prefix or f"accelerator_{self.pe}{by}_{self.rows}x{self.columns}{maps}{units}"
 
     def dense(self) -> ArrayConfig:
         """The same array of dense bit-serial PEs with as many multipliers (Stripes), to compare with."""
-        units = {"tables": False, "products": False, "normalizer": False}
+        units = dict.fromkeys(UNITS, False)
         return replace(self, pe=DENSE.name, columns_per_cycle=1, map_words=0, prefix="", **units)
 
 

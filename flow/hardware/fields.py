@@ -129,6 +129,8 @@ MAP_DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("normalize", 1),  # with a normalizer: channels of a position; maximum: Softmax; `factor_*` are NORM_LOW, NORM_HIGH
     ("applies", 1),  # with a normalizer: an octet of the positions that were measured last leaves it
     ("constants", 1),  # with a normalizer: lane 0 of the parameters are its constants, and one word more
+    ("operand", 1),  # with operands: with `post`, octets become weights; else the weights are those, none of the memory
+    ("across", 1),  # with operands: eight pixels of a channel are its weights, not eight channels of a pixel
 )
 MAP_DESCRIPTOR_BITS: Final = _whole_words((*DESCRIPTOR, *MAP_DESCRIPTOR)) - DESCRIPTOR_BITS  # what it adds
 NORM_LOW: Final[tuple[tuple[str, int], ...]] = (

@@ -22,12 +22,13 @@ class Types:
     shapes: dict[str, tuple[int, ...]]
 
 
-def infer(model: onnx.ModelProto, wanted: Iterable[str]) -> Types:
+def infer(model: onnx.ModelProto, wanted: Iterable[str], constants: Collection[str] = ()) -> Types:
+    """Types and shapes of one sample, of the `wanted` tensors in any case; `constants`: inputs that hold no samples."""
     declared = _value_infos(_inferred(model))
-    shapes = sample_shapes(model)
+    shapes = sample_shapes(model, constants=constants)
     missing = [name for name in wanted if name not in shapes or name not in declared]
     if missing:
-        _measure(_one_sample(model), missing, declared, shapes)
+        _measure(_one_sample(model, constants), missing, declared, shapes)
     return Types(declared, shapes)
 
 

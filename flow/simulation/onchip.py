@@ -176,6 +176,8 @@ def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
 
 def as_tensor(held: Held, codes: NDArray[np.int8]) -> Tensor:
     """A feature map as the 8-bit tensor of one sample."""
+    if held.view is not None:
+        return held.quantization.from_int8(codes.reshape(-1)[held.view.order])
     if held.rows:
         codes = np.ascontiguousarray(codes.reshape(held.shape[0], -1).T)
     return held.quantization.from_int8(codes).reshape(1, *held.axes)

@@ -32,6 +32,8 @@ LARGEST_SUM = 2**31 - 1
 MAP_AXES = 3  # the batch, channels, and pixels in rows and columns, in a row, or in no order
 PRODUCTS = ("Mul", "Sub")  # of two tensors
 NORMALIZATIONS = ("LayerNormalization", "Softmax")
+PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
+SCALES = ("Mul", "Div")  # a product of two tensors by a constant
 GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
 GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64
 GRID_TOLERANCE = 1e-3  # steps: far more than the rounding of float32, far less than that to a code
@@ -44,9 +46,20 @@ class Plan:
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: dict[str, str] = field(default_factory=dict)
+    symmetric: set[str] = field(default_factory=set)  # tensors whose zero point has to be 0
+
+    def balanced(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
+        """The ranges, those of `symmetric` tensors widened to zero point 0: 128 codes below it, 127 above."""
+        found = dict(ranges)
+        for name in self.symmetric & set(ranges):
+            step = max(-float(ranges[name].low) / 128, float(ranges[name].high) / 127)
+            found[name] = Range(np.float32(-128 * step), np.float32(127 * step))
+        return found
 
 
-def plan(graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None = None) -> Plan:
+def plan(
+    graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None = None, products: bool = False
+) -> Plan:
     """Select the layers of the array, and the nodes that pool, add, concatenate or move 8-bit tensors between them.
 
     An element-wise function of one 8-bit tensor (SiLU, HardSigmoid) gets 8 bits where such a node reads it, or a
@@ -54,11 +67,15 @@ def plan(graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None
     every sample (a class token) may have 8 bits. The output of any other node (a mask of -1e38) stays float, with its
     full range, and so do the outputs of all nodes that read it, except the array's own operators. `kinds` and `ranks`:
     element types and numbers of axes by tensor. Functions and products of tensors of two axes stay float, as the states
-    of unrolled recurrent operators have to.
+    of unrolled recurrent operators have to. With `products`, the matrix products of two 8-bit tensors, as attention has
+    them, get 8 bits, too.
     """
     result, functions = Plan(), _Functions(graph, ranks or {})
+    matrices = _Matrices(graph) if products else None
     eight_bit = {value.name for value in graph.model.graph.input} | set(graph.constants)
     for node in graph.model.graph.node:
+        if matrices is not None and matrices.joined(node, eight_bit, result):
+            continue
         array = node.op_type in ARRAY_OPERATORS and is_standard(node)
         if array:
             real = kinds.get(node.output[0], TensorProto.FLOAT) == TensorProto.FLOAT
@@ -89,13 +106,18 @@ def plan(graph: Graph, kinds: Mapping[str, int], ranks: Mapping[str, int] | None
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
                 result.tensors.setdefault(name, name)
-    for node in [node for node in result.nodes if node.op_type == "Concat" and node.output[0] in result.tensors]:
-        for name in node.input:  # with the range of the whole, a part is rounded once only
-            if result.tensors.get(name) == name and graph.only_consumer(name) is not None:
-                result.tensors[name] = node.output[0]
+    _share_ranges(graph, result)
     for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
         del result.tensors[name]
     return result
+
+
+def _share_ranges(graph: Graph, result: Plan) -> None:
+    """The parts of a Concat get the range of the whole: with it, a part is rounded once only."""
+    for node in [node for node in result.nodes if node.op_type == "Concat" and node.output[0] in result.tensors]:
+        for name in node.input:
+            if result.tensors.get(name) == name and graph.only_consumer(name) is not None:
+                result.tensors[name] = node.output[0]
 
 
 class _Functions:
@@ -138,6 +160,63 @@ class _Functions:
         """The normalizations that these functions are of."""
         roots = [self.sources[name] for name in names]
         return [root for root in roots if root in self.sources]
+
+
+class _Matrices:
+    """The matrix products of two 8-bit tensors, as the nodes are read: by tensor, the 8-bit one it is a part of."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._parts = graph, dict[str, str]()
+
+    def joined(self, node: onnx.NodeProto, eight_bit: set[str], result: Plan) -> bool:
+        """Enter a node that belongs to a product of two tensors, with the tensors that it quantizes."""
+        if not is_standard(node):
+            return False
+        graph = self._graph
+        read = [name for name in node.input if name and name not in graph.constants]
+        if node.op_type in PARTS and len(read) == 1 and (root := self._root(read[0], eight_bit)):
+            self._parts.update(dict.fromkeys(node.output, root))
+            return False
+        if node.op_type == "Softmax" and read[0] in eight_bit and self._multiplied(node, eight_bit):
+            result.tensors.setdefault(node.output[0], node.output[0])
+            eight_bit.update(node.output)
+            return True
+        roots = [self._root(name, eight_bit) for name in read]
+        if node.op_type != "MatMul" or len(node.input) != 2 or len(read) != 2 or not all(roots):
+            return False
+        for root in roots:
+            result.tensors.setdefault(root, root)
+        result.symmetric.add(result.tensors[roots[1]])
+        made = node.output[0]
+        while (reader := graph.only_consumer(made)) is not None and self._finishes(reader, made):
+            made = reader.output[0]
+        result.tensors.setdefault(made, made)
+        eight_bit.add(made)
+        return True
+
+    def _finishes(self, node: onnx.NodeProto, made: str) -> bool:
+        """Whether a node moves a product's elements, or multiplies them by one constant."""
+        constants = [self._graph.constant(name) for name in node.input if name in self._graph.constants]
+        if not is_standard(node) or len(node.output) != 1 or len(constants) + 1 != len(node.input):
+            return False
+        if node.op_type in SCALES:
+            return node.input[0] == made and constants[0] is not None and constants[0].size == 1
+        return node.op_type in PARTS
+
+    def _root(self, name: str, eight_bit: Container[str]) -> str:
+        if name in self._parts:
+            return self._parts[name]
+        return name if name in eight_bit and name not in self._graph.constants else ""
+
+    def _multiplied(self, node: onnx.NodeProto, eight_bit: Container[str]) -> bool:
+        """Whether a matrix product alone reads the node's output, and its other operand is of 8 bits."""
+        reader = self._graph.only_consumer(node.output[0])
+        return (
+            reader is not None
+            and reader.op_type == "MatMul"
+            and reader.input[0] == node.output[0]
+            and bool(self._root(reader.input[1], eight_bit))
+        )
 
 
 def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:

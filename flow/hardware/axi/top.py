@@ -100,7 +100,16 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
     depths = depths_ahead(config)
     outer = {port.name: fresh(ReadPort, data=port.width) for port in reads if port.name in depths}
     read_ports = [outer.get(port.name, getattr(core_ports, port.name)) for port in reads]
-    jobs = jobs_ahead(run, outer)
+    jobs, described, kept = jobs_ahead(run, outer), outer["descriptor"], []
+    if config.operands:  # weights that come from a map are none of the memory's
+        weights_asked, (_, operand_at) = Signal(bool(0)), descriptor_slice("operand")
+        jobs["weight"] = (weights_asked, *jobs["weight"][1:])
+
+        @always_comb
+        def weight_jobs():
+            weights_asked.next = described.valid and (not described.data[operand_at])
+
+        kept = [weight_jobs]
     quiet = flags(len(outer))
     quiets = join(*reversed(quiet))
     all_quiet = 2 ** len(outer) - 1
@@ -184,6 +193,6 @@ def axi_accelerator(aclk, aresetn, irq, s_aw, s_w, s_b, s_ar, s_r, m_ar, m_r, m_
         axi.stride(ports[last]), axi.beat, axi.together(ports[last]), QUEUE,
     )  # fmt: skip
     return (
-        resetting, resetting_core, forgetting, after_an_error, responses, stalls, ahead, counting, core, slave, control,
-        readers, asking, writing,
+        kept, resetting, resetting_core, forgetting, after_an_error, responses, stalls, ahead, counting, core, slave,
+        control, readers, asking, writing,
     )  # fmt: skip

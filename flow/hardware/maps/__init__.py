@@ -10,4 +10,5 @@ store.py     results into it
 post.py      sums and maxima of windows: residual additions and pooling
 normalizer.py Softmax and LayerNormalization over the channels of a position
 tables.py    element-wise functions of its results
+operands.py  maps as weights of the array, for products of two of them
 """

@@ -168,6 +168,22 @@ class TableWork:
 
 
 @dataclass(frozen=True)
+class OperandWork:
+    """What `operands` has to know of descriptors: the jobs of the sequencer and of the weight stream, and fields.
+
+    `operand` with `post`: the octets become weights; without: the weights are those. `first`: of an array of less than
+    eight columns, the channel of an octet that column 0 takes `across` pixels.
+    """
+
+    compute: Any
+    weight: Any
+    operand: Any
+    post: Any
+    across: Any
+    first: Any = None
+
+
+@dataclass(frozen=True)
 class Kept:
     """Results that leave write-back for the feature maps, which are `full` when they take no more."""
 

@@ -3,6 +3,7 @@
 gains.py    a factor and a summand for each channel, in the numbers of post-processing
 norms.py    Softmax and LayerNormalization over the channels of a position, in the integers of the hardware
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
+heads.py    where the matrices of a matrix product lie in the maps, head by head
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
 drafts.py   what is known of a host segment's tensors while it is read, node by node
@@ -15,6 +16,7 @@ place.py    the address of each map in the memory of the feature maps
 unroll.py   layers as the array reads them from the maps: whole octets of channels, unrolled pixels
 walks.py    addresses of walks over maps: the windows of a tile, and planes in order
 sweeps.py   post-processing as sweeps over maps, one descriptor each
+matrices.py matrix products of two maps as channel blocks, two descriptors each
 program.py  descriptors and memories of a whole network on chip
 timing.py   the time of a whole network on chip as a function of N of its channels: what a budget limits
 located.py  where every node of a network runs with feature maps on chip, and what it costs there

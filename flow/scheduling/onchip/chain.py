@@ -9,11 +9,13 @@ from operator import attrgetter
 
 import numpy as np
 
+from flow.frontend.inspection import QUANTIZATION
 from flow.frontend.int8.layers import tensor_quantization
 from flow.network.model import ArrayLayer, HostSegment, Network, Quantization
 from flow.onnxtools.graph import is_dequantize, node_name, reads
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
-from flow.scheduling.onchip.nodes import post_operations
+from flow.scheduling.onchip.moves import MOVES
+from flow.scheduling.onchip.nodes import SHAPING, post_operations
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.units import Unit, needed, together, units
 
@@ -267,7 +269,7 @@ class _Plan:
             for name in segment.inputs:
                 if name not in held:
                     held[name] = self._read(name, ready)
-            operations = post_operations(segment, held)
+            operations = post_operations(segment, held, self._multiplied)
             for operation in operations:
                 if len({held[name].rows for name in operation.inputs}) > 1:
                     raise OffChipError(f"'{operation.name}' reads maps of different layouts", operation.output)
@@ -303,8 +305,28 @@ class _Plan:
         if quantization is None or not shape or shape[0] != 1:
             raise OffChipError(f"'{name}', which is no map of 8 bits with one scale", name)
         behind = self._layer_behind(name)
-        rows = len(shape) == 3 and behind is not None and behind.window is None
+        rows = (len(shape) == 3 and behind is not None and behind.window is None) or (
+            len(shape) > 2 and self._multiplied(name)
+        )
         return Held(name, as_map(shape[1:], rows or len(shape) == 2, name), quantization, shape[1:], rows)
+
+    def _multiplied(self, name: str) -> bool:
+        """Whether only matrix products of two tensors read a tensor, or what nodes that move elements make of it."""
+        graph, layers = self.network.graph, {layer.name for layer in self.network.layers}
+        names, found = [name], False
+        while names:
+            tensor = names.pop()
+            readers = graph.consumers.get(tensor, [])
+            if not readers or tensor in self.network.outputs:
+                return False
+            for node in readers:
+                if node.op_type == "MatMul" and node.name not in layers:
+                    found = True
+                elif node.op_type in (*QUANTIZATION, *MOVES, *SHAPING):
+                    names += node.output
+                else:
+                    return False
+        return found
 
     def _quantization(self, name: str) -> Quantization | None:
         """The quantization of an 8-bit tensor, as the nodes that make or read it say."""
@@ -391,6 +413,8 @@ def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:
     if layer.input not in held:
         raise OffChipError(f"the input of layer '{layer.name}' is not quantized to 8 bits")
     source = held[layer.input]
+    if source.view is not None:
+        raise OffChipError(source.view.reason)
     if layer.window is not None and len(layer.window.kernel) > 2:
         raise OffChipError(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
     along = source.rows and source.shape[:1] == (layer.reduction,)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from flow.network.model import Window
 from flow.onnxtools.graph import Graph, quantized_constant
-from flow.scheduling.onchip.maps import POINT, Held
+from flow.scheduling.onchip.maps import POINT, Held, View
 from flow.scheduling.onchip.norms import Norm
-from flow.scheduling.onchip.post import PostOp, Shape
+from flow.scheduling.onchip.post import Matrices, PostOp, Shape
 
 Picks = tuple[tuple[tuple[int, int], ...], ...]  # by phase of `repeat`, by channel: (operand, channel)
 
@@ -24,7 +24,8 @@ class Draft:
     """A float tensor until its QuantizeLinear makes it an operation.
 
     A plain "move" is the 8-bit operand itself; a "table" is a function of its operand, and of `eight_bit` alone, if it
-    has one: the 8-bit tensor that it dequantizes. Without `picks` every channel is where it was.
+    has one: the 8-bit tensor that it dequantizes. Without `picks` every channel is where it was. With a `view`, a
+    "move" has the elements of its operand in another order, and a "matmul" those of its heads.
     """
 
     kind: str
@@ -38,12 +39,15 @@ class Draft:
     activation: onnx.NodeProto | None = None
     eight_bit: str = ""
     norm: Norm | None = None
+    matrices: Matrices | None = None  # of a "matmul", whose results are placed when they are quantized
+    view: View | None = None
 
     @property
     def pointwise(self) -> bool:
         """Whether each element depends on the same element of the only operand alone."""
         return (
             self.kind in ("move", "table")
+            and self.view is None
             and self.window == POINT
             and not self.picks
             and self.shape == self.operands[0].shape
@@ -86,7 +90,7 @@ def is_regular(axes: tuple[int, ...], shape: Shape, rows: bool) -> bool:
     """Whether these axes of one sample are those of a map of this shape; `rows`: the channels are the last axis."""
     channels, height, width = shape
     if rows:
-        return height == 1 and axes == (width, channels)
+        return height == 1 and axes[-1:] == (channels,) and int(np.prod(axes[:-1], dtype=np.int64)) == width
     return axes in (shape, (channels, *([width] if height == 1 else [-1])), (channels,) if height == width == 1 else ())
 
 

@@ -89,7 +89,6 @@ def _post_layout(op: PostOp, regions: list[OutputRegion]) -> Layout:
     partial = any(region.sweep is not None and region.sweep.size != whole for region in regions)
     unroll = (height, width) if partial else op.repeat
     cells = np.zeros((channels, *unroll, 3), np.int64)
-    cells[..., 1] = OCTET
     for region in regions:
         sweep = region.sweep
         assert sweep is not None
@@ -97,6 +96,7 @@ def _post_layout(op: PostOp, regions: list[OutputRegion]) -> Layout:
         (top, left), (rows, columns) = (sweep.corner, sweep.size) if partial else ((0, 0), (1, 1))
         y, x = np.arange(rows)[:, None], np.arange(columns)
         cells[channel, top + y + dy, left + x + dx, 0] = region.base + column
+        cells[channel, top + y + dy, left + x + dx, 1] = sweep.stride
         cells[channel, top + y + dy, left + x + dx, 2] = position + y * columns + x
     return Layout(op.output_shape, unroll, whole[1], 1, cells)
 

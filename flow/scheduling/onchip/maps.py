@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow.network.model import Quantization, Window
 from flow.scheduling.onchip.post import Shape
@@ -12,11 +13,23 @@ from flow.scheduling.onchip.post import Shape
 POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """A tensor whose elements lie elsewhere than its axes say: `order` int64 [1, axes], the number of each of them.
+
+    Elements of a map [channels, height, width] are counted in this order. `reason`: why no map holds the tensor.
+    """
+
+    order: NDArray[np.int64]
+    reason: str
+
+
 @dataclass(frozen=True)
 class Held:
     """An 8-bit tensor of the network and the map that holds it.
 
     `axes` is the tensor's shape for one sample, axes in the map's order; with `rows`, the channels are the last axis.
+    With a `view`, its elements lie in another order; only matrix products of two maps read such a tensor.
     """
 
     tensor: str
@@ -24,6 +37,7 @@ class Held:
     quantization: Quantization
     axes: tuple[int, ...]
     rows: bool = False
+    view: View | None = None
 
     @property
     def flat(self) -> bool:
@@ -36,6 +50,15 @@ class OffChipError(Exception):
     def __init__(self, reason: str, tensor: str = "") -> None:
         super().__init__(reason)
         self.tensor = tensor
+
+
+def element_order(held: Held, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The numbers of the elements of a held tensor of this shape, batch included."""
+    if held.view is not None:
+        return held.view.order.reshape(shape)
+    channels, height, width = held.shape
+    order = np.arange(channels * height * width)
+    return (order.reshape(channels, -1).T if held.rows else order).reshape(shape)
 
 
 def as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:

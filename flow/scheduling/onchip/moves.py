@@ -17,7 +17,7 @@ from flow.network.model import Window
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import node_name
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of
-from flow.scheduling.onchip.maps import OffChipError
+from flow.scheduling.onchip.maps import OffChipError, element_order
 from flow.scheduling.onchip.post import NOBODY, Shape
 
 MOVES = ("Concat", "DepthToSpace", "Gather", "Pad", "Resize", "Slice", "SpaceToDepth", "Split", "Transpose", "Upsample")
@@ -30,7 +30,7 @@ def moved(reading: Reading, node: onnx.NodeProto, drafts: dict[str, Draft]) -> l
     """The node's outputs as copies of its plain operands `drafts`, by name. `OffChipError` if they are none."""
     operands = tuple(draft.operands[0] for draft in drafts.values())
     found = []
-    for number in _numbers(reading, node, drafts):
+    for number in _numbers(reading, node, _orders(reading, drafts)):
         shape, rows = _map_shape(number.shape[1:], drafts)
         ordered = number.reshape(shape[2], shape[0]).T.reshape(shape) if rows else number.reshape(shape)
         fitted = None
@@ -42,21 +42,68 @@ def moved(reading: Reading, node: onnx.NodeProto, drafts: dict[str, Draft]) -> l
     return found
 
 
-def _numbers(reading: Reading, node: onnx.NodeProto, drafts: dict[str, Draft]) -> list[NDArray[np.int64]]:
-    """Of every output, the number of the element that each element is: those of all operands are counted in order."""
+def viewed(
+    reading: Reading, node: onnx.NodeProto, name: str, order: NDArray[np.int64]
+) -> list[NDArray[np.int64]] | None:
+    """The elements of every output of a node that moves those of one tensor `order`; None if some are its own."""
+    made = _numbers(reading, node, {name: order}, batch=True)
+    if any((number < 0).any() for number in made):
+        return None
+    flat = order.reshape(-1)
+    return [flat[number] for number in made]
+
+
+def order_of(draft: Draft, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
+    """The elements of one operand that a "move" of this shape has, in their order; None if some are none of its own."""
+    if draft.view is not None:
+        return draft.view.order.reshape(shape)
+    if draft.kind != "move" or draft.activation is not None or len(draft.operands) > 1:
+        return None
+    (held,) = draft.operands
+    ramp = np.arange(int(np.prod(held.shape))).reshape(held.shape)
+    if draft.pointwise:
+        return element_order(held, shape)
+    made, (strides, pads) = np.full(draft.shape, PADDING), (draft.window.strides, draft.window.pads)
+    for phase, picks in enumerate(draft.picks):
+        dy, dx = divmod(phase, draft.repeat[1])
+        for channel, (operand, source) in enumerate(picks):
+            there = made[channel, dy :: draft.repeat[0], dx :: draft.repeat[1]]
+            y, x = (np.arange(count) * strides[axis] - pads[axis] for axis, count in enumerate(there.shape))
+            inside = (y >= 0).all() and (x >= 0).all() and (y < held.shape[1]).all() and (x < held.shape[2]).all()
+            if operand != NOBODY and inside:
+                there[:] = ramp[source][np.ix_(y, x)]
+    rows = draft.rows and len(shape) == 3
+    return None if (made < 0).any() else (made.reshape(len(made), -1).T if rows else made).reshape(shape)
+
+
+def _orders(reading: Reading, drafts: dict[str, Draft]) -> dict[str, NDArray[np.int64]]:
+    """Of every operand, its elements in the order of its map, as its axes are."""
+    found = {}
+    for name, draft in drafts.items():
+        channels, height, width = draft.shape
+        ramp = np.arange(channels * height * width)
+        order = ramp.reshape(channels, height * width).T if draft.rows else ramp
+        found[name] = order.reshape(reading.shape(name))
+    return found
+
+
+def _numbers(
+    reading: Reading, node: onnx.NodeProto, orders: dict[str, NDArray[np.int64]], batch: bool = False
+) -> list[NDArray[np.int64]]:
+    """Of every output, the number of the element that each element is: those of all operands are counted in order.
+
+    `batch`: the batch may be moved, and `orders` says nothing: elements are counted as they come.
+    """
     name = f"{node.op_type} '{node_name(node)}'"
     constants, values, feeds, total = [], [], list[dict[str, NDArray[np.float32]]]([{}, {}]), 0
     for entry in dict.fromkeys(each for each in node.input if each):
         shape = reading.shape(entry)
-        if entry in drafts:
-            count = int(np.prod(drafts[entry].shape))
-            ramp = np.arange(total, total + count)
-            channels, height, width = drafts[entry].shape
-            ordered = ramp.reshape(channels, height * width).T if drafts[entry].rows else ramp
+        if entry in orders:
+            ordered = total + (np.arange(orders[entry].size) if batch else orders[entry])
             for shift, feed in enumerate(feeds):
                 feed[entry] = (ordered + 1 + shift * LARGEST).astype(np.float32).reshape(shape)
             values.append(helper.make_tensor_value_info(entry, TensorProto.FLOAT, shape))
-            total += count
+            total += orders[entry].size
             continue
         value = constant_of(reading.graph, entry)
         if value is None:
@@ -79,7 +126,7 @@ def _numbers(reading: Reading, node: onnx.NodeProto, drafts: dict[str, Draft]) -
         comes = second[each] - first[each] == LARGEST  # from an operand; all else is a constant
         if np.any(~comes & (first[each] != 0)) or np.any(first[each] != number + 1):
             raise OffChipError(f"{name} has no place in hardware: it changes values, or pads with others than zero")
-        if number.shape[0] != 1:
+        if number.shape[0] != 1 and not batch:
             raise OffChipError(f"{name} has no place in hardware: it moves the batch")
         found.append(np.where(comes, number, PADDING))
     return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import onnx
 
+from flow.compression.encoding import BBS
 from flow.frontend.int8.layers import activation_clamp, node_window, tensor_quantization
 from flow.frontend.operators import is_elementwise
 from flow.frontend.unfused import Unfused, unfused
@@ -15,8 +17,9 @@ from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Wi
 from flow.onnxtools.graph import Graph, attribute, node_input, node_name
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.drafts import Draft, Picks, Reading, constant_of, is_regular
-from flow.scheduling.onchip.maps import Held, OffChipError, two_axes
-from flow.scheduling.onchip.moves import MOVES, moved
+from flow.scheduling.onchip.heads import matrices_of, placed_results
+from flow.scheduling.onchip.maps import Held, OffChipError, View, element_order, two_axes
+from flow.scheduling.onchip.moves import MOVES, moved, order_of, viewed
 from flow.scheduling.onchip.normed import NORMS, decomposed, normed
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.tables import table_of
@@ -24,17 +27,23 @@ from flow.scheduling.onchip.tables import table_of
 SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
 ON_CODES = ("MaxPool", *(kind for kind in MOVES if kind != "Pad"))  # that 8-bit codes go through as floats do
+CONSTANT_MAX = 2 ** (BBS.constant_bits - 1) - 1  # of a group of weights, which takes the right operand's zero point
 PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "product"}
 
 
-def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
+def post_operations(
+    segment: HostSegment, held: dict[str, Held], views: Callable[[str], bool] = lambda name: False
+) -> list[PostOp]:
     """The segment's nodes as operations; the maps they write are entered into `held`.
 
-    OffChipError with a tensor of the first node that has no place.
+    `views` tells of an output whether a view does, because only matrix products read it. OffChipError with a tensor of
+    the first node that has no place.
     """
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
-    shapes = infer(segment.model, [name for name in dict.fromkeys(names) if name not in graph.constants]).shapes
+    model, viewed_inputs = _with_views(segment.model, held)
+    wanted = [name for name in dict.fromkeys(names) if name not in graph.constants]
+    shapes = infer(model, wanted, viewed_inputs).shapes
     reading = Reading(graph, shapes, held)
     norms = {
         each.output: each for each in unfused(graph, partial(constant_of, graph), lambda name: len(reading.shape(name)))
@@ -59,23 +68,40 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
             maker = graph.producer(name)
             made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
             raise OffChipError(f"'{name}'{made} stays a float tensor", name)
-        axes = held[name].axes
-        if len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
+        axes, view = held[name].axes, held[name].view
+        if view is not None and not views(name):
+            raise OffChipError(view.reason, name)
+        if view is None and len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
             raise OffChipError(f"'{name}' has another shape, {list(axes)}, than its map", name)
     return reading.operations
+
+
+def _with_views(model: onnx.ModelProto, held: dict[str, Held]) -> tuple[onnx.ModelProto, list[str]]:
+    """The model with the shapes of its inputs that are views, whose axis 0 may not be the batch, and their names."""
+    views = {name: view.order.shape for name, each in held.items() if (view := each.view) is not None}
+    names = [value.name for value in model.graph.input if value.name in views]
+    if not names:
+        return model, names
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in fixed.graph.input:
+        if value.name in views:
+            kind = value.type.tensor_type.elem_type
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, views[value.name]))
+    return fixed, names
 
 
 def _node(reading: Reading, node: onnx.NodeProto) -> None:
     """Enter the outputs of one node into `held` or `drafts`, and its operation, if it needs one."""
     graph, held, drafts = reading.graph, reading.held, reading.drafts
     kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
-    if kind == "DequantizeLinear":
-        return _dequantize(reading, node)
-    if kind == "QuantizeLinear":
-        return _quantize(reading, node)
+    if kind in QUANTIZING:
+        return QUANTIZING[kind](reading, node)
     named = [entry for entry in dict.fromkeys(node.input) if entry and constant_of(graph, entry) is None]
     for entry in named:
         _tabulated(reading, entry)
+    if kind in (*SHAPING, *MOVES) and len(named) == 1 and (named[0] in held or named[0] in drafts):
+        return _moving(reading, node, named[0])
     if kind in SHAPING:
         return _shaping(reading, node)
     if kind in ON_CODES and named and all(entry in held for entry in named):
@@ -83,7 +109,9 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     if any(entry not in drafts for entry in named) or not named:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     sources = [drafts[entry] for entry in node.input if entry in named]
-    if kind in ("Relu", "Clip") and sources[0].activation is None and sources[0].kind != "table":
+    if (made := _matrix_product(reading, node, sources)) is not None:
+        drafts[output] = made
+    elif kind in ("Relu", "Clip") and sources[0].activation is None and sources[0].kind != "table":
         drafts[output] = replace(sources[0], activation=node)
     elif kind in PAIRS and _two_maps(kind, sources):
         drafts[output] = _pair(reading, node, sources)
@@ -104,9 +132,104 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     return None
 
 
+def _moving(reading: Reading, node: onnx.NodeProto, data: str) -> None:
+    """A node that shapes or moves one tensor: as a map if it can be one, else as a view, which matrix products read."""
+    held, codes = reading.held, data in reading.held
+    seen = held[data].view if codes else reading.drafts[data].view
+    if seen is None:
+        try:
+            if node.op_type in SHAPING:
+                return _shaping(reading, node)
+            if codes and node.op_type in ON_CODES:
+                return _on_codes(reading, node, [data])
+            if not codes:
+                _check_operands(node, [data])
+                plain = {data: _on_map(reading, node, reading.drafts[data])}
+                reading.drafts.update(zip(node.output, moved(reading, node, plain), strict=True))
+                return None
+        except OffChipError as error:
+            reason = str(error)
+            if not codes and not reading.drafts[data].plain:
+                raise
+        else:
+            raise OffChipError(f"{node.op_type} '{node_name(node)}' has no place in hardware")
+        base = held[data] if codes else reading.drafts[data].operands[0]
+        order = element_order(base, reading.shape(data))
+    else:
+        order, reason = seen.order.reshape(reading.shape(data)), seen.reason
+    made = viewed(reading, node, data, order)
+    if made is None:
+        raise OffChipError(reason)
+    for name, number in zip(node.output, made, strict=True):
+        view = View(number, reason)
+        if codes:
+            held[name] = replace(held[data], axes=tuple(number.shape[1:]), view=view)
+        else:
+            reading.drafts[name] = replace(reading.drafts[data], view=view)
+    return None
+
+
+def _matrix_product(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft | None:
+    """A matrix product of two maps, or one times a constant; None if it is neither."""
+    if node.op_type == "MatMul" and len(drafts) == 2:
+        return _matmul(reading, node, drafts)
+    return _rescaled(reading, node, drafts) if node.op_type in ("Mul", "Div") else None
+
+
+def _matmul(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft:
+    """A matrix product of two maps, or of each of their heads, which the array computes."""
+    what = f"MatMul '{node_name(node)}'"
+    shapes = [reading.shape(name) for name in node.input]
+    elements = [
+        order_of(draft, shape) if draft.kind == "move" else None for draft, shape in zip(drafts, shapes, strict=True)
+    ]
+    if any(order is None for order in elements):
+        raise OffChipError(f"{what} multiplies tensors that are not quantized to 8 bits")
+    maps = [draft.operands[0] for draft in drafts]
+    zero = maps[1].quantization.zero_point
+    if not -CONSTANT_MAX <= zero <= CONSTANT_MAX + 1:
+        raise OffChipError(
+            f"{what} has a right operand with zero point {zero}; maps as weights have -{CONSTANT_MAX} to "
+            f"{CONSTANT_MAX + 1}"
+        )
+    if min(map(len, shapes)) < 2:
+        raise OffChipError(f"{what} multiplies a vector")
+    batch = np.broadcast_shapes(*(shape[:-2] for shape in shapes))
+    orders = [
+        np.broadcast_to(order, (*batch, *order.shape[-2:])).reshape(-1, *order.shape[-2:])
+        for order in elements
+        if order is not None
+    ]
+    found = matrices_of(orders[0], orders[1], [held.shape for held in maps])
+    if isinstance(found, str):
+        raise OffChipError(f"{what} {found}")
+    made = (*batch, found.rows, found.columns)
+    view = View(np.arange(int(np.prod(made))).reshape(made), f"{what} makes a tensor whose columns are no channels")
+    return Draft("matmul", (maps[0], maps[1]), maps[0].shape, matrices=found, view=view)
+
+
+def _rescaled(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft | None:
+    """A matrix product times a constant of one value, as attention has it; None of anything else."""
+    draft = drafts[0]
+    if len(drafts) > 1 or draft.matrices is None or draft.activation is not None:
+        return None
+    (other,) = [entry for entry in node.input if entry not in reading.drafts]
+    value = constant_of(reading.graph, other)
+    if value is None or np.unique(value).size != 1 or value.ndim > len(reading.shape(node.output[0])):
+        return None
+    factor = float(value.reshape(-1)[0])
+    if node.op_type == "Div":
+        factor = 1 / factor if factor and node.input[1] == other else 0.0
+    if not 0 < factor < np.inf:
+        return None
+    return replace(draft, matrices=replace(draft.matrices, gain=draft.matrices.gain * factor))
+
+
 def _on_codes(reading: Reading, node: onnx.NodeProto, named: list[str]) -> None:
     """A node that moves 8-bit codes, or takes their maximum, as it does with floats."""
     maps = [reading.held[entry] for entry in named]
+    for view in (each.view for each in maps if each.view is not None):
+        raise OffChipError(view.reason)
     quantization = maps[0].quantization
     if any(
         (each.quantization.scale, each.quantization.zero_point) != (quantization.scale, quantization.zero_point)
@@ -134,7 +257,8 @@ def _dequantize(reading: Reading, node: onnx.NodeProto) -> None:
         draft = reading.drafts[reading.tables[data].input[0]]
         reading.drafts[node.output[0]] = replace(draft, eight_bit=data)
     elif data in held:
-        reading.drafts[node.output[0]] = Draft("move", (held[data],), held[data].shape)
+        whole = replace(held[data], view=None)
+        reading.drafts[node.output[0]] = Draft("move", (whole,), whole.shape, view=held[data].view)
     elif data not in reading.graph.constants:
         raise OffChipError(f"DequantizeLinear '{node_name(node)}' reads no map")
 
@@ -157,6 +281,8 @@ def _on_map(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
     if draft.kind == "table" and draft.eight_bit:
         _tabulated(reading, draft.eight_bit)
         draft = Draft("move", (reading.held[draft.eight_bit],), draft.shape)
+    if draft.kind == "move" and draft.view is not None:
+        raise OffChipError(draft.view.reason)
     if not draft.plain:
         raise OffChipError(f"{node.op_type} '{node_name(node)}' reads a tensor that is not quantized to 8 bits")
     return draft
@@ -276,6 +402,15 @@ def _quantize(reading: Reading, node: onnx.NodeProto) -> None:
     same = quantization.scale == draft.operands[0].quantization.scale and (
         quantization.zero_point == draft.operands[0].quantization.zero_point
     )
+    if draft.kind == "move" and draft.view is not None:
+        if not same or draft.activation is not None:
+            raise OffChipError(draft.view.reason)
+        axes = _axes_of(reading, output, draft.operands[0])
+        reading.held[output] = replace(draft.operands[0], axes=axes, view=draft.view)
+        return
+    if draft.matrices is not None:
+        reading.operations.append(_multiplied(reading, node, draft, quantization, clamp, output))
+        return
     if draft.plain and same:
         axes = _axes_of(reading, output, draft.operands[0])
         reading.held[output] = replace(draft.operands[0], axes=axes, rows=draft.rows and len(axes) == 2)
@@ -295,6 +430,26 @@ def _finished(
         tuple(operand.quantization for operand in draft.operands), quantization, clamp,
         tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, _picks(draft), draft.repeat,
         draft.all_taps, gains=draft.gains, norm=draft.norm,
+    )  # fmt: skip
+
+
+def _multiplied(
+    reading: Reading, node: onnx.NodeProto, draft: Draft, quantization: Quantization, clamp: tuple[int, int],
+    output: str,
+) -> PostOp:  # fmt: skip
+    """The operation of a matrix product that writes `output` of the node, entered into `held` as a map of rows."""
+    assert draft.matrices is not None and draft.view is not None
+    axes = reading.shape(output)[1:]
+    matrices = placed_results(draft.matrices, draft.view.order.reshape(-1, axes[-1])) if len(axes) > 1 else None
+    if matrices is None:
+        raise OffChipError(draft.view.reason)
+    shape = (axes[-1], 1, int(np.prod(axes[:-1], dtype=np.int64)))
+    reading.held[output] = Held(output, shape, quantization, tuple(axes), True)
+    maps = draft.operands
+    return PostOp(
+        node_name(node), "matmul", tuple(each.tensor for each in maps), output,
+        tuple(each.quantization for each in maps), quantization, clamp, tuple(each.shape for each in maps), shape,
+        draft.window, matrices=matrices,
     )  # fmt: skip
 
 
@@ -358,3 +513,6 @@ def _axes(graph: Graph, node: onnx.NodeProto, rank: int) -> list[int]:
         constant = graph.constant(node_input(node, 1))
         axes = None if constant is None else constant.reshape(-1).tolist()
     return [axis % rank for axis in axes] if axes is not None else []
+
+
+QUANTIZING = {"DequantizeLinear": _dequantize, "QuantizeLinear": _quantize}

@@ -5,6 +5,7 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     sum      acc = sum over the taps of F_i * u + bias,    y = clamp(rne(acc * M * 2^-S) + z_y)
     maximum  acc = max over the taps of u + bias,          the same
     product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
+    matmul   acc = sum over k of (u_0 - z_0) * (u_1 - z_1), the same
     table    y = table[u] - OFFSET
     norm     acc = t + bias,  t of norms.py,               the same
 
@@ -15,7 +16,7 @@ A difference is an addition whose second factor is negative.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -50,6 +51,52 @@ IDENTITY = Requantization(-OFFSET, *UNIT)
 
 
 @dataclass(frozen=True)
+class Head:
+    """One matrix product of two maps: the first channel and pixel of its left operand, its right one and its result."""
+
+    left: tuple[int, int]
+    right: tuple[int, int]
+    result: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Matrix products [rows, reduction] x [reduction, columns], one for each head.
+
+    In the maps, the left operand and the result have their rows as pixels, their columns as channels. The right operand
+    has the reduction as channels and its columns as pixels; with `across` it is the other way round.
+    """
+
+    rows: int
+    reduction: int
+    columns: int
+    across: bool
+    heads: tuple[Head, ...]
+    gain: float = 1.0  # what the products are multiplied by
+
+    @property
+    def macs(self) -> int:
+        return len(self.heads) * self.rows * self.reduction * self.columns
+
+    def operands(self, head: Head, left: NDArray[Any], right: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The matrices of a head out of maps [channels, height, width]."""
+        (a, p), (b, q) = head.left, head.right
+        first = left.reshape(len(left), -1)[a : a + self.reduction, p : p + self.rows].T
+        flat = right.reshape(len(right), -1)
+        if self.across:
+            return first, flat[b : b + self.columns, q : q + self.reduction].T
+        return first, flat[b : b + self.reduction, q : q + self.columns]
+
+    def placed(self, results: Sequence[NDArray[Any]], shape: Shape) -> NDArray[Any]:
+        """The results [rows, columns] of all heads in a map of this shape."""
+        made = np.zeros((shape[0], shape[1] * shape[2]), results[0].dtype)
+        for head, result in zip(self.heads, results, strict=True):
+            channel, pixel = head.result
+            made[channel : channel + self.columns, pixel : pixel + self.rows] = result.T
+        return made.reshape(shape)
+
+
+@dataclass(frozen=True)
 class PostOp:
     """One operation on maps.
 
@@ -58,7 +105,7 @@ class PostOp:
     every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
     `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map;
     "scale": for each channel a factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the
-    `norm` over the channels of each pixel.
+    `norm` over the channels of each pixel; "matmul": `matrices` of two maps.
     """
 
     name: str
@@ -77,6 +124,7 @@ class PostOp:
     table: bytes = b""
     gains: tuple[tuple[float, float], ...] = ()
     norm: Norm | None = None
+    matrices: Matrices | None = None
 
     @property
     def signed(self) -> bool:
@@ -147,15 +195,30 @@ class PostOp:
             bias = -(low * zero + high * other) if self.kind == "add" else high * other - low * zero - MINUS_OFFSET
             return Requantization(bias, UNIT[0], UNIT[1] + bits)
         scale = float(quantization.scale)
-        if self.kind == "product":
+        if self.kind in ("product", "matmul"):
             scale *= float(self.input_quantizations[1].scale)
+        if self.matrices:
+            scale *= self.matrices.gain
         every = int(np.prod(self.window.kernel)) if self.kind == "average" else 1
         inside, divisor = taps or (every, every)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             factor = np.float32(scale / (float(output.scale) * divisor))
         multiplier, shift = reference.fixed_point(np.array([factor], np.float32))
         bias = -PRODUCT_OFFSET if self.kind == "product" else -inside * zero
+        if self.matrices:
+            bias = self._matrix_bias(self.matrices)
         return Requantization(bias, int(multiplier[0]), int(shift[0]))
+
+    def _matrix_bias(self, matrices: Matrices) -> int:
+        """What the zero points and what fills the last octet of the reduction add to every sum, negative.
+
+        With z the byte of zero of the left operand and d = -z_w that of the right one: every weight w comes with its
+        complement, whose activation is z, so that (w + d) u + (~w + d) z = (w + d) (u - z) + z (2 d - 1). What fills
+        the octet has w = -128, u = 0.
+        """
+        zero, constant = OFFSET + self.input_quantizations[0].zero_point, -self.input_quantizations[1].zero_point
+        filled = -matrices.reduction % SUBGROUP
+        return -zero * (matrices.reduction * (2 * constant - 1) + filled * (OFFSET - 1 + constant))
 
 
 def _along(op: PostOp, axis: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -212,6 +275,10 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
     """The operation on int8 codes [channels, height, width] each: bit-identical to the hardware's results."""
     if op.kind in PAIRED:
         return _finish(op, _paired(op, *operands), op.requantization())
+    if op.matrices:
+        numbers = replace(op.requantization(), bias=0)
+        products = _products(op.matrices, op, operands)
+        return op.matrices.placed([_finish(op, acc, numbers) for acc in products], op.output_shape)
     if op.table:
         return as_int8(np.frombuffer(op.table, np.uint8)[as_uint8(operands[0])])
     if op.kind == "average":
@@ -227,6 +294,15 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
         zero = OFFSET + op.input_quantizations[number].zero_point
         moved.append(_finish(op, _taps(op, codes, zero)[..., 0], op.requantization(number)))
     return _placed(op, moved, np.full(op.output_shape, zero_code(op), np.int8))
+
+
+def _products(matrices: Matrices, op: PostOp, maps: Sequence[NDArray[np.int8]]) -> list[NDArray[np.int64]]:
+    """The sums of all heads, int64 [rows, columns] each, less the zero points."""
+    real = [
+        codes.astype(np.int64) - quantization.zero_point
+        for codes, quantization in zip(maps, op.input_quantizations, strict=True)
+    ]
+    return [np.matmul(*matrices.operands(head, *real)) for head in matrices.heads]
 
 
 def _placed(op: PostOp, moved: Sequence[NDArray[Any]], result: NDArray[Any]) -> NDArray[Any]:
@@ -319,6 +395,15 @@ def _exact(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> tuple[Double, 
     if op.norm is not None:
         real, size = (each.reshape(op.output_shape) / unit for each in exact(op.norm, _positions(operands[0])))
         return real, size, 1
+    if op.matrices:
+        step = steps[0] * steps[1] * op.matrices.gain / unit
+        maps = [codes.astype(np.float64) + OFFSET - zero for codes, zero in zip(operands, zeros, strict=True)]
+        pairs = [op.matrices.operands(head, *maps) for head in op.matrices.heads]
+        real, size = (
+            op.matrices.placed([np.matmul(*map(of, pair)) * step for pair in pairs], op.output_shape)
+            for of in (np.asarray, np.abs)
+        )
+        return real, np.abs(size), op.matrices.reduction + 6
     if op.kind == "scale":
         gain, summand = np.array(op.gains, np.float64).T[:, :, None, None] / unit
         real = gain * steps[0] * (operands[0].astype(np.float64) + OFFSET - zeros[0])

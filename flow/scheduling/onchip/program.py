@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.compression.encoding import EncodedLayer
+from flow.compression.encoding import BBS, EncodedLayer
 from flow.errors import FlowError
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.fields import (
@@ -32,9 +32,10 @@ from flow.scheduling.blocks import Block, Bytes, LayerSchedule, check_width, lay
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import Chain, ChainLayer, Segment
 from flow.scheduling.onchip.maps import POINT, as_map
+from flow.scheduling.onchip.matrices import MatrixBlock, blocks
 from flow.scheduling.onchip.place import OCTET, Place, places, words
 from flow.scheduling.onchip.post import PostOp, Requantization, Shape
-from flow.scheduling.onchip.sweeps import ALL, Entry, Normal, Sweep, sweeps
+from flow.scheduling.onchip.sweeps import ALL, Entry, Normal, Sweep, Written, sweeps
 from flow.scheduling.onchip.unroll import LayerPart, parts
 from flow.scheduling.onchip.walks import MapWalk, line_walk, prefixed, taps
 from flow.scheduling.schedule import descriptor_values
@@ -59,7 +60,7 @@ class OutputRegion:
     words: int
     scheduled: LayerSchedule | None = None
     part: LayerPart | None = None
-    sweep: Sweep | None = None
+    sweep: Sweep | Written | None = None
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,15 @@ def products(chain: Chain) -> bool:
     return any(isinstance(step, PostOp) and step.signed for step in chain.steps)
 
 
+def operands(chain: Chain) -> bool:
+    """Whether maps are weights of the array."""
+    return any(isinstance(step, PostOp) and step.matrices for step in chain.steps)
+
+
 def fitted(config: ArrayConfig, chain: Chain) -> ArrayConfig:
     """The same array with a memory for the maps of this chain and with the units that its operations need."""
-    return config.with_maps(needed_words(chain, config.rows), chain.tables, products(chain), chain.normalizer)
+    units = {"tables": chain.tables, "products": products(chain), "normalizer": chain.normalizer}
+    return config.with_maps(needed_words(chain, config.rows), **units, operands=operands(chain))
 
 
 @dataclass
@@ -158,7 +165,7 @@ class _Images:
 
     def region(
         self, step: int, size: int, scheduled: LayerSchedule | None = None, part: LayerPart | None = None,
-        sweep: Sweep | None = None,
+        sweep: Sweep | Written | None = None,
     ) -> int:  # fmt: skip
         """Reserve room in the output memory; returns its first word."""
         base = self.output_words
@@ -198,6 +205,11 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
         raise FlowError(
             "the network normalizes channels on chip, but the array was built without a normalizer; build it again"
         )
+    if operands(chain) and not config.operands:
+        raise FlowError(
+            "the network has matrix products of two maps, but the array was built without maps as weights; "
+            "build it again"
+        )
     images, ideal, ends = _Images(config, chain), list[int](), list[int]()
     for segment, images.places in zip(chain.segments, map_places, strict=True):
         _segment(images, segment, encoded, ideal, ends)
@@ -234,6 +246,8 @@ def _segment(
         settled = place if waits else settled
         if isinstance(step, ChainLayer):
             ideal.append(_layer(images, number, step, encoded[step.layer.name], waits))
+        elif step.matrices:
+            ideal.append(_matrices(images, number, step, waits))
         else:
             _post(images, number, step, waits)
             ideal.append(0)
@@ -415,6 +429,67 @@ def _normal(
 
 def _number(values: dict[str, int], fields: tuple[tuple[str, int], ...]) -> int:
     return int.from_bytes(pack_fields(values, fields, 32, "a normalization").tobytes(), "little")
+
+
+def _matrices(images: _Images, number: int, op: PostOp, waits: bool) -> int:
+    """Add the descriptors of a matrix product of two maps; returns the cycles of its bit columns."""
+    ideal = 0
+    for block in blocks(op, images.places, images.config):
+        _weights_of_map(images, op, block, waits)
+        ideal += _matrix_block(images, number, op, block)
+        waits = False
+    return ideal
+
+
+def _weights_of_map(images: _Images, op: PostOp, block: MatrixBlock, waits: bool) -> None:
+    """Add the descriptor that makes a map's octets the weights of the next one; it gives no results."""
+    config = images.config
+    steps = -(-block.weight_octets // config.beats)
+    job = _PostJob(
+        op.name, post.IDENTITY, 0, (INT8_MIN, INT8_MAX), 1, steps, (Entry(ALL),),
+        {**block.weight_taps, **prefixed("fetch", block.weights.fields(config.rows)), "wait": int(waits),
+         "maximum": 1, "operand": 1, "across": int(op.matrices is not None and op.matrices.across),
+         "factor_low": block.first},
+        {}, 0,
+    )  # fmt: skip
+    _post_descriptor(images, job)
+
+
+def _matrix_block(images: _Images, number: int, op: PostOp, block: MatrixBlock) -> int:
+    """Add the descriptor of a block whose weights are those of a map; returns the cycles of its bit columns."""
+    config, count = images.config, len(block.channels)
+    slices = config.slices(BBS.weight_bits)
+    results = np.zeros((count, 5), np.int64)
+    results[:, 0], results[:, 1] = block.channels, np.arange(count)
+    pixel, matrices = block.head.result[1], op.matrices
+    assert matrices is not None
+    written = Written(results, (0, pixel), (1, matrices.rows), count)
+    base = images.region(number, block.tiles * count, sweep=written)
+    constant = -op.input_quantizations[1].zero_point % (1 << BBS.constant_bits)
+    metadata = np.full((-(-block.steps // 2), config.metadata_bits // 8), constant, np.uint8)
+    metadata_base, metadata_count = images.add("metadata", metadata)
+    numbers = op.requantization()
+    packed = pack_parameters(*(np.full(count, value) for value in (numbers.bias, numbers.multiplier, numbers.shift)))
+    columns = Block(0, np.arange(count), BBS.weight_bits, slices, block.steps, block.tiles, 0, True)
+    parameters, index = parameter_words(columns, packed, config)
+    parameter_base, parameter_count = images.add("parameter", parameters)
+    images.add("index", index)
+    fields: dict[str, int] = {}
+    if target := images.places.get(op.output):
+        nothing = np.zeros(count, np.int64)
+        entries = _entry_words(target, block.channels, nothing, nothing)
+        fields["entry_base"], fields["entry_count"] = images.add("entry", entries)
+        fields |= prefixed("store", block.into.fields(config.rows))
+    _descriptor(images, op.name, {
+        "weight_base": 0, "weight_count": block.steps * slices, "metadata_base": metadata_base,
+        "metadata_count": metadata_count, "activation_count": block.tiles * block.steps * config.beats,
+        "parameter_base": parameter_base, "parameter_count": parameter_count, "output_base": base,
+        "tile_stride": count, "plane_stride": count, "tiles": block.tiles, "steps": block.steps, "channels": count,
+        "columns": BBS.weight_bits, "resident": 1, "zero": op.zero + OFFSET, "low": op.clamp[0] + OFFSET,
+        "high": op.clamp[1] + OFFSET, "mirror": 1, "operand": 1, **block.taps,
+        **prefixed("fetch", block.over.fields(config.rows)), **fields,
+    })  # fmt: skip
+    return block.steps * slices * block.tiles
 
 
 def _fill(images: _Images, where: str, field: str, words: Bytes) -> None:

@@ -75,9 +75,21 @@ class Sweep:
     size: tuple[int, int] = (0, 0)
     normal: Normal | None = None
 
+    stride: int = OCTET
+
     @property
     def positions(self) -> int:
         return self.over.positions
+
+
+@dataclass(frozen=True)
+class Written:
+    """What else is in the output memory, as of a `Sweep`; `stride`: words from one tile to the next."""
+
+    results: NDArray[np.int64]
+    corner: tuple[int, int]
+    size: tuple[int, int]
+    stride: int
 
 
 def sweeps(op: PostOp, map_places: Mapping[str, Place], rows: int) -> Iterator[Sweep]:

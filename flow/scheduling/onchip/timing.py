@@ -15,13 +15,15 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.compression.encoding import BBS
 from flow.compression.prune import prune
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
-from flow.hardware.fields import TABLE_WORDS
+from flow.hardware.fields import ADDRESS, TABLE_WORDS
 from flow.network.model import ArrayLayer, Window
 from flow.scheduling.blocks import layer_schedule
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import Chain, ChainLayer
+from flow.scheduling.onchip.matrices import MatrixBlock, blocks
 from flow.scheduling.onchip.place import OCTET, Place, places, plane_words
 from flow.scheduling.onchip.post import PostOp, Shape
 from flow.scheduling.onchip.program import fitted, result_shape
@@ -32,6 +34,7 @@ from flow.scheduling.timing import dense_cycles
 SETTLE = 12  # edges from the last result of a step in its map to the first that reads it, beyond the cycle model's
 PIPELINE = 24  # edges of a post-processing descriptor without its tiles, if it is an operation's first or waits
 FOLLOWS = 12  # the same of one that follows another: their edges overlap
+WEIGHED = 24  # edges of a block of a matrix product whose weights come from a map, behind another
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,38 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
 
 def _post_cycles(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> int:
     """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
+    if op.matrices:
+        each = [_block_cycles(block, config) for block in blocks(op, map_places, config)]
+        return PIPELINE + FOLLOWS + WEIGHED * (len(each) - 1) + sum(each)
     filled = TABLE_WORDS + 1 if op.table else len(op.norm.constants) + 1 if op.norm else 0
     made = list(sweeps(op, map_places, config.rows))
     edges = sum(FOLLOWS if number and not sweep.waits else PIPELINE for number, sweep in enumerate(made))
     return filled + edges + sum(_sweep_cycles(sweep, config, op.output_shape[2]) for sweep in made)
+
+
+def _block_cycles(block: MatrixBlock, config: ArrayConfig) -> int:
+    """Cycles of a matrix product's block: its weights beat by beat and word by word, then its tiles."""
+    slices = config.slices(BBS.weight_bits)
+    fetch = _weight_cycles(block, config)
+    tile = max(block.steps * slices, -(-len(block.channels) // config.lanes))
+    return max(fetch, block.weight_octets + (block.steps - 1) * slices) + block.tiles * tile
+
+
+def _weight_cycles(block: MatrixBlock, config: ArrayConfig) -> int:
+    """Cycles to fetch the octets that become weights."""
+    over, fields, modulo = block.weights, block.weight_taps, 1 << ADDRESS
+    y, x, word = over.windows(config.rows)
+    delta_x, delta_y = (fields[name] for name in ("delta_x", "delta_y"))
+    cycles, tap = 0, 0
+    for row in range(fields["taps_y"]):
+        down = row * fields["dilation_y"]
+        for column in range(fields["taps_x"]):
+            across = column * fields["dilation_x"]
+            inside = (y + down < over.size[0]) & (x + across < over.size[1])
+            cycles += int(_turns((word + tap) % modulo, inside, config.rows).sum())
+            tap += delta_x
+        tap += delta_y - delta_x
+    return cycles
 
 
 def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
