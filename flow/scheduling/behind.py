@@ -17,6 +17,8 @@ from flow.scheduling.bus.model import BusTime, bus_time
 from flow.scheduling.onchip.program import OnChip, outputs_only
 
 GAIN: Final = 0.05  # of cycles: what a bus of twice the width must save to be worth it
+MOST: Final = 400_000  # cycles of a network that is modelled whole; of longer ones runs are modelled by parts
+SHARE: Final = 10_000  # cycles of a run that is modelled whole in any case
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,16 @@ class Behind:
 
 def behind(program: Program, onchip: OnChip | None, axi: AxiConfig, memory: SlowMemory) -> Behind:
     """The network's layers, and its segments if there are any, behind a bus with a memory like this."""
-    layers = tuple(
-        _time(program.memories, (each.first, len(each.blocks)), program.config, axi, memory) for each in program.layers
-    )
-    segments: tuple[BusTime, ...] = ()
-    alone = tuple(range(len(layers)))
+    runs = [_Run(program.memories, (each.first, len(each.blocks)), program.config) for each in program.layers]
+    alone = tuple(range(len(runs)))
     if onchip is not None:
         memories = {**onchip.memories, "descriptor": outputs_only(onchip)}
-        segments = tuple(_time(memories, start, onchip.config, axi, memory) for start in onchip.starts)
+        runs += [_Run(memories, start, onchip.config) for start in onchip.starts]
         names = {layer.name for layer in onchip.chain.alone}
         alone = tuple(number for number, each in enumerate(program.layers) if each.layer.name in names)
-    return Behind(axi, memory, layers, segments, alone)
+    most, layers = max(SHARE, MOST // len(runs)), len(program.layers)
+    found = tuple(_time(run, axi, memory, most) for run in runs)
+    return Behind(axi, memory, found[:layers], found[layers:], alone)
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,17 @@ def narrowest(program: Program, onchip: OnChip | None, memory: SlowMemory) -> Be
 
 
 class _Run:
-    """A run as a key: what its cycles follow from."""
+    """A run as a key: what its time follows from."""
 
-    def __init__(
-        self, memories: Mapping[str, Bytes], start: Words, config: ArrayConfig, axi: AxiConfig, memory: SlowMemory
-    ) -> None:
-        self.memories, self.start, self.config, self.axi, self.memory = memories, start, config, axi, memory
+    def __init__(self, memories: Mapping[str, Bytes], start: Words, config: ArrayConfig) -> None:
+        self.memories = {name: memories[name] for name in ("descriptor", "index", "entry") if name in memories}
+        self.start, self.config = start, config
         first, count = start
         found = hashlib.sha256(memories["descriptor"][first : first + count].tobytes())
         for name in ("index", "entry"):
             if name in memories:
                 found.update(memories[name].tobytes())
-        self.key = found.digest(), count, replace(config, prefix=""), axi, memory
+        self.key = found.digest(), count, replace(config, prefix="")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Run) and self.key == other.key
@@ -102,13 +102,6 @@ class _Run:
         return hash(self.key)
 
 
-def _time(
-    memories: Mapping[str, Bytes], start: Words, config: ArrayConfig, axi: AxiConfig, memory: SlowMemory
-) -> BusTime:
-    needed = {name: memories[name] for name in ("descriptor", "index", "entry") if name in memories}
-    return _known(_Run(needed, start, config, axi, memory))
-
-
 @lru_cache(maxsize=256)
-def _known(run: _Run) -> BusTime:
-    return bus_time(run.memories, run.start, run.config, run.axi, run.memory)
+def _time(run: _Run, axi: AxiConfig, memory: SlowMemory, most: int) -> BusTime:
+    return bus_time(run.memories, run.start, run.config, axi, memory, most)

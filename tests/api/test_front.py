@@ -95,7 +95,9 @@ def test_without_calibration_there_are_no_budgets(tmp_path: Path) -> None:
 def test_int8_and_pruning_are_told_apart(network: Path, tmp_path: Path) -> None:
     """By what ONNX Runtime makes of the build's own networks, with labels or without."""
     out = tmp_path / "out"
-    report = flow.compile(network, out, array=SIZE, coverage=0, samples=1, preset="moderate", clock=125)
+    report = flow.compile(
+        network, out, array=SIZE, coverage=0, samples=1, preset="moderate", clock=125, latency=7, bandwidth=4
+    )
     x = {name: array for name, array in arrays(network.with_name("net_test.npz")).items() if name != "y"}
     forms = {"float": network, "int8": out / "model_int8.onnx", "pruned": out / "model_bbs.onnx"}
     first = {}
@@ -108,9 +110,15 @@ def test_int8_and_pruning_are_told_apart(network: Path, tmp_path: Path) -> None:
     assert output.deviation == pytest.approx(first["float"].std())
     noise = ((first["pruned"] - first["int8"]) ** 2).mean()
     assert output.by_pruning["sqnr"] == pytest.approx(10 * np.log10(first["int8"].var() / noise))
-    clock, cycles = report.summary.clock, report.summary.cycles
+    clock, bus = report.summary.clock, report.bus
+    assert bus is not None and (bus.latency, bus.bandwidth, bus.on_chip) == (7, 4, None)
+    cycles = sum(layer.cycles_bus for layer in report.layers)
+    assert bus.cycles == bus.whole_cycles == cycles > report.summary.cycles
+    assert bus.cost == pytest.approx(cycles / report.summary.cycles - 1, abs=1e-4)
+    assert flow.cosim(out, coverage=0, samples=1).bus == bus  # of the build, whose manifest has the memory
     assert clock is not None and clock.on_chip is None
     assert clock.layers.milliseconds == pytest.approx(cycles / 125e3)
     assert clock.layers.inferences_per_second == pytest.approx(125e6 / cycles)
     page = (out / "report.html").read_text()
     assert report.command is not None and report.command in page and "at 125 MHz" in page
+    assert "Behind AXI, a bus of 64 bits, memory of 7 cycles and 4 bytes a cycle" in page

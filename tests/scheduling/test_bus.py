@@ -8,10 +8,13 @@ from flow.errors import FlowError
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.scheduling.bus.bursts import Pace, SlowMemory
+from flow.scheduling.bus.jobs import jobs
 from flow.scheduling.bus.model import BusTime, bus_time
+from flow.scheduling.bus.parts import Transient, parts
 from flow.scheduling.cycles import layer_cycles, memory_traffic
 from flow.scheduling.onchip.program import outputs_only
-from tests.helpers.layers import TINY, Job, random_job
+from flow.scheduling.schedule import schedule
+from tests.helpers.layers import TINY, Job, random_job, random_layer
 from tests.helpers.networks import on_chip
 
 CONFIG = ArrayConfig(2, 3, **TINY, drain=2)
@@ -65,6 +68,21 @@ def test_on_chip_only_outputs_are_written() -> None:
     assert some.cycles <= every.cycles
     assert {**some.beats, "output": 0} == {**every.beats, "output": 0}
     assert some.cycles > max(sum(onchip.ideal_cycles), some.busiest)
+
+
+@pytest.mark.parametrize(("reduction", "positions", "columns_pruned"), [(32, 300, [0] * 24), (100, 80, [0, 2, 4] * 8)])
+def test_a_part_of_a_long_run_stands_for_it(reduction: int, positions: int, columns_pruned: list[int]) -> None:
+    """Many tiles of blocks that stay in their buffer; many blocks of a tile each."""
+    encoded, layer = random_layer(3, reduction, positions, columns_pruned)
+    program = schedule([encoded], [layer], CONFIG)
+    start, axi, memory = (0, len(program.layers[0].blocks)), AxiConfig(32), SlowMemory(10)
+    whole = bus_time(program.memories, start, CONFIG, axi, memory)
+    some = bus_time(program.memories, start, CONFIG, axi, memory, most=whole.cycles // 4)
+    assert some.cycles == pytest.approx(whole.cycles, rel=0.02) and some.beats == whole.beats
+    made = jobs(program.memories, *start, CONFIG)
+    found = parts(made, len, 0, Transient.of(CONFIG, memory.latency))
+    assert sum((part.job.tiles + part.tiles) * (1 + part.jobs) for part in found) >= sum(job.tiles for job in made)
+    assert sum(part.job.tiles for part in found) < 0.6 * sum(job.tiles for job in made)
 
 
 def test_the_pace_is_the_bandwidth() -> None:

@@ -6,7 +6,7 @@ nothing happens but waiting for the memory are passed over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flow.hardware.accelerator import PARAMETER_DEPTH
@@ -16,11 +16,13 @@ from flow.hardware.maps.collect import TILES
 from flow.scheduling.blocks import Bytes
 from flow.scheduling.bus.bursts import AheadPort, ReadPort, Reads, SlowMemory, Writes
 from flow.scheduling.bus.jobs import OPERANDS, Job, Words, jobs
+from flow.scheduling.bus.parts import Transient, missing, parts
 from flow.scheduling.bus.streams import Ring
 from flow.scheduling.bus.units import ANSWERED, FINISHED, Drain, Fetch, Sequencer, Store
 
 MAP_UNITS = ("fetch", "store")
 UNITS = ("weight", "metadata", "activation", "parameter", "index", "compute", "drain", *MAP_UNITS)
+MOST = 300_000  # cycles of a run that is modelled whole
 NOBODY: dict[str, Job] = {}
 WEIGHT, METADATA, PARAMETER, INDEX, ENTRY = range(len(OPERANDS))  # the streams' places
 
@@ -41,10 +43,41 @@ class BusTime:
 
 
 def bus_time(
-    memories: Mapping[str, Bytes], start: Words, config: ArrayConfig, axi: AxiConfig, memory: SlowMemory
-) -> BusTime:
-    """A run of the descriptors `start` (first, count) of a schedule's memories."""
-    return _Model(jobs(memories, *start, config), start, config, axi, memory).run()
+    memories: Mapping[str, Bytes], start: Words, config: ArrayConfig, axi: AxiConfig, memory: SlowMemory,
+    most: int = MOST,
+) -> BusTime:  # fmt: skip
+    """A run of the descriptors `start` (first, count) of a schedule's memories.
+
+    It is modelled whole if the array, or the bus, needs `most` cycles at most; else by `parts`, and its bursts are
+    estimates, too.
+    """
+    made = jobs(memories, *start, config)
+    beats = _beats(made, config, axi)
+
+    def work(some: Sequence[Job]) -> float:
+        busiest = BusTime(0, needed := _beats(some, config, axi), needed).busiest
+        return max(busiest * max(1.0, axi.beat / memory.bandwidth), sum(j.tiles * j.steps * j.slices for j in some))
+
+    if work(made) <= most:
+        return _Model(made, config, axi, memory).run()
+    found = parts(made, work, most, Transient.of(config, memory.latency))
+    model = _Model([part.job for part in found], config, axi, memory)
+    some = model.run()
+    bursts = {name: round(some.bursts[name] * count / max(1, some.beats[name])) for name, count in beats.items()}
+    return BusTime(round(some.cycles + missing(found, model.ends)), beats, bursts)
+
+
+def _beats(made: Sequence[Job], config: ArrayConfig, axi: AxiConfig) -> dict[str, int]:
+    """Beats of these jobs by memory."""
+    ports = {port.name: port for port in memory_ports(config)}
+    words = dict.fromkeys(ports, 0)
+    for job in made:
+        for name, (_, count) in job.operands.items():
+            words[name] += count
+        words["descriptor"] += 1
+        words["activation"] += job.activation[1] if job.external or not config.map_words else 0
+        words["output"] += job.tiles * job.channels * len(job.addresses) if job.mirror else 0
+    return {name: count * axi.beats(ports[name]) for name, count in words.items()}
 
 
 class _Stream:
@@ -87,8 +120,10 @@ class _Stream:
 
 
 class _Model:
-    def __init__(self, made: list[Job], start: Words, config: ArrayConfig, axi: AxiConfig, memory: SlowMemory) -> None:
-        self.jobs, self.start = made, start
+    def __init__(self, made: list[Job], config: ArrayConfig, axi: AxiConfig, memory: SlowMemory) -> None:
+        self.jobs, self.start = made, (0, len(made))
+        self.ends: list[list[int]] = [[] for _ in made]  # cycles in which the tiles of each job have left the array
+        self.ending = 0  # the job whose tiles leave
         self.reads = Reads(config, axi, memory)
         self.writes = Writes(memory_ports(config)[-1], axi, memory)
         depths = {
@@ -114,8 +149,8 @@ class _Model:
         self.number = -1  # of the job on offer
         self.offers: dict[str, Job] = {}  # to the units that have not taken it
         self.octet_taken = self.octet_outside = self.octet_arrives = False  # in this cycle; outside: not from the maps
-        self.to_finish = start[1]
-        self.to_fetch = start[1] - 1
+        self.to_finish = len(made)
+        self.to_fetch = len(made) - 1
         self.waiting = True
 
     def run(self) -> BusTime:
@@ -156,6 +191,9 @@ class _Model:
         granted = self.reads.grant(cycle)
         last = drain.stages[-1] if drain.moves else None
         tile_done, block_done = last is not None and last.tile_done, last is not None and last.block_done
+        if tile_done:
+            self.ends[self.ending].append(cycle)
+            self.ending += block_done
         if self.store:
             block_done = self.store.block_done
 
