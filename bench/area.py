@@ -1,6 +1,6 @@
 """Area and clock rate of the processing elements, by open synthesis, beside the paper's tables IV and V.
 
-    python -m bench.area [--liberty FILE] [--fabric] [--fmax] [--whole ROWSxCOLUMNS [--maps WORDS]] [--json FILE]
+    python -m bench.area [--liberty FILE] [--fabric] [--fmax] [--json FILE]
 
 Every PE in the cells of one library (Debian's qflow-tech-osu018, or a file of your own), flip-flops mapped, as ratios
 to the dense PE with 8 and with 16 lanes. "alone" is the PE as it stands in the array: the activations come from
@@ -8,9 +8,8 @@ registers that a row of PEs shares, the chosen bits from what a column shares. "
 its inputs, alike for all. "parallel" is one plain INT8 multiplier with an accumulator, one weight a cycle, "plain_8" a
 dot product of eight, "pairs_2" the pairs element with two bit columns a cycle. Of these arrays the area of an element
 with its share of what rows and columns have in common is printed, too, and throughput per area. `--fabric`
-adds lookup tables and flip-flops of ECP5 and iCE40, `--fmax` the clock rate that nextpnr reaches. `--whole` synthesises
-a whole accelerator instead, behind AXI and with feature maps: what each block takes of an ECP5 with all below it, and
-the devices that have enough.
+adds lookup tables and flip-flops of ECP5 and iCE40, `--fmax` the clock rate that nextpnr reaches. Whole accelerators
+are `bench.whole`'s.
 """
 
 from __future__ import annotations
@@ -28,8 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.paper.published import PE_AREA, PE_VARIANTS
-from bench.whole import DEVICES, blocks_table, fits, measure_whole
-from flow.api.options import SIZE
 from flow.errors import FlowError
 from flow.hardware import synthesis
 from flow.hardware.competitors.catalogue import (
@@ -222,14 +219,9 @@ def _arrays_table(blocks: dict[str, Measured], rows: int, columns: int) -> Table
 @click.option("--liberty", type=click.Path(path_type=Path), help="a library of your own")
 @click.option("--fabric", is_flag=True, help="ECP5 and iCE40 cells, too")
 @click.option("--fmax", is_flag=True, help="clock rates, by nextpnr where it is installed")
-@click.option("--whole", metavar="ROWSxCOLUMNS", help="a whole accelerator in FPGAs instead, for example 4x4")
-@click.option("--maps", default=4096, show_default=True, help="words of its feature maps; 0: none")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="the figures as JSON")
-def main(liberty: Path | None, fabric: bool, fmax: bool, whole: str | None, maps: int, file: Path | None) -> None:
+def main(liberty: Path | None, fabric: bool, fmax: bool, file: Path | None) -> None:
     try:
-        if whole is not None:
-            _whole(whole, maps, file)
-            return
         alone = [*ELEMENTS, PARALLEL, *PLAINS, *PAIRS, *VARIANTS]
         shared_by = [SCHEDULER, OPERANDS, COLUMN_CONTROL, PAIR_TABLES, *PAIRS_CONTROLS, OCTET_REGISTER]
         blocks = measure([*alone, *shared_by, REQUANTIZER], liberty, fabric, fmax)
@@ -248,18 +240,6 @@ def main(liberty: Path | None, fabric: bool, fmax: bool, whole: str | None, maps
     console.print("Area for one weight a cycle, and throughput per area over bitvert, in arrays:")
     for size in ARRAYS:
         console.print(_arrays_table(blocks, *size))
-
-
-def _whole(array: str, maps: int, file: Path | None) -> None:
-    rows, columns = SIZE.parse(array)
-    found = measure_whole(ArrayConfig(rows, columns).with_maps(maps))
-    if file is not None:
-        named = {family: {name: asdict(each) for name, each in blocks.items()} for family, blocks in found.items()}
-        file.write_text(json.dumps(named, indent=1) + "\n")
-    console = Console(width=150)
-    console.print(blocks_table(found["ecp5"]))
-    for device in DEVICES:
-        console.print(f"fits {device}: {fits(found, device)}", highlight=False)
 
 
 def _table(blocks: dict[str, Measured], fabric: bool, fmax: bool) -> Table:

@@ -1,74 +1,102 @@
-"""A whole accelerator in FPGAs: what its blocks take, and the devices that have as much.
+"""A whole accelerator behind AXI: what its blocks take, and the FPGAs that have as much.
 
-Capacities are the data sheets': Lattice FPGA-DS-02012 (ECP5), FPGA-DS-02029 (iCE40 LP/HX), FPGA-DS-02008 (iCE40
-UltraPlus), AMD DS180 (7 series), Gowin DS102 (GW2A). A device "fits" by these counts alone: nothing is placed or
-routed.
+    python -m bench.whole ROWSxCOLUMNS [--pe KIND] [--per-cycle COUNT] [--maps WORDS] [--liberty FILE] [--json FILE]
+
+Every block in the cells of one library (Debian's qflow-tech-osu018, or a file of your own), its memories apart, in
+bits; and of an ECP5, its memories block RAM where they are large. An accelerator without AXI is the same without those
+blocks. A device "fits" by its published counts alone: nothing is placed or routed.
 """
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import asdict
+import json
+import sys
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Final
 
+import click
+from rich.console import Console
 from rich.table import Table
 
-from flow.hardware import synthesis
+from flow.api.options import SIZE
+from flow.errors import FlowError
+from flow.files import cache_folder, scratch
+from flow.hardware import blocks, synthesis
 from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.blocks import CellBlock, Resources
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit_wrapped
-from flow.hardware.synthesis import Resources
-from flow.programs import in_parallel
-
-DEVICES: Final[dict[str, tuple[str, Resources]]] = {
-    "ECP5-25k": ("ecp5", Resources(24_000, 24_000, 56, 28)),
-    "ECP5-45k": ("ecp5", Resources(44_000, 44_000, 108, 72)),
-    "ECP5-85k": ("ecp5", Resources(84_000, 84_000, 208, 156)),
-    "iCE40 HX8K": ("ice40", Resources(7_680, 7_680, 32, 0)),
-    "iCE40 UP5K": ("ice40", Resources(5_280, 5_280, 30, 8)),
-    "Artix-7 35T": ("xilinx", Resources(20_800, 41_600, 50, 90)),
-    "Artix-7 100T": ("xilinx", Resources(63_400, 126_800, 135, 240)),
-    "Gowin GW2A-18": ("gowin", Resources(20_736, 15_552, 46, 48)),
-}
 
 
-def measure_whole(config: ArrayConfig) -> dict[str, dict[str, Resources]]:
-    """By family, what each block of the accelerator behind AXI takes with all below it, the whole first.
+@dataclass(frozen=True)
+class Whole:
+    """By block, what an accelerator takes: in cells of a library, and by family of FPGAs."""
 
-    FlowError if Yosys is missing or fails.
+    cells: dict[str, CellBlock]
+    fpgas: dict[str, dict[str, Resources]]
+
+
+def measure_whole(config: ArrayConfig, liberty: Path | None = None) -> Whole:
+    """An accelerator behind AXI; without AXI it is the same without those blocks.
+
+    FlowError if Yosys or the library is missing, or Yosys fails.
     """
-    synthesis.yosys()
-    with tempfile.TemporaryDirectory() as folder:
-        _, wrapper = emit_wrapped(config, AxiConfig(), Path(folder))
-        found = in_parallel(lambda family: synthesis.whole(wrapper.files, wrapper.name, family), synthesis.FAMILIES)
-
-    def plain(name: str) -> str:
-        return name if name == wrapper.name else name.removeprefix(f"{config.name}_")
-
-    blocks = ({plain(name): block for name, block in each.items()} for each in found)
-    return dict(zip(synthesis.FAMILIES, blocks, strict=True))
+    cells, cache = synthesis.library(liberty), cache_folder(None)
+    with scratch() as folder:
+        device, wrapper = emit_wrapped(config, AxiConfig(), folder)
+        design = wrapper.files, wrapper.name, device.name
+        return Whole(blocks.cell_blocks(*design, cells, cache), blocks.fpgas(*design, cache))
 
 
-def blocks_table(blocks: dict[str, Resources], least: float = 0.01) -> Table:
-    """The blocks with a share of at least `least` of the lookup tables; each counts all that is below it."""
+def blocks_table(found: Whole) -> Table:
+    """Every block with its area in cells, over that of the elements, its share; and what it takes of an ECP5."""
+    names = ("block", "area", "/ elements", "share", "memory bits", "LUT", "share", "FF", "BRAM", "DSP")
     table = Table(box=None, pad_edge=False)
-    for name in ("block", "LUT", "FF", "BRAM", "DSP"):
+    for name in names:
         table.add_column(name, justify="left" if name == "block" else "right", no_wrap=True)
-    total = next(iter(blocks.values())).luts
-    for name, block in blocks.items():
-        if block.luts >= least * total:
-            table.add_row(name, *(f"{value:,g}" for value in map(round, asdict(block).values())))
+    area = sum(block.area for block in found.cells.values())
+    elements, takes = found.cells["elements"].area, blocks.whole(found.fpgas["ecp5"])
+    bits = sum(block.memory_bits for block in found.cells.values())
+    rows = {name: (block, found.fpgas["ecp5"][name]) for name, block in found.cells.items()}
+    for name, (block, has) in {**rows, "whole": (CellBlock(area, bits), takes)}.items():
+        luts, *others = map(round, astuple(has))
+        table.add_row(
+            name, f"{block.area:,.0f}", f"{block.area / elements:.2f}", f"{block.area / area:.1%}",
+            f"{block.memory_bits:,}", f"{luts:,}", f"{luts / takes.luts:.1%}", *(f"{value:,}" for value in others),
+        )  # fmt: skip
     return table
 
 
-def fits(blocks: dict[str, dict[str, Resources]], device: str) -> str:
-    """`yes`, or `no` and what the device has too few of."""
-    family, has = DEVICES[device]
-    takes = next(iter(blocks[family].values()))
-    lacking = [
-        f"{name.replace('_', '-')} {value:,.0f} of {capacity:,.0f}"
-        for (name, value), capacity in zip(asdict(takes).items(), asdict(has).values(), strict=True)
-        if value > capacity
-    ]
+def fits(found: Whole, name: str) -> str:
+    """`yes`, or `no` and what the device has too little of."""
+    device = blocks.DEVICES[name]
+    short = blocks.shortages(blocks.whole(found.fpgas[device.family]), device)
+    lacking = [f"{each.resource.replace('_', '-')} {each.takes:,.0f} of {each.has:,.0f}" for each in short]
     return f"no: {', '.join(lacking)}" if lacking else "yes"
+
+
+@click.command(help=__doc__)
+@click.argument("size", metavar="ROWSxCOLUMNS")
+@click.option("--pe", default="bitvert", show_default=True, help="the element: bitvert, dense, parallel or pairs")
+@click.option("--per-cycle", default=1, show_default=True, help="bit columns that an element takes in a cycle")
+@click.option("--maps", default=0, show_default=True, help="words of feature maps; 0: none")
+@click.option("--liberty", type=click.Path(path_type=Path), help="a library of your own")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="the figures as JSON")
+def main(size: str, pe: str, per_cycle: int, maps: int, liberty: Path | None, file: Path | None) -> None:
+    try:
+        rows, columns = SIZE.parse(size)
+        config = ArrayConfig(rows, columns, pe, columns_per_cycle=per_cycle, map_words=maps)
+        found = measure_whole(config, liberty)
+    except FlowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if file is not None:
+        file.write_text(json.dumps(asdict(found), indent=1) + "\n")
+    console = Console(width=150, highlight=False)
+    console.print(blocks_table(found))
+    for name, device in blocks.DEVICES.items():
+        console.print(f"fits {name}: {fits(found, name)} ({device.source})")
+
+
+if __name__ == "__main__":
+    main()

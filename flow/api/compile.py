@@ -37,10 +37,11 @@ from flow.api.source import Source
 from flow.compression.compress import Compressed
 from flow.files import cache_folder, scratch
 from flow.frontend.entry import load
-from flow.hardware import synthesis
+from flow.hardware import blocks, synthesis
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
-from flow.hardware.emit import emit, emit_wrapped
+from flow.hardware.emit import Wrapper, emit, emit_wrapped
+from flow.hardware.interface import Device
 from flow.judgement import images, verdict
 from flow.judgement.accuracy import measure
 from flow.judgement.diagnosis import Judged, Ran, diagnose
@@ -51,6 +52,7 @@ from flow.output.folder import check_output, output_folder
 from flow.output.handoff.whole import Handoff
 from flow.output.report import environment
 from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
+from flow.output.report.summary import Area
 from flow.progress import Stages, silent
 from flow.scheduling.behind import bus
 from flow.scheduling.onchip.chain import chain
@@ -127,7 +129,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         area = None
         if request.synth:
             with stage("estimate the area"):
-                area = synthesis.estimate(device.files, device.name, cache_folder(None))
+                area = _area(device, wrapper)
         runner = Runner(simulator, pool, run_folder)
         rtl = next(iter(runner.built([device, dense_device] if coverage else [], stage)), None)
         runs = co_simulate(compressed.network, plans[0], runner.remote(config, device), simulated, pool, stage)
@@ -186,6 +188,13 @@ def _on_chip(compressed: Compressed, config: ArrayConfig, notes: list[str]) -> O
             f"do not fill octets: {', '.join(whole)}."
         )
     return program
+
+
+def _area(device: Device, wrapper: Wrapper) -> Area:
+    """The accelerator's transistors; and what it takes, behind AXI, of every family of FPGAs."""
+    cache = cache_folder(None)
+    estimate = synthesis.estimate(device.files, device.name, cache)
+    return Area.of(estimate, blocks.fpgas(wrapper.files, wrapper.name, device.name, cache))
 
 
 def _record(request: CompileRequest, source: Source, config: ArrayConfig, simulator: engines.Engine) -> dict[str, Any]:

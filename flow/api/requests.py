@@ -307,7 +307,7 @@ class CompileRequest(
     on_chip: bool = option(SWITCH, False, "Feature maps on chip: the network in as few starts as can be, too.")
     front: bool = option(SWITCH, False, "Measure other budgets, too: accuracy against bits and cycles, in the report.")
     soc: bool = option(SWITCH, False, "Write soc/example, too: a small system whose processor runs the network.")
-    synth: bool = option(SWITCH, False, "Add Yosys' estimate of the array's area to the report.")
+    synth: bool = option(SWITCH, False, "Add Yosys' estimates to the report: area, FPGAs that have as much.")
     force: bool = option(SWITCH, False, "Replace an earlier output.", recorded=False)
     resume: bool = option(
         SWITCH, False, "Keep an earlier build of the same request if it is whole, else go on with it.", recorded=False

@@ -228,6 +228,8 @@ def _hardware(summary: Summary, bus: BusReport | None) -> list[str]:
     line.append(f"{100 * summary.utilization:.1f} % utilization")
     if summary.area:
         line.append(f"about {summary.area.transistors / 1e6:.1f} million transistors")
+        fits = [each.device for each in summary.area.devices if each.fits]
+        line.append(f"fits {', '.join(fits)}" if fits else "fits none of the FPGAs in the report")
     return line
 
 

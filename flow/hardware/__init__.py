@@ -14,4 +14,5 @@ emit.py         emits an accelerator as Verilog and VHDL, and describes it to th
 competitors/    processing elements of other bit-serial accelerators, and variants of BitVert's, to compare with ours
 faults.py       faults for the Verilog, to show that they are caught and found
 synthesis.py    synthesis estimates with open tools: cell area of a standard-cell library, FPGA cells, clock rate
+blocks.py       what a whole accelerator takes, block by block, and the FPGAs that have as much
 """

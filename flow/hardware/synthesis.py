@@ -11,12 +11,11 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
 
 from flow.cache import look_up, made, making, store, workplace
 from flow.errors import FlowError
@@ -106,64 +105,72 @@ def fabric(files: Sequence[Path], top: str, family: str) -> Fabric:
     )
 
 
-FAMILIES: Final[Mapping[str, str]] = {  # how a whole design is synthesised, block by block
-    "ecp5": "synth_ecp5 -noflatten",
-    "ice40": "synth_ice40 -noflatten",
-    "xilinx": "synth_xilinx -noiopad -noclkbuf",
-    "gowin": "synth_gowin -noflatten -noiopads",
-}
-# What a cell takes: lookup tables (Artix-7: of 6 inputs, else of 4), flip-flops, block memories, multipliers. A carry
-# is in the cell of its lookup table on iCE40 and Artix-7; multiplexers between lookup tables take none.
-CELL_COSTS: Final[tuple[tuple[str, tuple[float, float, float, float]], ...]] = (
-    ("LUT[1-6]|SB_LUT4|INV|SRL16E|SRLC32E", (1, 0, 0, 0)),
-    ("CCU2C", (2, 0, 0, 0)),
-    ("ALU", (1, 0, 0, 0)),
-    ("TRELLIS_DPR16X4", (6, 0, 0, 0)),  # three slices
-    ("RAM16SDP4|RAM32M|RAM64M|RAM128X1D", (4, 0, 0, 0)),
-    ("RAM32X1D|RAM64X1D|RAM16SDP2", (2, 0, 0, 0)),
-    ("RAM16SDP1", (1, 0, 0, 0)),
-    ("TRELLIS_FF|SB_DFF.*|FD[RSCP]E(_1)?|DFF.*", (0, 1, 0, 0)),
-    ("DP16KD|SB_RAM40_4K.*|RAMB36E1|SDPX?9?B?|DPX?9?B?|SPX?9?B?", (0, 0, 1, 0)),
-    ("RAMB18E1", (0, 0, 0.5, 0)),
-    ("MULT18X18D|SB_MAC16|DSP48E1|MULT\\d+X\\d+", (0, 0, 0, 1)),
-)
-
-
 @dataclass(frozen=True)
-class Resources:
-    """What a block takes of an FPGA, or what one has: lookup tables, flip-flops, block memories, multipliers."""
+class Module:
+    """One module of a synthesised design without what it instantiates: its cells by type.
 
-    luts: float = 0
-    flip_flops: float = 0
-    memories: float = 0
-    multipliers: float = 0
-
-    def __add__(self, other: Resources) -> Resources:
-        return Resources(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    def __mul__(self, count: int) -> Resources:
-        return Resources(*(value * count for value in astuple(self)))
-
-
-def whole(files: Sequence[Path], top: str, family: str) -> dict[str, Resources]:
-    """What each module takes with all below it, `top` first: the design as it is, synthesised without flattening.
-
-    `family` is one of `FAMILIES`. FlowError if Yosys is missing or fails.
+    `area` in the library's unit, None of an FPGA; `memory_bits` are those of words that it stores, and in no cell.
     """
-    stat = _yosys(f"{FAMILIES[family]} -top {top}; tee -o stat.txt stat", files, top)
+
+    cells: dict[str, int]
+    area: float | None = None
+    memory_bits: int = 0
+
+
+def modules(files: Sequence[Path], top: str, script: str, cache: Path) -> dict[str, Module]:
+    """Every module below `top`, one in each file: each is synthesised once, by a script that does not flatten.
+
+    What the files have is kept in the folder `cache`, by their text. FlowError if Yosys is missing or fails.
+    """
+    stat = _kept(
+        cache, f"{script}\n{_texts(files, top)}", lambda: _yosys(f"{script}; tee -o stat.txt stat", files, top)
+    )
+    return _sections(stat, top)
+
+
+def cell_modules(files: Sequence[Path], top: str, liberty: Path, cache: Path) -> dict[str, Module]:
+    """The same in the cells of a library; a module that stores words counts as memory bits alone."""
+    stored = {file.stem: bits for file in files if (bits := _memory_bits(file.read_text()))}
+    cells = liberty.name
+    script = f"synth -top {top}; dfflibmap -liberty {cells}; abc -liberty {cells}; opt_clean -purge"
+    kept = f"{script}\n{liberty.read_text()}\n{_texts(files, top)}"
+    run_it = f"{script}; tee -o stat.txt stat -liberty {cells}"
+    stat = _kept(cache, kept, lambda: _yosys(run_it, files, top, [liberty], hidden=stored))
+    memories = {name: Module({}, 0.0, bits) for name, bits in stored.items()}
+    return _sections(stat, top) | memories
+
+
+def _texts(files: Sequence[Path], top: str) -> str:
+    return "\n".join([top, *(file.read_text() for file in sorted(files, key=lambda file: file.name))])
+
+
+def _sections(stat: str, top: str) -> dict[str, Module]:
+    """What Yosys says of each module."""
     sections = re.split(r"^=== (.+) ===$", stat, flags=re.M)
-    cells = {name: _cells(text) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
-    cells.pop("design hierarchy", None)  # once more, in one
-    if top not in cells:
+    found = {}
+    for name, text in zip(sections[1::2], sections[2::2], strict=True):
+        area = re.search(r"Chip area for (?:top )?module .*: *([\d.]+)", text)
+        found[name] = Module(_cells(text), float(area[1]) if area else None)
+    found.pop("design hierarchy", None)  # once more, in one
+    if top not in found:
         raise _no_figures(stat)
+    return found
 
-    @lru_cache
-    def total(name: str) -> Resources:
-        if name in cells:
-            return sum((total(child) * count for child, count in cells[name].items()), Resources())
-        return next((Resources(*cost) for kind, cost in CELL_COSTS if re.fullmatch(kind, name)), Resources())
 
-    return {name: total(name) for name in sorted(cells, key=lambda name: (name != top, -total(name).luts))}
+def _kept(cache: Path, text: str, make: Callable[[], str]) -> str:
+    """What `make` gives, kept in the folder `cache` by this text and Yosys' version."""
+    key = hashlib.sha256(f"{_yosys_version(yosys())}\n{text}".encode()).hexdigest()[:24]
+    entry = made(cache) / f"area-{key}.txt"
+    with making(entry):
+        if (found := look_up(entry)) is not None:
+            with suppress(OSError, ValueError):  # removed meanwhile
+                return found[0].read_text()
+        stat = make()
+        with workplace(cache) as folder:
+            part = folder / "area.txt"
+            part.write_text(stat)
+            store(part, entry)
+    return stat
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,7 @@ def estimate(files: Sequence[Path], top: str, cache: Path) -> Estimate:
     """
     texts = {file.stem: file.read_text() for file in files}
     paths = {file.stem: file for file in files}
-    inside = {name: _instances(text, texts) for name, text in texts.items()}
+    inside = {name: instances(text, texts) for name, text in texts.items()}
     parts = in_parallel(lambda name: _own(paths[name], top, inside[name], paths, cache), texts)
     own = dict(zip(texts, parts, strict=True))
 
@@ -207,16 +214,23 @@ def estimate(files: Sequence[Path], top: str, cache: Path) -> Estimate:
     return total(top)
 
 
-def _instances(text: str, modules: Container[str]) -> Counter[str]:
+def instances(text: str, modules: Container[str]) -> Counter[str]:
     """How often a module instantiates others."""
     return Counter(match[1] for match in re.finditer(r"^ *(\w+) \w+ ?\(", text, re.M) if match[1] in modules)
+
+
+def _memory_bits(text: str) -> int:
+    """Bits of the words that a module stores: `reg ... [0:n]`, written by a clock."""
+    words = re.findall(r"^reg (?:\[(\d+):0\] )?(\w+) \[0:(\d+)-1\];", text, re.M)
+    stored = ((high, depth) for high, name, depth in words if re.search(rf"\b{name}\[[^;]*<=", text))
+    return sum((int(high or 0) + 1) * int(depth) for high, depth in stored)
 
 
 def _own(file: Path, top: str, children: Iterable[str], paths: Mapping[str, Path], cache: Path) -> Estimate:
     """A module without what it instantiates; modules of several accelerators differ in the top's name alone."""
     text = file.read_text()
-    if words := re.findall(r"^reg (?:\[(\d+):0\] )?\w+ \[0:(\d+)-1\];", text, re.M):
-        return Estimate(0, 0, sum((int(high or 0) + 1) * int(depth) for high, depth in words))
+    if bits := _memory_bits(text):
+        return Estimate(0, 0, bits)
     common = re.sub(rf"\b{re.escape(top)}_", "", text)
     key = hashlib.sha256(f"{_yosys_version(yosys())}\n{common}".encode()).hexdigest()[:24]
     entry = made(cache) / f"area-{key}.json"

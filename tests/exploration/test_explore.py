@@ -33,6 +33,7 @@ from flow.exploration.explore import explore
 from flow.exploration.space import Design
 from flow.exploration.study import Found, open_storage
 from flow.exploration.study import search as search_study
+from flow.hardware import blocks
 from flow.hardware.config import ArrayConfig
 from flow.hardware.synthesis import Estimate
 from flow.onnxtools import runtime
@@ -143,8 +144,11 @@ def check_report(out: Path, found: list[Found]) -> None:
     assert f"{len(front)} designs of {len(found)} are on the Pareto front" in text
 
 
-def test_a_design_is_what_compile_would_build(model: Path, bench: Evaluator, tmp_path: Path) -> None:
+def test_a_design_is_what_compile_would_build(
+    model: Path, bench: Evaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cycles, bits, top-1, traffic and transistors as the report of a build has them."""
+    monkeypatch.setattr(blocks, "FAMILIES", {})
     design = Design(2, 4, 256, pruning(columns=3, sensitive=0.3, method="optimal"))
     assert design.options == "--array 2x4 --weight-buffer 256 --columns 3 --sensitive 0.3 --method optimal"
     report = flow.compile(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import flow
+from flow.hardware import blocks
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.element import element_of
 from flow.network.model import ArrayLayer, Network
@@ -77,9 +78,10 @@ def test_the_report_holds_what_the_figures_show(built: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path) -> None:
+def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_engine("verilator")
     require_tool("yosys")
+    monkeypatch.setattr(blocks, "FAMILIES", {"ecp5": blocks.FAMILIES["ecp5"]})  # the others take minutes more
     report = flow.compile(small(tmp_path), tmp_path / "out", array=(4, 4), samples=2, coverage=0.2, synth=True)
     summary, layers = report.summary, report.layers
     assert report.passed and all(0.2 <= layer.rtl_share <= 1 for layer in layers)
@@ -90,10 +92,18 @@ def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path) -> None:
         assert layer.cycles_source == ("rtl" if layer.rtl_share == 1 else "pieces") and layer.pieces == 1
         assert layer.cycles == layer.cycles_model
     assert summary.area is not None
+    (fpga,) = summary.area.fpgas
+    assert fpga.family == "ecp5" and sum(block.takes.luts for block in fpga.blocks) == fpga.takes.luts > 5000
+    shares = {block.block: block.share for block in fpga.blocks}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-2) and shares["AXI registers"] > 0
+    assert [fit.device for fit in summary.area.devices if fit.fits][-1] == "ECP5-85"
+    assert Report.read(tmp_path / "out").summary.area == summary.area
     page = (tmp_path / "out" / "report.html").read_text()
     assert all(f">{100 * layer.rtl_share:.2f} %</td></tr>" in page for layer in layers)
     assert re.search(rf"RTL against integer reference \(1b\)</td><td[^>]*>{summary.elements_rtl:,}</td>", page)
     assert f"About {summary.area.transistors / 1e6:.2f} million transistors" in page
+    assert f'<td data-head="lookup tables" data-value="{float(fpga.takes.luts)}">{fpga.takes.luts:,}</td>' in page
+    assert ">ECP5-85</td>" in page
     nothing = flow.compile(tmp_path / "small.onnx", tmp_path / "nothing", array=(4, 4), coverage=0)
     assert nothing.summary.verdict is None and {layer.cycles_source for layer in nothing.layers} == {"model"}
     assert "not simulated" in (tmp_path / "nothing" / "report.html").read_text()

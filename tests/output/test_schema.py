@@ -15,6 +15,8 @@ import pytest
 import flow
 from flow.errors import FlowError
 from flow.files import write_json
+from flow.hardware.blocks import Resources
+from flow.hardware.synthesis import Estimate
 from flow.output.manifest import Manifest
 from flow.output.report.report import Report
 from flow.output.report.summary import Area
@@ -56,7 +58,8 @@ def reports(built: Path) -> Reports:
     modelled = flow.compile(model, place / "modelled", array=(4, 4), samples=1, coverage=0)
     failing = flow.cosim(built, samples=1, fault="pe:stuck-sign")
     assert failing.findings and failing.findings[0].location
-    area = Area(1, 2, 3, 4)
+    many = {"elements": Resources(1e6, 1, 0.5, 0)}
+    area = Area.of(Estimate(1, 2, 3), {"ecp5": many})
     return {
         "compile --on-chip": json.loads((built / "report.json").read_text()),
         "compile --coverage 0": json.loads((place / "modelled" / "report.json").read_text()),

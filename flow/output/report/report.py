@@ -11,7 +11,7 @@ from flow.compression.allocate import average_bits
 from flow.compression.choice import Pruning
 from flow.compression.compress import Compressed
 from flow.files import write_json
-from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, Estimate
+from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL
 from flow.judgement.accuracy import Accuracy
 from flow.judgement.axi import AxiVerdict
 from flow.judgement.diagnosis import Finding
@@ -174,7 +174,7 @@ def simulation_report(
     simulated: Simulated,
     judged: Judgement,
     notes: Sequence[str],
-    area: Estimate | None = None,
+    area: Area | None = None,
 ) -> Report:
     """The report of `bbs compile`, or of `bbs cosim`, which has no dense array."""
     program, dense = simulated.program, simulated.dense
@@ -205,7 +205,7 @@ def simulation_report(
         verdict="fail" if not right else "pass" if done else None,
         accuracy=judged.accuracy,
         fidelity=judged.fidelity,
-        area=None if area is None else Area.of(area),
+        area=area,
         front=front(result, judged.accuracy),
     )
     return Report(
@@ -255,6 +255,8 @@ def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
         "layers": tables.layer_table(report.layers, summary.rtl_share < 1),
         "traffic": tables.traffic_table(report.layers),
         **({} if summary.front is None else {"front": tables.front_table(summary.front)}),
+        **({} if summary.area is None else {"fpgas": tables.fpga_table(summary.area)}),
+        **({} if summary.area is None else {"devices": tables.device_table(summary.area)}),
         **(
             {}
             if on_chip is None or on_chip.failure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,6 +10,7 @@ from flow.compression.allocate import average_bits
 from flow.compression.choice import Pruning
 from flow.compression.compress import Compressed, Predicted
 from flow.compression.encoding import BBS
+from flow.hardware.blocks import DEVICES, Resources, Shortage, shortages, whole
 from flow.hardware.synthesis import Estimate
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.fidelity import Fidelity
@@ -60,17 +61,82 @@ class CompressionSummary(PrunedNetwork):
 
 
 @dataclass(frozen=True)
+class FpgaUse:
+    """Lookup tables (Artix-7: of 6 inputs, else of 4), flip-flops, block memories, multipliers."""
+
+    luts: int
+    flip_flops: int
+    memories: float
+    multipliers: int
+
+    @classmethod
+    def of(cls, takes: Resources) -> FpgaUse:
+        return cls(round(takes.luts), round(takes.flip_flops), takes.memories, round(takes.multipliers))
+
+
+@dataclass(frozen=True)
+class FpgaBlock:
+    """What one block takes, and its share of the lookup tables, 0 to 1."""
+
+    block: str
+    takes: FpgaUse
+    share: float
+
+
+@dataclass(frozen=True)
+class FpgaArea:
+    """What the accelerator behind AXI takes of the FPGAs of one family."""
+
+    family: str
+    takes: FpgaUse
+    blocks: tuple[FpgaBlock, ...]
+
+    @classmethod
+    def of(cls, family: str, blocks: Mapping[str, Resources]) -> FpgaArea:
+        total = whole(blocks)
+        each = (FpgaBlock(name, FpgaUse.of(one), round(one.luts / total.luts, 4)) for name, one in blocks.items())
+        return cls(family, FpgaUse.of(total), tuple(each))
+
+
+@dataclass(frozen=True)
+class DeviceFit:
+    """Whether an FPGA has as much, by these counts alone, and if not, what it has too little of."""
+
+    device: str
+    family: str
+    fits: bool
+    short: tuple[Shortage, ...]
+
+
+@dataclass(frozen=True)
 class Area:
-    """The estimated area: transistors of the logic, flip-flops, bits of the buffers; and all three in transistors."""
+    """The estimated area: transistors of the logic, flip-flops, bits of the buffers; and all three in transistors.
+
+    `fpgas`: of the same with its wrapper, behind AXI.
+    """
 
     logic: int
     flip_flops: int
     memory_bits: int
     transistors: int
+    fpgas: tuple[FpgaArea, ...]
+    devices: tuple[DeviceFit, ...]
 
     @classmethod
-    def of(cls, estimate: Estimate) -> Area:
-        return cls(estimate.logic, estimate.flip_flops, estimate.memory_bits, estimate.transistors)
+    def of(cls, estimate: Estimate, fpgas: Mapping[str, Mapping[str, Resources]]) -> Area:
+        fits = []
+        for name, device in DEVICES.items():
+            if device.family in fpgas:
+                short = shortages(whole(fpgas[device.family]), device)
+                fits.append(DeviceFit(name, device.family, not short, short))
+        return cls(
+            estimate.logic,
+            estimate.flip_flops,
+            estimate.memory_bits,
+            estimate.transistors,
+            tuple(FpgaArea.of(family, blocks) for family, blocks in fpgas.items()),
+            tuple(fits),
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from flow.judgement.fidelity import COARSE
 from flow.judgement.onchip import OnChipVerdict
 from flow.network.metrics import CLASSES, shown
 from flow.output.report.layers import LayerReport
-from flow.output.report.summary import Front, FrontPoint, Summary
+from flow.output.report.summary import Area, DeviceFit, FpgaUse, Front, FrontPoint, Summary
 
 NONE = "–"
 FORMS = ("float", "int8", "pruned")
@@ -229,3 +229,30 @@ def _what(point: FrontPoint) -> str:
     if point.kind == "tried":
         return "tried, within --max-drop" if point.kept else "tried, lost more than --max-drop allows"
     return {"int8": "INT8, not pruned", "chosen": "chosen: this report"}.get(point.kind, point.option or "")
+
+
+def fpga_table(area: Area) -> Table:
+    """What the accelerator takes of every family of FPGAs, and each block of the first one."""
+    rows = []
+    for number, each in enumerate(area.fpgas):
+        rows.append(_use(each.family, each.takes))
+        parts = each.blocks if number == 0 else ()
+        rows += [_use(f"{each.family}: {part.block}", part.takes, part.share) for part in parts]
+    return Table(("FPGA", "lookup tables", "flip-flops", "block memories", "multipliers", "share"), tuple(rows))
+
+
+def _use(name: str, use: FpgaUse, part: float | None = None) -> Row:
+    counts = whole(use.luts), whole(use.flip_flops), whole(use.memories, "{:,g}"), whole(use.multipliers)
+    return Row((Cell(name), *counts, share(part, 1)), faint=part is not None)
+
+
+def device_table(area: Area) -> Table:
+    """Whether the devices have as much, and what they have too little of."""
+    rows = (Row((Cell(each.device), Cell("yes" if each.fits else "no", warn=not each.fits), Cell(shortage(each))))
+            for each in area.devices)  # fmt: skip
+    return Table(("device", "fits", "too few"), tuple(rows))
+
+
+def shortage(fit: DeviceFit) -> str:
+    """What a device has too little of, in words."""
+    return ", ".join(f"{each.resource.replace('_', '-')}: {each.takes:,g} of {each.has:,g}" for each in fit.short)
