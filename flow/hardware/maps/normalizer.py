@@ -192,7 +192,10 @@ def norm_lane(clk, enable, octet, place, steps, terms, write, number, word, give
     lifted, lifted3, lifted4 = (Signal(modbv(0)[5:]) for _ in range(3))
     offset = Signal(intbv(0)[WORD_BITS:])
     by = Signal(modbv(0)[7:])
-    shifted = Signal(intbv(0, min=-(1 << TERM + QUOTIENT - 1), max=1 << TERM + QUOTIENT - 1))
+    largest_result, sign = (1 << 31) - 1, TERM + QUOTIENT - 1
+    shifted, halved = (
+        Signal(intbv(0, min=-(1 << TERM + QUOTIENT - 1), max=1 << TERM + QUOTIENT - 1)) for _ in range(2)
+    )
     rounded, signed_result = (Signal(modbv(0, min=-(1 << 31), max=1 << 31)) for _ in range(2))
     keeps = Signal(bool(0))
     centre_bits = Signal(modbv(0)[CENTRE:])
@@ -293,8 +296,15 @@ def norm_lane(clk, enable, octet, place, steps, terms, write, number, word, give
         shifted.next = product4 >> by
 
     @always_comb
+    def half():
+        halved.next = (shifted + 1) >> 1
+
+    @always_comb
     def finish():
-        rounded.next = (shifted + 1) >> 1
+        if (not halved[sign]) and (halved[sign:31] != 0):  # Verilog would compare so large a number unsigned
+            rounded.next = largest_result
+        else:
+            rounded.next = halved[32:].signed()
 
     @always_comb
     def leave():
@@ -340,6 +350,7 @@ def norm_lane(clk, enable, octet, place, steps, terms, write, number, word, give
         stage_4,
         how_far,
         move,
+        half,
         finish,
         leave,
         show,

@@ -6,7 +6,7 @@ Both end in t = (a * q) / 2^s of every channel, which a requantizer makes a code
     layer    a = n v - c,       v = u - z, W = 4^f (n sum v^2 - c^2) + E,  q = floor(2^59 / floor(sqrt(4^x W)))
 
 n channels; c is the sum of v, or 0 where the mean is not taken out; E is 4^f n^2 epsilon / s_x^2; x makes W as large as
-64 bits permit. t has FRACTION bits behind the point for a Softmax, else as many as `PerChannel.fraction` says.
+64 bits permit. t has as many bits behind the point as `PerChannel.fraction` says, and is LARGEST at most.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from flow.hardware.fields import EXPONENTIAL_BITS, MOST_NORMALIZED, QUOTIENT_BITS, SUBGROUP
 from flow.network import reference
 
-FRACTION = 30  # bits of a Softmax's t behind the point
+FRACTION = 30  # bits of a Softmax's t behind the point, and up to MORE where its codes are small
+MORE = 10
+SLACK = 0.1  # so that a scale of 1/255 needs no other number of bits than 1/256
 DIGITS = 40  # decimal ones of the exponentials, before they are rounded
 RADICAND = 64  # bits of W
 MOST_FRACTION = 26  # so that t is shifted right, whatever is normalized: docs/numbers.md
 BIAS_BITS = 30
+LARGEST = (1 << 31) - 1  # of t
 FINE = 2.0**-18  # codes: so much more bits may improve a result before channels are separated
 
 Ints = NDArray[np.int64]
@@ -92,8 +95,8 @@ class Norm:
         """The numbers for the channels of one octet whose output has this scale, in groups."""
         there = min(SUBGROUP, self.channels - octet * SUBGROUP)
         if self.softmax:
-            factor = np.full(there, 2.0**-FRACTION / scale)
-            return [_group(np.arange(there), False, FRACTION, factor * 2.0**FRACTION, np.zeros(there))]
+            more = int(np.clip(np.floor(SLACK - log2(256 * scale)), 0, MORE))  # what is too large saturates
+            return [_group(np.arange(there), False, FRACTION + more, np.full(there, 1 / scale), np.zeros(there))]
         pairs = np.array(self.gains[octet * SUBGROUP :][:there], np.float64) / scale
         return _grouped(pairs[:, 0], pairs[:, 1], self.fraction)
 
@@ -171,7 +174,7 @@ def _root(norm: Norm, variance: int) -> tuple[int, int]:
 def finished(norm: Norm, a: Ints, found: Ints, fraction: int, negative: bool) -> Ints:
     """t of a [channels, positions] and (q, x): what leaves the hardware for the requantizer."""
     shift = np.clip(norm.shift(fraction) - found[1], 0, 63)
-    t = ((a * found[0] >> shift) + 1) >> 1
+    t = np.minimum(((a * found[0] >> shift) + 1) >> 1, LARGEST)
     signed: Ints = -t if negative else t
     return signed
 

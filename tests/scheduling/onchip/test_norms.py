@@ -20,7 +20,7 @@ from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.maps import Held, OffChipError
 from flow.scheduling.onchip.nodes import post_operations
-from flow.scheduling.onchip.norms import Norm, exponentials, finished, normalized
+from flow.scheduling.onchip.norms import Norm, exact, exponentials, finished, normalized
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import assemble, fitted
 from flow.scheduling.onchip.sweeps import rectangles
@@ -76,7 +76,7 @@ def test_softmax_is_onnx_runtimes(seed: int, channels: int, tokens: int) -> None
     net = Rows(seed, channels, tokens)
     net.step(-10, 0)
     y = net.codes(net.node("Softmax", net.real("x"), axis=-1))
-    scale = np.float32(net.rng.choice([1 / 255, 1 / 256, 0.3 / 255, 0.1 / 255]))
+    scale = np.float32(net.rng.choice([1 / 255, 1 / 256, 0.3 / 255, 0.03 / 255]))
     net.scales[y] = Quantization(scale, -128, False)
     _requantized(net, y)
     op, _ = net.compared(drawn(net.rng, tokens, channels), y)
@@ -133,6 +133,22 @@ def test_the_largest_of_everything() -> None:
         assert np.abs(t).max() <= 1 << 30 and 0 <= norm.shift(norm.fraction) < 128
         if norm.softmax:
             assert np.allclose(t, 2.0**30 / 4096, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 0.1 / 255, 1e-5])
+def test_a_softmax_of_small_codes_is_as_exact(scale: float) -> None:
+    """Nearer to the real result than float32, where a code could be rounded otherwise; what is too large saturates."""
+    rng = np.random.default_rng(6)
+    for channels in (max(1, round(1 / (300 * scale))), 64, 197):
+        norm = Norm("softmax", channels, 0.05, 128)
+        octets = np.clip(np.rint(rng.normal(128, 40, (channels, 40))), 0, 255).astype(np.int64)
+        (group,) = norm.octet(0, scale)
+        a, found = normalized(norm, octets)
+        t = finished(norm, a, found, group.fraction, False)
+        real, size = (each / scale for each in exact(norm, octets))
+        counts = (real > 0.45) & (real < 256)
+        assert (np.abs(t * 2.0**-group.fraction / scale - real) <= size * 2.0**-24)[counts].all()
+        assert (t[real > 600] * 2.0**-group.fraction / scale > 300).all()
 
 
 def test_exponentials_are_rounded_once() -> None:
