@@ -23,7 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "hardware.md"
 SMALL: dict[str, Any] = {"weight_depth": 8, "metadata_depth": 4, "activation_depth": 16}
 CONFIGS = {kind: ArrayConfig(2, 3, kind, **SMALL, drain=2) for kind in PE_KINDS}
 CONFIGS["pairs"] = replace(CONFIGS["pairs"], columns_per_cycle=2)
-CONFIGS["maps"] = CONFIGS["bitvert"].with_maps(24, True, True)
+CONFIGS["maps"] = CONFIGS["bitvert"].with_maps(24, True, True, True)
 CLOCKED = re.compile(r"\$s?dffc?e?")  # flip-flops with an enable, a synchronous reset, or neither
 STORING = re.compile(r"\$(.*dff|.*latch|sr|ff).*")
 
