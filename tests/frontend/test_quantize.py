@@ -89,6 +89,19 @@ def test_attention_stays_in_float(masked: bool) -> None:
             assert not readers & set(node.output)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_products_for_the_chip_leave_masks_in_float(masked: bool) -> None:
+    """With products of two activations in 8 bits: the scores before a mask have them, what a mask makes has not."""
+    model = attention_net(masked)
+    feeds = samples(model, 64)
+    quantized = quantize.from_float(prepare(model), feeds, products=True).model
+    expected, got = runtime.predict(model, feeds), runtime.predict(quantized, feeds)
+    assert np.square(got - expected).mean() < 0.01 * np.square(expected).mean()
+    readers = {name for node in quantized.graph.node if node.op_type == "QuantizeLinear" for name in node.input[:1]}
+    eight = {node.op_type for node in quantized.graph.node if readers & set(node.output)}
+    assert "MatMul" in eight and ("Softmax" in eight) != masked
+
+
 def test_what_lies_between_layers_keeps_eight_bits() -> None:
     """A residual Add and a pool between convolutions are in 8 bits; of attention only products with constants are."""
     prepared = prepare(float_net())

@@ -38,8 +38,8 @@ def elaborate(files: Sequence[Path], top: str) -> None:
     [
         *((ArrayConfig(1, 1, kind, **SMALL), False) for kind in PE_KINDS),
         (ArrayConfig(3, 5, **SMALL), True),
-        (ArrayConfig(2, 2, **SMALL).with_maps(64), True),
-        pytest.param(ArrayConfig(16, 32).with_maps(8192, True), True, marks=pytest.mark.full),
+        (ArrayConfig(2, 2, **SMALL).with_maps(64, operands=True), True),
+        pytest.param(ArrayConfig(16, 32).with_maps(8192, True, operands=True), True, marks=pytest.mark.full),
     ],
     ids=lambda value: value.name if isinstance(value, ArrayConfig) else "",
 )

@@ -61,8 +61,10 @@ def attentions() -> st.SearchStrategy[Attention]:
     """One head of any number of channels, or several of whole octets; any zero points that the hardware takes."""
     heads = st.one_of(st.tuples(st.just(1), st.integers(1, 21)), st.tuples(st.integers(2, 3), st.just(8)))
     return st.builds(
-        lambda tokens, inputs, heads, left, right, flags: Attention(tokens, inputs, *heads, left, right, flags[0], flags[1]),
-        st.integers(1, 11), st.integers(1, 9), heads, st.integers(-128, 127), st.integers(-31, 32),
+        lambda tokens, inputs, heads, zeros, flags: Attention(
+            tokens, inputs, heads[0], heads[1], zeros[0], zeros[1], flags[0], flags[1]
+        ),
+        st.integers(1, 11), st.integers(1, 9), heads, st.tuples(st.integers(-128, 127), st.integers(-31, 32)),
         st.tuples(st.booleans(), st.booleans()),
     )  # fmt: skip
 

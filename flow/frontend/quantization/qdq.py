@@ -168,7 +168,7 @@ class _Matrices:
     def __init__(self, graph: Graph) -> None:
         self._graph, self._parts = graph, dict[str, str]()
 
-    def joined(self, node: onnx.NodeProto, eight_bit: set[str], result: Plan) -> bool:
+    def joined(self, node: onnx.NodeProto, eight_bit: Container[str], result: Plan) -> bool:
         """Enter a node that belongs to a product of two tensors, with the tensors that it quantizes."""
         if not is_standard(node):
             return False
@@ -177,9 +177,8 @@ class _Matrices:
         if node.op_type in PARTS and len(read) == 1 and (root := self._root(read[0], eight_bit)):
             self._parts.update(dict.fromkeys(node.output, root))
             return False
-        if node.op_type == "Softmax" and read[0] in eight_bit and self._multiplied(node, eight_bit):
-            result.tensors.setdefault(node.output[0], node.output[0])
-            eight_bit.update(node.output)
+        if node.op_type == "Softmax" and self._root(read[0], eight_bit) and self._multiplied(node, eight_bit):
+            self._enter(node.output[0], result)
             return True
         roots = [self._root(name, eight_bit) for name in read]
         if node.op_type != "MatMul" or len(node.input) != 2 or len(read) != 2 or not all(roots):
@@ -190,9 +189,13 @@ class _Matrices:
         made = node.output[0]
         while (reader := graph.only_consumer(made)) is not None and self._finishes(reader, made):
             made = reader.output[0]
-        result.tensors.setdefault(made, made)
-        eight_bit.add(made)
+        self._enter(made, result)
         return True
+
+    def _enter(self, name: str, result: Plan) -> None:
+        """A tensor that gets 8 bits here; for all other nodes, such as a mask's Add, it is as a float one."""
+        result.tensors.setdefault(name, name)
+        self._parts[name] = name
 
     def _finishes(self, node: onnx.NodeProto, made: str) -> bool:
         """Whether a node moves a product's elements, or multiplies them by one constant."""

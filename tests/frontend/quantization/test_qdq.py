@@ -13,10 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.errors import FlowError
 from flow.frontend import quantize
 from flow.frontend.int8 import cut
-from flow.frontend.quantization.qdq import Scale, channel_scales, scale_of, weight_codes, weight_scales
+from flow.frontend.preparation.prepare import prepare
+from flow.frontend.quantization.qdq import Plan, Scale, channel_scales, scale_of, weight_codes, weight_scales
 from flow.frontend.quantization.ranges import Range, measure
 from flow.network import reference
 from flow.onnxtools import runtime
+from flow.onnxtools.graph import Graph
+from tests.helpers.heads import float_attention
+from tests.helpers.networks import feeds
 
 Nodes = list[onnx.NodeProto]
 Constants = dict[str, NDArray[np.float32]]
@@ -220,3 +224,46 @@ def test_other_weights_have_no_grid() -> None:
     even = np.full((1, 10), 1e-9, np.float32)
     assert weight_scales(even, 0, np.zeros(1), 0.05)[0] == np.float32(1e-9)
     assert weight_scales(even, 0, np.full(1, 1e3), 0.05)[0] > 1e-6
+
+
+# -------------------------------------------------------------------------------- products of two activations
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_products_of_two_activations_get_8_bits_if_they_are_wanted(unsigned: bool) -> None:
+    """The Softmax between them, too, and the right operands zero in the middle of their codes; else neither."""
+    prepared = prepare(float_attention())
+    made = [quantize.from_float(prepared, feeds(prepared, 4), unsigned, products=each).model for each in (False, True)]
+    for model, wanted in zip(made, (False, True), strict=True):
+        graph = Graph.of(model)
+        (softmax,) = (node for node in model.graph.node if node.op_type == "Softmax")
+        assert all(node.op_type == "QuantizeLinear" for node in graph.consumers[softmax.output[0]]) == wanted
+        products = [node for node in model.graph.node if node.op_type == "MatMul" and is_product(graph, node)]
+        assert len(products) == 2
+        for node in products:
+            zero = graph.constant(root(graph, node.input[1]).input[2])
+            assert zero is not None
+            assert (int(zero) == (128 if unsigned else 0)) or not wanted
+
+
+def is_product(graph: Graph, node: onnx.NodeProto) -> bool:
+    maker = graph.producer(node.input[1])
+    return maker is not None and not (maker.op_type == "DequantizeLinear" and maker.input[0] in graph.constants)
+
+
+def root(graph: Graph, name: str) -> onnx.NodeProto:
+    """The DequantizeLinear that a tensor comes from, before nodes that move its elements."""
+    node = graph.producers[name]
+    while node.op_type != "DequantizeLinear":
+        node = graph.producers[node.input[0]]
+    return node
+
+
+def test_symmetric_ranges_have_zero_point_zero() -> None:
+    """For ranges of any ends, of which none is lost."""
+    rng = np.random.default_rng(3)
+    for low, high in [(-1, 1), (0, 1), (-1, 0), *rng.normal(0, 10, (50, 2)).tolist()]:
+        given = Range(np.float32(min(low, high, 0)), np.float32(max(low, high, 0)))
+        ranged = Plan(symmetric={"x"}).balanced({"x": given, "y": given})
+        assert ranged["y"] == given and int(scale_of(ranged["x"], False).zero) == 0
+        assert int(scale_of(ranged["x"], True).zero) == 128
+        step = 1e-5 * float(ranged["x"].high - ranged["x"].low)
+        assert ranged["x"].low <= given.low + step and ranged["x"].high >= given.high - step
