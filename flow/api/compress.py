@@ -61,6 +61,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         faithful = fidelity(imported, evaluation_set)
     config = ArrayConfig(*(request.array or ()))
     chosen, compressed = compress_network(imported, request.chosen, config, evaluation_set, stage, notes)
+    compressed = compressed.without_evidence()
     with stage("judge"):
         accuracy = measure(imported.float_model, compressed, evaluation_set)
         note_labels(evaluation_set, accuracy, notes)
