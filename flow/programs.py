@@ -107,7 +107,10 @@ def together(*pools: Executor) -> Iterator[None]:
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> list[R]:
     """The function's results, computed `together` in threads, by default one for each processor."""
-    with Threads(threads or os.cpu_count() or 1) as pool, together(pool):
+    items, threads = list(items), threads or os.cpu_count() or 1
+    if min(threads, len(items)) < 2:
+        return [function(item) for item in items]
+    with Threads(threads) as pool, together(pool):
         return list(pool.map(function, items))
 
 

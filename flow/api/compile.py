@@ -106,6 +106,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     chosen, compressed = compress_network(imported, chosen, config, evaluation_set, stage, notes)
     if request.front:
         compressed = with_front(imported, chosen, compressed, config, evaluation_set, stage)
+    compressed = compressed.without_evidence()
     with stage("schedule"):
         on_chip_program = _on_chip(compressed, config, notes) if config.map_words else None
         dense_config = config.dense()

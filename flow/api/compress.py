@@ -20,6 +20,7 @@ from flow.api.requests import CompressRequest
 from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
 from flow.compression.choice import Pruning, pruning
+from flow.compression.compress import encode
 from flow.compression.encoding import BBS
 from flow.frontend.imported import Imported
 from flow.hardware.config import ArrayConfig
@@ -61,6 +62,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
         faithful = fidelity(imported, evaluation_set)
     config = ArrayConfig(*(request.array or ()))
     chosen, compressed = compress_network(imported, request.chosen, config, evaluation_set, stage, notes)
+    compressed = compressed.without_evidence()
     with stage("judge"):
         accuracy = measure(imported.float_model, compressed, evaluation_set)
         note_labels(evaluation_set, accuracy, notes)
@@ -89,11 +91,16 @@ def _sweep(
         least = least_bits(imported.network.layers)
         choices["budget"] = [pruning(bits=bits, output_weight=asked.output_weight) for bits in SWEEP if bits >= least]
     series: dict[str, list[Point]] = {}
+    evidence = None  # of the first budget, for all
     with stage("sweep the bits", sum(map(len, choices.values()))) as advance:
         for name, chosen in choices.items():
             series[name] = []
             for choice in chosen:
-                _, compressed = compress_network(imported, choice, config, evaluation_set, silent, [])
+                if choice.budgeted and evidence is not None:
+                    compressed = encode(imported.network, choice, config.columns, evidence=evidence)
+                else:
+                    _, compressed = compress_network(imported, choice, config, evaluation_set, silent, [])
+                    evidence = compressed.evidence or evidence
                 accuracy = measure(imported.float_model, compressed, evaluation_set)
                 series[name].append(point(compressed, accuracy))
                 advance()

@@ -36,18 +36,16 @@ def with_front(
     if calibration is None or not chosen.budgeted:
         why = "there are none" if calibration is None else "the paper's rule has no budget"
         raise FlowError(f"--front measures other budgets, which need calibration samples, but {why}; leave it out")
-    time = time_on(network, config)
+    time, evidence = time_on(network, config), compressed.evidence
+    assert evidence is not None  # of the budget chosen
     budgets = [bits for bits in BUDGETS if bits >= least_bits(network.layers) and bits != chosen.bits]
     tries = len(tune.tries(network, frozenset(chosen.means)))
     found = []
-    with stage("measure other budgets", len(network.layers) * (1 + len(budgets) * (tries + 1))) as advance:
-        data = tune.calibration_data(network, imported.source, imported.prepared, calibration, chosen.output_weight)
-        survey = tune.survey(network, data, frozenset(chosen.means), advance)
+    with stage("measure other budgets", len(network.layers) * len(budgets) * (tries + 1)) as advance:
         yardstick = Yardstick.of(imported, evaluation_set)
         for bits in budgets:
             other = Pruning("budget", bits=bits, block=chosen.block, means=chosen.means,
                             output_weight=chosen.output_weight)  # fmt: skip
-            evidence = tune.Evidence(data, survey, time=time)
             made = encode(network, other, config.columns, advance, evidence)
             reached = round(average_bits(network.layers, made.allocation), 4)
             cycles = cycles_of(network, made.allocation, time)

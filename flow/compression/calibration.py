@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from flow.network.model import ArrayLayer, Network
 from flow.network.run import run_steps
 from flow.network.samples import Arrays, Samples
 from flow.onnxtools import runtime
+from flow.programs import in_parallel
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 Double = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -62,42 +67,64 @@ def affordable(network: Network, samples: Samples) -> Samples:
     return samples.first(int(np.clip(CALIBRATION_MACS / macs, fewest, most)))
 
 
-def calibrate(network: Network, feeds: Arrays, decide: Decide) -> None:
+def calibrate(network: Network, feeds: Arrays, decide: Decide, threads: int | None = None) -> None:
     """Run the network once over all samples; `decide` may replace a layer, and later layers see its outputs.
 
-    `decide` gets the layer and its 8-bit input tensors, one for each batch.
+    `decide` gets the layer and its 8-bit input tensors, one for each batch. Batches run in so many threads.
     """
     size = runtime.batch_size(runtime.session(network.model))
-    count = len(next(iter(feeds.values())))
-    batches: list[Arrays] = [
-        {name: array[begin : begin + size] for name, array in feeds.items()} for begin in range(0, count, size)
-    ]
+    batches = in_batches(feeds, size)
     for layer in run_steps(network.steps, batches):
         chosen = decide(layer, [tensors[layer.input] for tensors in batches])
         session = runtime.session(rewrite.with_layers(rewrite.layer_model(network.graph, layer), [chosen]))
-        for tensors in batches:
-            tensors.update(runtime.run(session, tensors))
+        for tensors, outputs in zip(batches, run_each(session, batches, threads), strict=True):
+            tensors.update(outputs)
 
 
-def moments(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> Moments:
-    """First and second moments of the layer's windows, or of a seeded random subset where all would take too long."""
+def in_batches(feeds: Arrays, size: int) -> list[Arrays]:
+    """The samples, so many at a time."""
+    count = len(next(iter(feeds.values())))
+    return [{name: array[begin : begin + size] for name, array in feeds.items()} for begin in range(0, count, size)]
+
+
+def run_each(active: ort.InferenceSession, batches: Sequence[Arrays], threads: int | None = None) -> list[Arrays]:
+    """A session's outputs for every batch, in so many threads."""
+    return in_parallel(lambda tensors: runtime.run(active, tensors), batches, threads)
+
+
+def moments(layer: ArrayLayer, tensors: Sequence[NDArray[Any]], threads: int | None = None) -> Moments:
+    """First and second moments of the layer's windows, or of a seeded random subset where all would take too long.
+
+    `tensors` are its inputs, one for each batch; batches are worked on in so many threads.
+    """
     generator = np.random.default_rng(0)
     bounds = [*range(0, layer.reduction, WIDEST), layer.reduction]
     sizes = np.diff(bounds)
-    total = sum(len(tensor) for tensor in tensors) * layer.positions
-    wanted = min(total, max(MOMENT_ROWS, int(MOMENT_WORK / (layer.groups * int((sizes**2).sum())))))
+    counts = [len(tensor) * layer.positions for tensor in tensors]
+    wanted = min(sum(counts), max(MOMENT_ROWS, int(MOMENT_WORK / (layer.groups * int((sizes**2).sum())))))
+    taken = [-(-wanted * count // sum(counts)) for count in counts]
+    chosen = [
+        np.sort(generator.choice(count, share, replace=False)) if share < count else None
+        for count, share in zip(counts, taken, strict=True)
+    ]
+
+    def sums(number: int) -> tuple[Double, list[Single]]:
+        x = _windows(layer, tensors[number], chosen[number])
+        inputs = [x[:, :, begin:end] for begin, end in pairwise(bounds)]
+        return x.sum(axis=1, dtype=np.float64), [np.matmul(each.transpose(0, 2, 1), each) for each in inputs]
+
     mean = np.zeros((layer.groups, layer.reduction))
     parts = [np.zeros((layer.groups, size, size)) for size in sizes]
-    rows = 0
-    for tensor in tensors:
-        seen = reference.windows(layer, layer.input_quantization.to_int8(tensor))
-        count = -(-wanted * seen.shape[1] // total)
-        if count < seen.shape[1]:
-            seen = seen[:, np.sort(generator.choice(seen.shape[1], count, replace=False))]
-        x = seen.astype(np.float32) - np.float32(layer.input_quantization.zero_point)
-        mean += x.sum(axis=1, dtype=np.float64)
-        for part, begin, end in zip(parts, bounds[:-1], bounds[1:], strict=True):
-            inputs = x[:, :, begin:end]
-            part += np.matmul(inputs.transpose(0, 2, 1), inputs)
-        rows += seen.shape[1]
-    return Moments(mean / rows, tuple((part / rows).astype(np.float32) for part in parts))
+    for first, second in in_parallel(sums, range(len(tensors)), threads):
+        mean += first
+        for part, more in zip(parts, second, strict=True):
+            part += more
+    return Moments(mean / sum(taken), tuple((part / sum(taken)).astype(np.float32) for part in parts))
+
+
+def _windows(layer: ArrayLayer, tensor: NDArray[Any], chosen: NDArray[np.int64] | None) -> Single:
+    """The chosen windows, or all, minus zero point, float32 [groups, windows, reduction]."""
+    codes = reference.windows(layer, layer.input_quantization.to_int8(tensor))
+    x = (codes if chosen is None else codes[:, chosen]).astype(np.float32)
+    x -= np.float32(layer.input_quantization.zero_point)
+    return x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from flow.compression import tune
 from flow.compression.allocate import CHANNELS_PARALLEL, Allocation, allocate
@@ -52,7 +52,7 @@ class Tried:
 class Compressed:
     """A network before (`original`) and after pruning, its layers as stored, and its time if the array is known.
 
-    `tried`: other prunings of it that were measured.
+    `tried`: other prunings of it that were measured. `evidence`: of a budget, by which others can be reached, too.
     """
 
     original: Network
@@ -61,6 +61,11 @@ class Compressed:
     encoded: tuple[EncodedLayer, ...]
     predicted: Predicted | None = None
     tried: tuple[Tried, ...] = ()
+    evidence: tune.Evidence | None = field(default=None, repr=False)
+
+    def without_evidence(self) -> Compressed:
+        """The same without its evidence, which is large, where no other budget is asked for."""
+        return replace(self, evidence=None)
 
 
 def encode(
@@ -72,7 +77,8 @@ def encode(
 ) -> Compressed:
     """Allocate, refine, prune and encode every array layer; `advance` is called after each.
 
-    A budget needs `evidence` from calibration; without a survey in it, the network is surveyed. FlowError when no
+    A budget needs `evidence` from calibration; without a survey in it, the network is surveyed, and the
+    result has both. FlowError when no
     layer can run on the array, or a value of `chosen` is out of range.
     """
     if not network.layers:
@@ -85,7 +91,8 @@ def encode(
     if chosen.budgeted:
         assert evidence is not None
         limits = tune.Limits(chosen.block or channels_parallel, frozenset(chosen.means))
-        tuned = _tuned(network, chosen, limits, evidence, advance)
+        tuned, survey = _tuned(network, chosen, limits, evidence, advance)
+        evidence = replace(evidence, survey=survey)
         layers, allocation = tuned.layers, tuned.allocation
     else:
         assert chosen.columns is not None and chosen.sensitive is not None and chosen.method is not None
@@ -97,7 +104,7 @@ def encode(
         encoded.append(stored)
         pruned.append(replace(layer, weights=weights))
         advance()
-    return Compressed(network, partition_again(network, pruned), allocation, tuple(encoded))
+    return Compressed(network, partition_again(network, pruned), allocation, tuple(encoded), evidence=evidence)
 
 
 def _tuned(
@@ -106,7 +113,7 @@ def _tuned(
     limits: tune.Limits,
     evidence: tune.Evidence,
     advance: Callable[[], None],
-) -> tune.Tuned:
+) -> tuple[tune.Tuned, tune.Survey]:
     data, acceptable, time, block = evidence.data, evidence.acceptable, evidence.time, limits.block
     limit = None
     if chosen.timed:
@@ -118,6 +125,6 @@ def _tuned(
         limits, limit = replace(limits, cost=Bits()), bits_limit(network.layers, chosen.bits)
     survey = evidence.survey or tune.survey(network, data, limits.refinements, advance)
     if limit is not None:
-        return tune.within(network, data, survey, limit, limits, advance)
+        return tune.within(network, data, survey, limit, limits, advance), survey
     assert acceptable is not None
-    return tune.smallest(network, data, survey, limits, acceptable, advance)
+    return tune.smallest(network, data, survey, limits, acceptable, advance), survey

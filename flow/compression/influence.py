@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from flow.compression.calibration import in_batches, run_each
 from flow.errors import FlowError
 from flow.frontend.int8 import rewrite
 from flow.network.answers import distance, named, without_softmax
@@ -22,7 +23,6 @@ from flow.network.samples import Arrays
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import between
 from flow.onnxtools.graph import Graph
-from flow.programs import in_parallel
 
 BATCH = 4  # samples a run: the runs are shared out among the processors, even where few samples are affordable
 
@@ -41,23 +41,23 @@ def influences(
     """
     bare, tensors = without_softmax(network.model)
     graph, whole = Graph.of(bare), runtime.session(bare)
-    batches = _batches(feeds, runtime.batch_size(whole, BATCH))
-    parts = _run(whole, batches)
+    batches = in_batches(feeds, runtime.batch_size(whole, BATCH))
+    parts = run_each(whole, batches)
     if not all(_one_each(array, batch) for part, batch in zip(parts, batches, strict=True) for array in part.values()):
         # as when the network itself is asked: what is no array of samples is computed for each alone
-        batches = _batches(feeds, runtime.batch_size(whole, 1))
-        parts = _run(whole, batches)
+        batches = in_batches(feeds, runtime.batch_size(whole, 1))
+        parts = run_each(whole, batches)
     reference = named(network.outputs, tensors, _joined(parts, batches), scores)
     del whole, parts
     found: dict[str, float] = {}
     for layer in run_steps(network.steps, batches, kept=network.inputs):
         if layer.name in changed:
             after = runtime.session(rewrite.with_layers(_suffix(graph, network, batches[0]), [changed[layer.name]]))
-            got = named(network.outputs, tensors, _joined(_run(after, batches), batches), scores)
+            got = named(network.outputs, tensors, _joined(run_each(after, batches), batches), scores)
             found[layer.name] = distance(reference, got, weights)
             advance()
         own = runtime.session(rewrite.layer_model(network.graph, layer))
-        for batch, outputs in zip(batches, _run(own, batches), strict=True):
+        for batch, outputs in zip(batches, run_each(own, batches), strict=True):
             batch.update(outputs)
     return found
 
@@ -68,15 +68,6 @@ def _suffix(graph: Graph, network: Network, known: Collection[str]) -> onnx.Mode
     made = {value.name for value in ends} - set(network.inputs)
     declared = network.types.declared
     return between(graph, [declared[name] for name in known if name in declared and name not in made], *ends)
-
-
-def _batches(feeds: Arrays, size: int) -> list[Arrays]:
-    count = len(next(iter(feeds.values())))
-    return [{name: array[begin : begin + size] for name, array in feeds.items()} for begin in range(0, count, size)]
-
-
-def _run(active: Any, batches: Sequence[Arrays]) -> list[Arrays]:
-    return in_parallel(lambda batch: runtime.run(active, batch), batches)
 
 
 def _one_each(array: Any, batch: Arrays) -> bool:

@@ -9,8 +9,10 @@ None of it is in the paper; the hardware and the encoding are the paper's.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,15 +133,17 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     """
     curves: dict[str, Double] = {}
     pruned: list[ArrayLayer] = []
+    threads = _threads(network, refinements)
 
     def measure(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
-        seen = moments(layer, tensors)
+        seen = moments(layer, tensors, threads)
         targets = data.targets[layer.name]
         curves[layer.name] = error_curves(layer, targets, seen, refinements)
         pruned.append(refine(layer, targets, np.full(layer.channels, RANKED_BY), seen, refinements & {"bias"}).layer)
         return layer
 
-    calibrate(network, data.samples.feeds, measure)
+    with _one_thread_each():
+        calibrate(network, data.samples.feeds, measure, threads)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
     by_name = {layer.name: layer for layer in pruned}
@@ -190,11 +194,17 @@ def refined(
     `advance` is called after each layer of each try.
     """
 
-    def tried(chosen: frozenset[str]) -> Tuned:
-        return _refined(network, data, allocation, chosen, advance)
-
+    walk = partial(_refined, network, data, allocation, advance, _threads(network, refinements))
     with _one_thread_each():
-        return min(in_parallel(tried, tries(network, refinements)), key=lambda tuned: tuned.divergence)
+        return min(in_parallel(walk, tries(network, refinements)), key=lambda tuned: tuned.divergence)
+
+
+def _threads(network: Network, refinements: frozenset[str]) -> int:
+    """Threads of one walk through a network, of as many walks beside each other as there are tries.
+
+    Each holds the windows of a batch: where tries share the processors, one thread for a walk keeps memory small.
+    """
+    return max((os.cpu_count() or 1) // len(tries(network, refinements)), 1)
 
 
 def _one_thread_each() -> threadpool_limits:
@@ -213,18 +223,19 @@ def _refined(
     network: Network,
     data: CalibrationData,
     allocation: Allocation,
-    refinements: frozenset[str],
     advance: Callable[[], None],
+    threads: int,
+    refinements: frozenset[str],
 ) -> Tuned:
     layers: list[ArrayLayer] = []
 
     def decide(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
-        seen = moments(layer, tensors)
+        seen = moments(layer, tensors, threads)
         layers.append(refine(layer, data.targets[layer.name], allocation[layer.name], seen, refinements).layer)
         advance()
         return layers[-1]
 
-    calibrate(network, data.samples.feeds, decide)
+    calibrate(network, data.samples.feeds, decide, threads)
     got = answers(rewrite.with_layers(network.model, layers), data.samples.feeds, data.scores)
     return Tuned(tuple(layers), allocation, distance(data.wanted, got, data.weights), refinements)
 

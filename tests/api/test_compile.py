@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 
 import flow
+from flow.compression import tune
 from flow.errors import FlowError
 from flow.frontend import admit
 from flow.frontend.int8 import cut
@@ -135,10 +136,18 @@ def test_compress_writes_the_network_compile_would(tmp_path: Path) -> None:
     assert [layer.name for layer in network.layers] == [layer.name for layer in report.layers]
 
 
-def test_compress_plots_curves_over_bits(tmp_path: Path) -> None:
+def test_compress_plots_curves_over_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    surveys, survey = [0], tune.survey
+
+    def counted(*given: Any) -> tune.Survey:
+        surveys[0] += 1
+        return survey(*given)
+
+    monkeypatch.setattr(tune, "survey", counted)
     path = small(tmp_path)
     np.savez(tmp_path / "small_calibration.npz", x=samples(residual_net(), 12)["x"])
     flow.compress(path, tmp_path / "out.onnx", plot=tmp_path / "curves.svg")
+    assert surveys == [2]  # for the network, and for all budgets of the plot
     drawn = (tmp_path / "curves.svg").read_text()
     assert drawn.count("bits per weight") >= 2 and "svg" in drawn
     for name, words in (("curves.txt", "is a .png, .svg or .pdf"), ("nowhere/curves.svg", "there is no folder")):

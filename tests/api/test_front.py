@@ -11,6 +11,7 @@ import pytest
 
 import flow
 from flow.api import front as api_front
+from flow.compression import tune
 from flow.errors import FlowError
 from flow.network.samples import arrays
 from flow.onnxtools import runtime
@@ -51,7 +52,15 @@ def check(front: Front) -> None:
 def test_other_budgets_are_what_they_would_be(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_front, "BUDGETS", (4.0, 5.0, 6.0))
     simple: dict[str, Any] = {"array": SIZE, "compensation": False, "scale_search": False}
+    surveys, survey = [0], tune.survey
+
+    def counted(*given: Any) -> tune.Survey:
+        surveys[0] += 1
+        return survey(*given)
+
+    monkeypatch.setattr(tune, "survey", counted)
     report = flow.compile(network, tmp_path / "out", coverage=0, samples=1, front=True, bits=5, **simple)
+    assert surveys == [1]  # the budget chosen, and all others
     front, accuracy = front_of(report), report.summary.accuracy
     check(front)
     budgets = {each.option: each for each in front.points if each.kind == "budget"}
