@@ -45,6 +45,18 @@ def test_the_report_tells_of_segments(built: tuple[Path, Report]) -> None:
     assert "By one start" not in page and "2 segments" in page and "Div_6" in page
 
 
+def test_every_segment_has_its_cycles_behind_the_bus(built: tuple[Path, Report]) -> None:
+    report = built[1]
+    assert report.on_chip is not None and report.bus is not None
+    for segment in report.on_chip.segments:
+        assert segment.cycles_bus is not None and segment.cycles_bus > segment.cycles
+    there = sum(segment.cycles_bus or 0 for segment in report.on_chip.segments)
+    assert report.bus.on_chip == there and report.bus.cycles == sum(layer.cycles_bus for layer in report.layers)
+    alone = [layer.cycles_bus for layer in report.layers if layer.name in report.on_chip.alone]
+    assert report.bus.whole_cycles == there + sum(alone)
+    assert report.bus.on_chip_cost == pytest.approx(there / report.on_chip.cycles - 1, abs=1e-4)
+
+
 def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:
     folder, report = built
     again = flow.cosim(folder, samples=1, engine="icarus")
