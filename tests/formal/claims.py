@@ -150,6 +150,9 @@ CLAIMS = (
         for design in ("bitvert", "dense", "pairs")
     ),
     Claim(
+        "post-processing's words", "bitvert", "steps.sv", (Fault("sequencer", "hasty", r" && \(!paused\)", ""),), 5
+    ),
+    Claim(
         "drain controller's reading", "bitvert", "drain_control.sv",
         (
             *of("drain_control:stuck-capture"),

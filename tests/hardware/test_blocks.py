@@ -25,10 +25,10 @@ from flow.hardware.elements.bundles import ColumnControl, DrainPort, RowOperands
 from flow.hardware.elements.dense_pe import dense_pe
 from flow.hardware.elements.pe import column_sum, pe
 from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, scheduler
-from flow.hardware.fields import DESCRIPTOR, ERRORS, error_code
+from flow.hardware.fields import DESCRIPTOR, ERRORS, MINUS_OFFSET, PRODUCT_OFFSET, error_code
 from flow.hardware.interface import ERROR_BITS, ReadPort
-from flow.hardware.maps.bundles import TableWork
-from flow.hardware.maps.post import product_terms
+from flow.hardware.maps.bundles import PostWork, TableWork
+from flow.hardware.maps.post import post
 from flow.hardware.maps.tables import tables
 from tests.helpers.clocking import Bench, packed, reset, signed, wire
 
@@ -143,25 +143,86 @@ def test_tables_are_filled_and_looked_up(lanes: int) -> None:
                 assert int(results) == packed([*whole[:used], *[0] * (rows * lanes - used)], bits)
 
 
-# -------------------------------------------------------------------------------- products
-def test_product_terms_are_sums_differences_and_products() -> None:
-    """Of the smallest, the largest and drawn operands, two cycles after the operands, each way after each other one."""
-    clk, product, minus = wire(), wire(), wire()
-    factors, bytes_ = (wire(21), wire(21)), (wire(8), wire(8))
-    larger, addend = wire(8), wire(30)
-    rng, most = np.random.default_rng(5), (1 << 21) - 1
-    with bench(product_terms(clk, wire(1, 1), product, minus, *factors, *bytes_, larger, addend), clk) as b:
-        for number in range(300):
-            x, y = (int(each) for each in rng.choice([0, 255, int(rng.integers(0, 256))], 2))
-            f, g = (int(each) for each in rng.choice([0, most, int(rng.integers(0, most))], 2))
-            way = number % 3
-            product.next, minus.next = way == 1, way == 2
-            for signal, value in zip((*factors, *bytes_), (f, g, x, y), strict=True):
-                signal.next = value
+# -------------------------------------------------------------------------------- post-processing
+WAYS = ("sum", "maximum", "product", "minus")
+
+
+def of_a_step(way: str, factors: tuple[int, int], low: int, high: int) -> int:
+    """What a step adds to a channel, as docs/numbers.md has it."""
+    (f, g) = factors
+    return {
+        "sum": f * low + g * high, "maximum": max(low, high), "minus": f * low - g * high + MINUS_OFFSET,
+        "product": (low - f % 256) * (high - g % 256) + PRODUCT_OFFSET,
+    }[way]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lanes", "products", "accumulator"), [(2, False, 32), (3, True, 32), (8, True, 31)])
+def test_post_adds_both_octets_of_every_step(lanes: int, products: bool, accumulator: int) -> None:
+    """Blocks of every way after each other one, of the smallest, the largest and drawn operands, with any stalls.
+
+    As the sequencer has it: a step is followed by a pause, in which its word holds, and by any word in the next cycle.
+    """
+    rows, rng, most = 2, np.random.default_rng(6), (1 << 21) - 1
+    clk, enable, valid, first, load, capture, drain = (wire() for _ in range(7))
+    word, results = wire(128 * rows), wire(accumulator * rows * lanes)
+    work = PostWork(wire(), wire(), wire(21), wire(21), *((wire(), wire()) if products else (None, None)))
+    design = post(
+        clk, reset(), enable, work, valid, first, load, word, capture, drain, results, rows, lanes, accumulator
+    )  # fmt: skip
+    ways = [way for way in WAYS if products or way in ("sum", "maximum")]
+    due: list[tuple[int, list[int]]] = []  # the cycles that are enabled until a tile's totals are there, and these
+    with bench(design, clk) as b:
+
+        def cycle(*, valid_: bool = False, first_: bool = False, load_: bool = False) -> None:
+            while True:
+                moves = bool(rng.integers(0, 4))
+                enable.next, valid.next, first.next, load.next = moves, valid_, first_, load_
+                b.step()
+                work.take.next = False
+                if moves:
+                    break
+            due[:] = [(left - 1, totals) for left, totals in due]
+            if due and due[0][0] == 0:
+                check(due.pop(0)[1])
+
+        def check(totals: list[int]) -> None:
+            """Captured, and drained lane by lane; the array stands still meanwhile, as it may."""
+            enable.next, capture.next = False, True
             b.step()
-            b.settle()
-            want = (f * x + g * y, (x - f % 256) * (y - g % 256) + (1 << 16), f * x - g * y + (1 << 29))[way]
-            assert (int(addend), int(larger)) == (want, max(x, y)), (way, x, y, f, g)
+            capture.next, drain.next = False, True
+            for lane in range(0, 8, lanes):
+                of_lanes = [[*totals[8 * r : 8 * r + 8], *[0] * lanes][lane : lane + lanes] for r in range(rows)]
+                assert int(results) == packed(np.array(of_lanes).T.flatten(), accumulator)
+                b.step()
+            drain.next = False
+
+        for number in range(16):
+            way = ways[number % len(ways)] if number % 2 else ways[int(rng.integers(0, len(ways)))]
+            steps = 1 if way in ("product", "minus") else int(rng.integers(1, 4))
+            room = most if steps == 1 else most // 4
+            f, g = (int(each) for each in rng.choice([0, room, int(rng.integers(0, room))], 2))
+            work.take.next, work.maximum.next = True, way == "maximum"
+            work.factor_low.next, work.factor_high.next = f, g
+            if products:
+                work.product.next, work.minus.next = way == "product", way == "minus"
+            for _ in range(2):
+                cycle()
+            for _ in range(int(rng.integers(1, 4))):
+                octets = rng.choice([0, 255, *rng.integers(0, 256, 6)], (steps, 2, rows * 8))
+                made = np.array([[of_a_step(way, (f, g), *map(int, pair)) for pair in step.T] for step in octets])
+                totals = [int(each) for each in (made.max(axis=0) if way == "maximum" else made.sum(axis=0))]
+                for step in range(steps):
+                    word.next = packed(octets[step].flatten())
+                    cycle(valid_=True, first_=step == 0, load_=True)
+                    if step == steps - 1:
+                        due.append((4, totals))
+                    cycle()
+                    word.next = packed(rng.integers(0, 256, 16 * rows))
+                    for _ in range(int(rng.integers(0, 3))):
+                        cycle()
+        for _ in range(6):
+            cycle()
+        assert not due
 
 
 # -------------------------------------------------------------------------------- scheduler

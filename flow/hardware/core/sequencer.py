@@ -15,7 +15,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
     """Walks the tiles, steps and bit columns of one channel block.
 
     job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident, post: descriptor fields;
-             post: there are activations only
+             post: there are activations only; a step takes a cycle more than its columns
     control  enable: the array advances this cycle
     streams  *_ready in; *_read, *_rewind, *_release out
     array    valid, first, last (of a tile), load (first column of a step), high_phase, significance[3] = 7 - column,
@@ -34,6 +34,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
     odd = Signal(bool(0))
     kept = Signal(bool(0))
     weightless = Signal(bool(0))
+    paused = Signal(bool(0))  # a step of post-processing has ended, whose second octet comes in this cycle
     fresh = Signal(bool(0))  # the next column is the first of a tile
     issue = Signal(bool(0))
     step_starts = Signal(bool(0))
@@ -66,6 +67,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
             issue.next = (
                 running
                 and enable
+                and (not paused)
                 and (weight.ready or weightless)
                 and ((not step_starts) or activation.ready)
                 and ((not group_starts) or metadata.ready or weightless)
@@ -81,7 +83,13 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
 
         @always_comb
         def decide():
-            issue.next = running and enable and (weight.ready or weightless) and ((not step_starts) or activation.ready)
+            issue.next = (
+                running
+                and enable
+                and (not paused)
+                and (weight.ready or weightless)
+                and ((not step_starts) or activation.ready)
+            )
 
         @always_comb
         def metadata_reader():
@@ -174,6 +182,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
     @always_seq(clk.posedge, reset=reset)
     def control():
         if enable:
+            paused.next = issue and weightless and step_ends
             issued.valid.next = issue
             issued.first.next = issue and fresh
             issued.last.next = issue and tile_ends

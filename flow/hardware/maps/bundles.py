@@ -20,12 +20,16 @@ class Window:
 
 @dataclass(frozen=True)
 class LaneWalk:
-    """What of a walk (flow/hardware/fields.py WALK) one array row's window needs, steady while it is under way."""
+    """What of a walk (flow/hardware/fields.py WALK) one array row's window needs, steady while it is under way.
 
-    windows: Any
-    step_y: Any
+    `tile_*`: on to the next tile; `wrap_*`: the same beyond the end of a row of windows, from window `wrap_from` on.
+    """
+
+    wrap_from: Any
+    wrap_window: Any
     wrap_word: Any
     wrap_x: Any
+    wrap_y: Any
     tile_windows: Any
     tile_word: Any
     tile_x: Any
@@ -145,6 +149,21 @@ class NormTerms:
     softmax2: Any
     scale4: Any
     negative4: Any
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a channel of `post` needs to multiply or subtract the two octets of a step; `late`: this is the high one.
+
+    With the low octet, `following` is the high one's byte.
+    """
+
+    late: Any
+    product: Any
+    minus: Any
+    zero_low: Any
+    zero_high: Any
+    following: Any
 
 
 @dataclass(frozen=True)

@@ -7,111 +7,106 @@ network needs them, there are products and differences of two taps, too.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-from myhdl import Signal, always, always_comb, intbv
+from myhdl import Signal, always, always_comb, intbv, modbv
 
 from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.array import LATENCY
-from flow.hardware.core.wires import delay, join
 from flow.hardware.core.wires import flags as wires
+from flow.hardware.core.wires import join
 from flow.hardware.elements.bundles import DrainPort
-from flow.hardware.fields import FACTOR_BITS, MINUS_OFFSET, PRODUCT_OFFSET
-from flow.hardware.maps.bundles import Given
+from flow.hardware.fields import FACTOR_BITS, PRODUCT_OFFSET
+from flow.hardware.maps.bundles import Given, Pair
 
 
 @block
-def product_terms(clk, enable, product, minus, factor_low, factor_high, x_low, x_high, larger, addend):
-    """What one step adds to a channel of one row, where there are products and differences.
+def product_terms(clk, enable, late, product, minus, factor, zero_low, zero_high, x, following, part):
+    """What one octet of a step adds to a channel of one row, where there are products and differences.
 
-    control  enable; stage 1: product; stage 2: minus
-    data     stage 1: x_low[8], x_high[8], factor_low[21], factor_high[21]; larger[8], addend[30] out, in stage 2
-    A product is (x_low - z_low) * (x_high - z_high) + 2**16, with the zero points in the low bytes of the factors; a
-    difference is x_low * factor_low - x_high * factor_high + 2**29. One multiplier serves product and sum.
+    control  enable; stage 2: late: of the high octet, product, minus
+    data     stage 2: factor[21], x[8]: of this octet; zero_low[8], zero_high[8]; following[8]: with the low octet, the
+             high one; part[31] out, in stage 3: two's complement
+    A product is (x - zero_low) * (following - zero_high) with the low octet, and 2**16 with the high one; a difference
+    is x * factor + 2**29 with the low octet, and -x * factor with the high one.
     """
+    width = 2 + 8 + FACTOR_BITS
     left = Signal(intbv(0, min=-(1 << 8), max=1 << 8))
     right = Signal(intbv(0, min=-(1 << FACTOR_BITS), max=1 << FACTOR_BITS))
-    low_part = Signal(intbv(0, min=-(1 << 8 + FACTOR_BITS), max=1 << 8 + FACTOR_BITS))
-    high_part = Signal(intbv(0)[8 + FACTOR_BITS :])
+    term = Signal(intbv(0, min=-(1 << width - 1), max=1 << width - 1))
 
     @always_comb
     def operands():
         if product:
-            left.next = x_low - factor_low[8:]
-            right.next = x_high - factor_high[8:]
+            left.next = x - zero_low
+            right.next = following - zero_high
         else:
-            left.next = x_low
-            right.next = factor_low
+            right.next = factor
+            if minus and late:
+                left.next = 0 - x
+            else:
+                left.next = x
+
+    @always_comb
+    def multiply():
+        term.next = left * right
 
     @always(clk.posedge)
     def register():
         if enable:
-            low_part.next = left * right
-            if product:
-                high_part.next = PRODUCT_OFFSET
+            if product and late:
+                part.next = PRODUCT_OFFSET
             else:
-                high_part.next = x_high * factor_high
-            if x_low > x_high:
-                larger.next = x_low
-            else:
-                larger.next = x_high
+                part.next = term[width:]
+                if minus and (not late):
+                    part.next[width - 2] = True  # MINUS_OFFSET, above the product
 
-    @always_comb
-    def add():
-        if minus:
-            addend.next = low_part + MINUS_OFFSET - high_part
-        else:
-            addend.next = low_part + high_part
-
-    return operands, register, add
+    return operands, multiply, register
 
 
 @block
-@prefixed(port="", normal="")
-def post_channel(
-    clk, enable, valid, first, maximum, product, minus, factor_low, factor_high, x_low, x_high, port, normal, bits
-):
-    """One channel of one row.
+@prefixed(pair="", port="", normal="")
+def post_channel(clk, enable, adds, first, maximum, factor, x, pair, port, normal, bits):
+    """One channel of one row: the octets of a step one after the other, with one multiplier.
 
-    control  enable; stage 2: valid, first (of a tile), maximum; with a normalizer gives, holds: the block is one of
-             the normalizer's, whose result is given now
-    data     stage 1: x_low[8], x_high[8], factor_low[21], factor_high[21]; stage 2: given[32]
+    control  enable; stage 3: adds: there is an octet, first (of a tile), maximum; with products, stage 2: late (the
+             high octet), product, minus; with a normalizer, stage 4: gives, holds: the block is one of the
+             normalizer's, whose result is given now
+    data     stage 2: factor[21], x[8]; with products zero_low[8], zero_high[8], following[8], too; stage 4: given[32]
     drain    capture, drain, behind[bits] in, result[bits] out
+    Of a maximum, the factor is 1.
     """
-    larger = Signal(intbv(0)[8:])
-    addend = Signal(intbv(0)[9 + FACTOR_BITS :])
-    total = Signal(intbv(0)[bits:])
-
-    if product is None:  # and minus, too: without products
-        low_part, high_part = (Signal(intbv(0)[8 + FACTOR_BITS :]) for _ in range(2))
+    total = Signal(modbv(0)[bits:])
+    if pair is None:  # without products
+        part = Signal(intbv(0)[8 + FACTOR_BITS :])
 
         @always(clk.posedge)
         def register():
             if enable:
-                low_part.next = x_low * factor_low
-                high_part.next = x_high * factor_high
-                if x_low > x_high:
-                    larger.next = x_low
-                else:
-                    larger.next = x_high
+                part.next = x * factor
+
+        adding, addend = [register], part
+    else:
+        part = Signal(intbv(0)[2 + 8 + FACTOR_BITS :])
+        addend = Signal(intbv(0, min=-(1 << 32), max=1 << 32))  # as wide as the total: VHDL widens without sign
 
         @always_comb
-        def add():
-            addend.next = low_part + high_part
+        def sign():
+            addend.next = part.signed()
 
-        adding = [register, add]
-    else:
-        adding = product_terms(clk, enable, product, minus, factor_low, factor_high, x_low, x_high, larger, addend)
+        terms = product_terms(
+            clk, enable, pair.late, pair.product, pair.minus, factor, pair.zero_low, pair.zero_high, x, pair.following,
+            part,
+        )  # fmt: skip
+        adding = [terms, sign]
 
     if normal is None:
 
         @always(clk.posedge)
         def accumulate():
-            if enable and valid:
+            if enable and adds:
                 if maximum:
-                    if first or (larger > total):
-                        total.next = larger
+                    if first or (part[8:] > total[8:]):
+                        total.next = part[8:]
                 elif first:
                     total.next = addend
                 else:
@@ -124,10 +119,10 @@ def post_channel(
             if enable and normal.holds:
                 if normal.gives:
                     total.next = normal.given
-            elif enable and valid:
+            elif enable and adds:
                 if maximum:
-                    if first or (larger > total):
-                        total.next = larger
+                    if first or (part[8:] > total[8:]):
+                        total.next = part[8:]
                 elif first:
                     total.next = addend
                 else:
@@ -145,16 +140,12 @@ def post_channel(
 
 @block
 def signs(clk, enable, take, product, minus, load, multiplies, subtracts):
-    """The fields product and minus, from the next block's job to the stages where the channels need them.
+    """The fields product and minus, from the next block's job to the stage where the channels need them.
 
     job      take: product and minus are those of the next block
-    control  enable; load: as for the array; multiplies, subtracts out: in stage 1 and 2 of the channels
+    control  enable; load: as for the array; multiplies, subtracts out: in stage 2
     """
-    next_product, next_minus, this_product, this_minus = (Signal(bool(0)) for _ in range(4))
-    stages = LATENCY - 3  # as in `post`
-    products = [*(Signal(bool(0)) for _ in range(stages)), multiplies]
-    minuses = [*(Signal(bool(0)) for _ in range(stages + 1)), subtracts]
-    product1, minus1 = products[0], minuses[0]
+    next_product, next_minus, this_product, this_minus, product1, minus1 = (Signal(bool(0)) for _ in range(6))
 
     @always(clk.posedge)
     def fields():
@@ -170,9 +161,10 @@ def signs(clk, enable, take, product, minus, load, multiplies, subtracts):
             if load:
                 product1.next = this_product
                 minus1.next = this_minus
+            multiplies.next = product1
+            subtracts.next = minus1
 
-    pairs = [*pairwise(products), *pairwise(minuses)]
-    return fields, begin, [delay(clk, enable, d, q) for d, q in pairs]
+    return fields, begin
 
 
 @block
@@ -184,13 +176,20 @@ def post(clk, reset, enable, work, valid, first, load, word, capture, drain, res
     control  enable; valid, first, load: aligned with the word, as for the array; capture, drain: the result registers
     data     word[128 * rows]: the low octets of all rows, then the high ones; results[bits * rows * lanes]: lane 0
              lowest; normal: with a normalizer, what it gives at the last stage
+    A step takes two cycles: the word holds for another enabled one, and nothing is issued in between.
+    Stages: word, 0; low octet, 1; high octet, and the low one, 2; product of the low one, 3; of the high one, and the
+    low one's total, 4; total, 5.
     Latency: as the array's.
     """
-    next_maximum, this_maximum, maximum1, maximum2, valid1, valid2, first1, first2 = (Signal(bool(0)) for _ in range(8))
-    next_low, next_high, this_low, this_high, low1, high1 = (Signal(intbv(0)[FACTOR_BITS:]) for _ in range(6))
-    operand = Signal(intbv(0)[128 * rows :])
+    assert LATENCY == 5, "the totals leave with the array's sums"
+    next_maximum, this_maximum, maximum1, maximum2, maximum3 = (Signal(bool(0)) for _ in range(5))
+    valid1, valid2, valid3, valid4, first1, first2, first3, load1, late2, adds = (Signal(bool(0)) for _ in range(10))
+    next_low, next_high, this_low, this_high, low1, high1, factor = (Signal(intbv(0)[FACTOR_BITS:]) for _ in range(7))
+    half = 64 * rows
+    octets1, octets2 = Signal(intbv(0)[half:]), Signal(intbv(0)[half:])
     result = [[Signal(intbv(0)[bits:]) for _ in range(8)] for _ in range(rows)]
     nothing = Signal(intbv(0)[bits:])
+    parts = []
 
     @always(clk.posedge)
     def fields():
@@ -200,49 +199,67 @@ def post(clk, reset, enable, work, valid, first, load, word, capture, drain, res
             next_high.next = work.factor_high
 
     @always(clk.posedge)
-    def pipeline():
+    def begin():
         if enable:
-            valid1.next = valid
-            first1.next = first
             this_maximum.next = next_maximum  # a block's job is taken as the last step before it is issued
             this_low.next = next_low
             this_high.next = next_high
             if load:
-                operand.next = word
                 maximum1.next = this_maximum
-                low1.next = this_low
-                high1.next = this_high
+                if this_maximum:
+                    low1.next = 1
+                    high1.next = 1
+                else:
+                    low1.next = this_low
+                    high1.next = this_high
+            if load1:
+                factor.next = low1
+            else:
+                factor.next = high1
 
-    # As many registers as the array has more than the three of operand, product and sum.
-    parts, operands, flags, factors = [], operand, (valid1, first1, maximum1), (low1, high1)
-    for _ in range(LATENCY - 3):
-        behind = [Signal(intbv(0)[128 * rows :]), *wires(len(flags))]
-        behind += [Signal(intbv(0)[FACTOR_BITS:]) for _ in factors]
-        ahead = (operands, *flags, *factors)
-        parts += [delay(clk, enable, d, q) for d, q in zip(ahead, behind, strict=True)]
-        operands, flags, factors = behind[0], tuple(behind[1:4]), tuple(behind[4:])
-    last_valid, last_first, last_maximum = flags
-    multiplies = subtracts = None
+    @always(clk.posedge)
+    def operands():
+        if enable:
+            if load:
+                octets1.next = word[half:]
+            else:
+                octets1.next = word[2 * half : half]
+            octets2.next = octets1
+
+    @always(clk.posedge)
+    def pipeline():
+        if enable:
+            load1.next = load
+            late2.next = not load1
+            maximum2.next = maximum1
+            maximum3.next = maximum2
+            valid1.next = valid
+            valid2.next = valid1
+            valid3.next = valid2
+            valid4.next = valid3
+            first1.next = first
+            first2.next = first1
+            first3.next = first2
+
+    @always_comb
+    def adding():
+        adds.next = valid3 or valid4
+
     if work.product is not None:
         multiplies, subtracts = wires(2)
         parts.append(signs(clk, enable, work.take, work.product, work.minus, load, multiplies, subtracts))
-
-    @always(clk.posedge)
-    def product_stage():
-        if enable:
-            valid2.next = last_valid
-            first2.next = last_first
-            maximum2.next = last_maximum
-
     for r in range(rows):
         for k in range(8):
-            low, high = 64 * r + 8 * k, 64 * (rows + r) + 8 * k
+            at = 64 * r + 8 * k
+            pair = None
+            if work.product is not None:
+                pair = Pair(late2, multiplies, subtracts, low1(8, 0), high1(8, 0), octets1(at + 8, at))
             behind = result[r][k + lanes] if k + lanes < 8 else nothing
             own = normal and Given(normal.gives(k), normal.given(32 * r + 32, 32 * r), normal.holds)
             parts.append(
                 post_channel(
-                    clk, enable, valid2, first2, maximum2, multiplies, subtracts, *factors, operands(low + 8, low),
-                    operands(high + 8, high), DrainPort(capture, drain, behind, result[r][k]), own, bits,
+                    clk, enable, adds, first3, maximum3, factor, octets2(at + 8, at), pair,
+                    DrainPort(capture, drain, behind, result[r][k]), own, bits,
                 )
             )  # fmt: skip
     leaving = join(
@@ -253,4 +270,4 @@ def post(clk, reset, enable, work, valid, first, load, word, capture, drain, res
     def leave():
         results.next = leaving
 
-    return fields, pipeline, parts, product_stage, leave
+    return fields, begin, operands, pipeline, adding, parts, leave

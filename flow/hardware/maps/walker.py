@@ -20,26 +20,36 @@ def lane(clk, take, advance, cursor, steps, tap, address, present):
     """The window of one array row.
 
     control  take: go to the cursor; advance: to the window of the next tile
-    fields   windows, step_y, wrap_*, tile_*, height, width of a walk; steady
+    fields   of a `LaneWalk`; steady
     data     tap_word, tap_x, tap_y: what the tap adds; address[24] of its word; present: it is in the map.
              Combinational.
     """
     word = Signal(modbv(0, min=0, max=WORDS))
     x = Signal(modbv(0, min=0, max=PLACES))
     y = Signal(modbv(0, min=0, max=PLACES))
-    window = Signal(intbv(0)[COORDINATE:])
-    onward = Signal(intbv(0)[COORDINATE + 1 :])
+    window = Signal(modbv(0, min=0, max=PLACES))
     wraps = Signal(bool(0))
+    step_word = Signal(modbv(0, min=0, max=WORDS))
+    step_x, step_y, step_window = (Signal(modbv(0, min=0, max=PLACES)) for _ in range(3))
     at_x = Signal(modbv(0, min=0, max=PLACES))
     at_y = Signal(modbv(0, min=0, max=PLACES))
 
     @always_comb
-    def following():
-        onward.next = window + steps.tile_windows
+    def ending():
+        wraps.next = window >= steps.wrap_from
 
     @always_comb
-    def ending():
-        wraps.next = onward >= steps.windows
+    def step():
+        if wraps:
+            step_window.next = steps.wrap_window
+            step_word.next = steps.wrap_word
+            step_x.next = steps.wrap_x
+            step_y.next = steps.wrap_y
+        else:
+            step_window.next = steps.tile_windows
+            step_word.next = steps.tile_word
+            step_x.next = steps.tile_x
+            step_y.next = steps.tile_y
 
     @always_seq(clk.posedge, reset=None)
     def walk():
@@ -49,16 +59,10 @@ def lane(clk, take, advance, cursor, steps, tap, address, present):
             y.next = cursor.y
             window.next = cursor.window
         elif advance:
-            if wraps:
-                window.next = onward - steps.windows
-                word.next = word + steps.tile_word + steps.wrap_word
-                x.next = x + steps.tile_x - steps.wrap_x
-                y.next = y + steps.tile_y + steps.step_y
-            else:
-                window.next = onward[COORDINATE:]
-                word.next = word + steps.tile_word
-                x.next = x + steps.tile_x
-                y.next = y + steps.tile_y
+            window.next = window + step_window
+            word.next = word + step_word
+            x.next = x + step_x
+            y.next = y + step_y
 
     @always_comb
     def reach():
@@ -70,7 +74,7 @@ def lane(clk, take, advance, cursor, steps, tap, address, present):
     def check():
         present.next = (at_x < steps.width) and (at_y < steps.height)
 
-    return following, ending, walk, reach, check
+    return ending, step, walk, reach, check
 
 
 @block
@@ -89,6 +93,10 @@ def walker(clk, reset, restart, advance, ready, walk, tap, addresses, present, r
     word, step_word, wrap_word, tile_word = (Signal(modbv(0, min=0, max=WORDS)) for _ in range(4))
     x, y, step_x, step_y, wrap_x, tile_x, tile_y = (Signal(modbv(0, min=0, max=PLACES)) for _ in range(7))
     window, windows, tile_windows, height, width = (Signal(intbv(0)[COORDINATE:]) for _ in range(5))
+    # As `LaneWalk` has them, from the cycle after next on: a row's window is given later still.
+    wrap_from, over_window = Signal(intbv(0)[COORDINATE:]), Signal(modbv(0, min=0, max=PLACES))
+    over_word = Signal(modbv(0, min=0, max=WORDS))
+    over_x, over_y = (Signal(modbv(0, min=0, max=PLACES)) for _ in range(2))
     left = Signal(intbv(0)[ADDRESS:])
     number = Signal(intbv(0)[7:])  # the next array row to be given its window
     walk_word, walk_step_word, walk_wrap_word, walk_tile_word, walk_positions = (
@@ -158,6 +166,17 @@ def walker(clk, reset, restart, advance, ready, walk, tap, addresses, present, r
                 else:
                     left.next = 0
 
+    @always_seq(clk.posedge, reset=None)
+    def over():
+        if tile_windows < windows:
+            wrap_from.next = windows - tile_windows
+        else:
+            wrap_from.next = 0
+        over_window.next = tile_windows - windows
+        over_word.next = tile_word + wrap_word
+        over_x.next = tile_x - wrap_x
+        over_y.next = tile_y + step_y
+
     @always_comb
     def choose():
         for j in range(rows):
@@ -165,7 +184,7 @@ def walker(clk, reset, restart, advance, ready, walk, tap, addresses, present, r
 
     at = Window(word, x, y, window)
     steps = LaneWalk(
-        windows, step_y, wrap_word, wrap_x, tile_windows, tile_word, tile_x, tile_y, height, width
+        wrap_from, over_window, over_word, over_x, over_y, tile_windows, tile_word, tile_x, tile_y, height, width
     )  # fmt: skip
     parts = [lane(clk, taking(j), advance, at, steps, tap, places[j], inside[j]) for j in range(rows)]
 
@@ -175,7 +194,7 @@ def walker(clk, reset, restart, advance, ready, walk, tap, addresses, present, r
         for j in range(rows):
             present.next[j] = inside_all[j] and (left > j)
 
-    return rowend, readiness, control, cursor, choose, parts, outputs
+    return rowend, readiness, control, cursor, over, choose, parts, outputs
 
 
 @block
