@@ -54,9 +54,9 @@ def judged(network: Network, onchip: OnChip, simulator: Simulator, count: int = 
 
 
 def tiny() -> onnx.ModelProto:
-    """Two convolutions and a Softmax between them."""
+    """Two convolutions and a LogSoftmax between them."""
     net = Floats(8)
-    return net.model((2, 2, 2), net.conv(net.node("Softmax", net.conv("x", 2, 2, 1, relu=False), axis=1), 2, 2, 1))
+    return net.model((2, 2, 2), net.conv(net.node("LogSoftmax", net.conv("x", 2, 2, 1, relu=False), axis=1), 2, 2, 1))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_segments_through_the_rtl(
     assert runs[0].outputs_only == 0 and len(runs[0].segment_cycles) == segments
 
 
-BETWEEN = ("none", "Softmax", "Transpose", "PRelu", "Tanh+", "Div", "output", "Relu", "MaxPool")
+BETWEEN = ("none", "Softmax", "LogSoftmax", "Transpose", "PRelu", "Tanh+", "Div", "output", "Relu", "MaxPool")
 
 
 def drawn(seed: int, between: list[str]) -> onnx.ModelProto:
@@ -85,8 +85,8 @@ def drawn(seed: int, between: list[str]) -> onnx.ModelProto:
     net, outputs = Floats(seed), list[str]()
     made = net.conv("x", 3, 8, 3, relu=False)
     for kind in between:
-        if kind in ("Softmax", "Relu"):
-            made = net.node(kind, made, **({"axis": 1} if kind == "Softmax" else {}))
+        if kind in ("Softmax", "LogSoftmax", "Relu"):
+            made = net.node(kind, made, **({} if kind == "Relu" else {"axis": 1}))
         elif kind == "Transpose":
             made = net.node(kind, made, perm=[0, 1, 3, 2])
         elif kind == "PRelu":
@@ -108,7 +108,7 @@ def drawn(seed: int, between: list[str]) -> onnx.ModelProto:
 def test_whatever_lies_between(seed: int, between: list[str]) -> None:
     """As many segments as there are reasons to leave, and one more; memories, places and host parts fit together."""
     network, onchip = program(drawn(seed, between), SMALL)
-    leaves = sum(kind in ("Softmax", "Transpose", "PRelu", "Div") for kind in between)
+    leaves = sum(kind in ("LogSoftmax", "Transpose", "PRelu", "Div") for kind in between)
     assert len(onchip.starts) == leaves + 1 and onchip.chain.whole == (not leaves)
     device = Reference(onchip)
     judged(network, onchip, device, 1)
