@@ -24,20 +24,23 @@ class Job:
     """A descriptor as the units see it.
 
     operands   by memory of `OPERANDS`, the words that it reads; activation: the same, in words of the memory port
-    compute    tiles, steps of a tile, slices of a step; resident, post: as the descriptor has them
+    compute    tiles, steps of a tile, slices of a step; resident, post: as the descriptor has them; operand, across:
+               its activations are weights of the next job, or with `operand` alone those are its weights
     results    channels, planes of the output; addresses[plane][word][lane]: of the first tile, `stride` to the next;
                mirror: they are written to the output memory
     fetch      external, waits; turns: cycles that the banks take for each octet, in order
     store      entries of a tile; stored: cycles that the banks take for each entry, tile after tile
     """
 
-    operands: Mapping[str, Words]
+    operands: dict[str, Words]
     activation: Words
     tiles: int
     steps: int
     slices: int
     resident: bool
     post: bool
+    operand: bool
+    across: bool
     channels: int
     addresses: tuple[tuple[tuple[int, ...], ...], ...]
     stride: int
@@ -52,6 +55,11 @@ class Job:
     def words(self) -> int:
         """Of parameters, for each tile."""
         return self.operands["parameter"][1]
+
+    @property
+    def fetched(self) -> Mapping[str, Words]:
+        """The operands that come from the bus: weights that are a map's are none of them."""
+        return self.operands | {"weight": (0, 0)} if self.operand else self.operands
 
 
 def jobs(memories: Mapping[str, Bytes], first: int, count: int, config: ArrayConfig) -> list[Job]:
@@ -75,7 +83,8 @@ def _job(values: Values, memories: Mapping[str, Bytes], config: ArrayConfig, wal
         stored = walks.store(values, memories["entry"][begin : begin + entries])
     return Job(
         operands, (values["activation_base"], values["activation_count"]), values["tiles"], values["steps"],
-        config.slices(values["columns"]), bool(values["resident"]), bool(values.get("post")), values["channels"],
+        config.slices(values["columns"]), bool(values["resident"]), bool(values.get("post")),
+        bool(values.get("operand")), bool(values.get("across")), values["channels"],
         _addresses(values, memories["index"], config), values["tile_stride"], bool(values.get("mirror", 1)),
         bool(values.get("external")), bool(values.get("wait")), turns, values.get("entry_count", 0), stored,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from flow.scheduling.bus.bursts import AheadPort, ReadPort, Reads, SlowMemory, W
 from flow.scheduling.bus.jobs import OPERANDS, Job, Words, jobs
 from flow.scheduling.bus.parts import Transient, missing, parts
 from flow.scheduling.bus.streams import Ring
-from flow.scheduling.bus.units import ANSWERED, FINISHED, Drain, Fetch, Sequencer, Store
+from flow.scheduling.bus.units import ANSWERED, FINISHED, Drain, Fetch, Operands, Sequencer, Store
 
 MAP_UNITS = ("fetch", "store")
 UNITS = ("weight", "metadata", "activation", "parameter", "index", "compute", "drain", *MAP_UNITS)
@@ -72,7 +72,7 @@ def _beats(made: Sequence[Job], config: ArrayConfig, axi: AxiConfig) -> dict[str
     ports = {port.name: port for port in memory_ports(config)}
     words = dict.fromkeys(ports, 0)
     for job in made:
-        for name, (_, count) in job.operands.items():
+        for name, (_, count) in job.fetched.items():
             words[name] += count
         words["descriptor"] += 1
         words["activation"] += job.activation[1] if job.external or not config.map_words else 0
@@ -86,10 +86,10 @@ class _Stream:
     here: its reader may read; awake: something may happen in the next cycle without anything from outside.
     """
 
-    def __init__(self, name: str, ring: Ring, port: AheadPort) -> None:
-        self.name, self.ring, self.port = name, ring, port
+    def __init__(self, name: str, ring: Ring, port: AheadPort, operands: Operands | None = None) -> None:
+        self.name, self.ring, self.port, self.operands = name, ring, port, operands
         self.unit = "store" if name == "entry" else name  # that takes its job
-        self.here = self.wants = False
+        self.here = self.wants = self.gets = False
         self.awake = True
 
     def look(self, cycle: int) -> None:
@@ -98,23 +98,35 @@ class _Stream:
             self.awake = True
             port.look(cycle)
             self.wants = ring.remaining > 0 and ring.requested - ring.tail < ring.depth
-            self.here = port.shown or ring.cursor != ring.head
+            self.gets = self.wants and port.ready
+            if self.operands:
+                self.gets = self.operands.look(self.wants, port.ready)
+            self.here = self.arrives or ring.cursor != ring.head
         else:
             self.here = ring.cursor != ring.head
 
+    @property
+    def arrives(self) -> bool:
+        """Whether a word comes in this cycle."""
+        return self.port.shown or (self.operands is not None and self.operands.answers)
+
     def move(self, job: Job | None, known: Job | None, granted: bool) -> None:
         """The edge: its job is taken, one will come, its burst is granted."""
-        ring, port = self.ring, self.port
+        ring, port, own = self.ring, self.port, False
         if self.wants:
-            if port.ready:
+            if self.gets:
                 ring.address += 1
                 ring.remaining -= 1
                 ring.requested += 1
         elif job is not None and not ring.remaining:
             ring.address, ring.remaining = job.operands[self.name]
-        if port.shown:
+        if self.arrives:
             ring.head += 1
-        port.move(granted, known.operands[self.name] if known else None, self.wants)
+        if self.operands:
+            own = self.operands.own
+            if known is not None and known.operand:
+                known = None  # the port ahead is told of no job
+        port.move(granted, known.operands[self.name] if known else None, self.wants and not own)
         self.awake = port.awake or ring.touched or job is not None
         ring.touched = False
 
@@ -138,7 +150,11 @@ class _Model:
             self.rings["entry"] = self.store.entries
         rings = self.rings
         ahead = {port.name: port for port in self.reads.ports if isinstance(port, AheadPort)}
-        self.streams = [_Stream(name, ring, ahead[name]) for name, ring in rings.items()]
+        self.operands = Operands(config) if config.operands else None
+        self.streams = [
+            _Stream(name, ring, ahead[name], self.operands if name == "weight" else None)
+            for name, ring in rings.items()
+        ]
         self.descriptors = ahead["descriptor"]
         self.outside = next(port for port in self.reads.ports if port.name == "activation")
         self.sequencer = Sequencer(config.element.encoded, rings["weight"], rings["metadata"], self.activation)
@@ -183,10 +199,10 @@ class _Model:
             drain.look(not writes.full, full, self.streams[PARAMETER].here and self.streams[INDEX].here, finished,
                        "drain" in self.offers)  # fmt: skip
         if sequencer.job is not None:
-            sequencer.look(
-                drain.enable, self.streams[WEIGHT].here, self.streams[METADATA].here,
-                self.activation.here(self.octet_arrives),
-            )  # fmt: skip
+            octets = self.activation.here(self.octet_arrives)
+            if self.operands:
+                octets = self.operands.room(octets)
+            sequencer.look(drain.enable, self.streams[WEIGHT].here, self.streams[METADATA].here, octets)
         accepted, complete = self._accepted() if self.offers else (NOBODY, False)
         granted = self.reads.grant(cycle)
         last = drain.stages[-1] if drain.moves else None
@@ -197,6 +213,7 @@ class _Model:
         if self.store:
             block_done = self.store.block_done
 
+        reads_octets = sequencer.reads
         moved = self.reads.moved or complete or len(accepted) > 0
         written = last.addresses if last is not None and last.addresses else None
         if written is not None or writes.busy:
@@ -209,7 +226,7 @@ class _Model:
             moved |= self.fetch.move(accepted.get("fetch"), self.octet_outside, self.outside.arrives, block_done)
             if self.store.busy or accepted or tile_done:
                 moved |= self.store.move(cycle, accepted.get("store"), tile_done, self.streams[ENTRY].here)
-        moved |= self._operands(accepted, granted)
+        moved |= self._operands(accepted, granted, reads_octets)
         if descriptors.awake or complete or self.waiting or granted is descriptors:
             moved |= self._dispatch(cycle, complete, granted)
         if accepted:
@@ -268,8 +285,9 @@ class _Model:
         self.octet_taken = inside or self.octet_outside
         self.octet_arrives = port.arrives or fetch.answering & ANSWERED != 0
 
-    def _operands(self, accepted: Mapping[str, Job], granted: ReadPort | None) -> bool:
-        """The edge of all streams. Whether anything has happened."""
+    def _operands(self, accepted: Mapping[str, Job], granted: ReadPort | None, reads: bool) -> bool:
+        """The edge of all streams; `reads`: of the activations a word is read. Whether anything has happened."""
+        arrives = self.streams[WEIGHT].port.shown
         known = None
         if self.descriptors.arrives:
             known = self.jobs[self.known]
@@ -279,6 +297,9 @@ class _Model:
             if stream.awake or accepted or known or granted is stream.port or stream.ring.touched:
                 stream.move(accepted.get(stream.unit), known, granted is stream.port)
                 moved |= stream.awake
+        if self.operands:
+            moved |= self.operands.move(accepted.get("compute"), accepted.get("weight"), reads, arrives)
+            self.streams[WEIGHT].awake = True
         if self.octet_taken or self.octet_arrives or accepted:
             job = accepted.get("activation")
             self.activation.move(self.octet_taken, self.octet_arrives, job.activation if job else None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from flow.hardware.config import ArrayConfig
 from flow.hardware.core import array, requantizer
 from flow.hardware.fields import ENTRY_DEPTH
 from flow.hardware.maps.collect import TILES
+from flow.hardware.maps.operands import BITS, step_beats
 from flow.scheduling.bus.jobs import Job
 from flow.scheduling.bus.streams import Ring
 
@@ -22,7 +24,12 @@ class Sequencer:
         self.encoded, self.weight, self.metadata, self.activation = encoded, weight, metadata, activation
         self.job: Job | None = None
         self.tiles = self.steps = self.column = self.pipe = 0
-        self.odd = self.issues = self.ends = False
+        self.odd = self.issues = self.ends = self.paused = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads a word of activations in this cycle."""
+        return self.issues and self.column == 0
 
     def look(self, enable: bool, weights: bool, metadata: bool, activations: bool) -> None:
         """Whether a column is issued, and is the block's last; the operands that are here."""
@@ -30,6 +37,7 @@ class Sequencer:
         self.issues = (
             job is not None
             and enable
+            and not self.paused
             and (weights or job.post)
             and (self.column != 0 or activations)
             and (not self.encoded or job.post or metadata or self.column != 0 or self.odd)
@@ -45,11 +53,13 @@ class Sequencer:
     def move(self, enable: bool, job: Job | None) -> bool:
         """The edge; `job` is on offer. Whether anything has happened."""
         moved = self.issues or (enable and self.pipe != 0)
-        last = False
+        last = pauses = False
         taken = job if self.ready else None
-        if self.issues:
+        if self.issues and self.job is not None:
+            pauses = self.job.post and self.column == self.job.slices - 1
             last = self._issue()
         if enable:
+            moved, self.paused = moved or self.paused, pauses
             self.pipe = self.pipe << 1 & 2 * FINISHED - 1 | last
         if taken is not None:
             self.job, self.tiles, self.steps, self.column, self.odd = taken, taken.tiles, taken.steps, 0, False
@@ -79,6 +89,56 @@ class Sequencer:
         else:
             self.steps, self.odd = self.steps - 1, not self.odd
         return tile_ends
+
+
+class Operands:
+    """A map's octets as the weights of a job (`maps/operands.py`), between the weight memory and its stream."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.last_word = config.slices(BITS) - 1
+        self.last = {across: step_beats(config.rows, config.columns, across) - 1 for across in (False, True)}
+        self.loading = self.across = self.own = self.filled = self.answers = False
+        self.at_hand = self.beat = self.sent = self.flying = 0
+        self.takes = self.sends = self.asks = False
+
+    def room(self, activations: bool) -> bool:
+        """Whether the sequencer sees the `activations` that are here."""
+        return activations and (self.at_hand == 0 or (self.at_hand == 1 and not self.filled))
+
+    def look(self, wants: bool, ready: bool) -> bool:
+        """What is done in this cycle, in which the stream `wants` a word; whether it gets one."""
+        self.takes = self.at_hand != 0 and not self.filled
+        self.sends = self.own and wants and self.filled and self.flying == 0
+        self.asks = not self.own and wants and ready
+        return self.sends or self.asks
+
+    def move(self, compute: Job | None, weight: Job | None, reads: bool, arrives: bool) -> bool:
+        """The edge: jobs that are taken, a word of activations that is read, one of weights from the memory.
+
+        Whether anything has happened.
+        """
+        moved = self.takes or self.sends or self.asks or self.answers
+        self.answers = self.sends
+        self.flying += self.asks - arrives
+        if weight is not None:
+            self.own = weight.operand
+        loads, begins = self.loading, False
+        if compute is not None:
+            self.loading = begins = compute.operand and compute.post
+        if begins and compute is not None:
+            self.across, self.at_hand, self.beat, self.filled, self.sent = compute.across, 0, 0, False, 0
+            return True
+        if reads and loads:
+            self.at_hand, moved = 2, True
+        elif self.takes:
+            self.at_hand -= 1
+        if self.takes:
+            self.filled = self.beat == self.last[self.across]
+            self.beat = 0 if self.filled else self.beat + 1
+        if self.sends:
+            self.filled = self.sent != self.last_word
+            self.sent = self.sent + 1 if self.filled else 0
+        return moved
 
 
 @dataclass(frozen=True)
