@@ -155,13 +155,15 @@ def test_behind_axi(tmp_path: Path) -> None:
     assert all(each.right for each in run_network(Wrapped(wrapper, onchip.config, "icarus"), "net", onchip, done))
 
 
-def test_a_float_network_is_quantized_for_the_chip(icarus: Simulator) -> None:
-    """Both products run on chip; the host computes the Softmax between them, and the verdict passes."""
-    network, onchip = program(for_the_chip(float_attention()), roomy(4, 4))
-    found = [step for step in onchip.chain.steps if isinstance(step, PostOp) and step.matrices is not None]
-    assert [step.matrices.across for step in found if step.matrices] == [False, True]
-    assert all(step.input_quantizations[1].zero_point == 0 for step in found)
-    assert {name for left in onchip.chain.left for name in left.nodes if "Softmax" in name}
-    done = simulated(network, onchip, icarus)
+def test_a_float_network_is_quantized_for_the_chip(tmp_path: Path) -> None:
+    """Both products and the Softmax between them, of all heads, by one start, and the verdict passes."""
+    require_engine("icarus")
+    config = replace(roomy(4, 4), normalizer=True)
+    network, onchip = program(for_the_chip(float_attention()), config)
+    found = [step for step in onchip.chain.steps if isinstance(step, PostOp)]
+    assert [step.kind for step in found] == ["matmul", "softmax", "matmul"] and onchip.chain.whole
+    across = [step.matrices.across for step in found if step.matrices]
+    assert across == [False, True] and all(step.input_quantizations[-1].zero_point == 0 for step in found[::2])
+    done = simulated(network, onchip, ENGINES["icarus"].open(emit(config, tmp_path), tmp_path / "cache"))
     verdicts = judge(network, onchip, [done])
     assert passes(verdicts, [done]), verdicts

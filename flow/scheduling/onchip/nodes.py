@@ -424,7 +424,8 @@ def _finished(
 ) -> PostOp:  # fmt: skip
     """The operation that writes `output` of the node, which is entered into `held` as a new map."""
     axes = _axes_of(reading, output, draft.operands[0])
-    reading.held[output] = Held(output, draft.shape, quantization, axes, draft.rows and len(axes) == 2)
+    rows = draft.rows and (len(axes) == 2 or axes == draft.operands[0].axes)  # or those of heads, as their scores have
+    reading.held[output] = Held(output, draft.shape, quantization, axes, rows)
     return PostOp(
         node_name(node), draft.kind, tuple(operand.tensor for operand in draft.operands), output,
         tuple(operand.quantization for operand in draft.operands), quantization, clamp,
