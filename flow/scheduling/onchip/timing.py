@@ -34,6 +34,7 @@ from flow.scheduling.timing import dense_cycles
 SETTLE = 12  # edges from the last result of a step in its map to the first that reads it, beyond the cycle model's
 PIPELINE = 24  # edges of a post-processing descriptor without its tiles, if it is an operation's first or waits
 FOLLOWS = 12  # the same of one that follows another: their edges overlap
+WALK = 2  # edges of a walker, beyond one for each row, until the next descriptor's may begin (maps/walker.py)
 WEIGHED = 24  # edges of a block of a matrix product whose weights come from a map, behind another
 
 
@@ -118,7 +119,9 @@ def _cycles(jobs: Sequence[tuple[LayerPart, NDArray[np.int64], NDArray[np.int64]
         for block in schedules[-1].blocks:
             drain = schedules[-1].planes * -(-len(block.channels) // config.lanes)
             tiles = fetch[block.first_tile : block.first_tile + block.tiles]
-            beyond += int(np.maximum(tiles - max(block.steps * block.slices, drain), 0).sum())
+            computed = block.steps * block.slices
+            beyond += int(np.maximum(tiles - max(computed, drain), 0).sum())
+            beyond += max(config.rows + WALK - int(np.maximum(tiles, max(computed, drain)).sum()), 0)
     whole = replace(schedules[0], blocks=tuple(block for each in schedules for block in each.blocks))
     return layer_cycles(whole, config) + beyond + SETTLE
 
@@ -145,7 +148,8 @@ def _post_cycles(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfi
     """Cycles of an operation, each of its descriptors by itself; a table's drains a word of it a cycle."""
     if op.matrices:
         each = [_block_cycles(block, config) for block in blocks(op, map_places, config)]
-        return PIPELINE + FOLLOWS + WEIGHED * (len(each) - 1) + sum(each)
+        walks = 2 * (config.rows + WALK)  # of the weights, and of the tiles
+        return PIPELINE + FOLLOWS + sum(each) + sum(max(WEIGHED, walks - cycles) for cycles in each[1:])
     filled = TABLE_WORDS + 1 if op.table else len(op.norm.constants) + 1 if op.norm else 0
     made = list(sweeps(op, map_places, config.rows))
     edges = sum(FOLLOWS if number and not sweep.waits else PIPELINE for number, sweep in enumerate(made))
