@@ -152,7 +152,8 @@ MOST_LEFT = 8  # notes on what leaves the chip
 def with_maps(network: Network, config: ArrayConfig, notes: list[str]) -> ArrayConfig:
     """The array with room for the network's feature maps; notes say what leaves the chip between layers, and why.
 
-    If no layer runs on chip, it is the array as it was.
+    Of a product that runs on chip no note says that it stays on the host. If no layer runs on chip, it is the array as
+    it was.
     """
     linked = chain(network)
     left = [each for each in linked.left if each.returns]
@@ -160,6 +161,9 @@ def with_maps(network: Network, config: ArrayConfig, notes: list[str]) -> ArrayC
         reasons = "; ".join(dict.fromkeys(each.reason for each in left)) or "it has no layer for the array"
         notes.append(f"Nothing of the network runs on chip: {reasons}. It runs layer by layer.")
         return config
+    there = {name for segment in linked.segments for unit in segment.units for name in unit.names}
+    taken = network.notes_of(there)
+    notes[:] = [note for note in notes if note not in taken]
     for each in left[:MOST_LEFT]:
         behind = each.segment == len(linked.segments)
         where = f"behind segment {each.segment}" if behind else f"before segment {each.segment + 1}"

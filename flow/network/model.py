@@ -7,7 +7,7 @@ ONNX model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,10 +140,14 @@ class Network:
     @property
     def notes(self) -> tuple[str, ...]:
         """The reasons for the user, one sentence each."""
+        return self.notes_of(self.reasons)
+
+    def notes_of(self, names: Container[str]) -> tuple[str, ...]:
+        """Those of the nodes with these names."""
         return tuple(
             f"{node.op_type} '{node.name}' stays on the host: {self.reasons[node.name]}."
             for node in self.model.graph.node
-            if node.name in self.reasons
+            if node.name in self.reasons and node.name in names
         )
 
     @property

@@ -13,8 +13,11 @@ import onnx
 import pytest
 
 import flow
+from flow.api.inputs import with_maps
+from flow.hardware.config import ArrayConfig
 from flow.output.report.report import Report
 from tests.helpers.firmware import compiled, header
+from tests.helpers.heads import float_attention, for_the_chip
 from tests.helpers.networks import Floats, attention, divided, heads, residual, saved
 from tests.helpers.tools import Run, require_engine, require_tool
 
@@ -175,6 +178,14 @@ def test_inspection_says_where_every_node_runs(tmp_path: Path, run: Run) -> None
     assert status == 0 and "On chip, 4 segments: " in out and "segment  cycles" in out
     assert "segment" not in run("inspect", model)[1]
     assert json.loads(run("inspect", model, "--on-chip", "--json")[1])["on_chip"]["segments"] == 4
+
+
+def test_a_product_on_chip_does_not_stay_on_the_host() -> None:
+    network = for_the_chip(float_attention())
+    notes = ["Another one.", *network.notes]
+    assert len(notes) == 3 and all(" stays on the host: " in note for note in notes[1:])
+    config = with_maps(network, ArrayConfig(4, 4), notes)
+    assert config.operands and notes == ["Another one."]
 
 
 def test_inspection_of_an_array(tmp_path: Path, run: Run) -> None:
