@@ -46,7 +46,7 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Device,
     configs = {kind: ArrayConfig(2, 3, kind, **TINY, drain=2) for kind in PE_KINDS}
     configs["pairs"] = replace(configs["pairs"], columns_per_cycle=2)
     configs["four columns a cycle"] = replace(configs["pairs"], columns_per_cycle=4)
-    configs["maps"] = configs["bitvert"].with_maps(24, True, True, True)
+    configs["maps"] = configs["bitvert"].with_maps(24, True, True, True, True)
     buses = {"bitvert": AxiConfig(), "dense": AxiConfig(256, 40, 8), "maps": AxiConfig(32, 33)}
     buses |= {"parallel": AxiConfig(128), "pairs": AxiConfig(64), "four columns a cycle": AxiConfig(64)}
     return {name: emit_wrapped(config, buses[name], tmp_path_factory.mktemp(name)) for name, config in configs.items()}

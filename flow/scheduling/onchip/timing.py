@@ -193,11 +193,9 @@ def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
     _, _, into = sweep.into.windows(rows)
     there = np.arange(into.size).reshape(into.shape) < sweep.positions
     store = sum(_turns(into + entry.dy * pitch + entry.dx, there, rows) for entry in sweep.entries)
-    if sweep.normal is not None:  # octets again and again, a channel a cycle
-        steps = sweep.normal.passes * sweep.octets
-        fetch = np.maximum(
-            fetch * sweep.normal.passes * OCTET // config.slices(MAX_COLUMNS) * config.beats, steps * OCTET
-        )
+    if sweep.normal is not None:  # octets again and again, a channel a cycle, and a cycle behind each step
+        octets, repeats = sweep.normal.passes * sweep.octets, OCTET // config.slices(MAX_COLUMNS)
+        fetch = np.maximum(fetch * sweep.normal.passes * repeats * config.beats, octets * (OCTET + repeats))
         store = store if sweep.normal.applies else 0
     else:
         fetch += int(np.prod(window.kernel)) * sweep.octets % config.beats
