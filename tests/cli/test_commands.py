@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import re
@@ -242,6 +243,8 @@ def test_simulation_without_a_compiler_is_announced(run: Run, place: Path, monke
     def begin(*_: object) -> None:
         raise RuntimeError("begun")
 
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ziglang" else find(name))
     monkeypatch.setattr("flow.simulation.engines.verilator.COMPILERS", ())
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("flow.cli.stages._LogPrinter.emit", lambda self, record: said.append(record.getMessage()))
