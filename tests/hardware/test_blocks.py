@@ -167,7 +167,7 @@ def test_post_adds_both_octets_of_every_step(lanes: int, products: bool, accumul
     word, results = wire(128 * rows), wire(accumulator * rows * lanes)
     work = PostWork(wire(), wire(), wire(21), wire(21), *((wire(), wire()) if products else (None, None)))
     design = post(
-        clk, reset(), enable, work, valid, first, load, word, capture, drain, results, rows, lanes, accumulator
+        clk, reset(), enable, work, valid, first, load, word, capture, drain, results, None, rows, lanes, accumulator
     )  # fmt: skip
     ways = [way for way in WAYS if products or way in ("sum", "maximum")]
     due: list[tuple[int, list[int]]] = []  # the cycles that are enabled until a tile's totals are there, and these

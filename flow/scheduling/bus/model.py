@@ -170,21 +170,24 @@ class _Model:
         self.waiting = True
 
     def run(self) -> BusTime:
-        """The cycles until all results are in memory."""
+        """The cycles until all results are in memory, or until the run stands still, as wrong descriptors have it."""
         cycle, done = 1, False
         while not done or not self.writes.written:
             moved, done = self._cycle(cycle, done)
-            cycle = cycle + 1 if moved or done else self._next(cycle)
+            following = cycle + 1 if moved or done else self._next(cycle)
+            if following is None:
+                break
+            cycle = following
         ports = [(port.name, port.beats, port.bursts) for port in self.reads.ports]
         ports.append(("output", self.writes.beats, self.writes.bursts))
         return BusTime(cycle, {name: beats for name, beats, _ in ports}, {name: bursts for name, _, bursts in ports})
 
-    def _next(self, cycle: int) -> int:
-        """The next cycle in which something comes, after one in which nothing has happened."""
+    def _next(self, cycle: int) -> int | None:
+        """The next cycle in which something comes, after one in which nothing has happened; None if nothing does."""
         coming = [*self.reads.next(), *self.writes.next(cycle)]
         if self.fetch and self.store:
             coming += [self.fetch.start, self.store.start]
-        return min(each for each in coming if each > cycle)
+        return min((each for each in coming if each > cycle), default=None)
 
     def _cycle(self, cycle: int, done: bool) -> tuple[bool, bool]:
         """One cycle: whether anything has happened, and whether the accelerator is done with it or was before."""
