@@ -56,9 +56,9 @@ class Case:
 
 
 CASES = {
-    "64 bits": Case(ArrayConfig(2, 3, **TINY, drain=2), AxiConfig(), "verilator", 1000, 12),
+    "64 bits": Case(ArrayConfig(2, 3, **TINY, drain=2), AxiConfig(), "verilator", 500, 12),
     "128 bits": Case(ArrayConfig(3, 2, "dense", **TINY, drain=1), AxiConfig(128, 40, 4), "icarus", 10, 2),
-    "32 bits": Case(ArrayConfig(2, 3, **TINY, drain=3), AxiConfig(32, 32, 1), "verilator", 300, 6),
+    "32 bits": Case(ArrayConfig(2, 3, **TINY, drain=3), AxiConfig(32, 32, 1), "verilator", 200, 6),
     "on chip": Case(ArrayConfig(2, 3, **TINY, drain=2), AxiConfig(), "verilator", 10, 2, "residual"),
 }
 
