@@ -35,6 +35,7 @@ SETTLE = 12  # edges from the last result of a step in its map to the first that
 PIPELINE = 24  # edges of a post-processing descriptor without its tiles, if it is an operation's first or waits
 FOLLOWS = 12  # the same of one that follows another: their edges overlap
 WALK = 2  # edges of a walker, beyond one for each row, until the next descriptor's may begin (maps/walker.py)
+BETWEEN = 6  # edges from a layer's block to the next that the cycle model has already
 WEIGHED = 24  # edges of a block of a matrix product whose weights come from a map, behind another
 
 
@@ -121,7 +122,7 @@ def _cycles(jobs: Sequence[tuple[LayerPart, NDArray[np.int64], NDArray[np.int64]
             tiles = fetch[block.first_tile : block.first_tile + block.tiles]
             computed = block.steps * block.slices
             beyond += int(np.maximum(tiles - max(computed, drain), 0).sum())
-            beyond += max(config.rows + WALK - int(np.maximum(tiles, max(computed, drain)).sum()), 0)
+            beyond += max(config.rows + WALK - BETWEEN - int(np.maximum(tiles, max(computed, drain)).sum()), 0)
     whole = replace(schedules[0], blocks=tuple(block for each in schedules for block in each.blocks))
     return layer_cycles(whole, config) + beyond + SETTLE
 
