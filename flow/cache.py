@@ -17,7 +17,7 @@ import stat
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +142,20 @@ def store(part: Path, entry: Path) -> Path:
         name_place(error, file)
         raise
     return file
+
+
+def kept(entry: Path, make: Callable[[], str]) -> str:
+    """The text of the entry NAME.EXT, as `make` gives it unless the cache has it."""
+    with making(entry):
+        if (found := look_up(entry)) is not None:
+            with suppress(OSError):  # removed meanwhile
+                return found[0].read_text()
+        text = make()
+        with workplace(entry.parent) as folder:
+            part = folder / entry.name
+            part.write_text(text)
+            store(part, entry)
+    return text
 
 
 def cache_size(cache: Path | None = None) -> dict[str, Size]:

@@ -77,9 +77,8 @@ def encode(
 ) -> Compressed:
     """Allocate, refine, prune and encode every array layer; `advance` is called after each.
 
-    A budget needs `evidence` from calibration; without a survey in it, the network is surveyed, and the
-    result has both. FlowError when no
-    layer can run on the array, or a value of `chosen` is out of range.
+    A budget needs `evidence` from calibration; without a survey in it, the network is surveyed, and the result has
+    both. FlowError when no layer can run on the array, or a value of `chosen` is out of range.
     """
     if not network.layers:
         reasons = " ".join(network.notes) or "it has no Conv, Gemm or MatMul."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,9 +27,10 @@ MAX_COLUMNS: Final = 8  # bit columns of an unpruned weight
 
 DEEPEST = 2**16  # words of a buffer
 LONGEST = 64  # characters of a prefix
-
-
-UNITS: Final = ("tables", "products", "normalizer", "operands")  # with feature maps, where a network needs them
+UNITS: Final[Mapping[str, str]] = {  # with feature maps, where a network needs them: by field, what they are for
+    "tables": "tables of element-wise functions", "products": "products of maps", "normalizer": "normalizations",
+    "operands": "maps as weights",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,8 @@ class ArrayConfig:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:
             self._check_maps()
-        units = (
-            (self.tables, "tables of element-wise functions"), (self.products, "products of maps"),
-            (self.normalizer, "normalizations"),
-            (self.operands, "maps as weights"),
-        )  # fmt: skip
-        for has, what in units:
-            if has and not self.map_words:
+        for unit, what in UNITS.items():
+            if getattr(self, unit) and not self.map_words:
                 raise FlowError(f"{what} go with feature maps on chip, but there is no memory for these; set map_words")
         if self.normalizer and self.accumulator_bits != 32:
             raise FlowError(f"a normalizer gives results of 32 bits, but accumulator_bits is {self.accumulator_bits}")

@@ -6,14 +6,13 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flow.cache import look_up, made, making, store, workplace
+from flow.cache import kept, made
 from flow.errors import FlowError
 from flow.files import cache_folder, fingerprint, scratch
 from flow.hardware.accelerator import accelerator
@@ -88,15 +87,13 @@ class _Emitted:
     ports: tuple[Port, ...]
 
     @classmethod
-    def read(cls, file: Path) -> _Emitted:
-        files, ports = json.loads(file.read_text())
+    def read(cls, text: str) -> _Emitted:
+        files, ports = json.loads(text)
         return cls(tuple((name, text) for name, text in files), tuple(Port(*port) for port in ports))
 
-    def store(self, entry: Path) -> None:
-        with workplace(entry.parent) as folder:
-            part = folder / "emitted.json"
-            part.write_text(json.dumps([self.files, [astuple(port) for port in self.ports]]))
-            store(part, entry)
+    @property
+    def text(self) -> str:
+        return json.dumps([self.files, [astuple(port) for port in self.ports]])
 
     def write(self, folder: Path) -> list[Path]:
         """The files, in the folder."""
@@ -122,15 +119,10 @@ def _emitted(config: ArrayConfig, axi: AxiConfig | None, language: Language) -> 
     parts = [asdict(config), None if axi is None else asdict(axi), language]
     makers = [fingerprint(), version("myhdl"), platform.python_version()]
     key = hashlib.sha256(json.dumps([*parts, *makers]).encode()).hexdigest()[:24]
-    entry = folder / f"emitted-{key}.json"
-    with making(entry):
-        if (found := look_up(entry)) is not None:
-            with suppress(OSError):  # removed meanwhile
-                return _Emitted.read(found[0])
-        emitted = _converted(config, axi, language)
-        with suppress(OSError):  # the disk is full, or the folder not ours to write: what was converted is as good
-            emitted.store(entry)
-    return emitted
+    try:
+        return _Emitted.read(kept(folder / f"emitted-{key}.json", lambda: _converted(config, axi, language).text))
+    except OSError:  # the disk is full, or the folder not ours to write
+        return _converted(config, axi, language)
 
 
 def _converted(config: ArrayConfig, axi: AxiConfig | None, language: Language) -> _Emitted:

@@ -12,12 +12,11 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from flow.cache import look_up, made, making, store, workplace
+from flow.cache import kept, made
 from flow.errors import FlowError
 from flow.files import scratch
 from flow.programs import first_answer, in_parallel, last_words, run
@@ -160,17 +159,7 @@ def _sections(stat: str, top: str) -> dict[str, Module]:
 def _kept(cache: Path, text: str, make: Callable[[], str]) -> str:
     """What `make` gives, kept in the folder `cache` by this text and Yosys' version."""
     key = hashlib.sha256(f"{_yosys_version(yosys())}\n{text}".encode()).hexdigest()[:24]
-    entry = made(cache) / f"area-{key}.txt"
-    with making(entry):
-        if (found := look_up(entry)) is not None:
-            with suppress(OSError, ValueError):  # removed meanwhile
-                return found[0].read_text()
-        stat = make()
-        with workplace(cache) as folder:
-            part = folder / "area.txt"
-            part.write_text(stat)
-            store(part, entry)
-    return stat
+    return kept(made(cache) / f"area-{key}.txt", make)
 
 
 @dataclass(frozen=True)
@@ -232,18 +221,8 @@ def _own(file: Path, top: str, children: Iterable[str], paths: Mapping[str, Path
     if bits := _memory_bits(text):
         return Estimate(0, 0, bits)
     common = re.sub(rf"\b{re.escape(top)}_", "", text)
-    key = hashlib.sha256(f"{_yosys_version(yosys())}\n{common}".encode()).hexdigest()[:24]
-    entry = made(cache) / f"area-{key}.json"
-    with making(entry):
-        if (found := look_up(entry)) is not None:
-            with suppress(OSError, ValueError, TypeError):  # removed meanwhile
-                return Estimate(**json.loads(found[0].read_text()))
-        own = _synthesised(file, children, paths)
-        with workplace(cache) as folder:
-            part = folder / "area.json"
-            part.write_text(json.dumps(asdict(own)))
-            store(part, entry)
-    return own
+    own = _kept(cache, f"estimate\n{common}", lambda: json.dumps(asdict(_synthesised(file, children, paths))))
+    return Estimate(**json.loads(own))
 
 
 def _synthesised(file: Path, children: Iterable[str], paths: Mapping[str, Path]) -> Estimate:

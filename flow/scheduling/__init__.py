@@ -3,6 +3,7 @@
 blocks.py    the schedule of a layer: its channel blocks and the memory words they need
 words.py     packs descriptors, weights, parameters, activations and outputs into memory words
 schedule.py  schedule: an encoded network becomes descriptors, memory images and the order in which the array works
+banks.py     the time that the banks of the feature maps take for words that the array's rows want at once
 cycles.py    cycle model and memory traffic of a layer on the array, from its channel blocks alone
 bus/         cycle model of any run behind AXI, from its memories: what a memory with a latency costs
 timing.py    time of a network on the array as a function of N of its channels: what a budget limits

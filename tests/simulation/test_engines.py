@@ -22,7 +22,7 @@ from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.native import NativeEngine
 from flow.simulation.engines.testbench import verilog_testbench, vhdl_testbench, write_command, write_hex, write_inputs
 from flow.simulation.engines.verilator import VerilatorEngine
-from tests.helpers.tools import fake
+from tests.helpers.tools import fake, require_engine
 
 PORTS = (
     MemoryPort("source", 40),
@@ -295,8 +295,7 @@ def test_cxx_is_honoured_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_cxxflags_come_last(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They override ours, a library is of its flags, and what is no list of words is refused."""
-    if reason := VerilatorEngine().available():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    require_engine("verilator")
     real = verilator.compiler()[0]
     version = first_answer([real, "--version"])
     seen = tmp_path / "seen"
@@ -326,8 +325,7 @@ def test_a_damaged_library_is_made_again_by_one(
     device: Device, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file cut to nothing, then the library to a half; two that need it at once compile it once."""
-    if reason := VerilatorEngine().available():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    require_engine("verilator")
     VerilatorEngine().open(device, cache)
     here = Path(shutil.copytree(cache, tmp_path / "cache"))
     log, real = tmp_path / "log", verilator.compiler()[0]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flow.hardware.axi.bus import PAGE
-from flow.output.handoff.firmware import identifier
-from flow.output.handoff.whole import TEMPLATES, WHOLE, Handoff
+from flow.output.handoff.firmware import c_name
+from flow.output.handoff.whole import TEMPLATES, WHOLE, Handoff, written_as
 from flow.simulation.onchip import commands
 
 IRQ = 3  # of PicoRV32; the numbers below have meanings of its own
@@ -32,7 +32,7 @@ def write_example(folder: Path, handoff: Handoff, told: Mapping[str, Any]) -> No
     needed = PROGRAM + STACK + placed["bytes"] + PAGE + sum(file.resolve().stat().st_size + 4 for file in files)
     cycles = sum(run["cycles"] for run in runs)
     classes = whole is not None and not whole.segments
-    c = identifier(handoff.program.config.prefix or handoff.name)
+    c = c_name(handoff)
     values = {
         "top": handoff.wrapper.name, "name": handoff.name, "c": c, "upper": c.upper(), "axi": handoff.wrapper.axi,
         "ports": handoff.wrapper.ports, "irq": IRQ, "page": PAGE, "root": ROOT, "runs": runs,
@@ -44,9 +44,8 @@ def write_example(folder: Path, handoff: Handoff, told: Mapping[str, Any]) -> No
         "verilog": [f"{ROOT}/verilog/{path.name}" for path in handoff.wrapper.files],
     }  # fmt: skip
     for template in sorted((Path(__file__).parent / "example").glob("*.j2")):
-        name = template.name.removesuffix(".j2")
-        named = f"{handoff.wrapper.name}{name.removeprefix('top')}" if name.startswith("top") else name
-        (place / named).write_text(TEMPLATES.get_template(f"example/{template.name}").render(values))
+        target = place / written_as(template, handoff.wrapper.name)
+        target.write_text(TEMPLATES.get_template(f"example/{template.name}").render(values))
 
 
 def _layers(handoff: Handoff, told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,18 +20,22 @@ def write_firmware(folder: Path, handoff: Handoff, told: Mapping[str, Any]) -> N
     NAME.h has all a driver needs to load the memories, start each layer and read its outputs. If the whole network runs
     on chip, also what is needed to start it. `told` is the build's `describe`.
     """
-    program = handoff.program
     (folder / "firmware").mkdir()
     shared = TEMPLATES.get_template(f"{SHARED}.h.j2").render(
         registers=list(register_map().values()), errors=ERRORS, identity=IDENTITY, version=VERSION, page=PAGE
     )
     (folder / "firmware" / f"{SHARED}.h").write_text(shared)
-    name = identifier(program.config.prefix or handoff.name)
+    name = c_name(handoff)
     text = TEMPLATES.get_template("firmware.h.j2").render(
         told, c=name, upper=name.upper(), top=handoff.device.name, version=VERSION,
         bytes={memory["name"]: memory["bytes"] for memory in told["memories"]},
     )  # fmt: skip
     (folder / "firmware" / f"{name}.h").write_text(text)
+
+
+def c_name(handoff: Handoff) -> str:
+    """What the names of a build begin with in C."""
+    return identifier(handoff.program.config.prefix or handoff.name)
 
 
 def identifier(name: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 from flow.hardware.axi.bus import ID_BITS, IDENTITY, PAGE, VERSION, Register, constants, register_map, registers
 from flow.hardware.emit import Port
 from flow.hardware.fields import ERRORS
-from flow.output.handoff.firmware import identifier
-from flow.output.handoff.whole import TEMPLATES, Handoff
+from flow.output.handoff.firmware import c_name
+from flow.output.handoff.whole import TEMPLATES, Handoff, written_as
 
 MHZ = 100  # of the clock constraint, to be set to the system's
 CHANNELS = ("aw", "ar", "w", "b", "r")  # the longer names first
@@ -57,7 +57,7 @@ class Bus:
 def write_soc(folder: Path, handoff: Handoff, told: Mapping[str, Any]) -> None:
     """soc/, and TOP.core beside it: FuseSoC finds files of a core below its place only. `told`: see `describe`."""
     wrapper = handoff.wrapper
-    top, c = wrapper.name, identifier(handoff.program.config.prefix or handoff.name)
+    top, c = wrapper.name, c_name(handoff)
     fixed = constants(handoff.program.config, wrapper.axi)
     there = registers(handoff.device.ports)
     masks = {name: {field.name: field.mask for field in each.fields} for name, each in register_map().items()}
@@ -74,8 +74,7 @@ def write_soc(folder: Path, handoff: Handoff, told: Mapping[str, Any]) -> None:
     place = folder / "soc"
     place.mkdir()
     for template in sorted((Path(__file__).parent / "soc").glob("*.j2")):
-        name = template.name.removesuffix(".j2")
-        named = f"{top}{name.removeprefix('top')}" if name.startswith("top") else name
+        named = written_as(template, top)
         target = folder / named if named.endswith(".core") else place / named
         target.write_text(TEMPLATES.get_template(f"soc/{template.name}").render(values))
     (place / f"{top}.json").write_text(json.dumps(told, indent=1) + "\n")

@@ -119,6 +119,12 @@ class Handoff:
         return {port.name: max(words[port.name] for words in each) for port in self.device.ports}
 
 
+def written_as(template: Path, top: str) -> str:
+    """The name of the file that a template becomes: of `top...` one that begins with the top module's."""
+    name = template.name.removesuffix(".j2")
+    return f"{top}{name.removeprefix('top')}" if name.startswith("top") else name
+
+
 def layer_folders(program: Program) -> list[str]:
     return [layer_folder(scheduled.layer.name, number) for number, scheduled in enumerate(program.layers)]
 

@@ -129,22 +129,14 @@ class AheadPort(ReadPort):
         if arrives:
             due.popleft()
         self.ready = arrives or ring.cursor != ring.head
-        self.wants = wants = not self.closed and ring.remaining > 0 and ring.requested - ring.tail < ring.depth
-        if self.gathering:
-            self.address = ring.address
-            self.ask()
-        else:
-            self.accepts, self.asks = wants, False
+        self.wants = not self.closed and ring.remaining > 0 and ring.requested - ring.tail < ring.depth
+        self.address = ring.address
+        self.ask()
 
     def move(self, granted: bool, job: Words | None, taking: bool) -> None:
         """The edge: a burst is granted, a job comes, the accelerator asks for a word."""
         ring, takes, accepts = self.ring, taking and self.ready, self.accepts
-        awake = self.shown or takes or accepts or granted or self.arrives
-        if granted:
-            self.gathering = False
-        elif accepts:
-            self.words = self.words + 1 if self.gathering else 1
-            self.gathering, self.following = True, ring.address + 1
+        awake = self.gather(granted) or self.shown or takes
         if self.fetched == self.depth:
             awake, self.closed = awake or not self.closed, True
         elif self.closed and self.fetched <= self.open_below:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.config import ArrayConfig
-from flow.hardware.fields import ADDRESS, COORDINATE, ENTRY, INDEX_BITS, WALK
+from flow.hardware.fields import COORDINATE, ENTRY, INDEX_BITS, WALK
+from flow.scheduling import banks
 from flow.scheduling.blocks import Bytes
 from flow.scheduling.words import unpack_fields
 
@@ -168,7 +169,4 @@ class _Walks:
         """Cycles in which the banks serve all rows, int64 [tiles]: one at least."""
         places = 1 << COORDINATE
         used = (x % places < size[1]) & (y % places < size[0])
-        wanted = np.zeros(word.shape, np.int64)
-        np.add.at(wanted, (np.nonzero(used)[0], word[used] % (1 << ADDRESS) % self.rows), 1)
-        turns: NDArray[np.int64] = np.maximum(wanted.max(axis=1), 1)
-        return turns
+        return banks.turns(word, used, self.rows)

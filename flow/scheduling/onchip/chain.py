@@ -111,14 +111,14 @@ class Chain:
         return len(self.segments) == 1 and not self.alone
 
     @property
-    def tables(self) -> bool:
-        """Whether the hardware needs tables."""
-        return any(isinstance(step, PostOp) and step.table for step in self.steps)
-
-    @property
-    def normalizer(self) -> bool:
-        """Whether the hardware needs a normalizer."""
-        return any(isinstance(step, PostOp) and step.norm is not None for step in self.steps)
+    def units(self) -> dict[str, bool]:
+        """Whether the hardware needs each of `config.UNITS`."""
+        posts = [step for step in self.steps if isinstance(step, PostOp)]
+        return {
+            "tables": any(step.table for step in posts), "products": any(step.signed for step in posts),
+            "normalizer": any(step.norm is not None for step in posts),
+            "operands": any(step.matrices is not None for step in posts),
+        }  # fmt: skip
 
     @property
     def output_steps(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ descriptor: k is as large as the bias, which has F * h / g in it, permits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,17 +38,27 @@ def grouped(gain: NDArray[np.float64], summand: NDArray[np.float64], zero: int) 
     size = np.maximum(np.abs(gain), least)
     ratio = np.divide(np.abs(summand), size, out=np.zeros_like(size), where=size > 0) + 256
     bits = np.clip(np.floor(BIAS_BITS - np.log2(ratio)), 0, MOST_BITS).astype(int)
-    groups = []
-    for negative in (False, True):
-        alike = np.flatnonzero((gain < 0) == negative)
+    sized = np.where(gain < 0, -size, size)
+    return [
+        _group(slots, negative, k, sized, summand, zero) for negative, k, slots in in_groups(gain < 0, size, bits, FINE)
+    ]
+
+
+def in_groups(
+    negative: NDArray[np.bool_], size: NDArray[np.float64], bits: NDArray[np.int64], fine: float
+) -> Iterator[tuple[bool, int, NDArray[np.intp]]]:
+    """Channels of the same sign that share a number of bits: (negative, bits, slots).
+
+    All take the fewest that any has, where one more would improve none of them by more than `fine` codes.
+    """
+    for sign in (False, True):
+        alike = np.flatnonzero(negative == sign)
         if not len(alike):
             continue
         fewest = int(bits[alike].min())
-        together = bool((size[alike] * 2.0 ** -(fewest + 1) <= FINE).all())
-        for k in [fewest] if together else sorted(set(bits[alike].tolist())):
-            slots = alike if together else alike[bits[alike] == k]
-            groups.append(_group(slots, negative, k, np.where(gain < 0, -size, size), summand, zero))
-    return groups
+        together = bool((size[alike] * 2.0 ** -(fewest + 1) <= fine).all())
+        for each in [fewest] if together else sorted(set(bits[alike].tolist())):
+            yield sign, each, alike if together else alike[bits[alike] == each]
 
 
 def _group(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from flow.hardware.fields import EXPONENTIAL_BITS, MOST_NORMALIZED, QUOTIENT_BITS, SUBGROUP
 from flow.network import reference
+from flow.scheduling.onchip.gains import in_groups
 
 FRACTION = 30  # bits of a Softmax's t behind the point, and up to MORE where its codes are small
 MORE = 10
@@ -119,17 +120,10 @@ def _grouped(gain: NDArray[np.float64], summand: NDArray[np.float64], most: int)
     ratio = np.maximum(np.abs(summand) / size, 2.0**-40)
     bits = np.floor(np.minimum(BIAS_BITS - np.log2(ratio), 33 + np.log2(size)))
     bits = np.clip(bits, 0, most).astype(int)
-    groups = []
-    for negative in (False, True):
-        alike = np.flatnonzero((gain < 0) == negative)
-        if not len(alike):
-            continue
-        fewest = int(bits[alike].min())
-        together = bool((size[alike] * 2.0 ** -(fewest + 1) <= FINE).all())
-        for fraction in [fewest] if together else sorted(set(bits[alike].tolist())):
-            slots = alike if together else alike[bits[alike] == fraction]
-            groups.append(_group(slots, negative, fraction, size[slots], summand[slots]))
-    return groups
+    return [
+        _group(slots, negative, fraction, size[slots], summand[slots])
+        for negative, fraction, slots in in_groups(gain < 0, size, bits, FINE)
+    ]
 
 
 def _group(

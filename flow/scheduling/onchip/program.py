@@ -50,6 +50,16 @@ from flow.scheduling.words import (
 
 LINES = 64  # the maps' memory is a multiple of this many lines
 
+LACKS = {  # by unit: a network needs it, an array has none
+    "tables": "the network has element-wise functions, but the array was built without tables; build it again",
+    "products": "the network has products or differences of maps, but the array was built without products; "
+    "build it again",
+    "normalizer": "the network normalizes channels on chip, but the array was built without a normalizer; "
+    "build it again",
+    "operands": "the network has matrix products of two maps, but the array was built without maps as weights; "
+    "build it again",
+}
+
 
 @dataclass(frozen=True)
 class OutputRegion:
@@ -128,20 +138,9 @@ def needed_words(chain: Chain, rows: int) -> int:
     return -(-max(map(words, places(chain)), default=0) // step) * step
 
 
-def products(chain: Chain) -> bool:
-    """Whether the hardware needs products and differences of maps."""
-    return any(isinstance(step, PostOp) and step.signed for step in chain.steps)
-
-
-def operands(chain: Chain) -> bool:
-    """Whether maps are weights of the array."""
-    return any(isinstance(step, PostOp) and step.matrices for step in chain.steps)
-
-
 def fitted(config: ArrayConfig, chain: Chain) -> ArrayConfig:
     """The same array with a memory for the maps of this chain and with the units that its operations need."""
-    units = {"tables": chain.tables, "products": products(chain), "normalizer": chain.normalizer}
-    return config.with_maps(needed_words(chain, config.rows), **units, operands=operands(chain))
+    return config.with_maps(needed_words(chain, config.rows), **chain.units)
 
 
 @dataclass
@@ -193,23 +192,9 @@ def assemble(chain: Chain, encoded: Mapping[str, EncodedLayer], config: ArrayCon
             f"the feature maps need {needed:,} words of 8 bytes, but the memory has {config.map_words:,}; "
             "build the array with as many"
         )
-    if chain.tables and not config.tables:
-        raise FlowError(
-            "the network has element-wise functions, but the array was built without tables; build it again"
-        )
-    if products(chain) and not config.products:
-        raise FlowError(
-            "the network has products or differences of maps, but the array was built without products; build it again"
-        )
-    if chain.normalizer and not config.normalizer:
-        raise FlowError(
-            "the network normalizes channels on chip, but the array was built without a normalizer; build it again"
-        )
-    if operands(chain) and not config.operands:
-        raise FlowError(
-            "the network has matrix products of two maps, but the array was built without maps as weights; "
-            "build it again"
-        )
+    for unit, needs in chain.units.items():
+        if needs and not getattr(config, unit):
+            raise FlowError(LACKS[unit])
     images, ideal, ends = _Images(config, chain), list[int](), list[int]()
     for segment, images.places in zip(chain.segments, map_places, strict=True):
         _segment(images, segment, encoded, ideal, ends)

@@ -20,6 +20,7 @@ from flow.compression.prune import prune
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.fields import ADDRESS, TABLE_WORDS
 from flow.network.model import ArrayLayer, Window
+from flow.scheduling.banks import turns
 from flow.scheduling.blocks import layer_schedule
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import Chain, ChainLayer
@@ -139,9 +140,7 @@ def _fetch(window: Window, grid: tuple[int, int], shape: Shape, octets: int, con
             y = down * window.strides[0] - window.pads[0] + tap_y * window.dilations[0]
             x = across * window.strides[1] - window.pads[1] + tap_x * window.dilations[1]
             read = (y >= 0) & (y < height) & (x >= 0) & (x < width) & (np.arange(tiles * rows) < count)
-            wanted = np.zeros((tiles, rows), np.int64)
-            np.add.at(wanted, (np.arange(tiles * rows)[read] // rows, (y * width + x)[read] % rows), 1)
-            needed += np.maximum(wanted.max(axis=1), 1)
+            needed += turns((y * width + x).reshape(tiles, rows), read.reshape(tiles, rows), rows)
     return needed * octets + window.kernel[0] * window.kernel[1] * octets % config.beats
 
 
@@ -176,7 +175,7 @@ def _weight_cycles(block: MatrixBlock, config: ArrayConfig) -> int:
         for column in range(fields["taps_x"]):
             across = column * fields["dilation_x"]
             inside = (y + down < over.size[0]) & (x + across < over.size[1])
-            cycles += int(_turns((word + tap) % modulo, inside, config.rows).sum())
+            cycles += int(turns((word + tap) % modulo, inside, config.rows).sum())
             tap += delta_x
         tap += delta_y - delta_x
     return cycles
@@ -190,10 +189,10 @@ def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
     for tap_y, tap_x, octet in product(range(window.kernel[0]), range(window.kernel[1]), range(sweep.octets)):
         down, across = tap_y * window.dilations[0], tap_x * window.dilations[1]
         inside = (y + down >= 0) & (y + down < over.size[0]) & (x + across >= 0) & (x + across < over.size[1])
-        fetch += _turns(word + down * sweep.pitch + across + octet * sweep.plane, inside, rows)
+        fetch += turns(word + down * sweep.pitch + across + octet * sweep.plane, inside, rows)
     _, _, into = sweep.into.windows(rows)
     there = np.arange(into.size).reshape(into.shape) < sweep.positions
-    store = sum(_turns(into + entry.dy * pitch + entry.dx, there, rows) for entry in sweep.entries)
+    store = sum(turns(into + entry.dy * pitch + entry.dx, there, rows) for entry in sweep.entries)
     if sweep.normal is not None:  # octets again and again, a channel a cycle, and a cycle behind each step
         octets, repeats = sweep.normal.passes * sweep.octets, OCTET // config.slices(MAX_COLUMNS)
         fetch = np.maximum(fetch * sweep.normal.passes * repeats * config.beats, octets * (OCTET + repeats))
@@ -201,14 +200,6 @@ def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
     else:
         fetch += int(np.prod(window.kernel)) * sweep.octets % config.beats
     return int(np.maximum(np.maximum(fetch, -(-OCTET // config.lanes)), store).sum())
-
-
-def _turns(words: NDArray[np.int64], used: NDArray[np.bool_], rows: int) -> NDArray[np.int64]:
-    """Cycles in which the banks give these words to all rows, int64 [tiles] of words [tiles, rows]: one at least."""
-    wanted = np.zeros(words.shape, np.int64)
-    np.add.at(wanted, (np.nonzero(used)[0], words[used] % rows), 1)
-    most: NDArray[np.int64] = np.maximum(wanted.max(axis=1), 1)
-    return most
 
 
 def _words(shape: Shape) -> int:
