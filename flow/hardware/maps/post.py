@@ -75,7 +75,7 @@ def post_channel(clk, enable, adds, first, maximum, factor, x, pair, port, norma
     drain    capture, drain, behind[bits] in, result[bits] out
     Of a maximum, the factor is 1.
     """
-    total = Signal(modbv(0)[bits:])
+    total, summed = Signal(modbv(0)[bits:]), Signal(modbv(0)[bits:])
     if pair is None:  # without products
         part = Signal(intbv(0)[8 + FACTOR_BITS :])
 
@@ -99,18 +99,23 @@ def post_channel(clk, enable, adds, first, maximum, factor, x, pair, port, norma
         )  # fmt: skip
         adding = [terms, sign]
 
+    @always_comb
+    def add():
+        summed.next = total + addend
+        if maximum:
+            if first or (part[8:] > total[8:]):
+                summed.next = part[8:]
+            else:
+                summed.next = total
+        elif first:
+            summed.next = addend
+
     if normal is None:
 
         @always(clk.posedge)
         def accumulate():
             if enable and adds:
-                if maximum:
-                    if first or (part[8:] > total[8:]):
-                        total.next = part[8:]
-                elif first:
-                    total.next = addend
-                else:
-                    total.next = total + addend
+                total.next = summed
 
     else:
 
@@ -120,13 +125,7 @@ def post_channel(clk, enable, adds, first, maximum, factor, x, pair, port, norma
                 if normal.gives:
                     total.next = normal.given
             elif enable and adds:
-                if maximum:
-                    if first or (part[8:] > total[8:]):
-                        total.next = part[8:]
-                elif first:
-                    total.next = addend
-                else:
-                    total.next = total + addend
+                total.next = summed
 
     @always(clk.posedge)
     def hold():
@@ -135,7 +134,7 @@ def post_channel(clk, enable, adds, first, maximum, factor, x, pair, port, norma
         elif port.drain:
             port.result.next = port.behind
 
-    return adding, accumulate, hold
+    return adding, add, accumulate, hold
 
 
 @block
