@@ -33,7 +33,7 @@ class Normalizer:
         self.clk, self.enable = wire(), wire()
         self.valid, self.first, self.load, self.read, self.ends = (wire() for _ in range(5))
         self.word, self.brought = wire(64 * ROWS), wire(64)
-        self.normal = Given(wire(8), wire(32 * ROWS), wire())
+        self.normal = Given(wire(8), wire(32 * ROWS), wire(), wire())
         self.work = NormWork(wire(), wire(), wire(), wire(), wire(21), wire(21), wire())
         self.left: list[tuple[int, list[int]]] = []  # channel, t of every row
         self.bench = Bench(
@@ -62,7 +62,7 @@ class Normalizer:
             self.bench.step()
         self.enable.next = 1
         if gives := int(self.normal.gives):
-            assert gives & (gives - 1) == 0 and self.normal.holds
+            assert gives & (gives - 1) == 0 and self.normal.holds4
             given = [signed(int(self.normal.given) >> 32 * row & 0xFFFFFFFF, 32) for row in range(ROWS)]
             self.left.append((gives.bit_length() - 1, given))
         self.bench.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from flow.network.samples import Samples
 from flow.scheduling.onchip import timing
 from flow.scheduling.onchip.chain import ChainLayer, chain
 from flow.scheduling.onchip.post import PostOp
-from flow.scheduling.onchip.program import OnChip, assemble, outputs_only
+from flow.scheduling.onchip.program import OnChip, assemble, fitted, outputs_only
 from flow.simulation import onchip as running
 from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.engines.base import Command, DeviceError
@@ -97,6 +98,36 @@ def test_other_engines(kind: str, engine: str, tmp_path: Path) -> None:
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", engine), 1)
     check(onchip, done)
     assert done.cycles == want.cycles
+
+
+def behind_normalizations() -> Network:
+    """What post-processing may do directly behind a normalization, whose results come by other stages of it."""
+    net = Floats(9)
+    made = net.conv("x", 3, 12, 1)
+    for kind in ("Mul", "Add", "Sub", "Concat"):
+        shares = net.node("Softmax", net.conv(made, 12, 12, 1, relu=False), axis=1)
+        joined = net.node(kind, made, shares, **({"axis": 1} if kind == "Concat" else {}))
+        made = net.conv(joined, 24 if kind == "Concat" else 12, 12, 1)
+    return quantized(net.model((3, 5, 7), net.conv(made, 12, 4, 1, relu=False)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    once_each(
+        [SMALL, LONG, ArrayConfig(4, 5, "pairs", **TINY, drain=2, columns_per_cycle=4)], lambda config: True
+    ),
+    ids=lambda config: f"{config.pe}-{config.rows}x{config.columns}",
+)  # fmt: skip
+def test_what_follows_a_normalization(config: ArrayConfig, tmp_path: Path) -> None:
+    network = behind_normalizations()
+    network, onchip = program(network, fitted(config, chain(network)))
+    kinds = [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)]
+    followed = [after for before, after in pairwise(kinds) if before == "softmax"]
+    assert followed == ["product", "add", "subtract", "move"] and onchip.chain.whole
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
+    check(onchip, done)
+    verdicts = judge(network, onchip, [done])
+    assert passes(verdicts, [done]), verdicts
 
 
 FUNCTIONS = ("HardSwish", "Sigmoid", "Tanh", "Erf", "Exp", "Abs", "LeakyRelu", "Elu", "Softplus", "Neg")

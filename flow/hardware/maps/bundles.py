@@ -170,12 +170,13 @@ class Pair:
 class Given:
     """Results of the normalizer for `post`, at its last stage: of which channel, if of any, of every row.
 
-    `holds`: the block is one of the normalizer's.
+    `holds3`, `holds4`: at the stage before, and at the last one, the block is one of the normalizer's.
     """
 
     gives: Any = bits(8)
     given: Any = bits()
-    holds: Any = flag()
+    holds3: Any = flag()
+    holds4: Any = flag()
 
 
 @dataclass(frozen=True)

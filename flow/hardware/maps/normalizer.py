@@ -481,8 +481,8 @@ def normalizer(clk, reset, enable, work, valid, first, load, word, read, ends, b
     control  enable; valid, first, load: aligned with the word, as for the array
              read: a word of parameters is read, and shown one cycle later; ends: with the last of a block
     data     word[64 * rows]: an octet of every row; brought[64]: lane 0 of the parameters
-    out      gives[8]: the channel whose t is given[32 * rows]; holds: the block is one of these; as `post` has it at
-             its last stage
+    out      gives[8]: the channel whose t is given[32 * rows], at the last stage of `post`; holds3, holds4: at the
+             stage before, and at the last one, the block is one of these
     A step takes eight cycles, or is repeated until it has. Latency: as the array's.
     """
     names = ("normalize", "applies", "softmax")
@@ -543,9 +543,12 @@ def normalizer(clk, reset, enable, work, valid, first, load, word, read, ends, b
         delay(clk, enable, d, q) for d, q in ((count1, count2), (centred1, centred2), (softmax1, softmax2))
     ]  # fmt: skip
     gives1, scale4, negative4 = Signal(intbv(0)[8:]), Signal(intbv(0)[len(scale1) :]), Signal(bool(0))
-    for first_stage, last_stage in (
-        (gives1, normal.gives), (normalize1, normal.holds), (scale1, scale4), (negative1, negative4)
-    ):  # fmt: skip
+    (normalize2,) = flags(1)
+    parts += [
+        delay(clk, enable, d, q)
+        for d, q in ((normalize1, normalize2), (normalize2, normal.holds3), (normal.holds3, normal.holds4))
+    ]
+    for first_stage, last_stage in ((gives1, normal.gives), (scale1, scale4), (negative1, negative4)):
         ahead = first_stage
         for stage in range(3):
             wide = len(last_stage)

@@ -69,8 +69,7 @@ def post_channel(clk, enable, adds, first, maximum, factor, x, pair, port, norma
     """One channel of one row: the octets of a step one after the other, with one multiplier.
 
     control  enable; stage 3: adds: there is an octet, first (of a tile), maximum; with products, stage 2: late (the
-             high octet), product, minus; with a normalizer, stage 4: gives, holds: the block is one of the
-             normalizer's, whose result is given now
+             high octet), product, minus; with a normalizer, stage 4: gives: its result is given now
     data     stage 2: factor[21], x[8]; with products zero_low[8], zero_high[8], following[8], too; stage 4: given[32]
     drain    capture, drain, behind[bits] in, result[bits] out
     Of a maximum, the factor is 1.
@@ -121,9 +120,8 @@ def post_channel(clk, enable, adds, first, maximum, factor, x, pair, port, norma
 
         @always(clk.posedge)
         def accumulate():
-            if enable and normal.holds:
-                if normal.gives:
-                    total.next = normal.given
+            if enable and normal.gives:
+                total.next = normal.given
             elif enable and adds:
                 total.next = summed
 
@@ -240,9 +238,17 @@ def post(clk, reset, enable, work, valid, first, load, word, capture, drain, res
             first2.next = first1
             first3.next = first2
 
-    @always_comb
-    def adding():
-        adds.next = valid3 or valid4
+    if normal is None:
+
+        @always_comb
+        def adding():
+            adds.next = valid3 or valid4
+
+    else:
+
+        @always_comb
+        def adding():
+            adds.next = (valid3 and (not normal.holds3)) or (valid4 and (not normal.holds4))
 
     if work.product is not None:
         multiplies, subtracts = wires(2)
@@ -254,7 +260,7 @@ def post(clk, reset, enable, work, valid, first, load, word, capture, drain, res
             if work.product is not None:
                 pair = Pair(late2, multiplies, subtracts, low1(8, 0), high1(8, 0), octets1(at + 8, at))
             behind = result[r][k + lanes] if k + lanes < 8 else nothing
-            own = normal and Given(normal.gives(k), normal.given(32 * r + 32, 32 * r), normal.holds)
+            own = normal and Given(normal.gives(k), normal.given(32 * r + 32, 32 * r), None, None)
             parts.append(
                 post_channel(
                     clk, enable, adds, first3, maximum3, factor, octets2(at + 8, at), pair,
