@@ -487,6 +487,7 @@ def _as_child(tree: Path, files: Sequence[str], said: Path, seconds: int) -> int
         stream = os.open(said, os.O_WRONLY | os.O_CREAT)
         os.dup2(stream, 1)
         os.dup2(stream, 2)
+        sys.stdout = sys.stderr = os.fdopen(1, "w", 1, closefd=False)
         os.chdir(tree)
         sys.path[:] = [str(tree), *(path for path in sys.path if path and Path(path).resolve() != ROOT)]
         os.environ.update(PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
