@@ -295,7 +295,16 @@ def units_network(file: Path) -> None:
     net.save(file, (3, 8), net.node("MatMul", net.node("Mul", d, b), net.weights(8, 3)))
 
 
-NETWORKS = {"layers": small_network, "maps": small_network, "units": units_network}  # all on chip but "layers"
+def rows_network(file: Path) -> None:
+    """Five rows of 100 channels: several steps, metadata words, tiles and blocks."""
+    net = _Floats()
+    a = net.node("Relu", net.node("MatMul", "x", net.weights(100, 10)))
+    net.save(file, (5, 100), net.node("MatMul", a, net.weights(10, 70)))
+
+
+NETWORKS = {"layers": small_network, "maps": small_network, "units": units_network, "rows": rows_network}
+ON_CHIP = ("maps", "units")
+SAME = {"layers": "rows"}  # another network for the same Verilog, which judges mutants that pass
 TURNS = ("layers", "maps", "layers", "units", "layers")
 
 
@@ -328,27 +337,44 @@ def judged(folder: Path, samples: int) -> dict[str, Any]:
     }
 
 
+def with_file(build: Path, place: Path, name: str, text: str) -> Path:
+    """A copy of a build with another Verilog file NAME, which its manifest has, too."""
+    copy = Path(shutil.copytree(build, place))
+    file = copy / "verilog" / name
+    file.write_text(text)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["sha256"][f"verilog/{name}"] = sha256(file)
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    return copy
+
+
 def mutant(results: Path, job: str) -> dict[str, Any]:
-    """The verdict on BUILD:FILE:BEGIN:END:KIND in a copy of the build."""
+    """The verdict on BUILD:FILE:BEGIN:END:KIND in a copy of the build.
+
+    One that passes is `equivalent` if it also passes with another network, or with more samples; else it `survived`.
+    """
     build, name, begin, end, kind = job.split(":")
+    text = (results / build / "verilog" / name).read_text()
+    new = next(new for k, b, e, new in places(text) if (k, b, e) == (kind, int(begin), int(end)))
+    told = {"old": text[int(begin) : int(end)], "new": new, "line": text[: int(begin)].count("\n") + 1}
+    changed_text = text[: int(begin)] + new + text[int(end) :]
     with scratch() as place:
-        copy = Path(shutil.copytree(results / build, place / "build"))
-        file = copy / "verilog" / name
-        text = file.read_text()
-        new = next(new for k, b, e, new in places(text) if (k, b, e) == (kind, int(begin), int(end)))
-        file.write_text(text[: int(begin)] + new + text[int(end) :])
-        manifest = json.loads((copy / MANIFEST).read_text())
-        manifest["sha256"][f"verilog/{name}"] = sha256(file)
-        (copy / MANIFEST).write_text(json.dumps(manifest))
-        told = {"old": text[int(begin) : int(end)], "new": new, "line": text[: int(begin)].count("\n") + 1}
         try:
-            first = judged(copy, 1)
-            if first["result"] == "passed":
-                more = judged(copy, MORE)
-                return told | {"result": "equivalent" if more["result"] == "passed" else "survived"}
+            first = judged(with_file(results / build, place / "build", name, changed_text), 1)
+            if first["result"] != "passed":
+                return told | first
+            if build not in SAME:
+                return told | {
+                    "result": "survived" if judged(place / "build", MORE)["result"] != "passed" else "equivalent"
+                }
+            other = built(results, SAME[build])
+            assert (other / "verilog" / name).read_text() == text
+            second = judged(with_file(other, place / "other", name, changed_text), 1)
+            return told | (
+                second | {"network": SAME[build]} if second["result"] != "passed" else {"result": "equivalent"}
+            )
         except Exception as error:  # of the judge itself, which must not stop the others
             return told | {"result": "crashed", "why": repr(error)}
-        return told | first
 
 
 def built(results: Path, name: str) -> Path:
@@ -358,7 +384,7 @@ def built(results: Path, name: str) -> Path:
         results.mkdir(parents=True, exist_ok=True)
         NETWORKS[name](file := results / f"{name}.onnx")
         flow.compile(file, folder, pruning=flow.pruning("moderate"), array=(4, 4), samples=MORE, engine="icarus",
-                     on_chip=name != "layers")  # fmt: skip
+                     on_chip=name in ON_CHIP)  # fmt: skip
     return folder
 
 
@@ -378,12 +404,12 @@ def by_kind(folder: Path, known: set[str], generator: random.Random) -> dict[str
     return found
 
 
-def verilog(count: int, seed: int, results: Path) -> None:
+def verilog(count: int, seed: int, results: Path, turns: Sequence[str]) -> None:
     """`count` mutants in all: builds and kinds take turns. A module is changed in the first build that has it."""
     generator, jobs, known = random.Random(seed), list[str](), set[str]()
-    left = {name: by_kind(built(results, name), known, generator) for name in NETWORKS}
+    left = {name: by_kind(built(results, name), known, generator) for name in dict.fromkeys(TURNS)}
     for turn in range(count):
-        kind, name = list(PLACES)[(turn + turn // len(TURNS)) % len(PLACES)], TURNS[turn % len(TURNS)]
+        kind, name = list(PLACES)[(turn + turn // len(turns)) % len(PLACES)], turns[turn % len(turns)]
         if left[name].get(kind):
             jobs.append(left[name][kind].pop())
     with mock.patch.dict(os.environ, BBS_CACHE=str(results / "cache")):
@@ -554,11 +580,14 @@ def python(count: int, seed: int, results: Path, files: Sequence[str]) -> None:
 @click.option("--seed", type=int, default=0)
 @click.option("--results", type=click.Path(path_type=Path), default=Path("rtl_out/mutation"))
 @click.option("--file", "files", multiple=True, default=CORE, help="a file of flow/, for python")
-def main(kind: str, count: int | None, seed: int, results: Path, files: tuple[str, ...]) -> None:
+@click.option("--build", "builds", multiple=True, type=click.Choice(list(NETWORKS)), default=TURNS, help="for verilog")
+def main(
+    kind: str, count: int | None, seed: int, results: Path, files: tuple[str, ...], builds: tuple[str, ...]
+) -> None:
     if kind == "flips":
         flips(count or 300, seed, results)
     elif kind == "verilog":
-        verilog(count or 200, seed, results)
+        verilog(count or 200, seed, results, builds)
     else:
         python(count or 100, seed, results, files)
 
