@@ -1,7 +1,7 @@
 """Other programs: compilers, simulators and synthesis tools, run with a time limit and ended with their children.
 
 Every program runs in a process group of its own. Whatever ends the wait for it (its time limit, a signal, an error in
-another thread) ends the whole group.
+another thread) ends the whole group. A guard beside it ends the group if this process is killed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SECONDS = 7200.0  # that a program may take; BBS_SECONDS sets another limit
 ANSWER_SECONDS = 20.0  # that a program may take to print its version
 MOST = 2**26  # bytes that a program may print
 LOOKED = 2**15  # characters at the beginning and at the end of it in which an error is looked for
+GUARD = 'read -r line; kill -9 "-$1"'
 WORDS = re.compile(r"\berror\b|\bfatal\b", re.I)
 
 
@@ -158,7 +159,8 @@ def run(
     try:
         for group in groups:
             group.add(process)
-        printed, said, why = _read(process, seconds)
+        with _guarded(process):
+            printed, said, why = _read(process, seconds)
     finally:
         for group in groups:
             group.remove(process)
@@ -212,6 +214,24 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str, s
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Whether it has ended. It is not waited for: its number, and that of its group, must not go to another yet."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+@contextmanager
+def _guarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Meanwhile, a shell that ends the program's group when the other end of its input closes: SIGKILL closes it, too.
+
+    The guard ends before the program is waited for: the number of the group is not another's yet.
+    """
+    command = ["/bin/sh", "-c", GUARD, "sh", str(process.pid)]
+    quiet = subprocess.DEVNULL
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.wait()
+        assert guard.stdin
+        guard.stdin.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

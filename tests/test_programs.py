@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -113,6 +115,19 @@ def test_an_interruption_ends_it(tmp_path: Path) -> None:
             (tmp_path / "pids").unlink()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_killed_process_leaves_no_program(tmp_path: Path) -> None:
+    """SIGKILL, which nobody can handle: neither the program runs on, nor its children, nor what guards them."""
+    with leaving(tmp_path) as script:
+        code = f"from flow.programs import run; run(['/bin/sh', '-c', {script!r}])"
+        process = subprocess.Popen([sys.executable, "-c", code])
+        until(lambda: (tmp_path / "pids").exists())
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+    for child in children:
+        until(partial(gone, child.pid), 5)
 
 
 def test_a_failure_ends_those_beside_it(tmp_path: Path) -> None:

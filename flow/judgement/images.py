@@ -6,10 +6,9 @@ descriptor reaches is judged, whether it is simulated or not; bits that no outpu
 beyond a block's channels, lanes beyond its last channel, weights beyond the reduction (they meet zeros), and the
 requantization of a layer that returns its sums.
 
-Of the whole network on chip, the layers' descriptors and operands and the tables of element-wise functions are decoded
-in the same way. Walks, entries and
-post-processing, of which every word is simulated, are compared with those that the network gives when it is assembled
-again.
+Of the whole network on chip, the layers' descriptors and operands, the tables of element-wise functions and the metadata
+of products of two maps are decoded in the same way. Walks, entries and post-processing, of which every word is
+simulated, are compared with those that the network gives when it is assembled again.
 """
 
 from __future__ import annotations
@@ -87,9 +86,11 @@ def judge_on_chip(onchip: OnChip, again: OnChip | None = None) -> list[ImageErro
         work = _Work(region.part.layer, region.part.columns_pruned, number, count, region.base, NETWORK)
         errors += _LayerReader(work, onchip.config, onchip.memories).errors()[:MOST]
         number += count
-    for step, first in zip(onchip.chain.steps, starts, strict=True):
+    for step, first, end in zip(onchip.chain.steps, starts, onchip.ends, strict=True):
         if isinstance(step, PostOp) and step.table:
             errors += _unlike_table(onchip, step, first)[:MOST]
+        if isinstance(step, PostOp) and step.matrices:
+            errors += _unlike_constants(onchip, step, first, end)[:MOST]
     return errors + ([] if again is None else _unlike(onchip, again))
 
 
@@ -116,6 +117,25 @@ def _unlike_table(onchip: OnChip, op: PostOp, number: int) -> list[ImageError]:
         )
         for at in np.flatnonzero(got != want).tolist()
     ]  # fmt: skip
+
+
+def _unlike_constants(onchip: OnChip, op: PostOp, first: int, end: int) -> list[ImageError]:
+    """The errors of the metadata that turns a map's codes into weights: none is redundant, and d is minus their zero.
+
+    `first` to `end` are the product's descriptors.
+    """
+    fields = decoded(onchip.memories["descriptor"][first:end], onchip.config.descriptor)
+    want, errors = -op.input_quantizations[1].zero_point % 64, list[ImageError]()
+    for place in np.flatnonzero((fields["operand"] == 1) & (fields["post"] == 0)).tolist():
+        base, count, channels = (int(fields[name][place]) for name in ("metadata_base", "metadata_count", "channels"))
+        words = onchip.memories["metadata"][base : base + count]
+        if len(words) < count:
+            text = f"words {base} to {base + count - 1} are not all there"
+            errors.append(ImageError("descriptor", first + place, "metadata_base", op.name, text, NETWORK))
+        for word, column in np.argwhere(words[:, :channels] != want).tolist():
+            text = f"{words[word, column]} instead of {want}"
+            errors.append(ImageError("metadata", base + word, f"array column {column}", op.name, text, NETWORK))
+    return errors
 
 
 def _unlike(onchip: OnChip, again: OnChip) -> list[ImageError]:

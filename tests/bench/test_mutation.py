@@ -6,7 +6,9 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from bench.mutation import changed, kept, mutated, nodes, places
+import numpy as np
+
+from bench.mutation import ROOT, changed, failing, flip, found, kept, mirrored, mutated, nodes, places, users
 
 MODULE = """module m (clk);
 input clk;
@@ -49,3 +51,38 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     assert [entry["job"] for entry in kept(file, ["a", "b"], work)] == ["a", "b"]
     assert [entry["job"] for entry in kept(file, ["a", "c"], work)] == ["a", "c"]
     assert done == ["a", "b", "c"]
+
+
+def test_a_bit_of_one_image_is_flipped() -> None:
+    memories = {"weight": np.zeros((2, 3), np.uint8), "index": np.zeros((1, 2), np.uint8)}
+    flipped = flip(memories, "memory/weight:1:17")
+    assert flipped["weight"].tolist() == [[0, 0, 0], [0, 0, 2]] and flipped["index"] is memories["index"]
+    assert not memories["weight"].any()
+
+
+def test_how_a_flip_shows() -> None:
+    assert found(True, lambda seed: False) == {"result": "read back"}
+    assert [found(False, lambda seed, first=first: seed == first)["result"] for first in (0, 1, 9)] == [
+        "simulated", "missed", "harmless",
+    ]  # fmt: skip
+
+
+def test_tests_of_a_file() -> None:
+    """Its own, wherever it lies; those that import it by either form."""
+    assert mirrored(ROOT, "flow/scheduling/onchip/post.py") == ["tests/scheduling/onchip/test_post.py"]
+    using = users(ROOT, "flow/scheduling/words.py")
+    assert "tests/simulation/test_axi.py" not in using and "tests/scheduling/test_schedule.py" in using
+    assert mirrored(ROOT, "flow/scheduling/words.py") == using
+    assert "tests/judgement/test_diagnosis.py" in users(ROOT, "flow/judgement/images.py")
+
+
+def test_the_tests_of_a_copy_run_in_a_child(tmp_path: Path) -> None:
+    """They use the copy's package, not this one; what does not end is ended."""
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "flow" / "__init__.py").write_text("TIME = 60\n")
+    tests = {"right": "assert flow.TIME == 60", "wrong": "assert flow.TIME == 61", "slow": "time.sleep(flow.TIME)"}
+    for name, body in tests.items():
+        (tmp_path / f"test_{name}.py").write_text(f"import time, flow\ndef test_it():\n    {body}\n")
+    assert failing(tmp_path, ["test_right.py"], 10) is None
+    assert "test_wrong.py::test_it" in (failing(tmp_path, ["test_right.py", "test_wrong.py"], 10) or "")
+    assert failing(tmp_path, ["test_slow.py"], 0) == "no end"

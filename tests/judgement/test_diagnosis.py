@@ -134,6 +134,16 @@ def test_every_failure_is_explained(
     assert words in finding.text and finding.cause and "None" not in finding.text
 
 
+def test_a_single_wrong_element_is_explained(network: Network) -> None:
+    """Of the first layer that has one; what is 1 LSB away is within what float32 may round."""
+    verdicts = [GOOD, replace(GOOD, name="b", tier1a_mismatches=1), replace(GOOD, name="c", tier1a_mismatches=9)]
+    (finding,) = found(network, verdicts=verdicts)
+    assert (finding.tier, finding.layer) == ("1a", "b")
+    assert not found(network, verdicts=[replace(GOOD, tier2_mismatches=1, tier2_max_lsb=1)])
+    with pytest.raises(AssertionError, match="nothing was simulated"):  # the fault is looked for in the RTL
+        found(network, verdicts=[replace(GOOD, tier1b_mismatches=1)])
+
+
 def test_wrong_images_explain_the_share_of_differences(network: Network) -> None:
     """What follows from a reason that is known is no reason of its own."""
     error = images.ImageError("weight", 3, "bit 0", "layer", "weight 5 instead of 4")

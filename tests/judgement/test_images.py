@@ -20,14 +20,15 @@ from flow.judgement.images import ImageError
 from flow.network import reference
 from flow.network.model import ArrayLayer, Quantization, Window
 from flow.scheduling.blocks import Program
-from flow.scheduling.onchip.chain import ChainLayer
+from flow.scheduling.onchip.chain import ChainLayer, chain
 from flow.scheduling.onchip.post import PostOp
-from flow.scheduling.onchip.program import OnChip
+from flow.scheduling.onchip.program import OnChip, assemble, fitted
 from flow.scheduling.schedule import schedule
 from flow.simulation.engines import ENGINES
 from flow.simulation.engines.base import Command
+from tests.helpers.heads import float_attention, for_the_chip
 from tests.helpers.layers import job, layer_of, random_codes, random_layer, random_weights
-from tests.helpers.networks import on_chip
+from tests.helpers.networks import on_chip, pruned
 from tests.helpers.tools import require_engine
 
 CONFIG = ArrayConfig(2, 4, drain=2)
@@ -262,3 +263,28 @@ def test_a_descriptor_that_brings_another_table_is_found(tabled: OnChip, field: 
     step = onchip.chain.steps[1]
     assert isinstance(step, PostOp) and {error.layer for error in errors} == {step.name}
     assert field == "parameter_base" or [(error.word, error.field) for error in errors] == [(number, field)]
+
+
+def test_a_wrong_constant_of_a_products_weights_is_found() -> None:
+    """Each metadata byte of a product of two maps, and a place that is none."""
+    network, encoded = pruned(for_the_chip(float_attention(3, 1, 8)), 4)
+    linked = chain(network)
+    onchip = assemble(linked, encoded, fitted(ArrayConfig(4, 4, drain=2), linked))
+    assert not images.judge_on_chip(onchip, onchip)
+    (first, end), name = next(
+        ((first, end), step.name)
+        for step, first, end in zip(onchip.chain.steps, onchip.firsts, onchip.ends, strict=True)
+        if isinstance(step, PostOp) and step.matrices
+    )
+    fields = images.decoded(onchip.memories["descriptor"][first:end], onchip.config.descriptor)
+    block = int(np.flatnonzero((fields["operand"] == 1) & (fields["post"] == 0))[0])
+    word = int(fields["metadata_base"][block])
+    for column in range(int(fields["channels"][block])):
+        metadata = onchip.memories["metadata"].copy()
+        metadata[word, column] ^= 1 << column
+        errors = images.judge_on_chip(replace(onchip, memories={**onchip.memories, "metadata": metadata}))
+        assert {(error.memory, error.word, error.layer) for error in errors} == {("metadata", word, name)}
+        assert errors[0].field == f"array column {column}" and errors[0].place == images.NETWORK
+    short = {**onchip.memories, "metadata": onchip.memories["metadata"][:word]}
+    errors = images.judge_on_chip(replace(onchip, memories=short))
+    assert "metadata_base" in [error.field for error in errors if error.layer == name]

@@ -71,7 +71,9 @@ def test_descriptors_point_into_the_memories() -> None:
     program = schedule([encoded for encoded, _ in made], layers, CONFIG)
     used = dict.fromkeys(("weight", "metadata", "parameter"), 0)
     for (encoded, _), scheduled in zip(made, program.layers, strict=True):
-        layer = scheduled.layer
+        layer, planes = scheduled.layer, 1 if scheduled.layer.output_quantization else 4
+        windows = np.zeros((layer.groups, layer.positions, layer.reduction), np.int8)
+        beats = len(activation_words(scheduled, windows, CONFIG)) // scheduled.tiles  # of one position tile
         for number, block in enumerate(scheduled.blocks, scheduled.first):
             word = fields(program.memories["descriptor"][number])
             images = dict(zip(("weight", "metadata"), weight_words(block, layer, encoded, CONFIG), strict=True))
@@ -83,7 +85,13 @@ def test_descriptors_point_into_the_memories() -> None:
                 used[name] += len(image)
             assert index.view(np.uint16).reshape(-1)[: len(block.channels)].tolist() == block.channels.tolist()
             assert (word["tiles"], word["steps"], word["columns"]) == (block.tiles, block.steps, block.columns)
-            assert word["channels"] == len(block.channels)
+            assert (word["channels"], word["resident"]) == (len(block.channels), block.resident)
+            assert (word["activation_base"], word["activation_count"]) == (
+                block.first_tile * beats,
+                block.tiles * beats,
+            )
+            assert word["output_base"] == block.first_tile * planes * layer.channels
+            assert (word["tile_stride"], word["plane_stride"]) == (planes * layer.channels, layer.channels)
             assert word["raw"] == int(layer.output_quantization is None)
             assert (word["low"], word["high"]) == (layer.clamp[0] + 128, layer.clamp[1] + 128)
             if layer.output_quantization:

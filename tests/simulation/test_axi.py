@@ -34,9 +34,9 @@ def run(wrapper: Wrapper, work: Job, engine: str = "icarus") -> Result:
     return Wrapped(wrapper, CONFIG, engine).run(work.memories, command, len(work.want))
 
 
-def changed(wrapper: Wrapper, old: str, new: str, folder: Path) -> Wrapper:
-    """The wrapper with `old` replaced in the file of its top module."""
-    top = next(file for file in wrapper.files if file.stem == wrapper.name)
+def changed(wrapper: Wrapper, old: str, new: str, folder: Path, module: str = "") -> Wrapper:
+    """The wrapper with `old` replaced in the file of its top module, or of another module."""
+    top = next(file for file in wrapper.files if file.stem == wrapper.name + module)
     text = top.read_text()
     assert old in text
     target = folder / top.name
@@ -97,6 +97,23 @@ def test_a_broken_rule_of_the_bus_is_named(wrapper: Wrapper, old: str, new: str,
     with pytest.raises(FlowError if words == "cannot" else DeviceError) as caught:
         run(changed(wrapper, old, new, tmp_path), work)
     assert words == "cannot" or words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("stops <= 1'b1;", ";", "the register at"),  # an ended run goes on within
+        ("(cycles >= limit)", "(cycles >= (limit << 8))", "the register at"),  # a watchdog that comes too late
+        ("code <= error;", ";", "the register at"),  # an error has no code
+        ("pending <= (pending + 1);", ";", "no interrupt by"),  # what the bus owes an ended run
+    ],
+)  # fmt: skip
+def test_runs_that_end_early_leave_the_next_one_right(
+    wrapper: Wrapper, old: str, new: str, words: str, tmp_path: Path
+) -> None:
+    """Before the run that counts, one ends by the watchdog, one by the host, one by an error."""
+    with pytest.raises(DeviceError, match=words):
+        run(changed(wrapper, old, new, tmp_path, "_control"), random_job(3, CONFIG, small=True))
 
 
 def test_an_error_has_its_code_and_meaning(wrapper: Wrapper) -> None:

@@ -232,6 +232,19 @@ def test_maps_of_one_axis_are_judged_as_the_network_has_them() -> None:
     judged(network, onchip, Reference(onchip), 2)
 
 
+@pytest.mark.parametrize("between", ["", "Relu", "HardSwish"])
+@pytest.mark.parametrize(("tokens", "segments"), [(1, 1), (4, 2)])
+def test_rows_that_are_flattened_keep_their_order(between: str, tokens: int, segments: int) -> None:
+    """A row of channels is one as it lies; of several, the map has the channels of all tokens one after the other."""
+    net = Floats(8)
+    rows = net.node("MatMul", "x", net.constant(net.rng.normal(0, 0.5, (8, 8)).astype(np.float32)))
+    made = net.node(between, rows) if between else rows
+    flat = net.node("Relu", net.node("Flatten", made))
+    network, onchip = program(net.model((tokens, 8), net.gemm(flat, 8 * tokens, 5)), SMALL)
+    assert len(onchip.starts) == segments
+    judged(network, onchip, Reference(onchip), 2)
+
+
 def test_a_map_with_itself_is_judged() -> None:
     """Its difference from itself, and both beside each other."""
     net = Floats(6)

@@ -464,9 +464,11 @@ def _shaping(reading: Reading, node: onnx.NodeProto) -> None:
     data, output = node.input[0], node.output[0]
     held, drafts = reading.held, reading.drafts
     before, after = reading.shape(data), reading.shape(output)
-    rows = (held[data] if data in held else drafts[data]).rows if data in held or data in drafts else False
+    source = held[data] if data in held else drafts.get(data)
+    rows = source is not None and source.rows
     flat = len(after) == 2 and after[0] == 1
-    if after != before and ((rows and not flat) or after[:1] != before[:1]):
+    one = source is not None and (source.shape[1:] == (1, 1) or source.shape[0] == 1)  # else the order is another
+    if after != before and ((rows and not (flat and one)) or after[:1] != before[:1]):
         raise OffChipError(
             f"{node.op_type} '{node_name(node)}' makes {list(after)} of {list(before)}; of rows of channels only one "
             "row is taken, and the batch stays"

@@ -24,6 +24,7 @@ from flow.hardware.axi.bus import PAGE, AxiConfig, constants, regions, register_
 from flow.hardware.axi.channels import Address, LiteAddress, LiteRead, LiteResponse, LiteWrite, Read, Response, Write
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.conversion.bundles import fresh
+from flow.hardware.fields import error_code
 from flow.hardware.interface import ADDRESS_BITS, COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
 from flow.programs import last_words
 from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Result, beyond, not_done, refused
@@ -171,6 +172,7 @@ def axi_testbench(name: str, config: ArrayConfig, axi: AxiConfig, octets: int, l
         held=held,
         steps=_accesses(config, axi),
         error=register_map()["status"].field("error"),
+        going=sum(1 << register_map()["status"].field(name).low for name in ("busy", "stopping")),
         command_bits=COMMAND_BITS,
         patience=sum(each // axi.beat for each in stride.values()),
     )
@@ -198,10 +200,21 @@ def _wires(axi: AxiConfig) -> list[tuple[str, int, str]]:
     return found
 
 
+WATCHDOG = 16  # cycles, fewer than any run takes
+
+
 def _accesses(config: ArrayConfig, axi: AxiConfig) -> list[tuple[int, str, int, str]]:
-    """What the host does, in order: number, access, byte offset of the register, value in Verilog."""
+    """What the host does, in order: number, access, byte offset of the register, value in Verilog.
+
+    Before the run that counts, it has three that end early: by the watchdog, by the host, and by an error of the
+    second descriptor, or the only one. Whatever they leave in the accelerator, the run behind them is right.
+    """
     at = {name: register.offset for name, register in register_map().items()}
-    done = 1 << register_map()["status"].field("done").low
+    status, control = register_map()["status"], register_map()["control"]
+    done, error = 1 << status.field("done").low, status.field("error").low
+    start, abort = (1 << control.field(name).low for name in ("start", "abort"))
+    interrupt = 1 << control.field("interrupt_enable").low
+    expired, tiles = (str(done | error_code(name) << error) for name in ("watchdog", "tiles"))
     known = constants(config, axi)
     accesses = [("expect", at[name], f"32'h{known[name]:x}") for name in known]
     for port in memory_ports(config):
@@ -210,8 +223,21 @@ def _accesses(config: ArrayConfig, axi: AxiConfig) -> list[tuple[int, str, int, 
         accesses.append(("write", at[f"{port.name}_base_high"], f"({place}) >> 32"))
     accesses += [
         ("write", at["command"], "{count, first}"),
-        ("write", at["control"], "3"),  # start, with an interrupt
+        ("write", at["watchdog"], str(WATCHDOG)),
+        ("write", at["control"], str(start | interrupt)),
         ("wait", 0, ""),
+        ("idle", at["status"], expired),
+        ("write", at["watchdog"], "0"),
+        ("write", at["control"], str(start)),
+        ("write", at["control"], str(abort)),
+        ("idle", at["status"], ""),  # it may have ended before
+        ("break", 0, ""),
+        ("write", at["control"], str(start | interrupt)),
+        ("done", 0, ""),
+        ("idle", at["status"], tiles),
+        ("mend", 0, ""),
+        ("write", at["control"], str(start | interrupt)),
+        ("done", 0, ""),
         ("status", at["status"], str(done)),
         ("cycles", at["cycles"], ""),
         ("write", at["status"], str(done)),

@@ -168,3 +168,16 @@ def test_what_is_not_valid_is_refused_by_the_checker(tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "net.onnx"))
     with pytest.raises(FlowError, match="is not valid ONNX"):
         flow.inspect(tmp_path / "net.onnx")
+
+
+def test_constants_in_other_files_are_no_obstacle_and_those_that_cannot_be_read_are() -> None:
+    """The first are read when they are needed; the second are refused later, by the checker."""
+    outside, damaged = qonnx_net(4), qonnx_net(4)
+    stored = onnx.TensorProto(name="apart", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    stored.data_location = onnx.TensorProto.EXTERNAL
+    stored.external_data.add(key="location", value="nowhere.bin")
+    outside.graph.initializer.append(stored)
+    assert standard_quantization(outside)[0] is not outside
+    short = onnx.TensorProto(name="short", data_type=onnx.TensorProto.FLOAT, dims=[2], raw_data=b"abc")
+    damaged.graph.initializer.append(short)
+    assert standard_quantization(damaged)[0] is damaged

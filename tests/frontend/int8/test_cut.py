@@ -190,6 +190,22 @@ def test_layers_that_share_weights_get_their_own() -> None:
     assert len({layer.weight_tensor for layer in network.layers}) == 2
 
 
+@pytest.mark.parametrize(
+    ("steps", "layout", "why"),
+    [
+        (3, 0, "it is unrolled in float networks only, where its weights are float32 and in memory"),
+        ("T", 1, "its number of steps is not fixed"),
+        (70, 1, "it has 70 steps, and at most 64 are unrolled"),
+    ],
+)
+def test_a_recurrent_node_stays_on_the_host_with_the_reason(steps: int | str, layout: int, why: str) -> None:
+    b = Builder()
+    weights = [b.constant(np.ones(shape, np.float32)) for shape in ((1, 12, 5), (1, 12, 3))]
+    made = b.node("GRU", "x", *weights, hidden_size=3, layout=layout)
+    network = cut.partition(b.model({"x": [1, steps, 5] if layout else [steps, 1, 5]}, made), "net")
+    assert list(network.reasons.values()) == [why]
+
+
 def test_canonical_form_is_a_fixed_point() -> None:
     once = canonical(residual_net())
     assert canonical(once) == once

@@ -104,6 +104,32 @@ def test_auto_takes_the_method_that_costs_the_outputs_least(tmp_path: Path) -> N
     assert quality["auto"] > max(quality.values()) - 1
 
 
+class Wishes:
+    """Trials of a network whose first tensors are best with their whole range, and all others with a narrower one."""
+
+    def __init__(self, _prepared: object, _wanted: object, full: dict[str, Range], *_: object) -> None:
+        self.whole = {name: number < len(full) // 2 for number, name in enumerate(full)}
+        self.full = full
+
+    def worst(self, ranges: dict[str, Range]) -> float:
+        return 0.0
+
+    def loss(self, ranges: dict[str, Range]) -> float:
+        return 1.0 + sum((ranges[name] == self.full[name]) != whole for name, whole in self.whole.items())
+
+
+def test_auto_takes_another_method_where_that_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part by part of the network; here every part is a tensor."""
+    prepared = prepare(outlier_net())
+    wanted, feeds = qdq.plan(Graph.of(prepared), element_types(prepared)), {"x": rare()}
+    monkeypatch.setattr("flow.frontend.quantization.calibrate._Trials", Wishes)
+    found = calibrate(prepared, wanted, feeds, False, "auto")
+    whole = calibrate(prepared, wanted, feeds, False, MINMAX).ranges
+    kept = [found.ranges[name] == each for name, each in whole.items()]
+    assert kept == sorted(kept, reverse=True) and len(kept) // 2 <= sum(kept) < len(kept)
+    assert found.methods[MINMAX] and sum(found.methods.values()) == len(kept) > found.methods[MINMAX]
+
+
 def test_auto_keeps_min_max_where_it_is_good() -> None:
     prepared = prepare(float_net())
     wanted = qdq.plan(Graph.of(prepared), element_types(prepared))

@@ -20,7 +20,7 @@ from flow.network import reference
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import Graph
 from tests.helpers.heads import float_attention
-from tests.helpers.networks import feeds
+from tests.helpers.networks import Floats, feeds
 
 Nodes = list[onnx.NodeProto]
 Constants = dict[str, NDArray[np.float32]]
@@ -267,3 +267,14 @@ def test_symmetric_ranges_have_zero_point_zero() -> None:
         assert int(scale_of(ranged["x"], True).zero) == 128
         step = 1e-5 * float(ranged["x"].high - ranged["x"].low)
         assert ranged["x"].low <= given.low + step and ranged["x"].high >= given.high - step
+
+
+def test_weights_that_two_layers_share_are_named_after_each() -> None:
+    """Each has its own scales; weights of one layer keep their own name."""
+    net = Floats()
+    both, own = (net.constant(net.rng.normal(0, 1, (8, 8)).astype(np.float32)) for _ in range(2))
+    a = net.node("MatMul", net.node("MatMul", "x", both), both)
+    model = net.model((8,), net.node("MatMul", a, own))
+    made = {tensor.name for tensor in quantize.quantize(prepare(model), feeds(model, 4)).model.graph.initializer}
+    assert {"MatMul_0_quantized", "MatMul_1_quantized", f"{own}_quantized"} <= made
+    assert f"{both}_quantized" not in made
