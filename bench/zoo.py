@@ -38,9 +38,10 @@ from flow.frontend.entry import load
 from flow.frontend.inspection import inspection
 from flow.hardware.config import ArrayConfig
 from flow.judgement.accuracy import sqnr_of
+from flow.network import madeup
 from flow.network.samples import Samples
 from flow.onnxtools import runtime
-from flow.onnxtools.graph import graph_inputs
+from flow.onnxtools.graph import Graph, graph_inputs
 from flow.progress import silent
 
 SAMPLES = 8
@@ -54,11 +55,13 @@ SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "common_det": {"images": (1, 3, 416, 416)},
     "common": {"input1": (1, 1, 64, 128)},
     "silero_vad_16k_sequence": {"input": (16, 576)},
+    "silero_vad_v6": {"input": (1, 576)},
     "silero_vad": {"input": (1, 512), "state": (2, 1, 128)},
     "Run_": {"input": (1, 3, 64, 160)},
     "plcmos": {"degraded_audio": (1, 1, 32, 257)},
 }
-VALUES: dict[str, int] = {"sr": 16000}  # inputs that are numbers
+VALUES = {"sr": 16000, "input_lengths": 32, "length": 32}  # inputs that are numbers
+ROWS = {"slovorez": 49}  # rows of a table whose indices are computed
 FULL_SCALE = ("common_det",)  # pictures of 0 to 255
 
 
@@ -120,7 +123,7 @@ def inputs(file: Path, model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...
     rng = np.random.default_rng(0)
     known = next((sizes for part, sizes in SIZES.items() if part in file.stem), {})
     scale = 255.0 if any(part in file.stem for part in FULL_SCALE) else 1.0
-    asked, arrays = {}, {}
+    asked, arrays, graph = {}, {}, Graph.of(model)
     axes = [list(value.type.tensor_type.shape.dim) for value in graph_inputs(model)]
     batches = {dims[0].dim_param for dims in axes if dims} - {""}
     for value in graph_inputs(model):
@@ -137,6 +140,9 @@ def inputs(file: Path, model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...
         batch_first = bool(dims) and shape[0] == 1
         made = [sample(rng, value.name, kind, shape[1:] if batch_first else shape, scale) for _ in range(SAMPLES)]
         arrays[value.name] = np.stack(made)
+        rows = next((size for part, size in ROWS.items() if part in file.stem), madeup.rows(graph, value.name))
+        if rows:
+            arrays[value.name] %= np.array(rows, kind)
     return asked, arrays
 
 
