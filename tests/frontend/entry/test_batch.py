@@ -59,6 +59,14 @@ def alone(model: onnx.ModelProto) -> NDArray[Any]:
     return np.concatenate([next(iter(runtime.run(model, {"x": X[i : i + 1]}).values())) for i in range(len(X))])
 
 
+def numbered_net() -> onnx.ModelProto:
+    """What a sample gives depends on its place in the batch: detectors name the image of each box."""
+    b = Builder(8)
+    zeros = b.node("ReduceMax", b.node("Mul", "x", b.constant(np.float32(0))), axes=[1, 2])
+    places = b.node("CumSum", b.node("Exp", zeros), b.constant(0))
+    return b.model({"x": ["N", 4, 8]}, b.node("Mul", linear(b, "x"), places), rank=3)
+
+
 @pytest.mark.parametrize(
     ("net", "reason"),
     [(attending_net, "in a batch, other samples change output"), (one_sample_net, "it does not run with more")],
@@ -76,6 +84,10 @@ def test_samples_are_computed_one_by_one_where_a_batch_is_no_batch(net: Any, rea
         runtime.predict_all(imported.source, X)[output].reshape(alone(model).shape), alone(model)
     )
     assert np.abs(runtime.predict(imported.network.model, X).reshape(alone(model).shape) - alone(model)).max() < 0.5
+
+
+def test_a_sample_may_not_depend_on_its_place() -> None:
+    assert batches(admitted(numbered_net()).model) == [1]
 
 
 def test_a_batch_that_is_one_stays_open() -> None:

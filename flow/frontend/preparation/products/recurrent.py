@@ -41,8 +41,9 @@ def refusal(graph: Graph, node: onnx.NodeProto, steps: int | None) -> str | None
         return f"its activations are {', '.join(kinds[0])}; without parameters are {', '.join(ACTIVATIONS)}"
     if steps > MOST_STEPS:
         return f"it has {steps} steps, and at most {MOST_STEPS} are unrolled"
-    if (copies := steps * int(np.prod(graph.constants[node.input[2]].dims))) > MOST_WEIGHTS:
-        return f"unrolled, it would have {copies:,} recurrent weights, more than {MOST_WEIGHTS:,}"
+    if (copies := steps * (each := int(np.prod(graph.constants[node.input[2]].dims)))) > MOST_WEIGHTS:
+        most = f"more than {MOST_WEIGHTS:,}: at most {MOST_WEIGHTS // each} steps are unrolled"
+        return f"unrolled, it would have {copies:,} recurrent weights, {most}"
     return None
 
 
