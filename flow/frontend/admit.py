@@ -15,6 +15,7 @@ from onnx import TensorProto
 
 from flow.errors import FlowError
 from flow.frontend.dialects.standard import standard_quantization
+from flow.frontend.entry.batch import fix_batch
 from flow.frontend.entry.checks import check, check_form
 from flow.frontend.entry.intake import Shape, chosen_sizes, selectors, take
 from flow.frontend.entry.load import read
@@ -53,6 +54,10 @@ def admit(
         if (sizes := chosen_sizes(model, taken)) and _runs(model):
             raise FlowError(_misfit(taken, place, sizes, samples, str(error))) from None
         raise
+    if why := fix_batch(standard):
+        changes.append(f"The batch is fixed to one sample: {why}.")
+    if standard is not taken:
+        fix_batch(taken)
     return Admitted(standard, [*notes, *changes], None if standard is taken else taken)
 
 

@@ -41,17 +41,22 @@ def _made(
     graph: Graph, name: str, kind: np.dtype[np.generic], shape: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[np.generic]:
     uses = list(_uses(graph, name))
-    rows = [_rows(graph, node, EMBEDDED[node.op_type][place]) for node, place in uses if _is_index(node, place)]
-    if rows and all(rows):
-        return generator.integers(0, min(rows), shape).astype(kind)
+    if least := rows(graph, name):
+        return generator.integers(0, least, shape).astype(kind)
     if kind.kind == "f":
         with np.errstate(over="ignore"):  # a scale of any size
             return _real(graph, name, shape, generator).astype(kind)
-    if not rows and kind in (np.uint8, np.int8):
+    if not any(_is_index(node, place) for node, place in uses) and kind in (np.uint8, np.int8):
         limits = np.iinfo(kind.name)
         return generator.integers(limits.min, limits.max, shape, endpoint=True).astype(kind)
     counted = bool(uses) and all(node.op_type in ARITHMETIC for node, _ in uses)
     return np.full(shape, counted, kind) if kind.kind in "biu" else np.zeros(shape, kind)
+
+
+def rows(graph: Graph, name: str) -> int:
+    """How many rows the constant tables have in which an input looks up; 0 where it does not, or they have no size."""
+    found = [_rows(graph, node, EMBEDDED[node.op_type][at]) for node, at in _uses(graph, name) if _is_index(node, at)]
+    return min(found, default=0)
 
 
 def _uses(graph: Graph, name: str) -> Iterator[tuple[onnx.NodeProto, int]]:

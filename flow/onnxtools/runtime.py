@@ -68,8 +68,8 @@ class _Fed:
         return values
 
 
-def _refused(name: str, error: Exception) -> FlowError:
-    return FlowError(f"ONNX Runtime cannot run network '{name}': {first_line(error)}; mend the network, export again")
+def _refused(name: str, error: Exception, remedy: str = "mend the network, export again") -> FlowError:
+    return FlowError(f"ONNX Runtime cannot run network '{name}': {first_line(error)}; {remedy}")
 
 
 class Sessions:
@@ -106,7 +106,8 @@ def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArr
     try:
         values = active.run(names, {entry.name: feeds[entry.name] for entry in active.get_inputs()})
     except Exception as error:
-        raise _refused(active.get_modelmeta().graph_name, error) from None
+        remedy = "give other samples, or mend the network and export it again"
+        raise _refused(active.get_modelmeta().graph_name, error, remedy) from None
     return dict(zip(names, values, strict=True))
 
 

@@ -218,7 +218,7 @@ def _with_layouts(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> onn
         batch = dims[0].dim_param or "batch" if dims and not stacked and dims[0].dim_value <= 0 else 1
         shape = (batch, *layout.shape[0 if layout.stacked else 1 :])
         value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
-    _forget_shapes(model)
+    forget_shapes(model)
     return model
 
 
@@ -234,7 +234,7 @@ def _unstack(model: onnx.ModelProto, name: str) -> None:
     replace_nodes(model, [squeeze, *model.graph.node])
 
 
-def _forget_shapes(model: onnx.ModelProto) -> None:
+def forget_shapes(model: onnx.ModelProto) -> None:
     """Leave out declared shapes that hold for other sizes of the inputs."""
     del model.graph.value_info[:]
     for value in model.graph.output:
@@ -256,7 +256,7 @@ def _one_at_a_time(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> on
             wanted = np.array([1 if -1 in shape[1:] else -1, *shape[1:]], np.int64)
             node.input[1] = add_constant(single, f"{node.output[0]}_shape", wanted)
     drop_unused_nodes(single)
-    _forget_shapes(single)
+    forget_shapes(single)
     generator = np.random.default_rng(0)
     feeds = {}
     for value in graph_inputs(single):

@@ -65,10 +65,10 @@ def plan(
     An element-wise function of one 8-bit tensor (SiLU, HardSigmoid) gets 8 bits where such a node reads it, or a
     product, and a normalization of its channels where it is joined with another tensor. A constant that is repeated for
     every sample (a class token) may have 8 bits. The output of any other node (a mask of -1e38) stays float, with its
-    full range, and so do the outputs of all nodes that read it, except the array's own operators. `kinds` and `ranks`:
-    element types and numbers of axes by tensor. Functions and products of tensors of two axes stay float, as the states
-    of unrolled recurrent operators have to. With `products`, the matrix products of two 8-bit tensors, as attention has
-    them, get 8 bits, too.
+    full range, and so do the outputs of all nodes that read it, except the array's own operators. Powers stay float,
+    and so does what is only raised to a power. `kinds` and `ranks`: element types and numbers of axes by tensor.
+    Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators have to.
+    With `products`, the matrix products of two 8-bit tensors, as attention has them, get 8 bits, too.
     """
     result, functions = Plan(), _Functions(graph, ranks or {})
     matrices = _Matrices(graph) if products else None
@@ -106,10 +106,37 @@ def plan(
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
                 result.tensors.setdefault(name, name)
+    _keep_float(graph, result)
     _share_ranges(graph, result)
     for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
         del result.tensors[name]
     return result
+
+
+def is_power(node: onnx.NodeProto) -> bool:
+    """Whether a node raises its input to a power: squares have twice the dynamic range, of which 8 bits keep half."""
+    square = node.op_type == "Mul" and node.input[0] == node.input[1]
+    return is_standard(node) and (square or node.op_type == "Pow")
+
+
+def _keep_float(graph: Graph, result: Plan) -> None:
+    """Results that are only raised to a power, such as the parts of a spectrum, stay float, and so do parts of them."""
+    moves = {node.output[0]: node for node in result.nodes if node.op_type in SAME_SCALE}
+    raised: dict[str, bool] = {}
+
+    def only_raised(name: str) -> bool:
+        if name not in raised:
+            readers = graph.consumers.get(name, [])
+            raised[name] = name not in graph.outputs and bool(readers) and all(
+                is_power(reader) or (reader.output[0] in moves and all(map(only_raised, reader.output)))
+                for reader in readers
+            )  # fmt: skip
+        return raised[name]
+
+    kept = {name for name in result.tensors if name in graph.producers and only_raised(name)}
+    for name in kept:
+        del result.tensors[name]
+    result.nodes = [node for node in result.nodes if node.output[0] not in moves or node.output[0] not in kept]
 
 
 def _share_ranges(graph: Graph, result: Plan) -> None:
@@ -151,6 +178,8 @@ class _Functions:
                 self.sources.update(dict.fromkeys(node.output, roots.pop()))
             return False
         if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < MAP_AXES or not real:
+            return False
+        if any(is_power(self._graph.producers[name]) for name in read if name in self.sources):
             return False
         if len(read) == 1 and self.norms_of(name for name in read if name in self.sources):
             return False  # the classes at an output, in another order

@@ -15,7 +15,7 @@ from onnx import helper
 
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime
-from flow.onnxtools.edit import unused_name
+from flow.onnxtools.edit import Editor
 
 MINMAX = "minmax"
 METHODS = (MINMAX, "percentile", "entropy", "mse")
@@ -69,9 +69,10 @@ def _reduced(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
+    editor = Editor(copy)
     for tensor in tensors:
         for operator in ("ReduceMin", "ReduceMax"):
-            name = unused_name(copy, f"{tensor}_{operator}")
+            name = editor.name(f"{tensor}_{operator}")
             copy.graph.node.append(helper.make_node(operator, [tensor], [name], name, keepdims=0))
             copy.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []))
     return copy

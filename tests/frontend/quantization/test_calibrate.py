@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from flow.errors import FlowError
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.quantization import qdq
 from flow.frontend.quantization.calibrate import calibrate
-from flow.frontend.quantization.ranges import BINS, METHODS, MINMAX, Range, histograms, narrowed
-from flow.onnxtools.graph import Graph
+from flow.frontend.quantization.ranges import BINS, METHODS, MINMAX, Range, histograms, measure, narrowed
+from flow.onnxtools import edit
+from flow.onnxtools.graph import Graph, names
 from flow.onnxtools.shapes import element_types
 from tests.helpers.nets import Builder, float_net, samples
 
@@ -31,6 +33,23 @@ def rare() -> np.ndarray:
     x = np.random.default_rng(32).normal(size=(200, 6)).astype(np.float32)
     x[7] *= 300
     return x
+
+
+def test_names_are_read_once_for_all_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading all names for each tensor is a minute's work in an unrolled LSTM."""
+    b = Builder(33)
+    tensor = "x"
+    for _ in range(20):
+        tensor = b.node("Relu", tensor)
+    model, graphs = b.model({"x": ["N", 6]}, tensor), list[onnx.GraphProto]()
+
+    def counted(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+        graphs.append(graph)
+        return names(graph)
+
+    monkeypatch.setattr(edit, "names", counted)
+    measure(model, [node.output[0] for node in model.graph.node], {"x": np.zeros((1, 6), np.float32)})
+    assert len(graphs) == 1
 
 
 def test_histograms_count_all_values_but_zeros() -> None:

@@ -20,6 +20,7 @@ from flow.network import reference
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import Graph
 from tests.helpers.heads import float_attention
+from tests.helpers.nets import Builder
 from tests.helpers.networks import Floats, feeds
 
 Nodes = list[onnx.NodeProto]
@@ -278,3 +279,32 @@ def test_weights_that_two_layers_share_are_named_after_each() -> None:
     made = {tensor.name for tensor in quantize.quantize(prepare(model), feeds(model, 4)).model.graph.initializer}
     assert {"MatMul_0_quantized", "MatMul_1_quantized", f"{own}_quantized"} <= made
     assert f"{both}_quantized" not in made
+
+
+@pytest.mark.parametrize("squared", ["Pow", "Mul"])
+def test_the_magnitudes_of_a_spectrum_keep_their_range(squared: str) -> None:
+    """Squares of 8 bits have 16 steps below the square root of the largest: a quiet voice is lost in them."""
+    b = Builder(41)
+    waves = np.exp(2j * np.pi * np.outer(np.arange(16), np.arange(32)) / 32)
+    basis = np.concatenate([waves.real, waves.imag])[:, None].astype(np.float32)
+    spectrum = b.node("Conv", "x", b.constant(basis), strides=[16])
+    parts = [
+        b.node("Slice", spectrum, *(b.constant(np.array([each], np.int64)) for each in (start, start + 16, 1)))
+        for start in (0, 16)
+    ]
+    powers = [
+        b.node("Pow", part, b.constant(np.float32(2))) if squared == "Pow" else b.node("Mul", part, part)
+        for part in parts
+    ]
+    magnitudes = b.node("Sqrt", b.node("Add", *powers))
+    weights = b.constant(b.rng.normal(size=(8, 16, 3)).astype(np.float32))
+    model = b.model({"x": ["N", 1, 256]}, b.node("Relu", b.node("Conv", magnitudes, weights)), rank=3)
+    time = np.arange(256) / 16
+    tones = [np.sin(2 * np.pi * time * (1 + b.rng.uniform(0, 6))) * 10.0**-level for level in b.rng.uniform(0, 1, 8)]
+    x = np.stack(tones)[:, None].astype(np.float32)
+    made = quantize.quantize(model, x).model
+    layers = cut.partition(made, "net").layers
+    assert len(layers) == 2
+    (want,), (got,) = runtime.run(model, {"x": x}).values(), runtime.run(made, {"x": x}).values()
+    assert decibels(want, got) > 30
+    assert layers[0].output_quantization is None

@@ -1,6 +1,7 @@
 """LSTM, GRU and RNN: one product for the inputs of all steps, and one for each step's state.
 
-The steps are unrolled, so that the product of every step is a layer of the array. Each layer has a copy of the
+The steps are unrolled, so that the product of every step is a layer of the array. Beyond the end of a shorter sequence
+(sequence_lens) outputs are 0 and the state stays. Each layer has a copy of the
 recurrent weights, for layers are pruned one by one: this is what limits the number of steps.
 """
 
@@ -27,13 +28,10 @@ DIRECTIONS = {"forward": ("forward",), "reverse": ("backward",), "bidirectional"
 def refusal(graph: Graph, node: onnx.NodeProto, steps: int | None) -> str | None:
     """Why a recurrent node of so many steps (None: not fixed) stays as it is; None if it is unrolled."""
     missing = [name for name in node.input[1:4] if name and name not in graph.constants]
-    lengths = graph.constant(node_input(node, 4)) if node_input(node, 4) else None
     if missing:
         return f"'{missing[0]}' is no constant"
     if steps is None:
         return "its number of steps is not fixed"
-    if node_input(node, 4) and (lengths is None or np.any(lengths != steps)):
-        return "its sequences differ in length (sequence_lens)"
     if node.op_type == "LSTM" and node_input(node, 7):
         return "it has peepholes"
     if attribute(node, "clip", None) is not None or attribute(node, "input_forget", 0):
@@ -43,8 +41,9 @@ def refusal(graph: Graph, node: onnx.NodeProto, steps: int | None) -> str | None
         return f"its activations are {', '.join(kinds[0])}; without parameters are {', '.join(ACTIVATIONS)}"
     if steps > MOST_STEPS:
         return f"it has {steps} steps, and at most {MOST_STEPS} are unrolled"
-    if (copies := steps * int(np.prod(graph.constants[node.input[2]].dims))) > MOST_WEIGHTS:
-        return f"unrolled, it would have {copies:,} recurrent weights, more than {MOST_WEIGHTS:,}"
+    if (copies := steps * (each := int(np.prod(graph.constants[node.input[2]].dims)))) > MOST_WEIGHTS:
+        most = f"more than {MOST_WEIGHTS:,}: at most {MOST_WEIGHTS // each} steps are unrolled"
+        return f"unrolled, it would have {copies:,} recurrent weights, {most}"
     return None
 
 
@@ -52,7 +51,8 @@ def recurrent(maker: Maker, node: onnx.NodeProto) -> bool:
     """An LSTM, GRU or RNN with constant weights and a fixed number of steps."""
     if node.op_type not in GATES or not is_standard(node):
         return False
-    shape, batch_first = maker.shape(node.input[0]), bool(attribute(node, "layout", 0))
+    batch_first = bool(attribute(node, "layout", 0))
+    shape = maker.shape(node.input[0]) or maker.measured(node.input[0], tuple(GATES))
     weights, state, bias = (maker.values(name) if name else None for name in (*node.input[1:3], node_input(node, 3)))
     if shape is None or weights is None or state is None or (node_input(node, 3) and bias is None):
         return False
@@ -63,8 +63,9 @@ def recurrent(maker: Maker, node: onnx.NodeProto) -> bool:
     both = np.zeros((len(weights), 2 * gates), np.float32) if bias is None else bias
     names = DIRECTIONS[attribute(node, "direction", b"forward").decode()]
     data, given = _batch_first(maker, node.input[0], batch_first), _initial(maker, node, batch_first, len(names))
+    masks = _masks(maker, node_input(node, 4), steps)
     hidden: list[list[str]] = []
-    cells: list[str] = []
+    ends: list[_State] = []
     for index, name in enumerate(names):
         kinds = _activations(node)[index]
         cell = _Cell(maker, node, kinds, state[index], both[index, gates:], f"{name}_" if len(names) > 1 else "")
@@ -73,15 +74,16 @@ def recurrent(maker: Maker, node: onnx.NodeProto) -> bool:
         current = _State(*(given[index]))
         found = [""] * steps
         for step in order:
-            current = cell.step(step, inputs[step], current)
+            before, current = current, cell.step(step, inputs[step], current)
             found[step] = current.hidden
+            if masks:
+                found[step], current = cell.masked(masks[step], before, current)
         hidden.append(found)
-        cells.append(current.cell)
-    last = [found[-1 if name == "forward" else 0] for found, name in zip(hidden, names, strict=True)]
-    ends = [(1, last), (2, cells)] if node.op_type == "LSTM" else [(1, last)]
+        ends.append(current)
+    last = [(1, [end.hidden for end in ends]), (2, [end.cell for end in ends])]
     if len(node.output) > 0 and node.output[0]:
         _all_steps(maker, hidden, batch_first, node.output[0])
-    for place, tensors in ends:
+    for place, tensors in last[: 2 if node.op_type == "LSTM" else 1]:
         if len(node.output) > place and node.output[place]:
             axis = 1 if batch_first else 0
             _joined(maker, tensors, [axis], axis, f"last_{place}", node.output[place])
@@ -122,6 +124,19 @@ def _initial(maker: Maker, node: onnx.NodeProto, batch_first: bool, directions: 
         axes = maker.constant(f"{part}_axis", np.array([axis], np.int64))
         found.append([maker.node("Squeeze", [each, axes], f"{part}_squeezed_{i}") for i, each in enumerate(split)])
     return list(zip(*found, strict=True))
+
+
+def _masks(maker: Maker, lengths: str, steps: int) -> list[str]:
+    """Whether each step is within the length of its sequence, [batch, 1] for each step; none if all steps are."""
+    known = maker.graph.constant(lengths) if lengths else None
+    if not lengths or (known is not None and np.all(known == steps)):
+        return []
+    axis, masks = maker.constant("within_axis", np.array([1], np.int64)), []
+    for step in range(steps):
+        number = maker.constant(f"step_{step}", np.array(step, np.int32))
+        within = maker.node("Less", [number, lengths], f"{step}/within")
+        masks.append(maker.node("Unsqueeze", [within, axis], f"{step}/mask"))
+    return masks
 
 
 def _joined(maker: Maker, tensors: Sequence[str], axes: Sequence[int], axis: int, part: str, output: str = "") -> str:
@@ -185,6 +200,15 @@ class _Cell:
         if self._op == "LSTM":
             return self._lstm(inputs, state)
         return _State(self._gru(inputs, state) if self._op == "GRU" else self._rnn(inputs, state), "")
+
+    def masked(self, mask: str, before: _State, after: _State) -> tuple[str, _State]:
+        """The output of the last step, 0 beyond the sequence's end, and the state, which stays as it was there."""
+        zero = self._constant("zero", np.zeros((), np.float32))
+        shown = self._node("Where", mask, after.hidden, zero, part="shown")
+        kept = self._node("Where", mask, after.hidden, before.hidden, part="kept_state") if before.hidden else shown
+        if not after.cell:
+            return shown, _State(kept, "")
+        return shown, _State(kept, self._node("Where", mask, after.cell, before.cell or zero, part="kept_cell"))
 
     def _rnn(self, inputs: str, state: _State) -> str:
         return self._node(self._kinds[0], self._sum(inputs, self._product(state.hidden, "all")), part="state")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from flow.frontend import quantize
 from flow.frontend.int8 import cut
@@ -16,6 +16,7 @@ from flow.frontend.preparation.products.products import products
 from flow.frontend.preparation.products.recurrent import GATES, MOST_STEPS
 from flow.judgement.fidelity import unaccounted
 from flow.onnxtools import runtime
+from flow.onnxtools.edit import replace_nodes
 from tests.helpers.nets import Builder, samples
 from tests.helpers.signals import decibels
 
@@ -109,12 +110,11 @@ def test_all_products_of_a_recurrent_layer_are_on_the_array(op: str, direction: 
     ("model", "reason"),
     [
         (net("LSTM", further={7: np.ones((1, 3 * HIDDEN), np.float32)}), "it has peepholes"),
-        (net("LSTM", batch=1, further={4: np.array([3], np.int32)}), "its sequences differ in length"),
         (net("RNN", clip=3.0), "it clips what its gates read"),
         (net("RNN", activations=["LeakyRelu"], activation_alpha=[0.1]), "its activations are LeakyRelu, "),
         (net("GRU", MOST_STEPS + 1), f"it has {MOST_STEPS + 1} steps, and at most {MOST_STEPS} are unrolled"),
     ],
-    ids=["peepholes", "lengths", "clip", "activations", "steps"],
+    ids=["peepholes", "clip", "activations", "steps"],
 )  # fmt: skip
 def test_what_is_not_unrolled_is_told(model: onnx.ModelProto, reason: str) -> None:
     model.graph.node.append(helper.make_node("Flatten", [model.graph.output[0].name], ["flat"]))
@@ -130,6 +130,49 @@ def test_lengths_that_are_all_of_the_steps() -> None:
     feeds = samples(model, 1)
     prepared = prepare(model)
     assert "LSTM" not in {node.op_type for node in prepared.graph.node}
+    want, got = runtime.run(model, feeds), runtime.run(prepared, feeds)
+    assert all(np.allclose(got[name], want[name], rtol=1e-4, atol=1e-5) for name in want)
+
+
+@pytest.mark.parametrize("initial", ["", "given"])
+@pytest.mark.parametrize("op", GATES)
+def test_sequences_of_several_lengths(op: str, initial: str) -> None:
+    """Packed sequences: outputs are 0 behind the end of each, its last state is that of its last step."""
+    model = net(op, direction="bidirectional", initial=initial)
+    next(node for node in model.graph.node if node.op_type == op).input[4] = "lengths"
+    model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["N"]))
+    prepared = prepare(model)
+    assert op not in {node.op_type for node in prepared.graph.node}
+    feeds = samples(net(op, initial=initial, direction="bidirectional"), 6) | {
+        "lengths": np.arange(1, 7, dtype=np.int32)
+    }
+    want, got = runtime.run(model, feeds), runtime.run(prepared, feeds)
+    assert all(np.allclose(got[name], want[name], rtol=1e-4, atol=1e-5) for name in want)
+
+
+def test_a_constant_length_shorter_than_the_steps() -> None:
+    model = net("LSTM", batch=1, further={4: np.array([3], np.int32)})
+    feeds = samples(model, 1)
+    want, got = runtime.run(model, feeds), runtime.run(prepare(model), feeds)
+    assert all(np.allclose(got[name], want[name], rtol=1e-4, atol=1e-5) for name in want)
+
+
+def test_steps_that_only_a_run_tells() -> None:
+    """Packed sequences sorted by length, as PyTorch exports them: what TopK and Gather give, no inference finds."""
+    model = net("GRU")
+    packing = [
+        helper.make_node("Shape", ["x"], ["sizes"], "sizes"),
+        helper.make_node("Gather", ["sizes", "zero"], ["batch"], "batch"),
+        helper.make_node("TopK", ["lengths", "batch"], ["sorted", "order"], "sort", axis=0),
+        helper.make_node("Gather", ["x", "order"], ["packed"], "pack", axis=0),
+    ]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "zero"))
+    model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.FLOAT, ["N"]))
+    model.graph.node[0].input[0] = "packed"
+    replace_nodes(model, [*packing, *model.graph.node])
+    prepared = prepare(model)
+    assert "GRU" not in {node.op_type for node in prepared.graph.node}
+    feeds = samples(net("GRU"), 3) | {"lengths": np.array([1, 3, 2], np.float32)}
     want, got = runtime.run(model, feeds), runtime.run(prepared, feeds)
     assert all(np.allclose(got[name], want[name], rtol=1e-4, atol=1e-5) for name in want)
 
