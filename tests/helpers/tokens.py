@@ -1,4 +1,4 @@
-"""Float networks of tokens as exporters write them: a small ViT, a mixer."""
+"""Float networks of tokens as exporters write them: a small ViT, a mixer, attention with a mask."""
 
 from __future__ import annotations
 
@@ -84,3 +84,31 @@ def mixer(net: Tokens, seed: int = 0) -> onnx.ModelProto:
     made = n.node("Add", made, n.mixed(n.norm(made, net.channels), net.channels, net.hidden))
     mean = n.node("ReduceMean", n.norm(made, net.channels), axes=[1], keepdims=0)
     return n.image(net, n.gemm(mean, net.channels, 5))
+
+
+def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:
+    """Attention with a mask between its products, the norm behind the sum: "causal", a "column", or one of the "input".
+
+    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there.
+    """
+    n, width = _Nodes(seed), 8 * heads
+    x = n.norm(n.node("MatMul", "x", n.drawn(width, width)), width)
+    parts = n.numbers(0, tokens, heads, 8)
+    q, k, v = (n.node("Reshape", n.node("MatMul", x, n.drawn(width, width)), parts) for _ in range(3))
+    q, v = (n.node("Transpose", each, perm=[0, 2, 1, 3]) for each in (q, v))
+    scores = n.node("MatMul", q, n.node("Transpose", k, perm=[0, 2, 3, 1]))
+    scores = n.node("Mul", scores, n.constant(np.float32(8**-0.5)))
+    column = np.arange(tokens) >= tokens - 1
+    if kind == "causal":
+        mask = n.constant(np.triu(np.full((1, 1, tokens, tokens), -np.inf, np.float32), 1))
+    elif kind == "column":
+        mask = n.constant(np.where(column, np.float32(-3.4e38), np.float32(0)).reshape(1, 1, 1, -1))
+    else:  # a token is there if its first channel is more than 0
+        first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
+        away = n.node("Cast", n.node("Less", n.turned(first), n.constant(np.float32(0))), to=1)
+        mask = n.node("Mul", n.node("Unsqueeze", away, n.numbers(1)), n.constant(np.float32(-10000)))
+    weights = n.node("Softmax", n.node("Add", scores, mask), axis=-1)
+    product = n.node("Transpose", n.node("MatMul", weights, v), perm=[0, 2, 1, 3])
+    flat = n.node("Reshape", product, n.numbers(0, tokens, width))
+    made = n.norm(n.node("Add", n.node("MatMul", flat, n.drawn(width, width)), x), width)
+    return n.model((tokens, width), n.node("MatMul", made, n.drawn(width, 3)))

@@ -22,7 +22,7 @@ from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.onchip import by_reference, run
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import feeds, pruned
-from tests.helpers.tokens import Tokens, mixer, vit
+from tests.helpers.tokens import Tokens, masked, mixer, vit
 from tests.helpers.tools import require_engine
 
 TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_depth": 8}
@@ -90,6 +90,13 @@ def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
         assert kinds.count("turn") == 2 and kinds.count("average") == 1
 
     equal()
+
+
+@pytest.mark.parametrize("kind", ["causal", "input", pytest.param("column", marks=pytest.mark.full)])
+def test_attention_with_a_mask(icarus: Simulator, kind: str) -> None:
+    """A constant mask is one more operand of the scores; one of the sample is loaded beside its tokens."""
+    kinds = simulated(masked(kind, 3), roomy(4, 4), icarus)
+    assert kinds.count("add") == 2 and kinds.count("softmax") == 1
 
 
 @pytest.mark.full

@@ -36,7 +36,7 @@ NORMALIZATIONS = ("LayerNormalization", "Softmax")
 PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
 SCALES = ("Mul", "Div")  # a product of two tensors by a constant
 HIDES = -64.0  # what a mask adds to a value that a Softmax shall not see, at most
-HIDDEN = 8.0  # how far below all others it is seen, more for more of them: together less than half a code
+HIDDEN = 12.0  # how far below all others it is seen: e^-12 of a value beside it, or less
 GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
 GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64
 GRID_TOLERANCE = 1e-3  # steps: far more than the rounding of float32, far less than that to a code
@@ -52,15 +52,20 @@ class Plan:
     symmetric: set[str] = field(default_factory=set)  # tensors whose zero point has to be 0
     constants: set[str] = field(default_factory=set)  # that get 8 bits, too, as they have no place in a bias
     lowered: dict[str, float] = field(default_factory=dict)  # by how much a tensor's range begins lower than it does
+    masks: dict[str, list[str]] = field(default_factory=dict)  # by mask, the tensors that it hides values of
 
     def balanced(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
         """The ranges, those of `symmetric` tensors widened to zero point 0: 128 codes below it, 127 above.
 
-        Those of `lowered` tensors have room for what a mask hides.
+        Those of `lowered` tensors have room for what a mask hides. A mask hides by as much as the largest spans.
         """
         found = dict(ranges)
         for name in self.lowered.keys() & set(ranges):
             found[name] = Range(np.float32(ranges[name].low - self.lowered[name]), ranges[name].high)
+        for name, scores in self.masks.items():
+            spans = [max(float(each.high), 0) - min(float(each.low), 0) for each in map(found.get, scores) if each]
+            if spans:
+                found[name] = Range(np.float32(-max(spans)), np.float32(0))
         for name in self.symmetric & set(ranges):
             step = max(-float(ranges[name].low) / 128, float(ranges[name].high) / 127)
             found[name] = Range(np.float32(-128 * step), np.float32(127 * step))
@@ -114,6 +119,8 @@ def plan(
             continue
         if products and node.op_type == "Add":
             result.constants.update(_added_maps(graph, node, ranks or {}))
+        if array and products and (ranks or {}).get(node.input[0], 0) >= MAP_AXES:
+            eight_bit.add(node.input[0])  # of 8 bits for all that read it, as in a transformer with its norm behind
         inputs = node.input[:1] if array or node.op_type == "Clip" else node.input
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
@@ -213,11 +220,7 @@ class _Matrices:
         if node.op_type == "Softmax" and self._root(read[0], eight_bit) and self._multiplied(node, eight_bit):
             self._enter(node.output[0], result)
             return True
-        if node.op_type == "Add" and len(read) == 1 and read[0] in result.tensors and self._masks(node, read[0]):
-            root = result.tensors[read[0]]  # the sum has its range: what is hidden has the lowest code
-            result.lowered[root] = HIDDEN + float(np.log(max(1, self._columns(node))))
-            result.tensors[node.output[0]] = root
-            self._parts[node.output[0]] = node.output[0]
+        if node.op_type == "Add" and self._masked(node, result):
             return True
         roots = [self._root(name, eight_bit) for name in read]
         if node.op_type != "MatMul" or len(node.input) != 2 or len(read) != 2 or not all(roots):
@@ -236,17 +239,43 @@ class _Matrices:
         result.tensors.setdefault(name, name)
         self._parts[name] = name
 
-    def _masks(self, node: onnx.NodeProto, scores: str) -> bool:
-        """Whether a node adds a constant mask to what a product of two tensors made: it keeps a value, or hides it."""
-        constants = [self._graph.constant(name) for name in node.input if name in self._graph.constants]
-        if scores not in self._parts or len(constants) != 1 or (mask := constants[0]) is None:
-            return False
-        return bool(((mask == 0) | (mask <= HIDES)).all())
+    def _masked(self, node: onnx.NodeProto, result: Plan) -> bool:
+        """Whether a node adds a mask to what a product of two tensors made; then the sum has its range.
 
-    def _columns(self, node: onnx.NodeProto) -> int:
-        """Values of the last axis of a mask."""
-        values = [self._graph.constant(name) for name in node.input if name in self._graph.constants]
-        return max((value.shape[-1] for value in values if value is not None and value.ndim), default=1)
+        A mask keeps a value or hides it, so that a Softmax does not see it: that gets the lowest code.
+        """
+        scores = [name for name in node.input if self._parts.get(name) == name and name in result.tensors]
+        others = [name for name in node.input if name not in scores]
+        if len(scores) != 1 or len(others) != 1 or not self._hides(others[0]):
+            return False
+        root, made = result.tensors[scores[0]], node.output[0]
+        result.lowered[root] = HIDDEN
+        result.tensors[made] = root
+        self._parts[made] = made
+        if others[0] not in self._graph.constants:
+            result.tensors[others[0]] = others[0]
+            result.masks.setdefault(others[0], []).append(root)
+        return True
+
+    def _hides(self, name: str) -> bool:
+        """Whether a tensor is 0 where a value is kept, and where it is not, `HIDES` or less."""
+        graph = self._graph
+        if (mask := graph.constant(name)) is not None:
+            return bool(((mask == 0) | (mask <= HIDES)).all())
+        maker = graph.producer(name)
+        if maker is None or not is_standard(maker):
+            return False
+        if maker.op_type in (*PARTS, "Cast", "Expand"):
+            return self._hides(maker.input[0])
+        if maker.op_type == "Where":
+            return all(each in graph.constants and self._hides(each) for each in maker.input[1:])
+        factors = [graph.constant(each) for each in maker.input if each in graph.constants]
+        return (
+            maker.op_type == "Mul"
+            and len(factors) == 1
+            and factors[0] is not None
+            and bool((factors[0] <= HIDES).all())
+        )
 
     def _finishes(self, node: onnx.NodeProto, made: str) -> bool:
         """Whether a node moves a product's elements, or multiplies them by one constant."""

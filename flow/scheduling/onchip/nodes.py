@@ -29,6 +29,7 @@ SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
 ON_CODES = ("MaxPool", *(kind for kind in MOVES if kind != "Pad"))  # that 8-bit codes go through as floats do
 CODES = INT8_MAX - INT8_MIN
+LARGEST = 2.0**29  # steps of a map: a channel's summand that a bias of 32 bits holds
 CONSTANT_MAX = 2 ** (BBS.constant_bits - 1) - 1  # of a group of weights, which takes the right operand's zero point
 PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "product"}
 
@@ -539,6 +540,9 @@ def _gains(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> tuple
     else:
         return None
     made = np.stack([before[:, 0] * factor, before[:, 1] * factor + added], axis=1)
+    steps = np.abs(made[:, 0]) * float(draft.operands[0].quantization.scale)
+    if not (np.abs(made[:, 1]) <= np.where(steps > 0, steps * LARGEST, np.inf)).all():
+        return None
     return tuple((float(a), float(b)) for a, b in made)
 
 
