@@ -169,6 +169,10 @@ def _strays(onchip: OnChip, simulator: Simulator, memories: Mapping[str, Memory]
 def as_map(held: Held, tensor: Tensor) -> NDArray[np.int8]:
     """The 8-bit tensor of one sample as codes [channels, height, width]."""
     codes = held.quantization.to_int8(tensor)
+    if held.view is not None:
+        placed = np.empty(held.view.order.size, np.int8)
+        placed[held.view.order.reshape(-1)] = codes.reshape(-1)
+        return placed.reshape(held.shape)
     if held.rows:
         codes = codes.reshape(-1, held.shape[0]).T
     return np.ascontiguousarray(codes).reshape(held.shape)

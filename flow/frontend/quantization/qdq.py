@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,6 +35,8 @@ PRODUCTS = ("Mul", "Sub")  # of two tensors
 NORMALIZATIONS = ("LayerNormalization", "Softmax")
 PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
 SCALES = ("Mul", "Div")  # a product of two tensors by a constant
+HIDES = -64.0  # what a mask adds to a value that a Softmax shall not see, at most
+HIDDEN = 12.0  # how far below all others it is seen: e^-12 of a value beside it, or less
 GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
 GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64
 GRID_TOLERANCE = 1e-3  # steps: far more than the rounding of float32, far less than that to a code
@@ -47,10 +50,22 @@ class Plan:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: dict[str, str] = field(default_factory=dict)
     symmetric: set[str] = field(default_factory=set)  # tensors whose zero point has to be 0
+    constants: set[str] = field(default_factory=set)  # that get 8 bits, too, as they have no place in a bias
+    lowered: dict[str, float] = field(default_factory=dict)  # by how much a tensor's range begins lower than it does
+    masks: dict[str, list[str]] = field(default_factory=dict)  # by mask, the tensors that it hides values of
 
     def balanced(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
-        """The ranges, those of `symmetric` tensors widened to zero point 0: 128 codes below it, 127 above."""
+        """The ranges, those of `symmetric` tensors widened to zero point 0: 128 codes below it, 127 above.
+
+        Those of `lowered` tensors have room for what a mask hides. A mask hides by as much as the largest spans.
+        """
         found = dict(ranges)
+        for name in self.lowered.keys() & set(ranges):
+            found[name] = Range(np.float32(ranges[name].low - self.lowered[name]), ranges[name].high)
+        for name, scores in self.masks.items():
+            spans = [max(float(each.high), 0) - min(float(each.low), 0) for each in map(found.get, scores) if each]
+            if spans:
+                found[name] = Range(np.float32(-max(spans)), np.float32(0))
         for name in self.symmetric & set(ranges):
             step = max(-float(ranges[name].low) / 128, float(ranges[name].high) / 127)
             found[name] = Range(np.float32(-128 * step), np.float32(127 * step))
@@ -68,9 +83,10 @@ def plan(
     full range, and so do the outputs of all nodes that read it, except the array's own operators. Powers stay float,
     and so does what is only raised to a power. `kinds` and `ranks`: element types and numbers of axes by tensor.
     Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators have to.
-    With `products`, the matrix products of two 8-bit tensors, as attention has them, get 8 bits, too.
+    With `products`, the matrix products of two 8-bit tensors, as attention has them, get 8 bits, too, and so do the
+    constants that are added to every element (positions), and means of tokens.
     """
-    result, functions = Plan(), _Functions(graph, ranks or {})
+    result, functions = Plan(), _Functions(graph, ranks or {}, products)
     matrices = _Matrices(graph) if products else None
     eight_bit = {value.name for value in graph.model.graph.input} | set(graph.constants)
     for node in graph.model.graph.node:
@@ -102,6 +118,10 @@ def plan(
             if node.input[0] in result.tensors:
                 result.tensors.update(dict.fromkeys(node.output, result.tensors[node.input[0]]))
             continue
+        if products and node.op_type == "Add":
+            result.constants.update(_added_maps(graph, node, ranks or {}))
+        if array and products and (ranks or {}).get(node.input[0], 0) >= MAP_AXES:
+            eight_bit.add(node.input[0])  # of 8 bits for all that read it, as in a transformer with its norm behind
         inputs = node.input[:1] if array or node.op_type == "Clip" else node.input
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
@@ -139,6 +159,18 @@ def _keep_float(graph: Graph, result: Plan) -> None:
     result.nodes = [node for node in result.nodes if node.output[0] not in moves or node.output[0] not in kept]
 
 
+def _added_maps(graph: Graph, node: onnx.NodeProto, ranks: Mapping[str, int]) -> Iterator[str]:
+    """The constants of a sum that have more than a value for each channel, if nothing else reads them."""
+    rank = ranks.get(node.output[0], 0)
+    for name in (name for name in node.input if name in graph.constants and rank >= MAP_AXES):
+        value = graph.constant(name)
+        if value is None or value.ndim > rank or graph.only_consumer(name) is None:
+            continue
+        along = [axis - value.ndim for axis, count in enumerate(value.shape) if count > 1]
+        if along and along != [-1 if rank == MAP_AXES else 1 - rank]:
+            yield name
+
+
 def _share_ranges(graph: Graph, result: Plan) -> None:
     """The parts of a Concat get the range of the whole: with it, a part is rounded once only."""
     for node in [node for node in result.nodes if node.op_type == "Concat" and node.output[0] in result.tensors]:
@@ -153,9 +185,9 @@ class _Functions:
     A normalization of the channels of an 8-bit tensor is one of itself: it has 8 bits where others would.
     """
 
-    def __init__(self, graph: Graph, ranks: Mapping[str, int]) -> None:
+    def __init__(self, graph: Graph, ranks: Mapping[str, int], means: bool = False) -> None:
         self.sources: dict[str, str] = {}
-        self._graph, self._ranks = graph, ranks
+        self._graph, self._ranks, self._means = graph, ranks, means
         self._norms = {each.output: each.x for each in unfused(graph, graph.constant, lambda name: ranks.get(name, 0))}
 
     def joined(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
@@ -181,9 +213,18 @@ class _Functions:
             return False
         if any(is_power(self._graph.producers[name]) for name in read if name in self.sources):
             return False
+        if self._means and self._over_tokens(node):
+            return True
         if len(read) == 1 and self.norms_of(name for name in read if name in self.sources):
             return False  # the classes at an output, in another order
         return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
+
+    def _over_tokens(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is the mean over all tokens, whose channels are the last axis."""
+        rank = self._ranks.get(node.input[0], 0)
+        given = self._graph.constant(node_input(node, 1)) if node_input(node, 1) else None
+        axes = attribute(node, "axes", [] if given is None else given.reshape(-1).tolist())
+        return node.op_type == "ReduceMean" and rank == MAP_AXES and [axis % rank for axis in axes] == [1]
 
     def norms_of(self, names: Iterable[str]) -> list[str]:
         """The normalizations that these functions are of."""
@@ -209,6 +250,8 @@ class _Matrices:
         if node.op_type == "Softmax" and self._root(read[0], eight_bit) and self._multiplied(node, eight_bit):
             self._enter(node.output[0], result)
             return True
+        if node.op_type == "Add" and self._masked(node, result):
+            return True
         roots = [self._root(name, eight_bit) for name in read]
         if node.op_type != "MatMul" or len(node.input) != 2 or len(read) != 2 or not all(roots):
             return False
@@ -225,6 +268,44 @@ class _Matrices:
         """A tensor that gets 8 bits here; for all other nodes, such as a mask's Add, it is as a float one."""
         result.tensors.setdefault(name, name)
         self._parts[name] = name
+
+    def _masked(self, node: onnx.NodeProto, result: Plan) -> bool:
+        """Whether a node adds a mask to what a product of two tensors made; then the sum has its range.
+
+        A mask keeps a value or hides it, so that a Softmax does not see it: that gets the lowest code.
+        """
+        scores = [name for name in node.input if self._parts.get(name) == name and name in result.tensors]
+        others = [name for name in node.input if name not in scores]
+        if len(scores) != 1 or len(others) != 1 or not self._hides(others[0]):
+            return False
+        root, made = result.tensors[scores[0]], node.output[0]
+        result.lowered[root] = HIDDEN
+        result.tensors[made] = root
+        self._parts[made] = made
+        if others[0] not in self._graph.constants:
+            result.tensors[others[0]] = others[0]
+            result.masks.setdefault(others[0], []).append(root)
+        return True
+
+    def _hides(self, name: str) -> bool:
+        """Whether a tensor is 0 where a value is kept, and where it is not, `HIDES` or less."""
+        graph = self._graph
+        if (mask := graph.constant(name)) is not None:
+            return bool(((mask == 0) | (mask <= HIDES)).all())
+        maker = graph.producer(name)
+        if maker is None or not is_standard(maker):
+            return False
+        if maker.op_type in (*PARTS, "Cast", "Expand"):
+            return self._hides(maker.input[0])
+        if maker.op_type == "Where":
+            return all(each in graph.constants and self._hides(each) for each in maker.input[1:])
+        factors = [graph.constant(each) for each in maker.input if each in graph.constants]
+        return (
+            maker.op_type == "Mul"
+            and len(factors) == 1
+            and factors[0] is not None
+            and bool((factors[0] <= HIDES).all())
+        )
 
     def _finishes(self, node: onnx.NodeProto, made: str) -> bool:
         """Whether a node moves a product's elements, or multiplies them by one constant."""
@@ -368,6 +449,7 @@ def quantize_static(
     if not wanted.tensors:
         return model
     writer = _Writer(model, Graph.of(model), _scales(model, wanted, ranges, unsigned))
+    writer.constants({name: _constant_scale(model, name, unsigned) for name in sorted(wanted.constants)})
     writer.write({node.output[0] for node in wanted.nodes if node.op_type in ARRAY_OPERATORS})
     drop_unused_nodes(model)
     for tensor in model.graph.initializer:
@@ -376,20 +458,26 @@ def quantize_static(
     return model
 
 
+def _constant_scale(model: onnx.ModelProto, name: str, unsigned: bool) -> Scale:
+    value = Graph.of(model).constant(name)
+    assert value is not None
+    return _checked(model, name, {name: Range(np.float32(value.min()), np.float32(value.max()))}, unsigned)
+
+
 @dataclass(frozen=True)
 class Trial:
     """A network with 8-bit activations and float weights, whose scales and zero points are inputs."""
 
     model: onnx.ModelProto
     inputs: dict[str, tuple[str, str]]  # the inputs of scale and zero point, by tensor
-    roots: Mapping[str, str]  # the tensor whose range a tensor has
+    wanted: Plan
     unsigned: bool
 
     def feeds(self, ranges: Mapping[str, Range]) -> Arrays:
         """The values of the additional inputs for these ranges."""
-        values: Arrays = {}
+        values, ranges = dict[str, NDArray[Any]](), self.wanted.balanced(ranges)
         for tensor, (scale, zero) in self.inputs.items():
-            found = scale_of(ranges[self.roots[tensor]], self.unsigned)
+            found = scale_of(ranges[self.wanted.tensors[tensor]], self.unsigned)
             values |= {scale: np.array(found.scale), zero: np.array(found.zero)}
         return values
 
@@ -404,7 +492,7 @@ def trial(prepared: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], 
     for name in (name for pair in writer.parameters.values() for name in pair):
         model.graph.input.append(helper.make_tensor_value_info(name, constants[name].data_type, []))
         model.graph.initializer.remove(constants[name])
-    return Trial(model, writer.parameters, wanted.tensors, unsigned)
+    return Trial(model, writer.parameters, wanted, unsigned)
 
 
 def _scales(model: onnx.ModelProto, wanted: Plan, ranges: Mapping[str, Range], unsigned: bool) -> dict[str, Scale]:
@@ -431,11 +519,28 @@ class _Writer:
         self._names = {name for name in names(model.graph) if isinstance(name, str)}
         self._dequantized: dict[str, Scale] = {}  # the scale of every tensor behind a DequantizeLinear
         self._read: dict[str, str] = {}  # the dequantized tensor that replaces a tensor at its readers, by name
+        self._before: list[onnx.NodeProto] = []  # nodes of constants
         self.parameters: dict[str, tuple[str, str]] = {}  # the constants of scale and zero point, by tensor
+
+    def constants(self, scales: Mapping[str, Scale]) -> None:
+        """Constants with these scales are read as their codes."""
+        for name, scale in scales.items():
+            value, limits = self._graph.constant(name), np.iinfo(scale.zero.dtype)
+            assert value is not None
+            rounded = np.rint(value.astype(np.float32) / scale.scale) + np.float32(scale.zero)
+            codes = np.clip(rounded, limits.min, limits.max).astype(scale.zero.dtype)
+            inputs = [
+                self._constant(f"{name}_quantized", codes), self._constant(f"{name}_scale", scale.scale),
+                self._constant(f"{name}_zero_point", scale.zero),
+            ]  # fmt: skip
+            read = self._read[name] = self._name(f"{name}_DequantizeLinear_Output")
+            self._before.append(
+                helper.make_node("DequantizeLinear", inputs, [read], self._name(f"{name}_DequantizeLinear"))
+            )
 
     def write(self, layers: Container[str]) -> None:
         """Insert the pairs of all tensors, and the weight codes of `layers`, named by their outputs."""
-        nodes: list[onnx.NodeProto] = []
+        nodes: list[onnx.NodeProto] = [*self._before]
         for value in self._model.graph.input:
             nodes += self._pair(value.name) if value.name in self._scales else []
         for node in self._model.graph.node:

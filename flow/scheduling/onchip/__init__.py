@@ -8,6 +8,7 @@ maps.py     tensors as feature maps: shapes, layouts, and the exception for node
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
 drafts.py   what is known of a host segment's tensors while it is read, node by node
 moves.py    nodes that only move elements, as copies of channels and pixels
+arrange.py  tensors where their readers want them: channels first or last, copied, or turned
 normed.py   nodes that normalize the channels of every position
 nodes.py    the nodes between two layers as post-processing operations
 units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors

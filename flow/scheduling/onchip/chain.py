@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from flow.frontend.inspection import QUANTIZATION
 from flow.frontend.int8.layers import tensor_quantization
 from flow.network.model import ArrayLayer, HostSegment, Network, Quantization
+from flow.onnxtools import runtime
 from flow.onnxtools.graph import is_dequantize, node_name, reads
+from flow.scheduling.onchip.arrange import laid_out
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
 from flow.scheduling.onchip.moves import MOVES
 from flow.scheduling.onchip.nodes import SHAPING, post_operations
 from flow.scheduling.onchip.post import PostOp
-from flow.scheduling.onchip.units import Unit, needed, together, units
+from flow.scheduling.onchip.units import Unit, has_eight_bits, needed, together, units
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,11 @@ class Chain:
         """Whether the hardware needs each of `config.UNITS`."""
         posts = [step for step in self.steps if isinstance(step, PostOp)]
         return {
-            "tables": any(step.table for step in posts), "products": any(step.signed for step in posts),
+            "tables": any(step.table or step.constants for step in posts),
+            "products": any(step.signed for step in posts),
             "normalizer": any(step.norm is not None for step in posts),
             "operands": any(step.matrices is not None for step in posts),
-        }  # fmt: skip
+        }
 
     @property
     def output_steps(self) -> dict[str, int]:
@@ -162,6 +169,7 @@ class _Taken:
     inputs: list[Held] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
+    stale: bool = False  # a unit among them has turned out to stay off chip
 
     def add(self, added: Sequence[Unit], steps: Sequence[Step], held: dict[str, Held]) -> None:
         """Enter units as `steps`; `held` are the maps with those they load and make."""
@@ -172,7 +180,7 @@ class _Taken:
             if loaded.tensor in read - self.present:
                 self.inputs.append(loaded)
                 self.present.add(loaded.tensor)
-        self.held = held
+        self.held = self.held | held
         self.steps += steps
         self.units += added
         self.ready.update(name for unit in added for name in unit.outputs)
@@ -191,6 +199,9 @@ class _Plan:
         self.ready = {*network.inputs, *network.graph.constants}
         self.off: dict[Unit, str] = {}
         self.names = 0
+        self.fixed = _fixed(network, self.waiting)
+        self.waiting = [unit for unit in self.waiting if not self.fixed.keys() & set(unit.outputs)]
+        self.ready |= set(self.fixed)
         self.before_layers = _before_layers(self.waiting)
         numbers = [unit.step for unit in self.waiting if unit.layer]
         for unit in self.waiting:
@@ -218,12 +229,17 @@ class _Plan:
         """The next segment, whose units then wait no longer; None if nothing that is ready runs on chip."""
         while True:
             taken = _Taken(set(self.ready), self.held)
-            while self._fill(taken):
+            while not taken.stale and self._fill(taken):
                 pass
+            if taken.stale:
+                continue
             useless = _without_layer(taken.units)
             for unit in useless:
                 self.off[unit] = f"'{unit.names[0]}' is next to no layer on chip, so it stays with the host's nodes"
-            if not useless:
+            moved = [] if useless else self._moved_away(taken)
+            for unit, reason in moved:
+                self.off[unit] = reason
+            if not useless and not moved:
                 break
         if not taken.units:
             return None
@@ -233,10 +249,16 @@ class _Plan:
 
     def leaving(self, taken: _Taken) -> tuple[str, ...]:
         """What a segment makes for others and for the user."""
-        wanted = {name for unit in self.waiting for name in unit.inputs} | set(self.network.outputs)
+        waiting = [unit for unit in self.waiting if unit not in taken.units]
+        wanted = {name for unit in waiting for name in unit.inputs} | set(self.network.outputs)
         made = {name for unit in taken.units for name in unit.outputs}
-        kept = {step.output for step in taken.steps} | set(self.held)
+        kept = {step.output for step in taken.steps} | set(taken.held)
         return tuple(sorted(wanted & made & kept))
+
+    def _moved_away(self, taken: _Taken) -> list[tuple[Unit, str]]:
+        """The units whose outputs leave the chip and are no maps of their own, but parts of others, and why."""
+        views = {name: view.reason for name in self.leaving(taken) if (view := taken.held[name].view) is not None}
+        return [(unit, views[name]) for unit in taken.units for name in unit.outputs if name in views]
 
     def _done(self, done: Sequence[Unit]) -> None:
         self.waiting = [unit for unit in self.waiting if unit not in done]
@@ -247,7 +269,8 @@ class _Plan:
         before = len(taken.units)
         candidates = [unit for unit in self.waiting if unit not in self.off and unit not in taken.units]
         for _, group in groupby(candidates, attrgetter("step")):
-            self._add(taken, list(group))
+            if not taken.stale:
+                self._add(taken, list(group))
         return len(taken.units) > before
 
     def _add(self, taken: _Taken, candidates: Sequence[Unit]) -> None:
@@ -256,30 +279,44 @@ class _Plan:
             try:
                 steps, held = self._steps(taken, ready)
             except OffChipError as reason:
-                self.off |= dict.fromkeys(_culprits(ready, reason.tensor), str(reason))
+                movers = [unit for unit in taken.units if reason.view in unit.outputs and not unit.layer]
+                self.off |= dict.fromkeys(movers or _culprits(ready, reason.view or reason.tensor), str(reason))
+                if movers:  # all that has been made of what they move
+                    taken.stale = True
+                    return
             else:
                 taken.add(ready, steps, held)
                 return
 
     def _steps(self, taken: _Taken, ready: Sequence[Unit]) -> tuple[list[Step], dict[str, Held]]:
         """Units of one step of the network as steps on chip, and all maps then. OffChipError if they cannot be."""
-        layer, held = ready[0].layer, dict(taken.held)
+        layer = ready[0].layer
+        held = {name: each for name, each in taken.held.items() if not each.origin or name in taken.present}
         if layer is None:
             segment = together(self.network, "on_chip", ready)
             for name in segment.inputs:
-                if name not in held:
+                if name not in held and name not in self.fixed:
                     held[name] = self._read(name, ready)
-            operations = post_operations(segment, held, self._multiplied)
-            for operation in operations:
-                if len({held[name].rows for name in operation.inputs}) > 1:
-                    raise OffChipError(f"'{operation.name}' reads maps of different layouts", operation.output)
-            return [*operations], held
+            return [*post_operations(self._with_fixed(segment), held)], held
         if layer.input not in held:
             held[layer.input] = self._input(layer.input)
-        step = ChainLayer(layer, _source(layer, held))
+        moves = list[PostOp]()
+        step = ChainLayer(layer, _source(layer, held, moves))
         if layer.output_quantization is not None:
             held[layer.output] = _held(layer.output, layer.output_shape, layer, layer.output_quantization)
-        return [step], held
+        return [*moves, step], held
+
+    def _with_fixed(self, segment: HostSegment) -> HostSegment:
+        """The nodes with constants in place of the tensors that are the same for every sample."""
+        fixed = [name for name in segment.inputs if name in self.fixed]
+        if not fixed:
+            return segment
+        model = onnx.ModelProto()
+        model.CopyFrom(segment.model)
+        for value in [value for value in model.graph.input if value.name in fixed]:
+            model.graph.input.remove(value)
+        model.graph.initializer.extend(numpy_helper.from_array(self.fixed[name], name) for name in fixed)
+        return replace(segment, model=model, inputs=tuple(name for name in segment.inputs if name not in fixed))
 
     def _read(self, name: str, ready: Sequence[Unit]) -> Held:
         """`_input` for the nodes of these units: the first that reads the tensor is in the reason."""
@@ -350,6 +387,39 @@ class _Plan:
         return None
 
 
+def _fixed(network: Network, all_units: Sequence[Unit]) -> dict[str, NDArray[Any]]:
+    """The 8-bit tensors that are the same for every sample, as a class token is: shapes alone lead to them."""
+    found = dict[str, NDArray[Any]]()
+    for unit in all_units:
+        (name,) = unit.outputs[-1:]
+        if unit.layer or not unit.inputs or not has_eight_bits(network, name) or not _of_shapes(network, unit):
+            continue
+        shapes = {each: network.types.shapes.get(each) for each in unit.inputs}
+        if all(shape and shape[0] == 1 for shape in shapes.values()):
+            segment = together(network, "fixed", [unit])
+            value = next((value for value in segment.model.graph.output if value.name == name), None)
+            if value is None or len(segment.model.graph.output) > 1:
+                continue
+            feeds = {
+                given.name: np.zeros(
+                    shapes[given.name] or (), helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+                )
+                for given in segment.model.graph.input
+            }
+            found[name] = runtime.run(runtime.session(segment.model), feeds)[name]
+    return found
+
+
+def _of_shapes(network: Network, unit: Unit) -> bool:
+    """Whether nothing but the shapes of a unit's inputs is read."""
+    made, graph = set(unit.outputs), network.graph
+    return all(
+        node.op_type == "Shape" or name in made or name in graph.constants
+        for node in unit.nodes
+        for name in needed(network, node)
+    )
+
+
 def _before_layers(all_units: Sequence[Unit]) -> set[Unit]:
     """The layers, and the units that one of them waits for."""
     result, needed = set[Unit](), set[str]()
@@ -409,14 +479,20 @@ def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Qu
     return Held(name, as_map(shape, product, layer.name), quantization, shape, product and len(shape) == 2)
 
 
-def _source(layer: ArrayLayer, held: Mapping[str, Held]) -> Held:
+def _source(layer: ArrayLayer, held: dict[str, Held], moves: list[PostOp]) -> Held:
+    """The map that a layer reads; what has to move it is added to `moves`, and the maps that these make to `held`."""
     if layer.input not in held:
         raise OffChipError(f"the input of layer '{layer.name}' is not quantized to 8 bits")
     source = held[layer.input]
-    if source.view is not None:
-        raise OffChipError(source.view.reason)
     if layer.window is not None and len(layer.window.kernel) > 2:
         raise OffChipError(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
+    rows = layer.window is None
+    if source.view is not None or (source.rows != rows and (layer.positions > 1 or not rows)):
+        try:
+            source = laid_out(moves, held, source, rows, f"layer '{layer.name}'")
+        except OffChipError:
+            if source.view is not None:
+                raise
     along = source.rows and source.shape[:1] == (layer.reduction,)
     if (layer.window is not None and source.rows) or (layer.window is None and layer.positions > 1 and not along):
         raise OffChipError(f"layer '{layer.name}' reads its rows along another axis than the channels")

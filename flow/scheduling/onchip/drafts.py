@@ -25,7 +25,8 @@ class Draft:
 
     A plain "move" is the 8-bit operand itself; a "table" is a function of its operand, and of `eight_bit` alone, if it
     has one: the 8-bit tensor that it dequantizes. Without `picks` every channel is where it was. With a `view`, a
-    "move" has the elements of its operand in another order, and a "matmul" those of its heads.
+    "move" has the elements of its operand in another order, a "matmul" those of its heads, and any other those of the
+    map that it would be.
     """
 
     kind: str
@@ -41,6 +42,8 @@ class Draft:
     norm: Norm | None = None
     matrices: Matrices | None = None  # of a "matmul", whose results are placed when they are quantized
     view: View | None = None
+    corners: tuple[tuple[int, int], ...] = ()  # of a "join"
+    constants: tuple[tuple[int, bytes], ...] = ()  # operands that are no maps: number, codes
 
     @property
     def pointwise(self) -> bool:
@@ -79,7 +82,14 @@ class Reading:
     operations: list[PostOp] = field(default_factory=list)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self.shapes.get(name, ())
+        if name in self.shapes:
+            return self.shapes[name]
+        value = constant_of(self.graph, name)
+        return () if value is None else value.shape
+
+    def whole(self, held: Held) -> Held:
+        """The tensor that a map was made for, in place of another one that it holds, too."""
+        return self.held[held.tensor]
 
     def regular(self, name: str, draft: Draft) -> bool:
         """Whether the tensor's axes are those of its map: channels and pixels, or rows of channels."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.network.model import as_int8, as_uint8
+from flow.network.model import as_int8
 from flow.scheduling.blocks import Bytes
 from flow.scheduling.onchip.chain import ChainLayer
-from flow.scheduling.onchip.place import OCTET, Place
+from flow.scheduling.onchip.place import OCTET, Place, map_words
 from flow.scheduling.onchip.post import PostOp, Shape
 from flow.scheduling.onchip.program import OnChip, OutputRegion, result_shape
 
@@ -46,14 +46,6 @@ def activations(onchip: OnChip, inputs: Mapping[str, NDArray[np.int8]]) -> Bytes
         beats[:, 0] = padded.reshape(tiles, -1)
         images.append(beats.reshape(-1, config.rows * OCTET))
     return np.concatenate(images)
-
-
-def map_words(place: Place, codes: NDArray[np.int8]) -> Bytes:
-    """A map's words uint8 [words, 8]: bytes u = code + OFFSET; channels beyond the last are 0."""
-    channels, height, width = place.shape
-    padded = np.zeros((place.octets * OCTET, place.plane), np.uint8)
-    padded[:channels, : height * width] = as_uint8(codes.reshape(channels, -1))
-    return np.ascontiguousarray(padded.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def located(network: Network, chain: Chain, config: ArrayConfig) -> OnChipInspec
         reason = "" if segment else reasons.get(owner, OUTSIDE)
         found[name] = OnChipNode(segment, reason, cycles.get(name))
     macs = sum(layer.macs for segment in chain.segments for layer in segment.layers)
-    macs += sum(step.matrices.macs for step in chain.steps if isinstance(step, PostOp) and step.matrices)
+    products = (step.matrices for step in chain.steps if isinstance(step, PostOp) and step.kind == "matmul")
+    macs += sum(matrices.macs for matrices in products if matrices)
     array = f"{config.rows}x{config.columns}"
     return OnChipInspection(found, len(chain.segments), chain.whole, macs, array, total)
 

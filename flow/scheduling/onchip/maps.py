@@ -17,11 +17,13 @@ POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
 class View:
     """A tensor whose elements lie elsewhere than its axes say: `order` int64 [1, axes], the number of each of them.
 
-    Elements of a map [channels, height, width] are counted in this order. `reason`: why no map holds the tensor.
+    Elements of a map [channels, height, width] are counted in this order. `reason`: why no map holds the tensor, which
+    is `tensor` if it has 8 bits.
     """
 
     order: NDArray[np.int64]
     reason: str
+    tensor: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Held:
     """An 8-bit tensor of the network and the map that holds it.
 
     `axes` is the tensor's shape for one sample, axes in the map's order; with `rows`, the channels are the last axis.
-    With a `view`, its elements lie in another order; only matrix products of two maps read such a tensor.
+    With a `view`, its elements lie in another order. `origin` is the tensor whose elements the map holds once more, if
+    it does.
     """
 
     tensor: str
@@ -38,6 +41,12 @@ class Held:
     axes: tuple[int, ...]
     rows: bool = False
     view: View | None = None
+    origin: str = ""
+
+    @property
+    def name(self) -> str:
+        """The tensor of the network that has these axes, if the map is its own."""
+        return self.origin or self.tensor
 
     @property
     def flat(self) -> bool:
@@ -45,11 +54,15 @@ class Held:
 
 
 class OffChipError(Exception):
-    """Why a node cannot run on chip; `tensor` is one that it makes, if that is known."""
+    """Why a node cannot run on chip; `tensor` is one that it makes, if that is known.
 
-    def __init__(self, reason: str, tensor: str = "") -> None:
+    `view`: the tensor of 8 bits whose elements lie otherwise than the node wants.
+    """
+
+    def __init__(self, reason: str, tensor: str = "", view: str = "") -> None:
         super().__init__(reason)
         self.tensor = tensor
+        self.view = view
 
 
 def element_order(held: Held, shape: tuple[int, ...]) -> NDArray[np.int64]:

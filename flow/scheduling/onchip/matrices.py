@@ -19,6 +19,7 @@ from flow.hardware.maps.operands import BITS, pixels_together, step_beats
 from flow.network.model import OFFSET, Window
 from flow.scheduling.onchip.place import OCTET, Place
 from flow.scheduling.onchip.post import Head, Matrices, PostOp
+from flow.scheduling.onchip.sweeps import operand_places
 from flow.scheduling.onchip.walks import MapWalk, taps
 
 ACCUMULATOR_BITS = 32  # of which the sums use all
@@ -65,9 +66,10 @@ def blocks(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> 
             f"'{op.name}' multiplies two maps over {matrices.reduction} values, which may be more than "
             f"{config.accumulator_bits}-bit accumulators hold; build the array with 32 bits"
         )
-    left, right = (map_places[name] for name in op.inputs)
+    left, right = operand_places(op, map_places)
     target = map_places.get(op.output)
     for head in matrices.heads:
+        rows = matrices.rows_of(head)
         for begin, count in _parts(matrices, config.columns):
             weights, weight_taps = _weights(matrices, head, right, begin, count, config)
             (channel, pixel), base = head.result, target.base if target else 0
@@ -75,8 +77,8 @@ def blocks(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfig) -> 
             yield MatrixBlock(
                 head, channel + begin + np.arange(count), weights, weight_taps,
                 weight_taps["taps_y"] * weight_taps["taps_x"], first,
-                _pixels(left.word(head.left[0] // OCTET) + head.left[1], matrices.rows), _activations(op, left, steps),
-                _pixels(base + pixel, matrices.rows), steps, -(-matrices.rows // config.rows),
+                _pixels(left.word(head.left[0] // OCTET) + head.left[1], rows), _activations(op, left, steps),
+                _pixels(base + pixel, rows), steps, -(-rows // config.rows),
             )  # fmt: skip
 
 

@@ -35,7 +35,8 @@ def moved(reading: Reading, node: onnx.NodeProto, drafts: dict[str, Draft]) -> l
         ordered = number.reshape(shape[2], shape[0]).T.reshape(shape) if rows else number.reshape(shape)
         fitted = None
         for repeat in _repeats(shape, operands[0].shape):
-            fitted = fitted or _fit(ordered, [operand.shape for operand in operands], repeat)
+            fitted = fitted or fit(ordered, [operand.shape for operand in operands], repeat)
+        fitted = fitted or _join(ordered, [operand.shape for operand in operands])
         if fitted is None:
             raise OffChipError(f"{node.op_type} '{node_name(node)}' has no place in hardware")
         found.append(replace(fitted, operands=operands))
@@ -149,7 +150,7 @@ def _repeats(made: Shape, given: Shape) -> list[tuple[int, int]]:
     return [(1, 1), *([(max(larger[0], 1), max(larger[1], 1))] if max(larger) > 1 else [])]
 
 
-def _fit(number: NDArray[np.int64], shapes: list[Shape], repeat: tuple[int, int]) -> Draft | None:
+def fit(number: NDArray[np.int64], shapes: list[Shape], repeat: tuple[int, int]) -> Draft | None:
     """The copy that gives these element numbers [channels, height, width], if one does; it has no operands yet."""
     channels, height, width = number.shape
     size = (height // repeat[0], width // repeat[1])
@@ -184,6 +185,27 @@ def _fit(number: NDArray[np.int64], shapes: list[Shape], repeat: tuple[int, int]
         return None
     by_phase = tuple(tuple(picks[start : start + channels]) for start in range(0, len(picks), channels))
     return Draft("move", (), (channels, height, width), window, by_phase, repeat)
+
+
+def _join(number: NDArray[np.int64], shapes: list[Shape]) -> Draft | None:
+    """The operands as rectangles of the output, which they fill; None if they are none such."""
+    found, corners, begin = np.full(number.shape, PADDING), [], 0
+    for shape in shapes:
+        there = np.argwhere(number == begin)
+        if len(there) != 1 or there[0][0] != 0 or shape[0] != number.shape[0]:
+            return None
+        _, y, x = (int(each) for each in there[0])
+        count = int(np.prod(shape))
+        place = found[:, y : y + shape[1], x : x + shape[2]]
+        if place.shape != shape:
+            return None
+        place[:] = begin + np.arange(count).reshape(shape)
+        corners.append((y, x))
+        begin += count
+    if not np.array_equal(found, number):
+        return None
+    channels, height, width = number.shape
+    return Draft("join", (), (channels, height, width), corners=tuple(corners))
 
 
 def _window(plane: NDArray[np.int64], inside: NDArray[np.int64], shape: Shape, begin: int) -> Window | None:

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS
 from flow.frontend.int8.layers import activation_clamp, node_window, tensor_quantization
 from flow.frontend.operators import is_elementwise
 from flow.frontend.unfused import Unfused, unfused
-from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Window
-from flow.onnxtools.graph import Graph, attribute, node_input, node_name
+from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, HostSegment, Quantization, Window, as_int8
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant
 from flow.onnxtools.shapes import infer
+from flow.scheduling.onchip.arrange import arranged, in_map, laid_out, settled
 from flow.scheduling.onchip.drafts import Draft, Picks, Reading, constant_of, is_regular
 from flow.scheduling.onchip.heads import matrices_of, placed_results
-from flow.scheduling.onchip.maps import Held, OffChipError, View, element_order, two_axes
-from flow.scheduling.onchip.moves import MOVES, moved, order_of, viewed
-from flow.scheduling.onchip.normed import NORMS, decomposed, normed
+from flow.scheduling.onchip.maps import Held, OffChipError, View, as_map, element_order, two_axes
+from flow.scheduling.onchip.moves import MOVES, fit, moved, order_of, viewed
+from flow.scheduling.onchip.normed import NORMS, decomposed, last_axis, normed
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.tables import table_of
 
 SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
 ON_CODES = ("MaxPool", *(kind for kind in MOVES if kind != "Pad"))  # that 8-bit codes go through as floats do
+CODES = INT8_MAX - INT8_MIN
+LARGEST = 2.0**29  # steps of a map: a channel's summand that a bias of 32 bits holds
 CONSTANT_MAX = 2 ** (BBS.constant_bits - 1) - 1  # of a group of weights, which takes the right operand's zero point
 PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "product"}
 
 
-def post_operations(
-    segment: HostSegment, held: dict[str, Held], views: Callable[[str], bool] = lambda name: False
-) -> list[PostOp]:
+def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]:
     """The segment's nodes as operations; the maps they write are entered into `held`.
 
-    `views` tells of an output whether a view does, because only matrix products read it. OffChipError with a tensor of
-    the first node that has no place.
+    An output may be a view. OffChipError with a tensor of the first node that has no place.
     """
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
@@ -58,7 +58,7 @@ def post_operations(
             else:
                 _node(reading, node)
         except OffChipError as reason:
-            raise OffChipError(str(reason), node.output[0]) from None
+            raise OffChipError(str(reason), node.output[0], reason.view) from None
     for name in segment.outputs:
         try:
             _tabulated(reading, name)
@@ -69,8 +69,6 @@ def post_operations(
             made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
             raise OffChipError(f"'{name}'{made} stays a float tensor", name)
         axes, view = held[name].axes, held[name].view
-        if view is not None and not views(name):
-            raise OffChipError(view.reason, name)
         if view is None and len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
             raise OffChipError(f"'{name}' has another shape, {list(axes)}, than its map", name)
     return reading.operations
@@ -100,7 +98,8 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     named = [entry for entry in dict.fromkeys(node.input) if entry and constant_of(graph, entry) is None]
     for entry in named:
         _tabulated(reading, entry)
-    if kind in (*SHAPING, *MOVES) and len(named) == 1 and (named[0] in held or named[0] in drafts):
+    alone = len(named) == 1 and (kind != "Concat" or len(node.input) == 1)
+    if kind in (*SHAPING, *MOVES) and alone and (named[0] in held or named[0] in drafts):
         return _moving(reading, node, named[0])
     if kind in SHAPING:
         return _shaping(reading, node)
@@ -114,29 +113,29 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     elif kind in ("Relu", "Clip") and sources[0].activation is None and sources[0].kind != "table":
         drafts[output] = replace(sources[0], activation=node)
     elif kind in PAIRS and _two_maps(kind, sources):
-        drafts[output] = _pair(reading, node, sources)
-    elif (gains := _gains(reading, node, sources)) is not None:
-        drafts[output] = Draft("scale", sources[0].operands, sources[0].shape, gains=gains)
+        drafts[output] = _pair(reading, node)
+    elif (made := _with_constants(reading, node, named)) is not None:
+        drafts[output] = made
     elif is_elementwise(node):
         drafts[output] = _function(reading, node, sources)
     elif kind in MOVES:
-        _check_operands(node, named)
-        plain = {entry: _on_map(reading, node, drafts[entry]) for entry in named}
-        drafts.update(zip(node.output, moved(reading, node, plain), strict=True))
+        _joining(reading, node, named)
     elif kind in NORMS:
-        drafts[output] = normed(reading, node, _read_by_norm(reading, node, drafts[data]))
+        drafts[output] = normed(reading, node, _read_by_norm(reading, node, data))
     elif kind in POOLING:
-        drafts[output] = _pool(reading, node, _on_map(reading, node, drafts[data]))
+        drafts[output] = _pool(reading, node, _on_map(reading, node, data, _pooled_rows(reading, node)))
     else:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     return None
 
 
 def _moving(reading: Reading, node: onnx.NodeProto, data: str) -> None:
-    """A node that shapes or moves one tensor: as a map if it can be one, else as a view, which matrix products read."""
+    """A node that shapes or moves one tensor: as a map if it can be one, else as a view of one, for its readers."""
     held, codes = reading.held, data in reading.held
     seen = held[data].view if codes else reading.drafts[data].view
-    if seen is None:
+    if seen is None and (order := _stays(reading, node, data)) is not None:
+        reason = ""
+    elif seen is None:
         try:
             if node.op_type in SHAPING:
                 return _shaping(reading, node)
@@ -144,29 +143,63 @@ def _moving(reading: Reading, node: onnx.NodeProto, data: str) -> None:
                 return _on_codes(reading, node, [data])
             if not codes:
                 _check_operands(node, [data])
-                plain = {data: _on_map(reading, node, reading.drafts[data])}
+                plain = {data: _on_map(reading, node, data)}
                 reading.drafts.update(zip(node.output, moved(reading, node, plain), strict=True))
                 return None
         except OffChipError as error:
             reason = str(error)
-            if not codes and not reading.drafts[data].plain:
+            if not codes and not reading.drafts[data].plain and not _is_made(reading, data):
                 raise
         else:
             raise OffChipError(f"{node.op_type} '{node_name(node)}' has no place in hardware")
-        base = held[data] if codes else reading.drafts[data].operands[0]
-        order = element_order(base, reading.shape(data))
+        order = _elements(reading, data)
     else:
         order, reason = seen.order.reshape(reading.shape(data)), seen.reason
     made = viewed(reading, node, data, order)
     if made is None:
         raise OffChipError(reason)
     for name, number in zip(node.output, made, strict=True):
-        view = View(number, reason)
         if codes:
-            held[name] = replace(held[data], axes=tuple(number.shape[1:]), view=view)
+            held[name] = _named(arranged(held[data], number, reason), name)
         else:
-            reading.drafts[name] = replace(reading.drafts[data], view=view)
+            tensor = seen.tensor if seen is not None else ""
+            reading.drafts[name] = replace(reading.drafts[data], view=View(number, reason, tensor))
     return None
+
+
+def _stays(reading: Reading, node: onnx.NodeProto, data: str) -> NDArray[np.int64] | None:
+    """The elements of a map, if all that a node makes of it by moving them is that map in another shape."""
+    draft = reading.drafts.get(data)
+    if node.op_type not in MOVES or (draft is not None and not draft.plain) or len(set(node.input)) != len(node.input):
+        return None
+    held = reading.held[data] if draft is None else draft.operands[0]
+    order = _elements(reading, data)
+    try:
+        made = viewed(reading, node, data, order)
+    except OffChipError:
+        return None
+    return order if made and all(arranged(held, number, "").view is None for number in made) else None
+
+
+def _named(held: Held, name: str) -> Held:
+    """The tensor of 8 bits with this name, whose view says so, if it has one."""
+    return held if held.view is None else replace(held, view=replace(held.view, tensor=name))
+
+
+def _is_made(reading: Reading, name: str) -> bool:
+    """Whether a float tensor is what a map will be whose elements have places of their own, once it is quantized."""
+    draft = reading.drafts[name]
+    return draft.kind not in ("move", "table", "matmul") and reading.regular(name, draft)
+
+
+def _elements(reading: Reading, name: str) -> NDArray[np.int64]:
+    """The numbers of the elements of a tensor that is a map, or will be one."""
+    shape = reading.shape(name)
+    if name in reading.held:
+        return element_order(reading.held[name], shape)
+    draft = reading.drafts[name]
+    held = draft.operands[0]
+    return element_order(replace(held, shape=draft.shape, view=None), shape)
 
 
 def _matrix_product(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft | None:
@@ -272,26 +305,58 @@ def _tabulated(reading: Reading, name: str) -> None:
     quantization = tensor_quantization(reading.graph, node)
     assert quantization is not None
     operation = _finished(reading, node, draft, quantization, (INT8_MIN, INT8_MAX), name)
-    table = table_of(reading.graph, draft.operands[0], name, quantization)
+    table = table_of(reading.graph, reading.whole(draft.operands[0]), name, quantization)
     reading.operations.append(replace(operation, table=table))
 
 
-def _on_map(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
-    """The draft of an operand of this node, which must be a map."""
+def _on_map(reading: Reading, node: onnx.NodeProto, name: str, rows: bool | None = None) -> Draft:
+    """The draft of an operand of this node, which must be a map; with its channels last (`rows`) or first, if told."""
+    draft, what = reading.drafts[name], f"{node.op_type} '{node_name(node)}'"
     if draft.kind == "table" and draft.eight_bit:
         _tabulated(reading, draft.eight_bit)
         draft = Draft("move", (reading.held[draft.eight_bit],), draft.shape)
-    if draft.kind == "move" and draft.view is not None:
-        raise OffChipError(draft.view.reason)
-    if not draft.plain:
-        raise OffChipError(f"{node.op_type} '{node_name(node)}' reads a tensor that is not quantized to 8 bits")
-    return draft
+    if draft.view is None and not draft.plain:
+        raise OffChipError(f"{what} reads a tensor that is not quantized to 8 bits")
+    if draft.kind != "move" or draft.activation is not None:
+        raise OffChipError(f"{what} reads a tensor that is not quantized to 8 bits")
+    held = _tensor(reading, name, draft)
+    if rows is None and held.view is not None:
+        rows = held.rows
+    if rows is not None:
+        held = laid_out(reading.operations, reading.held, held, rows, what)
+    return Draft("move", (held,), held.shape)
 
 
-def _read_by_norm(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
+def _tensor(reading: Reading, name: str, draft: Draft) -> Held:
+    """The float tensor of a "move" that changes no values as if it were of 8 bits itself."""
+    held = replace(draft.operands[0], axes=tuple(reading.shape(name)[1:]), view=draft.view)
+    if (view := held.view) is None:
+        return settled(held)
+    found = arranged(held, view.order, view.reason)
+    return found if found.view is None else replace(found, view=replace(found.view, tensor=view.tensor))
+
+
+def _layout(reading: Reading, names: list[str]) -> bool | None:
+    """Where the first map among these operands of a node has its channels: last, or first; None if none is a map."""
+    for name in names:
+        draft = reading.drafts.get(name)
+        if draft is not None and draft.kind == "move":
+            held = _tensor(reading, name, draft)
+            if held.view is None and is_regular(held.axes, held.shape, held.rows):
+                return held.rows
+    return None
+
+
+def _read_by_norm(reading: Reading, node: onnx.NodeProto, name: str) -> Draft:
     """The operand of a normalization: a map, or a function that is not quantized, of which a Softmax may be."""
+    draft = reading.drafts[name]
     function = node.op_type == "Softmax" and draft.kind == "table" and not draft.eight_bit
-    return draft if function else _on_map(reading, node, draft)
+    if function:
+        return draft
+    try:
+        return _on_map(reading, node, name, last_axis(reading, node))
+    except OffChipError:
+        return _on_map(reading, node, name)
 
 
 def _unfused(reading: Reading, found: Unfused) -> None:
@@ -299,7 +364,8 @@ def _unfused(reading: Reading, found: Unfused) -> None:
     last = found.nodes[-1]
     if found.x not in reading.drafts:
         raise OffChipError(f"{last.op_type} '{node_name(last)}' ends what has no place in hardware")
-    reading.drafts[found.output] = decomposed(reading, found, _on_map(reading, last, reading.drafts[found.x]))
+    rows = True if len(reading.shape(found.x)) > 2 else None
+    reading.drafts[found.output] = decomposed(reading, found, _on_map(reading, last, found.x, rows))
 
 
 def _two_maps(kind: str, drafts: list[Draft]) -> bool:
@@ -308,10 +374,11 @@ def _two_maps(kind: str, drafts: list[Draft]) -> bool:
     return len(drafts) == 2 and (not same or (kind == "Add" and all(draft.plain for draft in drafts)))
 
 
-def _pair(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft:
+def _pair(reading: Reading, node: onnx.NodeProto) -> Draft:
     """A sum, a difference or a product of two maps, one of which may be repeated along some axes."""
-    first, second = (_on_map(reading, node, draft) for draft in drafts)
     what, names = f"{node.op_type} '{node_name(node)}'", list(node.input)
+    rows = _layout(reading, names)
+    first, second = (_on_map(reading, node, name, rows if len(reading.shape(name)) > 2 else None) for name in names)
     if reading.shape(names[0]) != reading.shape(names[1]) or first.shape != second.shape:
         regular = all(reading.regular(name, draft) for name, draft in zip(names, (first, second), strict=True))
         ranks = {len(reading.shape(name)) for name in names}
@@ -320,6 +387,113 @@ def _pair(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft:
             raise OffChipError(f"{what} reads maps of different shapes")
     channels, height, width = (max(a, b) for a, b in zip(first.shape, second.shape, strict=True))
     return Draft(PAIRS[node.op_type], (*first.operands, *second.operands), (channels, height, width))
+
+
+def _with_constants(reading: Reading, node: onnx.NodeProto, named: list[str]) -> Draft | None:
+    """A factor and a summand for every channel, or an operation on a map and a constant one; None if neither."""
+    sources = [reading.drafts[entry] for entry in node.input if entry in named]
+    if (gains := _gains(reading, node, sources)) is not None:
+        return Draft("scale", sources[0].operands, sources[0].shape, gains=gains)
+    return _with_map(reading, node, named) if node.op_type in PAIRS else None
+
+
+def _with_map(reading: Reading, node: onnx.NodeProto, named: list[str]) -> Draft | None:
+    """A sum, a difference or a product of a map and a constant of 8 bits; None if it is none."""
+    others = [entry for entry in node.input if entry not in named]
+    if len(named) != 1 or len(others) != 1 or reading.drafts[named[0]].kind != "move":
+        return None
+    draft = _on_map(reading, node, named[0])
+    shape, held = reading.shape(named[0]), draft.operands[0]
+    found = _kept(reading.graph, others[0]) or _on_grid(reading, node, others[0], held.quantization)
+    if found is None or not reading.regular(named[0], draft) or reading.shape(node.output[0]) != shape:
+        return None
+    codes, own = found
+    constant = replace(held, tensor="", quantization=own, view=None, origin="")
+    made = (0, _map_codes(np.broadcast_to(codes, shape), held.rows))
+    if node.input[0] in named:
+        return Draft(PAIRS[node.op_type], (held, constant), held.shape, constants=((1, made[1]),))
+    return Draft(PAIRS[node.op_type], (constant, held), held.shape, constants=(made,))
+
+
+def _kept(graph: Graph, name: str) -> tuple[NDArray[np.int8], Quantization] | None:
+    """The codes of a constant of 8 bits with one scale."""
+    kept = quantized_constant(graph, name)
+    if kept is None or kept.scale is None or kept.scale.size != 1 or kept.zero is None:
+        return None
+    unsigned = kept.codes.dtype == np.uint8
+    zero = int(kept.zero.reshape(-1)[0]) - (OFFSET if unsigned else 0)
+    own = Quantization(np.float32(kept.scale.reshape(-1)[0]), zero, unsigned)
+    return (as_int8(kept.codes) if unsigned else kept.codes), own
+
+
+def _on_grid(
+    reading: Reading, node: onnx.NodeProto, name: str, given: Quantization
+) -> tuple[NDArray[np.int8], Quantization] | None:
+    """Codes of a constant that is added to a map, and whose values are steps of the sum's scale; None if they are not.
+
+    What is so low that every sum with it has the lowest code (a mask) may be as low as that.
+    """
+    quantization, value = _behind(reading, node), constant_of(reading.graph, name)
+    if quantization is None or value is None or node.op_type != "Add":
+        return None
+    step, largest = float(quantization.scale), float(given.scale) * (INT8_MAX - given.zero_point)
+    hidden = value <= -CODES * step
+    if hidden.any() and largest / step + quantization.zero_point - CODES > INT8_MIN:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.where(hidden, -CODES, np.rint(value / step))
+    exact = hidden | (steps * step == value)
+    if not exact.all() or np.ptp(steps) > CODES:
+        return None
+    zero = INT8_MIN - int(steps.min())
+    return (steps + zero).astype(np.int8), Quantization(quantization.scale, zero, False)
+
+
+def _behind(reading: Reading, node: onnx.NodeProto) -> Quantization | None:
+    """The quantization of a node's output, if nothing else reads it."""
+    reader = reading.graph.only_consumer(node.output[0])
+    return tensor_quantization(reading.graph, reader) if reader and reader.op_type == "QuantizeLinear" else None
+
+
+def _map_codes(codes: NDArray[np.int8], rows: bool) -> bytes:
+    """Codes [1, axes] in the order of a map."""
+    return np.ascontiguousarray(codes.reshape(-1, codes.shape[-1]).T if rows else codes).tobytes()
+
+
+def _joining(reading: Reading, node: onnx.NodeProto, named: list[str]) -> None:
+    """A node that moves several tensors at once, of which a Concat's may be constants."""
+    constants = [entry for entry in node.input if entry not in named] if node.op_type == "Concat" else []
+    if len(set(node.input)) != len(node.input):
+        _check_operands(node, named)
+    rows = _layout(reading, named)
+    plain = {entry: _on_map(reading, node, entry, rows) for entry in named}
+    first = next(iter(plain.values()))
+    if constants:
+        quantization = _behind(reading, node)
+        if quantization is None:
+            _check_operands(node, named)
+        assert quantization is not None
+        plain = {
+            entry: plain.get(entry) or _constant(reading, entry, first.operands[0], quantization)
+            for entry in node.input
+        }
+    made = moved(reading, node, plain)
+    numbers = [(number, each.constants[0][1]) for number, each in enumerate(plain.values()) if each.constants]
+    for output, draft in zip(node.output, made, strict=True):
+        reading.drafts[output] = replace(draft, constants=tuple(numbers))
+
+
+def _constant(reading: Reading, name: str, beside: Held, quantization: Quantization) -> Draft:
+    """A constant as an operand that has the codes which a QuantizeLinear makes of it."""
+    value = constant_of(reading.graph, name)
+    assert value is not None
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.rint(value.astype(np.float32) / quantization.scale) + np.float32(quantization.zero_point)
+    codes = np.nan_to_num(np.clip(scaled, INT8_MIN, INT8_MAX)).astype(np.int8)
+    axes = tuple(value.shape[1:])
+    shape = as_map(axes, beside.rows or len(axes) == 1, name)
+    held = Held("", shape, quantization, axes, beside.rows)
+    return Draft("move", (held,), shape, constants=((0, _map_codes(codes, beside.rows)),))
 
 
 def _data_of(reading: Reading, node: onnx.NodeProto) -> str:
@@ -331,18 +505,18 @@ def _gains(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> tuple
     """Factor and summand of every channel, where the node gives a map these by constants of several values."""
     draft, data = drafts[0], node.input[0]
     begun = draft.kind == "scale" and draft.activation is None
-    if (
-        len(drafts) > 1
-        or not (begun or draft.plain)
-        or draft.rows
-        or not reading.regular(_data_of(reading, node), draft)
-    ):
+    if len(drafts) > 1 or not (begun or draft.plain) or not reading.regular(_data_of(reading, node), draft):
         return None
     channels = draft.shape[0]
     before = np.array(draft.gains or [(1.0, 0.0)] * channels)
     values = [None if entry in reading.drafts else constant_of(reading.graph, entry) for entry in node.input if entry]
     if node.op_type == "BatchNormalization":
-        if len(values) != 5 or any(value is None for value in values[1:]) or attribute(node, "training_mode", 0):
+        if (
+            draft.rows
+            or len(values) != 5
+            or any(value is None for value in values[1:])
+            or attribute(node, "training_mode", 0)
+        ):
             return None
         scale, summand, mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in values[1:])
         factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
@@ -353,7 +527,8 @@ def _gains(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> tuple
         if other is None or (np.unique(other).size == 1 and not begun) or other.ndim > rank:
             return None
         shape = (1,) * (rank - other.ndim) + other.shape
-        if other.size != 1 and (len(shape) < 2 or shape[1] != channels or other.size != channels):
+        axis = rank - 1 if draft.rows else 1
+        if other.size != 1 and (len(shape) <= axis or shape[axis] != channels or other.size != channels):
             return None
         each, first = np.broadcast_to(other.astype(np.float64).reshape(-1), (channels,)), data in reading.drafts
         if node.op_type == "Div" and (not first or not each.all()):
@@ -365,6 +540,9 @@ def _gains(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> tuple
     else:
         return None
     made = np.stack([before[:, 0] * factor, before[:, 1] * factor + added], axis=1)
+    steps = np.abs(made[:, 0]) * float(draft.operands[0].quantization.scale)
+    if not (np.abs(made[:, 1]) <= np.where(steps > 0, steps * LARGEST, np.inf)).all():
+        return None
     return tuple((float(a), float(b)) for a, b in made)
 
 
@@ -402,20 +580,46 @@ def _quantize(reading: Reading, node: onnx.NodeProto) -> None:
     same = quantization.scale == draft.operands[0].quantization.scale and (
         quantization.zero_point == draft.operands[0].quantization.zero_point
     )
-    if draft.kind == "move" and draft.view is not None:
-        if not same or draft.activation is not None:
-            raise OffChipError(draft.view.reason)
-        axes = _axes_of(reading, output, draft.operands[0])
-        reading.held[output] = replace(draft.operands[0], axes=axes, view=draft.view)
+    if draft.view is not None and draft.kind != "matmul":
+        if draft.kind == "move" and same and draft.activation is None:
+            reading.held[output] = _named(arranged(draft.operands[0], draft.view.order, draft.view.reason), output)
+        else:
+            _quantize_moved(reading, node, draft, quantization, clamp, output)
         return
     if draft.matrices is not None:
         reading.operations.append(_multiplied(reading, node, draft, quantization, clamp, output))
         return
     if draft.plain and same:
         axes = _axes_of(reading, output, draft.operands[0])
-        reading.held[output] = replace(draft.operands[0], axes=axes, rows=draft.rows and len(axes) == 2)
+        rows = draft.rows and _rows_of(axes, draft)
+        reading.held[output] = settled(replace(draft.operands[0], axes=axes, rows=rows))
         return
     reading.operations.append(_finished(reading, node, draft, quantization, clamp, output))
+
+
+def _quantize_moved(
+    reading: Reading, node: onnx.NodeProto, draft: Draft, quantization: Quantization, clamp: tuple[int, int],
+    output: str,
+) -> None:  # fmt: skip
+    """Enter the operation of a tensor whose elements were moved before they got 8 bits: it moves nothing.
+
+    A normalization leaves out the pixels that are not taken.
+    """
+    view = draft.view
+    assert view is not None
+    if view.order.size == np.prod(draft.shape):
+        reading.operations.append(_finished(reading, node, replace(draft, view=None), quantization, clamp, output))
+        made = arranged(replace(reading.held[output], rows=draft.rows), view.order, view.reason)
+        reading.held[output] = _named(made, output)
+        return
+    axes = reading.shape(output)[1:]
+    shape = as_map(axes, draft.rows or len(axes) == 1, output)
+    wanted = in_map(view.order, draft.rows).reshape(shape) if len(view.order) == 1 else None
+    taken = fit(wanted, [draft.shape], (1, 1)) if wanted is not None and draft.norm is not None else None
+    if taken is None or taken.picks != (tuple((0, channel) for channel in range(draft.shape[0])),):
+        raise OffChipError(view.reason)
+    part = replace(draft, view=None, shape=shape, window=taken.window)
+    reading.operations.append(_finished(reading, node, part, quantization, clamp, output))
 
 
 def _finished(
@@ -424,14 +628,23 @@ def _finished(
 ) -> PostOp:  # fmt: skip
     """The operation that writes `output` of the node, which is entered into `held` as a new map."""
     axes = _axes_of(reading, output, draft.operands[0])
-    rows = draft.rows and (len(axes) == 2 or axes == draft.operands[0].axes)  # or those of heads, as their scores have
+    rows = draft.rows and _rows_of(axes, draft)
     reading.held[output] = Held(output, draft.shape, quantization, axes, rows)
+    if len({operand.rows for operand in draft.operands}) > 1:
+        raise OffChipError(f"'{node_name(node)}' reads maps of different layouts", output)
+    constant = {number for number, _ in draft.constants}
+    inputs = tuple(operand.tensor for number, operand in enumerate(draft.operands) if number not in constant)
     return PostOp(
-        node_name(node), draft.kind, tuple(operand.tensor for operand in draft.operands), output,
-        tuple(operand.quantization for operand in draft.operands), quantization, clamp,
-        tuple(operand.shape for operand in draft.operands), draft.shape, draft.window, _picks(draft), draft.repeat,
-        draft.all_taps, gains=draft.gains, norm=draft.norm,
+        node_name(node), draft.kind, inputs, output, tuple(operand.quantization for operand in draft.operands),
+        quantization, clamp, tuple(operand.shape for operand in draft.operands), draft.shape, draft.window,
+        _picks(draft), draft.repeat, draft.all_taps, gains=draft.gains, norm=draft.norm, corners=draft.corners,
+        constants=draft.constants,
     )  # fmt: skip
+
+
+def _rows_of(axes: tuple[int, ...], draft: Draft) -> bool:
+    """Whether axes are tokens and channels, or more of them, as those of heads have."""
+    return len(axes) == 2 or (len(axes) > 2 and is_regular(axes, draft.shape, True))
 
 
 def _multiplied(
@@ -474,7 +687,7 @@ def _shaping(reading: Reading, node: onnx.NodeProto) -> None:
             "row is taken, and the batch stays"
         )
     if data in held:
-        held[output] = replace(held[data], axes=tuple(after[1:]), rows=rows and not flat)
+        held[output] = settled(replace(held[data], axes=tuple(after[1:]), rows=rows and not flat))
     elif data in drafts:
         drafts[output] = drafts[data]
     else:
@@ -485,9 +698,10 @@ def _pool(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
     kind, name, (channels, height, width) = node.op_type, node_name(node), draft.shape
     result = "maximum" if kind in ("MaxPool", "GlobalMaxPool", "ReduceMax") else "average"
     rank = len(reading.shape(node.input[0]))
-    if not reading.regular(node.input[0], draft) or draft.rows:
+    rows = draft.rows and kind.startswith("Reduce")
+    if not reading.regular(node.input[0], draft) or draft.rows != rows:
         raise OffChipError(f"{kind} '{name}' reads a map in another shape")
-    spatial = list(range(2, rank))
+    spatial = list(range(1, rank - 1) if rows else range(2, rank))
     if kind.startswith("Reduce") and sorted(axes := _axes(reading.graph, node, rank)) != spatial:
         raise OffChipError(f"{kind} '{name}' runs over axes {axes}; only {spatial}, all pixels, is taken")
     if kind.startswith(("Reduce", "Global")):
@@ -504,6 +718,15 @@ def _pool(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
         )  # ONNX Runtime has not
     pool = Draft(result, draft.operands, (channels, size[0], size[1]), window)
     return replace(pool, all_taps=bool(attribute(node, "count_include_pad", 0)))
+
+
+def _pooled_rows(reading: Reading, node: onnx.NodeProto) -> bool | None:
+    """Whether a pooling node is one over all tokens, whose channels are the last axis; None if it does not say."""
+    rank = len(reading.shape(node.input[0]))
+    if not node.op_type.startswith("Reduce"):
+        return None
+    axes = sorted(_axes(reading.graph, node, rank))
+    return {tuple(range(1, rank - 1)): True, tuple(range(2, rank)): False}.get(tuple(axes)) if rank > 2 else None
 
 
 def _axes_of(reading: Reading, name: str, held: Held) -> tuple[int, ...]:

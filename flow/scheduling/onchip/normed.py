@@ -11,7 +11,7 @@ from flow.network.model import OFFSET, as_int8
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import attribute, node_input, node_name
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of
-from flow.scheduling.onchip.maps import Held, OffChipError
+from flow.scheduling.onchip.maps import Held, OffChipError, element_order
 from flow.scheduling.onchip.norms import Norm, checked, exact
 from flow.scheduling.onchip.tables import model_of, values_of
 
@@ -71,15 +71,23 @@ def decomposed(reading: Reading, found: Unfused, draft: Draft) -> Draft:
 def _computes(reading: Reading, found: Unfused, norm: Norm, held: Held) -> bool:
     """Whether the nodes give what the normalization does, of codes of any spread."""
     output = onnx.helper.make_tensor_value_info(found.output, onnx.TensorProto.FLOAT, None)
-    session, rng = runtime.session(model_of(reading.graph, held, output)), np.random.default_rng(0)
+    own = reading.whole(held)
+    session, rng = runtime.session(model_of(reading.graph, own, output)), np.random.default_rng(0)
     for spread in (1, 10, 100):
-        codes = np.clip(np.rint(rng.normal(0, spread, held.axes)), -128, 127).astype(np.int64) + OFFSET
-        given = held.quantization.from_int8(as_int8(codes.astype(np.uint8))[None])
-        made = runtime.run(session, {held.tensor: given})[found.output][0]
-        want, _ = exact(norm, codes.T)
-        if not np.allclose(made, want.T, rtol=ALIKE, atol=ALIKE * np.abs(want).max()):
+        codes = np.clip(np.rint(rng.normal(0, spread, held.shape)), -128, 127).astype(np.int64) + OFFSET
+        given = as_int8(codes.astype(np.uint8)).reshape(-1)[element_order(own, (1, *own.axes))]
+        made = runtime.run(session, {own.name: own.quantization.from_int8(given)})[found.output]
+        want, _ = exact(norm, codes.reshape(len(codes), -1))
+        if not np.allclose(made.reshape(want.T.shape), want.T, rtol=ALIKE, atol=ALIKE * np.abs(want).max()):
             return False
     return True
+
+
+def last_axis(reading: Reading, node: onnx.NodeProto) -> bool | None:
+    """Whether the channels that the node runs over are the last axis of several, or the first; else None."""
+    rank = len(reading.shape(node.input[0]))
+    axis = _axis(reading, node, rank) if rank > 2 else -1
+    return {rank - 1: True, 1: False}.get(axis)
 
 
 def _axis(reading: Reading, node: onnx.NodeProto, rank: int) -> int:
@@ -106,7 +114,7 @@ def _slope(reading: Reading, name: str, draft: Draft, what: str) -> tuple[float,
     """By how much the function of one map, a tensor of floats, grows from code to code, and how often it is rounded."""
     if draft.kind != "table" or not draft.pointwise:
         raise OffChipError(f"{what} reads a tensor that is not quantized to 8 bits")
-    values, nodes = values_of(reading.graph, draft.operands[0], name)
+    values, nodes = values_of(reading.graph, reading.whole(draft.operands[0]), name)
     step = float(values[-1] - values[0]) / (len(values) - 1)
     line = values[0] + step * np.arange(len(values))
     if not step > 0 or not np.abs(values - line).max() <= STEADY * np.abs(values).max():

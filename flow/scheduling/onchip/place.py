@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flow.errors import FlowError
 from flow.hardware.fields import ADDRESS, SUBGROUP
+from flow.network.model import as_uint8
+from flow.scheduling.blocks import Bytes
 from flow.scheduling.onchip.chain import Chain, Segment
 from flow.scheduling.onchip.post import PostOp, Shape
 
@@ -38,6 +43,14 @@ def plane_words(shape: Shape) -> int:
     return (shape[1] * shape[2]) | 1
 
 
+def map_words(place: Place, codes: NDArray[np.int8]) -> Bytes:
+    """A map's words uint8 [words, 8]: bytes u = code + OFFSET; channels beyond the last are 0."""
+    channels, height, width = place.shape
+    padded = np.zeros((place.octets * OCTET, place.plane), np.uint8)
+    padded[:channels, : height * width] = as_uint8(codes.reshape(channels, -1))
+    return np.ascontiguousarray(padded.reshape(place.octets, OCTET, place.plane).transpose(0, 2, 1)).reshape(-1, OCTET)
+
+
 def places(chain: Chain) -> tuple[dict[str, Place], ...]:
     """The place of every map of each segment, by tensor; segments follow each other in the same memory.
 
@@ -60,8 +73,8 @@ def _segment_places(chain: Chain, segment: Segment) -> dict[str, Place]:
         _put(held.tensor, shapes, live, result)
     for number, step in enumerate(segment.steps):
         if isinstance(step, PostOp):
-            for name in step.scratch():
-                _put(name, {name: step.output_shape}, live, result)
+            for name, shape in step.scratch().items():
+                _put(name, {name: shape}, live, result)
         if step.output in shapes:
             _put(step.output, shapes, live, result)
         live = {name: place for name, place in live.items() if last.get(name, -1) > number}
@@ -79,7 +92,7 @@ def _lifetimes(chain: Chain, segment: Segment) -> tuple[dict[str, Shape], dict[s
     for number, step in enumerate(segment.steps):
         for name in step.inputs:
             last[name] = number
-    shapes = {held.tensor: held.shape for held in chain.held.values() if held.tensor in last}
+    shapes = {name: chain.held[name].shape for name in last}
     return shapes, last
 
 

@@ -7,6 +7,7 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
     matmul   acc = sum over k of (u_0 - z_0) * (u_1 - z_1), the same
     table    y = table[u] - OFFSET
+    turn     y = u - OFFSET, a matrix product with ones and zeros
     norm     acc = t + bias,  t of norms.py,               the same
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
@@ -32,6 +33,7 @@ from flow.scheduling.onchip.norms import Norm, exact, finished, normalized
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 NOBODY = -1  # the operand of a channel of zeros
+RAMP = (SUBGROUP, 1, 256 // SUBGROUP)  # of a map that has every byte once
 
 Double = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, height, width
@@ -52,11 +54,15 @@ IDENTITY = Requantization(-OFFSET, *UNIT)
 
 @dataclass(frozen=True)
 class Head:
-    """One matrix product of two maps: the first channel and pixel of its left operand, its right one and its result."""
+    """One matrix product of two maps: the first channel and pixel of its left operand, its right one and its result.
+
+    `rows`: if it has fewer rows than the others.
+    """
 
     left: tuple[int, int]
     right: tuple[int, int]
     result: tuple[int, int]
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,16 @@ class Matrices:
     def macs(self) -> int:
         return len(self.heads) * self.rows * self.reduction * self.columns
 
+    def rows_of(self, head: Head) -> int:
+        return head.rows or self.rows
+
     def operands(self, head: Head, left: NDArray[Any], right: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The matrices of a head out of maps [channels, height, width]."""
-        (a, p), (b, q) = head.left, head.right
-        first = left.reshape(len(left), -1)[a : a + self.reduction, p : p + self.rows].T
+        (a, p), (b, q), rows = head.left, head.right, self.rows_of(head)
+        first = left.reshape(len(left), -1)[a : a + self.reduction, p : p + rows].T
         flat = right.reshape(len(right), -1)
+        if b + self.reduction > len(flat) and not self.across:  # a turn's last octet, against zeros
+            flat = np.pad(flat, ((0, b + self.reduction - len(flat)), (0, 0)))
         if self.across:
             return first, flat[b : b + self.columns, q : q + self.reduction].T
         return first, flat[b : b + self.reduction, q : q + self.columns]
@@ -92,7 +103,7 @@ class Matrices:
         made = np.zeros((shape[0], shape[1] * shape[2]), results[0].dtype)
         for head, result in zip(self.heads, results, strict=True):
             channel, pixel = head.result
-            made[channel : channel + self.columns, pixel : pixel + self.rows] = result.T
+            made[channel : channel + self.columns, pixel : pixel + self.rows_of(head)] = result.T
         return made.reshape(shape)
 
 
@@ -105,7 +116,12 @@ class PostOp:
     every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
     `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map;
     "scale": for each channel a factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the
-    `norm` over the channels of each pixel; "matmul": `matrices` of two maps.
+    `norm` over the channels of each pixel that a window of one tap takes; "matmul": `matrices` of two maps; "join":
+    every operand is a rectangle of the output, from its place in `corners` (row, column) on; "turn": `matrices` of a
+    constant of ones and zeros and a map, whose channels become pixels.
+
+    `constants` are operands that no map holds: (number, codes in the order of a map). All else that is said of operands
+    counts them, too; `inputs` does not.
     """
 
     name: str
@@ -125,6 +141,24 @@ class PostOp:
     gains: tuple[tuple[float, float], ...] = ()
     norm: Norm | None = None
     matrices: Matrices | None = None
+    corners: tuple[tuple[int, int], ...] = ()
+    constants: tuple[tuple[int, bytes], ...] = ()
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The maps of all operands; those of constants are its own."""
+        names, constant = iter(self.inputs), {number for number, _ in self.constants}
+        count = len(self.input_shapes)
+        return tuple(f"{self.output} constant {each}" if each in constant else next(names) for each in range(count))
+
+    def codes(self, maps: Sequence[NDArray[np.int8]]) -> tuple[NDArray[np.int8], ...]:
+        """The codes of all operands, those of `inputs` given, in their shapes."""
+        given, constants = iter(maps), dict(self.constants)
+        each = (
+            np.frombuffer(constants[number], np.int8) if number in constants else next(given)
+            for number in range(len(self.input_shapes))
+        )
+        return tuple(codes.reshape(shape) for codes, shape in zip(each, self.input_shapes, strict=True))
 
     @property
     def signed(self) -> bool:
@@ -140,8 +174,20 @@ class PostOp:
             pairs[:, 0] * float(quantization.scale) / step, pairs[:, 1] / step, OFFSET + quantization.zero_point
         )
 
-    def scratch(self) -> dict[str, int]:
-        """Maps of the output's shape that it needs meanwhile: names, and numbers of the operands they repeat."""
+    def scratch(self) -> dict[str, Shape]:
+        """The maps that it needs meanwhile, with their shapes."""
+        found = dict.fromkeys(self.repeated(), self.output_shape)
+        for number, _ in self.constants:
+            found[self.operands[number]] = self.input_shapes[number]
+        return found | (dict.fromkeys(self.ramps, RAMP) if self.constants else {})
+
+    @property
+    def ramps(self) -> tuple[str, str]:
+        """The maps of which constants are made: of equal bytes, and of every byte once."""
+        return f"{self.output} steps", f"{self.output} ramp"
+
+    def repeated(self) -> dict[str, int]:
+        """Of those, the ones that repeat an operand, and its number."""
         if self.kind not in PAIRED:
             return {}
         return {
@@ -195,7 +241,7 @@ class PostOp:
             bias = -(low * zero + high * other) if self.kind == "add" else high * other - low * zero - MINUS_OFFSET
             return Requantization(bias, UNIT[0], UNIT[1] + bits)
         scale = float(quantization.scale)
-        if self.kind in ("product", "matmul"):
+        if self.kind == "product" or self.matrices:
             scale *= float(self.input_quantizations[1].scale)
         if self.matrices:
             scale *= self.matrices.gain
@@ -271,8 +317,9 @@ def _finish(op: PostOp, acc: NDArray[np.int64], numbers: Requantization) -> NDAr
     )  # fmt: skip
 
 
-def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
-    """The operation on int8 codes [channels, height, width] each: bit-identical to the hardware's results."""
+def run(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
+    """The operation on int8 codes [channels, height, width] of each input: bit-identical to the hardware's results."""
+    operands = op.codes(maps)
     if op.kind in PAIRED:
         return _finish(op, _paired(op, *operands), op.requantization())
     if op.matrices:
@@ -289,6 +336,12 @@ def run(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.int8]:
         return _normalized(op, op.norm, operands[0])
     if op.kind == "maximum":
         return _finish(op, _taps(op, operands[0]).max(axis=-1), op.requantization())
+    if op.kind == "join":
+        parts = [
+            _finish(op, codes.astype(np.int64) + OFFSET, op.requantization(number))
+            for number, codes in enumerate(operands)
+        ]
+        return _joined(op, parts, np.zeros(op.output_shape, np.int8))
     moved = []
     for number, codes in enumerate(operands):
         zero = OFFSET + op.input_quantizations[number].zero_point
@@ -315,6 +368,13 @@ def _placed(op: PostOp, moved: Sequence[NDArray[Any]], result: NDArray[Any]) -> 
     return result
 
 
+def _joined(op: PostOp, parts: Sequence[NDArray[Any]], result: NDArray[Any]) -> NDArray[Any]:
+    """The operands of a join, at their places in `result`."""
+    for (y, x), part in zip(op.corners, parts, strict=True):
+        result[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+    return result
+
+
 def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> NDArray[np.int64]:
     """The accumulators of an operation on two maps."""
     low, high = op.factors
@@ -337,7 +397,7 @@ def _scaled(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def _normalized(op: PostOp, norm: Norm, codes: NDArray[np.int8]) -> NDArray[np.int8]:
-    a, found = normalized(norm, _positions(codes))
+    a, found = normalized(norm, _positions(op, codes))
     result = np.empty(a.shape, np.int8)
     for octet in range(-(-len(codes) // SUBGROUP)):
         for group in norm.octet(octet, float(op.output_quantization.scale)):
@@ -345,12 +405,12 @@ def _normalized(op: PostOp, norm: Norm, codes: NDArray[np.int8]) -> NDArray[np.i
             t = finished(norm, a[channels], found, group.fraction, group.negative)
             each = Requantization(*(value[:, None] for value in (group.bias, group.multiplier, group.shift)))
             result[channels] = _finish(op, t, each)
-    return result.reshape(codes.shape)
+    return result.reshape(op.output_shape)
 
 
-def _positions(codes: NDArray[np.int8]) -> NDArray[np.int64]:
-    """The bytes [channels, positions] of a map's codes."""
-    return codes.astype(np.int64).reshape(len(codes), -1) + OFFSET
+def _positions(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The bytes [channels, positions] of the pixels that are normalized."""
+    return _taps(op, codes).reshape(len(codes), -1)
 
 
 def _average(op: PostOp, sums: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -366,7 +426,7 @@ def _average(op: PostOp, sums: NDArray[np.int64]) -> NDArray[np.int8]:
     return result
 
 
-def near_tie(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.bool_]:
+def near_tie(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.bool_]:
     """Where a result is so near the middle of two codes that float32 may round it otherwise.
 
     The error is as many times 2^-24 of the terms' sizes as float32 rounds on the way from codes to codes. Tables are
@@ -374,7 +434,7 @@ def near_tie(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> NDArray[np.b
     """
     if op.table:
         return np.zeros(op.output_shape, np.bool_)
-    exact, size, roundings = _exact(op, operands)
+    exact, size, roundings = _exact(op, op.codes(maps))
     near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= roundings * 2.0**-24 * size
     return near
 
@@ -393,7 +453,7 @@ def _exact(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> tuple[Double, 
             return a * b / unit, np.abs(a * b) / unit, 4
         return (a + b if op.kind == "add" else a - b) / unit, (np.abs(a) + np.abs(b)) / unit, 3
     if op.norm is not None:
-        real, size = (each.reshape(op.output_shape) / unit for each in exact(op.norm, _positions(operands[0])))
+        real, size = (each.reshape(op.output_shape) / unit for each in exact(op.norm, _positions(op, operands[0])))
         return real, size, 1
     if op.matrices:
         step = steps[0] * steps[1] * op.matrices.gain / unit
@@ -408,6 +468,13 @@ def _exact(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> tuple[Double, 
         gain, summand = np.array(op.gains, np.float64).T[:, :, None, None] / unit
         real = gain * steps[0] * (operands[0].astype(np.float64) + OFFSET - zeros[0])
         return real + summand, np.abs(real) + np.abs(summand), 8
+    if op.kind == "join":
+        parts = [
+            (codes.astype(np.float64) + OFFSET - zero) * (step / unit)
+            for codes, zero, step in zip(operands, zeros, steps, strict=True)
+        ]
+        whole = _joined(op, parts, np.zeros(op.output_shape))
+        return whole, np.abs(whole), 2
     if op.kind == "move":
         taken = [
             (_taps(op, codes, zero)[..., 0] - zero) * (step / unit)

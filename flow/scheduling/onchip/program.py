@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -35,7 +35,7 @@ from flow.scheduling.onchip.maps import POINT, as_map
 from flow.scheduling.onchip.matrices import MatrixBlock, blocks
 from flow.scheduling.onchip.place import OCTET, Place, places, words
 from flow.scheduling.onchip.post import PostOp, Requantization, Shape
-from flow.scheduling.onchip.sweeps import ALL, Entry, Normal, Sweep, Written, sweeps
+from flow.scheduling.onchip.sweeps import ALL, Entry, Normal, Sweep, Written, constants, sweeps
 from flow.scheduling.onchip.unroll import LayerPart, parts
 from flow.scheduling.onchip.walks import MapWalk, line_walk, prefixed, taps
 from flow.scheduling.schedule import descriptor_values
@@ -312,7 +312,8 @@ def _operands(
 def _walks(images: _Images, step: ChainLayer, part: LayerPart, block: Block) -> dict[str, int]:
     """The descriptor's fields for the walks over a block's windows and over the results in the target map."""
     config, window = images.config, part.window
-    source, target = images.places[step.source.tensor], images.places.get(step.output)
+    source = replace(images.places[step.source.tensor], shape=step.source.shape)
+    target = images.places.get(step.output)
     first = block.first_tile * config.rows
     positions = min(part.positions - first, block.tiles * config.rows)
     over = MapWalk(
@@ -354,13 +355,18 @@ def _load(images: _Images, place: Place) -> None:
 
 def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
     """Add an operation's descriptors."""
-    config = images.config
-    if op.table:
-        _fill(images, op.name, "fill", np.frombuffer(op.table, np.uint8).reshape(TABLE_WORDS, OCTET))
     if op.norm is not None:
-        constants = np.array(op.norm.constants, "<u8").view(np.uint8).reshape(-1, OCTET)
-        _fill(images, op.name, "constants", constants)
-    for sweep in sweeps(op, images.places, config.rows):
+        brought = np.array(op.norm.constants, "<u8").view(np.uint8).reshape(-1, OCTET)
+        _fill(images, op.name, "constants", brought)
+    _sweeps(images, number, op, sweeps(op, images.places, images.config.rows), waits)
+
+
+def _sweeps(images: _Images, number: int, op: PostOp, made: Iterable[Sweep], waits: bool) -> None:
+    """Add the descriptors of an operation's sweeps; the first waits, if asked."""
+    config = images.config
+    for sweep in made:
+        if sweep.table:
+            _fill(images, op.name, "fill", np.frombuffer(sweep.table, np.uint8).reshape(TABLE_WORDS, OCTET))
         base = None
         if len(sweep.results):
             size = -(-sweep.positions // config.rows) * OCTET
@@ -371,7 +377,7 @@ def _post(images: _Images, number: int, op: PostOp, waits: bool) -> None:
         if sweep.normal is not None:
             fields, steps, own = _normal(sweep, sweep.normal, waits, config)
         operands = fields | {
-            "maximum": int(sweep.maximum), "pad": sweep.pad, "through": int(bool(op.table)),
+            "maximum": int(sweep.maximum), "pad": sweep.pad, "through": int(bool(sweep.table)),
             "factor_low": sweep.factors[0], "factor_high": sweep.factors[1], "product": int(sweep.product),
             "minus": int(sweep.minus),
         }  # fmt: skip
@@ -419,6 +425,8 @@ def _number(values: dict[str, int], fields: tuple[tuple[str, int], ...]) -> int:
 def _matrices(images: _Images, number: int, op: PostOp, waits: bool) -> int:
     """Add the descriptors of a matrix product of two maps; returns the cycles of its bit columns."""
     ideal = 0
+    _sweeps(images, number, op, constants(op, images.places), waits)
+    waits = waits or bool(op.constants)
     for block in blocks(op, images.places, images.config):
         _weights_of_map(images, op, block, waits)
         ideal += _matrix_block(images, number, op, block)
@@ -448,7 +456,7 @@ def _matrix_block(images: _Images, number: int, op: PostOp, block: MatrixBlock) 
     results[:, 0], results[:, 1] = block.channels, np.arange(count)
     pixel, matrices = block.head.result[1], op.matrices
     assert matrices is not None
-    written = Written(results, (0, pixel), (1, matrices.rows), count)
+    written = Written(results, (0, pixel), (1, matrices.rows_of(block.head)), count)
     base = images.region(number, block.tiles * count, sweep=written)
     constant = -op.input_quantizations[1].zero_point % (1 << BBS.constant_bits)
     metadata = np.full((-(-block.steps // 2), config.metadata_bits // 8), constant, np.uint8)

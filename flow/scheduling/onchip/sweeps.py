@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from flow.scheduling.onchip import post
 from flow.scheduling.onchip.gains import Gains
 from flow.scheduling.onchip.maps import POINT
 from flow.scheduling.onchip.norms import Norm, PerChannel
-from flow.scheduling.onchip.place import OCTET, Place, plane_words
+from flow.scheduling.onchip.place import OCTET, Place, map_words, plane_words
 from flow.scheduling.onchip.post import NOBODY, PostOp, Requantization
 from flow.scheduling.onchip.walks import MapWalk, map_walk
 
@@ -51,7 +51,7 @@ class Sweep:
     `into` is the walk over its results, where they are kept. `results` int64 [n, 5] are (channel, column, position, dy,
     dx): which channels it computes, in which column of a result, with how many positions before the first, for which of
     the pixels that are repeated; for those from `corner` on, `size` of them. Without `results` it is no part of the
-    operation's output.
+    operation's output. With a `table`, that is filled before.
     """
 
     requantization: Requantization
@@ -74,6 +74,7 @@ class Sweep:
     corner: tuple[int, int] = (0, 0)
     size: tuple[int, int] = (0, 0)
     normal: Normal | None = None
+    table: bytes = b""
 
     stride: int = OCTET
 
@@ -98,19 +99,76 @@ def sweeps(op: PostOp, map_places: Mapping[str, Place], rows: int) -> Iterator[S
     `rows` are those of the array.
     """
     target = map_places.get(op.output) or Place(0, plane_words(op.output_shape), op.output_shape)
+    target = replace(target, shape=op.output_shape)
+    yield from constants(op, map_places)
+    sources = operand_places(op, map_places)
+    made = _own(op, sources, map_places, target, rows)
+    if op.constants:
+        made = chain([replace(next(made), waits=True)], made)
+    yield from made
+
+
+def operand_places(op: PostOp, map_places: Mapping[str, Place]) -> list[Place]:
+    """Where the operands are, in the shapes that the operation reads them in."""
+    each = zip(op.operands, op.input_shapes, strict=True)
+    return [replace(map_places[name], shape=shape) for name, shape in each]
+
+
+def _own(
+    op: PostOp, sources: list[Place], map_places: Mapping[str, Place], target: Place, rows: int
+) -> Iterator[Sweep]:
     if op.kind in post.PAIRED:
-        yield from _paired(op, map_places, target)
+        yield from _paired(op, sources, map_places, target)
     elif op.table:
-        source = map_places[op.inputs[0]]
-        yield _whole(op, source, target, _finishing(op))
+        yield replace(_whole(op, sources[0], target, _finishing(op)), table=op.table)
     elif op.norm is not None:
-        yield from _normalized(op, op.norm, map_places[op.inputs[0]], target, MEASURED * rows)
+        yield from _normalized(op, op.norm, sources[0], target, MEASURED * rows)
     elif op.kind == "scale":
-        yield from _scale(op, map_places[op.inputs[0]], target)
+        yield from _scale(op, sources[0], target)
     elif op.kind == "move":
-        yield from _move(op, map_places, target)
+        yield from _move(op, sources, target)
+    elif op.kind == "join":
+        yield from _join(op, sources, target)
     else:
-        yield from _windows(op, map_places[op.inputs[0]], target)
+        yield from _windows(op, sources[0], target)
+
+
+def constants(op: PostOp, map_places: Mapping[str, Place]) -> Iterator[Sweep]:
+    """The operands that are constant, out of tables.
+
+    A map of the byte 8 alone is summed from its first pixel on, so that pixel p has the bytes 8 p to 8 p + 7; a table
+    makes any bytes of these.
+    """
+    if not op.constants:
+        return
+    steps, ramp = (map_places[name] for name in op.ramps)
+    count = steps.words - 1  # pixels; the plane has one word more
+    nothing = np.zeros((0, 5), np.int64)
+    whole = MapWalk(steps.base, count, (1, count), count, count)
+    yield Sweep(
+        _COPY.requantization, _COPY.zero, _COPY.clamp, replace(whole, size=(0, 0)), whole, (Entry(ALL),), nothing,
+        pad=OCTET,
+    )  # fmt: skip
+    biases = np.arange(OCTET) - OCTET - OFFSET
+    first = Requantization(biases, *(np.full(OCTET, each) for each in post.UNIT))
+    yield Sweep(
+        first, 0, _COPY.clamp, replace(whole, origin=(0, 1 - count)), replace(whole, word=ramp.base), (Entry(ALL),),
+        nothing, Window((1, count), (1, 1), (0,) * 4, (1, 1)), pitch=count, maximum=False, waits=True,
+    )  # fmt: skip
+    waits = True
+    for number, codes in op.constants:
+        place = replace(map_places[op.operands[number]], shape=op.input_shapes[number])
+        words = map_words(place, np.frombuffer(codes, np.int8))
+        for begin in range(0, len(words), count):
+            part = words[begin : begin + count]
+            table = np.zeros((count, OCTET), np.uint8)
+            table[: len(part)] = part
+            walk = MapWalk(ramp.base, count, (1, count), len(part), len(part))
+            yield Sweep(
+                _COPY.requantization, _COPY.zero, _COPY.clamp, walk, replace(walk, word=place.base + begin),
+                (Entry(ALL),), nothing, waits=waits, table=table.tobytes(),
+            )  # fmt: skip
+            waits = False
 
 
 @dataclass(frozen=True)
@@ -143,16 +201,16 @@ def _whole(op: PostOp, source: Place, target: Place, finish: _Finish) -> Sweep:
     )  # fmt: skip
 
 
-def _paired(op: PostOp, map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
+def _paired(op: PostOp, sources: list[Place], map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
     """The smaller maps repeated where they are, then one sweep over both."""
-    both = [map_places[name] for name in op.inputs]
-    for name, number in op.scratch().items():
+    both = [*sources]
+    for name, number in op.repeated().items():
         yield from _repeated(both[number], map_places[name])
         both[number] = map_places[name]
     whole = _whole(op, both[0], target, _finishing(op))
     yield replace(
         whole, octets=2, plane=both[1].base - both[0].base, maximum=False, factors=op.factors,
-        minus=op.kind == "subtract", product=op.kind == "product", waits=bool(op.scratch()),
+        minus=op.kind == "subtract", product=op.kind == "product", waits=bool(op.repeated()),
     )  # fmt: skip
 
 
@@ -288,9 +346,21 @@ def _results(channel: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray
     return np.stack([channel, channel % OCTET, position, nothing, nothing], axis=1)
 
 
-def _move(op: PostOp, map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
+def _join(op: PostOp, sources: list[Place], target: Place) -> Iterator[Sweep]:
+    """A sweep for each octet of each operand."""
+    for number, (source, corner) in enumerate(zip(sources, op.corners, strict=True)):
+        finish, (_, height, width) = _finishing(op, number), source.shape
+        for octet in range(target.octets):
+            over = MapWalk(source.word(octet), width, (height, width), width, height * width)
+            yield Sweep(
+                finish.requantization, finish.zero, finish.clamp, over, _into(target, octet, corner, (height, width)),
+                (Entry(_channels(target.shape, octet)),), _of_octet(target, octet), pitch=width, corner=corner,
+                size=(height, width),
+            )  # fmt: skip
+
+
+def _move(op: PostOp, places: list[Place], target: Place) -> Iterator[Sweep]:
     """A sweep for each octet of the output and each octet that channels of it come from."""
-    places = [map_places[name] for name in op.inputs]
     size = (op.output_shape[1] // op.repeat[0], op.output_shape[2] // op.repeat[1])
     for octet in range(target.octets):
         beyond = range(target.shape[0] - octet * OCTET, OCTET)

@@ -43,7 +43,7 @@ def values_of(graph: Graph, held: Held, output: str) -> tuple[NDArray[np.float64
 
 def model_of(graph: Graph, held: Held, output: onnx.ValueInfoProto) -> onnx.ModelProto:
     """The nodes that make `output` of the 8-bit tensor of a map."""
-    return edit.between(graph, [_value(held.tensor, held.quantization, [1, *held.axes])], output)
+    return edit.between(graph, [_value(held.name, held.quantization, [1, *held.axes])], output)
 
 
 def _answers(model: onnx.ModelProto, held: Held, output: str) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
@@ -54,9 +54,9 @@ def _answers(model: onnx.ModelProto, held: Held, output: str) -> Iterator[tuple[
         for places in (np.arange(first, first + count), np.arange(first + count - 1, first - 1, -1)):
             given = (places % CODES).astype(np.uint8)
             codes = held.quantization.from_int8(as_int8(given).reshape(1, *held.axes))
-            made = runtime.run(session, {held.tensor: codes})[output].reshape(-1)
+            made = runtime.run(session, {held.name: codes})[output].reshape(-1)
             if any(known.setdefault(byte, value) != value for byte, value in zip(given.tolist(), made, strict=True)):
-                raise OffChipError(f"'{output}' is not the same function of '{held.tensor}' at every place")
+                raise OffChipError(f"'{output}' is not the same function of '{held.name}' at every place")
             yield given, made
     assert len(known) == CODES
 

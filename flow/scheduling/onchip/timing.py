@@ -7,7 +7,7 @@ of the windows in one tile, those that want a word of the same bank wait for eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -28,7 +28,7 @@ from flow.scheduling.onchip.matrices import MatrixBlock, blocks
 from flow.scheduling.onchip.place import OCTET, Place, places, plane_words
 from flow.scheduling.onchip.post import PostOp, Shape
 from flow.scheduling.onchip.program import fitted, result_shape
-from flow.scheduling.onchip.sweeps import Sweep, sweeps
+from flow.scheduling.onchip.sweeps import Sweep, constants, sweeps
 from flow.scheduling.onchip.unroll import LayerPart, as_stored, parts
 from flow.scheduling.timing import dense_cycles
 
@@ -149,11 +149,21 @@ def _post_cycles(op: PostOp, map_places: Mapping[str, Place], config: ArrayConfi
     if op.matrices:
         each = [_block_cycles(block, config) for block in blocks(op, map_places, config)]
         walks = 2 * (config.rows + WALK)  # of the weights, and of the tiles
-        return PIPELINE + FOLLOWS + sum(each) + sum(max(WEIGHED, walks - cycles) for cycles in each[1:])
-    filled = TABLE_WORDS + 1 if op.table else len(op.norm.constants) + 1 if op.norm else 0
-    made = list(sweeps(op, map_places, config.rows))
-    edges = sum(FOLLOWS if number and not sweep.waits else PIPELINE for number, sweep in enumerate(made))
-    return filled + edges + sum(_sweep_cycles(sweep, config, op.output_shape[2]) for sweep in made)
+        before = _swept(constants(op, map_places), op, config)
+        return before + PIPELINE + FOLLOWS + sum(each) + sum(max(WEIGHED, walks - cycles) for cycles in each[1:])
+    filled = len(op.norm.constants) + 1 if op.norm else 0
+    return filled + _swept(sweeps(op, map_places, config.rows), op, config)
+
+
+def _swept(made: Iterable[Sweep], op: PostOp, config: ArrayConfig) -> int:
+    """Cycles of sweeps, with the tables that are filled before them."""
+    cycles = 0
+    for number, sweep in enumerate(made):
+        cycles += FOLLOWS if number and not sweep.waits else PIPELINE
+        cycles += _sweep_cycles(sweep, config, op.output_shape[2])
+        if sweep.table:
+            cycles += TABLE_WORDS + 1
+    return cycles
 
 
 def _block_cycles(block: MatrixBlock, config: ArrayConfig) -> int:

@@ -74,7 +74,7 @@ def _parted(network: Network, number: int, segment: HostSegment) -> Iterator[Uni
     for index, node in enumerate(nodes):
         for name in needed(network, node):
             if (maker := makers.get(name)) is not None:
-                if _eight_bits(network, name):
+                if has_eight_bits(network, name):
                     edges.add((maker, index))
                 else:
                     joined.join(maker, index)
@@ -101,7 +101,7 @@ def needed(network: Network, node: onnx.NodeProto) -> Iterator[str]:
         yield maker.input[0] if maker is not None and is_copied(network.graph, maker) else name
 
 
-def _eight_bits(network: Network, name: str) -> bool:
+def has_eight_bits(network: Network, name: str) -> bool:
     declared = network.types.declared.get(name)
     return declared is not None and declared.type.tensor_type.elem_type in EIGHT_BITS
 

@@ -22,6 +22,7 @@ from flow.onnxtools.graph import Graph
 from tests.helpers.heads import float_attention
 from tests.helpers.nets import Builder
 from tests.helpers.networks import Floats, feeds
+from tests.helpers.tokens import Tokens, masked, mixer, vit
 
 Nodes = list[onnx.NodeProto]
 Constants = dict[str, NDArray[np.float32]]
@@ -243,6 +244,47 @@ def test_products_of_two_activations_get_8_bits_if_they_are_wanted(unsigned: boo
             zero = graph.constant(root(graph, node.input[1]).input[2])
             assert zero is not None
             assert (int(zero) == (128 if unsigned else 0)) or not wanted
+
+
+@pytest.mark.parametrize("kind", ["causal", "column", "input"])
+def test_what_a_mask_hides_has_the_lowest_code(kind: str) -> None:
+    """Scores and their sum with the mask have one scale, whose lowest code is far below all scores that are kept."""
+    prepared = prepare(masked(kind))
+    given = feeds(prepared, 8)
+    model = quantize.from_float(prepared, given, products=True).model
+    graph = Graph.of(model)
+    (softmax,) = (node for node in model.graph.node if node.op_type == "Softmax")
+    total = root(graph, softmax.input[0])
+    (maker,) = (
+        node
+        for node in model.graph.node
+        if node.op_type == "Add" and node.output[0] == graph.producers[total.input[0]].input[0]
+    )
+    scores = root(
+        graph, next(name for name in maker.input if "Mul" in name and name.endswith("DequantizeLinear_Output"))
+    )
+    scale, zero = (graph.constant(name) for name in total.input[1:])
+    assert graph.constant(scores.input[1]) == scale and graph.constant(scores.input[2]) == zero
+    kept = runtime.run(runtime.session(prepared), given)
+    made = runtime.run(runtime.session(model), given)
+    for name, want in kept.items():
+        assert ((made[name] - want) ** 2).sum() < 0.05 * (want**2).sum()
+
+
+def test_positions_get_8_bits_if_products_do() -> None:
+    """And the mean of the tokens; a value for each channel stays as it is."""
+    prepared = prepare(vit(Tokens((2, 2), 8, 4)))
+    for wanted in (False, True):
+        graph = Graph.of(quantize.from_float(prepared, feeds(prepared, 4), products=wanted).model)
+        quantized = [
+            name for name in graph.constants if name.endswith("_quantized") and graph.constants[name].dims == [1, 5, 8]
+        ]
+        assert len(quantized) == int(wanted)
+    mixed = prepare(mixer(Tokens((2, 2), 8, 4)))
+    for wanted in (False, True):
+        graph = Graph.of(quantize.from_float(mixed, feeds(mixed, 4), products=wanted).model)
+        (mean,) = (node for node in graph.model.graph.node if node.op_type == "ReduceMean")
+        assert (graph.producers[mean.input[0]].op_type == "DequantizeLinear") == wanted
 
 
 def is_product(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -1,0 +1,121 @@
+"""Tensors where their readers want them: their channels first or last, by another name, by a copy, or turned.
+
+A map of channels and pixels is the same whether its tensor has the channels first or last: nothing moves then. What has
+its channels where the pixels are to be is turned: a matrix product of ones and zeros with the map, octet by octet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow.hardware.fields import SUBGROUP
+from flow.network.model import INT8_MAX, INT8_MIN, Quantization
+from flow.scheduling.onchip.drafts import is_regular
+from flow.scheduling.onchip.maps import POINT, Held, OffChipError, View, as_map, element_order
+from flow.scheduling.onchip.moves import fit
+from flow.scheduling.onchip.post import Head, Matrices, PostOp, Shape
+
+CODES = Quantization(np.float32(1), 0, False)  # of codes as they are
+
+Order = NDArray[np.int64]
+
+
+def arranged(held: Held, order: Order, reason: str) -> Held:
+    """The tensor whose elements are those of a map, `order` [1, axes]: the map in another shape, or a view.
+
+    `reason`: why no map holds it.
+    """
+    axes = tuple(order.shape[1:])
+    for rows in (held.rows, not held.rows):
+        if order.shape[0] != 1:
+            break
+        shape = _shape(axes, rows)
+        if shape is not None and shape[0] == held.shape[0] and order.size == np.prod(held.shape):
+            wanted = in_map(order, rows)
+            if np.array_equal(wanted.reshape(-1), np.arange(order.size)):
+                return replace(held, shape=shape, axes=axes, rows=rows and len(axes) > 1, view=None)
+    return replace(held, axes=axes, view=View(order, reason))
+
+
+def settled(held: Held) -> Held:
+    """A held tensor in a shape of its own, if its axes are those of another map with the same words."""
+    if held.view is not None or len(held.axes) == 1 or is_regular(held.axes, held.shape, held.rows):
+        return held
+    found = arranged(held, element_order(held, (1, *held.axes)), "")
+    return held if found.view is not None else found
+
+
+def _shape(axes: tuple[int, ...], rows: bool) -> Shape | None:
+    try:
+        return as_map(axes, rows or len(axes) == 1, "")
+    except OffChipError:
+        return None
+
+
+def in_map(order: Order, rows: bool) -> Order:
+    """Elements [1, axes] as a map has them, [channels, pixels]."""
+    if rows or order.ndim == 2:
+        return order.reshape(-1, order.shape[-1]).T
+    return order.reshape(order.shape[1], -1)
+
+
+def laid_out(made: list[PostOp], held: dict[str, Held], tensor: Held, rows: bool, what: str) -> Held:
+    """A tensor as a map, its channels last (`rows`) or first; what has to move it is added to `made` and `held`.
+
+    `what` reads it. OffChipError if nothing can move it so.
+    """
+    if tensor.view is None and is_regular(tensor.axes, tensor.shape, tensor.rows) and tensor.rows == rows:
+        return tensor
+    order = element_order(tensor, (1, *tensor.axes))
+    seen = tensor.view or View(order, "")
+    error = OffChipError(seen.reason or f"{what} reads a map in another shape", view=seen.tensor)
+    found = arranged(tensor, order, "")
+    if found.view is None and (found.rows == rows or len(found.axes) == 1):
+        return found
+    shape = _shape(tensor.axes, rows)
+    base = held[tensor.tensor]
+    if shape is None or order.size != np.prod(base.shape):
+        raise error
+    wanted = in_map(order, rows)
+    places = np.empty(order.size, np.int64)
+    places[wanted.reshape(-1)] = np.arange(order.size)  # of every element of the map, its place in the new one
+    elements = places[element_order(base, (1, *base.axes))]
+    name = f"{tensor.tensor} {'rows' if rows else 'map'} {'x'.join(map(str, tensor.axes))}"
+    while (there := held.get(name)) is not None and not (there.view and np.array_equal(there.view.order, elements)):
+        name += "'"
+    if there is None:
+        operation = _moving(tensor, wanted, shape, name)
+        if operation is None:
+            raise error
+        made.append(operation)
+        view = View(elements, str(error))
+        held[name] = Held(name, shape, tensor.quantization, base.axes, view=view, origin=base.name)
+    return Held(name, shape, tensor.quantization, tensor.axes, rows and len(tensor.axes) > 1)
+
+
+def _moving(tensor: Held, wanted: Order, shape: Shape, name: str) -> PostOp | None:
+    """The operation that makes a map of the elements `wanted` [channels, pixels] of another one; None if none does."""
+    source = tensor.shape
+    flat = (source[0], 1, source[1] * source[2])
+    for given, ordered in ((source, wanted.reshape(shape)), (flat, wanted.reshape(shape[0], 1, -1))):
+        if (draft := fit(ordered, [given], (1, 1))) is not None:
+            return PostOp(
+                name, "move", (tensor.tensor,), name, (CODES,), CODES, (INT8_MIN, INT8_MAX), (given,),
+                (shape[0], *ordered.shape[1:]), draft.window, draft.picks,
+            )  # fmt: skip
+    channels, pixels = wanted.shape
+    expected = np.arange(channels)[:, None] + np.arange(pixels) * (source[1] * source[2])
+    if not np.array_equal(wanted, expected):
+        return None
+    heads = tuple(
+        Head((0, 0), (octet, 0), (0, octet), min(SUBGROUP, pixels - octet)) for octet in range(0, pixels, SUBGROUP)
+    )
+    ones = np.eye(SUBGROUP, dtype=np.int8)
+    return PostOp(
+        name, "turn", (tensor.tensor,), name, (CODES, CODES), CODES, (INT8_MIN, INT8_MAX),
+        ((SUBGROUP, 1, SUBGROUP), flat), (channels, 1, pixels), POINT,
+        matrices=Matrices(SUBGROUP, SUBGROUP, channels, False, heads), constants=((0, ones.tobytes()),),
+    )  # fmt: skip

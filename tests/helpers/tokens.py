@@ -1,0 +1,114 @@
+"""Float networks of tokens as exporters write them: a small ViT, a mixer, attention with a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from tests.helpers.networks import Floats
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sizes: an image of `grid` patches of two by two pixels, each a token of `channels`, `hidden` between layers.
+
+    `last`: the channels are the last axis behind the patches' convolution, as in a network of TensorFlow.
+    """
+
+    grid: tuple[int, int]
+    channels: int
+    hidden: int
+    last: bool = False
+
+    @property
+    def count(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+class _Nodes(Floats):
+    def drawn(self, *shape: int) -> str:
+        return self.constant(self.rng.normal(0, shape[0] ** -0.5, shape).astype(np.float32))
+
+    def numbers(self, *values: int) -> str:
+        return self.constant(np.array(values, np.int64))
+
+    def norm(self, x: str, channels: int) -> str:
+        scale = self.constant(self.rng.uniform(0.5, 1.5, channels).astype(np.float32))
+        return self.node("LayerNormalization", x, scale, self.drawn(channels), axis=-1)
+
+    def turned(self, x: str) -> str:
+        return self.node("Transpose", x, perm=[0, 2, 1])
+
+    def patches(self, net: Tokens) -> str:
+        """A convolution of patches, and their channels as tokens [1, count, channels]."""
+        made = self.node("Conv", "x", self.drawn(net.channels, 3, 2, 2), strides=[2, 2])
+        if net.last:
+            made = self.node("Transpose", made, perm=[0, 2, 3, 1])
+            return self.node("Reshape", made, self.numbers(0, net.count, net.channels))
+        return self.turned(self.node("Reshape", made, self.numbers(0, net.channels, -1)))
+
+    def mixed(self, x: str, inputs: int, hidden: int) -> str:
+        """A product, a function, and a product back."""
+        return self.node(
+            "MatMul", self.node("Tanh", self.node("MatMul", x, self.drawn(inputs, hidden))), self.drawn(hidden, inputs)
+        )
+
+    def image(self, net: Tokens, *outputs: str) -> onnx.ModelProto:
+        return self.model((3, 2 * net.grid[0], 2 * net.grid[1]), *outputs)
+
+
+def vit(net: Tokens, seed: int = 0) -> onnx.ModelProto:
+    """A class token before the patches, positions, a block, and a layer that reads the class token alone.
+
+    The class token is repeated for every sample, as PyTorch writes it.
+    """
+    n = _Nodes(seed)
+    made = n.patches(net)
+    shape = n.node("Concat", n.node("Shape", made, start=0, end=1), n.numbers(1, net.channels), axis=0)
+    token = n.node("Expand", n.drawn(1, 1, net.channels), shape)
+    made = n.node("Concat", token, made, axis=1)
+    made = n.node("Add", made, n.drawn(1, net.count + 1, net.channels))
+    made = n.node("Add", made, n.mixed(n.norm(made, net.channels), net.channels, net.hidden))
+    first = n.node("Gather", n.norm(made, net.channels), n.constant(np.int64(0)), axis=1)
+    return n.image(net, n.gemm(first, net.channels, 5))
+
+
+def mixer(net: Tokens, seed: int = 0) -> onnx.ModelProto:
+    """Products along the tokens and along the channels in turn, and the mean of all tokens."""
+    n = _Nodes(seed)
+    made = n.patches(net)
+    across = n.mixed(n.turned(n.norm(made, net.channels)), net.count, net.hidden)
+    made = n.node("Add", made, n.turned(across))
+    made = n.node("Add", made, n.mixed(n.norm(made, net.channels), net.channels, net.hidden))
+    mean = n.node("ReduceMean", n.norm(made, net.channels), axes=[1], keepdims=0)
+    return n.image(net, n.gemm(mean, net.channels, 5))
+
+
+def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:
+    """Attention with a mask between its products, the norm behind the sum: "causal", a "column", or one of the "input".
+
+    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there.
+    """
+    n, width = _Nodes(seed), 8 * heads
+    x = n.norm(n.node("MatMul", "x", n.drawn(width, width)), width)
+    parts = n.numbers(0, tokens, heads, 8)
+    q, k, v = (n.node("Reshape", n.node("MatMul", x, n.drawn(width, width)), parts) for _ in range(3))
+    q, v = (n.node("Transpose", each, perm=[0, 2, 1, 3]) for each in (q, v))
+    scores = n.node("MatMul", q, n.node("Transpose", k, perm=[0, 2, 3, 1]))
+    scores = n.node("Mul", scores, n.constant(np.float32(8**-0.5)))
+    column = np.arange(tokens) >= tokens - 1
+    if kind == "causal":
+        mask = n.constant(np.triu(np.full((1, 1, tokens, tokens), -np.inf, np.float32), 1))
+    elif kind == "column":
+        mask = n.constant(np.where(column, np.float32(-3.4e38), np.float32(0)).reshape(1, 1, 1, -1))
+    else:  # a token is there if its first channel is more than 0
+        first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
+        away = n.node("Cast", n.node("Less", n.turned(first), n.constant(np.float32(0))), to=1)
+        mask = n.node("Mul", n.node("Unsqueeze", away, n.numbers(1)), n.constant(np.float32(-10000)))
+    weights = n.node("Softmax", n.node("Add", scores, mask), axis=-1)
+    product = n.node("Transpose", n.node("MatMul", weights, v), perm=[0, 2, 1, 3])
+    flat = n.node("Reshape", product, n.numbers(0, tokens, width))
+    made = n.norm(n.node("Add", n.node("MatMul", flat, n.drawn(width, width)), x), width)
+    return n.model((tokens, width), n.node("MatMul", made, n.drawn(width, 3)))

@@ -1,0 +1,95 @@
+"""Tensors where their readers want them: what is the same map, what is copied, what is turned, and what cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from flow.network.model import Quantization
+from flow.scheduling.onchip import post
+from flow.scheduling.onchip.arrange import arranged, laid_out, settled
+from flow.scheduling.onchip.chain import chain
+from flow.scheduling.onchip.maps import Held, OffChipError, View, element_order
+from flow.scheduling.onchip.post import PostOp
+from flow.simulation.onchip import as_map, as_tensor
+from tests.helpers.heads import for_the_chip
+from tests.helpers.tokens import Tokens, mixer, vit
+
+SCALE = Quantization(np.float32(0.1), 3, False)
+
+
+def image(channels: int, height: int, width: int) -> Held:
+    return Held("x", (channels, height, width), SCALE, (channels, height, width))
+
+
+def moved(held: Held, tensor: NDArray[np.int64]) -> Held:
+    """The tensor of these elements of the map."""
+    return arranged(held, tensor[None], "it is moved")
+
+
+def test_channels_first_and_last_are_one_map() -> None:
+    """Of a map [C, H, W], [H, W, C], [H * W, C] and [C, H * W] are itself; [W, H, C] is not."""
+    held = image(5, 2, 3)
+    order = element_order(held, (1, 5, 2, 3))[0]
+    last = moved(held, order.transpose(1, 2, 0))
+    assert (last.shape, last.rows, last.view, last.tensor) == ((5, 1, 6), True, None, "x")
+    assert moved(held, order.transpose(1, 2, 0).reshape(6, 5)).axes == (6, 5)
+    assert moved(last, order) == held
+    assert settled(Held("x", (5, 2, 3), SCALE, (5, 6))).shape == (5, 1, 6)
+    assert moved(held, order.transpose(2, 1, 0)).view is not None
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 20), st.integers(1, 19), st.integers(0, 99))
+def test_what_is_turned_has_its_channels_as_pixels(channels: int, tokens: int, seed: int) -> None:
+    """By one operation, which the tensor itself can be read back from; asked again, there is no second one."""
+    held = Held("x", (channels, 1, tokens), SCALE, (tokens, channels), True)
+    turned = moved(held, element_order(held, (1, tokens, channels))[0].T)
+    made, maps = list[PostOp](), {"x": held}
+    found = laid_out(made, maps, turned, True, "a reader")
+    assert found.rows and found.shape == (tokens, 1, channels) and found.view is None
+    codes = np.random.default_rng(seed).integers(-128, 128, (channels, 1, tokens)).astype(np.int8)
+    if channels == 1 or tokens == 1:
+        assert len(made) <= 1
+        return
+    (op,) = made
+    got = post.run(op, (codes,))
+    assert op.kind == "turn" and np.array_equal(got[:, 0], codes[:, 0].T)
+    assert np.array_equal(as_tensor(maps[op.output], got), as_tensor(held, codes))
+    assert np.array_equal(as_map(maps[op.output], as_tensor(held, codes)), got)
+    assert laid_out(made, maps, turned, True, "a reader") == found and len(made) == 1
+    assert not post.near_tie(op, (codes,)).any()
+
+
+def test_channels_in_another_order_are_copied() -> None:
+    held = image(6, 2, 2)
+    order = element_order(held, (1, 6, 2, 2))[0]
+    shuffled = moved(held, order.reshape(2, 3, 2, 2).transpose(1, 0, 2, 3).reshape(6, 2, 2))
+    made = list[PostOp]()
+    found = laid_out(made, {"x": held}, shuffled, False, "a reader")
+    assert [op.kind for op in made] == ["move"] and found.shape == (6, 2, 2)
+    codes = np.arange(24, dtype=np.int8).reshape(6, 2, 2)
+    assert np.array_equal(post.run(made[0], (codes,)), codes[[0, 3, 1, 4, 2, 5]])
+
+
+def test_what_nothing_can_move_is_refused_with_the_mover() -> None:
+    held = image(6, 2, 3)
+    order = element_order(held, (1, 6, 2, 3))
+    view = Held("x", (6, 2, 3), SCALE, (6, 3, 2), view=View(order.transpose(0, 1, 3, 2), "Transpose 't' turns", "t"))
+    with pytest.raises(OffChipError, match="Transpose 't' turns") as error:
+        laid_out([], {"x": held}, view, False, "a reader")
+    assert error.value.view == "t"
+
+
+def test_networks_of_tokens_are_seen_whole() -> None:
+    """Of a class token that is the same for every sample, and of tokens and channels in turn."""
+    net = Tokens((2, 3), 10, 7)
+    for model in (vit(net), mixer(net)):
+        linked = chain(for_the_chip(model))
+        assert linked.whole, linked.left
+    (join,) = (step for step in chain(for_the_chip(vit(net))).steps if isinstance(step, PostOp) and step.kind == "join")
+    assert join.input_shapes == ((10, 1, 1), (10, 1, 6)) and join.corners == ((0, 0), (0, 1))
+    assert [number for number, _ in join.constants] == [0] and len(join.inputs) == 1

@@ -1,0 +1,109 @@
+"""Networks of tokens through the RTL by one start: maps that are turned, joined, and made of constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flow.hardware.config import ArrayConfig
+from flow.hardware.emit import emit
+from flow.judgement.onchip import judge, passes
+from flow.scheduling.onchip import timing
+from flow.scheduling.onchip.chain import ChainLayer, chain
+from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.program import assemble
+from flow.simulation.engines import ENGINES, Simulator
+from flow.simulation.onchip import by_reference, run
+from tests.helpers.heads import for_the_chip
+from tests.helpers.networks import feeds, pruned
+from tests.helpers.tokens import Tokens, masked, mixer, vit
+from tests.helpers.tools import require_engine
+
+TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_depth": 8}
+
+
+def roomy(rows: int, columns: int) -> ArrayConfig:
+    made = ArrayConfig(rows, columns, **TINY, drain=2)
+    return made.with_maps(512 * rows, tables=True, normalizer=True, operands=True)
+
+
+@pytest.fixture(scope="module")
+def icarus(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+    require_engine("icarus")
+    folder = tmp_path_factory.mktemp("icarus")
+    return ENGINES["icarus"].open(emit(roomy(4, 4), folder), folder / "cache")
+
+
+def sizes() -> st.SearchStrategy[Tokens]:
+    grid = st.tuples(st.integers(1, 2), st.integers(2, 4))
+    return st.builds(Tokens, grid, st.integers(2, 11), st.integers(1, 5), st.booleans())
+
+
+def simulated(model: onnx.ModelProto, config: ArrayConfig, simulator: Simulator) -> list[str]:
+    """The kinds of the operations of the network, which runs by one start and is right, to the bit."""
+    network, encoded = pruned(for_the_chip(model), config.columns)
+    linked = chain(network)
+    assert linked.whole, linked.left
+    onchip = assemble(linked, encoded, config)
+    done = run(network, onchip, simulator, {"x": feeds(network.model, 1, seed=5)["x"]})
+    assert done.failure is None
+    want = by_reference(onchip, {held.tensor: done.maps[held.tensor] for held in linked.inputs})
+    for number, rows in want.items():
+        assert np.array_equal(rows, done.rows[number]), linked.steps[number]
+    verdicts = judge(network, onchip, [done])
+    assert passes(verdicts, [done]) and not any(each.tier1_mismatches for each in verdicts), verdicts
+    time = timing.on_chip(linked, network.layers, config)
+    stored = {
+        step.layer.name: region.part.columns_pruned
+        for region in onchip.regions
+        if region.part is not None and isinstance(step := linked.steps[region.step], ChainLayer)
+    }
+    assert done.cycles <= time.beside + sum(time.of(layer, stored[layer.name]) for layer in network.layers)
+    return [step.kind for step in linked.steps if isinstance(step, PostOp)]
+
+
+def test_class_tokens_and_positions(icarus: Simulator) -> None:
+    """Constants as maps, put before others and added; of the last normalization the class token alone."""
+
+    @settings(max_examples=2)
+    @given(sizes(), st.integers(0, 99))
+    def equal(net: Tokens, seed: int) -> None:
+        kinds = simulated(vit(net, seed), roomy(4, 4), icarus)
+        assert kinds.count("join") == 1 and kinds.count("layernorm") == 2 and "turn" not in kinds
+
+    equal()
+
+
+def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
+    """What has tokens where channels are to be is turned, whatever their numbers."""
+
+    @settings(max_examples=2)
+    @given(sizes(), st.integers(0, 99))
+    def equal(net: Tokens, seed: int) -> None:
+        kinds = simulated(mixer(net, seed), roomy(4, 4), icarus)
+        assert kinds.count("turn") == 2 and kinds.count("average") == 1
+
+    equal()
+
+
+@pytest.mark.parametrize("kind", ["causal", "input", pytest.param("column", marks=pytest.mark.full)])
+def test_attention_with_a_mask(icarus: Simulator, kind: str) -> None:
+    """A constant mask is one more operand of the scores; one of the sample is loaded beside its tokens."""
+    kinds = simulated(masked(kind, 3), roomy(4, 4), icarus)
+    assert kinds.count("add") == 2 and kinds.count("softmax") == 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("size", [(2, 3), (8, 16)], ids=lambda size: "x".join(map(str, size)))
+def test_other_arrays(size: tuple[int, int], tmp_path: Path) -> None:
+    """Of less than eight columns, and of more columns than rows."""
+    require_engine("icarus")
+    device = ENGINES["icarus"].open(emit(roomy(*size), tmp_path), tmp_path / "cache")
+    simulated(vit(Tokens((1, 3), 9, 3), 1), roomy(*size), device)
+    simulated(mixer(Tokens((1, 3), 9, 3), 2), roomy(*size), device)
