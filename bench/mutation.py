@@ -229,7 +229,10 @@ PLACES: dict[str, tuple[str, Callable[[re.Match[str]], str]]] = {
             ">>": " << ", "==": " != ", "!=": " == ", "<": " <= ", ">": " >= ", ">=": " > ",
         }[match[1]],
     ),
-    "constant": (r"(?<=[ (])\d+(?=[);])", lambda match: str(int(match[0]) + 1)),
+    "constant": (
+        r"(?<=[ (])(\d+'[bd])?(\d+)(?=[);])",
+        lambda match: f"{match[1] or ''}{int(match[2]) ^ 1 if (match[1] or '').endswith('b') else int(match[2]) + 1}",
+    ),
     "condition": (r"\bif \((.*)\) begin", lambda match: f"if (!({match[1]})) begin"),
     "edge": (r"@\(posedge clk\)", lambda match: "@(negedge clk)"),
     "assignment": (r"\w[\w\[\]:-]* <= [^;]*;", lambda match: ";"),

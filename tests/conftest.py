@@ -21,10 +21,6 @@ settings.register_profile(
 )
 settings.load_profile("bbs")
 
-# MyHDL's style, not our design: widths of expressions and assignments are implicit, as in Python (WIDTH*),
-# wires of unused outputs are declared (UNUSEDSIGNAL), a file's module may have another name (DECLFILENAME).
-ALLOWED = ("WIDTHEXPAND", "WIDTHTRUNC", "UNUSEDSIGNAL", "DECLFILENAME")
-
 # The files whose tests take longest, the longest first: pytest-xdist gives files to workers in this order, so that no
 # worker is left alone with a long one.
 LONGEST = (
@@ -54,12 +50,11 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture
 def lint() -> Callable[..., None]:
-    """lint(files, top, allow=()): `verilator --lint-only -Wall`; any warning fails the test."""
+    """lint(files, top): `verilator --lint-only -Wall` without a waiver; any warning fails the test."""
 
-    def run(files: Sequence[Path], top: str, allow: Sequence[str] = ()) -> None:
+    def run(files: Sequence[Path], top: str) -> None:
         program, environment = verilator()
-        waived = [f"-Wno-{name}" for name in (*ALLOWED, *allow)]
-        command = [program, "--lint-only", "-Wall", *waived, "--top-module", top, *map(str, files)]
+        command = [program, "--lint-only", "-Wall", "--top-module", top, *map(str, files)]
         result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert result.returncode == 0, result.stderr
 

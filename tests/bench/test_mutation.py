@@ -19,17 +19,27 @@ always @(posedge clk) begin: step
     if (a == 1) begin
         b <= (c + 2);
     end
+    if (d) begin
+        e <= f + 8'd7;
+        g <= 1'b0;
+    end
 end
 """
 
 
 def test_every_kind_of_place_in_verilog() -> None:
-    found = {kind: MODULE[:begin] + new + MODULE[end:] for kind, begin, end, new in places(MODULE)}
-    assert "negedge clk" in found["edge"] and "if (!(a == 1))" in found["condition"]
-    assert "(c + 3)" in found["constant"] and "b <=" not in found["assignment"]
-    assert found["operator"] != MODULE and all(
-        text.startswith("module m (clk);\ninput clk;") for text in found.values()
-    )
+    found: dict[str, list[str]] = {}
+    for kind, begin, end, new in places(MODULE):
+        found.setdefault(kind, []).append(MODULE[:begin] + new + MODULE[end:])
+
+    def one(kind: str, text: str) -> bool:
+        return sum(text in mutant for mutant in found[kind]) == 1
+
+    assert one("edge", "negedge clk") and one("condition", "if (!(a == 1))") and one("operator", "(c - 2)")
+    assert all(one("constant", text) for text in ("(c + 3)", "f + 8'd8;", "g <= 1'b1;"))
+    assert [sum("b <=" not in mutant for mutant in found["assignment"]), len(found["assignment"])] == [1, 3]
+    texts = [text for mutants in found.values() for text in mutants]
+    assert MODULE not in texts and all(text.startswith("module m (clk);\ninput clk;") for text in texts)
 
 
 def test_python_is_changed_at_one_place() -> None:

@@ -85,7 +85,7 @@ CLAIMS = (
     ),
     Claim(
         "pairs element's wires", "pairs", "pairs_pe.sv",
-        (Fault("pairs_pe", "swapped-columns", r"every\[12-1:0\] = pair_column0", "every[12-1:0] = pair_column1"),),
+        (Fault("pairs_pe", "swapped-columns", r"every\[11:0\] = pair_column0", "every[11:0] = pair_column1"),),
         2, macros={"PROVE_WIRES": 1},
     ),
     Claim(
@@ -132,9 +132,9 @@ CLAIMS = (
             f"stream of {beats} beats a word", f"stream {beats}", "stream.sv",
             (
                 *of("stream", "ram"),
-                Fault("stream", "overfull", r"\(!full\)", "1'b1"),
+                Fault("stream", "overfull", r"!full", "1'b1"),
                 Fault("stream", "too-soon", r"\(cursor != head\)", "1'b1"),
-                Fault("stream", "dropped-request", r"\(\(!halt\) \|\| waiting\)", "(!halt)"),
+                Fault("stream", "dropped-request", r"\(!halt \|\| waiting\)", "!halt"),
             ),
             5 + DEPTH * beats, forever=True,
             macros={"WIDTH": BEAT * beats, "BEAT": BEAT, "BEATS": beats, "DEPTH": DEPTH, f"BEATS_{beats}": 1},
@@ -150,13 +150,13 @@ CLAIMS = (
         for design in ("bitvert", "dense", "pairs")
     ),
     Claim(
-        "post-processing's words", "bitvert", "steps.sv", (Fault("sequencer", "hasty", r" && \(!paused\)", ""),), 5
+        "post-processing's words", "bitvert", "steps.sv", (Fault("sequencer", "hasty", r" && !paused", ""),), 5
     ),
     Claim(
         "drain controller's reading", "bitvert", "drain_control.sv",
         (
             *of("drain_control:stuck-capture"),
-            Fault("drain_control", "impatient", r"\(parameter_ready && index_ready\)", "parameter_ready"),
+            Fault("drain_control", "impatient", r"parameter_ready && index_ready", "parameter_ready"),
         ),
         macros={"LANES": ARRAYS["bitvert"].lanes},
     ),
@@ -164,9 +164,9 @@ CLAIMS = (
         Claim(
             name, design, "write_back.sv",
             (
-                Fault("write_back", "impatient", r"moves = \(\(output_ready \|\| \(shown == 0\)\)", "moves = (1'b1"),
-                Fault("write_back", "overfull", r"\(!held\)", "1'b1"),
-                Fault("write_back", "taken-twice", r"output_valid = 0;", "output_valid = shown;"),
+                Fault("write_back", "impatient", r"moves = \(output_ready \|\| \(shown == \d'd0\)\)", "moves = 1'b1"),
+                Fault("write_back", "overfull", r"!held", "1'b1"),
+                Fault("write_back", "taken-twice", r"output_valid = \d'[bd]0;", "output_valid = shown;"),
             ), 3,
             macros={
                 "LANES": ARRAYS[design].lanes, "ROWS": ARRAYS[design].rows, "SETTINGS": settings,
@@ -177,32 +177,32 @@ CLAIMS = (
     ),
     Claim(
         "dispatcher", "bitvert", "dispatcher.sv",
-        (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& \(error == 0\)", "&& 1'b1")), 8, forever=True,
+        (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& \(error == 4'd0\)", "&& 1'b1")), 8, forever=True,
     ),
     Claim(
         "AXI registers' channels", "axi", "axi_lite.sv",
         (
             Fault("axi_lite", "forgotten-response", r"else if \(bready\)", "else if (1'b1)"),
             Fault("axi_lite", "late-word", r"rdata <= read_data", "rdata <= rdata"),
-            Fault("axi_lite", "hasty", r"\(!take\) && \(!answered\)", "(!take)"),
+            Fault("axi_lite", "hasty", r"!take && !answered", "!take"),
         ),
         5, forever=True,
     ),
     Claim(
         "AXI read addresses", "axi", "axi_requests.sv",
         (
-            Fault("axi_requests", "impatient", r"\(\(!shown\) \|\| arready\)\);", "1'b1);"),
-            Fault("axi_requests", "no-offset", r"\(picked_base \+ picked_offset\)", "picked_base"),
+            Fault("axi_requests", "impatient", r"\(!shown \|\| arready\);", "1'b1;"),
+            Fault("axi_requests", "no-offset", r"picked_base \+ picked_offset", "picked_base"),
         ),
         5, forever=True, macros={"PORTS": len(BUS_PORTS) - 1},
     ),
     Claim(
         "AXI writes", "axi", "axi_write.sv",
         (
-            Fault("axi_write", "impatient", r"\(\(!address_shown\) \|\| awready\)", "1'b1"),
-            Fault("axi_write", "early", r"&& \(outstanding == 0\)", "&& 1'b1"),
+            Fault("axi_write", "impatient", r"\(!address_shown \|\| awready\)", "1'b1"),
+            Fault("axi_write", "early", r"&& \(outstanding == 8'd0\)", "&& 1'b1"),
             Fault("axi_write", "over-the-page", r"&& open_page", "&& 1'b1"),
-            Fault("axi_write", "one-beat", r"length <= \(all_beats - 1\)", "length <= 0"),
+            Fault("axi_write", "one-beat", r"length <= all_beats\[7:0\] - 8'd1", "length <= 0"),
         ),
         6, forever=True,
         macros={
@@ -221,8 +221,8 @@ CLAIMS = (
     Claim(
         "AXI bursts of padded words", "axi", "axi_read.sv",
         (
-            Fault("axi_read", "padding", r"\(all_beats - 1\)", "all_beats"),
-            Fault("axi_read", "two-words", r"&& \(!full\)", "&& 1'b1"),
+            Fault("axi_read", "padding", r"all_beats\[7:0\] - 8'd1", "all_beats[7:0]"),
+            Fault("axi_read", "two-words", r"&& !full", "&& 1'b1"),
         ),
         6, forever=True, macros=reading(0) | {"PADDED": 1, "MOST": 1},
     ),

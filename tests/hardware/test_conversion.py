@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -84,6 +85,20 @@ def _with_children(wrapper: Wrapper, top: str) -> list[Path]:
             found = re.findall(r"^(\w+) \w+ \($", files[name].read_text(), re.MULTILINE)
             pending += [child for child in found if child in files]
     return [file for file in wrapper.files if file.stem in needed]
+
+
+@pytest.mark.parametrize("kind", [*PE_KINDS, "four columns a cycle", "maps"])
+def test_the_verilator_of_the_system_has_no_warning_either(
+    kind: str, devices: dict[str, tuple[Device, Wrapper]]
+) -> None:
+    """Others than PyPI's, which the lint above runs, may warn of something else."""
+    program = require_tool("verilator")
+    environment = {name: value for name, value in os.environ.items() if name != "VERILATOR_ROOT"}
+    _, wrapper = devices[kind]
+    folder, names = wrapper.files[0].parent, [file.name for file in wrapper.files]
+    command = [program, "--lint-only", "-Wall", "--top-module", wrapper.name, *names]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("kind", [*PE_KINDS, "four columns a cycle", "maps"])

@@ -33,13 +33,11 @@ def axi_requests(clk, reset, requests, offsets, lengths, bases, granted, ar, bea
     def choose():
         choice.next = 0
         for i in range(ports):
-            j = ports - 1 - i
-            if requests[j]:
-                choice.next = j
+            if requests[ports - 1 - i]:
+                choice.next = ports - 1 - i
         for i in range(ports):
-            k = ports - 1 - i
-            if requests[k] and k >= turn:
-                choice.next = k
+            if requests[ports - 1 - i] and ports - 1 - i >= turn:
+                choice.next = ports - 1 - i
 
     @always_comb
     def select():

@@ -24,6 +24,9 @@ How to write what converts
     * A constant Signal (never driven) is for ports. In an expression its sign is lost in Verilog: use an int.
     * `low = 4 * i` first, then `y.next[low + 4:low] = ...` or `x[low + 4:low]`; `low` must be a
       variable of its own, and the width a number. In Verilog it is written out (offsets.py).
+    * In Verilog all widths are written out (explicit.py). High bits of a sum that is shifted down at once cannot be:
+      give the sum a Signal of its own. What nothing reads is read by a wire `_unused`, but not bits of an integer in
+      a process: write its expression where it is used.
     * One operator per assignment where signs or widths mix; `signed.next = unsigned` is fine
       when the signed one has at least one bit more.
     * A modbv accumulator wraps alike everywhere if what it adds, sign bit included, is no wider than itself;
@@ -63,6 +66,7 @@ from myhdl.conversion._toVHDL import _shortversion, _ToVHDLConvertor, toVHDL
 from myhdl.conversion._toVHDLPackage import _package
 
 from flow.hardware.conversion.bundles import ExportError, copied, is_bundle, is_frozen, parts_of, ports_of, signals_in
+from flow.hardware.conversion.explicit import explicit
 from flow.hardware.conversion.keywords import KEYWORDS
 from flow.hardware.conversion.offsets import inline_offsets
 
@@ -175,6 +179,7 @@ class _Export:
         self.names: set[str] = {name.lower()}
         self.files: list[Path] = []
         self.counts: list[dict[str, int]] = [{}]
+        self.driven: dict[str, list[str]] = {}
 
     def module_name(self, function: str) -> str:
         """The function's name behind the prefix, with an index when taken and a suffix when it is a keyword."""
@@ -216,6 +221,9 @@ class _Export:
             except ToVHDLWarning as warning:
                 raise ExportError(f"{name}: {warning}; rename it (VHDL knows no case)") from warning
         self.files.append(self.folder / f"{name}{'.v' if verilog else '.vhd'}")
+        self.driven[name] = converter.outputs
+        if verilog:
+            self.files[-1].write_text(explicit(self.files[-1].read_text(), self.driven))
         return converter.outputs
 
 

@@ -122,12 +122,15 @@ def write_back(
     for lane in range(lanes):
         parameters = parameter_word(PARAMETER_BITS * lane + PARAMETER_BITS, PARAMETER_BITS * lane)
         bias = Signal(intbv(0)[32:])
-        scales = [Signal(intbv(0)[30:]) for _ in range(5)]
+        scale1, scale2 = (Signal(intbv(0)[30:]) for _ in range(2))
+        shift3, shift4 = (Signal(intbv(0)[6:]) for _ in range(2))
         indices = [Signal(intbv(0)[INDEX_BITS:]) for _ in range(LATENCY)]
         address = Signal(modbv(0, min=0, max=2**32))
         index = index_word(INDEX_BITS * lane + INDEX_BITS, INDEX_BITS * lane)
-        parts.append(split(parameters, raw1, plane1, bias, scales[1]))
-        parts += [delay(clk, moves, scales[i], scales[i + 1]) for i in range(1, 4)]
+        parts.append(split(parameters, raw1, plane1, bias, scale1))
+        parts.append(delay(clk, moves, scale1, scale2))
+        parts.append(delay(clk, moves, scale2(30, 24), shift3))
+        parts.append(delay(clk, moves, shift3, shift4))
         parts.append(delay(clk, moves, index, indices[2]))
         parts += [delay(clk, moves, indices[i], indices[i + 1]) for i in range(2, stages)]
         parts.append(unshuffle(clk, moves, bases[stages], indices[stages], address))
@@ -141,8 +144,8 @@ def write_back(
                     moves,
                     results(k + bits, k),
                     bias,
-                    scales[2](24, 0),
-                    scales[4](30, 24),
+                    scale2(24, 0),
+                    shift4,
                     raw6,
                     zero,
                     raw,

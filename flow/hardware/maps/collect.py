@@ -53,10 +53,9 @@ def channel_place(least, column, place, lane, lanes, slots):
         slot[:] = 0
         rest[:] = column
         for i in range(1, slots):
-            first = lanes * i
-            if column >= first:
+            if column >= lanes * i:
                 slot[:] = i
-                rest[:] = column - first
+                rest[:] = column - lanes * i
         place.next = least + slot
         lane.next = rest
 

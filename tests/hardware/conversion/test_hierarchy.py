@@ -98,7 +98,7 @@ def nibbles(x, y):
     def swap():
         for i in range(4):
             low = 4 * i
-            mirrored = 12 - low
+            mirrored = 12 - 4 * i
             y.next[low + 4 : low] = x[mirrored + 4 : mirrored]
 
     return swap
