@@ -17,7 +17,11 @@ ARITHMETIC = (
     "Add", "And", "Clip", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "MatMul", "Max", "Min",
     "Mul", "Neg", "Not", "Or", "Pow", "ReduceMax", "ReduceMean", "ReduceSum", "Sub", "Where", "Xor",
 )  # fmt: skip
-EMBEDDED = {"EmbedLayerNormalization": {0: 2, 1: 4}, "Gather": {1: 0}}  # by operator: an index, and its table
+UNREAD = ("Shape", "Size")  # that read no value
+MASKED = {"Attention": (3,), "MultiHeadAttention": (4,)}  # by operator: masks of tokens
+EMBEDDED = {  # by operator: an index, and its table
+    "EmbedLayerNormalization": {0: 2, 1: 4}, "Gather": {1: 0}, "RotaryEmbedding": {1: 2, 3: 1},
+}  # fmt: skip
 CHANNELS = (1, 3, 4)  # of a picture
 
 
@@ -40,7 +44,7 @@ def inputs(model: onnx.ModelProto, count: int, seed: int) -> dict[str, NDArray[n
 def _made(
     graph: Graph, name: str, kind: np.dtype[np.generic], shape: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[np.generic]:
-    uses = list(_uses(graph, name))
+    uses = [(node, place) for node, place in _uses(graph, name) if node.op_type not in UNREAD]
     rows = [_rows(graph, node, EMBEDDED[node.op_type][place]) for node, place in uses if _is_index(node, place)]
     if rows and all(rows):
         return generator.integers(0, min(rows), shape).astype(kind)
@@ -50,7 +54,9 @@ def _made(
     if not rows and kind in (np.uint8, np.int8):
         limits = np.iinfo(kind.name)
         return generator.integers(limits.min, limits.max, shape, endpoint=True).astype(kind)
-    counted = bool(uses) and all(node.op_type in ARITHMETIC for node, _ in uses)
+    counted = bool(uses) and all(
+        node.op_type in ARITHMETIC or place in MASKED.get(node.op_type, ()) for node, place in uses
+    )
     return np.full(shape, counted, kind) if kind.kind in "biu" else np.zeros(shape, kind)
 
 
