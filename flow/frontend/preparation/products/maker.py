@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from flow.errors import FlowError
 from flow.onnxtools import external
 from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
 from flow.onnxtools.graph import Graph, names, node_name
-from flow.onnxtools.shapes import sample_shapes
+from flow.onnxtools.shapes import infer, sample_shapes
 
 Shape = tuple[int | None, ...]
 
@@ -31,6 +32,7 @@ class Maker:
         self.made: list[onnx.NodeProto] = []
         self._names = {name for name in names(model.graph) if isinstance(name, str)}
         self._shapes: dict[str, Shape] | None = None
+        self._measured: dict[str, Shape | None] = {}
         self._stem = ""
 
     def begin(self, node: onnx.NodeProto) -> None:
@@ -85,6 +87,18 @@ class Maker:
         if name in self.graph.constants:
             return tuple(self.graph.constants[name].dims)
         return self._shapes.get(name)
+
+    def measured(self, name: str, others: Iterable[str] = ()) -> Shape | None:
+        """As `shape`, but from a run on one sample where inference stops at operators of other domains.
+
+        The same run measures `others` that are not known. None if it fails.
+        """
+        if self.shape(name) is None and name not in self._measured:
+            self._measured[name] = None
+            unknown = [each for each in {name: None, **dict.fromkeys(others)} if self.shape(each) is None]
+            with contextlib.suppress(FlowError):
+                self._measured |= infer(self.model, unknown).shapes
+        return self.shape(name) or self._measured[name]
 
     def values(self, name: str) -> NDArray[np.float32] | None:
         """The values of a float32 constant that is in memory; None for any other tensor."""
