@@ -25,10 +25,10 @@ from flow.judgement.accuracy import Accuracy, evaluate_own
 from flow.judgement.fidelity import COARSE, Fidelity, scaled_otherwise
 from flow.network import samples
 from flow.network.answers import Answers, agreement, answers, divergence, shares
-from flow.network.metrics import Metric, shown
+from flow.network.metrics import RELATIVE, Metric, shown, worse
 from flow.network.model import Network
 from flow.network.samples import LABELS, Samples
-from flow.network.task import doubtful, from_zero, tasks_of
+from flow.network.task import doubtful, from_zero, score_axes, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages
@@ -266,9 +266,10 @@ def _possible(network: Network, chosen: Pruning, notes: list[str]) -> Pruning:
 def _acceptable(imported: Imported, chosen: Pruning, evaluation_set: Samples) -> Callable[[onnx.ModelProto], bool]:
     """The test whether a network loses at most `max_drop` points at every output that counts, against the user's.
 
-    Points are hundredths of the output's metric; of the squared error, of R2. Where there are no labels, they are the
-    share of samples of another class, or of class scores and values the error over the variance. The user's own metric,
-    which is of the whole network, takes the place of the outputs': points are percent of its value.
+    Points are hundredths of the output's metric; of the squared error, of R2; percent of the perplexity. Where there
+    are no labels, they are the share of samples of another class, or of class scores and values the error over the
+    variance. The user's own metric, which is of the whole network, takes the place of the outputs': points are percent
+    of its value.
     """
     assert chosen.max_drop is not None
     allowed = chosen.max_drop / 100 + 1e-9
@@ -281,12 +282,13 @@ def _acceptable(imported: Imported, chosen: Pruning, evaluation_set: Samples) ->
             f"--max-drop needs evaluation samples with class labels y, but {evaluation_set.source} has none"
         )
     for name, task in given.items():
-        if task.scores and len(np.unique(outputs[name].reshape(len(outputs[name]), -1).argmax(axis=1))) == 1:
+        found = None if task.axis is None else Answers.of(outputs[name], True, task.axis).chosen
+        if found is not None and len(np.unique(found)) == 1:
             raise FlowError(
                 f"--max-drop needs a network that tells the samples of {evaluation_set.source} apart, but it gives all "
                 "the same class; give other samples, or --bits"
             )
-    scores = [name for name, task in given.items() if task.scores]
+    scores = score_axes(given)
     wanted = answers(imported.source, evaluation_set.feeds, scores, outputs)
     reached = {name: task.measure(outputs[name])[0] for name, task in given.items()}
     weights = shares(wanted, chosen.output_weight)
@@ -313,8 +315,7 @@ def _own_acceptable(
 
     def holds(model: onnx.ModelProto) -> bool:
         after = evaluate_own(function, runtime.predict_all(model, evaluation_set.feeds), evaluation_set)
-        lost = after.value - before.value if before.lower else before.value - after.value
-        return lost <= allowed * abs(before.value)
+        return worse(None, before.value, after.value, before.lower) <= allowed * abs(before.value)
 
     return holds
 
@@ -379,15 +380,16 @@ def note_int8(faithful: Fidelity, accuracy: Accuracy, notes: list[str]) -> None:
             lost[output.name] = f"{100 * (1 - same):.1f} points of equal {'classes' if output.scores else 'values'}"
         if before is None or after is None or output.metric == "mean squared error":  # which has no unit
             continue
-        if (worse := after - before if output.lower else before - after) > MOST_LOST:
-            points = f"{100 * worse:.1f} points of {output.metric}"
-            lost[output.name] = points if output.classes else f"{worse:.3f} of {output.metric}"
+        if (lost_of := worse(output.metric, before, after, output.lower)) > MOST_LOST:
+            unit = "points" if output.classes else "%" if output.metric in RELATIVE else ""
+            points = f"{100 * lost_of:.1f} {unit}" if unit else f"{lost_of:.3f}"
+            lost[output.name] = f"{points} of {output.metric}"
     if (own := accuracy.own) is not None:
         before, after = own.values.get("float"), own.values.get("int8")
-        worse = 0.0 if before is None or after is None else after - before if own.lower else before - after
-        if before is not None and worse > MOST_LOST * abs(before):
+        lost_of = 0.0 if before is None or after is None else worse(None, before, after, own.lower)
+        if before is not None and lost_of > MOST_LOST * abs(before):
             notes.append(
-                f"Warning: the INT8 network loses {worse:.3g} of {own.metric} ({shown(None, before)}) before any "
+                f"Warning: the INT8 network loses {lost_of:.3g} of {own.metric} ({shown(None, before)}) before any "
                 "pruning; other calibration samples, or another --calibrate, may help."
             )
     for name in dict.fromkeys([*decibels, *lost]):

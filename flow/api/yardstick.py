@@ -12,7 +12,7 @@ from flow.frontend.imported import Imported
 from flow.judgement.accuracy import evaluate_own, json_number
 from flow.network.answers import Answers, answers, distance
 from flow.network.samples import Samples
-from flow.network.task import Task, tasks_of
+from flow.network.task import Task, score_axes, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 
@@ -37,8 +37,7 @@ class Yardstick:
         model = imported.network.model if imported.float_model is None else imported.float_model
         outputs = runtime.predict_all(model, evaluation_set.feeds)
         tasks = tasks_of(outputs, evaluation_set)
-        scores = [name for name, task in tasks.items() if task.scores]
-        wanted = answers(model, evaluation_set.feeds, scores, outputs)
+        wanted = answers(model, evaluation_set.feeds, score_axes(tasks), outputs)
         lower = False
         if isinstance(evaluation_set.metric, UserFunction):
             lower = evaluate_own(evaluation_set.metric, outputs, evaluation_set).lower
@@ -48,7 +47,7 @@ class Yardstick:
 
     def measure(self, model: onnx.ModelProto) -> tuple[float | None, float]:
         """The metric of a network, None without labels, and the divergence of all its outputs."""
-        feeds, scores = self.samples.feeds, [name for name, task in self.tasks.items() if task.scores]
+        feeds, scores = self.samples.feeds, score_axes(self.tasks)
         outputs = runtime.predict_all(model, feeds)
         apart = distance(self.wanted, answers(model, feeds, scores, outputs), self.weights)
         if isinstance(self.samples.metric, UserFunction):

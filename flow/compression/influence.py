@@ -31,7 +31,7 @@ def influences(
     network: Network,
     changed: Mapping[str, ArrayLayer],
     feeds: Arrays,
-    scores: Collection[str],
+    scores: Mapping[str, int],
     weights: Mapping[str, float],
     advance: Callable[[], None],
 ) -> dict[str, float]:

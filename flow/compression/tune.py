@@ -30,7 +30,7 @@ from flow.frontend.int8 import rewrite
 from flow.network.answers import Answers, answers, distance
 from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
-from flow.network.task import tasks
+from flow.network.task import score_axes, tasks
 from flow.onnxtools import runtime
 from flow.programs import in_parallel
 
@@ -54,9 +54,9 @@ class CalibrationData:
     weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def scores(self) -> list[str]:
-        """The outputs that hold class scores."""
-        return [name for name, each in self.wanted.items() if each.scores]
+    def scores(self) -> dict[str, int]:
+        """The outputs that hold class scores, and the axis of the classes."""
+        return {name: each.axis for name, each in self.wanted.items() if each.scores}
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ def calibration_data(
     """
     samples = affordable(network, calibration)
     outputs = runtime.predict_all(source, samples.feeds)
-    scores = [name for name, found in tasks(outputs, samples.every_label).items() if found.scores]
-    wanted = answers(source, samples.feeds, scores, outputs)
+    wanted = answers(source, samples.feeds, score_axes(tasks(outputs, samples.every_label)), outputs)
     reals = rewrite.real_weights(prepared, network.layers) if prepared is not None else {}
     targets = {layer.name: reals.get(layer.name, layer.weights.astype(np.float64)) for layer in network.layers}
     return CalibrationData(samples, wanted, targets, weights or {})

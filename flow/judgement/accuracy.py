@@ -18,7 +18,7 @@ from flow.errors import FlowError
 from flow.network.answers import Answers, agreement, answers, distance, divergence
 from flow.network.metrics import CLASSES, OwnMetric, call
 from flow.network.samples import MADE_UP, Arrays, Samples
-from flow.network.task import Task, shifted, tasks_of
+from flow.network.task import Task, score_axes, shifted, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.simulation.results import SampleRun
@@ -186,7 +186,7 @@ def measure(
         forms["pruned_simulated"] = {name: array[: simulated.count] for name, array in forms["pruned"].items()}
         forms["rtl"] = {name: runtime.joined([run.outputs[name] for run in runs], name) for name in forms["pruned"]}
     given = tasks_of(expected, evaluation)
-    scores = [name for name, found in given.items() if found.scores]
+    scores = score_axes(given)
     known = {
         form: answers(model, evaluation.feeds, scores, outputs[form] if len(outputs[form]) == len(expected) else None)
         for form, model in models.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from flow.onnxtools.edit import drop_unused_nodes
 from flow.onnxtools.graph import Graph, opset
 
 FARTHEST = 1e30
+PART = 1 << 22  # scores that are computed with at once
 PASSED_THROUGH = ("QuantizeLinear", "DequantizeLinear", "Identity", "Softmax", "LogSoftmax")
 
 
@@ -54,27 +55,29 @@ class Answers:
 
 
 def answers(
-    model: onnx.ModelProto, feeds: Arrays, scores: Collection[str] = (), outputs: Arrays | None = None
+    model: onnx.ModelProto, feeds: Arrays, scores: Mapping[str, int] | None = None, outputs: Arrays | None = None
 ) -> dict[str, Answers]:
     """The network's answers by output; a Softmax at an output, quantized or not, is left out.
 
-    An output that ends in a Softmax has class scores as answers; `scores` names others that have, too. `outputs` are
-    the network's outputs, if they were computed already. An output that is no tensor, or whose shape depends on the
-    sample, is left out; FlowError if none remains.
+    An output that ends in a Softmax has class scores as answers; `scores` has others that have, too, with the axis of
+    the classes. `outputs` are the network's outputs, if they were computed already. An output that is no tensor, or
+    whose shape depends on the sample, is left out; FlowError if none remains.
     """
     bare, tensors = without_softmax(model)
     found = outputs if outputs is not None and bare is model else runtime.predict_all(bare, feeds)
     if not found:
         runtime.predict(bare, feeds)  # raises what is wrong with the first
-    return named([value.name for value in model.graph.output], tensors, found, scores)
+    return named([value.name for value in model.graph.output], tensors, found, scores or {})
 
 
 def named(
-    outputs: Sequence[str], tensors: Sequence[tuple[str, int]], found: Arrays, scores: Collection[str]
+    outputs: Sequence[str], tensors: Sequence[tuple[str, int]], found: Arrays, scores: Mapping[str, int]
 ) -> dict[str, Answers]:
     """The answers by output of the network; `tensors` are those of `without_softmax`, `found` their values."""
     return {
-        name: Answers.of(found[tensor], tensor != name or name in scores, axis)
+        name: Answers.of(
+            found[tensor], tensor != name or name in scores, scores.get(name, 1) if tensor == name else axis
+        )
         for name, (tensor, axis) in zip(outputs, tensors, strict=True)
         if tensor in found
     }
@@ -83,7 +86,7 @@ def named(
 def class_scores(model: onnx.ModelProto, feeds: Arrays) -> Answers:
     """The first output of a classifier, before its Softmax if it has one."""
     first = model.graph.output[0].name
-    return answers(model, feeds, (first,))[first]
+    return answers(model, feeds, {first: 1})[first]
 
 
 def shares(found: Mapping[str, Answers], given: Mapping[str, float]) -> dict[str, float]:
@@ -104,15 +107,20 @@ def distance(wanted: Mapping[str, Answers], got: Mapping[str, Answers], given: M
 
 
 def divergence(wanted: Answers, got: Answers) -> float:
-    """Mean Kullback-Leibler divergence from `wanted` to `got`, in nats, of class scores; of other answers, the mean
-    squared error over the variance of `wanted`."""
-    apart = wanted.values != got.values  # equal infinities (a mask) do not count as different
+    """Mean Kullback-Leibler divergence from `wanted` to `got`, in nats, of class scores, over samples and positions;
+    of other answers, the mean squared error over the variance of `wanted`."""
     if not wanted.scores or wanted.values.shape[1] < 2:
+        apart = wanted.values != got.values  # equal infinities (a mask) do not count as different
         noise = float(((wanted.values[apart] - got.values[apart]) ** 2).sum() / max(apart.size, 1))
         return _bounded(noise / max(_signal(wanted.values), 1e-30))
-    p, q = _log_softmax(wanted.values), _log_softmax(got.values)
-    distance = np.subtract(p, q, out=np.zeros_like(p), where=p > -np.inf)
-    return _bounded(float((np.exp(p) * distance).sum(axis=1).mean()))
+    shape, axis = wanted.shape or wanted.values.shape, wanted.axis
+    total, step = 0.0, max(PART // max(wanted.values.shape[1], 1), 1)
+    for start in range(0, len(wanted.values), step):
+        rows = slice(start, start + step)
+        p, q = (_log_softmax(each.values[rows].reshape(-1, *shape[1:]), axis) for each in (wanted, got))
+        distance = np.subtract(p, q, out=np.zeros_like(p), where=p > -np.inf)
+        total += float((np.exp(p) * distance).sum())
+    return _bounded(total * shape[axis] / max(wanted.values.size, 1))
 
 
 def _signal(values: NDArray[np.float64]) -> float:
@@ -135,10 +143,10 @@ def agreement(wanted: Answers, got: Answers) -> float | None:
     return None if first is None or second is None else float((first == second).mean())
 
 
-def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_softmax(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):  # NaN if all values are minus infinity
-        shifted = values - values.max(axis=1, keepdims=True)
-    logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        shifted = values - values.max(axis=axis, keepdims=True)
+    logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
     return logs
 
 

@@ -17,7 +17,11 @@ ARITHMETIC = (
     "Add", "And", "Clip", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "MatMul", "Max", "Min",
     "Mul", "Neg", "Not", "Or", "Pow", "ReduceMax", "ReduceMean", "ReduceSum", "Sub", "Where", "Xor",
 )  # fmt: skip
-EMBEDDED = {"EmbedLayerNormalization": {0: 2, 1: 4}, "Gather": {1: 0}}  # by operator: an index, and its table
+UNREAD = ("Shape", "Size")  # that read no value
+MASKED = {"Attention": (3,), "MultiHeadAttention": (4,)}  # by operator: masks of tokens
+EMBEDDED = {  # by operator: an index, and its table
+    "EmbedLayerNormalization": {0: 2, 1: 4}, "Gather": {1: 0}, "RotaryEmbedding": {1: 2, 3: 1},
+}  # fmt: skip
 CHANNELS = (1, 3, 4)  # of a picture
 
 
@@ -49,7 +53,9 @@ def _made(
     if not any(_is_index(node, place) for node, place in uses) and kind in (np.uint8, np.int8):
         limits = np.iinfo(kind.name)
         return generator.integers(limits.min, limits.max, shape, endpoint=True).astype(kind)
-    counted = bool(uses) and all(node.op_type in ARITHMETIC for node, _ in uses)
+    counted = bool(uses) and all(
+        node.op_type in ARITHMETIC or place in MASKED.get(node.op_type, ()) for node, place in uses
+    )
     return np.full(shape, counted, kind) if kind.kind in "biu" else np.zeros(shape, kind)
 
 
@@ -60,7 +66,10 @@ def rows(graph: Graph, name: str) -> int:
 
 
 def _uses(graph: Graph, name: str) -> Iterator[tuple[onnx.NodeProto, int]]:
-    """The nodes that read a tensor, and as which input, behind those that pass its values on; -1: in a subgraph."""
+    """The nodes that read a tensor's values, and as which input, also behind those that pass them on.
+
+    As input -1: in a subgraph.
+    """
     left, seen = [name], {name}
     while left:
         tensor = left.pop()
@@ -71,7 +80,8 @@ def _uses(graph: Graph, name: str) -> Iterator[tuple[onnx.NodeProto, int]]:
                 left += [each for each in node.output[:1] if each not in seen]
                 seen.update(node.output[:1])
                 places = [place for place in places if place not in passing]
-            yield from ((node, place) for place in places)
+            if node.op_type not in UNREAD:
+                yield from ((node, place) for place in places)
 
 
 def _is_index(node: onnx.NodeProto, place: int) -> bool:

@@ -17,11 +17,16 @@ METRICS = {  # the name it is asked by, the name it is shown by
     "top1": "top-1", "top5": "top-5", "miou": "mean IoU", "pixel_accuracy": "pixel accuracy",
     "mse": "mean squared error", "r2": "R2", "cosine": "cosine similarity", "auc": "AUC", "spearman": "Spearman",
     "wer": "word error rate", "ctc_wer": "word error rate (CTC)", "ctc_wer_last": "word error rate (CTC, blank last)",
+    "perplexity": "perplexity",
 }  # fmt: skip
 RECONSTRUCTION = "AUC of the reconstruction error"
 CLASSES = ("top-1", "top-5", "accuracy", "pixel accuracy", "mean IoU")  # shares of right classes
-LOWER = ("mean squared error", *(shown for shown in METRICS.values() if shown.startswith("word error rate")))  # better
+LOWER = (  # lower values are better
+    "mean squared error", "perplexity", *(shown for shown in METRICS.values() if shown.startswith("word error rate")),
+)  # fmt: skip
+RELATIVE = ("perplexity",)  # a loss is a share of the value
 TOP = 5
+PART = 1 << 22  # values that are computed with at once
 
 
 def metric(text: str) -> Metric:
@@ -134,6 +139,33 @@ def greedy(scores: NDArray[Any], blank: int) -> list[list[int]]:
         starts = np.concatenate([[True], each[1:] != each[:-1]])
         found.append([int(token) for token in each[starts] if token != blank])
     return found
+
+
+def perplexity(outputs: NDArray[Any], labels: NDArray[Any], probabilities: bool = False) -> float:
+    """The exponential of the mean cross-entropy, in nats, of tokens [...] under outputs [..., vocabulary].
+
+    Outputs are logits or logarithms of probabilities, or the `probabilities`. Labels below 0 do not count; NaN without
+    others.
+    """
+    real, tokens = outputs.reshape(-1, outputs.shape[-1]), labels.reshape(-1)
+    counted = np.flatnonzero(tokens >= 0)
+    if not counted.size:
+        return float("nan")
+    total = 0.0
+    for part in np.array_split(counted, -(-counted.size * real.shape[1] // PART)):
+        logs = real[part].astype(np.float64)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            logs = np.log(np.maximum(logs, 0)) if probabilities else logs
+            logs -= logs.max(axis=1, keepdims=True)
+            total += float((np.log(np.exp(logs).sum(axis=1)) - logs[np.arange(len(part)), tokens[part]]).sum())
+    with np.errstate(over="ignore"):
+        return float(np.exp(total / counted.size))
+
+
+def worse(name: str | None, before: float, after: float, lower: bool) -> float:
+    """How much worse a value of a metric is, in the metric's unit; a share of what it was for those of RELATIVE."""
+    lost = after - before if lower else before - after
+    return lost / abs(before) if name in RELATIVE and before else lost
 
 
 # -------------------------------------------------------------------------------- the user's own

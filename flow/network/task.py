@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.network import metrics
-from flow.network.metrics import CLASSES, LOWER, METRICS, Rule
+from flow.network.metrics import CLASSES, LOWER, METRICS, Rule, worse
 from flow.network.samples import LABELS, Arrays, Samples, label_key
 from flow.network.usercode import UserFunction
 
@@ -56,6 +56,11 @@ class Task:
     shifted: bool = False
     rule: Rule | None = None
     inputs: NDArray[Any] | None = None
+
+    @property
+    def axis(self) -> int | None:
+        """The axis of the output along which there is a score for each class; None without."""
+        return 1 if self.scores else -1 if self.last else None
 
     @property
     def second(self) -> str | None:
@@ -95,10 +100,10 @@ class Task:
         return (right, overlap) if self.metric == "pixel accuracy" else (overlap, right)
 
     def lost(self, before: float, after: float) -> float:
-        """How much worse `after` is, in the metric's unit; squared errors in that of R2."""
+        """How much worse `after` is, in the metric's unit; squared errors in that of R2, perplexity as a share."""
         if self.metric == "mean squared error":
             return (after - before) / max(float(self.labels.astype(np.float64).var(axis=0).mean()), 1e-300)
-        return after - before if self.lower else before - after
+        return worse(self.metric, before, after, self.lower)
 
     def _classes(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """The classes that the network chooses, in the shape of the labels."""
@@ -137,6 +142,11 @@ def tasks_of(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> dict[str,
     used = LABELS if any(label_key(labels, name) == LABELS for name in found) else ""
     others = tasks(outputs, {name: array for name, array in labels.items() if name != used}, samples.feeds)
     return {name: found.get(name) or others[name] for name in outputs if name in found or name in others}
+
+
+def score_axes(found: Mapping[str, Task]) -> dict[str, int]:
+    """The axis of the classes, by output, of those that have scores."""
+    return {name: each.axis for name, each in found.items() if each.axis is not None}
 
 
 def tasks(
@@ -228,6 +238,7 @@ NEEDS = {  # by the name of a metric: what it compares
     "wer": "token numbers [samples, length] or text with an output of the same kind",
     "ctc_wer": "token numbers [samples, length] with scores [samples, steps, classes]",
     "ctc_wer_last": "token numbers [samples, length] with scores [samples, steps, classes]",
+    "perplexity": "numbers of the next tokens [samples, length] with logits [samples, length, vocabulary]",
 }  # fmt: skip
 
 
@@ -249,6 +260,8 @@ def asked_task(asked: str, name: str, outputs: NDArray[Any], labels: NDArray[Any
         return _auc_task(name, outputs, labels, found, feeds)
     if "wer" in asked:
         return _words_task(asked, name, outputs, labels)
+    if asked == "perplexity":
+        return _perplexity_task(name, outputs, labels)
     numbers = outputs.dtype.kind in "biuf" and labels.dtype.kind in "biuf" and np.isfinite(labels).all()
     if not numbers or _squeezed(outputs.shape) != _squeezed(labels.shape):
         return None
@@ -307,6 +320,17 @@ def _words_task(asked: str, name: str, outputs: NDArray[Any], labels: NDArray[An
         same = not texts and outputs.dtype.kind == "f" and outputs.ndim == 3
         rule = _word_errors_last if asked == "ctc_wer_last" else _word_errors_first
     return Task(name, METRICS[asked], whole, rule=rule) if same and whole is not None else None
+
+
+def _perplexity_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
+    whole = _whole(labels) if labels.dtype.kind in "biuf" else None
+    if whole is None or outputs.dtype.kind != "f" or outputs.ndim < 2 or outputs.shape[-1] < 2:
+        return None
+    if _squeezed(outputs.shape[:-1]) != _squeezed(whole.shape) or whole.max() >= outputs.shape[-1] or whole.max() < 0:
+        return None
+    shares = outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1, dtype=np.float64), 1, atol=1e-3)
+    rule = partial(metrics.perplexity, probabilities=bool(shares))
+    return Task(name, METRICS["perplexity"], whole, last=True, rule=rule)
 
 
 def _word_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> float:

@@ -124,7 +124,10 @@ def rename_reads(graph: onnx.GraphProto, name: str, other: str) -> None:
 
 
 def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], *outputs: onnx.ValueInfoProto) -> onnx.ModelProto:
-    """The subgraph from `inputs` to `outputs`, as a model of its own."""
+    """The subgraph from `inputs` to `outputs`, as a model of its own.
+
+    A node that makes an input as well as something else makes the input under another name.
+    """
     ends = {value.name for value in inputs}
     needed: set[str] = set()
     stack, seen = [value.name for value in outputs], set()
@@ -137,9 +140,23 @@ def between(graph: Graph, inputs: Sequence[onnx.ValueInfoProto], *outputs: onnx.
             needed.add(name)
         else:
             stack.extend(reads(graph.producers[name]))
-    nodes = [node for node in graph.model.graph.node if any(name in seen for name in node.output)]
+    nodes = [
+        _without(node, ends) for node in graph.model.graph.node if any(name in seen for name in node.output)
+    ]  # fmt: skip
     constants = [graph.constants[name] for name in sorted(needed)]
     return model_like(graph.model, helper.make_graph(nodes, "part", inputs, outputs, constants))
+
+
+def _without(node: onnx.NodeProto, taken: Collection[str]) -> onnx.NodeProto:
+    """The node, with other names for those of its outputs whose names are taken."""
+    if not any(name in taken for name in node.output):
+        return node
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    for place in range(len(copy.output)):
+        while copy.output[place] in taken:
+            copy.output[place] += "_again"
+    return copy
 
 
 def set_attributes(node: onnx.NodeProto, without: Collection[str] = (), **values: Any) -> None:

@@ -101,7 +101,10 @@ def _measure(
     declared: dict[str, onnx.ValueInfoProto],
     shapes: dict[str, tuple[int, ...]],
 ) -> None:
-    """Add types and shapes that inference does not find, from a run on one sample of zeros."""
+    """Add types and shapes that inference does not find, from a run on one sample of zeros.
+
+    Or of whole numbers that are one: a cache and a mask of zeros have no length.
+    """
     already = {value.name for value in single.graph.output}
     del single.graph.output[:]
     single.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(missing))
@@ -110,7 +113,14 @@ def _measure(
         tensor = value.type.tensor_type
         kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         feeds[value.name] = np.zeros([dim.dim_value for dim in tensor.shape.dim], kind)
-    for name, array in runtime.run(single, feeds).items():
+    try:
+        found = runtime.run(single, feeds)
+    except FlowError:
+        whole = {name: np.ones_like(array) for name, array in feeds.items() if array.dtype.kind in "biu"}
+        if not whole:
+            raise
+        found = runtime.run(single, feeds | whole)
+    for name, array in found.items():
         if not isinstance(array, np.ndarray):  # a sequence, or an empty optional
             continue
         shapes[name] = array.shape

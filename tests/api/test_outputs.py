@@ -25,6 +25,7 @@ from flow.network.samples import MADE_UP, arrays
 from flow.onnxtools import runtime
 from flow.output.build import read
 from flow.output.report.report import CompressionReport
+from tests.helpers import decoders
 from tests.helpers.nets import Builder, heads_net, residual_net, samples
 
 Arrays = dict[str, NDArray[Any]]
@@ -405,3 +406,17 @@ def test_a_build_is_judged_by_its_metric(
     monkeypatch.setattr(import_module("flow.api.cosim"), "read", lambda folder: build)
     notes = flow.cosim(tmp_path / "one", **fast).notes
     assert any("metric of the build, own.py:high, is not in it" in note for note in notes)
+
+
+def test_a_decoder_with_a_cache(tmp_path: Path) -> None:
+    """All products with constants are on the array; a node that makes a kept tensor beside others is cut, too."""
+    feeds = decoders.feeds(32, 2)
+    labels = {"y": np.where(feeds["mask"][:, -decoders.TOKENS :], np.roll(feeds["tokens"], -1, 1), -1)}
+    report, model = compressed(decoders.decoder(), (decoders.feeds(40, 1), feeds | labels), tmp_path, bits=5,
+                               metric="perplexity")  # fmt: skip
+    assert len(report.layers) == sum(node.op_type == "MatMul" for node in model.graph.node) == 7
+    logits, key, value = report.summary.accuracy.outputs
+    assert logits.metric == "perplexity" and logits.lower and logits.scores
+    before, after = (logits.values[form] or 0 for form in ("float", "pruned"))
+    assert after == pytest.approx(before, rel=0.05) and (logits.divergence["pruned"] or 1) < 0.02
+    assert min(each.sqnr["pruned"] or 0 for each in (key, value)) > 20

@@ -36,7 +36,7 @@ def test_the_influence_is_that_of_whole_runs(make: Callable[[], onnx.ModelProto]
     feeds = networks.feeds(network.model, 9)
     changed = {layer.name: reversed_weights(layer) for layer in network.layers}
     calls: list[None] = []
-    scores, weights = network.outputs[:1], {network.outputs[-1]: 0.5}
+    scores, weights = dict.fromkeys(network.outputs[:1], 1), {network.outputs[-1]: 0.5}
     found = influence.influences(network, changed, feeds, scores, weights, lambda: calls.append(None))
     assert len(calls) == len(found) == len(changed)
     before = answers(network.model, feeds, scores)
@@ -48,7 +48,7 @@ def test_the_influence_is_that_of_whole_runs(make: Callable[[], onnx.ModelProto]
 def test_layers_that_do_not_change_have_none() -> None:
     network = networks.quantized(networks.residual())
     same = {layer.name: layer for layer in network.layers[1:]}
-    found = influence.influences(network, same, networks.feeds(network.model, 5), (), {}, lambda: None)
+    found = influence.influences(network, same, networks.feeds(network.model, 5), {}, {}, lambda: None)
     assert found == dict.fromkeys(same, 0.0)
 
 
@@ -62,6 +62,6 @@ def test_only_what_follows_a_layer_is_run(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(runtime, "session", counted)
     changed = {layer.name: layer for layer in network.layers}
-    influence.influences(network, changed, networks.feeds(network.model, 4), (), {}, lambda: None)
+    influence.influences(network, changed, networks.feeds(network.model, 4), {}, {}, lambda: None)
     whole, suffixes, own = 3, [3, 2, 1], 1
     assert [size for size in sizes if size] == [whole, suffixes[0], own, suffixes[1], own, suffixes[2], own]

@@ -177,6 +177,20 @@ def test_a_mask_of_infinities_is_no_difference() -> None:
         assert 0 < divergence(Answers(wanted, scores), Answers(off, scores)) < 0.01
 
 
+def test_classes_at_every_position_have_a_distribution_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The divergence is the mean over samples and positions, whatever else a position's scores have in common."""
+    p, q = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]), np.array([[0.25, 0.25, 0.5], [0.1, 0.1, 0.8]])
+    one = float((p * np.log(p / q)).sum() / 2)
+    for axis in (-1, 1):
+        wanted, got = (np.moveaxis(np.stack([np.log(each), np.log(each) + 7 * np.arange(2)[:, None]]), -1, axis)
+                       for each in (p, q))  # fmt: skip
+        assert divergence(Answers.of(wanted, True, axis), Answers.of(got, True, axis)) == pytest.approx(one)
+        monkeypatch.setattr("flow.network.answers.PART", 1)  # sample by sample
+        assert divergence(Answers.of(wanted, True, axis), Answers.of(got, True, axis)) == pytest.approx(one)
+    flat = [Answers.of(np.log(each)[:, :, None, None], True, 1) for each in (p, q)]
+    assert divergence(*flat) == pytest.approx(one)
+
+
 def test_sqnr() -> None:
     wanted = np.array([3.0, 4.0])
     assert sqnr(wanted + np.array([0.3, 0.4]), wanted) == pytest.approx(20)

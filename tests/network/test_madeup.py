@@ -37,6 +37,22 @@ def test_tokens_are_rows_of_the_embedding(kind: int) -> None:
     assert np.isfinite(runtime.predict(model, found.feeds)).all()
 
 
+def test_masks_and_positions_of_a_decoder() -> None:
+    """A mask whose shape is read, too, is of ones; positions are rows of the tables of a rotary embedding."""
+    b = Builder(1)
+    q = b.constant(np.ones((1, 4, 16), np.float32))
+    tables = [b.constant(np.ones((7, 8), np.float32)) for _ in range(2)]
+    turned = b.node("RotaryEmbedding", q, "positions", *tables, domain="com.microsoft", num_heads=1)
+    mixed = b.node("MultiHeadAttention", turned, q, q, "", "keys", domain="com.microsoft", num_heads=1)
+    length = b.node("Gather", b.node("Shape", "mask"), b.constant(np.int64(1)))
+    total = b.node("Add", b.node("ReduceSum", "mask", b.constant(np.array([1]))), length)
+    model = b.model({name: ["N", 4] for name in ("positions", "keys", "mask")}, mixed, rank=3)
+    model.graph.output.append(onnx.ValueInfoProto(name=total))
+    made = random(of_kind(model, positions=TensorProto.INT64, keys=TensorProto.INT32, mask=TensorProto.INT64), 99).feeds
+    assert (made["keys"] == 1).all() and (made["mask"] == 1).all()
+    assert made["positions"].min() == 0 and made["positions"].max() == 6
+
+
 def test_rows_of_a_quantized_embedding_along_another_axis() -> None:
     b = Builder(1)
     pair = b.constant(np.float32(0.1)), b.constant(np.int8(0))

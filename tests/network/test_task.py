@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.network.samples import Samples
-from flow.network.task import doubtful, from_zero, one_based, task, tasks, tasks_of, top1
+from flow.network.task import doubtful, from_zero, one_based, score_axes, task, tasks, tasks_of, top1
 
 SCORES = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
 MAP = np.zeros((2, 3, 2, 2), np.float32)
@@ -140,6 +140,8 @@ def test_labels_from_one_to_the_number_of_classes_become_labels_from_zero() -> N
 
 # -------------------------------------------------------------------------------- metrics asked for
 ROWS = np.array([[3, 2, 1, 0, -1, -2], [0, 5, 1, 2, 3, 4], [1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5.0]])
+NEXT = np.array([[[2, 1, 1], [1, 2, 1], [1, 1, 2]], [[0, 0, 4], [1, 1, 2], [0, 0, 4]]]) / 4  # of 3 tokens
+LOGS = np.log(np.maximum(NEXT, 1e-300))
 BOXES = np.array([[1.0, 2.0], [3.0, 0.0], [2.0, 1.0]])
 
 
@@ -166,13 +168,17 @@ BOXES = np.array([[1.0, 2.0], [3.0, 0.0], [2.0, 1.0]])
         ("ctc_wer", np.eye(4)[[[0, 1, 1, 0, 1, 2]]], np.array([[1, 2, 3]]), "word error rate (CTC)", 2 / 3),
         ("ctc_wer_last", np.eye(3)[[[0, 0, 2, 0, 1]]], np.array([[0, 0, 1, -1]]),
          "word error rate (CTC, blank last)", 0),
+        ("perplexity", LOGS, np.array([[0, 1, -1], [2, -100, 2]]), "perplexity", 4**0.25),
+        ("perplexity", LOGS + 800, np.array([[0, 1, -1], [2, 0, 2]]), "perplexity", 16**0.2),
+        ("perplexity", NEXT, np.array([[0.0, 1, 0], [-1, -1, -1]]), "perplexity", (0.5 * 0.5 * 0.25) ** (-1 / 3)),
+        ("perplexity", LOGS[:, 0], np.array([0, 2]), "perplexity", 2**0.5),  # of the last token alone
     ],
 )  # fmt: skip
 def test_a_metric_asked_for(asked: str, outputs: NDArray[Any], labels: NDArray[Any], shown: str, value: float) -> None:
     """Values by hand, as scikit-learn and SciPy have them."""
     (found,) = tasks_of({"out": outputs}, given(labels, outputs, asked)).values()
     assert found.metric == shown and found.measure(outputs)[0] == pytest.approx(value, abs=1e-12)
-    assert found.lower == (shown == "mean squared error" or "error rate" in shown)
+    assert found.lower == (shown in ("mean squared error", "perplexity") or "error rate" in shown)
 
 
 def test_a_reconstruction_is_judged_by_its_error() -> None:
@@ -205,7 +211,9 @@ def test_a_metric_of_one_output_leaves_the_others_theirs() -> None:
         ("top5", SCORES, np.array([1, 0, 0])), ("miou", SCORES, np.array([1, 0, 0])),
         ("top1", BOXES, np.array([0.5, 1.5, 1])), ("mse", BOXES, np.zeros((3, 3))),
         ("auc", BOXES, np.array([0, 1, 7])), ("wer", BOXES, np.zeros((3, 2))),
-        ("ctc_wer", BOXES, np.zeros((3, 2), int)), ("spearman", BOXES, np.array(["a", "b", "c"])),
+        ("ctc_wer", BOXES, np.zeros((3, 2), int)), ("perplexity", BOXES, np.zeros((3, 2), int)),
+        ("perplexity", BOXES, np.array([0, 1, 2])), ("perplexity", BOXES, np.array([0, 1, 0.5])),
+        ("spearman", BOXES, np.array(["a", "b", "c"])),
     ],
 )  # fmt: skip
 def test_a_metric_that_does_not_fit(asked: str, outputs: NDArray[Any], labels: NDArray[Any]) -> None:
@@ -225,3 +233,19 @@ def test_how_much_is_lost() -> None:
     (r2,) = tasks_of({"out": labels}, given(labels, labels, "r2")).values()
     pair = [each.lost(each.measure(labels)[0], each.measure(labels + 0.5)[0]) for each in (mse, r2)]
     assert pair == [0.25, 0.25]
+
+
+def test_of_perplexity_a_share_is_lost() -> None:
+    (found,) = tasks_of({"out": LOGS}, given(np.full((2, 3), 2), LOGS, "perplexity")).values()
+    assert found.lost(40.0, 42.0) == 0.05 and found.lost(4.0, 3.0) == -0.25
+    assert found.first(1).measure(LOGS[:1])[0] == pytest.approx((1 / 32) ** (-1 / 3))
+
+
+def test_where_the_classes_of_an_output_are() -> None:
+    for outputs, labels, asked, axis in (
+        (SCORES, np.array([1, 0, 0]), None, 1), (MAP, np.zeros((2, 2, 2), int), None, 1),
+        (np.moveaxis(MAP, 1, -1), np.array([[[1, 0], [2, 2]]] * 2), None, -1),
+        (LOGS, np.zeros((2, 3), int), "perplexity", -1), (BOXES, np.zeros((3, 2)), "mse", None),
+    ):  # fmt: skip
+        found = tasks_of({"out": outputs}, given(labels, outputs, asked))
+        assert score_axes(found) == ({} if axis is None else {"out": axis})

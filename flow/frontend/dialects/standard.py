@@ -105,7 +105,7 @@ def _is_valid(model: onnx.ModelProto, place: str) -> bool:
         for tensor in model.graph.initializer:
             if not external.is_external(tensor):
                 onnx.numpy_helper.to_array(tensor)
-        onnx.checker.check_model(declared)
+        onnx.checker.check_model(checks.checkable(declared))
     except Exception:
         return False
     return True

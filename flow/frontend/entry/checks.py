@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import onnx
@@ -14,6 +15,7 @@ from flow.onnxtools.graph import Graph, is_dequantize, is_standard, node_name, o
 from flow.onnxtools.shapes import sample_shapes
 
 OLDEST_OPSET = 6
+OWN = "ai.onnx.runtime"  # domain of what is not checked
 LONGEST = 10.0  # seconds that a network with a loop may take for one sample
 LARGEST = 2**30  # bytes of a tensor of one sample, at four bytes per value
 
@@ -30,7 +32,7 @@ def check_form(model: onnx.ModelProto, place: str) -> None:
         )
     check_constants(model, place)
     try:
-        onnx.checker.check_model(external.externals_as_inputs(model))
+        onnx.checker.check_model(checkable(external.externals_as_inputs(model)))
     except Exception as error:
         raise FlowError(f"'{place}' is not valid ONNX: {first_line(error)}; export it again") from None
 
@@ -62,17 +64,47 @@ def _loop(graph: onnx.GraphProto) -> onnx.NodeProto | None:
 
 def refusals(model: onnx.ModelProto) -> dict[str, str]:
     """Nodes the flow cannot run, by name or output, with the reason and the remedy."""
-    reasons: dict[str, str] = {}
+    version = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
+    return (
+        {}
+        if _runs(model)
+        else {
+            node_name(node): f"{node.op_type} is no ONNX operator of opset {version}; replace it and export again"
+            for node in _unknown(model)
+        }
+    )
+
+
+def _unknown(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes in the standard domain that ONNX does not know."""
     own = {(function.domain, function.name) for function in model.functions}
     version = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
-    for node in model.graph.node:
-        standard = is_standard(node)
-        if standard and not onnx.defs.has(node.op_type, version, "") and ("", node.op_type) not in own:
-            reason = f"{node.op_type} is no ONNX operator of opset {version}; replace it and export again"
-        else:
-            continue
-        reasons[node_name(node)] = reason
-    return reasons
+    return [
+        node for node in model.graph.node
+        if is_standard(node) and not onnx.defs.has(node.op_type, version, "") and ("", node.op_type) not in own
+    ]  # fmt: skip
+
+
+def checkable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a domain of its own for what ONNX does not know and ONNX Runtime runs all the same.
+
+    Its tools write operators of its own into the standard domain, such as SimplifiedLayerNormalization.
+    """
+    if not _unknown(model) or not _runs(model):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in _unknown(copy):
+        node.domain = OWN
+    copy.opset_import.append(onnx.helper.make_opsetid(OWN, 1))
+    return copy
+
+
+def _runs(model: onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime takes a model in which there are operators that ONNX does not know."""
+    with contextlib.suppress(FlowError):
+        return bool(_unknown(model)) and runtime.session(model) is not None
+    return False
 
 
 def check_constants(model: onnx.ModelProto, place: str) -> None:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.entry.fold import fold_constants
+from flow.network.samples import random
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import (
     add_constant,
@@ -27,7 +28,7 @@ from flow.onnxtools.edit import (
     unused_name,
 )
 from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_standard, node_input, opset, reads, subgraphs
-from flow.onnxtools.shapes import auto_pads, sample_shapes
+from flow.onnxtools.shapes import auto_pads, batch_is_open, sample_shapes
 
 Shape = tuple[int, ...]
 MOST_NODES = 100_000  # of a network, its functions inlined
@@ -70,6 +71,11 @@ def take(
         notes.append(
             f"The batch of {batches.pop()} is 1 now: each sample is computed by itself, with the same results."
         )
+    if _needs_one(taken, samples):
+        for value in graph_inputs(taken):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        _forget_shapes(taken)
+        notes.append("The batch is 1 now: ONNX Runtime does not run this network on several samples at a time.")
     return taken, notes
 
 
@@ -278,6 +284,28 @@ def _one_at_a_time(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> on
         if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=0, atol=EQUAL * largest, equal_nan=True):
             return None
     return single
+
+
+def _needs_one(model: onnx.ModelProto, samples: Sequence[Mapping[str, NDArray[Any]]]) -> bool:
+    """Whether a network of an open batch runs on one sample alone, as operators of other domains may.
+
+    GroupQueryAttention takes several tokens behind a cache only so.
+    """
+    if all(map(is_standard, model.graph.node)) or not batch_is_open(model):
+        return False
+    names = [value.name for value in graph_inputs(model)]
+    given = next((each for each in samples if all(name in each for name in names)), None) or random(model, 2).feeds
+    feeds = {name: given[name][:2] for name in names}
+    try:
+        active = runtime.session(model)
+        runtime.run(active, {name: array[:1] for name, array in feeds.items()})
+    except FlowError:
+        return False
+    try:
+        runtime.run(active, feeds)
+    except FlowError:
+        return True
+    return False
 
 
 def _explicit_pads(model: onnx.ModelProto) -> None:

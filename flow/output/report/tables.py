@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.fidelity import COARSE
 from flow.judgement.onchip import OnChipVerdict
-from flow.network.metrics import CLASSES, shown
+from flow.network.metrics import CLASSES, RELATIVE, shown, worse
 from flow.output.report.layers import LayerReport
 from flow.output.report.summary import Area, DeviceFit, FpgaUse, Front, FrontPoint, Summary
 
@@ -111,12 +111,14 @@ def _metric(of: str, name: str, values: Mapping[str, float | None], lower: bool,
 
 
 def _change(before: float | None, after: float | None, lower: bool, name: str | None) -> Cell:
-    """What a metric lost or won, in points where it is a share."""
+    """What a metric lost or won, in points where it is a share, in percent where its values are compared as ratios."""
     if before is None or after is None:
         return Cell(NONE)
-    lost = after - before if lower else before - after
+    lost = worse(name, before, after, lower)
     points = name in CLASSES or (name or "").startswith("word error rate")
-    size = f"{abs(100 * lost):.2f} points" if points else f"{abs(lost):.3g}"
+    size = f"{abs(lost):.3g}"
+    if points or name in RELATIVE:
+        size = f"{abs(100 * lost):.2f} {'points' if points else '%'}"
     words = "no change" if before == after else f"{size} {'lost' if lost > 0 else 'won'}"
     return Cell(words, lost, warn=lost > MOST_LOST and name != "mean squared error")
 

@@ -18,6 +18,7 @@ from flow.frontend import admit
 from flow.frontend.entry import checks, load
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
+from tests.helpers import decoders
 from tests.helpers.nets import Builder, float_net, one_node_net, samples
 
 Shapes = dict[str, tuple[int, ...]]
@@ -313,3 +314,37 @@ def test_dilation_with_auto_pad_is_taken(mode: str) -> None:
         for r in range(5)
     ]
     assert np.allclose(answer(taken, {"x": x})[0], np.moveaxis(np.array(expected), -1, 0), rtol=1e-4, atol=1e-4)
+
+
+# -------------------------------------------------------------------------------- operators of ONNX Runtime's own
+
+
+def test_a_network_that_runs_on_one_sample_alone_gets_a_batch_of_one() -> None:
+    """GroupQueryAttention takes several tokens behind a cache only so; with and without samples."""
+    model, given = decoders.decoder(), decoders.feeds(3, 1)
+    for shapes, arrays in (({}, given), ({"tokens": (1, 4), "mask": (1, 7), "past": (3,)}, {})):
+        found = admit.admit(load.from_memory(model), "net", shapes, [arrays] if arrays else [])
+        assert [note for note in found.notes if "The batch is 1 now: ONNX Runtime does not run" in note]
+        assert {name: size[0] for name, size in sizes(found.model).items()} == dict.fromkeys(given, 1)
+        assert len(runtime.predict(found.model, given)) == 3
+    one = {name: array[:, :1] if name == "tokens" else array for name, array in given.items()}
+    one["mask"] = one["mask"][:, :4]
+    assert sizes(admitted(model, None, **one))["tokens"] == ["N", 1]  # one token of many samples: nothing changes
+
+
+def test_an_operator_that_only_onnx_runtime_knows_in_the_standard_domain() -> None:
+    """SimplifiedLayerNormalization is taken, also beside packed weights; what nobody knows is refused."""
+    b = Builder(2)
+    y = b.node("SimplifiedLayerNormalization", "x", b.constant(np.ones(16, np.float32)), axis=-1)
+    codes = b.constant(b.rng.integers(0, 256, (5, 1, 8)).astype(np.uint8))
+    z = b.node("MatMulNBits", y, codes, b.constant(np.ones(5, np.float32)), domain="com.microsoft", K=16, N=5, bits=4,
+               block_size=16)  # fmt: skip
+    model = b.model({"x": ["N", 16]}, z)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    want = runtime.predict(model, samples(model, 3))
+    found = admitted(model)
+    assert "MatMulNBits" not in {node.op_type for node in found.graph.node}
+    assert np.allclose(runtime.predict(found, samples(model, 3)), want, rtol=1e-4, atol=1e-4)
+    model.graph.node[0].op_type = "SimplifiedNothing"
+    with pytest.raises(FlowError, match="No Op registered for SimplifiedNothing"):
+        admitted(model)

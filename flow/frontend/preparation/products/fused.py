@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from flow.frontend.preparation.products.maker import Maker
 from flow.onnxtools.graph import attribute, node_input, opset
@@ -90,14 +91,14 @@ def activation(maker: Maker, source: str, kind: str, parameters: Sequence[float]
 
 
 def attention(maker: Maker, node: onnx.NodeProto) -> bool:
-    """ONNX Runtime's Attention with constant weights, without past and rotation: its input products and the rest."""
-    if node.domain != DOMAIN or node.op_type != "Attention" or len([name for name in node.output if name]) > 1:
+    """ONNX Runtime's Attention with constant weights, without rotation: its input products and the rest."""
+    if node.domain != DOMAIN or node.op_type != "Attention":
         return False
     weights, bias = maker.values(node.input[1]), maker.values(node_input(node, 2))
     mask = maker.shape(node_input(node, 3)) if node_input(node, 3) else ()
     if weights is None or weights.ndim != 2 or (node_input(node, 2) and bias is None) or not _plain(node):
         return False
-    if node_input(node, 3) and (mask is None or len(mask) != 2):
+    if (node_input(node, 3) and (mask is None or len(mask) != 2)) or (lengths := _lengths(maker, node)) is None:
         return False
     heads, sizes = attribute(node, "num_heads", 0), list(attribute(node, "qkv_hidden_sizes", []))
     sizes = sizes or [weights.shape[1] // 3] * 3
@@ -105,17 +106,21 @@ def attention(maker: Maker, node: onnx.NodeProto) -> bool:
         return False
     ends = np.cumsum([0, *sizes])
     parts = []
-    for part, begin, end, order in zip(("query", "key", "value"), ends, ends[1:], (QUERY, KEY, QUERY), strict=False):
+    for part, begin, end in zip(("query", "key", "value"), ends, ends[1:], strict=False):
         tensor = maker.node("MatMul", [node.input[0], maker.constant(f"{part}_weights", weights[:, begin:end])], part)
         if bias is not None:
             tensor = maker.node("Add", [tensor, maker.constant(f"{part}_bias", bias[begin:end])], f"{part}_sum")
         tensor = maker.reshape(tensor, [0, 0, heads, (end - begin) // heads], f"{part}_heads")
-        parts.append(maker.transpose(tensor, order, f"{part}_first"))
+        parts.append(maker.transpose(tensor, QUERY, f"{part}_first"))
+    parts[1:] = _with_past(maker, node, parts[1:])
+    parts[1] = maker.transpose(parts[1], (0, 1, 3, 2), "key_columns")
     scale = attribute(node, "scale", 0.0) or 1 / np.sqrt(sizes[0] / heads)
     scores = maker.node("MatMul", parts[:2], "scores")
     scores = maker.node("Mul", [scores, maker.constant("scale", np.float32(scale))], "scaled")
     if node_input(node, 3):
         scores = maker.node("Add", [scores, _mask(maker, node)], "masked")
+    if attribute(node, "unidirectional", 0):
+        scores = maker.node("Add", [scores, maker.constant("later", _later(*lengths))], "causal")
     if node_input(node, 5):
         scores = maker.node("Add", [scores, node.input[5]], "biased")
     mixed = maker.node("MatMul", [maker.node("Softmax", [scores], "shares", axis=-1), parts[2]], "mixed")
@@ -124,17 +129,51 @@ def attention(maker: Maker, node: onnx.NodeProto) -> bool:
     return True
 
 
-QUERY, KEY = (0, 2, 1, 3), (0, 2, 3, 1)  # [batch, heads, tokens, size] and [batch, heads, size, tokens]
-ATTRIBUTES = {"do_rotary": 0, "past_present_share_buffer": 0, "rotary_embedding_dim": 0, "unidirectional": 0}
-UNDERSTOOD = {*ATTRIBUTES, "mask_filter_value", "num_heads", "qkv_hidden_sizes", "scale"}
+QUERY = (0, 2, 1, 3)  # to [batch, heads, tokens, size]
+ATTRIBUTES = {"do_rotary": 0, "past_present_share_buffer": 0, "rotary_embedding_dim": 0}
+UNDERSTOOD = {*ATTRIBUTES, "mask_filter_value", "num_heads", "qkv_hidden_sizes", "scale", "unidirectional"}
 
 
 def _plain(node: onnx.NodeProto) -> bool:
-    """Whether every attribute is understood, and there are no past states."""
+    """Whether every attribute is understood, and the past has its own length."""
     known = all(entry.name in UNDERSTOOD for entry in node.attribute)
-    return known and all(attribute(node, name, 0) == value for name, value in ATTRIBUTES.items()) and not (
-        node_input(node, 4) or node_input(node, 6)
-    )  # fmt: skip
+    same = all(attribute(node, name, 0) == value for name, value in ATTRIBUTES.items())
+    return known and same and not node_input(node, 6)
+
+
+def _lengths(maker: Maker, node: onnx.NodeProto) -> tuple[int, int] | None:
+    """The tokens of the node, and of its past; None if it needs them, and they are not known."""
+    past = node_input(node, 4)
+    if not attribute(node, "unidirectional", 0) and not past:
+        return 0, 0
+    alike = [each.input[0] for each in maker.graph.model.graph.node if each.op_type == node.op_type]
+    data, before = maker.measured(node.input[0], alike), maker.shape(past) if past else (2, None, 1, 0, 1)
+    if data is None or before is None or len(data) != 3 or len(before) != 5:
+        return None
+    tokens, length = data[1], before[3]
+    return None if tokens is None or length is None else (tokens, length)
+
+
+def _later(tokens: int, past: int) -> NDArray[np.float32]:
+    """What is added to the scores, float32 [tokens, past + tokens]: a token does not see those behind it."""
+    seen = np.tri(tokens, past + tokens, past, dtype=bool)
+    return np.where(seen, np.float32(0), np.finfo(np.float32).min)
+
+
+def _with_past(maker: Maker, node: onnx.NodeProto, parts: list[str]) -> list[str]:
+    """Key and value [batch, heads, tokens, size] behind those of the past [2, batch, heads, past, size], if any.
+
+    Both together are the node's second output.
+    """
+    first = maker.constant("first_axis", np.array([0], np.int64))
+    if node_input(node, 4):
+        for place, before in enumerate(maker.split(node.input[4], "past", 0, [1, 1])):
+            before = maker.node("Squeeze", [before, first], f"before_{place}")
+            parts[place] = maker.node("Concat", [before, parts[place]], f"all_{place}", axis=2)
+    if len(node.output) > 1 and node.output[1]:
+        both = [maker.node("Unsqueeze", [part, first], f"present_{place}") for place, part in enumerate(parts)]
+        maker.node("Concat", both, "present", node.output[1], axis=0)
+    return parts
 
 
 def _mask(maker: Maker, node: onnx.NodeProto) -> str:

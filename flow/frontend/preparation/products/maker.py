@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class Maker:
         self.made: list[onnx.NodeProto] = []
         self._names = {name for name in names(model.graph) if isinstance(name, str)}
         self._shapes: dict[str, Shape] | None = None
-        self._measured: dict[str, tuple[int, ...]] | None = None
+        self._measured: dict[str, Shape | None] = {}
         self._stem = ""
 
     def begin(self, node: onnx.NodeProto) -> None:
@@ -88,14 +88,17 @@ class Maker:
             return tuple(self.graph.constants[name].dims)
         return self._shapes.get(name)
 
-    def measured(self, name: str, operators: Collection[str]) -> Shape | None:
-        """The shape, for one sample, of a tensor that one of these operators reads first; None if no run tells it."""
-        if self._measured is None:
-            first = [node.input[0] for node in self.model.graph.node if node.op_type in operators]
-            self._measured = {}
+    def measured(self, name: str, others: Iterable[str] = ()) -> Shape | None:
+        """As `shape`, but from a run on one sample where inference stops at operators of other domains.
+
+        The same run measures `others` that are not known. None if it fails.
+        """
+        if self.shape(name) is None and name not in self._measured:
+            self._measured[name] = None
+            unknown = [each for each in {name: None, **dict.fromkeys(others)} if self.shape(each) is None]
             with contextlib.suppress(FlowError):
-                self._measured = infer(self.model, first).shapes
-        return self._measured.get(name)
+                self._measured |= infer(self.model, unknown).shapes
+        return self.shape(name) or self._measured[name]
 
     def values(self, name: str) -> NDArray[np.float32] | None:
         """The values of a float32 constant that is in memory; None for any other tensor."""

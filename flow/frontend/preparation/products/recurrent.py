@@ -52,7 +52,7 @@ def recurrent(maker: Maker, node: onnx.NodeProto) -> bool:
     if node.op_type not in GATES or not is_standard(node):
         return False
     batch_first = bool(attribute(node, "layout", 0))
-    shape = maker.shape(node.input[0]) or maker.measured(node.input[0], tuple(GATES))
+    shape = maker.measured(node.input[0], [each.input[0] for each in maker.model.graph.node if each.op_type in GATES])
     weights, state, bias = (maker.values(name) if name else None for name in (*node.input[1:3], node_input(node, 3)))
     if shape is None or weights is None or state is None or (node_input(node, 3) and bias is None):
         return False

@@ -110,8 +110,9 @@ def attention(bias: bool = True, mask: bool = False, added: bool = False, **attr
 @pytest.mark.parametrize(
     "model",
     [attention(), attention(mask=True), attention(mask=True, mask_filter_value=-3.0),
-     attention(added=True), attention(qkv_hidden_sizes=[8, 8, 4]), attention(scale=0.7)],
-    ids=["plain", "mask", "mask by another value", "added scores", "sizes", "scale"],
+     attention(added=True), attention(qkv_hidden_sizes=[8, 8, 4]), attention(scale=0.7),
+     attention(unidirectional=1), attention(mask=True, unidirectional=1)],
+    ids=["plain", "mask", "mask by another value", "added scores", "sizes", "scale", "causal", "causal and mask"],
 )  # fmt: skip
 def test_attention(model: onnx.ModelProto) -> None:
     feeds = samples(model, 1)
@@ -125,6 +126,30 @@ def test_attention(model: onnx.ModelProto) -> None:
 
 
 def test_attention_that_is_not_understood_stays_as_it_is() -> None:
-    model = attention(unidirectional=1)
+    model = attention(do_rotary=1)
     products(model)
     assert [node.op_type for node in model.graph.node] == ["Attention"]
+
+
+@pytest.mark.parametrize("unidirectional", [0, 1])
+def test_attention_with_a_past(unidirectional: int) -> None:
+    """Keys and values of earlier tokens come first, as GPT-2 has them; all of them are the second output.
+
+    Shape inference stops at the operator in front.
+    """
+    b = Builder(5)
+    weights = b.constant(np.asarray(b.rng.normal(0, 0.3, (12, 24)), np.float32))
+    bias = b.constant(np.asarray(b.rng.normal(size=24), np.float32))
+    x, past = b.node("FastGelu", "x", domain="com.microsoft"), b.node("Squeeze", "past", b.constant(np.array([0])))
+    b.nodes.append(onnx.helper.make_node(
+        "Attention", [x, weights, bias, "", past], ["mixed", "present"], "attention", domain="com.microsoft",
+        num_heads=2, unidirectional=unidirectional,
+    ))  # fmt: skip
+    model = model_of(b, {"x": [1, 5, 12], "past": [1, 2, 1, 2, 3, 4]}, "mixed")
+    model.graph.output.append(onnx.helper.make_tensor_value_info("present", onnx.TensorProto.FLOAT, [2, 1, 2, 8, 4]))
+    feeds = samples(model, 1)
+    want = runtime.run(model, feeds)
+    products(model)
+    assert "Attention" not in {node.op_type for node in model.graph.node}
+    for name, array in runtime.run(model, feeds).items():
+        assert np.allclose(array, want[name], rtol=1e-4, atol=1e-5), name
