@@ -74,7 +74,7 @@ def take(
     if _needs_one(taken, samples):
         for value in graph_inputs(taken):
             value.type.tensor_type.shape.dim[0].dim_value = 1
-        _forget_shapes(taken)
+        forget_shapes(taken)
         notes.append("The batch is 1 now: ONNX Runtime does not run this network on several samples at a time.")
     return taken, notes
 
