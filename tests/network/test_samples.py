@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,17 @@ def test_labels_without_axes_and_members_that_are_no_arrays_are_refused(tmp_path
         archive.writestr("c", b"no array")
     with pytest.raises(FlowError, match="'c' of '.*bytes.npz' is no .npy file"):
         load(tmp_path / "bytes.npz", model, "evaluation")
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1000, False), (1001, True)])
+def test_a_hundredfold_is_the_most_that_an_archive_inflates(
+    size: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = zipfile.ZipInfo("x.npy")
+    entry.compress_size, entry.file_size = 10, size
+    monkeypatch.setattr(samples, "MOST_INFLATED", 0)
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", lambda self: [entry])
+    with zipfile.ZipFile(tmp_path / "s.npz", "w"):
+        pass
+    with pytest.raises(FlowError, match="may not inflate more than a hundredfold") if refused else nullcontext():
+        samples._check_archive(tmp_path / "s.npz")

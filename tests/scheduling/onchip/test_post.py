@@ -146,3 +146,18 @@ def test_channels_nobody_fills_are_zero() -> None:
     made = post.run(op, (codes,))
     assert np.array_equal(made[8:16], codes[:, 1::2])
     assert (made[:8] == op.output_quantization.zero_point).all() and (made[16:] == made[0, 0, 0]).all()
+
+
+def test_a_move_repeats_pixels_and_takes_another_channel_for_each_place() -> None:
+    """Twice downwards, three times across: channel by channel of six places; scales and zero points are the same."""
+    rng = np.random.default_rng(3)
+    codes, given = rng.integers(-128, 128, (7, 3, 2)).astype(np.int8), quantization(rng)
+    picks = tuple(((0, place), (0, 6 - place)) for place in range(6))
+    op = PostOp(
+        "move", "move", ("a",), "y", (given,), given, (-128, 127), ((7, 3, 2),), (2, 6, 6), POINT, picks, (2, 3)
+    )  # fmt: skip
+    want = np.empty((2, 6, 6), np.int8)
+    for place in range(6):
+        down, across = divmod(place, 3)
+        want[:, down::2, across::3] = codes[[place, 6 - place]]
+    assert np.array_equal(post.run(op, (codes,)), want)
