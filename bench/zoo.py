@@ -55,7 +55,7 @@ SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "common": {"input1": (1, 1, 64, 128)},
     "silero_vad_16k_sequence": {"input": (16, 576)},
     "silero_vad_v6": {"input": (1, 576)},
-    "silero_vad": {"input": (1, 512), "state": (2, 1, 128)},
+    "silero_vad": {"input": (1, 576), "state": (2, 1, 128)},
     "Run_": {"input": (1, 3, 64, 160)},
     "plcmos": {"degraded_audio": (1, 1, 32, 257)},
     "best_v2_carbons": {  # 20 atoms, 40 pairs of them, one residue
