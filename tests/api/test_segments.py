@@ -169,7 +169,7 @@ def test_inspection_says_where_every_node_runs(tmp_path: Path, run: Run) -> None
     by_op = {node.op: there.nodes[node.name] for node in found.nodes}
     assert by_op["Div"].segment is None and "is a function of two maps" in by_op["Div"].reason
     assert by_op["GlobalAveragePool"].segment == 1 and by_op["Add"].segment == 2
-    assert by_op["GlobalAveragePool"].cycles and by_op["Add"].cycles
+    assert by_op["GlobalAveragePool"].cycles
     layers = [there.nodes[node.name] for node in found.nodes if node.target == "array"]
     assert [node.segment for node in layers] == [1, 1, 2, 2] and all(node.cycles for node in layers)
     clamped = [there.nodes[node.name].segment for node in found.nodes if node.target == "post-processing"]
@@ -198,9 +198,15 @@ def test_inspection_of_an_array(tmp_path: Path, run: Run) -> None:
     assert status == 2 and "give --on-chip, too" in err
 
 
+def logarithm() -> onnx.ModelProto:
+    """A LogSoftmax between two convolutions, which leaves the chip."""
+    net = Floats(8)
+    return net.model((2, 2, 2), net.conv(net.node("LogSoftmax", net.conv("x", 2, 2, 1), axis=1), 2, 2, 1))
+
+
 def test_inspection_on_a_narrow_terminal(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every name and number is whole in 80 columns, and the reasons stand below, once each."""
-    model = saved(divided(), tmp_path)
+    model = saved(logarithm(), tmp_path)
     wide = run("inspect", model, "--on-chip")[1]
     monkeypatch.setattr("flow.cli.tables.WHOLE", 80)
     narrow = run("inspect", model, "--on-chip")[1]

@@ -92,7 +92,9 @@ def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
     equal()
 
 
-@pytest.mark.parametrize("kind", ["causal", "input", pytest.param("column", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "kind", ["causal", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("column", "input"))]
+)
 def test_attention_with_a_mask(icarus: Simulator, kind: str) -> None:
     """A constant mask is one more operand of the scores; one of the sample is loaded beside its tokens."""
     kinds = simulated(masked(kind, 3), roomy(4, 4), icarus)

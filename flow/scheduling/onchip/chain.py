@@ -141,8 +141,16 @@ def chain(network: Network) -> Chain:
     The host computes what is before the first layer and behind the last one. Between them all runs on chip that can:
     whatever is ready, in turns with what is not. No segment is without a layer.
     """
-    plan, segments, left = _Plan(network), list[Segment](), list[Left]()
-    waiting = list[Unit]()
+    all_units = units(network)
+    plan = _Plan(network, all_units, _fixed(network, all_units))
+    found = _divided(plan)
+    if any(name in plan.fixed for unit in plan.outside for name in unit.inputs):  # then the host makes what is fixed
+        return _divided(_Plan(network, all_units, {}))
+    return found
+
+
+def _divided(plan: _Plan) -> Chain:
+    segments, left, waiting = list[Segment](), list[Left](), list[Unit]()
     while plan.waiting:
         ready = plan.off_chip()
         waiting += ready
@@ -155,7 +163,8 @@ def chain(network: Network) -> Chain:
         if taken is not None:
             before, waiting = plan.steps_of(waiting), []
             made = plan.leaving(taken)
-            segments.append(Segment(before, tuple(taken.inputs), tuple(taken.steps), made, tuple(taken.units)))
+            parts = (*taken.units, *plan.constant_of(taken.units))
+            segments.append(Segment(before, tuple(taken.inputs), tuple(taken.steps), made, parts))
     return Chain(tuple(segments), plan.steps_of(waiting), plan.held, tuple(left))
 
 
@@ -189,18 +198,20 @@ class _Taken:
 class _Plan:
     """A network while it is divided: units that wait, tensors that are ready, and units that stay off chip, and why.
 
-    There is no reason for what is before the first layer or behind the last.
+    There is no reason for what is before the first layer or behind the last. `fixed` are tensors that are the same for
+    every sample, as codes; `outside` are the units that have stayed off chip so far.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, all_units: Sequence[Unit], fixed: Mapping[str, NDArray[Any]]) -> None:
         self.network = network
-        self.waiting = units(network)
+        self.outside: list[Unit] = []
         self.held: dict[str, Held] = {}
         self.ready = {*network.inputs, *network.graph.constants}
         self.off: dict[Unit, str] = {}
         self.names = 0
-        self.fixed = _fixed(network, self.waiting)
-        self.waiting = [unit for unit in self.waiting if not self.fixed.keys() & set(unit.outputs)]
+        self.fixed = fixed
+        self.makers = {unit: name for unit in all_units for name in unit.outputs if name in fixed}
+        self.waiting = [unit for unit in all_units if unit not in self.makers]
         self.ready |= set(self.fixed)
         self.before_layers = _before_layers(self.waiting)
         numbers = [unit.step for unit in self.waiting if unit.layer]
@@ -212,7 +223,13 @@ class _Plan:
         """All units that are ready and stay off chip, one behind another; they then wait no longer."""
         ready = _ready([unit for unit in self.waiting if unit in self.off], self.ready)
         self._done(ready)
+        self.outside += ready
         return ready
+
+    def constant_of(self, made: Sequence[Unit]) -> list[Unit]:
+        """The units that make what is fixed and read by these."""
+        read = {name for unit in made for name in unit.inputs}
+        return [unit for unit, name in self.makers.items() if name in read]
 
     def steps_of(self, off_chip: Sequence[Unit]) -> OffChip:
         """Units in order as host segments, and layers by themselves."""
@@ -389,10 +406,16 @@ class _Plan:
 
 def _fixed(network: Network, all_units: Sequence[Unit]) -> dict[str, NDArray[Any]]:
     """The 8-bit tensors that are the same for every sample, as a class token is: shapes alone lead to them."""
-    found = dict[str, NDArray[Any]]()
+    found, apart = dict[str, NDArray[Any]](), {*network.outputs, *(layer.input for layer in network.layers)}
     for unit in all_units:
         (name,) = unit.outputs[-1:]
-        if unit.layer or not unit.inputs or not has_eight_bits(network, name) or not _of_shapes(network, unit):
+        if (
+            unit.layer
+            or name in apart
+            or not unit.inputs
+            or not has_eight_bits(network, name)
+            or not _of_shapes(network, unit)
+        ):
             continue
         shapes = {each: network.types.shapes.get(each) for each in unit.inputs}
         if all(shape and shape[0] == 1 for shape in shapes.values()):

@@ -36,7 +36,7 @@ def located(network: Network, chain: Chain, config: ArrayConfig) -> OnChipInspec
         total = time.beside + sum(cycles[name] for name in layers if name in segments)
         for step in chain.steps:
             if isinstance(step, PostOp):
-                name = _maker(graph, step.output)
+                name = _maker(graph, chain.held[step.output].name)
                 cycles[name] = cycles.get(name, 0) + time.posts[step.output]
     for node in network.model.graph.node:
         if node.op_type in QUANTIZATION:

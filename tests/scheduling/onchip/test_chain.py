@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from flow.network.model import HostSegment
 from flow.scheduling.onchip.chain import Chain, ChainLayer, chain
 from flow.scheduling.onchip.place import places, words
 from flow.scheduling.onchip.post import NOBODY, PostOp
@@ -94,6 +95,29 @@ def transposed() -> onnx.ModelProto:
     net = Floats()
     turned = net.node("Transpose", net.conv("x", 3, 8, 3), perm=[0, 1, 3, 2])
     return net.model((3, 5, 7), net.conv(turned, 8, 8, 1))
+
+
+def repeated_token(spatial: int) -> onnx.ModelProto:
+    """Between two convolutions a constant for every sample, repeated by the batch and put beside the pixels."""
+    net = Floats(5)
+    ones = [1] * (spatial - 1)
+    w = [net.constant(net.rng.normal(0, 1, (4, size, *[1] * spatial)).astype(np.float32)) for size in (2, 4)]
+    made = net.node("Conv", "x", w[0])
+    batch = net.node("Shape", made, start=0, end=1)
+    shape = net.node("Concat", batch, net.constant(np.array([4, *ones, 5])), axis=0)
+    token = net.node("Expand", net.constant(net.rng.normal(0, 1, (1, 4, *ones, 5)).astype(np.float32)), shape)
+    joined = net.node("Concat", token, made, axis=spatial)
+    return net.model((2, *ones[1:], 3, 5), net.node("Conv", joined, w[1]))
+
+
+def test_what_is_the_same_for_every_sample_is_made_by_its_reader() -> None:
+    """On chip as a constant, else by the host, which then needs it."""
+    made = chain(quantized(repeated_token(2)))
+    (join,) = (step for step in made.steps if isinstance(step, PostOp))
+    assert made.whole and join.kind == "join" and [number for number, _ in join.constants] == [0]
+    assert any("Expand" in name for unit in made.segments[0].units for name in unit.names)
+    parts = [step for step in chain(quantized(repeated_token(3))).after if isinstance(step, HostSegment)]
+    assert any("Expand" in part.operators for part in parts)
 
 
 def three_axes() -> onnx.ModelProto:

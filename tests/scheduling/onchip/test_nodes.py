@@ -224,3 +224,47 @@ def test_a_factor_and_a_summand_for_each_channel(seed: int, shape: tuple[int, in
             offset = 1 << 29 if group.negative else 0
             assert (np.abs(least + offset) < 2**31).all() and (np.abs(most + offset) < 2**31).all()
             assert (np.abs(group.bias) < 2**31).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 2, 4), (3, 1, 1)])
+def test_a_mask_is_a_constant_operand(shape: tuple[int, ...]) -> None:
+    """Of each element or of each channel, where a factor and a summand have no numbers for it."""
+    net = Codes(3, (3, 2, 4))
+    mask = np.where(np.arange(np.prod(shape)) % 3 == 1, np.float32(-3e38), np.float32(0)).reshape(shape)
+    (op,) = operations(net, net.codes(net.node("Add", net.real("x"), net.constant(mask)), "x"))
+    assert op.kind == "add" and [number for number, _ in op.constants] == [1] and op.inputs == ("x",)
+
+
+def test_a_mask_that_hides_too_little_is_refused() -> None:
+    net = Codes(3, (3, 2, 4))
+    mask = np.where(np.arange(24) % 3 == 1, np.float32(-1.0001), np.float32(0)).reshape(1, 3, 2, 4)
+    segment = net.segment(net.codes(net.node("Add", net.real("x"), net.constant(mask)), "x"))
+    with pytest.raises(OffChipError, match="Add 'Add1' has a constant of several values"):
+        post_operations(segment, net.maps())
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.sampled_from(sorted(KINDS)), st.booleans(), st.booleans())
+def test_a_constant_of_8_bits_is_an_operand(seed: int, kind: str, first: bool, unsigned: bool) -> None:
+    net = Codes(seed, (3, 2, 4))
+    codes = net.rng.integers(0, 256, (1, 3, 2, 4)) if unsigned else net.rng.integers(-128, 128, (1, 3, 2, 4))
+    codes = codes.astype(np.uint8 if unsigned else np.int8)
+    zero = net.constant(codes.dtype.type(7))
+    constant = net.node("DequantizeLinear", net.constant(codes), net.constant(np.float32(0.02)), zero)
+    pair = (constant, net.real("x")) if first else (net.real("x"), constant)
+    (op,) = operations(net, net.codes(net.node(kind, *pair)))
+    assert op.kind == KINDS[kind] and len(op.constants) == 1 and op.inputs == ("x",)
+    assert not first or kind != "Sub" or op.constants[0][0] == 0
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.integers(1, 3), st.booleans(), st.integers(1, 4))
+def test_constants_are_joined_with_maps(seed: int, axis: int, first: bool, more: int) -> None:
+    """Channels, rows or columns of real numbers, as their QuantizeLinear would have them."""
+    net = Codes(seed, (3, 2, 4))
+    shape = [1, 3, 2, 4]
+    shape[axis] = more
+    constant = net.constant(net.rng.normal(0, 1, shape).astype(np.float32))
+    pair = (constant, net.real("x")) if first else (net.real("x"), constant)
+    (op,) = operations(net, net.codes(net.node("Concat", *pair, axis=axis), "x"))
+    assert op.kind in ("move", "join") and [number for number, _ in op.constants] == [0 if first else 1]
