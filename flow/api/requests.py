@@ -294,6 +294,10 @@ class CompileRequest(
     columns_per_cycle: int = option(
         WHOLE, 1, "Bit columns that a pairs element takes a cycle: 1, 2 or 4; default 1.", metavar="COUNT"
     )
+    drain: int = option(
+        WHOLE, ArrayConfig.drain, "Cycles in which sums leave the array, 1 to 8: more, fewer requantizers; default 4.",
+        metavar="CYCLES",
+    )  # fmt: skip
     weight_buffer: int | None = option(
         WHOLE, None, "Words of the weight buffer, a power of two; default 1024.", metavar="WORDS"
     )
@@ -321,8 +325,9 @@ class CompileRequest(
     def sized(self, size: tuple[int, int] | None) -> ArrayConfig:
         """The requested array with this size (rows, columns). FlowError if it, or its maps on chip, cannot be built."""
         config = replace(
-            ArrayConfig(*(size or ())), pe=self.pe, columns_per_cycle=self.columns_per_cycle, prefix=self.prefix or ""
-        )
+            ArrayConfig(*(size or ())), pe=self.pe, columns_per_cycle=self.columns_per_cycle, drain=self.drain,
+            prefix=self.prefix or "",
+        )  # fmt: skip
         sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
         if self.on_chip:
             sized.with_maps(sized.rows * 64)

@@ -73,7 +73,7 @@ class ArrayConfig:
             )
         self._check_buffers()
         if not 1 <= self.drain <= 8:
-            raise FlowError(f"drain is {self.drain}: it must be 1 to 8 cycles")
+            raise FlowError(f"sums leave the array in 1 to 8 cycles, but drain is {self.drain}; change --drain")
         if not 24 <= self.accumulator_bits <= 32:
             raise FlowError(f"accumulator_bits is {self.accumulator_bits}: it must be 24 to 32")
         if self.map_words:

@@ -78,6 +78,7 @@ def test_an_array_is_given_in_any_form() -> None:
         ({"bus": 48}, "give --bus 32, 64"), ({"latency": -1}, "give --latency 0 to 10,000"),
         ({"bandwidth": 0}, "give --bandwidth 1 or more"),
         ({"address_bits": 65}, "give --address-bits 32 to 64"), ({"weight_buffer": 3}, "weight buffer"),
+        ({"drain": 9}, "sums leave the array in 1 to 8 cycles, but drain is 9; change --drain"),
         ({"processes": 0}, "one process or more"),
         ({"clock": 0}, "more than 0 MHz, but it is 0; change --clock"), ({"clock": float("nan")}, "more than 0 MHz"),
         ({"on_chip": True, "array": (3, 4)}, "rows"), ({"bits": float("nan")}, "more than 0"),
@@ -99,7 +100,7 @@ def test_what_cannot_be_used_is_one_line(values: dict[str, Any], words: str) -> 
         {"cycles": 12345, "bus": 128, "latency": 9},
         {"shape": {"x": (1, 3, 8, 8), "N": (4,)}, "output_weight": {"a b": 0.125, "c": 1e-7}, "metric": "auc"},
         {"calibration": Path("it's data.npz"), "coverage": 0.1, "block": 16, "bias_correction": False},
-        {"force": True, "resume": True, "prefix": "top", "weight_buffer": 256},
+        {"force": True, "resume": True, "prefix": "top", "weight_buffer": 256, "drain": 8},
     ],
 )  # fmt: skip
 def test_a_command_gives_its_request_again(values: dict[str, Any]) -> None:
