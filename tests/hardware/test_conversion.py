@@ -135,6 +135,17 @@ def test_all_names_begin_with_that_of_the_top(devices: dict[str, tuple[Device, W
             assert not re.search(r"\bflow\b|\.py\b|\.j2\b", text), file
 
 
+def test_the_head_of_a_top_module_has_its_parameters(devices: dict[str, tuple[Device, Wrapper]]) -> None:
+    """In both languages, in a comment: what a reader of the files alone has to know."""
+    device, wrapper = devices["maps"]
+    for files in (device.files, device.vhdl_files, wrapper.files, wrapper.vhdl_files):
+        text = re.sub(r"\n(//|--)\s*", " ", files[-1].read_text())
+        assert "Parameters: " in text
+        for value in ("rows 2", "columns 3", "pe bitvert", "drain 2", "weight_depth 8", "map_words 24", "tables True"):
+            assert re.search(rf"\b{value}\b", text), (files[-1].name, value)
+    assert "axi.data_bits 32" in re.sub(r"\n// *", " ", wrapper.files[-1].read_text())
+
+
 OTHERS = ("arbiter", "ram", "stream", "priority_encoder", "delay", "axi_read", "accelerator", "pck_myhdl_011")
 
 

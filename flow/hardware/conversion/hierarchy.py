@@ -43,6 +43,7 @@ import dataclasses
 import enum
 import inspect
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -277,6 +278,7 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         state.counts.append({})
         state.children.append([])
         inner = Block(self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs)
+        inner.__doc__ = _described(self.func, bound.arguments)
         state.counts.pop()
         outputs = state.convert(inner, module_name, ports_of(self.func, bound.arguments))
         children = [(instance.label, instance.module) for instance in state.children.pop()]
@@ -364,6 +366,25 @@ def _named(block: Block, ports: dict[str, Any]) -> dict[str, Any]:
             for within, signal in signals_in(name, value, f"{name}_"):
                 named.setdefault(within, signal)
     return named
+
+
+def _described(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+    """The comment at the head of a module: its block's docstring, and the values of its parameters."""
+    sets = {name: dict(parts_of(value)) for name, value in arguments.items() if _is_set(value)}
+    given = {name: value for name, value in arguments.items() if isinstance(value, (int, str, float))}
+    for name, values in sets.items():
+        given |= {field if len(sets) == 1 else f"{name}.{field}": value for field, value in values.items()}
+    shown = [f"{name} {value}" for name, value in given.items() if isinstance(value, (int, str, float)) and value != ""]
+    doc = inspect.getdoc(function) or ""
+    if not shown:
+        return doc
+    lines = textwrap.fill(f"Parameters: {', '.join(shown)}", 110, subsequent_indent=" " * 12, break_on_hyphens=False)
+    return f"{doc}\n\n{lines}"
+
+
+def _is_set(value: Any) -> bool:
+    """Whether it is a dataclass of parameters."""
+    return dataclasses.is_dataclass(value) and not is_bundle(value)
 
 
 def _key(function: str, name: str, value: Any) -> tuple[Any, ...]:

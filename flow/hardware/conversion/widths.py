@@ -274,6 +274,8 @@ def _shifted_down(node: Binary, within: Kind, width: int, signed: bool, scope: S
     arithmetic = node.operator == ">>>" and within.signed
     if isinstance(left, (Name, Part)) and isinstance(places, Number):
         kind = scope.kind(left)
+        if places.value >= kind.width and not (kind.signed and within.signed):
+            return _sized(0, places, width, signed)
         if places.value < kind.width and (arithmetic or not (kind.signed and within.signed)):
             high = min(places.value + width, kind.width) - 1
             base, least = (left.of, left.low) if isinstance(left, Part) else (left, 0)

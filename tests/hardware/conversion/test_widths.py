@@ -50,6 +50,7 @@ def written(statement: str, declared: str) -> str:
         ("[2:0] ", "a[7-1:2]", "a[4:2]"),
         ("[2:0] ", "(a >>> 4)", "a[6:4]"),
         ("[5:0] ", "(a >>> 4)", "{2'd0, a[7:4]}"),
+        ("[5:0] ", "(a >>> 8)", "6'd0"),
         ("signed [5:0] ", "$signed(p >>> 4)", "{{2{p[7]}}, p[7:4]}"),
         ("[31:0] ", "33'h8e62a355", "32'h8e62a355"),
         ("[3:0] ", "0", "4'd0"),
@@ -116,7 +117,7 @@ def expressions(count: int, seed: int) -> Iterator[tuple[str, str]]:
             ["+", "-", "*", "&", "|", "^", "<<", ">>>", "==", "!=", "<", "<=", ">", ">=", "&&", "||"]
         )
         if operator in ("<<", ">>>") and draw.random() < 0.8:
-            places = draw.choice(["1", "3", "6", "b", "$signed({1'b0, b})"])
+            places = draw.choice(["1", "3", "9", "b", "$signed({1'b0, b})"])
             return f"({tree(depth - 1)} {operator} {places})"
         made = f"({tree(depth - 1)} {operator} {tree(depth - 1)})"
         wrap = draw.random()
