@@ -1,7 +1,7 @@
 """Weight compression at equal average bits: BBS three ways beside other post-training methods, on real networks.
 
     python -m bench.compression MODEL.onnx CALIBRATION.npz TEST.npz [--bits 6.25,4.25,3.25] [--samples K]
-                                [--plot FILE.svg]
+                                [--metric NAME] [--plot FILE.svg]
 
 Everything but the weights is the same: the INT8 network's activations, calibration samples, the layers of the
 array. Bits count metadata: a byte for 32 weights in BBS, MXINT (shared exponent) and bit-flip (which columns).
@@ -11,18 +11,22 @@ array. Bits count metadata: a byte for 32 weights in BBS, MXINT (shared exponent
     bbs preset     the paper's two points, data-free
     ptq            per channel, rounded to b bits over the weights' range
     ptq clipped    the same, the range searched for the least squared error
+    gptq           the same range, the error of every weight rounded compensated in the later ones (Frantar et al.,
+                   ICLR 2023), on the calibration samples
     mxint          Microscaling: 32 weights share a power of two, b bits each (OCP MX specification)
     bit-flip       BitWave (Shi et al., HPCA 2024): in sign and magnitude, 32 weights share which N columns are zero
 
-"same" is the share of samples on which float (or INT8) network agree, "KL" the divergence of the class scores,
-"se" one standard error of the metric.
+The metric is top-1, or that of --metric, such as perplexity. "same" is the share of samples (or positions) on which
+float (or INT8) network agree, "KL" the divergence of the class scores, "se" one standard error of a share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -34,6 +38,7 @@ from rich.table import Table
 
 from flow.compression import tune
 from flow.compression.allocate import PRESETS, average_bits
+from flow.compression.calibration import calibrate, moments
 from flow.compression.choice import pruning
 from flow.compression.compress import encode
 from flow.compression.prune import prune
@@ -42,9 +47,10 @@ from flow.frontend.entry import checks
 from flow.frontend.int8 import cut, rewrite
 from flow.frontend.int8.layers import from_rows
 from flow.network import answers, samples
+from flow.network.metrics import CLASSES, METRICS
 from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
-from flow.network.task import top1
+from flow.network.task import score_axes, tasks_of
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import node_name
 from flow.output.report.plot import Point, curves
@@ -72,10 +78,28 @@ def ptq(rows: Rows, budget: float) -> tuple[Rows, float]:
 
 def ptq_clipped(rows: Rows, budget: float) -> tuple[Rows, float]:
     bits = min(int(budget), 8)
+    return round_to(rows, bits, clipped_reach(rows, bits)), bits
+
+
+def clipped_reach(rows: Rows, bits: int) -> Rows:
+    """The range of every channel, [channels, 1], that rounding to `bits` bits has the least squared error in."""
     reach = np.abs(rows).max(axis=1, keepdims=True)
     tries = np.stack([round_to(rows, bits, reach * clip) for clip in CLIPS])
-    best = ((tries - rows) ** 2).sum(axis=2).argmin(axis=0)
-    return tries[best, np.arange(len(rows))], bits
+    clipped: Rows = reach * CLIPS[((tries - rows) ** 2).sum(axis=2).argmin(axis=0)][:, None]
+    return clipped
+
+
+def gptq(rows: Rows, budget: float, second: NDArray[np.float32]) -> tuple[Rows, float]:
+    """`second`: the second moments of the inputs, [reduction, reduction]."""
+    bits = min(int(budget), 8)
+    reach, left, rounded = clipped_reach(rows, bits), rows.copy(), np.empty_like(rows)
+    damped = second.astype(np.float64) + 0.01 * max(float(np.diag(second).mean()), 1e-9) * np.eye(len(second))
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    for place in range(rows.shape[1]):
+        rounded[:, place] = round_to(left[:, place : place + 1], bits, reach)[:, 0]
+        error = (left[:, place] - rounded[:, place]) / upper[place, place]
+        left[:, place:] -= error[:, None] * upper[place, place:]
+    return rounded, bits
 
 
 def mxint(rows: Rows, budget: float) -> tuple[Rows, float]:
@@ -140,31 +164,54 @@ def uniform(layers: tuple[ArrayLayer, ...], bits: float) -> dict[str, NDArray[np
 class Comparison:
     """One network with its samples, on which the models of all methods are compared."""
 
-    def __init__(self, model: Path, calibration: Path, test: Path, count: int | None) -> None:
+    def __init__(
+        self, model: Path, calibration: Path, test: Path, count: int | None, metric: str | None = None
+    ) -> None:
         self.source = admit.load(model)
         calibrated = samples.load(calibration, self.source, "calibration")
         quantized = quantize.quantize(self.source, calibrated.feeds)
         self.network = cut.partition(quantized.model, model.stem)
         self.calibration_data = tune.calibration_data(self.network, self.source, quantized.prepared, calibrated)
         self.test: Samples = samples.load(test, self.source, "evaluation")
-        self.test = self.test.first(count or self.test.count)
-        self.wanted = answers.class_scores(self.source, self.test.feeds)
+        self.test = replace(self.test.first(count or self.test.count), metric=metric)
+        self.output = self.source.graph.output[0].name
+        found = tasks_of(runtime.predict_all(self.source, self.test.feeds), self.test)
+        self.task = found.get(self.output)
+        self.metric = "top-1" if self.task is None else self.task.metric
+        self.scores = {self.output: 1, **score_axes(found)}
+        self.wanted = self._answers(self.source)
+        self.seconds: dict[str, NDArray[np.float32]] = {}
         self.survey = tune.survey(self.network, self.calibration_data, frozenset(pruning().means), lambda: None)
         self.results: list[tuple[str, float, float, float, float, float]] = []
 
+    def _answers(self, model: onnx.ModelProto) -> answers.Answers:
+        return answers.answers(model, self.test.feeds, self.scores)[self.output]
+
     def judge(self, method: str, bits: float, model: onnx.ModelProto) -> None:
-        got = answers.class_scores(model, self.test.feeds)
-        labels = self.test.labels
-        share = None if labels is None else top1(runtime.predict(model, self.test.feeds), labels)
-        reached = float("nan") if share is None else share
-        error = np.sqrt(reached * (1 - reached) / self.test.count)
+        got = self._answers(model)
+        outputs = runtime.predict(model, self.test.feeds)
+        reached = float("nan") if self.task is None else self.task.measure(outputs)[0]
+        error = float("nan")
+        if self.metric in CLASSES:
+            error, reached = 100 * float(np.sqrt(reached * (1 - reached) / self.test.count)), 100 * reached
         same, kl = answers.agreement(self.wanted, got), answers.divergence(self.wanted, got)
-        self.results.append((method, bits, 100 * reached, 100 * float(error), 100 * (same or 0.0), kl))
+        self.results.append((method, bits, reached, error, 100 * (same or 0.0), kl))
+
+    def measure_inputs(self) -> None:
+        """The second moments of every layer's inputs on the calibration samples; of the first group's."""
+
+        def measured(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
+            if layer.groups == 1 and len(found := moments(layer, tensors).parts) == 1:
+                self.seconds[layer.name] = found[0][0]
+            return layer
+
+        calibrate(self.network, self.calibration_data.samples.feeds, measured)
 
     def run(self, budgets: list[float], advance: Callable[[], None]) -> None:
         network, layers = self.network, self.network.layers
         self.judge("float" if not checks.is_quantized(self.source) else "source", 32, self.source)
         self.judge("int8", 8, network.model)
+        self.measure_inputs()
         for name in PRESETS:
             compressed = encode(network, pruning(name))
             self.judge(f"bbs preset {name}", average_bits(layers, compressed.allocation), compressed.network.model)
@@ -186,13 +233,17 @@ class Comparison:
             weights = {layer.name: baseline(self.calibration_data.targets[layer.name], bits) for layer in layers}
             used = sum(weights[layer.name][1] * layer.weights.size for layer in layers) / size
             self.judge(name, used, with_real_weights(network, {key: rows for key, (rows, _) in weights.items()}))
+        if len(self.seconds) == len(layers):
+            targets = self.calibration_data.targets
+            compensated = {name: gptq(targets[name], bits, second)[0] for name, second in self.seconds.items()}
+            self.judge("gptq", min(int(bits), 8), with_real_weights(network, compensated))
 
 
-def series(results: list[tuple[str, float, float, float, float, float]]) -> dict[str, list[Point]]:
-    """The results by method, without those of the two uncompressed networks."""
+def series(results: list[tuple[str, float, float, float, float, float]], scale: float) -> dict[str, list[Point]]:
+    """The results by method, without those of the two uncompressed networks; `scale`: 100 for percent, else 1."""
     by_method: dict[str, list[Point]] = {}
     for method, bits, reached, _, _, kl in results[2:]:
-        by_method.setdefault(method, []).append(Point(bits, reached / 100, kl))
+        by_method.setdefault(method, []).append(Point(bits, reached / scale, kl))
     return by_method
 
 
@@ -202,19 +253,24 @@ def series(results: list[tuple[str, float, float, float, float, float]]) -> dict
 @click.argument("test", type=click.Path(path_type=Path))
 @click.option("--bits", default="8,6.25,5,4.5,4.25,3.5,3.25")
 @click.option("--samples", "count", type=int)
+@click.option("--metric", type=click.Choice(list(METRICS)))
 @click.option("--plot", "file", type=click.Path(path_type=Path))
-def main(model: Path, calibration: Path, test: Path, bits: str, count: int | None, file: Path | None) -> None:
+def main(model: Path, calibration: Path, test: Path, bits: str, **options: Any) -> None:
     """Compare on one network and print the table."""
-    comparison = Comparison(model, calibration, test, count)
+    comparison = Comparison(model, calibration, test, options["count"], options["metric"])
+    file, percent = options["file"], comparison.metric in CLASSES
     comparison.run([float(part) for part in bits.split(",")], lambda: None)
     table = Table(box=None, pad_edge=False, title=f"{model.stem}, {comparison.test.count:,} samples")
-    for name in ("method", "bits", "top-1 %", "se", "same %", "KL"):
+    for name in ("method", "bits", f"{comparison.metric}{' %' if percent else ''}", "se", "same %", "KL"):
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for method, used, reached, error, same, kl in comparison.results:
-        table.add_row(method, f"{used:.2f}", f"{reached:.2f}", f"{error:.2f}", f"{same:.2f}", f"{kl:.4f}")
+        found = f"{reached:.2f}" if percent else f"{reached:.4g}"
+        table.add_row(method, f"{used:.2f}", found, f"{error:.2f}" if percent else "", f"{same:.2f}", f"{kl:.4f}")
     Console(width=120).print(table)
     if file is not None:
-        curves(series(comparison.results), comparison.results[0][2] / 100, model.stem, file)
+        scale = 100 if percent else 1
+        reference = comparison.results[0][2] / scale
+        curves(series(comparison.results, scale), reference, model.stem, file, comparison.metric)
 
 
 if __name__ == "__main__":

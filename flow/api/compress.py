@@ -72,9 +72,8 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     if request.plot is not None:
         try:
             series = _sweep(imported, config, evaluation_set, request.chosen, stage)
-            uncompressed = accuracy.int8 if accuracy.float is None else accuracy.float
-            metric = accuracy.classified.metric if accuracy.classified else None
-            curves(series, uncompressed, source.name, request.plot, metric or "top-1")
+            metric, values = (judged.metric, judged.values) if (judged := accuracy.labelled) else (None, {})
+            curves(series, values.get("float", values.get("int8")), source.name, request.plot, metric or "top-1")
         except BaseException as error:
             error.add_note(f"the pruned network is in '{request.output}', without its plot")
             raise

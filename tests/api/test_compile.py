@@ -21,6 +21,7 @@ from flow.frontend import admit
 from flow.frontend.int8 import cut
 from flow.hardware.config import ArrayConfig
 from flow.output.manifest import Manifest
+from flow.output.report import plot
 from flow.output.report.report import Report
 from tests.helpers.nets import DIGITS, residual_net, samples, small
 from tests.helpers.tools import once_each, quick_engine, require_engine
@@ -150,6 +151,10 @@ def test_compress_plots_curves_over_bits(tmp_path: Path, monkeypatch: pytest.Mon
     assert surveys == [2]  # for the network, and for all budgets of the plot
     drawn = (tmp_path / "curves.svg").read_text()
     assert drawn.count("bits per weight") >= 2 and "svg" in drawn
+    points = {"budget": [plot.Point(4, 9.5, 0.1), plot.Point(5, 9.1, 0.01)]}
+    for metric, shown, unit in (("perplexity", "perplexity", "9.0"), ("top-1", "top-1, %", "900")):
+        plot.curves(points, 9.0, "net", tmp_path / "curves.svg", metric)
+        assert f"<!-- {shown} -->" in (drawn := (tmp_path / "curves.svg").read_text()) and f"<!-- {unit} -->" in drawn
     for name, words in (("curves.txt", "is a .png, .svg or .pdf"), ("nowhere/curves.svg", "there is no folder")):
         with pytest.raises(FlowError, match=words):
             flow.compress(path, tmp_path / "other.onnx", plot=tmp_path / name)

@@ -24,11 +24,13 @@ from flow.judgement.fidelity import Fidelity
 from flow.network.samples import MADE_UP, arrays
 from flow.onnxtools import runtime
 from flow.output.build import read
+from flow.output.report import tables
 from flow.output.report.report import CompressionReport
 from tests.helpers import decoders
 from tests.helpers.nets import Builder, heads_net, residual_net, samples
 
 Arrays = dict[str, NDArray[Any]]
+LANGUAGE = Path(__file__).parents[2] / "models" / "bytes_lm.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -420,3 +422,32 @@ def test_a_decoder_with_a_cache(tmp_path: Path) -> None:
     before, after = (logits.values[form] or 0 for form in ("float", "pruned"))
     assert after == pytest.approx(before, rel=0.05) and (logits.divergence["pruned"] or 1) < 0.02
     assert min(each.sqnr["pruned"] or 0 for each in (key, value)) > 20
+
+
+def language_model(place: Path, **options: Any) -> OutputAccuracy:
+    """What the compressed network that ships is worth, on a part of its samples."""
+    parts = {}
+    for name, count in (("calibration", 24), ("test", 64)):
+        with np.load(LANGUAGE.with_name(f"bytes_lm_{name}.npz")) as found:
+            parts[name] = {key: found[key][:count] for key in ("x", "y")}
+    model = onnx.load(str(LANGUAGE))
+    report, _ = compressed(
+        model, (parts["calibration"], parts["test"]), place, metric="perplexity", calibrate="minmax", **options
+    )
+    (row, *_) = tables.answers(report.summary.accuracy).rows
+    assert row.cells[0].text == "perplexity, lower is better" and row.cells[5].text.endswith((" % lost", " % won"))
+    return report.summary.accuracy.outputs[0]
+
+
+def test_the_perplexity_of_a_language_model(tmp_path: Path) -> None:
+    found = language_model(tmp_path, bits=4.25)
+    given, int8, pruned = (found.values[form] or 0 for form in ("float", "int8", "pruned"))
+    assert 3 < given < 6 and given < int8 < 1.03 * given and int8 < pruned < 1.2 * given
+    assert found.lower and found.scores and 0 < (found.divergence["pruned"] or 0) < 0.2
+
+
+@pytest.mark.full
+def test_the_bits_that_a_perplexity_needs(tmp_path: Path) -> None:
+    found = language_model(tmp_path, max_drop=5)
+    given, pruned = (found.values[form] or 0 for form in ("float", "pruned"))
+    assert given < pruned <= 1.05 * given

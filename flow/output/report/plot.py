@@ -9,13 +9,14 @@ from pathlib import Path
 
 from flow.errors import FlowError
 from flow.files import write_file
+from flow.network.metrics import CLASSES
 
 MARKERS = "osv^D*PX"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One compressed network: bits per weight, top-1 (0..1, None if not known), divergence, weight error.
+    """One compressed network: bits per weight, the metric (None if not known; shares 0..1), divergence, weight error.
 
     The weight error is the mean squared error in steps of the INT8 weights; None leaves it out.
     """
@@ -42,8 +43,9 @@ def curves(
     """One line for each series in up to three panels; `reference` is what the network itself reaches of `metric`."""
     from matplotlib.figure import Figure
 
+    scale = 100 if metric in CLASSES else 1
     panels: dict[str, Callable[[Point], float | None]] = {
-        f"{metric}, %": lambda point: None if point.accuracy is None else 100 * point.accuracy,
+        f"{metric}{', %' if scale > 1 else ''}": lambda p: None if p.accuracy is None else scale * p.accuracy,
         "divergence of the answers": lambda point: point.divergence or None,
         "weight error, squared INT8 steps": lambda point: point.error,
     }
@@ -56,7 +58,7 @@ def curves(
             line = sorted((point.bits, value(point)) for point in points if value(point) is not None)
             axis.plot([x for x, _ in line], [y for _, y in line], marker=MARKERS[number % len(MARKERS)], label=label)
         if name.startswith(metric) and reference is not None:
-            axis.axhline(100 * reference, color="black", linestyle=":", label="the network itself")
+            axis.axhline(scale * reference, color="black", linestyle=":", label="the network itself")
         if not name.startswith(metric):
             axis.set_yscale("log")
         axis.set(xlabel="bits per weight", ylabel=name)

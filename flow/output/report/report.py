@@ -148,11 +148,12 @@ class Judgement:
 
 
 def point(compressed: Compressed, accuracy: Accuracy) -> Point:
-    """The compressed network as a point of a plot."""
+    """The compressed network as a point of a plot, with the metric of the first output that has labels."""
     layers = _layers(compressed)
     error = sum(layer.weight_mse * layer.parameters for layer in layers) / sum(layer.parameters for layer in layers)
     bits = average_bits(compressed.network.layers, compressed.allocation)
-    return Point(bits, accuracy.pruned, accuracy.divergence["pruned"] or 0.0, error or None)
+    value = accuracy.labelled.values.get("pruned") if accuracy.labelled else None
+    return Point(bits, value, accuracy.divergence["pruned"] or 0.0, error or None)
 
 
 def _layers(compressed: Compressed) -> tuple[LayerCompression, ...]:
