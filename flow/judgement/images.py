@@ -6,8 +6,8 @@ descriptor reaches is judged, whether it is simulated or not; bits that no outpu
 beyond a block's channels, lanes beyond its last channel, weights beyond the reduction (they meet zeros), and the
 requantization of a layer that returns its sums.
 
-Of the whole network on chip, the layers' descriptors and operands, the tables of element-wise functions and the metadata
-of products of two maps are decoded in the same way. Walks, entries and post-processing, of which every word is
+Of the whole network on chip, the layers' descriptors and operands, the tables of element-wise functions and the
+metadata of products of two maps are decoded in the same way. Walks, entries and post-processing, of which every word is
 simulated, are compared with those that the network gives when it is assembled again.
 """
 
