@@ -2,11 +2,13 @@
 
     python -m bench.mutation flips | verilog | python  [--count N] [--seed S] [--results FOLDER]
 
-flips    bits of the memory images of digits_cnn on a 4x4 array: is a flip found when the images are read back, or by
-         the RTL's outputs? `harmless` changed no output of several random inputs.
-verilog  operators, constants, conditions, edges and assignments of the Verilog of a small network on chip, with AXI:
-         what does `bbs cosim` say? A mutant that it lets pass runs once more, with more samples.
-python   comparisons, operators, constants and conditions of files of `flow/`: do their own tests fail?
+flips    bits of the memory images of digits_cnn on a 4x4 array, and of a network with attention on chip: is a flip
+         found when the images are read back, or by the RTL's outputs? `harmless` changed no output of several inputs.
+verilog  operators, constants, conditions, edges and assignments of the Verilog of small networks, with AXI: layers one
+         by one, on chip, and on chip with every unit. What does `bbs cosim` say? A mutant that it lets pass runs once
+         more, with another network or more samples: `equivalent` if that passes, too.
+python   comparisons, operators, constants and conditions of files of `flow/`: do their own tests fail, or, if not,
+         those that import the file? Files whose tests take long, or fail without a mutant, are left out.
 
 Each result is a line of FOLDER/KIND.jsonl (rtl_out/mutation); a run that was stopped goes on there. A table is printed.
 """
