@@ -125,8 +125,8 @@ class _Sizes:
             for axis, size in enumerate(dims[value.name]):
                 found = self._size(value.name, axis)
                 batch = axis == 0 and not self._is_stacked(value.name)
-                if size and isinstance(size, str) and (found or batch):
-                    self._symbols.setdefault(size, found if found and not batch else 1)
+                if size and isinstance(size, str) and (found is not None or batch):
+                    self._symbols.setdefault(size, 1 if found is None or batch else found)
 
     def layout(self, value: onnx.ValueInfoProto) -> _Layout:
         """The layout of an input. FlowError when the size of an axis is not known, or two sizes do not fit."""
@@ -142,8 +142,9 @@ class _Sizes:
                 )
         sizes = []
         for axis, declared in enumerate(dims):
-            size = 1 if axis == 0 and not stacked else self._size(name, axis) or self._symbols.get(str(declared), 0)
-            if not size:
+            size = 1 if axis == 0 and not stacked else self._size(name, axis)
+            size = self._symbols.get(str(declared)) if size is None else size
+            if size is None:
                 raise FlowError(self._unknown(name, axis))
             sizes.append(size)
         batch = stacked and bool(dims) and isinstance(dims[0], int) and not self._given_stacked(name)
@@ -175,8 +176,8 @@ class _Sizes:
         """Whether samples have an axis more than the input: each is one whole run."""
         return any(name in shapes and len(shapes[name]) == len(self._dims[name]) + 1 for shapes in self._samples)
 
-    def _size(self, name: str, axis: int) -> int:
-        """The size of an axis: as declared, as asked for, or that of the samples; 0 if it is not known."""
+    def _size(self, name: str, axis: int) -> int | None:
+        """The size of an axis: as declared, as asked for, or that of the samples (0: a cache); None if not known."""
         declared, asked = self._dims[name][axis], self._asked.get(name, ())
         if isinstance(declared, int):
             if asked and asked[axis] != declared:
@@ -196,7 +197,7 @@ class _Sizes:
                 return shape[axis + 1]
             if len(shape) == rank and axis > 0 and not self._is_stacked(name):
                 return shape[axis]
-        return 0
+        return None
 
 
 def _declared(value: onnx.ValueInfoProto) -> list[int | str]:

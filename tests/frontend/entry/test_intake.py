@@ -348,3 +348,17 @@ def test_an_operator_that_only_onnx_runtime_knows_in_the_standard_domain() -> No
     model.graph.node[0].op_type = "SimplifiedNothing"
     with pytest.raises(FlowError, match="No Op registered for SimplifiedNothing"):
         admitted(model)
+
+
+def test_a_cache_may_be_empty() -> None:
+    """Samples of a decoder at the beginning of its text have a past of no tokens."""
+    b = Builder(1)
+    y = b.node("MatMul", b.node("Concat", "past", "x", axis=1), b.constant(np.ones((4, 5), np.float32)))
+    model = b.model({"past": ["N", "past", 4], "x": ["N", "length", 4]}, y, rank=3)
+    given = {"past": np.zeros((3, 0, 4), np.float32), "x": np.ones((3, 2, 4), np.float32)}
+    found = admitted(model, None, **given)
+    dims = found.graph.input[0].type.tensor_type.shape.dim
+    assert dims[1].HasField("dim_value") and [dim.dim_value for dim in dims][1:] == [0, 4]
+    assert (runtime.predict(found, given) == 4).all()
+    with pytest.raises(FlowError, match="axis 1 of 'past' in 'net' is 'past'; give --shape past=1,N,4"):
+        admitted(model, {"length": (2,)})
