@@ -1,7 +1,8 @@
 """Sessions of ONNX Runtime: for host segments, whole networks, the judge of tier 2.
 
 Always graph optimisation level BASIC: above it ONNX Runtime fuses int8 kernels that saturate on CPUs without
-VNNI.
+VNNI. Of BASIC, what quantizes float weights between 8-bit activations, with one scale for all, is left out: it makes
+another network.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, NDArray[Any]]
 
+LEFT_OUT = ["WeightBiasQuantization"]  # optimizers
 BATCH = 32  # samples per run when the network's batch is free
 
 
@@ -41,7 +43,8 @@ def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSessi
     outside = external.weights(model)
     try:
         active = ort.InferenceSession(
-            external.externals_as_inputs(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+            external.externals_as_inputs(model).SerializeToString(), options, providers=["CPUExecutionProvider"],
+            disabled_optimizers=LEFT_OUT,
         )  # fmt: skip
     except Exception as error:
         raise _refused(model.graph.name, error) from None
