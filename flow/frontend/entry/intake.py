@@ -6,6 +6,7 @@ which the network removes first: one sample is one run of the network as publish
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, inliner, numpy_helper
 
 from flow.errors import FlowError
+from flow.frontend.entry.checks import LARGEST
 from flow.frontend.entry.fold import fold_constants
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import (
@@ -243,7 +245,12 @@ def _forget_shapes(model: onnx.ModelProto) -> None:
 
 
 def _one_at_a_time(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> onnx.ModelProto | None:
-    """The network for a batch of 1 instead of a fixed batch; None if it does not compute the same, sample by sample."""
+    """The network for a batch of 1 instead of a fixed batch; None if it does not compute the same, sample by sample.
+
+    None, too, if a batch is too large to try that.
+    """
+    if any(4 * math.prod(layout.shape) >= LARGEST for layout in layouts.values()):
+        return None
     batch = next(iter(layouts.values())).shape[0]
     single = onnx.ModelProto()
     single.CopyFrom(model)
