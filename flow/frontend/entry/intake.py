@@ -127,6 +127,11 @@ class _Sizes:
     def layout(self, value: onnx.ValueInfoProto) -> _Layout:
         """The layout of an input. FlowError when the size of an axis is not known, or two sizes do not fit."""
         name, dims = value.name, self._dims[value.name]
+        if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim[:1]):
+            raise FlowError(
+                f"a batch must have samples, but that of input '{name}' of '{self._place}' is declared as 0; "
+                "export with a batch of 1 or an open one"
+            )
         stacked = self._is_stacked(name)
         settled = all(isinstance(size, int) for size in dims[1:])
         for shape in (shapes[name] for shapes in self._samples if name in shapes and not stacked and not settled):

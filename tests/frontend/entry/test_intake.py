@@ -195,6 +195,12 @@ def test_a_batch_that_no_memory_holds_is_refused(shape: tuple[int, int], tmp_pat
         inspect(tmp_path / "net.onnx")
 
 
+def test_a_batch_of_nothing_is_refused(tmp_path: Path) -> None:
+    onnx.save(one_node_net("Clip", shape=(0, 4)), tmp_path / "net.onnx")
+    with pytest.raises(FlowError, match=r"a batch must have samples, but that of input 'x' of '.*' is declared as 0"):
+        inspect(tmp_path / "net.onnx")
+
+
 def test_nodes_out_of_order_are_sorted() -> None:
     model = float_net()
     turned = onnx.ModelProto()
