@@ -6,6 +6,7 @@ which the network removes first: one sample is one run of the network as publish
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, inliner, numpy_helper
 
 from flow.errors import FlowError
+from flow.frontend.entry.checks import LARGEST
 from flow.frontend.entry.fold import fold_constants
 from flow.network.samples import random
 from flow.onnxtools import runtime
@@ -131,6 +133,11 @@ class _Sizes:
     def layout(self, value: onnx.ValueInfoProto) -> _Layout:
         """The layout of an input. FlowError when the size of an axis is not known, or two sizes do not fit."""
         name, dims = value.name, self._dims[value.name]
+        if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim[:1]):
+            raise FlowError(
+                f"a batch must have samples, but that of input '{name}' of '{self._place}' is declared as 0; "
+                "export with a batch of 1 or an open one"
+            )
         stacked = self._is_stacked(name)
         settled = all(isinstance(size, int) for size in dims[1:])
         for shape in (shapes[name] for shapes in self._samples if name in shapes and not stacked and not settled):
@@ -250,7 +257,12 @@ def forget_shapes(model: onnx.ModelProto) -> None:
 
 
 def _one_at_a_time(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> onnx.ModelProto | None:
-    """The network for a batch of 1 instead of a fixed batch; None if it does not compute the same, sample by sample."""
+    """The network for a batch of 1 instead of a fixed batch; None if it does not compute the same, sample by sample.
+
+    None, too, if a batch is too large to try that.
+    """
+    if any(4 * math.prod(layout.shape) >= LARGEST for layout in layouts.values()):
+        return None
     batch = next(iter(layouts.values())).shape[0]
     single = onnx.ModelProto()
     single.CopyFrom(model)

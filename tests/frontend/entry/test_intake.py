@@ -189,6 +189,19 @@ def test_a_batch_whose_samples_depend_on_each_other_is_one_sample(tmp_path: Path
 # -------------------------------------------------------------------------------- other forms
 
 
+@pytest.mark.parametrize("shape", [(2**31, 4), (2, 2**62), (2, 2**40)])
+def test_a_batch_that_no_memory_holds_is_refused(shape: tuple[int, int], tmp_path: Path) -> None:
+    onnx.save(one_node_net(shape=shape), tmp_path / "net.onnx")
+    with pytest.raises(FlowError, match="a tensor must take less than 1 GiB for one sample"):
+        inspect(tmp_path / "net.onnx")
+
+
+def test_a_batch_of_nothing_is_refused(tmp_path: Path) -> None:
+    onnx.save(one_node_net("Clip", shape=(0, 4)), tmp_path / "net.onnx")
+    with pytest.raises(FlowError, match=r"a batch must have samples, but that of input 'x' of '.*' is declared as 0"):
+        inspect(tmp_path / "net.onnx")
+
+
 def test_nodes_out_of_order_are_sorted() -> None:
     model = float_net()
     turned = onnx.ModelProto()
