@@ -130,6 +130,14 @@ def test_what_follows_a_normalization(config: ArrayConfig, tmp_path: Path) -> No
     assert passes(verdicts, [done]), verdicts
 
 
+def test_more_lanes_than_an_octet_has_channels(tmp_path: Path) -> None:
+    """Those beyond carry no result of post-processing, by a table or not."""
+    network, onchip = on_chip("functions", ArrayConfig(2, 20, **TINY, drain=2))
+    assert onchip.config.lanes > 8 and onchip.config.tables
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
+    check(onchip, done)
+
+
 FUNCTIONS = ("HardSwish", "Sigmoid", "Tanh", "Erf", "Exp", "Abs", "LeakyRelu", "Elu", "Softplus", "Neg")
 
 

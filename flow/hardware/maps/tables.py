@@ -66,7 +66,7 @@ def tables(clk, reset, work, read, ends, word, sums, results, rows, lanes, bits)
     copies = [
         lookup(clk, filling, number, word, work.through, sums(bits * i + bits, bits * i), looked[i], bits) for i in used
     ]
-    beyond = [Signal(intbv(0)[bits:]) for _ in range(lanes * rows - len(used))]
+    beyond = [intbv(0)[bits:]] * (lanes * rows - len(used))
     leaving = join(*reversed([*looked, *beyond]))
 
     @always_seq(clk.posedge, reset=reset)
