@@ -21,7 +21,8 @@ from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.frontend.quantization.calibrate import AUTO, calibrate
-from flow.frontend.quantization.qdq import plan, quantize_static
+from flow.frontend.quantization.plan import plan
+from flow.frontend.quantization.qdq import quantize_static
 from flow.network.samples import Arrays, check_samples
 from flow.onnxtools import external
 from flow.onnxtools.graph import Graph, opset

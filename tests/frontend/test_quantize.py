@@ -19,7 +19,7 @@ from flow.frontend.int8 import cut
 from flow.frontend.int8.canonical import canonical
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.prepare import prepare
-from flow.frontend.quantization import qdq
+from flow.frontend.quantization.plan import plan
 from flow.network import reference
 from flow.network.run import run_network
 from flow.network.samples import load_arrays
@@ -105,10 +105,10 @@ def test_products_for_the_chip_leave_masks_in_float(masked: bool) -> None:
 def test_what_lies_between_layers_keeps_eight_bits() -> None:
     """A residual Add and a pool between convolutions are in 8 bits; of attention only products with constants are."""
     prepared = prepare(float_net())
-    planned = qdq.plan(Graph.of(prepared), element_types(prepared))
+    planned = plan(Graph.of(prepared), element_types(prepared))
     assert [node.op_type for node in planned.nodes] == [node.op_type for node in prepared.graph.node]
     masked = prepare(attention_net(True))
-    planned = qdq.plan(Graph.of(masked), element_types(masked))
+    planned = plan(Graph.of(masked), element_types(masked))
     assert [node.op_type for node in planned.nodes].count("MatMul") == 5
     assert not {"Softmax", "LayerNormalization"} & {node.op_type for node in planned.nodes}
 

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from flow.frontend.int8.layers import OnHost, layer_weights, output_axis
 from flow.frontend.operators import ARRAY_OPERATORS, LAYOUT_OPERATORS
-from flow.frontend.quantization.qdq import weight_codes, weight_scales
+from flow.frontend.quantization.scales import weight_codes, weight_scales
 from flow.network.model import INT8_MAX, INT8_MIN
 from flow.onnxtools.edit import Editor
 from flow.onnxtools.graph import (

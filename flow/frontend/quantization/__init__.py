@@ -1,6 +1,8 @@
 """Static quantization of a float network.
 
 ranges.py     activation ranges of a float network on the calibration samples, by four methods
-qdq.py        placement of QuantizeLinear/DequantizeLinear pairs, codes of weights
+plan.py       which tensors get 8 bits, and which of them have one range
+scales.py     scales and zero points of tensors, scales and codes of weights
+qdq.py        placement of QuantizeLinear/DequantizeLinear pairs
 calibrate.py  calibration: the method that finds the ranges, chosen by what the outputs lose
 """

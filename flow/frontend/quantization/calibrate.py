@@ -11,7 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
-from flow.frontend.quantization.qdq import Plan, trial
+from flow.frontend.quantization.plan import Plan
+from flow.frontend.quantization.qdq import trial
 from flow.frontend.quantization.ranges import METHODS, MINMAX, Range, histograms, measure, narrowed, spread
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime

@@ -12,7 +12,7 @@ import pytest
 from flow.api.compress import compress
 from flow.errors import FlowError
 from flow.frontend.preparation.prepare import prepare
-from flow.frontend.quantization import qdq
+from flow.frontend.quantization import plan, qdq, scales
 from flow.frontend.quantization.calibrate import calibrate
 from flow.frontend.quantization.ranges import BINS, METHODS, MINMAX, Range, histograms, measure, narrowed
 from flow.onnxtools import edit
@@ -87,7 +87,7 @@ def test_mean_squared_error_finds_the_best_range() -> None:
     counts = np.histogram(values, BINS, (float(full.low), float(full.high)))[0]
 
     def error(found: Range) -> float:
-        scale = qdq.scale_of(found, False)
+        scale = scales.scale_of(found, False)
         codes = np.clip(np.rint(values / scale.scale) + int(scale.zero), -128, 127)
         return float(((codes - int(scale.zero)) * scale.scale - values).std())
 
@@ -103,7 +103,7 @@ def test_a_trial_quantizes_as_the_network_will_be() -> None:
     """With the ranges of min-max, the trial's activations are those of the quantized network, but for the weights."""
     prepared = prepare(float_net())
     feeds = samples(prepared, 6)
-    wanted = qdq.plan(Graph.of(prepared), element_types(prepared))
+    wanted = plan.plan(Graph.of(prepared), element_types(prepared))
     full = calibrate(prepared, wanted, feeds, False, MINMAX).ranges
     made = qdq.trial(prepared, wanted, full, False)
     quantized = qdq.quantize_static(prepared, wanted, full, False)
@@ -140,7 +140,7 @@ class Wishes:
 def test_auto_takes_another_method_where_that_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Part by part of the network; here every part is a tensor."""
     prepared = prepare(outlier_net())
-    wanted, feeds = qdq.plan(Graph.of(prepared), element_types(prepared)), {"x": rare()}
+    wanted, feeds = plan.plan(Graph.of(prepared), element_types(prepared)), {"x": rare()}
     monkeypatch.setattr("flow.frontend.quantization.calibrate._Trials", Wishes)
     found = calibrate(prepared, wanted, feeds, False, "auto")
     whole = calibrate(prepared, wanted, feeds, False, MINMAX).ranges
@@ -151,7 +151,7 @@ def test_auto_takes_another_method_where_that_is_better(monkeypatch: pytest.Monk
 
 def test_auto_keeps_min_max_where_it_is_good() -> None:
     prepared = prepare(float_net())
-    wanted = qdq.plan(Graph.of(prepared), element_types(prepared))
+    wanted = plan.plan(Graph.of(prepared), element_types(prepared))
     found = calibrate(prepared, wanted, samples(prepared, 16), False, "auto")
     assert found.words == "min-max"
 

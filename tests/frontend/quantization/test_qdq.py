@@ -14,8 +14,9 @@ from flow.errors import FlowError
 from flow.frontend import quantize
 from flow.frontend.int8 import cut
 from flow.frontend.preparation.prepare import prepare
-from flow.frontend.quantization.qdq import Plan, Scale, channel_scales, scale_of, weight_codes, weight_scales
+from flow.frontend.quantization.plan import Plan
 from flow.frontend.quantization.ranges import Range, measure
+from flow.frontend.quantization.scales import Scale, channel_scales, scale_of, weight_codes, weight_scales
 from flow.network import reference
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import Graph
