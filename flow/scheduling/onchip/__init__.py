@@ -10,6 +10,7 @@ drafts.py   what is known of a host segment's tensors while it is read, node by 
 moves.py    nodes that only move elements, as copies of channels and pixels
 arrange.py  tensors where their readers want them: channels first or last, copied, or turned
 normed.py   nodes that normalize the channels of every position
+constants.py constants as operands of post-processing: their codes, in the order of a map
 nodes.py    the nodes between two layers as post-processing operations
 units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors
 chain.py    a network as chains of layers and post-processing on chip, in segments, and what the host does between them

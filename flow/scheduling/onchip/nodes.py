@@ -13,10 +13,11 @@ from flow.compression.encoding import BBS
 from flow.frontend.int8.layers import activation_clamp, node_window, tensor_quantization
 from flow.frontend.operators import is_elementwise
 from flow.frontend.unfused import Unfused, unfused
-from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, HostSegment, Quantization, Window, as_int8
-from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant
+from flow.network.model import INT8_MAX, INT8_MIN, HostSegment, Quantization, Window
+from flow.onnxtools.graph import Graph, attribute, node_input, node_name
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.arrange import arranged, in_map, laid_out, settled
+from flow.scheduling.onchip.constants import behind, kept_codes, map_codes, on_grid, rounded
 from flow.scheduling.onchip.drafts import Draft, Picks, Reading, constant_of, is_regular
 from flow.scheduling.onchip.heads import matrices_of, placed_results
 from flow.scheduling.onchip.maps import Held, OffChipError, View, as_map, element_order, two_axes
@@ -28,7 +29,6 @@ from flow.scheduling.onchip.tables import table_of
 SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 POOLING = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
 ON_CODES = ("MaxPool", *(kind for kind in MOVES if kind != "Pad"))  # that 8-bit codes go through as floats do
-CODES = INT8_MAX - INT8_MIN
 LARGEST = 2.0**29  # steps of a map: a channel's summand that a bias of 32 bits holds
 CONSTANT_MAX = 2 ** (BBS.constant_bits - 1) - 1  # of a group of weights, which takes the right operand's zero point
 PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "product"}
@@ -404,60 +404,15 @@ def _with_map(reading: Reading, node: onnx.NodeProto, named: list[str]) -> Draft
         return None
     draft = _on_map(reading, node, named[0])
     shape, held = reading.shape(named[0]), draft.operands[0]
-    found = _kept(reading.graph, others[0]) or _on_grid(reading, node, others[0], held.quantization)
+    found = kept_codes(reading.graph, others[0]) or on_grid(reading, node, others[0], held.quantization)
     if found is None or not reading.regular(named[0], draft) or reading.shape(node.output[0]) != shape:
         return None
     codes, own = found
     constant = replace(held, tensor="", quantization=own, view=None, origin="")
-    made = (0, _map_codes(np.broadcast_to(codes, shape), held.rows))
+    made = (0, map_codes(np.broadcast_to(codes, shape), held.rows))
     if node.input[0] in named:
         return Draft(PAIRS[node.op_type], (held, constant), held.shape, constants=((1, made[1]),))
     return Draft(PAIRS[node.op_type], (constant, held), held.shape, constants=(made,))
-
-
-def _kept(graph: Graph, name: str) -> tuple[NDArray[np.int8], Quantization] | None:
-    """The codes of a constant of 8 bits with one scale."""
-    kept = quantized_constant(graph, name)
-    if kept is None or kept.scale is None or kept.scale.size != 1 or kept.zero is None:
-        return None
-    unsigned = kept.codes.dtype == np.uint8
-    zero = int(kept.zero.reshape(-1)[0]) - (OFFSET if unsigned else 0)
-    own = Quantization(np.float32(kept.scale.reshape(-1)[0]), zero, unsigned)
-    return (as_int8(kept.codes) if unsigned else kept.codes), own
-
-
-def _on_grid(
-    reading: Reading, node: onnx.NodeProto, name: str, given: Quantization
-) -> tuple[NDArray[np.int8], Quantization] | None:
-    """Codes of a constant that is added to a map, and whose values are steps of the sum's scale; None if they are not.
-
-    What is so low that every sum with it has the lowest code (a mask) may be as low as that.
-    """
-    quantization, value = _behind(reading, node), constant_of(reading.graph, name)
-    if quantization is None or value is None or node.op_type != "Add":
-        return None
-    step, largest = float(quantization.scale), float(given.scale) * (INT8_MAX - given.zero_point)
-    hidden = value <= -CODES * step
-    if hidden.any() and largest / step + quantization.zero_point - CODES > INT8_MIN:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        steps = np.where(hidden, -CODES, np.rint(value / step))
-    exact = hidden | (steps * step == value)
-    if not exact.all() or np.ptp(steps) > CODES:
-        return None
-    zero = INT8_MIN - int(steps.min())
-    return (steps + zero).astype(np.int8), Quantization(quantization.scale, zero, False)
-
-
-def _behind(reading: Reading, node: onnx.NodeProto) -> Quantization | None:
-    """The quantization of a node's output, if nothing else reads it."""
-    reader = reading.graph.only_consumer(node.output[0])
-    return tensor_quantization(reading.graph, reader) if reader and reader.op_type == "QuantizeLinear" else None
-
-
-def _map_codes(codes: NDArray[np.int8], rows: bool) -> bytes:
-    """Codes [1, axes] in the order of a map."""
-    return np.ascontiguousarray(codes.reshape(-1, codes.shape[-1]).T if rows else codes).tobytes()
 
 
 def _joining(reading: Reading, node: onnx.NodeProto, named: list[str]) -> None:
@@ -469,31 +424,17 @@ def _joining(reading: Reading, node: onnx.NodeProto, named: list[str]) -> None:
     plain = {entry: _on_map(reading, node, entry, rows) for entry in named}
     first = next(iter(plain.values()))
     if constants:
-        quantization = _behind(reading, node)
+        quantization = behind(reading, node)
         if quantization is None:
             _check_operands(node, named)
         assert quantization is not None
         plain = {
-            entry: plain.get(entry) or _constant(reading, entry, first.operands[0], quantization)
-            for entry in node.input
+            entry: plain.get(entry) or rounded(reading, entry, first.operands[0], quantization) for entry in node.input
         }
     made = moved(reading, node, plain)
     numbers = [(number, each.constants[0][1]) for number, each in enumerate(plain.values()) if each.constants]
     for output, draft in zip(node.output, made, strict=True):
         reading.drafts[output] = replace(draft, constants=tuple(numbers))
-
-
-def _constant(reading: Reading, name: str, beside: Held, quantization: Quantization) -> Draft:
-    """A constant as an operand that has the codes which a QuantizeLinear makes of it."""
-    value = constant_of(reading.graph, name)
-    assert value is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.rint(value.astype(np.float32) / quantization.scale) + np.float32(quantization.zero_point)
-    codes = np.nan_to_num(np.clip(scaled, INT8_MIN, INT8_MAX)).astype(np.int8)
-    axes = tuple(value.shape[1:])
-    shape = as_map(axes, beside.rows or len(axes) == 1, name)
-    held = Held("", shape, quantization, axes, beside.rows)
-    return Draft("move", (held,), shape, constants=((0, _map_codes(codes, beside.rows)),))
 
 
 def _data_of(reading: Reading, node: onnx.NodeProto) -> str:
