@@ -203,7 +203,7 @@ _TABLE: Mapping[str, Sequence[tuple[str, str, str]]] = {
     ],
     "requantizer": [
         ("truncating", r"zero\} \+ 9'd1", "zero}"),
-        ("dropped-bias", r"taken \+ addend", "taken"),
+        ("dropped-bias", r"(taken\}?) \+ addend", r"\1"),
         ("stuck-clamp", r"\(code < lowest\)", "1'b0"),
         ("dropped-zero", r"floor\} \+ offset", "floor}"),
     ],
