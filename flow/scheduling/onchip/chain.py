@@ -274,7 +274,8 @@ class _Plan:
 
     def _moved_away(self, taken: _Taken) -> list[tuple[Unit, str]]:
         """The units whose outputs leave the chip and are no maps of their own, but parts of others, and why."""
-        views = {name: view.reason for name in self.leaving(taken) if (view := taken.held[name].view) is not None}
+        held = {name: taken.held[name].view for name in self.leaving(taken) if name in taken.held}  # others are sums
+        views = {name: view.reason for name, view in held.items() if view is not None}
         return [(unit, views[name]) for unit in taken.units for name in unit.outputs if name in views]
 
     def _done(self, done: Sequence[Unit]) -> None:
