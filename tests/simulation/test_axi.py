@@ -103,9 +103,9 @@ def test_a_broken_rule_of_the_bus_is_named(wrapper: Wrapper, old: str, new: str,
     ("old", "new", "words"),
     [
         ("stops <= 1'b1;", ";", "the register at"),  # an ended run goes on within
-        ("(cycles >= limit)", "(cycles >= (limit << 8))", "the register at"),  # a watchdog that comes too late
+        ("(cycles >= {32'd0, limit})", "(cycles >= {24'd0, limit, 8'd0})", "the register at"),  # a watchdog that comes too late
         ("code <= error;", ";", "the register at"),  # an error has no code
-        ("pending <= (pending + 1);", ";", "no interrupt by"),  # what the bus owes an ended run
+        ("pending <= pending + 32'd1;", ";", "no interrupt by"),  # what the bus owes an ended run
     ],
 )  # fmt: skip
 def test_runs_that_end_early_leave_the_next_one_right(

@@ -14,11 +14,11 @@ from flow.hardware.elements.accumulator import accumulator
 def signed_gate(x, column, signs, y, lane):
     """One lane: y signed[10] = +-activation if its weight's bit is one, else 0."""
     chosen, positive = unsigned(8), signed(10)
+    low = 8 * lane
 
     @always_comb
     def choose():
         chosen.next = 0
-        low = 8 * lane
         if column[lane]:
             chosen.next = x[low + 8 : low]
 

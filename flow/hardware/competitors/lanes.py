@@ -18,9 +18,9 @@ def select(x, code, y, first, choices):
     @always_comb
     def choose():
         y.next = 0
-        for j in range(choices):
-            low = 8 * (first + j)
-            if code == j:
+        for j in range(first, first + choices):
+            low = 8 * j
+            if code == j - first:
                 y.next = x[low + 8 : low]
 
     return choose
@@ -29,11 +29,11 @@ def select(x, code, y, first, choices):
 @block
 def gate(x, ones, y, lane):
     """A bit-serial multiplier: y[8] = activation `lane` of x, if its weight's bit is one."""
+    low = 8 * lane
 
     @always_comb
     def multiply():
         y.next = 0
-        low = 8 * lane
         if ones[lane]:
             y.next = x[low + 8 : low]
 

@@ -17,18 +17,17 @@ def essential(x, power, signs, busy, y, lane):
     data: x[64], power[24] (3 bits a lane), signs[8], busy[8] in.
     """
     chosen, place, shifted, positive = unsigned(8), unsigned(3), unsigned(15), signed(17)
+    low, bit = 8 * lane, 3 * lane
 
     @always_comb
     def choose():
         chosen.next = 0
-        low = 8 * lane
         if busy[lane]:
             chosen.next = x[low + 8 : low]
 
     @always_comb
     def where():
-        low = 3 * lane
-        place.next = power[low + 3 : low]
+        place.next = power[bit + 3 : bit]
 
     @always_comb
     def shifter():

@@ -222,7 +222,8 @@ class _Reader:
                 node = part(node, constant(at), constant(self.binary(0)))
             elif self.next == "+:":
                 self.take()
-                node = Slide(node, at, constant(self.binary(0)))
+                width = constant(self.binary(0))
+                node = part(node, at.value + width - 1, at.value) if isinstance(at, Number) else Slide(node, at, width)
             else:
                 node = Index(node, at)
             self.take("]")
