@@ -23,7 +23,7 @@ from flow.output.folder import check_output, output_folder, write_output
 from tests.helpers.nets import residual_net, small
 from tests.helpers.tools import fake, heed_signals, require_engine, until
 
-MOMENTS, PARTS = 50, 5
+MOMENTS, PARTS = 30, 3
 ONNX_RUNTIMES = ".ses"  # it writes this file when it is imported
 
 
@@ -172,7 +172,7 @@ def simulators(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.mark.usefixtures("simulators")
 @pytest.mark.parametrize("seed", range(PARTS))
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(tmp_path: Path, seed: int) -> None:
-    """SIGKILL at 50 random moments of the run: no output, or a whole one; --resume completes it."""
+    """SIGKILL at 30 random moments of the run: no output, or a whole one; --resume completes it."""
     model = small(tmp_path)
     command = [sys.executable, "-c", KILLED, str(model), str(tmp_path / "out"), str(MOMENTS // PARTS), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

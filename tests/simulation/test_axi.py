@@ -103,7 +103,7 @@ def test_a_broken_rule_of_the_bus_is_named(wrapper: Wrapper, old: str, new: str,
     ("old", "new", "words"),
     [
         ("stops <= 1'b1;", ";", "the register at"),  # an ended run goes on within
-        ("(cycles >= {32'd0, limit})", "(cycles >= {24'd0, limit, 8'd0})", "the register at"),  # a watchdog that comes too late
+        ("(cycles >= {32'd0, limit})", "(cycles >= {24'd0, limit, 8'd0})", "the register at"),  # a late watchdog
         ("code <= error;", ";", "the register at"),  # an error has no code
         ("pending <= pending + 32'd1;", ";", "no interrupt by"),  # what the bus owes an ended run
     ],

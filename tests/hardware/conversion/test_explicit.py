@@ -109,10 +109,10 @@ def test_a_block_is_proven_to_compute_the_same(name: str, written: dict[str, tup
 
 @pytest.mark.full
 def test_every_block_is_proven_to_compute_the_same(written: dict[str, tuple[Path, Path]]) -> None:
-    """Where memories become flip-flops that takes long, and they have no expressions."""
-    for name, files in written.items():
-        if not re.match(r"ram|bank|lane_words", name):
-            prove(*files)
+    """All others; where memories become flip-flops that takes long, and they have no expressions."""
+    for name, (before, after) in written.items():
+        if name not in QUICK and not re.match(r"ram|bank|lane_words", name) and before.read_text() != after.read_text():
+            prove(before, after)
 
 
 def test_a_wrong_width_is_found(written: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
