@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,22 +50,14 @@ def admit(
         standard, changes = standard_quantization(taken, place)
         check(standard, place)
     except FlowError as error:
-        if (sizes := chosen_sizes(model, taken)) and _runs(model):
+        if (sizes := chosen_sizes(model, taken)) and runtime.accepts(model):
             raise FlowError(_misfit(taken, place, sizes, samples, str(error))) from None
         raise
     if why := fix_batch(standard):
         changes.append(f"The batch is fixed to one sample: {why}.")
     if standard is not taken:
-        fix_batch(taken)
+        fix_batch(taken)  # where one scale is of all samples, and made static in the standard form
     return Admitted(standard, [*notes, *changes], None if standard is taken else taken)
-
-
-def _runs(model: onnx.ModelProto) -> bool:
-    """Whether ONNX Runtime accepts a network."""
-    with contextlib.suppress(FlowError):
-        runtime.session(model)
-        return True
-    return False
 
 
 def _misfit(

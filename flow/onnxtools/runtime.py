@@ -51,6 +51,14 @@ def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSessi
     return _Fed(active, outside) if outside else active
 
 
+def accepts(model: onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime takes a network."""
+    with contextlib.suppress(FlowError):
+        session(model)
+        return True
+    return False
+
+
 class _Fed:
     """A session that is fed its external constants, mapped from their files, at every run."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.frontend.entry.fold import RANDOM
-from flow.frontend.entry.intake import forget_shapes
+from flow.frontend.entry.intake import one_sample
 from flow.network.samples import random
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs, subgraphs
@@ -33,10 +33,7 @@ def fix_batch(model: onnx.ModelProto) -> str | None:
     why = None if alone or _draws(model.graph) else _why_alone(model)
     if not alone and why is None:
         return None
-    for value in inputs:
-        for dim in value.type.tensor_type.shape.dim[:1]:
-            dim.dim_value = 1
-    forget_shapes(model)
+    one_sample(model)
     return why
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 
 import onnx
@@ -64,25 +63,29 @@ def _loop(graph: onnx.GraphProto) -> onnx.NodeProto | None:
 
 def refusals(model: onnx.ModelProto) -> dict[str, str]:
     """Nodes the flow cannot run, by name or output, with the reason and the remedy."""
-    version = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
-    return (
-        {}
-        if _runs(model)
-        else {
-            node_name(node): f"{node.op_type} is no ONNX operator of opset {version}; replace it and export again"
-            for node in _unknown(model)
-        }
-    )
+    unknown = _unknown(model)
+    if not unknown or runtime.accepts(model):
+        return {}
+    version = _version(model)
+    return {
+        node_name(node): f"{node.op_type} is no ONNX operator of opset {version}; replace it and export again"
+        for node in unknown
+    }
 
 
 def _unknown(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes in the standard domain that ONNX does not know."""
     own = {(function.domain, function.name) for function in model.functions}
-    version = min(max(opset(model), 0), onnx.defs.onnx_opset_version())
+    version = _version(model)
     return [
         node for node in model.graph.node
         if is_standard(node) and not onnx.defs.has(node.op_type, version, "") and ("", node.op_type) not in own
     ]  # fmt: skip
+
+
+def _version(model: onnx.ModelProto) -> int:
+    """The opset of the standard domain, as far as ONNX knows it."""
+    return min(max(opset(model), 0), onnx.defs.onnx_opset_version())
 
 
 def checkable(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -90,7 +93,7 @@ def checkable(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Its tools write operators of its own into the standard domain, such as SimplifiedLayerNormalization.
     """
-    if not _unknown(model) or not _runs(model):
+    if not _unknown(model) or not runtime.accepts(model):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -98,13 +101,6 @@ def checkable(model: onnx.ModelProto) -> onnx.ModelProto:
         node.domain = OWN
     copy.opset_import.append(onnx.helper.make_opsetid(OWN, 1))
     return copy
-
-
-def _runs(model: onnx.ModelProto) -> bool:
-    """Whether ONNX Runtime takes a model in which there are operators that ONNX does not know."""
-    with contextlib.suppress(FlowError):
-        return bool(_unknown(model)) and runtime.session(model) is not None
-    return False
 
 
 def check_constants(model: onnx.ModelProto, place: str) -> None:

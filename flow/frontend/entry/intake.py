@@ -74,9 +74,7 @@ def take(
             f"The batch of {batches.pop()} is 1 now: each sample is computed by itself, with the same results."
         )
     if _needs_one(taken, samples):
-        for value in graph_inputs(taken):
-            value.type.tensor_type.shape.dim[0].dim_value = 1
-        forget_shapes(taken)
+        one_sample(taken)
         notes.append("The batch is 1 now: ONNX Runtime does not run this network on several samples at a time.")
     return taken, notes
 
@@ -232,7 +230,7 @@ def _with_layouts(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> onn
         batch = dims[0].dim_param or "batch" if dims and not stacked and dims[0].dim_value <= 0 else 1
         shape = (batch, *layout.shape[0 if layout.stacked else 1 :])
         value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
-    forget_shapes(model)
+    _forget_shapes(model)
     return model
 
 
@@ -248,7 +246,15 @@ def _unstack(model: onnx.ModelProto, name: str) -> None:
     replace_nodes(model, [squeeze, *model.graph.node])
 
 
-def forget_shapes(model: onnx.ModelProto) -> None:
+def one_sample(model: onnx.ModelProto) -> None:
+    """Fix the batch of all inputs to one sample."""
+    for value in graph_inputs(model):
+        for dim in value.type.tensor_type.shape.dim[:1]:
+            dim.dim_value = 1
+    _forget_shapes(model)
+
+
+def _forget_shapes(model: onnx.ModelProto) -> None:
     """Leave out declared shapes that hold for other sizes of the inputs."""
     del model.graph.value_info[:]
     for value in model.graph.output:
@@ -275,7 +281,7 @@ def _one_at_a_time(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> on
             wanted = np.array([1 if -1 in shape[1:] else -1, *shape[1:]], np.int64)
             node.input[1] = add_constant(single, f"{node.output[0]}_shape", wanted)
     drop_unused_nodes(single)
-    forget_shapes(single)
+    _forget_shapes(single)
     generator = np.random.default_rng(0)
     feeds = {}
     for value in graph_inputs(single):
