@@ -159,6 +159,18 @@ class QuantizedConstant:
         return str(self.node.input[0])
 
 
+def linear_codes(
+    values: NDArray[Any], scale: np.float32, zero: np.int8 | np.uint8
+) -> NDArray[np.int8] | NDArray[np.uint8]:
+    """The codes that QuantizeLinear makes of real values with one scale, in the type of the zero point; 0 of NaN."""
+    limits = np.iinfo(zero.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.rint(values.astype(np.float32) / scale) + np.float32(zero)
+    codes: NDArray[np.int8] | NDArray[np.uint8]
+    codes = np.nan_to_num(np.clip(rounded, limits.min, limits.max)).astype(zero.dtype)
+    return codes
+
+
 def quantized_constant(graph: Graph, name: str) -> QuantizedConstant | None:
     """The constant a tensor is dequantized from; None if its producer is not a DequantizeLinear of a constant."""
     node = graph.producer(name)

@@ -23,7 +23,7 @@ from flow.frontend.quantization.scales import Scale, scale_of, weight_codes, wei
 from flow.network.samples import Arrays
 from flow.onnxtools import external
 from flow.onnxtools.edit import drop_unused_nodes, replace_nodes
-from flow.onnxtools.graph import Graph, names, node_name
+from flow.onnxtools.graph import Graph, linear_codes, names, node_name
 
 
 def quantize_static(
@@ -114,14 +114,13 @@ class _Writer:
     def constants(self, scales: Mapping[str, Scale]) -> None:
         """Constants with these scales are read as their codes."""
         for name, scale in scales.items():
-            value, limits = self._graph.constant(name), np.iinfo(scale.zero.dtype)
+            value = self._graph.constant(name)
             assert value is not None
-            rounded = np.rint(value.astype(np.float32) / scale.scale) + np.float32(scale.zero)
-            codes = np.clip(rounded, limits.min, limits.max).astype(scale.zero.dtype)
             inputs = [
-                self._constant(f"{name}_quantized", codes), self._constant(f"{name}_scale", scale.scale),
+                self._constant(f"{name}_quantized", linear_codes(value, scale.scale, scale.zero)),
+                self._constant(f"{name}_scale", scale.scale),
                 self._constant(f"{name}_zero_point", scale.zero),
-            ]  # fmt: skip
+            ]
             read = self._read[name] = self._name(f"{name}_DequantizeLinear_Output")
             self._before.append(
                 helper.make_node("DequantizeLinear", inputs, [read], self._name(f"{name}_DequantizeLinear"))

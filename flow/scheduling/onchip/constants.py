@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from flow.frontend.int8.layers import tensor_quantization
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, Quantization, as_int8
-from flow.onnxtools.graph import Graph, quantized_constant
+from flow.onnxtools.graph import Graph, linear_codes, quantized_constant
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of
 from flow.scheduling.onchip.maps import Held, as_map
 
@@ -64,9 +64,7 @@ def rounded(reading: Reading, name: str, beside: Held, quantization: Quantizatio
     """A constant as an operand that has the codes which a QuantizeLinear makes of it."""
     value = constant_of(reading.graph, name)
     assert value is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.rint(value.astype(np.float32) / quantization.scale) + np.float32(quantization.zero_point)
-    codes = np.nan_to_num(np.clip(scaled, INT8_MIN, INT8_MAX)).astype(np.int8)
+    codes = linear_codes(value, quantization.scale, np.int8(quantization.zero_point)).astype(np.int8, copy=False)
     axes = tuple(value.shape[1:])
     shape = as_map(axes, beside.rows or len(axes) == 1, name)
     held = Held("", shape, quantization, axes, beside.rows)

@@ -315,9 +315,7 @@ def _on_map(reading: Reading, node: onnx.NodeProto, name: str, rows: bool | None
     if draft.kind == "table" and draft.eight_bit:
         _tabulated(reading, draft.eight_bit)
         draft = Draft("move", (reading.held[draft.eight_bit],), draft.shape)
-    if draft.view is None and not draft.plain:
-        raise OffChipError(f"{what} reads a tensor that is not quantized to 8 bits")
-    if draft.kind != "move" or draft.activation is not None:
+    if (draft.view is None and not draft.plain) or draft.kind != "move" or draft.activation is not None:
         raise OffChipError(f"{what} reads a tensor that is not quantized to 8 bits")
     held = _tensor(reading, name, draft)
     if rows is None and held.view is not None:
@@ -409,10 +407,10 @@ def _with_map(reading: Reading, node: onnx.NodeProto, named: list[str]) -> Draft
         return None
     codes, own = found
     constant = replace(held, tensor="", quantization=own, view=None, origin="")
-    made = (0, map_codes(np.broadcast_to(codes, shape), held.rows))
-    if node.input[0] in named:
-        return Draft(PAIRS[node.op_type], (held, constant), held.shape, constants=((1, made[1]),))
-    return Draft(PAIRS[node.op_type], (constant, held), held.shape, constants=(made,))
+    behind_map = node.input[0] in named
+    operands = (held, constant) if behind_map else (constant, held)
+    given = (int(behind_map), map_codes(np.broadcast_to(codes, shape), held.rows))
+    return Draft(PAIRS[node.op_type], operands, held.shape, constants=(given,))
 
 
 def _joining(reading: Reading, node: onnx.NodeProto, named: list[str]) -> None:
