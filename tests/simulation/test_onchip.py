@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ TINY: dict[str, Any] = {"weight_depth": 32, "metadata_depth": 8, "activation_dep
 SMALL = ArrayConfig(4, 4, **TINY, drain=2)  # most weights pass through the buffer again for every tile
 WIDE = ArrayConfig(8, 16, drain=2)
 LONG = ArrayConfig(2, 3, drain=3)  # narrower than an octet
+UNITS = ("tables", "products", "normalizer", "operands")
 
 
 def simulator(onchip: OnChip, folder: Path, engine: str = "verilator") -> Simulator:
@@ -66,36 +69,68 @@ def columns_pruned(onchip: OnChip, layer: ArrayLayer) -> NDArray[np.int64]:
     raise AssertionError(layer.name)
 
 
-@pytest.mark.parametrize(
-    "config", once_each([SMALL, WIDE, LONG], lambda config: True), ids=lambda config: f"{config.rows}x{config.columns}"
-)
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_network(kind: str, config: ArrayConfig, tmp_path: Path) -> None:
-    """Through Verilator, sample after sample, as the reference and as ONNX Runtime."""
-    network, onchip = on_chip(kind, config)
-    done = runs(network, onchip, simulator(onchip, tmp_path), 3)
+Shared = Callable[..., tuple[ArrayConfig, Simulator]]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """shared(config, engine): this array with the units and the room that every kind of network needs, simulated."""
+
+    @cache
+    def compiled(config: ArrayConfig, engine: str = "verilator") -> tuple[ArrayConfig, Simulator]:
+        require_engine(engine)
+        needs = [fitted(config, chain(quantized(KINDS[kind]()))) for kind in KINDS]
+        units = {unit: any(getattr(need, unit) for need in needs) for unit in UNITS}
+        config = config.with_maps(max(need.map_words for need in needs), **units)
+        return config, ENGINES[engine].open(emit(config, tmp_path_factory.mktemp("shared")))
+
+    return compiled
+
+
+def check_kind(network: Network, onchip: OnChip, given: Simulator, samples: int) -> None:
+    """Sample after sample as the reference and as ONNX Runtime, in a time that the model knows."""
+    done = runs(network, onchip, given, samples)
     for each in done:
         check(onchip, each)
     assert len({each.cycles for each in done}) == 1
-    time = timing.on_chip(onchip.chain, network.layers, config)
-    assert time.config == onchip.config
+    time = timing.on_chip(onchip.chain, network.layers, onchip.config)
+    assert time.config == fitted(onchip.config, onchip.chain)
     predicted = time.beside + sum(time.of(layer, columns_pruned(onchip, layer)) for layer in network.layers)
     assert done[0].cycles <= predicted <= 1.3 * done[0].cycles  # little work: edges between the steps weigh most
     verdicts = judge(network, onchip, done)
     assert passes(verdicts, done), verdicts
     told = summary(onchip, done, verdicts)
     assert told.verdict == "pass" and told.cycles == done[0].cycles and 0 < (told.utilization or 0) < 1
-    assert sum(verdict.elements for verdict in verdicts) == 3 * sum(rows.size for rows in done[0].rows.values())
+    assert sum(verdict.elements for verdict in verdicts) == samples * sum(rows.size for rows in done[0].rows.values())
+
+
+@pytest.mark.parametrize(
+    "config", once_each([LONG, WIDE], lambda config: True), ids=lambda config: f"{config.rows}x{config.columns}"
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_network(kind: str, config: ArrayConfig, shared: Shared) -> None:
+    """Through Verilator, all kinds by the same array."""
+    config, given = shared(config)
+    check_kind(*program(quantized(KINDS[kind]()), config), given, 3)
+
+
+@pytest.mark.parametrize("kind", once_each(KINDS, lambda kind: True))
+def test_an_array_with_the_units_of_one_network(kind: str, tmp_path: Path) -> None:
+    """Through Icarus Verilog, as `bbs compile` makes it: what this kind does not need is left out."""
+    network, onchip = on_chip(kind, SMALL)
+    assert onchip.config == fitted(SMALL, onchip.chain)
+    check_kind(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("engine", ["icarus", "ghdl"])
 @pytest.mark.parametrize("kind", ["residual", "functions", "gated", "shuffled"])
-def test_other_engines(kind: str, engine: str, tmp_path: Path) -> None:
+def test_other_engines(kind: str, engine: str, shared: Shared) -> None:
     """The same bits and the same cycles, no bit unknown."""
-    network, onchip = on_chip(kind, SMALL)
-    (want,) = runs(network, onchip, simulator(onchip, tmp_path / "a"), 1)
-    (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", engine), 1)
+    config, given = shared(LONG)
+    network, onchip = program(quantized(KINDS[kind]()), config)
+    (want,) = runs(network, onchip, given, 1)
+    (done,) = runs(network, onchip, shared(LONG, engine)[1], 1)
     check(onchip, done)
     assert done.cycles == want.cycles
 
@@ -153,11 +188,6 @@ def drawn_functions(seed: int, functions: list[str], largest: int) -> Network:
     return quantized(net.model(shape, net.conv(made, channels, 3, 1, relu=False)))
 
 
-def assembled(network: Network, config: ArrayConfig) -> tuple[Network, OnChip]:
-    network, encoded = pruned(network, config.columns)
-    return network, assemble(chain(network), encoded, config)
-
-
 def program(network: Network, config: ArrayConfig) -> tuple[Network, OnChip]:
     network, encoded = pruned(network, config.columns)
     return network, assemble(chain(network), encoded, config)
@@ -173,7 +203,7 @@ def test_functions_over_maps_of_any_shape(size: int, tmp_path: Path) -> None:
     @settings(max_examples=4)
     @given(st.integers(0, 1000), st.lists(st.sampled_from(FUNCTIONS), min_size=1, max_size=2))
     def equal(seed: int, functions: list[str]) -> None:
-        network, onchip = assembled(drawn_functions(seed, functions, size + 4), config)
+        network, onchip = program(drawn_functions(seed, functions, size + 4), config)
         (done,) = runs(network, onchip, icarus, 1)
         check(onchip, done)
         verdicts = judge(network, onchip, [done])
@@ -194,7 +224,7 @@ def test_normalizations_of_any_shape(size: int, tmp_path: Path) -> None:
     @settings(max_examples=3)
     @given(st.integers(0, 1000), st.integers(1, 2 * size + 8), st.integers(1, size + 3), st.booleans())
     def equal(seed: int, channels: int, tokens: int, softmax: bool) -> None:
-        network, onchip = assembled(drawn_norm(seed, channels, tokens, softmax), config)
+        network, onchip = program(drawn_norm(seed, channels, tokens, softmax), config)
         (done,) = runs(network, onchip, icarus, 1)
         check(onchip, done)
         verdicts = judge(network, onchip, [done])
@@ -207,7 +237,7 @@ def test_normalizations_of_any_shape(size: int, tmp_path: Path) -> None:
 def test_more_positions_than_are_measured_at_once(tmp_path: Path) -> None:
     """On two rows the second descriptor that measures begins with the 129th token."""
     config = ArrayConfig(2, 2, **TINY, drain=2).with_maps(1024, normalizer=True)
-    network, onchip = assembled(drawn_norm(1, 3, 131, True), config)
+    network, onchip = program(drawn_norm(1, 3, 131, True), config)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
     check(onchip, done)
     assert passes(judge(network, onchip, [done]), [done])
@@ -307,7 +337,7 @@ def test_the_table_itself(tmp_path: Path) -> None:
     """MyHDL's own simulator and Icarus: the same bits and cycles, of two tables one after the other."""
     require_engine("icarus")
     config = ArrayConfig(2, 2, **TINY, drain=2).with_maps(128, True)
-    network, onchip = assembled(drawn_functions(5, ["Sigmoid", "Abs"], 3), config)
+    network, onchip = program(drawn_functions(5, ["Sigmoid", "Abs"], 3), config)
     (want,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
     check(onchip, done)
