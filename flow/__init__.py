@@ -21,10 +21,32 @@ exploration/  the best designs, found by trying
 cli/          the command `bbs`
 """
 
-from flow.api import compile, compress, cosim, inspect, verify
-from flow.compression.choice import Pruning, pruning
-from flow.errors import FlowError
-from flow.exploration import explore
-from flow.output.report.report import Report
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flow.api import compile, compress, cosim, inspect, verify
+    from flow.compression.choice import Pruning, pruning
+    from flow.errors import FlowError
+    from flow.exploration import explore
+    from flow.output.report.report import Report
+else:  # imported when first used: a simulation process, or a command that asks for little, loads what it needs
+    _FROM = {
+        "flow.api": ("compile", "compress", "cosim", "inspect", "verify"),
+        "flow.compression.choice": ("Pruning", "pruning"),
+        "flow.errors": ("FlowError",),
+        "flow.exploration": ("explore",),
+        "flow.output.report.report": ("Report",),
+    }
+
+    def __getattr__(name: str) -> object:
+        for module, names in _FROM.items():
+            if name in names:
+                return getattr(import_module(module), name)
+        raise AttributeError(f"module 'flow' has no attribute '{name}'")
+
+    def __dir__() -> list[str]:
+        return __all__
+
 
 __all__ = ["FlowError", "Pruning", "Report", "compile", "compress", "cosim", "explore", "inspect", "pruning", "verify"]

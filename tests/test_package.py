@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import flow
 from tests.helpers.nets import small
 
 ROOT = Path(__file__).parents[1]
@@ -163,3 +164,16 @@ def test_what_is_imported_is_required() -> None:
         extra = EXTRA.get(module)
         given = project["optional-dependencies"][extra] if extra else project["dependencies"]
         assert NAMES.get(module, module) in names(given), module
+
+
+def test_the_front_is_whole_and_loads_what_is_used() -> None:
+    """Each public name is there, no other; a simulation process needs neither ONNX Runtime nor the frontend."""
+    for name in flow.__all__:
+        assert getattr(flow, name) is not None
+    assert dir(flow) == flow.__all__
+    with pytest.raises(AttributeError, match="module 'flow' has no attribute 'compiled'"):
+        flow.compiled  # type: ignore[attr-defined] # noqa: B018
+    loaded = "import sys, flow.simulation.workers.job; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "flow.simulation.engines" in done.stdout.split()
+    assert not {"onnxruntime", "flow.api", "flow.frontend"} & set(done.stdout.split())
