@@ -9,8 +9,9 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -65,9 +66,17 @@ CASES = {
 QUICK = "128 bits"
 
 
+RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
+COMPILE = (
+    "-std=gnu++17", "-pthread", "-w", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0",
+    "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0",
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, str]]:
     """failures(case): its checks by name, each with how it failed, or ""; each case runs once."""
+    compiler = Compiler(tmp_path_factory.mktemp("runtime"))
 
     @cache
     def run(name: str) -> dict[str, str]:
@@ -75,59 +84,91 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[s
         if importlib.util.find_spec("cocotbext") is None:
             assert not os.environ.get("CI")
             pytest.skip("cocotbext-axi is not installed")
-        return run_bench(CASES[name], tmp_path_factory.mktemp("axi"))
+        return run_bench(CASES[name], tmp_path_factory.mktemp("axi"), compiler)
 
     return run
 
 
-def run_bench(case: Case, folder: Path) -> dict[str, str]:
+@dataclass
+class Compiler:
+    """Compiles Verilog with Verilator for cocotb, whose makefile would compile Verilator's own files for each design.
+
+    They lie in `folder`, compiled once. Files are joined, so that headers are read once; those that run seldom, of
+    which Verilator says so by their name, are not optimised, for that takes long.
+    """
+
+    folder: Path
+
+    def build(self, files: Sequence[Path], top: str, target: Path) -> None:
+        from cocotb_tools import config
+
+        program, environment = verilator()
+        options = ["--cc", "--vpi", "--public-flat-rw", "--prefix", "Vtop", "--top-module", top, "--Mdir", str(target)]
+        quiet = ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
+        subprocess.run([program, *options, *quiet, *map(str, files)], env=environment, check=True)
+        root = (
+            environment.get("VERILATOR_ROOT")
+            or subprocess.run(
+                [program, "--getenv", "VERILATOR_ROOT"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        )
+        include = Path(root) / "include"
+        runtime = self.folder / "runtime.o"
+        if not runtime.exists():
+            self._compile([include / f"{name}.cpp" for name in RUNTIME], "-O1", runtime, [include])
+        slow, fast = [], [config.share_dir / "lib" / "verilator" / "verilator.cpp"]
+        for file in sorted(target.glob("Vtop*.cpp")):
+            (slow if "Slow" in file.name else fast).append(file)
+        objects = [target / "slow.o", target / "fast.o"]
+        for sources, level, output in zip((slow, fast), ("-O0", "-O1"), objects, strict=True):
+            self._compile(sources, level, output, [target, include])
+        libraries = [
+            f"-Wl,-rpath,{config.libs_dir}",
+            f"-L{config.libs_dir}",
+            "-lcocotbvpi_verilator",
+        ]
+        linked = ["g++", "-pthread", *map(str, [*objects, runtime]), *libraries, "-o", str(target / top)]
+        subprocess.run(linked, check=True)
+
+    def _compile(self, sources: Sequence[Path], level: str, output: Path, include: Sequence[Path]) -> None:
+        joined = output.with_suffix(".cpp")
+        joined.write_text("".join(f'#include "{file}"\n' for file in sources))
+        places = [f"-I{each}" for folder in include for each in (folder, folder / "vltstd")]
+        subprocess.run(["g++", level, *COMPILE, *places, "-c", str(joined), "-o", str(output)], check=True)
+
+
+def run_bench(case: Case, folder: Path, compiler: Compiler) -> dict[str, str]:
     """Runs the benches in one process of the simulator."""
     from cocotb_tools.runner import get_runner
 
-    require_tool("make" if case.simulator == "verilator" else "vvp")
+    require_tool("g++" if case.simulator == "verilator" else "vvp")
     config = on_chip(case.network, case.config)[1].config if case.network else case.config
     _, wrapper = emit_wrapped(config, case.axi, folder)
     runner: Any = get_runner(case.simulator)
-    quiet = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-std=gnu++20", "-MAKEFLAGS", "OPT_FAST=-O1"]
     parameters = {
         "CONFIG": json.dumps(asdict(config)), "AXI": json.dumps(asdict(case.axi)), "NETWORK": case.network,
         "LAYERS": str(case.layers), "STALLED": str(case.stalled),
     }  # fmt: skip
-    with simulators_on_path():
-        runner.build(
-            sources=list(wrapper.files),
+    place = folder / "build"
+    if case.simulator == "verilator":
+        place.mkdir()
+        compiler.build(wrapper.files, wrapper.name, place)
+    else:
+        runner.build(sources=list(wrapper.files), hdl_toplevel=wrapper.name, build_dir=place)
+    with suppress(SystemExit):  # what failed is in the results
+        runner.test(
             hdl_toplevel=wrapper.name,
-            build_dir=folder / "build",
-            build_args=quiet if case.simulator == "verilator" else [],
+            hdl_toplevel_lang="verilog",
+            test_module=[f"tests.hardware.{bench}" for bench in case.benches],
+            build_dir=place,
+            extra_env=parameters,
+            results_xml=str(folder / "results.xml"),
         )
-        with suppress(SystemExit):  # what failed is in the results
-            runner.test(
-                hdl_toplevel=wrapper.name,
-                test_module=[f"tests.hardware.{bench}" for bench in case.benches],
-                build_dir=folder / "build",
-                extra_env=parameters,
-                results_xml=str(folder / "results.xml"),
-            )
     found = {}
     for element in ElementTree.parse(folder / "results.xml").iter("testcase"):
         wrong = [child for child in element if child.tag in ("failure", "error")]
         found[str(element.get("name"))] = "".join(f"{child.attrib} {child.text}" for child in wrong)
     return found
-
-
-@contextmanager
-def simulators_on_path() -> Iterator[None]:
-    """Verilator as the engines have it: the package's program, whose makefiles lack a variable."""
-    before = dict(os.environ)
-    program, environment = verilator()
-    path = f"{Path(program).parent}{os.pathsep}{environment['PATH']}"
-    os.environ.update(environment | {"PATH": path, "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"})
-    os.environ.pop("CXXFLAGS", None)  # these benches run for long
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.mark.parametrize(
