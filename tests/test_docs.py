@@ -34,7 +34,7 @@ from flow.simulation.engines.base import RESET_EDGES, Command, Scope
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.waveform import Trace, read
 from tests.helpers.layers import random_codes, random_layer, single
-from tests.helpers.tools import require_tool
+from tests.helpers.tools import require_engine, require_tool
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -86,6 +86,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     """The tutorial, done: its files are written, its commands run in order. The folder, and what is not as printed."""
     for tool in ("iverilog", "make", "cc"):
         require_tool(tool)
+    require_engine("verilator")
     programs, place = tmp_path_factory.mktemp("programs"), tmp_path_factory.mktemp("tutorial")
     for name, call in (("python", '"$@"'), ("bbs", '-c "from flow.cli import main; main()" "$@"')):
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call}\n')
