@@ -116,9 +116,11 @@ class Compiler:
         runtime = self.folder / "runtime.o"
         if not runtime.exists():
             self._compile([include / f"{name}.cpp" for name in RUNTIME], "-O1", runtime, [include])
-        slow, fast = [], [config.share_dir / "lib" / "verilator" / "verilator.cpp"]
-        for file in sorted(target.glob("Vtop*.cpp")):
-            (slow if "Slow" in file.name else fast).append(file)
+        slow = sorted(target.glob("Vtop*Slow.cpp"))
+        fast = [
+            config.share_dir / "lib" / "verilator" / "verilator.cpp",
+            *sorted(set(target.glob("Vtop*.cpp")) - set(slow)),
+        ]
         objects = [target / "slow.o", target / "fast.o"]
         for sources, level, output in zip((slow, fast), ("-O0", "-O1"), objects, strict=True):
             self._compile(sources, level, output, [target, include])
