@@ -13,7 +13,7 @@ import pytest
 
 import flow
 from flow.cache import remove
-from flow.files import cache_folder
+from flow.files import cache_folder, write_file
 from tests.helpers.nets import DIGITS, small
 from tests.helpers.tools import quick_engine
 
@@ -57,7 +57,7 @@ def test_builds_are_the_same_in_every_python(once: dict[str, Any]) -> None:
     folder = Path(shared) / state[:16]
     folder.mkdir(parents=True, exist_ok=True)
     made = {key: once[key] for key in ("files", "said")}
-    (folder / f"{platform.python_version()}.json").write_text(json.dumps(made))
+    write_file(folder / f"{platform.python_version()}.json", json.dumps(made).encode())  # others may be reading
     for other in folder.glob("*.json"):
         assert json.loads(other.read_text()) == made, other.stem
 
