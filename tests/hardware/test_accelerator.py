@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from flow.scheduling.schedule import schedule
 from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.engines.base import Command
 from tests.helpers.layers import TINY, Job, job, layer_of, random_codes, random_job, random_layer, single
+from tests.helpers.tools import require_engine
 
 CONFIGS = (
     ArrayConfig(2, 3, **TINY, drain=3),  # most layers pass their weights through the buffer again for every tile
@@ -38,9 +38,7 @@ class Bank:
 
     def run(self, engine: str, config: ArrayConfig, work: Job) -> int:
         """Runs the job, checks every byte of its output memory; the cycles."""
-        reason = ENGINES[engine].available()
-        if reason:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        require_engine(engine)
         if (engine, config) not in self.simulators:
             device = emit(config, self.folder / f"{len(self.simulators)}")
             self.simulators[engine, config] = ENGINES[engine].open(device)
