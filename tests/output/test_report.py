@@ -82,7 +82,7 @@ def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path, monkeypatch:
     require_engine("verilator")
     require_tool("yosys")
     monkeypatch.setattr(blocks, "FAMILIES", {"ecp5": blocks.FAMILIES["ecp5"]})  # the others take minutes more
-    report = flow.compile(small(tmp_path), tmp_path / "out", array=(4, 4), samples=2, coverage=0.2, synth=True)
+    report = flow.compile(small(tmp_path), tmp_path / "out", array=(2, 3), samples=2, coverage=0.2, synth=True)
     summary, layers = report.summary, report.layers
     assert report.passed and all(0.2 <= layer.rtl_share <= 1 for layer in layers)
     macs = sum(layer.macs for layer in layers)
@@ -104,7 +104,7 @@ def test_a_sampled_build_says_what_went_through_rtl(tmp_path: Path, monkeypatch:
     assert f"About {summary.area.transistors / 1e6:.2f} million transistors" in page
     assert f'<td data-head="lookup tables" data-value="{float(fpga.takes.luts)}">{fpga.takes.luts:,}</td>' in page
     assert ">ECP5-85</td>" in page
-    nothing = flow.compile(tmp_path / "small.onnx", tmp_path / "nothing", array=(4, 4), coverage=0)
+    nothing = flow.compile(tmp_path / "small.onnx", tmp_path / "nothing", array=(2, 3), coverage=0)
     assert nothing.summary.verdict is None and {layer.cycles_source for layer in nothing.layers} == {"model"}
     assert "not simulated" in (tmp_path / "nothing" / "report.html").read_text()
 

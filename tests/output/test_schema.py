@@ -24,7 +24,7 @@ from flow.output.schema import schemas, write
 from flow.output.typed import from_json
 from tests.helpers.nets import small
 from tests.helpers.networks import residual, saved
-from tests.helpers.tools import require_engine
+from tests.helpers.tools import quick_engine
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 MAPS = {  # whose keys are free
@@ -44,10 +44,11 @@ def check(name: str) -> Callable[[object], None]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build with --on-chip, which has all there is."""
-    require_engine("verilator")
+    engine = quick_engine()
     folder = tmp_path_factory.mktemp("schema")
     model, chosen = saved(residual(), folder), flow.pruning("moderate")
-    assert flow.compile(model, folder / "out", pruning=chosen, array=(4, 4), samples=1, on_chip=True).passed
+    made = flow.compile(model, folder / "out", pruning=chosen, array=(2, 2), engine=engine, samples=1, on_chip=True)
+    assert made.passed
     return folder / "out"
 
 
@@ -56,7 +57,7 @@ def reports(built: Path) -> Reports:
     """One of every kind: with an area, without RTL, with findings."""
     model, place = small(built.parent), built.parent
     modelled = flow.compile(model, place / "modelled", array=(4, 4), samples=1, coverage=0)
-    failing = flow.cosim(built, samples=1, fault="pe:stuck-sign")
+    failing = flow.cosim(built, engine=quick_engine(), samples=1, fault="pe:stuck-sign")
     assert failing.findings and failing.findings[0].location
     many = {"elements": Resources(1e6, 1, 0.5, 0)}
     area = Area.of(Estimate(1, 2, 3), {"ecp5": many})
@@ -65,7 +66,7 @@ def reports(built: Path) -> Reports:
         "compile --coverage 0": json.loads((place / "modelled" / "report.json").read_text()),
         "compile --synth": replace(modelled, summary=replace(modelled.summary, area=area)).as_dict(),
         "compress": flow.compress(model, place / "small_bbs.onnx").as_dict(),
-        "cosim": flow.cosim(built, samples=1).as_dict(),
+        "cosim": flow.cosim(built, engine=quick_engine(), samples=1).as_dict(),
         "cosim --fault": failing.as_dict(),
     }
 

@@ -149,7 +149,7 @@ def behind_normalizations() -> Network:
 @pytest.mark.parametrize(
     "config",
     once_each(
-        [SMALL, LONG, ArrayConfig(4, 5, "pairs", **TINY, drain=2, columns_per_cycle=4)], lambda config: True
+        [SMALL, LONG, ArrayConfig(2, 5, "pairs", **TINY, drain=2, columns_per_cycle=4)], lambda config: True
     ),
     ids=lambda config: f"{config.pe}-{config.rows}x{config.columns}",
 )  # fmt: skip
