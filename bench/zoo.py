@@ -50,6 +50,7 @@ TEXT = "The quick brown fox jumps over the lazy dog. 0123456789, and so on: def 
 SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "ch_PP-OCRv4_det": {"x": (1, 3, 160, 320)},
     "ch_PP-OCRv4_rec": {"x": (1, 3, 48, 192)},
+    "ch_ppocr_mobile_v2.0_cls": {"x": (1, 3, 48, 192)},
     "320n": {"images": (1, 3, 320, 320)},
     "common_det": {"images": (1, 3, 416, 416)},
     "common": {"input1": (1, 1, 64, 128)},
@@ -70,7 +71,18 @@ SIZES: dict[str, dict[str, tuple[int, ...]]] = {
 }
 VALUES = {"sr": 16000, "input_lengths": 32, "length": 32, "batch": 0}  # inputs that are numbers
 ROWS = {"slovorez": 49, "best_v2_carbons": 4, "minimol": 4}  # rows of a table whose indices are computed
-FULL_SCALE = ("common_det",)  # pictures of 0 to 255
+# Least and largest value of pictures, by a part of the file's name; others are of 0 to 1.
+RANGES = {"common_det": (0.0, 255.0), "PP-OCRv4_det": (-2.0, 2.5), "PP-OCR": (-1.0, 1.0), "ppocr": (-1.0, 1.0)}
+LINES = {"PP-OCRv4_det": 6, "PP-OCR": 1, "ppocr": 1, "common_det": 3, "common": 1}  # of writing in them
+LETTERS = {  # five pixels in each of seven rows, the leftmost the most significant bit
+    "A": (14, 17, 17, 31, 17, 17, 17), "B": (30, 17, 17, 30, 17, 17, 30), "C": (14, 17, 16, 16, 16, 17, 14),
+    "D": (30, 17, 17, 17, 17, 17, 30), "E": (31, 16, 16, 30, 16, 16, 31), "F": (31, 16, 16, 30, 16, 16, 16),
+    "H": (17, 17, 17, 31, 17, 17, 17), "I": (14, 4, 4, 4, 4, 4, 14), "L": (16, 16, 16, 16, 16, 16, 31),
+    "N": (17, 25, 21, 19, 17, 17, 17), "O": (14, 17, 17, 17, 17, 17, 14), "P": (30, 17, 17, 30, 16, 16, 16),
+    "R": (30, 17, 17, 30, 20, 18, 17), "S": (15, 16, 16, 14, 1, 1, 30), "T": (31, 4, 4, 4, 4, 4, 4),
+    "U": (17, 17, 17, 17, 17, 17, 14), "2": (14, 17, 1, 6, 8, 16, 31), "4": (2, 6, 10, 18, 31, 2, 2),
+    "7": (31, 1, 2, 4, 8, 8, 8),
+}  # fmt: skip
 
 
 def picture(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
@@ -83,6 +95,26 @@ def picture(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
         tall, wide = rng.integers(2, max(3, height // 4)), rng.integers(2, max(3, width // 8))
         image[:, top : top + tall, left : left + wide] = rng.uniform(0, 1, (channels, 1, 1))
     noisy: NDArray[np.float32] = np.clip(image + rng.normal(0, 0.02, image.shape), 0, 1).astype(np.float32)
+    return noisy
+
+
+def written(rng: np.random.Generator, lines: int, *shape: int) -> NDArray[np.float32]:
+    """Lines of random letters, dark on light or light on dark, [channels, height, width] of 0 to 1."""
+    channels, height, width = shape
+    paper, ink = rng.permutation([rng.uniform(0.7, 1, channels), rng.uniform(0, 0.3, channels)])
+    image = np.tile(paper[:, None, None], (1, height, width))
+    for line in range(lines):
+        room = height // lines
+        size = int(rng.integers(max(1, room // 14), max(2, room // 9) + 1))  # of a pixel of a letter
+        top = line * room + int(rng.integers(0, room - 7 * size + 1))
+        left = int(rng.integers(0, max(1, width // 8)))
+        while left + 5 * size < width:
+            rows = np.array(LETTERS[rng.choice([*LETTERS])])
+            glyph = np.kron(rows[:, None] >> np.arange(4, -1, -1) & 1, np.ones((size, size), int)) > 0
+            image[:, top : top + 7 * size, left : left + 5 * size][:, glyph] = ink[:, None]
+            left += (6 if rng.random() < 0.85 else 10) * size
+    soft = sum(np.roll(image, (y, x), (1, 2)) for y in (-1, 0, 1) for x in (-1, 0, 1)) / 9
+    noisy: NDArray[np.float32] = np.clip(soft + rng.normal(0, 0.02, image.shape), 0, 1).astype(np.float32)
     return noisy
 
 
@@ -107,8 +139,8 @@ def text(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     return np.array([ord(TEXT[(start + i) % len(TEXT)]) for i in range(count)])
 
 
-def sample(rng: np.random.Generator, name: str, kind: np.dtype[Any], shape: tuple[int, ...], scale: float) -> Any:
-    """One sample of an input: a picture, speech or text, by its shape and type."""
+def sample(rng: np.random.Generator, name: str, kind: np.dtype[Any], shape: tuple[int, ...], stem: str) -> Any:
+    """One sample of an input of the network in file `stem`: a picture, speech or text, by its shape and type."""
     if name in VALUES:
         return np.full(shape, VALUES[name], kind)
     if kind.kind in "iu":
@@ -120,7 +152,10 @@ def sample(rng: np.random.Generator, name: str, kind: np.dtype[Any], shape: tupl
         return np.zeros(shape, kind)
     last = [size for size in shape if size > 4]
     if len(shape) >= 3 and len(last) >= 2 and shape[-3] <= 4:
-        return (scale * picture(rng, *shape[-3:])).reshape(shape).astype(kind)
+        low, high = next((ends for part, ends in RANGES.items() if part in stem), (0.0, 1.0))
+        lines = next((count for part, count in LINES.items() if part in stem), 0)
+        image = written(rng, lines, *shape[-3:]) if lines else picture(rng, *shape[-3:])
+        return (low + (high - low) * image).reshape(shape).astype(kind)
     if len(last) == 1 or (last and np.prod(shape) > 10_000):
         return speech(rng, int(np.prod(shape))).reshape(shape).astype(kind)
     return rng.normal(size=shape).astype(kind)
@@ -130,7 +165,6 @@ def inputs(file: Path, model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...
     """The shapes to ask for, and `SAMPLES` samples by input name, samples along axis 0."""
     rng = np.random.default_rng(0)
     known = next((sizes for part, sizes in SIZES.items() if part in file.stem), {})
-    scale = 255.0 if any(part in file.stem for part in FULL_SCALE) else 1.0
     asked, arrays, graph = {}, {}, Graph.of(model)
     axes = [list(value.type.tensor_type.shape.dim) for value in graph_inputs(model)]
     batches = {dims[0].dim_param for dims in axes if dims} - {""}
@@ -146,7 +180,7 @@ def inputs(file: Path, model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...
         if any(size == 0 for size in dims[1:]) or (dims and dims[0] == 0 and shape[0] != 1):
             asked[value.name] = shape
         batch_first = bool(dims) and shape[0] == 1
-        made = [sample(rng, value.name, kind, shape[1:] if batch_first else shape, scale) for _ in range(SAMPLES)]
+        made = [sample(rng, value.name, kind, shape[1:] if batch_first else shape, file.stem) for _ in range(SAMPLES)]
         arrays[value.name] = np.stack(made)
         rows = next((size for part, size in ROWS.items() if part in file.stem), madeup.rows(graph, value.name))
         if rows and kind.kind in "iu":

@@ -13,6 +13,7 @@ from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.frontend.inspection import Inspection, inspection, refusal
 from flow.frontend.quantization.ranges import MINMAX
 from flow.network import samples
+from flow.onnxtools import external
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.located import located
 
@@ -29,8 +30,16 @@ def inspect(model: Any, **options: Any) -> Inspection:
 
 
 def run_inspect(request: InspectRequest) -> Inspection:
-    """`inspect` for a request: a float network is quantized in memory, from a few samples, or from one made-up one."""
-    source = read_source(request.model)
+    """`inspect` for a request: a float network is quantized from a few samples, or from one made-up one.
+
+    Its weights are never held in memory: they stay in their file, and what is made of them goes to a temporary one.
+    """
+    with external.made_in_files():
+        return _inspected(request)
+
+
+def _inspected(request: InspectRequest) -> Inspection:
+    source = read_source(request.model, lean=True)
     if reasons := checks.refusals(source.model):
         return refusal(source.model, reasons)
     source = admitted(replace(source, preprocess=request.preprocess), request)

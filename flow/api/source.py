@@ -63,9 +63,9 @@ class Source:
         return self.prepared[role]
 
 
-def read_source(model: Path | onnx.ModelProto) -> Source:
-    """A network from a file or from memory, unchanged. FlowError when it cannot be read."""
+def read_source(model: Path | onnx.ModelProto, lean: bool = False) -> Source:
+    """A network from a file or from memory, unchanged; `lean`: see `load.read`. FlowError when it cannot be read."""
     if isinstance(model, onnx.ModelProto):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in model.graph.name)
         return Source(load.from_memory(model), name or "network", None)
-    return Source(load.read(model), model.stem, model)
+    return Source(load.read(model, lean), model.stem, model)

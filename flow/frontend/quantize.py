@@ -21,6 +21,7 @@ from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.frontend.quantization.calibrate import AUTO, calibrate
+from flow.frontend.quantization.equalize import equalized
 from flow.frontend.quantization.plan import plan
 from flow.frontend.quantization.qdq import quantize_static
 from flow.network.samples import Arrays, check_samples
@@ -81,12 +82,15 @@ def from_float(
     With `products`, matrix products of two activations are quantized, too: on chip the array computes them.
     """
     _check_weights(prepared)
+    prepared, equal = equalized(prepared, feeds) if method == AUTO else (prepared, 0)
     wanted = plan(Graph.of(prepared), element_types(prepared), ranks(prepared), products)
     found = calibrate(prepared, wanted, feeds, unsigned, method)
     quantized, _ = quantize_biases(quantize_static(prepared, wanted, wanted.balanced(found.ranges), unsigned))
     count = len(next(iter(feeds.values())))
     kind = "uint8" if unsigned else "int8"
     notes = [f"Quantized from {count} samples, activations {kind}, ranges by {found.words}."] if wanted.tensors else []
+    if equal:
+        notes.append(f"Channels have ranges that are alike in {equal} tensors before depthwise convolutions.")
     return Quantized(quantized, prepared, notes)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import prod
 
 import onnx
-from onnx import numpy_helper
 
+from flow.onnxtools import external
 from flow.onnxtools.edit import add_constant, drop_unused_nodes
 from flow.onnxtools.graph import Graph, is_dequantize, is_standard, node_input, quantized_constant
 from flow.onnxtools.shapes import sample_shapes
@@ -59,7 +59,7 @@ def rename_fused_shapes(model: onnx.ModelProto) -> None:
     It fuses what is MatMul and Add again in every session, and fails if those names are taken.
     """
     taken = [tensor for tensor in model.graph.initializer if tensor.name.startswith(FUSED_SHAPES)]
-    own = {tensor.name: add_constant(model, f"own_{tensor.name}", numpy_helper.to_array(tensor)) for tensor in taken}
+    own = {tensor.name: add_constant(model, f"own_{tensor.name}", external.values(tensor)) for tensor in taken}
     for node in model.graph.node if own else ():
         node.input[:] = [own.get(name, name) for name in node.input]
     if own:

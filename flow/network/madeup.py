@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from flow.onnxtools import external
 from flow.onnxtools.graph import Graph, attribute, graph_inputs
 
 PASSED = ("Cast", "Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose",
@@ -104,7 +105,7 @@ def _real(graph: Graph, name: str, shape: tuple[int, ...], generator: np.random.
     """Real values: of the quantization range if there is one."""
     node = next((each for each in graph.consumers.get(name, []) if each.op_type == "QuantizeLinear"), None)
     names = node.input[1:3] if node is not None and node.input[0] == name else []
-    pair = [numpy_helper.to_array(graph.constants[each]).reshape(-1) for each in names if each in graph.constants]
+    pair = [external.values(graph.constants[each]).reshape(-1) for each in names if each in graph.constants]
     if len(pair) == 2 and all(array.size for array in pair):
         scale, zero = (array[0] for array in pair)
         limits = np.iinfo(zero.dtype)

@@ -10,13 +10,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from flow.onnxtools import external
 from flow.onnxtools.graph import Graph, is_standard, names, reads, subgraphs
 
 
 def add_constant(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
     """Add a constant under this name, or with underscores appended if the name is in use; returns the name."""
     name = unused_name(model, name)
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    model.graph.initializer.append(external.constant(np.ascontiguousarray(array), name))
     return name
 
 
@@ -54,7 +55,7 @@ class Editor:
     def constant(self, wanted: str, array: NDArray[Any] | np.generic) -> str:
         """Add a constant; returns its name."""
         name = self.name(wanted)
-        self.graph.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        self.graph.constants[name] = external.constant(np.array(array, order="C"), name)
         self.model.graph.initializer.append(self.graph.constants[name])
         return name
 

@@ -2,13 +2,16 @@
 
 A constant of a model is *external* when its `external_data` names a file (by its absolute path), an offset and a
 length. `values` maps such a constant into memory, so that the pages that were read can be released again. ONNX and ONNX
-Runtime see the model with its external constants as inputs (`externals_as_inputs`), which are fed when it runs.
+Runtime see the model with its external constants as inputs (`externals_as_inputs`), which are fed when it runs. Where
+`made_in_files` holds, large constants that are made (`constant`) are external, too.
 """
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from flow.errors import FlowError
+from flow.files import scratch
+
 LARGE = 2**20  # bytes
+SMALL = 2**16  # bytes: a constant of more that is made goes to a file, if those do
+ALIGNED = 64  # bytes
+WEIGHTS = (np.float32, np.float16, np.int8, np.uint8)  # types of such constants; of others, graphs need the values
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto in onnx.proto
 
 
@@ -43,6 +52,63 @@ def make_external(tensor: onnx.TensorProto, file: Path, offset: int, length: int
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", str(file)), ("offset", str(offset)), ("length", str(length))):
         tensor.external_data.add(key=key, value=value)
+
+
+class _Store:
+    """A temporary file of constants, made with the first; without room for it, constants stay in memory."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack, self._file = stack, Path()
+
+    def take(self, tensor: onnx.TensorProto, array: NDArray[Any]) -> bool:
+        """Write the values of a constant behind those that are there; returns whether they could be."""
+        try:
+            if not self._file.name:
+                self._file = self._stack.enter_context(scratch()) / "constants"
+            with self._file.open("ab") as file:
+                offset = file.seek(0, 2)
+                file.write(bytes(-offset % ALIGNED))
+                offset = file.tell()
+                file.write(array.data.cast("B"))
+        except (OSError, FlowError):
+            return False
+        make_external(tensor, self._file, offset, array.nbytes)
+        return True
+
+
+_store: ContextVar[_Store | None] = ContextVar("store", default=None)
+
+
+@contextmanager
+def made_in_files() -> Iterator[None]:
+    """Large constants that are made meanwhile are external, in a temporary file that is removed at the end."""
+    with ExitStack() as stack:
+        token = _store.set(_Store(stack))
+        try:
+            yield
+        finally:
+            _store.reset(token)
+
+
+def constant(array: NDArray[Any], name: str) -> onnx.TensorProto:
+    """A new constant with these values; external if it is large and `made_in_files` holds."""
+    whole, store = np.asarray(array, order="C"), _store.get()
+    if store is not None and whole.nbytes > SMALL and whole.dtype in WEIGHTS:
+        tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(whole.dtype), dims=whole.shape)
+        if store.take(tensor, whole):
+            return tensor
+    return numpy_helper.from_array(whole, name)
+
+
+def size(tensor: onnx.TensorProto) -> int:
+    """The bytes of a constant's values."""
+    lengths = (int(entry.value) for entry in tensor.external_data if entry.key == "length")
+    return next(lengths) if is_external(tensor) else int(tensor.ByteSize())
+
+
+def stays(tensor: onnx.TensorProto) -> bool:
+    """Whether no other constant is made of this one, as it would be held in memory."""
+    return is_external(tensor) and _store.get() is None
 
 
 def weights(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:

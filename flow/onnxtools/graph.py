@@ -134,7 +134,8 @@ class Graph:
         if name in self.arrays:
             return self.arrays[name]
         values = external.values(self.constants[name])
-        if values.nbytes <= external.LARGE:  # large arrays are not cached: the model holds them already
+        outside = external.is_external(self.constants[name])
+        if not outside and values.nbytes <= external.LARGE:  # the model holds large arrays already, or their file does
             self.arrays[name] = values
         return values
 

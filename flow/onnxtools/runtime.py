@@ -39,6 +39,8 @@ def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSessi
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_BASIC if optimise else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
+    options.enable_mem_pattern = False  # room for all tensors at once
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # of the file: what is dequantized is used at once
     options.log_severity_level = 4  # errors are raised as exceptions anyway
     outside = external.weights(model)
     try:

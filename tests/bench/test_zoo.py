@@ -52,3 +52,16 @@ def test_inputs_fit_the_network() -> None:
 def test_a_row_says_what_was_not_reached() -> None:
     table = shown([Row("net.onnx", reason="too old")])
     assert [list(column.cells) for column in table.columns][:3] == [["net.onnx"], ["no"], [""]]
+
+
+def test_a_reader_gets_writing() -> None:
+    """In the range of its pictures: most of it is paper, the rest ink, and little between."""
+    b = Builder()
+    model = b.model({"x": ["N", 3, "height", "width"]}, b.node("Relu", "x"))
+    asked, arrays = inputs(Path("ch_PP-OCRv4_rec.onnx"), model)
+    assert asked == {"x": (1, 3, 48, 192)}
+    grey = arrays["x"].mean(axis=1)
+    assert grey.min() >= -1 and grey.max() <= 1 and np.ptp(grey, axis=(1, 2)).min() > 0.5
+    middle = (grey.min(axis=(1, 2)) + grey.max(axis=(1, 2)))[:, None, None] / 2
+    bright = (grey > middle).mean(axis=(1, 2))
+    assert all(0.05 < min(share, 1 - share) < 0.5 for share in bright)

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import flow
+from flow.errors import FlowError
 from flow.frontend import admit, quantize
 from flow.frontend.entry import load
 from flow.frontend.int8 import cut
@@ -43,6 +44,16 @@ def embedding_net(width: int = WIDTH, words: int = 30) -> onnx.ModelProto:
         [numpy_helper.from_array(array, name) for name, array in values.items()],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def half_net() -> onnx.ModelProto:
+    """Conv, BatchNormalization and Relu in float16."""
+    model = float_net()
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    return model
 
 
 def save(model: onnx.ModelProto, file: Path) -> Path:
@@ -136,6 +147,48 @@ def test_a_streamed_network_compiles(tmp_path: Path) -> None:
     assert not external.weights(onnx.load(str(tmp_path / "out" / "model_bbs.onnx"), load_external_data=False))
 
 
+# -------------------------------------------------------------------------------- inspect
+def test_what_is_made_goes_to_a_file_that_is_removed() -> None:
+    array, few = np.arange(2**17, dtype=np.int8), np.arange(8, dtype=np.float32)
+    assert not external.is_external(external.constant(array, "outside of the block"))
+    with external.made_in_files():
+        made = [external.constant(values, "made") for values in (array, few, array.astype(np.int64), array[::2][:-1])]
+        assert [external.is_external(tensor) for tensor in made] == [True, False, False, False]
+        made.append(external.constant(array[::-1], "another"))
+        assert [external.size(tensor) for tensor in made[::4]] == [array.nbytes] * 2
+        for tensor, values in zip(made, [array, few, array, array[::2][:-1], array[::-1]], strict=True):
+            assert np.array_equal(external.values(tensor), np.asarray(values))
+        place = Path(external.values(made[0]).filename)  # type: ignore[attr-defined]
+        assert place.exists() and not external.stays(made[0])
+    assert not place.parent.exists() and external.stays(made[0])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), FlowError("no folder")], ids=repr)
+def test_without_room_for_files_constants_stay_in_memory(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full() -> None:
+        raise error
+
+    monkeypatch.setattr(external, "scratch", full)
+    with external.made_in_files():
+        tensor = external.constant(np.ones(2**17, np.int8), "ones")
+    assert not external.is_external(tensor) and external.values(tensor).sum() == 2**17
+
+
+@pytest.mark.parametrize("make", [residual_net, float_net, embedding_net, half_net])
+def test_inspect_says_the_same_of_weights_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], onnx.ModelProto]
+) -> None:
+    """Weights that are folded, transposed, converted and quantized, from file to file."""
+    file = save(make(), tmp_path / "net.onnx") if make is embedding_net else tmp_path / "net.onnx"
+    onnx.save(make(), str(file))
+    assert not external.weights(load.read(file, lean=True))
+    want = flow.inspect(file)
+    monkeypatch.setattr(load, "ANY_WEIGHT", 30)
+    monkeypatch.setattr(external, "SMALL", 30)
+    assert external.weights(load.read(file, lean=True))
+    assert flow.inspect(file) == want
+
+
 # -------------------------------------------------------------------------------- memory
 MEASURED = """
 import sys, threading
@@ -220,3 +273,52 @@ def test_large_weights_are_never_held(tmp_path: Path) -> None:
     weights, most = memory(file, tmp_path / "x.npz")
     assert weights == 10 * 4 * 2048**2
     assert most < 1.25 * weights
+
+
+INSPECTED = """
+import re, sys
+import onnxruntime
+import flow
+
+def of(key):
+    with open("/proc/self/status") as status:
+        return int(re.search(key + r":\\s*(\\d+) kB", status.read())[1]) * 1024
+
+before = of("VmRSS")
+assert flow.inspect(sys.argv[1]).array_share == 1
+print(of("VmHWM") - before)
+"""
+
+
+def convolutions(layers: int, channels: int) -> onnx.ModelProto:
+    """As many Conv of 3x3, each with BatchNormalization and Relu behind it, over [N, channels, 4, 4]."""
+    generator, nodes, constants = np.random.default_rng(0), [], []
+    for name in ("scale", "shift", "mean", "variance"):
+        constants.append(numpy_helper.from_array(np.ones(channels, np.float32), name))
+    for number in range(layers):
+        weights = generator.standard_normal((channels, channels, 3, 3), dtype=np.float32)
+        constants.append(numpy_helper.from_array(weights / np.float32(3 * channels**0.5), f"w{number}"))
+        nodes += [
+            helper.make_node("Conv", [f"t{number}", f"w{number}"], [f"c{number}"], f"conv{number}", pads=[1] * 4),
+            helper.make_node(
+                "BatchNormalization", [f"c{number}", "scale", "shift", "mean", "variance"], [f"n{number}"]
+            ),
+            helper.make_node("Relu", [f"n{number}"], [f"t{number + 1}"]),
+        ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, 4, 4]) for name in ("t0", f"t{layers}")
+    ]
+    graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_inspect_takes_at_most_twice_the_memory_of_the_file(tmp_path: Path) -> None:
+    """Pages of files that are mapped count, too: what is more than these is small."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the memory of a process is read from Linux's /proc")
+    file = tmp_path / "net.onnx"
+    onnx.save(convolutions(17, 256), str(file))
+    done = subprocess.run([sys.executable, "-c", INSPECTED, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert file.stat().st_size > 40e6
+    assert int(done.stdout) < 2 * file.stat().st_size

@@ -54,7 +54,7 @@ def fold_constants(model: onnx.ModelProto) -> None:
 
 def _fold_constants(model: onnx.ModelProto, found: Arrays | None = None) -> int:
     """Replace nodes whose inputs are constant by constants; returns how many. `found` gets the constants' values."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer if not external.is_external(tensor)}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer if not external.stays(tensor)}
     outputs = {value.name for value in model.graph.output}
     known, nodes = set(constants), []
     for node in model.graph.node:
@@ -66,7 +66,7 @@ def _fold_constants(model: onnx.ModelProto, found: Arrays | None = None) -> int:
     kept = [node for node in model.graph.node if id(node) not in folded]
     read = {name for node in kept for name in reads(node)}
     replace_nodes(model, kept)
-    model.graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in values if name in read)
+    model.graph.initializer.extend(external.constant(values[name], name) for name in values if name in read)
     drop_unused_nodes(model)
     if found is not None:
         found |= values
@@ -88,7 +88,7 @@ def _computed(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Ma
         values = runtime.run(runtime.session(model_like(model, body), optimise=False), {})
     except FlowError:  # an operator that ONNX Runtime has for the network's inputs only, or values that do not fit
         return {}
-    most = max(GROWTH, 2 * sum(constants[name].ByteSize() for name in needed))
+    most = max(GROWTH, 2 * sum(external.size(constants[name]) for name in needed))
     return {name: array for name, array in values.items() if isinstance(array, np.ndarray) and array.nbytes <= most}
 
 

@@ -20,6 +20,14 @@ from flow.onnxtools.graph import graph_inputs, names, reads, tensors
 
 LARGE_NETWORK = 2**27  # bytes of constants: in larger networks, large matrices stay in their files
 LARGE_WEIGHT = 2**20  # bytes
+ANY_WEIGHT = external.SMALL  # bytes, of what stays in its file in any network that is read `lean`
+# operands that may stay in their files: of large networks, and of those that are read `lean`
+PLACES: dict[str, tuple[int, ...]] = {"MatMul": (1,), "Gemm": (1,), "Gather": (0,)}
+MORE_PLACES = PLACES | {
+    "Conv": (1,), "ConvTranspose": (1,), "DequantizeLinear": (0,), "GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2),
+}  # fmt: skip
+KINDS = (TensorProto.FLOAT,)
+MORE_KINDS = (*KINDS, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)
 
 
 def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -36,15 +44,19 @@ def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def read(path: str | Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data; FlowError when that fails. Its content is not checked."""
+def read(path: str | Path, lean: bool = False) -> onnx.ModelProto:
+    """Read an ONNX file with its external data; FlowError when that fails. Its content is not checked.
+
+    Of a large network, large matrices stay in their files. With `lean`, weights of any network do, also those of
+    convolutions and recurrent layers: what is made of them must have files, too (`external.made_in_files`).
+    """
     file = Path(path)
     if not file.is_file():
         found = "is a folder" if file.is_dir() else "is no regular file" if file.exists() else "does not exist"
         raise FlowError(f"the network must be an ONNX file, but '{file}' {found}; check the path")
     try:
-        if file.stat().st_size > LARGE_NETWORK:
-            model = external.read(file, LARGE_WEIGHT)
+        if lean or file.stat().st_size > LARGE_NETWORK:
+            model = external.read(file, ANY_WEIGHT if lean else LARGE_WEIGHT)
         else:
             model = onnx.load(str(file), format="protobuf", load_external_data=False)
     except (DecodeError, ValueError):
@@ -54,7 +66,7 @@ def read(path: str | Path) -> onnx.ModelProto:
     if bad := next((name for name in names(model.graph) if not isinstance(name, str)), None):
         raise FlowError(f"names must be UTF-8, but {bad!r} in '{file}' is not; export it again")
     outside = [(tensor, _located(tensor, file)) for tensor in tensors(model.graph) if external.is_external(tensor)]
-    stay = _stay_outside(model, {tensor.name: length for tensor, (_, _, length) in outside})
+    stay = _stay_outside(model, {tensor.name: length for tensor, (_, _, length) in outside}, lean)
     for tensor, where in outside:
         _read_external(tensor, *where, tensor.name in stay)
     _normalize(model)
@@ -97,18 +109,26 @@ def _sort_nodes(model: onnx.ModelProto) -> None:
         replace_nodes(model, [model.graph.node[index] for index in order.static_order()])
 
 
-def _stay_outside(model: onnx.ModelProto, lengths: Mapping[str, int]) -> set[str]:
-    """Constants that stay in their files: in a large network, matrices that only matrix products and Gather read."""
-    if sum(lengths.values()) <= LARGE_NETWORK:
+def _stay_outside(model: onnx.ModelProto, lengths: Mapping[str, int], lean: bool) -> set[str]:
+    """Constants that stay in their files: in a large network, matrices that only matrix products and Gather read.
+
+    With `lean`, in any network, and weights of convolutions and recurrent layers, too.
+    """
+    if not lean and sum(lengths.values()) <= LARGE_NETWORK:
         return set()
-    places = {"MatMul": 1, "Gemm": 1, "Gather": 0}
+    places = MORE_PLACES if lean else PLACES
+    least = ANY_WEIGHT if lean else LARGE_WEIGHT
     used = {value.name for value in model.graph.output}
     for node in model.graph.node:
-        operand = places.get(node.op_type, -1)
-        used.update(name for index, name in enumerate(node.input) if index != operand)
+        operands = places.get(node.op_type, ())
+        used.update(name for index, name in enumerate(node.input) if index not in operands)
         used.update(name for name in reads(node) if name not in node.input)
-    matrices = {t.name for t in model.graph.initializer if len(t.dims) == 2 and t.data_type == TensorProto.FLOAT}
-    return {name for name in matrices if name not in used and lengths.get(name, 0) > LARGE_WEIGHT}
+    kinds = MORE_KINDS if lean else KINDS
+    matrices = {
+        tensor.name for tensor in model.graph.initializer
+        if (len(tensor.dims) == 2 or (lean and len(tensor.dims) > 2)) and tensor.data_type in kinds
+    }  # fmt: skip
+    return {name for name in matrices if name not in used and lengths.get(name, 0) > least}
 
 
 def _located(tensor: onnx.TensorProto, file: Path) -> tuple[Path, int, int]:
@@ -136,7 +156,7 @@ def _located(tensor: onnx.TensorProto, file: Path) -> tuple[Path, int, int]:
 
 def _read_external(tensor: onnx.TensorProto, path: Path, offset: int, length: int, stays: bool) -> None:
     """Load an external constant's values into the model, or only note where they are if the constant `stays`."""
-    wanted = math.prod(tensor.dims) * 4
+    wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize if stays else 0
     if stays and length == wanted:
         external.make_external(tensor, path, offset, length)
         return

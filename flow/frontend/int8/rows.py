@@ -135,7 +135,7 @@ def _is_product(graph: Graph, node: onnx.NodeProto) -> bool:
         return False
     plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     matrix = graph.constants.get(weights.input[0])
-    if matrix is None or (attribute(node, "transB", 0) and external.is_external(matrix)):  # not loaded for a copy
+    if matrix is None or (attribute(node, "transB", 0) and external.stays(matrix)):
         return False
     return plain and len(matrix.dims) == 2 and size(graph, node_input(data, 1)) == 1
 

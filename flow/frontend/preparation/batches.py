@@ -29,7 +29,7 @@ def images_to_axis(model: onnx.ModelProto) -> None:
     wanted = {
         node.output[0] for node in model.graph.node
         if node.op_type == "Conv" and is_standard(node) and _several(one.get(node.input[0], ()))
-        and node.input[1] in graph.constants and not external.is_external(graph.constants[node.input[1]])
+        and node.input[1] in graph.constants and not external.stays(graph.constants[node.input[1]])
     }  # fmt: skip
     if not wanted:
         return

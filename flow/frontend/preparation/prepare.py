@@ -32,9 +32,8 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     ConvTranspose, Gemm or MatMul before them; so is a Pad with zeros into the Conv behind it. FlowError when the
     network's opset cannot be converted.
     """
-    single = in_float32(external.externals_as_inputs(model))  # first: ONNX's converter writes constants of float32
     prepared = onnx.ModelProto()
-    prepared.CopyFrom(external.with_externals(upgraded(single), model))
+    prepared.CopyFrom(upgraded(in_float32(model)))  # in this order: ONNX's converter writes constants of float32
     fold(prepared)
     ranks = {name: len(shape) for name, shape in sample_shapes(prepared).items()}
     _fold_gemm_factors(prepared)
@@ -59,7 +58,7 @@ def _fold_gemm_factors(model: onnx.ModelProto) -> None:
         matrix = graph.constants.get(node_input(node, 1)) if gemm else None
         name = node_input(node, 2)
         bias = graph.constant(name) if name else np.zeros(1, np.float32)
-        if matrix is None or bias is None or external.is_external(matrix):  # would be loaded as a per_channel
+        if matrix is None or bias is None or external.stays(matrix):
             continue
         channels = matrix.dims[0 if attribute(node, "transB", 0) else 1]
         alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
@@ -138,9 +137,9 @@ def _fold_followers(model: onnx.ModelProto, ranks: dict[str, int]) -> None:
 
 
 def _product(graph: Graph, node: onnx.NodeProto) -> _Product | None:
-    """The product that a node computes; None if its weights or its bias are not constants in memory."""
+    """The product that a node computes; None if its weights or its bias are not constants that may be changed."""
     tensor = graph.constants.get(node_input(node, 1))
-    weights = None if tensor is None or external.is_external(tensor) else graph.constant(tensor.name)
+    weights = None if tensor is None or external.stays(tensor) else graph.constant(tensor.name)
     name = node_input(node, 2)
     bias = graph.constant(name) if name else None
     if weights is None or weights.dtype != np.float32 or (name and bias is None):

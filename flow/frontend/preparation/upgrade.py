@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, version_converter
+from onnx import TensorProto, helper, version_converter
 
 from flow.errors import FlowError, first_line
 from flow.network import samples
-from flow.onnxtools import runtime
+from flow.onnxtools import external, runtime
 from flow.onnxtools.edit import replace_nodes, set_attributes, unused_name
 from flow.onnxtools.graph import graph_inputs, is_standard, opset, subgraphs
 
@@ -34,7 +34,7 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
         n.output[0] for n in model.graph.node if n.op_type == "Upsample" or (n.op_type == "Resize" and before < 11)
     }
     hidden = onnx.ModelProto()
-    hidden.CopyFrom(model)
+    hidden.CopyFrom(external.externals_as_inputs(model))
     for _ in range(len(model.graph.node)):
         try:
             converted = version_converter.convert_version(hidden, OPSET)
@@ -53,8 +53,9 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
     kept = [entry for entry in converted.opset_import if entry.domain != HIDDEN]
     del converted.opset_import[:]
     converted.opset_import.extend(kept)
-    _check_alike(model, converted)
-    return converted
+    whole = external.with_externals(converted, model)
+    _check_alike(model, whole)
+    return whole
 
 
 def _hide(model: onnx.ModelProto, operator: str) -> bool:
@@ -143,7 +144,7 @@ def _convert(graph: onnx.GraphProto, inner: bool = False) -> None:
 def _convert_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_type in WIDE:
         limit = np.finfo(np.float32)
-        values = numpy_helper.to_array(tensor).astype(np.float64)
+        values = external.values(tensor).astype(np.float64)
         with np.errstate(over="ignore"):
             narrow = np.where(np.isfinite(values), np.clip(values, limit.min, limit.max), values).astype(np.float32)
-        tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+        tensor.CopyFrom(external.constant(narrow, tensor.name))

@@ -125,16 +125,27 @@ def is_power(node: onnx.NodeProto) -> bool:
     return is_standard(node) and (square or node.op_type == "Pow")
 
 
+def _is_multiple(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node multiplies a tensor by a constant, or divides it by one."""
+    constants = [name in graph.constants for name in node.input]
+    divides = node.op_type == "Div" and constants == [False, True]
+    return is_standard(node) and (divides or (node.op_type == "Mul" and sorted(constants) == [False, True]))
+
+
 def _keep_float(graph: Graph, result: Plan) -> None:
-    """Results that are only raised to a power, such as the parts of a spectrum, stay float, and so do parts of them."""
-    moves = {node.output[0]: node for node in result.nodes if node.op_type in SAME_SCALE}
+    """Results that are only raised to a power, such as the parts of a spectrum, stay float.
+
+    So do parts of them, what they are joined to, and multiples by a constant.
+    """
+    moves = {node.output[0]: node for node in result.nodes if node.op_type in (*SAME_SCALE, "Concat")}
     raised: dict[str, bool] = {}
 
     def only_raised(name: str) -> bool:
         if name not in raised:
             readers = graph.consumers.get(name, [])
             raised[name] = name not in graph.outputs and bool(readers) and all(
-                is_power(reader) or (reader.output[0] in moves and all(map(only_raised, reader.output)))
+                is_power(reader)
+                or ((reader.output[0] in moves or _is_multiple(graph, reader)) and all(map(only_raised, reader.output)))
                 for reader in readers
             )  # fmt: skip
         return raised[name]

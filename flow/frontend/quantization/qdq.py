@@ -42,7 +42,7 @@ def quantize_static(
     writer.write({node.output[0] for node in wanted.nodes if node.op_type in ARRAY_OPERATORS})
     drop_unused_nodes(model)
     for tensor in model.graph.initializer:
-        if external.is_external(tensor):  # a look-up table (Gather)
+        if external.stays(tensor):  # a look-up table (Gather)
             tensor.CopyFrom(numpy_helper.from_array(np.array(external.values(tensor)), tensor.name))
     return model
 
@@ -180,7 +180,7 @@ class _Writer:
 
     def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         name = self._name(name)
-        self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        self._model.graph.initializer.append(external.constant(np.asarray(value), name))
         return name
 
     def _name(self, wanted: str) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flow.frontend.quantization.ranges import Range
 
-PART = 2**26  # bytes of weights that are quantized at a time
+PART = 2**22  # bytes of weights that are quantized at a time
 LARGEST_SUM = 2**31 - 1
 GRID_WEIGHTS = 8  # channels of fewer weights other than zero are not searched for a grid: any few numbers have one
 GRID_DIVISORS = 64  # the smallest weight other than zero is a code of 1 to 64

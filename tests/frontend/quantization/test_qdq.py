@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -324,17 +325,27 @@ def test_weights_that_two_layers_share_are_named_after_each() -> None:
     assert f"{both}_quantized" not in made
 
 
+@pytest.mark.parametrize("octaves", [1, 2])
 @pytest.mark.parametrize("squared", ["Pow", "Mul"])
-def test_the_magnitudes_of_a_spectrum_keep_their_range(squared: str) -> None:
-    """Squares of 8 bits have 16 steps below the square root of the largest: a quiet voice is lost in them."""
+def test_the_magnitudes_of_a_spectrum_keep_their_range(squared: str, octaves: int) -> None:
+    """Squares of 8 bits have 16 steps below the square root of the largest: a quiet voice is lost in them.
+
+    So it is where the parts of a spectrum come from several layers and are weighed, as in a constant-Q transform.
+    """
     b = Builder(41)
     waves = np.exp(2j * np.pi * np.outer(np.arange(16), np.arange(32)) / 32)
-    basis = np.concatenate([waves.real, waves.imag])[:, None].astype(np.float32)
-    spectrum = b.node("Conv", "x", b.constant(basis), strides=[16])
-    parts = [
-        b.node("Slice", spectrum, *(b.constant(np.array([each], np.int64)) for each in (start, start + 16, 1)))
-        for start in (0, 16)
+    basis = np.stack([waves.real, waves.imag]).reshape(2, octaves, -1, 1, 32).astype(np.float32)
+    found = [
+        b.node("Conv", "x", b.constant(np.concatenate([*basis[:, octave]])), strides=[16]) for octave in range(octaves)
     ]
+    ends, parts = (0, 16 // octaves, 32 // octaves), []
+    for start, end in itertools.pairwise(ends):
+        of = [
+            b.node("Slice", each, *(b.constant(np.array([at], np.int64)) for at in (start, end, 1))) for each in found
+        ]
+        part = of[0] if octaves == 1 else b.node("Concat", *of, axis=1)
+        weight = b.constant(np.linspace(1, 0.5, 16, dtype=np.float32)[:, None])
+        parts.append(part if octaves == 1 else b.node("Mul", part, weight))
     powers = [
         b.node("Pow", part, b.constant(np.float32(2))) if squared == "Pow" else b.node("Mul", part, part)
         for part in parts
@@ -347,7 +358,7 @@ def test_the_magnitudes_of_a_spectrum_keep_their_range(squared: str) -> None:
     x = np.stack(tones)[:, None].astype(np.float32)
     made = quantize.quantize(model, x).model
     layers = cut.partition(made, "net").layers
-    assert len(layers) == 2
+    assert len(layers) == 1 + octaves
     (want,), (got,) = runtime.run(model, {"x": x}).values(), runtime.run(made, {"x": x}).values()
     assert decibels(want, got) > 30
-    assert layers[0].output_quantization is None
+    assert all(layer.output_quantization is None for layer in layers[:octaves])

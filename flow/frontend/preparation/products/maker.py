@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from flow.errors import FlowError
 from flow.onnxtools import external
@@ -47,7 +47,7 @@ class Maker:
 
     def constant(self, part: str, array: Any) -> str:
         name = self.unused(part)
-        self.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.model.graph.initializer.append(external.constant(np.ascontiguousarray(array), name))
         return name
 
     def node(self, op: str, inputs: Sequence[str], part: str, output: str = "", **attributes: Any) -> str:
@@ -101,9 +101,9 @@ class Maker:
         return self.shape(name) or self._measured[name]
 
     def values(self, name: str) -> NDArray[np.float32] | None:
-        """The values of a float32 constant that is in memory; None for any other tensor."""
+        """The values of a float32 constant of which others may be made; None for any other tensor."""
         tensor = self.graph.constants.get(name)
-        if tensor is None or tensor.data_type != TensorProto.FLOAT or external.is_external(tensor):
+        if tensor is None or tensor.data_type != TensorProto.FLOAT or external.stays(tensor):
             return None
         return self.graph.constant(name)
 

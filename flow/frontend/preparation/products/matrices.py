@@ -237,7 +237,7 @@ def gemm(maker: Maker, node: onnx.NodeProto) -> bool:
         return False
     weights = node.input[1]
     if alpha != 1.0:
-        if external.is_external(matrix) or (values := maker.values(weights)) is None:
+        if external.stays(matrix) or (values := maker.values(weights)) is None:
             return False
         weights = maker.constant("weights", (values * alpha).astype(np.float32))
     data = maker.transpose(node.input[0], [1, 0], "data") if attribute(node, "transA", 0) else node.input[0]
