@@ -11,6 +11,12 @@ moves.py    nodes that only move elements, as copies of channels and pixels
 arrange.py  tensors where their readers want them: channels first or last, copied, or turned
 normed.py   nodes that normalize the channels of every position
 constants.py constants as operands of post-processing: their codes, in the order of a map
+finished.py what DequantizeLinear and QuantizeLinear make: drafts, and the operations that write maps
+operands.py operands of nodes as maps, in the layout that the nodes want
+pooling.py  nodes that pool windows, or all pixels
+products.py matrix products of two maps
+elementwise.py sums and products of two maps, of a map and a constant, and functions of one map
+shaping.py  nodes that shape, move or join tensors
 nodes.py    the nodes between two layers as post-processing operations
 units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors
 chain.py    a network as chains of layers and post-processing on chip, in segments, and what the host does between them

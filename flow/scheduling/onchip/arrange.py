@@ -62,6 +62,11 @@ def in_map(order: Order, rows: bool) -> Order:
     return order.reshape(order.shape[1], -1)
 
 
+def with_name(held: Held, name: str) -> Held:
+    """The tensor of 8 bits with this name, whose view says so, if it has one."""
+    return held if held.view is None else replace(held, view=replace(held.view, tensor=name))
+
+
 def laid_out(made: list[PostOp], held: dict[str, Held], tensor: Held, rows: bool, what: str) -> Held:
     """A tensor as a map, its channels last (`rows`) or first; what has to move it is added to `made` and `held`.
 

@@ -21,8 +21,9 @@ from flow.onnxtools.graph import is_dequantize, node_name, reads
 from flow.scheduling.onchip.arrange import laid_out
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
 from flow.scheduling.onchip.moves import MOVES
-from flow.scheduling.onchip.nodes import SHAPING, post_operations
+from flow.scheduling.onchip.nodes import post_operations
 from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.shaping import SHAPING
 from flow.scheduling.onchip.units import Unit, has_eight_bits, needed, together, units
 
 
