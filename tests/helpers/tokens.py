@@ -89,7 +89,8 @@ def mixer(net: Tokens, seed: int = 0) -> onnx.ModelProto:
 def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:
     """Attention with a mask between its products, the norm behind the sum: "causal", a "column", or one of the "input".
 
-    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there.
+    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there. The
+    mask is added, or "where ..." chooses between the scores and a number.
     """
     n, width = _Nodes(seed), 8 * heads
     x = n.norm(n.node("MatMul", "x", n.drawn(width, width)), width)
@@ -99,7 +100,13 @@ def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.Mo
     scores = n.node("MatMul", q, n.node("Transpose", k, perm=[0, 2, 3, 1]))
     scores = n.node("Mul", scores, n.constant(np.float32(8**-0.5)))
     column = np.arange(tokens) >= tokens - 1
-    if kind == "causal":
+    if kind.startswith("where"):
+        first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
+        away = n.node("Unsqueeze", n.node("Less", n.turned(first), n.constant(np.float32(0))), n.numbers(1))
+        seen = n.constant(np.tril(np.ones((1, 1, tokens, tokens), bool)))
+        low = n.constant(np.float32(-3.4e38))
+        hidden = n.node("Where", *((seen, scores, low) if kind == "where causal" else (away, low, scores)))
+    elif kind == "causal":
         mask = n.constant(np.triu(np.full((1, 1, tokens, tokens), -np.inf, np.float32), 1))
     elif kind == "column":
         mask = n.constant(np.where(column, np.float32(-3.4e38), np.float32(0)).reshape(1, 1, 1, -1))
@@ -107,7 +114,9 @@ def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.Mo
         first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
         away = n.node("Cast", n.node("Less", n.turned(first), n.constant(np.float32(0))), to=1)
         mask = n.node("Mul", n.node("Unsqueeze", away, n.numbers(1)), n.constant(np.float32(-10000)))
-    weights = n.node("Softmax", n.node("Add", scores, mask), axis=-1)
+    if not kind.startswith("where"):
+        hidden = n.node("Add", scores, mask)
+    weights = n.node("Softmax", hidden, axis=-1)
     product = n.node("Transpose", n.node("MatMul", weights, v), perm=[0, 2, 1, 3])
     flat = n.node("Reshape", product, n.numbers(0, tokens, width))
     made = n.norm(n.node("Add", n.node("MatMul", flat, n.drawn(width, width)), x), width)

@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_dep
 
 def roomy(rows: int, columns: int) -> ArrayConfig:
     made = ArrayConfig(rows, columns, **TINY, drain=2)
-    return made.with_maps(512 * rows, tables=True, normalizer=True, operands=True)
+    return made.with_maps(512 * rows, tables=True, products=True, normalizer=True, operands=True)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,13 @@ def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
         assert kinds.count("turn") == 2 and kinds.count("average") == 1
 
     equal()
+
+
+@pytest.mark.parametrize("kind", ["where input", pytest.param("where causal", marks=pytest.mark.full)])
+def test_attention_where_a_mask_says_so(icarus: Simulator, kind: str) -> None:
+    """Conditions are constants, or of the sample: then the host makes them numbers, which are loaded as a map."""
+    kinds = simulated(masked(kind, 3), roomy(4, 4), icarus)
+    assert kinds.count("choice") == 1 and kinds.count("softmax") == 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto
 
 from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE, is_elementwise
+from flow.frontend.preparation.conditions import condition_of
 from flow.frontend.quantization.ranges import Range
 from flow.frontend.sums import bias_add
 from flow.frontend.unfused import unfused
@@ -22,6 +23,7 @@ from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 
 MAP_AXES = 3  # the batch, channels, and pixels in rows and columns, in a row, or in no order
 PRODUCTS = ("Mul", "Sub")  # of two tensors
+EXTREMA = ("Max", "Min")  # likewise, on chip
 NORMALIZATIONS = ("LayerNormalization", "Softmax")
 PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
 SCALES = ("Mul", "Div")  # a product of two tensors by a constant
@@ -70,7 +72,8 @@ def plan(
     and so does what is only raised to a power. `kinds` and `ranks`: element types and numbers of axes by tensor.
     Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators have to.
     With `products`, the matrix products of two 8-bit tensors, as attention has them, get 8 bits, too, and so do the
-    constants that are added to every element (positions), and means of tokens.
+    constants that are added to every element (positions), means of tokens, the larger or smaller of two tensors, and a
+    tensor where a condition holds, beside one number where it does not; so has the condition, as a number.
     """
     result, functions = Plan(), _Functions(graph, ranks or {}, products)
     matrices = _Matrices(graph) if products else None
@@ -90,7 +93,7 @@ def plan(
             selected = between and real and all(name in eight_bit for name in node.input if name)
             if not selected and functions.joined(node, eight_bit, real):
                 selected = True
-                read = [name for name in node.input if name in functions.sources]
+                read = [name for name in numbers(graph, node) if name in functions.sources]
                 for name in (*read, *functions.norms_of(read)):
                     result.tensors.setdefault(name, name)
                     eight_bit.add(name)
@@ -108,7 +111,7 @@ def plan(
             result.constants.update(_added_maps(graph, node, ranks or {}))
         if array and products and (ranks or {}).get(node.input[0], 0) >= MAP_AXES:
             eight_bit.add(node.input[0])  # of 8 bits for all that read it, as in a transformer with its norm behind
-        inputs = node.input[:1] if array or node.op_type == "Clip" else node.input
+        inputs = node.input[:1] if array or node.op_type == "Clip" else numbers(graph, node)
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
                 result.tensors.setdefault(name, name)
@@ -117,6 +120,14 @@ def plan(
     for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
         del result.tensors[name]
     return result
+
+
+def numbers(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    """The inputs of a node that are numbers: in place of a Where's condition, what is 0 where it does not hold."""
+    if node.op_type != "Where" or not is_standard(node):
+        return list(node.input)
+    condition = condition_of(graph, node)
+    return [*([condition] if condition else []), *node.input[1:]]
 
 
 def is_power(node: onnx.NodeProto) -> bool:
@@ -180,6 +191,8 @@ class _Functions:
         """Whether a node joins, pools or moves 8-bit tensors and functions of such; enters one more function."""
         if not is_standard(node) and not is_elementwise(node):
             return False
+        if self._means and node.op_type == "Where" and is_standard(node) and self._chooses(node, eight_bit, real):
+            return True
         if self._norms.get(node.output[0]) in eight_bit and self._ranks.get(node.output[0], 0) >= MAP_AXES:
             self.sources[node.output[0]] = node.output[0]
             return False
@@ -203,7 +216,21 @@ class _Functions:
             return True
         if len(read) == 1 and self.norms_of(name for name in read if name in self.sources):
             return False  # the classes at an output, in another order
-        return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
+        pairs = (*PRODUCTS, *EXTREMA) if self._means else PRODUCTS
+        return node.op_type in BETWEEN_LAYERS or (node.op_type in pairs and len(roots) == len(node.input) == 2)
+
+    def _chooses(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
+        """Whether a Where takes an 8-bit tensor, or a function of one, or a small number, as a condition says."""
+        graph, condition = self._graph, condition_of(self._graph, node)
+        data = [name for name in node.input[1:] if name not in graph.constants]
+        constants = [graph.constant(name) for name in node.input[1:] if name in graph.constants]
+        if condition is None or len(data) != 1 or constants[0] is None or np.unique(constants[0]).size != 1:
+            return False
+        mask = graph.constant(node.input[0])
+        root = self.sources.get(data[0], data[0] if data[0] in eight_bit else "")
+        if not root or not real or self._ranks.get(data[0], 0) < MAP_AXES or (mask is not None and mask.size == 1):
+            return False
+        return self.sources.get(condition) != root and abs(float(constants[0].reshape(-1)[0])) < -HIDES
 
     def _over_tokens(self, node: onnx.NodeProto) -> bool:
         """Whether a node is the mean over all tokens, whose channels are the last axis."""
@@ -236,7 +263,7 @@ class _Matrices:
         if node.op_type == "Softmax" and self._root(read[0], eight_bit) and self._multiplied(node, eight_bit):
             self._enter(node.output[0], result)
             return True
-        if node.op_type == "Add" and self._masked(node, result):
+        if node.op_type in ("Add", "Where") and self._masked(node, result):
             return True
         roots = [self._root(name, eight_bit) for name in read]
         if node.op_type != "MatMul" or len(node.input) != 2 or len(read) != 2 or not all(roots):
@@ -256,18 +283,23 @@ class _Matrices:
         self._parts[name] = name
 
     def _masked(self, node: onnx.NodeProto, result: Plan) -> bool:
-        """Whether a node adds a mask to what a product of two tensors made; then the sum has its range.
+        """Whether a node masks what a product of two tensors made; then the result has its range.
 
         A mask keeps a value or hides it, so that a Softmax does not see it: that gets the lowest code.
         """
-        scores = [name for name in node.input if self._parts.get(name) == name and name in result.tensors]
-        others = [name for name in node.input if name not in scores]
+        chooses = node.op_type == "Where"
+        condition = condition_of(self._graph, node) if chooses else ""
+        values = node.input[1:] if chooses else node.input
+        scores = [name for name in values if self._parts.get(name) == name and name in result.tensors]
+        others = [name for name in values if name not in scores and condition is not None]
         if len(scores) != 1 or len(others) != 1 or not self._hides(others[0]):
             return False
         root, made = result.tensors[scores[0]], node.output[0]
         result.lowered[root] = HIDDEN
         result.tensors[made] = root
         self._parts[made] = made
+        if condition:
+            result.tensors.setdefault(condition, condition)
         if others[0] not in self._graph.constants:
             result.tensors[others[0]] = others[0]
             result.masks.setdefault(others[0], []).append(root)

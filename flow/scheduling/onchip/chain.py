@@ -122,7 +122,7 @@ class Chain:
         """Whether the hardware needs each of `config.UNITS`."""
         posts = [step for step in self.steps if isinstance(step, PostOp)]
         return {
-            "tables": any(step.table or step.constants for step in posts),
+            "tables": any(step.filled or step.constants for step in posts),
             "products": any(step.signed for step in posts),
             "normalizer": any(step.norm is not None for step in posts),
             "operands": any(step.matrices is not None for step in posts),

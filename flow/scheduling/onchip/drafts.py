@@ -20,6 +20,18 @@ Picks = tuple[tuple[tuple[int, int], ...], ...]  # by phase of `repeat`, by chan
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What one of two maps is chosen by: the real numbers, float32 [256], that their bytes stand for.
+
+    With a `mask`, it is the first one's number where this table has 1 for the second one's byte, else `otherwise`.
+    """
+
+    reals: tuple[NDArray[np.floating[Any]], ...]
+    mask: bytes = b""
+    otherwise: float = 0.0
+
+
+@dataclass(frozen=True)
 class Draft:
     """A float tensor until its QuantizeLinear makes it an operation.
 
@@ -44,6 +56,7 @@ class Draft:
     view: View | None = None
     corners: tuple[tuple[int, int], ...] = ()  # of a "join"
     constants: tuple[tuple[int, bytes], ...] = ()  # operands that are no maps: number, codes
+    chosen: Chosen | None = None
 
     @property
     def pointwise(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from flow.scheduling.onchip.constants import kept_codes, map_codes, on_grid
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of
 from flow.scheduling.onchip.maps import OffChipError
 from flow.scheduling.onchip.operands import layout, on_map
+from flow.scheduling.onchip.post import Shape
 
 LARGEST = 2.0**29  # steps of a map: a channel's summand that a bias of 32 bits holds
 PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "product"}
@@ -28,14 +30,22 @@ def pair(reading: Reading, node: onnx.NodeProto) -> Draft:
     what, names = f"{node.op_type} '{node_name(node)}'", list(node.input)
     rows = layout(reading, names)
     first, second = (on_map(reading, node, name, rows if len(reading.shape(name)) > 2 else None) for name in names)
-    if reading.shape(names[0]) != reading.shape(names[1]) or first.shape != second.shape:
-        regular = all(reading.regular(name, draft) for name, draft in zip(names, (first, second), strict=True))
-        ranks = {len(reading.shape(name)) for name in names}
-        sizes = [{a, b} - {1} for a, b in zip(first.shape, second.shape, strict=True)]
-        if not regular or len(ranks) > 1 or first.rows != second.rows or any(len(each) > 1 for each in sizes):
+    shape = joint_shape(reading, what, dict(zip(names, (first, second), strict=True)))
+    return Draft(PAIRS[node.op_type], (*first.operands, *second.operands), shape)
+
+
+def joint_shape(reading: Reading, what: str, drafts: Mapping[str, Draft]) -> Shape:
+    """The shape of what comes of maps, one of which may be repeated along some axes. OffChipError if it may not."""
+    made = list(drafts.values())
+    sizes = [set(each) for each in zip(*(draft.shape for draft in made), strict=True)]
+    shapes = {reading.shape(name) for name in drafts}
+    if len(shapes) > 1 or any(len(each) > 1 for each in sizes):
+        regular = all(reading.regular(name, draft) for name, draft in drafts.items())
+        alike = len({len(shape) for shape in shapes}) == 1 and len({draft.rows for draft in made}) == 1
+        if not regular or not alike or any(len(each - {1}) > 1 for each in sizes):
             raise OffChipError(f"{what} reads maps of different shapes")
-    channels, height, width = (max(a, b) for a, b in zip(first.shape, second.shape, strict=True))
-    return Draft(PAIRS[node.op_type], (*first.operands, *second.operands), (channels, height, width))
+    channels, height, width = (max(each) for each in sizes)
+    return (channels, height, width)
 
 
 def with_constants(reading: Reading, node: onnx.NodeProto, named: list[str]) -> Draft | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 
 from flow.frontend.int8.layers import activation_clamp, tensor_quantization
-from flow.network.model import INT8_MAX, INT8_MIN, Quantization
-from flow.onnxtools.graph import node_name
+from flow.network.model import INT8_MAX, INT8_MIN, Quantization, as_uint8
+from flow.onnxtools.graph import linear_codes, node_name
 from flow.scheduling.onchip.arrange import arranged, in_map, settled, with_name
 from flow.scheduling.onchip.drafts import Draft, Picks, Reading, is_regular
 from flow.scheduling.onchip.heads import placed_results
@@ -17,6 +18,8 @@ from flow.scheduling.onchip.maps import Held, OffChipError, as_map
 from flow.scheduling.onchip.moves import fit
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.tables import table_of
+
+UNCHANGED = bytes(range(256))  # a table that changes nothing
 
 
 def dequantize(reading: Reading, node: onnx.NodeProto) -> None:
@@ -119,8 +122,24 @@ def finished(
         node_name(node), draft.kind, inputs, output, tuple(operand.quantization for operand in draft.operands),
         quantization, clamp, tuple(operand.shape for operand in draft.operands), draft.shape, draft.window,
         _picks(draft), draft.repeat, draft.all_taps, gains=draft.gains, norm=draft.norm, corners=draft.corners,
-        constants=draft.constants,
+        constants=draft.constants, **_choosing(draft, quantization),
     )  # fmt: skip
+
+
+def _choosing(draft: Draft, quantization: Quantization) -> dict[str, Any]:
+    """The fields of an operation that chooses, whose output has these codes."""
+    if draft.chosen is None:
+        return {}
+    zero = np.int8(quantization.zero_point)
+    tables = [
+        as_uint8(linear_codes(real, quantization.scale, zero).astype(np.int8, copy=False)).tobytes()
+        for real in draft.chosen.reals
+    ]
+    otherwise = 0
+    if draft.kind == "choice":
+        tables.append(draft.chosen.mask)
+        otherwise = int(linear_codes(np.array(draft.chosen.otherwise), quantization.scale, zero))
+    return {"tables": tuple(b"" if table == UNCHANGED else table for table in tables), "otherwise": otherwise}
 
 
 def _rows_of(axes: tuple[int, ...], draft: Draft) -> bool:

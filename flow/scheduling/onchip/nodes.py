@@ -12,6 +12,7 @@ from flow.frontend.unfused import Unfused, unfused
 from flow.network.model import HostSegment
 from flow.onnxtools.graph import Graph, node_name
 from flow.onnxtools.shapes import infer
+from flow.scheduling.onchip.choices import chosen
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of, is_regular
 from flow.scheduling.onchip.elementwise import PAIRS, function_of_map, pair, two_maps, with_constants
 from flow.scheduling.onchip.finished import dequantize, quantize, tabulated
@@ -105,7 +106,7 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
         drafts[output] = replace(sources[0], activation=node)
     elif kind in PAIRS and two_maps(kind, sources):
         drafts[output] = pair(reading, node)
-    elif (made := with_constants(reading, node, named)) is not None:
+    elif (made := chosen(reading, node)) is not None or (made := with_constants(reading, node, named)) is not None:
         drafts[output] = made
     elif is_elementwise(node):
         drafts[output] = function_of_map(reading, node, sources)

@@ -21,7 +21,7 @@ def on_map(reading: Reading, node: onnx.NodeProto, name: str, rows: bool | None 
         draft = Draft("move", (reading.held[draft.eight_bit],), draft.shape)
     if (draft.view is None and not draft.plain) or draft.kind != "move" or draft.activation is not None:
         raise OffChipError(f"{what} reads a tensor that is not quantized to 8 bits")
-    held = _tensor(reading, name, draft)
+    held = tensor_of(reading, name, draft)
     if rows is None and held.view is not None:
         rows = held.rows
     if rows is not None:
@@ -29,8 +29,8 @@ def on_map(reading: Reading, node: onnx.NodeProto, name: str, rows: bool | None 
     return Draft("move", (held,), held.shape)
 
 
-def _tensor(reading: Reading, name: str, draft: Draft) -> Held:
-    """The float tensor of a "move" that changes no values as if it were of 8 bits itself."""
+def tensor_of(reading: Reading, name: str, draft: Draft) -> Held:
+    """The float tensor of a "move" that changes no values, or of a function, as if it were of 8 bits itself."""
     held = replace(draft.operands[0], axes=tuple(reading.shape(name)[1:]), view=draft.view)
     if (view := held.view) is None:
         return settled(held)
@@ -43,7 +43,7 @@ def layout(reading: Reading, names: list[str]) -> bool | None:
     for name in names:
         draft = reading.drafts.get(name)
         if draft is not None and draft.kind == "move":
-            held = _tensor(reading, name, draft)
+            held = tensor_of(reading, name, draft)
             if held.view is None and is_regular(held.axes, held.shape, held.rows):
                 return held.rows
     return None

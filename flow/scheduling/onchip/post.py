@@ -7,11 +7,14 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
     matmul   acc = sum over k of (u_0 - z_0) * (u_1 - z_1), the same
     table    y = table[u] - OFFSET
+    largest  y = max(u_0, u_1) - OFFSET,  smallest likewise
+    choice   y = u_0 - OFFSET where u_1 is 1, `otherwise` where it is 0
     turn     y = u - OFFSET, a matrix product with ones and zeros
     norm     acc = t + bias,  t of norms.py,               the same
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
-A difference is an addition whose second factor is negative.
+A difference is an addition whose second factor is negative. The operands of the last three go through tables before, so
+that they are codes of the output: no rounding can differ, as rounding never changes an order.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ RAMP = (SUBGROUP, 1, 256 // SUBGROUP)  # of a map that has every byte once
 
 Double = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, height, width
-PAIRED = ("add", "subtract", "product")  # of two maps
+CHOSEN = ("largest", "smallest", "choice")
+PAIRED = ("add", "subtract", "product", *CHOSEN)  # of two maps
+INVERSE = bytes(range(255, -1, -1))  # a table that turns the order of bytes round
 
 
 @dataclass(frozen=True)
@@ -111,14 +116,16 @@ class Matrices:
 class PostOp:
     """One operation on maps.
 
-    kind "add", "subtract", "product": two maps, each of the output's shape or of size 1 along some axes, where it is
-    repeated; "average" and "maximum": the windows of one, an average with `all_taps` counts those in the pads; "move":
-    every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
-    `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map;
-    "scale": for each channel a factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the
-    `norm` over the channels of each pixel that a window of one tap takes; "matmul": `matrices` of two maps; "join":
-    every operand is a rectangle of the output, from its place in `corners` (row, column) on; "turn": `matrices` of a
-    constant of ones and zeros and a map, whose channels become pixels.
+    kind "add", "subtract", "product", "largest", "smallest", "choice": two maps, each of the output's shape or of size
+    1 along some axes, where it is repeated; of the last three, each goes through one of `tables` before, if that is not
+    empty, and "choice" gives the code `otherwise` where the second one's byte is 0, not 1; "average" and "maximum": the
+    windows of one, an average with `all_taps` counts those in the pads; "move": every stride-th pixel becomes `repeat`
+    (rows, columns) of pixels; in number dy * columns + dx of these, channel c is `picks[number][c]`, (operand,
+    channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map; "scale": for each channel a
+    factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the `norm` over the channels of
+    each pixel that a window of one tap takes; "matmul": `matrices` of two maps; "join": every operand is a rectangle of
+    the output, from its place in `corners` (row, column) on; "turn": `matrices` of a constant of ones and zeros and a
+    map, whose channels become pixels.
 
     `constants` are operands that no map holds: (number, codes in the order of a map). All else that is said of operands
     counts them, too; `inputs` does not.
@@ -143,6 +150,8 @@ class PostOp:
     matrices: Matrices | None = None
     corners: tuple[tuple[int, int], ...] = ()
     constants: tuple[tuple[int, bytes], ...] = ()
+    tables: tuple[bytes, ...] = ()
+    otherwise: int = 0
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -163,7 +172,7 @@ class PostOp:
     @property
     def signed(self) -> bool:
         """Whether an array without products cannot do it."""
-        return self.kind in ("subtract", "product") or any(gain < 0 for gain, _ in self.gains)
+        return self.kind in ("subtract", "product", "choice") or any(gain < 0 for gain, _ in self.gains)
 
     def octet_gains(self, octet: int) -> list[Gains]:
         """Of a "scale", the numbers for the channels of one octet, in groups."""
@@ -176,7 +185,8 @@ class PostOp:
 
     def scratch(self) -> dict[str, Shape]:
         """The maps that it needs meanwhile, with their shapes."""
-        found = dict.fromkeys(self.repeated(), self.output_shape)
+        found = {name: self.input_shapes[number] for name, (number, _) in self.tabled().items()}
+        found |= dict.fromkeys(self.repeated(), self.output_shape)
         for number, _ in self.constants:
             found[self.operands[number]] = self.input_shapes[number]
         return found | (dict.fromkeys(self.ramps, RAMP) if self.constants else {})
@@ -185,6 +195,21 @@ class PostOp:
     def ramps(self) -> tuple[str, str]:
         """The maps of which constants are made: of equal bytes, and of every byte once."""
         return f"{self.output} steps", f"{self.output} ramp"
+
+    def tabled(self) -> dict[str, tuple[int, bytes]]:
+        """Of those, the ones that operands become before, with each one's number, and its table."""
+        if self.kind == "smallest":
+            tables = [(table or bytes(range(256))).translate(INVERSE) for table in self.tables]
+        else:
+            tables = [*self.tables]
+        return {f"{self.output} values {number}": (number, table) for number, table in enumerate(tables) if table}
+
+    @property
+    def filled(self) -> tuple[bytes, ...]:
+        """The tables that it needs, but for those of constants, in order."""
+        if self.table:
+            return (self.table,)
+        return (*(table for _, table in self.tabled().values()), *([INVERSE] if self.kind == "smallest" else []))
 
     def repeated(self) -> dict[str, int]:
         """Of those, the ones that repeat an operand, and its number."""
@@ -199,6 +224,8 @@ class PostOp:
     @property
     def zero(self) -> int:
         """What the requantizer adds in the end; the bytes of a table are codes already."""
+        if self.kind in CHOSEN:
+            return self.otherwise
         return 0 if self.table else self.output_quantization.zero_point
 
     @property
@@ -209,7 +236,7 @@ class PostOp:
         if self.kind == "product":
             low, high = (OFFSET + quantization.zero_point for quantization in self.input_quantizations)
             return (low, high)
-        return (1, 1)
+        return (OFFSET + self.otherwise, 0) if self.kind == "choice" else (1, 1)
 
     @property
     def _scaled(self) -> tuple[tuple[int, int], int]:
@@ -233,8 +260,8 @@ class PostOp:
         """
         quantization, output = self.input_quantizations[operand], self.output_quantization
         zero = OFFSET + quantization.zero_point
-        if self.table:
-            return IDENTITY
+        if self.table or self.kind in CHOSEN:
+            return replace(IDENTITY, bias=-PRODUCT_OFFSET) if self.kind == "choice" else IDENTITY
         if self.kind in ("add", "subtract"):
             (low, high), bits = self._scaled
             other = OFFSET + self.input_quantizations[1].zero_point
@@ -313,7 +340,7 @@ def _taps(op: PostOp, codes: NDArray[np.int8], outside: int = 0) -> NDArray[np.i
 def _finish(op: PostOp, acc: NDArray[np.int64], numbers: Requantization) -> NDArray[np.int8]:
     return reference.requantize(
         acc + numbers.bias, np.array(numbers.multiplier), np.array(numbers.shift),
-        op.output_quantization.zero_point, op.clamp,
+        op.zero, op.clamp,
     )  # fmt: skip
 
 
@@ -379,7 +406,14 @@ def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> ND
     """The accumulators of an operation on two maps."""
     low, high = op.factors
     a, b = first.astype(np.int64) + OFFSET, second.astype(np.int64) + OFFSET
-    if op.kind == "product":
+    if op.kind in CHOSEN:
+        a, b = (
+            np.frombuffer(table, np.uint8)[each].astype(np.int64) if table else each
+            for table, each in zip(op.tables, (a, b), strict=True)
+        )
+    if op.kind in ("largest", "smallest"):
+        return np.maximum(a, b) if op.kind == "largest" else np.minimum(a, b)
+    if op.kind in ("product", "choice"):
         return (a - low) * (b - high) + PRODUCT_OFFSET
     return low * a - high * b + MINUS_OFFSET if op.kind == "subtract" else low * a + high * b
 
@@ -430,9 +464,9 @@ def near_tie(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.bool_]:
     """Where a result is so near the middle of two codes that float32 may round it otherwise.
 
     The error is as many times 2^-24 of the terms' sizes as float32 rounds on the way from codes to codes. Tables are
-    ONNX Runtime's own: False.
+    ONNX Runtime's own, and what is chosen of them: False.
     """
-    if op.table:
+    if op.table or op.kind in CHOSEN:
         return np.zeros(op.output_shape, np.bool_)
     exact, size, roundings = _exact(op, op.codes(maps))
     near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= roundings * 2.0**-24 * size

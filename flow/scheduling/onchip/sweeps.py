@@ -202,15 +202,30 @@ def _whole(op: PostOp, source: Place, target: Place, finish: _Finish) -> Sweep:
 
 
 def _paired(op: PostOp, sources: list[Place], map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
-    """The smaller maps repeated where they are, then one sweep over both."""
+    """What goes through tables before, the smaller maps repeated where they are, then one sweep over both."""
     both = [*sources]
+    for name, (number, table) in op.tabled().items():
+        yield _tabled(both[number], map_places[name], table)
+        both[number] = map_places[name]
+    waits = bool(op.tabled())
     for name, number in op.repeated().items():
-        yield from _repeated(both[number], map_places[name])
+        for sweep in _repeated(both[number], map_places[name]):
+            yield replace(sweep, waits=waits)
+            waits = False
         both[number] = map_places[name]
     whole = _whole(op, both[0], target, _finishing(op))
     yield replace(
-        whole, octets=2, plane=both[1].base - both[0].base, maximum=False, factors=op.factors,
-        minus=op.kind == "subtract", product=op.kind == "product", waits=bool(op.repeated()),
+        whole, octets=2, plane=both[1].base - both[0].base, maximum=op.kind in ("largest", "smallest"),
+        factors=op.factors, minus=op.kind == "subtract", product=op.kind in ("product", "choice"),
+        waits=bool(op.tabled() or op.repeated()), table=post.INVERSE if op.kind == "smallest" else b"",
+    )  # fmt: skip
+
+
+def _tabled(source: Place, target: Place, table: bytes) -> Sweep:
+    """A map whose bytes go through a table."""
+    return Sweep(
+        _COPY.requantization, _COPY.zero, _COPY.clamp, map_walk(source), map_walk(target), (Entry(ALL),),
+        np.zeros((0, 5), np.int64), table=table,
     )  # fmt: skip
 
 
