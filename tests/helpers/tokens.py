@@ -86,6 +86,20 @@ def mixer(net: Tokens, seed: int = 0) -> onnx.ModelProto:
     return n.image(net, n.gemm(mean, net.channels, 5))
 
 
+def scaled(rows: int, columns: int, seed: int = 0) -> onnx.ModelProto:
+    """A residual block of a ConvNeXt: a depthwise convolution, then products over the channels as last of four axes.
+
+    What it adds has a scale for each channel (LayerScale).
+    """
+    n = _Nodes(seed)
+    made = n.conv("x", 3, 8, 1)
+    last = n.node("Transpose", n.conv(made, 8, 8, 3, relu=False, group=8), perm=[0, 2, 3, 1])
+    wide = n.node("Tanh", n.node("Add", n.node("MatMul", n.norm(last, 8), n.drawn(8, 12)), n.drawn(12)))
+    added = n.node("Mul", n.drawn(8), n.node("Add", n.node("MatMul", wide, n.drawn(12, 8)), n.drawn(8)))
+    made = n.node("Add", made, n.node("Transpose", added, perm=[0, 3, 1, 2]))
+    return n.model((3, rows, columns), n.conv(made, 8, 4, 1))
+
+
 def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:
     """Attention with a mask between its products, the norm behind the sum: "causal", a "column", or one of the "input".
 

@@ -22,7 +22,7 @@ from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.onchip import by_reference, run
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import feeds, pruned
-from tests.helpers.tokens import Tokens, masked, mixer, vit
+from tests.helpers.tokens import Tokens, masked, mixer, scaled, vit
 from tests.helpers.tools import require_engine
 
 TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_depth": 8}
@@ -90,6 +90,12 @@ def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
         assert kinds.count("turn") == 2 and kinds.count("average") == 1
 
     equal()
+
+
+def test_products_over_the_last_of_four_axes(icarus: Simulator) -> None:
+    """Their rows are all pixels; scales of channels behind them are in their weights."""
+    kinds = simulated(scaled(2, 3), roomy(4, 4), icarus)
+    assert kinds == ["layernorm", "table", "add"]
 
 
 @pytest.mark.parametrize("kind", ["where input", pytest.param("where causal", marks=pytest.mark.full)])

@@ -497,11 +497,7 @@ def _without_layer(taken: Sequence[Unit]) -> list[Unit]:
 def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Quantization) -> Held:
     """The map of a tensor of this shape that the layer reads or writes."""
     product = layer.window is None
-    if product and len(shape) > 2:
-        raise OffChipError(
-            f"layer '{layer.name}' multiplies a tensor of {len(shape)} axes, and maps have rows of channels"
-        )
-    return Held(name, as_map(shape, product, layer.name), quantization, shape, product and len(shape) == 2)
+    return Held(name, as_map(shape, product, layer.name), quantization, shape, product and len(shape) > 1)
 
 
 def _source(layer: ArrayLayer, held: dict[str, Held], moves: list[PostOp]) -> Held:
