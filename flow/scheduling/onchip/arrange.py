@@ -16,7 +16,7 @@ from flow.network.model import INT8_MAX, INT8_MIN, Quantization
 from flow.scheduling.onchip.drafts import is_regular
 from flow.scheduling.onchip.maps import POINT, Held, OffChipError, View, as_map, element_order
 from flow.scheduling.onchip.moves import fit
-from flow.scheduling.onchip.post import Head, Matrices, PostOp, Shape
+from flow.scheduling.onchip.post import NOBODY, Head, Matrices, PostOp, Shape
 
 CODES = Quantization(np.float32(1), 0, False)  # of codes as they are
 
@@ -99,6 +99,43 @@ def laid_out(made: list[PostOp], held: dict[str, Held], tensor: Held, rows: bool
         view = View(elements, str(error))
         held[name] = Held(name, shape, tensor.quantization, base.axes, view=view, origin=base.name)
     return Held(name, shape, tensor.quantization, tensor.axes, rows and len(tensor.axes) > 1)
+
+
+def in_octets(made: list[PostOp], held: dict[str, Held], tensor: Held, count: int) -> Held:
+    """A map whose channels are a tensor's, `count` at a time, which begin with an octet and end with zeros.
+
+    What moves them there is added to `made` and `held`.
+    """
+    base, width = held[tensor.tensor], -(-count // SUBGROUP) * SUBGROUP
+    name = f"{tensor.tensor} heads of {count}"
+    if name in held:
+        return held[name]
+    channels, height, columns = base.shape
+    shape = (channels // count * width, height, columns)
+    first, channel = np.divmod(np.arange(shape[0]), width)
+    picks = tuple(
+        (0, int(a) * count + int(b)) if b < count else (NOBODY, 0) for a, b in zip(first, channel, strict=True)
+    )
+    kept = base.quantization  # which tells where zero is
+    made.append(
+        PostOp(
+            name,
+            "move",
+            (tensor.tensor,),
+            name,
+            (kept,),
+            kept,
+            (INT8_MIN, INT8_MAX),
+            (base.shape,),
+            shape,
+            POINT,
+            (picks,),
+        )  # fmt: skip
+    )
+    places = np.arange(int(np.prod(shape))).reshape(shape)[channel < count]
+    view = View(places.reshape(-1)[element_order(base, (1, *base.axes))], "its heads have octets of their own")
+    held[name] = Held(name, shape, kept, base.axes, view=view, origin=base.name)
+    return held[name]
 
 
 def _moving(tensor: Held, wanted: Order, shape: Shape, name: str) -> PostOp | None:

@@ -9,9 +9,10 @@ import onnx
 
 from flow.compression.encoding import BBS
 from flow.onnxtools.graph import node_name
+from flow.scheduling.onchip.arrange import in_octets
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of
-from flow.scheduling.onchip.heads import matrices_of
-from flow.scheduling.onchip.maps import OffChipError, View
+from flow.scheduling.onchip.heads import Order, heads_of, matrices_of
+from flow.scheduling.onchip.maps import Held, OffChipError, View
 from flow.scheduling.onchip.moves import order_of
 
 CONSTANT_MAX = 2 ** (BBS.constant_bits - 1) - 1  # of a group of weights, which takes the right operand's zero point
@@ -50,10 +51,42 @@ def _matmul(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draf
     ]
     found = matrices_of(orders[0], orders[1], [held.shape for held in maps])
     if isinstance(found, str):
+        maps, orders = _in_octets(reading, maps, orders)
+        found = matrices_of(orders[0], orders[1], [held.shape for held in maps])
+    if isinstance(found, str):
         raise OffChipError(f"{what} {found}")
     made = (*batch, found.rows, found.columns)
     view = View(np.arange(int(np.prod(made))).reshape(made), f"{what} makes a tensor whose columns are no channels")
     return Draft("matmul", (maps[0], maps[1]), maps[0].shape, matrices=found, view=view)
+
+
+def _in_octets(reading: Reading, maps: list[Held], orders: list[Order]) -> tuple[list[Held], list[Order]]:
+    """The maps with heads that begin with an octet each, and their elements there; as they are if they have none such.
+
+    What is summed over is filled with zeros on both sides.
+    """
+    pixels = [held.shape[1] * held.shape[2] for held in maps]
+    across = heads_of(orders[1], pixels[1], True) is None
+    made, found = list[Held](), list[Order]()
+    for number, (held, order) in enumerate(zip(maps, orders, strict=True)):
+        turned = number == 1 and not across
+        first, (rows, count) = (
+            heads_of(order, pixels[number], turned),
+            order.shape[:0:-1] if turned else order.shape[1:],
+        )
+        if across and number == 0:
+            made.append(held)
+            found.append(order)
+            continue
+        if first is None or held.shape[0] % count or any(channel % count for channel, _ in first):
+            return maps, orders
+        made.append(in_octets(reading.operations, reading.held, held, count))
+        width = made[-1].shape[0] // (held.shape[0] // count)
+        begins = np.array([channel // count * width * pixels[number] + pixel for channel, pixel in first])
+        columns = np.arange(count if across else width) * pixels[number]
+        whole = begins[:, None, None] + np.arange(rows)[:, None] + columns
+        found.append(whole.transpose(0, 2, 1) if turned else whole)
+    return made, found
 
 
 def _rescaled(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draft | None:
