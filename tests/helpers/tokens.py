@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,6 +99,17 @@ def scaled(rows: int, columns: int, seed: int = 0) -> onnx.ModelProto:
     added = n.node("Mul", n.drawn(8), n.node("Add", n.node("MatMul", wide, n.drawn(12, 8)), n.drawn(8)))
     made = n.node("Add", made, n.node("Transpose", added, perm=[0, 3, 1, 2]))
     return n.model((3, rows, columns), n.conv(made, 8, 4, 1))
+
+
+def recurrent(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
+    """The last state of an LSTM, a GRU or an RNN over some steps, as a keyword spotter has it, and a layer."""
+    n, inputs, hidden = _Nodes(seed), 6, 8
+    gates = hidden * {"GRU": 3, "LSTM": 4, "RNN": 1}[kind]
+    weights = (n.drawn(1, gates, inputs), n.drawn(1, gates, hidden), n.drawn(1, 2 * gates))
+    after: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" and seed % 2 else {}
+    sequence = n.node("Transpose", "x", perm=[1, 0, 2])
+    n.nodes.append(onnx.helper.make_node(kind, [sequence, *weights], ["", "h"], kind, hidden_size=hidden, **after))
+    return n.model((steps, inputs), n.gemm(n.node("Squeeze", "h", n.numbers(0)), hidden, 4))
 
 
 def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:

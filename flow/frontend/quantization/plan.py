@@ -7,11 +7,13 @@ activation reads it, so that a layer, its activation and one QuantizeLinear form
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE, is_elementwise
@@ -21,9 +23,11 @@ from flow.frontend.sums import bias_add
 from flow.frontend.unfused import unfused
 from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 
+ROW_AXES = 2  # the batch, and channels
 MAP_AXES = 3  # the batch, channels, and pixels in rows and columns, in a row, or in no order
 PRODUCTS = ("Mul", "Sub")  # of two tensors
 EXTREMA = ("Max", "Min")  # likewise, on chip
+LINEAR = ("Add", "Sub", "Mul", "Div")  # with a constant
 NORMALIZATIONS = ("LayerNormalization", "Softmax")
 PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
 SCALES = ("Mul", "Div")  # a product of two tensors by a constant
@@ -70,10 +74,11 @@ def plan(
     every sample (a class token) may have 8 bits. The output of any other node (a mask of -1e38) stays float, with its
     full range, and so do the outputs of all nodes that read it, except the array's own operators. Powers stay float,
     and so does what is only raised to a power. `kinds` and `ranks`: element types and numbers of axes by tensor.
-    Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators have to.
-    With `products`, the matrix products of two 8-bit tensors, as attention has them, get 8 bits, too, and so do the
-    constants that are added to every element (positions), means of tokens, the larger or smaller of two tensors, and a
-    tensor where a condition holds, beside one number where it does not; so has the condition, as a number.
+    Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators had better.
+    With `products`, all that the chip computes gets 8 bits: these, matrix products of two 8-bit tensors, as attention has
+    them, constants that are added to every element (positions), means of tokens, the larger or smaller of two tensors,
+    what has a factor or a summand for each channel where another tensor is joined, and a tensor where a condition
+    holds, beside one number where it does not; so has the condition, as a number.
     """
     result, functions = Plan(), _Functions(graph, ranks or {}, products)
     matrices = _Matrices(graph) if products else None
@@ -176,14 +181,21 @@ def _share_ranges(graph: Graph, result: Plan) -> None:
                 result.tensors[name] = node.output[0]
 
 
+def _of_channels(constants: Sequence[NDArray[Any] | None]) -> bool:
+    """Whether these constants have several values, along one axis."""
+    return all(value is not None and sum(size > 1 for size in value.shape) == 1 for value in constants)
+
+
 class _Functions:
     """The element-wise functions of one 8-bit tensor, as the nodes are read: by tensor, the one it is a function of.
 
-    A normalization of the channels of an 8-bit tensor is one of itself: it has 8 bits where others would.
+    A normalization of the channels of an 8-bit tensor is one of itself: it has 8 bits where others would. On chip, so
+    is a factor or a summand for each channel.
     """
 
     def __init__(self, graph: Graph, ranks: Mapping[str, int], means: bool = False) -> None:
         self.sources: dict[str, str] = {}
+        self._scaled = set[str]()  # what has a factor or a summand for each channel
         self._graph, self._ranks, self._means = graph, ranks, means
         self._norms = {each.output: each.x for each in unfused(graph, graph.constant, lambda name: ranks.get(name, 0))}
 
@@ -207,14 +219,18 @@ class _Functions:
             constants = [self._graph.constant(name) for name in node.input if name in self._graph.constants]
             if all(value is not None and np.unique(value).size == 1 for value in constants):
                 self.sources.update(dict.fromkeys(node.output, roots.pop()))
+            elif self._means and real and node.op_type in LINEAR and _of_channels(constants):
+                self.sources[node.output[0]] = node.output[0]
+                self._scaled.add(node.output[0])
             return False
-        if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < MAP_AXES or not real:
+        least = ROW_AXES if self._means else MAP_AXES
+        if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < least or not real:
             return False
         if any(is_power(self._graph.producers[name]) for name in read if name in self.sources):
             return False
         if self._means and self._over_tokens(node):
             return True
-        if len(read) == 1 and self.norms_of(name for name in read if name in self.sources):
+        if len(read) == 1 and set(self.norms_of(name for name in read if name in self.sources)) - self._scaled:
             return False  # the classes at an output, in another order
         pairs = (*PRODUCTS, *EXTREMA) if self._means else PRODUCTS
         return node.op_type in BETWEEN_LAYERS or (node.op_type in pairs and len(roots) == len(node.input) == 2)
@@ -228,7 +244,7 @@ class _Functions:
             return False
         mask = graph.constant(node.input[0])
         root = self.sources.get(data[0], data[0] if data[0] in eight_bit else "")
-        if not root or not real or self._ranks.get(data[0], 0) < MAP_AXES or (mask is not None and mask.size == 1):
+        if not root or not real or self._ranks.get(data[0], 0) < ROW_AXES or (mask is not None and mask.size == 1):
             return False
         return self.sources.get(condition) != root and abs(float(constants[0].reshape(-1)[0])) < -HIDES
 
@@ -240,7 +256,7 @@ class _Functions:
         return node.op_type == "ReduceMean" and rank == MAP_AXES and [axis % rank for axis in axes] == [1]
 
     def norms_of(self, names: Iterable[str]) -> list[str]:
-        """The normalizations that these functions are of."""
+        """The normalizations, and what has a factor or a summand for each channel, that these functions are of."""
         roots = [self.sources[name] for name in names]
         return [root for root in roots if root in self.sources]
 

@@ -14,7 +14,9 @@ from flow.network.model import HostSegment
 from flow.scheduling.onchip.chain import Chain, ChainLayer, chain
 from flow.scheduling.onchip.place import places, words
 from flow.scheduling.onchip.post import NOBODY, PostOp
+from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import KINDS, Floats, mixed, quantized, residual
+from tests.helpers.tokens import recurrent
 
 
 def kinds(linked: Chain) -> list[str]:
@@ -118,6 +120,13 @@ def test_what_is_the_same_for_every_sample_is_made_by_its_reader() -> None:
     assert any("Expand" in name for unit in made.segments[0].units for name in unit.names)
     parts = [step for step in chain(quantized(repeated_token(3))).after if isinstance(step, HostSegment)]
     assert any("Expand" in part.operators for part in parts)
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("RNN", 0), ("GRU", 0), ("GRU", 1), ("LSTM", 0)])
+def test_recurrence_is_one_segment(kind: str, seed: int) -> None:
+    """In a network quantized for the chip; else sums and products of states stay float."""
+    assert chain(for_the_chip(recurrent(kind, 3, seed))).whole
+    assert chain(quantized(recurrent(kind, 3, seed))).whole == (kind == "RNN")
 
 
 def three_axes() -> onnx.ModelProto:
