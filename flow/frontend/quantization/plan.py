@@ -75,8 +75,8 @@ def plan(
     full range, and so do the outputs of all nodes that read it, except the array's own operators. Powers stay float,
     and so does what is only raised to a power. `kinds` and `ranks`: element types and numbers of axes by tensor.
     Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators had better.
-    With `products`, all that the chip computes gets 8 bits: these, matrix products of two 8-bit tensors, as attention has
-    them, constants that are added to every element (positions), means of tokens, the larger or smaller of two tensors,
+    With `products`, all that the chip computes gets 8 bits: these, matrix products of two 8-bit tensors (attention),
+    constants that are added to every element (positions), means of tokens, the larger or smaller of two tensors,
     what has a factor or a summand for each channel where another tensor is joined, and a tensor where a condition
     holds, beside one number where it does not; so has the condition, as a number.
     """
