@@ -42,6 +42,15 @@ class _Nodes(Floats):
     def turned(self, x: str) -> str:
         return self.node("Transpose", x, perm=[0, 2, 1])
 
+    def steps(self, kind: str, x: str, inputs: int, hidden: int, **attributes: Any) -> tuple[str, str]:
+        """A recurrent operator on [steps, batch, inputs]: the states of all steps, and the last one."""
+        gates, count = hidden * {"GRU": 3, "LSTM": 4, "RNN": 1}[kind], 2 if "direction" in attributes else 1
+        given = [self.drawn(count, gates, inputs), self.drawn(count, gates, hidden), self.drawn(count, 2 * gates)]
+        made = [f"{kind}_{len(self.nodes)}", f"{kind}_{len(self.nodes)}_last"]
+        attributes = {name: value for name, value in attributes.items() if value}
+        self.nodes.append(onnx.helper.make_node(kind, [x, *given], made, made[0], hidden_size=hidden, **attributes))
+        return made[0], made[1]
+
     def patches(self, net: Tokens) -> str:
         """A convolution of patches, and their channels as tokens [1, count, channels]."""
         made = self.node("Conv", "x", self.drawn(net.channels, 3, 2, 2), strides=[2, 2])
@@ -103,13 +112,19 @@ def scaled(rows: int, columns: int, seed: int = 0) -> onnx.ModelProto:
 
 def recurrent(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
     """The last state of an LSTM, a GRU or an RNN over some steps, as a keyword spotter has it, and a layer."""
-    n, inputs, hidden = _Nodes(seed), 6, 8
-    gates = hidden * {"GRU": 3, "LSTM": 4, "RNN": 1}[kind]
-    weights = (n.drawn(1, gates, inputs), n.drawn(1, gates, hidden), n.drawn(1, 2 * gates))
-    after: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" and seed % 2 else {}
-    sequence = n.node("Transpose", "x", perm=[1, 0, 2])
-    n.nodes.append(onnx.helper.make_node(kind, [sequence, *weights], ["", "h"], kind, hidden_size=hidden, **after))
-    return n.model((steps, inputs), n.gemm(n.node("Squeeze", "h", n.numbers(0)), hidden, 4))
+    n = _Nodes(seed)
+    _, last = n.steps(kind, n.node("Transpose", "x", perm=[1, 0, 2]), 6, 8, linear_before_reset=seed % 2)
+    return n.model((steps, 6), n.gemm(n.node("Squeeze", last, n.numbers(0)), 8, 4))
+
+
+def stacked(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
+    """Two layers in both directions, of whose second one a layer reads the states of all steps."""
+    n, made = _Nodes(seed), ""
+    for inputs in (6, 10):
+        sequence = n.node("Transpose", made or "x", perm=[1, 0, 2])
+        every, _ = n.steps(kind, sequence, inputs, 5, direction="bidirectional")
+        made = n.node("Reshape", n.node("Transpose", every, perm=[2, 0, 1, 3]), n.numbers(0, 0, 10))
+    return n.model((steps, 6), n.node("MatMul", made, n.drawn(10, 4)))
 
 
 def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:

@@ -22,7 +22,7 @@ from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.onchip import by_reference, run
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import feeds, pruned
-from tests.helpers.tokens import Tokens, masked, mixer, recurrent, scaled, vit
+from tests.helpers.tokens import Tokens, masked, mixer, recurrent, scaled, stacked, vit
 from tests.helpers.tools import require_engine
 
 TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_depth": 8}
@@ -92,11 +92,17 @@ def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
     equal()
 
 
-@pytest.mark.parametrize("kind", ["GRU", pytest.param("LSTM", marks=pytest.mark.full)])
-def test_recurrence_by_one_start(icarus: Simulator, kind: str) -> None:
+def test_recurrence_by_one_start(icarus: Simulator) -> None:
     """Eight steps, whose states are maps: products of the array, of maps, and tables."""
-    kinds = simulated(recurrent(kind, 8), roomy(4, 4), icarus)
+    kinds = simulated(recurrent("GRU", 8), roomy(4, 4), icarus)
     assert kinds.count("table") >= 15 and {"move", "add", "product"} <= {*kinds}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_layers_in_both_directions_by_one_start(icarus: Simulator, kind: str) -> None:
+    """The states of all steps are joined as tokens, as each step's are of both directions."""
+    assert simulated(stacked(kind, 2), roomy(4, 4), icarus).count("move") > 8
 
 
 def test_products_over_the_last_of_four_axes(icarus: Simulator) -> None:

@@ -33,9 +33,9 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
     """
     graph = Graph.of(segment.model)
     names = [name for node in segment.model.graph.node for name in (*node.input, *node.output) if name]
-    model, viewed_inputs = _with_views(segment.model, held)
+    model, inputs = _with_shapes(segment.model, held)
     wanted = [name for name in dict.fromkeys(names) if name not in graph.constants]
-    shapes = infer(model, wanted, viewed_inputs).shapes
+    shapes = infer(model, wanted, inputs).shapes
     reading = Reading(graph, shapes, held)
     norms = {
         each.output: each for each in unfused(graph, partial(constant_of, graph), lambda name: len(reading.shape(name)))
@@ -66,18 +66,16 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
     return reading.operations
 
 
-def _with_views(model: onnx.ModelProto, held: dict[str, Held]) -> tuple[onnx.ModelProto, list[str]]:
-    """The model with the shapes of its inputs that are views, whose axis 0 may not be the batch, and their names."""
-    views = {name: view.order.shape for name, each in held.items() if (view := each.view) is not None}
-    names = [value.name for value in model.graph.input if value.name in views]
-    if not names:
-        return model, names
+def _with_shapes(model: onnx.ModelProto, held: dict[str, Held]) -> tuple[onnx.ModelProto, list[str]]:
+    """The model with the shapes of its inputs that are held, whose axis 0 may not be the batch, and their names."""
+    shapes = {name: (1, *each.axes) if each.view is None else each.view.order.shape for name, each in held.items()}
+    names = [value.name for value in model.graph.input if value.name in shapes]
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     for value in fixed.graph.input:
-        if value.name in views:
+        if value.name in shapes:
             kind = value.type.tensor_type.elem_type
-            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, views[value.name]))
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shapes[value.name]))
     return fixed, names
 
 

@@ -16,7 +16,7 @@ from flow.scheduling.onchip.place import places, words
 from flow.scheduling.onchip.post import NOBODY, PostOp
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import KINDS, Floats, mixed, quantized, residual
-from tests.helpers.tokens import recurrent
+from tests.helpers.tokens import recurrent, stacked
 
 
 def kinds(linked: Chain) -> list[str]:
@@ -127,6 +127,7 @@ def test_recurrence_is_one_segment(kind: str, seed: int) -> None:
     """In a network quantized for the chip; else sums and products of states stay float."""
     assert chain(for_the_chip(recurrent(kind, 3, seed))).whole
     assert chain(quantized(recurrent(kind, 3, seed))).whole == (kind == "RNN")
+    assert seed or chain(for_the_chip(stacked(kind, 2))).whole
 
 
 def three_axes() -> onnx.ModelProto:
