@@ -150,7 +150,8 @@ def chosen() -> onnx.ModelProto:
     d = net.conv(net.node("Where", seen, c, net.constant(np.float32(0.5))), 11, 8, 1)
     columns = net.constant((np.arange(3) % 2 == 0).reshape(1, 1, 1, 3))
     e = net.node("Where", columns, net.constant(np.float32(0)), d)
-    return net.model((3, 4, 3), net.conv(e, 8, 4, 1, relu=False))
+    f = net.node("Where", net.node("Less", e, net.constant(np.float32(0.3))), net.conv(e, 8, 8, 1, relu=False), e)
+    return net.model((3, 4, 3), net.conv(f, 8, 4, 1, relu=False))
 
 
 def shuffled() -> onnx.ModelProto:

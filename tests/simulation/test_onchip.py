@@ -144,7 +144,7 @@ def test_what_is_chosen_of_two_maps(tmp_path: Path) -> None:
     network = for_the_chip(chosen())
     network, onchip = program(network, fitted(SMALL, chain(network)))
     kinds = [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)]
-    assert onchip.chain.whole and kinds == ["largest", "average", "smallest", "choice", "choice"]
+    assert onchip.chain.whole and kinds == ["largest", "average", "smallest", "choice", "choice", "table", "select"]
     (done,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
     check(onchip, done)
     verdicts = judge(network, onchip, [done])
@@ -256,7 +256,8 @@ def joined_maps(net: Floats, rng: np.random.Generator, x: str, channels: int) ->
     pair = (x, other) if rng.random() < 0.5 else (other, x)
     if kind == "Where":
         seen = net.node("Less", other, net.constant(np.float32(rng.normal(0, 1))))
-        return net.node(kind, seen, x, net.constant(np.float32(rng.normal(0, 1)))), channels
+        either = other if rng.random() < 0.5 else net.constant(np.float32(rng.normal(0, 1)))
+        return net.node(kind, seen, x, either), channels
     return net.node(kind, *pair), channels
 
 
@@ -319,10 +320,11 @@ def test_products_themselves(tmp_path: Path) -> None:
     b = net.node("Sub", net.node("Mul", a, net.conv(a, 3, 3, 1, relu=False)), net.conv(a, 3, 3, 1, relu=False))
     one = net.constant(np.float32(1))
     b = net.node("Where", net.node("Less", a, one), net.node("Min", a, b), one)
+    b = net.node("Where", net.node("Less", b, one), a, b)
     network = for_the_chip(net.model((2, 2, 2), net.conv(b, 3, 2, 1, relu=False)))
     network, onchip = program(network, ArrayConfig(2, 2, **TINY, drain=2).with_maps(128, True, True))
     kinds = {step.kind for step in onchip.chain.steps if isinstance(step, PostOp)}
-    assert kinds == {"product", "subtract", "table", "smallest", "choice"}
+    assert kinds == {"product", "subtract", "table", "smallest", "choice", "select"}
     (want,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
     check(onchip, done)

@@ -11,9 +11,9 @@ from flow.onnxtools.graph import Graph, is_standard, node_name
 
 
 def conditions_as_numbers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model in which a Where that has one constant number reads its condition as `Greater(number, 0)`.
+    """A copy of the model in which a Where reads its condition as `Greater(number, 0)`.
 
-    `condition_of` finds the number. A constant condition stays.
+    `condition_of` finds the number. A constant condition stays, and so does a Where of constants of several values.
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
@@ -41,8 +41,8 @@ def condition_of(graph: Graph, node: onnx.NodeProto) -> str | None:
 
 
 def _chooses(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether a node is a Where of one constant number, whose condition is no constant."""
+    """Whether a node is a Where of tensors, or of one and a number, whose condition is no constant."""
     if node.op_type != "Where" or not is_standard(node) or node.input[0] in graph.constants:
         return False
     constants = [graph.constant(name) for name in node.input[1:] if name in graph.constants]
-    return len(constants) == 1 and constants[0] is not None and np.unique(constants[0]).size == 1
+    return len(constants) < 2 and all(value is not None and np.unique(value).size == 1 for value in constants)

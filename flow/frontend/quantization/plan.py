@@ -236,17 +236,21 @@ class _Functions:
         return node.op_type in BETWEEN_LAYERS or (node.op_type in pairs and len(roots) == len(node.input) == 2)
 
     def _chooses(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
-        """Whether a Where takes an 8-bit tensor, or a function of one, or a small number, as a condition says."""
+        """Whether a Where takes one of two tensors, of 8 bits or functions of such, as a condition says.
+
+        One of the two may be a small number.
+        """
         graph, condition = self._graph, condition_of(self._graph, node)
         data = [name for name in node.input[1:] if name not in graph.constants]
-        constants = [graph.constant(name) for name in node.input[1:] if name in graph.constants]
-        if condition is None or len(data) != 1 or constants[0] is None or np.unique(constants[0]).size != 1:
-            return False
+        numbers = [graph.constant(name) for name in node.input[1:] if name in graph.constants]
         mask = graph.constant(node.input[0])
-        root = self.sources.get(data[0], data[0] if data[0] in eight_bit else "")
-        if not root or not real or self._ranks.get(data[0], 0) < ROW_AXES or (mask is not None and mask.size == 1):
+        roots = [self.sources.get(name, name if name in eight_bit else "") for name in data]
+        if not real or condition is None or not data or not all(roots) or (mask is not None and mask.size == 1):
             return False
-        return self.sources.get(condition) != root and abs(float(constants[0].reshape(-1)[0])) < -HIDES
+        if any(value is None or np.unique(value).size != 1 or np.abs(value).max() >= -HIDES for value in numbers):
+            return False
+        told = {self.sources.get(condition, condition)} if condition else {""}
+        return self._ranks.get(data[0], 0) >= ROW_AXES and len({*roots, *told}) > 1
 
     def _over_tokens(self, node: onnx.NodeProto) -> bool:
         """Whether a node is the mean over all tokens, whose channels are the last axis."""

@@ -1,4 +1,4 @@
-"""Nodes that choose elements of two maps: Max, Min, and Where with a constant, by tables of real numbers."""
+"""Nodes that choose elements of two maps, Max, Min and Where, by tables of real numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXTREMA = {"Max": "largest", "Min": "smallest"}
 
 
 def chosen(reading: Reading, node: onnx.NodeProto) -> Draft | None:
-    """The larger or smaller of two maps, or one where another one says so; None if it is none of these.
+    """The larger or smaller of two maps, or the one that a condition says; None if it is none of these.
 
     Each of the two may be a function of a map that has no 8 bits of its own.
     """
@@ -40,41 +40,44 @@ def _differ(reading: Reading, names: list[str]) -> bool:
 
 
 def _where(reading: Reading, node: onnx.NodeProto) -> Draft | None:
-    """A map where the condition holds, a constant of one value where it does not, or the other way round."""
+    """One of two maps, or a map or a number, as a condition on another one says; None if it is none of these."""
     condition, *either = node.input
-    constants = [constant_of(reading.graph, name) for name in either]
-    if sum(value is None for value in constants) != 1:
-        return None
-    data = next(name for name, value in zip(either, constants, strict=True) if value is None)
-    other = next(value for value in constants if value is not None)
-    kept = data == either[0]
-    if data not in reading.drafts or np.unique(other).size != 1:
-        return None
+    data = [name for name in either if constant_of(reading.graph, name) is None]
     given = constant_of(reading.graph, condition)
-    if given is None and not _differ(reading, [data, condition]):
+    read = [*data, *([condition] if given is None else [])]
+    if not data or any(name not in reading.drafts for name in read):
         return None
-    draft, reals = _operand(reading, node, data)
-    otherwise = float(other.reshape(-1)[0])
+    if not (_differ(reading, read) if given is None else given.size > 1):
+        return None
+    otherwise = [constant_of(reading.graph, name) for name in either if name not in data]
+    if any(value is None or np.unique(value).size != 1 for value in otherwise):
+        return None
+    number = float(otherwise[0].reshape(-1)[0]) if otherwise and otherwise[0] is not None else 0.0
+    found = [_operand(reading, node, name) for name in data]
+    kept = data[0] == either[0]
+    kind, reals = "choice" if otherwise else "select", tuple(real for _, real in found)
+    drafts = {name: draft for name, (draft, _) in zip(data, found, strict=True)}
+    maps = [draft.operands[0] for draft, _ in found]
     if given is not None:
-        return _masked(reading, node, data, draft, Chosen((reals,), b"", otherwise), given == kept)
-    mask, values = _operand(reading, node, condition, TensorProto.BOOL)
-    shape = joint_shape(reading, _what(node), {data: draft, condition: mask})
+        mask = _constant_mask(reading, node, data[0], found[0][0], given == kept)
+        shape = joint_shape(reading, _what(node), drafts)
+        if shape != found[0][0].shape:
+            raise OffChipError(f"{_what(node)} reads maps of different shapes")
+        constants = ((len(maps), mask),)
+        held = Held("", shape, CODES, maps[0].axes, maps[0].rows)
+        return Draft(kind, (*maps, held), shape, constants=constants, chosen=Chosen(reals, b"", number))
+    drafts[condition], values = _operand(reading, node, condition, TensorProto.BOOL)
     table = ((values != 0) == kept).astype(np.uint8).tobytes()
-    return Draft("choice", (*draft.operands, *mask.operands), shape, chosen=Chosen((reals,), table, otherwise))
+    operands = (*maps, *drafts[condition].operands)
+    return Draft(kind, operands, joint_shape(reading, _what(node), drafts), chosen=Chosen(reals, table, number))
 
 
-def _masked(
-    reading: Reading, node: onnx.NodeProto, data: str, draft: Draft, chosen: Chosen, mask: NDArray[np.bool_]
-) -> Draft | None:
-    """The draft with a constant mask as its other operand; None if it has one value, as a function has."""
+def _constant_mask(reading: Reading, node: onnx.NodeProto, data: str, draft: Draft, mask: NDArray[np.bool_]) -> bytes:
+    """The codes of a constant mask, whose bytes are 0 and 1, beside a map."""
     shape, held = reading.shape(data), draft.operands[0]
-    if mask.size == 1:
-        return None
     if not reading.regular(data, draft) or reading.shape(node.output[0]) != shape:
         raise OffChipError(f"{_what(node)} reads maps of different shapes")
-    codes = (np.broadcast_to(mask, shape).astype(np.int64) - OFFSET).astype(np.int8)
-    constant = Held("", held.shape, CODES, held.axes, held.rows)
-    return Draft("choice", (held, constant), draft.shape, constants=((1, map_codes(codes, held.rows)),), chosen=chosen)
+    return map_codes((np.broadcast_to(mask, shape).astype(np.int64) - OFFSET).astype(np.int8), held.rows)
 
 
 def _operand(

@@ -23,7 +23,8 @@ Picks = tuple[tuple[tuple[int, int], ...], ...]  # by phase of `repeat`, by chan
 class Chosen:
     """What one of two maps is chosen by: the real numbers, float32 [256], that their bytes stand for.
 
-    With a `mask`, it is the first one's number where this table has 1 for the second one's byte, else `otherwise`.
+    With a `mask`, it is the first one's number where this table has 1 for the byte of the last one, else that of the
+    second one, or if there is none, `otherwise`.
     """
 
     reals: tuple[NDArray[np.floating[Any]], ...]

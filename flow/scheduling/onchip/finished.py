@@ -136,8 +136,9 @@ def _choosing(draft: Draft, quantization: Quantization) -> dict[str, Any]:
         for real in draft.chosen.reals
     ]
     otherwise = 0
-    if draft.kind == "choice":
+    if draft.kind in ("choice", "select"):
         tables.append(draft.chosen.mask)
+    if draft.kind == "choice":
         otherwise = int(linear_codes(np.array(draft.chosen.otherwise), quantization.scale, zero))
     return {"tables": tuple(b"" if table == UNCHANGED else table for table in tables), "otherwise": otherwise}
 

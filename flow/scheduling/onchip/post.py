@@ -9,11 +9,12 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     table    y = table[u] - OFFSET
     largest  y = max(u_0, u_1) - OFFSET,  smallest likewise
     choice   y = u_0 - OFFSET where u_1 is 1, `otherwise` where it is 0
+    select   y = u_0 - OFFSET where u_2 is 1, u_1 - OFFSET where it is 0
     turn     y = u - OFFSET, a matrix product with ones and zeros
     norm     acc = t + bias,  t of norms.py,               the same
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
-A difference is an addition whose second factor is negative. The operands of the last three go through tables before, so
+A difference is an addition whose second factor is negative. The operands of these four go through tables before, so
 that they are codes of the output: no rounding can differ, as rounding never changes an order.
 """
 
@@ -40,8 +41,8 @@ RAMP = (SUBGROUP, 1, 256 // SUBGROUP)  # of a map that has every byte once
 
 Double = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, height, width
-CHOSEN = ("largest", "smallest", "choice")
-PAIRED = ("add", "subtract", "product", *CHOSEN)  # of two maps
+CHOSEN = ("largest", "smallest", "choice", "select")
+PAIRED = ("add", "subtract", "product", *CHOSEN)  # of two maps, or three
 INVERSE = bytes(range(255, -1, -1))  # a table that turns the order of bytes round
 
 
@@ -116,16 +117,17 @@ class Matrices:
 class PostOp:
     """One operation on maps.
 
-    kind "add", "subtract", "product", "largest", "smallest", "choice": two maps, each of the output's shape or of size
-    1 along some axes, where it is repeated; of the last three, each goes through one of `tables` before, if that is not
-    empty, and "choice" gives the code `otherwise` where the second one's byte is 0, not 1; "average" and "maximum": the
-    windows of one, an average with `all_taps` counts those in the pads; "move": every stride-th pixel becomes `repeat`
-    (rows, columns) of pixels; in number dy * columns + dx of these, channel c is `picks[number][c]`, (operand,
-    channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map; "scale": for each channel a
-    factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the `norm` over the channels of
-    each pixel that a window of one tap takes; "matmul": `matrices` of two maps; "join": every operand is a rectangle of
-    the output, from its place in `corners` (row, column) on; "turn": `matrices` of a constant of ones and zeros and a
-    map, whose channels become pixels.
+    kind "add", "subtract", "product", "largest", "smallest", "choice", "select": two maps, each of the output's shape
+    or of size 1 along some axes, where it is repeated; of the last four, each goes through one of `tables` before, if
+    that is not empty; "choice" gives the code `otherwise` where the second one's byte is 0, not 1, and "select" has a
+    third map, whose byte is 0 where it gives the second one; "average" and "maximum": the windows of one, an average
+    with `all_taps` counts those in the pads; "move": every stride-th pixel becomes `repeat` (rows, columns) of pixels;
+    in number dy * columns + dx of these, channel c is `picks[number][c]`, (operand, channel), or zero (NOBODY);
+    "table": byte u of `table` for every byte u of one map; "scale": for each channel a factor and a real summand,
+    `gains` (factor, summand); "softmax" and "layernorm": the `norm` over the channels of each pixel that a window of
+    one tap takes; "matmul": `matrices` of two maps; "join": every operand is a rectangle of the output, from its place
+    in `corners` (row, column) on; "turn": `matrices` of a constant of ones and zeros and a map, whose channels become
+    pixels.
 
     `constants` are operands that no map holds: (number, codes in the order of a map). All else that is said of operands
     counts them, too; `inputs` does not.
@@ -172,7 +174,7 @@ class PostOp:
     @property
     def signed(self) -> bool:
         """Whether an array without products cannot do it."""
-        return self.kind in ("subtract", "product", "choice") or any(gain < 0 for gain, _ in self.gains)
+        return self.kind in ("subtract", "product", "choice", "select") or any(gain < 0 for gain, _ in self.gains)
 
     def octet_gains(self, octet: int) -> list[Gains]:
         """Of a "scale", the numbers for the channels of one octet, in groups."""
@@ -186,10 +188,15 @@ class PostOp:
     def scratch(self) -> dict[str, Shape]:
         """The maps that it needs meanwhile, with their shapes."""
         found = {name: self.input_shapes[number] for name, (number, _) in self.tabled().items()}
-        found |= dict.fromkeys(self.repeated(), self.output_shape)
+        found |= dict.fromkeys((*self.repeated(), *self.parts), self.output_shape)
         for number, _ in self.constants:
             found[self.operands[number]] = self.input_shapes[number]
         return found | (dict.fromkeys(self.ramps, RAMP) if self.constants else {})
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Of those, what a "select" takes of each of its two maps, zero elsewhere."""
+        return (f"{self.output} part 0", f"{self.output} part 1") if self.kind == "select" else ()
 
     @property
     def ramps(self) -> tuple[str, str]:
@@ -198,10 +205,9 @@ class PostOp:
 
     def tabled(self) -> dict[str, tuple[int, bytes]]:
         """Of those, the ones that operands become before, with each one's number, and its table."""
-        if self.kind == "smallest":
-            tables = [(table or bytes(range(256))).translate(INVERSE) for table in self.tables]
-        else:
-            tables = [*self.tables]
+        tables = [*self.tables]
+        for number in {"smallest": (0, 1), "select": (1,)}.get(self.kind, ()):
+            tables[number] = (tables[number] or bytes(range(256))).translate(INVERSE)
         return {f"{self.output} values {number}": (number, table) for number, table in enumerate(tables) if table}
 
     @property
@@ -347,6 +353,8 @@ def _finish(op: PostOp, acc: NDArray[np.int64], numbers: Requantization) -> NDAr
 def run(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
     """The operation on int8 codes [channels, height, width] of each input: bit-identical to the hardware's results."""
     operands = op.codes(maps)
+    if op.kind in CHOSEN:
+        return _chosen(op, operands)
     if op.kind in PAIRED:
         return _finish(op, _paired(op, *operands), op.requantization())
     if op.matrices:
@@ -406,16 +414,23 @@ def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> ND
     """The accumulators of an operation on two maps."""
     low, high = op.factors
     a, b = first.astype(np.int64) + OFFSET, second.astype(np.int64) + OFFSET
-    if op.kind in CHOSEN:
-        a, b = (
-            np.frombuffer(table, np.uint8)[each].astype(np.int64) if table else each
-            for table, each in zip(op.tables, (a, b), strict=True)
-        )
-    if op.kind in ("largest", "smallest"):
-        return np.maximum(a, b) if op.kind == "largest" else np.minimum(a, b)
-    if op.kind in ("product", "choice"):
+    if op.kind == "product":
         return (a - low) * (b - high) + PRODUCT_OFFSET
     return low * a - high * b + MINUS_OFFSET if op.kind == "subtract" else low * a + high * b
+
+
+def _chosen(op: PostOp, operands: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
+    """What is chosen of two maps, or of one and a number."""
+    codes = [
+        as_int8(np.frombuffer(table, np.uint8)[as_uint8(each)]) if table else each
+        for table, each in zip(op.tables, operands, strict=True)
+    ]
+    if op.kind in ("largest", "smallest"):
+        made = (np.maximum if op.kind == "largest" else np.minimum)(*codes)
+    else:
+        other = codes[1] if op.kind == "select" else np.int8(op.otherwise)
+        made = np.where(as_uint8(codes[-1]) == 1, codes[0], other)
+    return np.clip(made, *op.clamp).astype(np.int8)
 
 
 def _scaled(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.hardware.fields import MEASURED, WRITES, ZERO
+from flow.hardware.fields import MEASURED, PRODUCT_OFFSET, WRITES, ZERO
 from flow.hardware.maps.normalizer import measuring
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, Window
 from flow.scheduling.onchip import post
@@ -20,6 +20,7 @@ from flow.scheduling.onchip.place import OCTET, Place, map_words, plane_words
 from flow.scheduling.onchip.post import NOBODY, PostOp, Requantization
 from flow.scheduling.onchip.walks import MapWalk, map_walk
 
+UNSIGNED_MAX = 255
 ALL = tuple(WRITES | channel for channel in range(OCTET))  # of an entry: every channel where it was
 
 
@@ -213,12 +214,29 @@ def _paired(op: PostOp, sources: list[Place], map_places: Mapping[str, Place], t
             yield replace(sweep, waits=waits)
             waits = False
         both[number] = map_places[name]
+    if op.kind == "select":
+        yield from _selected(op, both, map_places)
+        both = [map_places[name] for name in op.parts]
     whole = _whole(op, both[0], target, _finishing(op))
     yield replace(
-        whole, octets=2, plane=both[1].base - both[0].base, maximum=op.kind in ("largest", "smallest"),
+        whole, octets=2, plane=both[1].base - both[0].base, maximum=op.kind in ("largest", "smallest", "select"),
         factors=op.factors, minus=op.kind == "subtract", product=op.kind in ("product", "choice"),
-        waits=bool(op.tabled() or op.repeated()), table=post.INVERSE if op.kind == "smallest" else b"",
+        waits=bool(op.tabled() or op.repeated() or op.parts), table=post.INVERSE if op.kind == "smallest" else b"",
     )  # fmt: skip
+
+
+def _selected(op: PostOp, sources: Sequence[Place], map_places: Mapping[str, Place]) -> Iterator[Sweep]:
+    """What is taken of each of two maps, byte 0 elsewhere: u m, and (255 - u) turned round times 1 - m, as both say.
+
+    The second map is turned round already: (255 - u - 255) (m - 1).
+    """
+    numbers = replace(post.IDENTITY, bias=-PRODUCT_OFFSET)
+    for name, place, factors in zip(op.parts, sources, ((0, 0), (UNSIGNED_MAX, 1)), strict=False):
+        yield Sweep(
+            numbers, INT8_MIN, _COPY.clamp, map_walk(place), map_walk(map_places[name]), (Entry(ALL),),
+            np.zeros((0, 5), np.int64), octets=2, plane=sources[2].base - place.base, maximum=False, factors=factors,
+            product=True, waits=name == op.parts[0],
+        )  # fmt: skip
 
 
 def _tabled(source: Place, target: Place, table: bytes) -> Sweep:

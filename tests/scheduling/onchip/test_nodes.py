@@ -305,6 +305,22 @@ def test_a_map_where_a_mask_says_so(seed: int, kind: str, first: bool, otherwise
     assert op.kind == "choice" and len(op.constants) == int(kind == "constant")
 
 
+@settings(max_examples=30)
+@given(SEEDS, st.booleans(), st.tuples(*[st.booleans()] * 3))
+def test_one_of_two_maps_where_a_mask_says_so(seed: int, constant: bool, one: tuple[bool, ...]) -> None:
+    """The mask may be a condition on one of the two: no code differs."""
+    net = Codes(
+        seed, (9, 2, 3), tuple(1 if alone and not constant else n for alone, n in zip(one, (9, 2, 3), strict=True))
+    )
+    if constant:
+        mask = net.constant(net.rng.random((1, 1, 2, 3)) < 0.5)
+    else:
+        mask = net.node("Less", net.real(["x", "z"][seed % 2]), net.constant(np.float32(0.1)))
+    made = net.node("Where", mask, *net.rng.permutation([drawn_operand(net, "x"), drawn_operand(net, "z")]).tolist())
+    (op,) = operations(net, net.codes(made))
+    assert op.kind == "select" and len(op.constants) == int(constant)
+
+
 def test_a_choice_of_three_maps_is_refused() -> None:
     net = Codes(0)
     made = net.node("Max", net.real("x"), net.real("z"), net.node("Sigmoid", net.real("z")))
