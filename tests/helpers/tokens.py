@@ -110,6 +110,36 @@ def scaled(rows: int, columns: int, seed: int = 0) -> onnx.ModelProto:
     return n.model((3, rows, columns), n.conv(made, 8, 4, 1))
 
 
+def windows(size: int, across: int, seed: int = 0) -> onnx.ModelProto:
+    """Attention within windows of `size` by `size` pixels, two by `across` of them, as a Swin transformer has it."""
+    n, channels, pixels = _Nodes(seed), 8, size * size
+    made = n.node("MatMul", "x", n.drawn(6, channels))
+    parts = n.node("Reshape", made, n.numbers(0, 2, size, across, size, channels))
+    parts = n.node("Reshape", n.node("Transpose", parts, perm=[0, 1, 3, 2, 4, 5]), n.numbers(-1, pixels, channels))
+    q, k, v = (n.node("MatMul", parts, n.drawn(channels, channels)) for _ in range(3))
+    weights = n.node("Softmax", n.node("MatMul", q, n.turned(k)), axis=-1)
+    parts = n.node("MatMul", n.node("MatMul", weights, v), n.drawn(channels, channels))
+    parts = n.node("Reshape", parts, n.numbers(-1, 2, across, size, size, channels))
+    whole = n.node(
+        "Reshape", n.node("Transpose", parts, perm=[0, 1, 3, 2, 4, 5]), n.numbers(-1, 2 * size, across * size, channels)
+    )
+    made = n.norm(n.node("Add", made, whole), channels)
+    return n.model((2 * size, across * size, 6), n.node("MatMul", made, n.drawn(channels, 4)))
+
+
+def heads_first(tokens: int, heads: int, seed: int = 0) -> onnx.ModelProto:
+    """Attention whose heads are along axis 0, as torch.bmm has them."""
+    n, width = _Nodes(seed), 8 * heads
+    x, parts = n.node("MatMul", "x", n.drawn(width, width)), n.numbers(0, tokens, heads, 8)
+    split = (n.node("Reshape", n.node("MatMul", x, n.drawn(width, width)), parts) for _ in range(3))
+    turned = (n.node("Transpose", each, perm=[0, 2, 1, 3]) for each in split)
+    q, k, v = (n.node("Reshape", each, n.numbers(-1, tokens, 8)) for each in turned)
+    scores = n.node("Mul", n.node("MatMul", q, n.turned(k)), n.constant(np.float32(0.3)))
+    made = n.node("Reshape", n.node("MatMul", n.node("Softmax", scores, axis=-1), v), n.numbers(-1, heads, tokens, 8))
+    made = n.node("Reshape", n.node("Transpose", made, perm=[0, 2, 1, 3]), n.numbers(-1, tokens, width))
+    return n.model((tokens, width), n.node("MatMul", made, n.drawn(width, 3)))
+
+
 def recurrent(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
     """The last state of an LSTM, a GRU or an RNN over some steps, as a keyword spotter has it, and a layer."""
     n = _Nodes(seed)

@@ -22,7 +22,7 @@ from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.onchip import by_reference, run
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import feeds, pruned
-from tests.helpers.tokens import Tokens, masked, mixer, recurrent, scaled, stacked, vit
+from tests.helpers.tokens import Tokens, heads_first, masked, mixer, recurrent, scaled, stacked, vit, windows
 from tests.helpers.tools import require_engine
 
 TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_depth": 8}
@@ -90,6 +90,17 @@ def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
         assert kinds.count("turn") == 2 and kinds.count("average") == 1
 
     equal()
+
+
+def test_attention_in_windows(icarus: Simulator) -> None:
+    """Pixels come in the order of windows, and back."""
+    kinds = simulated(windows(2, 2), roomy(4, 4), icarus)
+    assert kinds == ["gather", "matmul", "softmax", "matmul", "gather", "add", "layernorm"]
+
+
+@pytest.mark.full
+def test_heads_along_axis_0(icarus: Simulator) -> None:
+    assert simulated(heads_first(3, 2), roomy(4, 4), icarus) == ["matmul", "softmax", "matmul"]
 
 
 def test_recurrence_by_one_start(icarus: Simulator) -> None:

@@ -2,6 +2,7 @@
 
 gains.py    a factor and a summand for each channel, in the numbers of post-processing
 norms.py    Softmax and LayerNormalization over the channels of a position, in the integers of the hardware
+runs.py     pixels in any order as runs, which walks take
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 heads.py    where the matrices of a matrix product lie in the maps, head by head
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip

@@ -106,8 +106,14 @@ class Reading:
         return self.held[held.tensor]
 
     def regular(self, name: str, draft: Draft) -> bool:
-        """Whether the tensor's axes are those of its map: channels and pixels, or rows of channels."""
-        return is_regular(self.shape(name)[1:], draft.shape, draft.rows)
+        """Whether the tensor's axes are those of its map: channels and pixels, or rows of channels.
+
+        Rows may be along all axes but the last, also along axis 0.
+        """
+        shape = self.shape(name)
+        if shape[:1] != (1,) and draft.rows:
+            return is_regular(shape, draft.shape, True)
+        return shape[:1] == (1,) and is_regular(shape[1:], draft.shape, draft.rows)
 
 
 def is_regular(axes: tuple[int, ...], shape: Shape, rows: bool) -> bool:

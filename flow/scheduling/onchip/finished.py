@@ -14,7 +14,7 @@ from flow.onnxtools.graph import linear_codes, node_name
 from flow.scheduling.onchip.arrange import arranged, in_map, settled, with_name
 from flow.scheduling.onchip.drafts import Draft, Picks, Reading, is_regular
 from flow.scheduling.onchip.heads import placed_results
-from flow.scheduling.onchip.maps import Held, OffChipError, as_map
+from flow.scheduling.onchip.maps import Held, OffChipError, View, as_map, element_order
 from flow.scheduling.onchip.moves import fit
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.tables import table_of
@@ -113,7 +113,8 @@ def finished(
     """The operation that writes `output` of the node, which is entered into `held` as a new map."""
     axes = _axes_of(reading, output, draft.operands[0])
     rows = draft.rows and _rows_of(axes, draft)
-    reading.held[output] = Held(output, draft.shape, quantization, axes, rows)
+    made = Held(output, draft.shape, quantization, axes, rows)
+    reading.held[output] = _with_axis_0(made, reading.shape(output), draft.rows)
     if len({operand.rows for operand in draft.operands}) > 1:
         raise OffChipError(f"'{node_name(node)}' reads maps of different layouts", output)
     constant = {number for number, _ in draft.constants}
@@ -148,6 +149,17 @@ def _rows_of(axes: tuple[int, ...], draft: Draft) -> bool:
     return len(axes) == 2 or (len(axes) > 2 and is_regular(axes, draft.shape, True))
 
 
+def _with_axis_0(held: Held, shape: tuple[int, ...], rows: bool) -> Held:
+    """The map of a tensor of this shape; a view of one of rows of channels, if its axis 0 is not the batch."""
+    if shape[:1] in ((1,), ()):
+        return held
+    reason = f"'{held.tensor}' has {shape[0]} elements along axis 0, and samples come one at a time"
+    if not rows or not is_regular(shape, held.shape, True):
+        raise OffChipError(reason, held.tensor)
+    order = element_order(replace(held, rows=True), shape)
+    return replace(held, axes=shape[1:], rows=True, view=View(order, reason, held.tensor))
+
+
 def _axes_of(reading: Reading, name: str, held: Held) -> tuple[int, ...]:
     return tuple(reading.shapes[name][1:]) if name in reading.shapes else held.axes
 
@@ -158,12 +170,12 @@ def _multiplied(
 ) -> PostOp:  # fmt: skip
     """The operation of a matrix product that writes `output` of the node, entered into `held` as a map of rows."""
     assert draft.matrices is not None and draft.view is not None
-    axes = reading.shape(output)[1:]
-    matrices = placed_results(draft.matrices, draft.view.order.reshape(-1, axes[-1])) if len(axes) > 1 else None
+    whole = reading.shape(output)
+    matrices = placed_results(draft.matrices, draft.view.order.reshape(-1, whole[-1])) if len(whole) > 2 else None
     if matrices is None:
         raise OffChipError(draft.view.reason)
-    shape = (axes[-1], 1, int(np.prod(axes[:-1], dtype=np.int64)))
-    reading.held[output] = Held(output, shape, quantization, tuple(axes), True)
+    shape = (whole[-1], 1, int(np.prod(whole[:-1], dtype=np.int64)))
+    reading.held[output] = _with_axis_0(Held(output, shape, quantization, tuple(whole[1:]), True), whole, True)
     maps = draft.operands
     return PostOp(
         node_name(node), "matmul", tuple(each.tensor for each in maps), output,

@@ -11,6 +11,7 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     choice   y = u_0 - OFFSET where u_1 is 1, `otherwise` where it is 0
     select   y = u_0 - OFFSET where u_2 is 1, u_1 - OFFSET where it is 0
     turn     y = u - OFFSET, a matrix product with ones and zeros
+    gather   y = u - OFFSET of another channel and pixel
     norm     acc = t + bias,  t of norms.py,               the same
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
@@ -34,6 +35,7 @@ from flow.network import reference
 from flow.network.model import OFFSET, Quantization, Window, as_int8, as_uint8
 from flow.scheduling.onchip.gains import Gains, grouped
 from flow.scheduling.onchip.norms import Norm, exact, finished, normalized
+from flow.scheduling.onchip.runs import Run
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 NOBODY = -1  # the operand of a channel of zeros
@@ -127,7 +129,8 @@ class PostOp:
     `gains` (factor, summand); "softmax" and "layernorm": the `norm` over the channels of each pixel that a window of
     one tap takes; "matmul": `matrices` of two maps; "join": every operand is a rectangle of the output, from its place
     in `corners` (row, column) on; "turn": `matrices` of a constant of ones and zeros and a map, whose channels become
-    pixels.
+    pixels; "gather": output channel c is `channels[c]`, (channel, number of its order), whose pixels come in this one
+    of `orders`.
 
     `constants` are operands that no map holds: (number, codes in the order of a map). All else that is said of operands
     counts them, too; `inputs` does not.
@@ -152,6 +155,8 @@ class PostOp:
     matrices: Matrices | None = None
     corners: tuple[tuple[int, int], ...] = ()
     constants: tuple[tuple[int, bytes], ...] = ()
+    channels: tuple[tuple[int, int], ...] = ()
+    orders: tuple[tuple[Run, ...], ...] = ()
     tables: tuple[bytes, ...] = ()
     otherwise: int = 0
 
@@ -367,6 +372,8 @@ def run(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
         return _average(op, _taps(op, operands[0]).sum(axis=-1))
     if op.kind == "scale":
         return _scaled(op, operands[0])
+    if op.kind == "gather":
+        return _gathered(op, operands[0])
     if op.norm is not None:
         return _normalized(op, op.norm, operands[0])
     if op.kind == "maximum":
@@ -417,6 +424,12 @@ def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> ND
     if op.kind == "product":
         return (a - low) * (b - high) + PRODUCT_OFFSET
     return low * a - high * b + MINUS_OFFSET if op.kind == "subtract" else low * a + high * b
+
+
+def _gathered(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    orders = [np.concatenate([run.pixels for run in order]) for order in op.orders]
+    flat = codes.reshape(len(codes), -1)
+    return np.stack([flat[channel, orders[number]] for channel, number in op.channels]).reshape(op.output_shape)
 
 
 def _chosen(op: PostOp, operands: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
@@ -479,9 +492,9 @@ def near_tie(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.bool_]:
     """Where a result is so near the middle of two codes that float32 may round it otherwise.
 
     The error is as many times 2^-24 of the terms' sizes as float32 rounds on the way from codes to codes. Tables are
-    ONNX Runtime's own, and what is chosen of them: False.
+    ONNX Runtime's own, and what is chosen of them or moved as it is: False.
     """
-    if op.table or op.kind in CHOSEN:
+    if op.table or op.kind in (*CHOSEN, "gather"):
         return np.zeros(op.output_shape, np.bool_)
     exact, size, roundings = _exact(op, op.codes(maps))
     near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= roundings * 2.0**-24 * size

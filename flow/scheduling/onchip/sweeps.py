@@ -130,6 +130,8 @@ def _own(
         yield from _move(op, sources, target)
     elif op.kind == "join":
         yield from _join(op, sources, target)
+    elif op.kind == "gather":
+        yield from _gather(op, sources[0], target)
     else:
         yield from _windows(op, sources[0], target)
 
@@ -390,6 +392,27 @@ def _join(op: PostOp, sources: list[Place], target: Place) -> Iterator[Sweep]:
                 (Entry(_channels(target.shape, octet)),), _of_octet(target, octet), pitch=width, corner=corner,
                 size=(height, width),
             )  # fmt: skip
+
+
+def _gather(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
+    """A sweep for each octet of the output, each octet and order that channels of it come from, and each run of it."""
+    for octet in range(target.octets):
+        beyond, groups = range(target.shape[0] - octet * OCTET, OCTET), dict[tuple[int, int], list[tuple[int, int]]]()
+        for slot, (channel, number) in enumerate(op.channels[octet * OCTET : (octet + 1) * OCTET]):
+            groups.setdefault((channel // OCTET, number), []).append((slot, channel % OCTET))
+        for (source_octet, number), slots in groups.items():
+            results, done = np.array([(octet * OCTET + slot, column, 0, 0, 0) for slot, column in slots]), 0
+            for run in op.orders[number]:
+                over = MapWalk(
+                    source.word(source_octet) + run.first, run.stride, (run.rows, 1), run.columns, run.size,
+                    step=(1, 0), step_word=run.step,
+                )  # fmt: skip
+                into = MapWalk(target.word(octet) + done, run.size, (1, run.size), run.size, run.size)
+                yield Sweep(
+                    _COPY.requantization, _COPY.zero, _COPY.clamp, over, into, (Entry(_slots(slots, beyond)),),
+                    results, corner=(0, done), size=(1, run.size),
+                )  # fmt: skip
+                done += run.size
 
 
 def _move(op: PostOp, places: list[Place], target: Place) -> Iterator[Sweep]:

@@ -95,8 +95,8 @@ def float_between() -> onnx.ModelProto:
 
 def transposed() -> onnx.ModelProto:
     net = Floats()
-    turned = net.node("Transpose", net.conv("x", 3, 8, 3), perm=[0, 1, 3, 2])
-    return net.model((3, 5, 7), net.conv(turned, 8, 8, 1))
+    turned = net.node("Transpose", net.conv("x", 3, 8, 3), perm=[0, 3, 2, 1])  # pixels of rows become channels
+    return net.model((3, 5, 7), net.conv(turned, 7, 8, 1))
 
 
 def repeated_token(spatial: int) -> onnx.ModelProto:
