@@ -11,10 +11,13 @@ from flow.onnxtools.graph import Graph, is_standard, node_name
 
 
 def conditions_as_numbers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model in which a Where reads its condition as `Greater(number, 0)`.
+    """The model, or a copy in which every Where reads its condition as `Greater(number, 0)`.
 
     `condition_of` finds the number. A constant condition stays, and so does a Where of constants of several values.
     """
+    graph = Graph.of(model)
+    if not any(_chooses(graph, node) for node in model.graph.node):
+        return model
     made = onnx.ModelProto()
     made.CopyFrom(model)
     editor, found = Editor(made), dict[str, str]()

@@ -87,10 +87,11 @@ class Matrices:
     across: bool
     heads: tuple[Head, ...]
     gain: float = 1.0  # what the products are multiplied by
+    filled: int = 0  # values of the reduction that are zeros behind each head
 
     @property
     def macs(self) -> int:
-        return len(self.heads) * self.rows * self.reduction * self.columns
+        return len(self.heads) * self.rows * (self.reduction - self.filled) * self.columns
 
     def rows_of(self, head: Head) -> int:
         return head.rows or self.rows

@@ -55,6 +55,7 @@ def _matmul(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draf
         found = matrices_of(orders[0], orders[1], [held.shape for held in maps])
     if isinstance(found, str):
         raise OffChipError(f"{what} {found}")
+    found = replace(found, filled=found.reduction - shapes[0][-1])
     made = (*batch, found.rows, found.columns)
     view = View(np.arange(int(np.prod(made))).reshape(made), f"{what} makes a tensor whose columns are no channels")
     return Draft("matmul", (maps[0], maps[1]), maps[0].shape, matrices=found, view=view)

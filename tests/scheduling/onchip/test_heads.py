@@ -92,6 +92,7 @@ def test_heads_inside_octets_are_moved_to_octets_of_their_own(joined: bool) -> N
     first, second = products(linked)
     assert first.matrices is not None and second.matrices is not None
     assert (first.matrices.reduction, second.matrices.columns) == (16, 12)
+    assert first.matrices.macs == second.matrices.macs == 3 * 5 * 12 * 5
     begin = 96 if joined else 0
     assert [head.right for head in second.matrices.heads] == [(begin + each, 0) for each in (0, 16, 32)]
     assert [head.result for head in second.matrices.heads] == [(0, 0), (12, 0), (24, 0)]
