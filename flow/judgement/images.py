@@ -13,7 +13,7 @@ simulated, are compared with those that the network gives when it is assembled a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,8 +25,10 @@ from flow.hardware.fields import ENTRY, INDEX_BITS, PARAMETER, PARAMETER_BITS
 from flow.hardware.interface import Memory
 from flow.network.model import OFFSET, ArrayLayer
 from flow.scheduling.blocks import Program
+from flow.scheduling.onchip.place import Place
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
+from flow.scheduling.onchip.sweeps import sweeps
 
 WORD_BYTES = 8  # of a table in a word of parameters
 GROUP = 32  # weights that share a metadata byte
@@ -86,17 +88,30 @@ def judge_on_chip(onchip: OnChip, again: OnChip | None = None) -> list[ImageErro
         work = _Work(region.part.layer, region.part.columns_pruned, number, count, region.base, NETWORK)
         errors += _LayerReader(work, onchip.config, onchip.memories).errors()[:MOST]
         number += count
-    for step, first, end in zip(onchip.chain.steps, starts, onchip.ends, strict=True):
-        if isinstance(step, PostOp) and step.table:
-            errors += _unlike_table(onchip, step, first)[:MOST]
+    places = (made for segment, made in zip(onchip.chain.segments, onchip.places, strict=True) for _ in segment.steps)
+    for step, first, end, map_places in zip(onchip.chain.steps, starts, onchip.ends, places, strict=True):
+        if isinstance(step, PostOp):
+            for number, table in _tables(step, first, map_places, onchip.config.rows):
+                errors += _unlike_table(onchip, step, number, table)[:MOST]
         if isinstance(step, PostOp) and step.matrices:
             errors += _unlike_constants(onchip, step, first, end)[:MOST]
     return errors + ([] if again is None else _unlike(onchip, again))
 
 
-def _unlike_table(onchip: OnChip, op: PostOp, number: int) -> list[ImageError]:
-    """The errors of the descriptor `number`, which brings the operation's table, and of the table's bytes."""
-    memories, words = onchip.memories, len(op.table) // WORD_BYTES
+def _tables(op: PostOp, first: int, places: Mapping[str, Place], rows: int) -> Iterator[tuple[int, bytes]]:
+    """The tables of an operation, and the descriptors that bring them; `first` is its own first one."""
+    if not op.filled:
+        return
+    brings, number = list[int](), first
+    for sweep in sweeps(op, places, rows):
+        brings += [number] if sweep.table else []
+        number += 2 if sweep.table else 1
+    yield from zip(brings[-len(op.filled) :], op.filled, strict=True)
+
+
+def _unlike_table(onchip: OnChip, op: PostOp, number: int, table: bytes) -> list[ImageError]:
+    """The errors of the descriptor `number`, which brings a table of the operation, and of the table's bytes."""
+    memories, words = onchip.memories, len(table) // WORD_BYTES
     fields = decoded(memories["descriptor"][number : number + 1], onchip.config.descriptor)
     expected = {"post": 1, "fill": 1, "through": 0, "mirror": 0, "parameter_count": words + 1}
     errors = [
@@ -107,7 +122,7 @@ def _unlike_table(onchip: OnChip, op: PostOp, number: int) -> list[ImageError]:
     if errors:
         return errors
     base = int(fields["parameter_base"][0])
-    got, want = memories["parameter"][base : base + words, :WORD_BYTES].reshape(-1), np.frombuffer(op.table, np.uint8)
+    got, want = memories["parameter"][base : base + words, :WORD_BYTES].reshape(-1), np.frombuffer(table, np.uint8)
     if len(got) < len(want):
         return [ImageError("descriptor", number, "parameter_base", op.name, f"words {base} on are not there", NETWORK)]
     return [

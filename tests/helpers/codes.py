@@ -14,6 +14,8 @@ from flow.scheduling.onchip.maps import Held, as_map
 from flow.scheduling.onchip.nodes import post_operations
 from flow.scheduling.onchip.post import PostOp
 
+ROUNDED = ("add", "subtract", "product", "scale")  # once, where ONNX Runtime rounds in float32 several times
+
 
 class Codes:
     """Nodes on the 8-bit tensors "x" and "z", int8 [1, *shape]: each method returns the name of what it makes.
@@ -89,7 +91,7 @@ def operations(net: Codes, *outputs: str, opset: int = 20) -> list[PostOp]:
     for name in outputs:
         away = np.abs(maps[held[name].tensor].astype(int) - want[name].reshape(held[name].shape).astype(int))
         assert held[name].axes == want[name].shape[1:], name
-        assert away.max() <= int(any(op.kind in (*post.PAIRED, "average", "scale") for op in found)), name
-        if any(op.kind in (*post.PAIRED, "scale") for op in found):
+        assert away.max() <= int(any(op.kind in (*ROUNDED, "average") for op in found)), name
+        if any(op.kind in ROUNDED for op in found):
             assert (away > 0).sum() <= 1 + away.size // 1000, name
     return found

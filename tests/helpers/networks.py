@@ -139,6 +139,21 @@ def gated() -> onnx.ModelProto:
     return net.model((3, 4, 3), net.conv(c, 8, 4, 1, relu=False))
 
 
+def chosen() -> onnx.ModelProto:
+    """The larger and the smaller of two maps, and a map where another one or a constant says so."""
+    net = Floats(15)
+    a = net.conv("x", 3, 11, 1, relu=False)
+    b = net.node("Max", a, net.conv(a, 11, 11, 1))
+    squeezed = net.conv(net.node("GlobalAveragePool", b), 11, 11, 1, relu=False)
+    c = net.node("Min", net.conv(b, 11, 11, 1, relu=False), squeezed)
+    seen = net.node("Less", net.conv(c, 11, 11, 1, relu=False), net.constant(np.float32(0.2)))
+    d = net.conv(net.node("Where", seen, c, net.constant(np.float32(0.5))), 11, 8, 1)
+    columns = net.constant((np.arange(3) % 2 == 0).reshape(1, 1, 1, 3))
+    e = net.node("Where", columns, net.constant(np.float32(0)), d)
+    f = net.node("Where", net.node("Less", e, net.constant(np.float32(0.3))), net.conv(e, 8, 8, 1, relu=False), e)
+    return net.model((3, 4, 3), net.conv(f, 8, 4, 1, relu=False))
+
+
 def shuffled() -> onnx.ModelProto:
     """Channels that are split, joined and shuffled at any place, and pixels that are repeated."""
     net = Floats(11)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,6 +41,15 @@ class _Nodes(Floats):
 
     def turned(self, x: str) -> str:
         return self.node("Transpose", x, perm=[0, 2, 1])
+
+    def steps(self, kind: str, x: str, inputs: int, hidden: int, **attributes: Any) -> tuple[str, str]:
+        """A recurrent operator on [steps, batch, inputs]: the states of all steps, and the last one."""
+        gates, count = hidden * {"GRU": 3, "LSTM": 4, "RNN": 1}[kind], 2 if "direction" in attributes else 1
+        given = [self.drawn(count, gates, inputs), self.drawn(count, gates, hidden), self.drawn(count, 2 * gates)]
+        made = [f"{kind}_{len(self.nodes)}", f"{kind}_{len(self.nodes)}_last"]
+        attributes = {name: value for name, value in attributes.items() if value}
+        self.nodes.append(onnx.helper.make_node(kind, [x, *given], made, made[0], hidden_size=hidden, **attributes))
+        return made[0], made[1]
 
     def patches(self, net: Tokens) -> str:
         """A convolution of patches, and their channels as tokens [1, count, channels]."""
@@ -86,10 +96,72 @@ def mixer(net: Tokens, seed: int = 0) -> onnx.ModelProto:
     return n.image(net, n.gemm(mean, net.channels, 5))
 
 
+def scaled(rows: int, columns: int, seed: int = 0) -> onnx.ModelProto:
+    """A residual block of a ConvNeXt: a depthwise convolution, then products over the channels as last of four axes.
+
+    What it adds has a scale for each channel (LayerScale).
+    """
+    n = _Nodes(seed)
+    made = n.conv("x", 3, 8, 1)
+    last = n.node("Transpose", n.conv(made, 8, 8, 3, relu=False, group=8), perm=[0, 2, 3, 1])
+    wide = n.node("Tanh", n.node("Add", n.node("MatMul", n.norm(last, 8), n.drawn(8, 12)), n.drawn(12)))
+    added = n.node("Mul", n.drawn(8), n.node("Add", n.node("MatMul", wide, n.drawn(12, 8)), n.drawn(8)))
+    made = n.node("Add", made, n.node("Transpose", added, perm=[0, 3, 1, 2]))
+    return n.model((3, rows, columns), n.conv(made, 8, 4, 1))
+
+
+def windows(size: int, across: int, seed: int = 0) -> onnx.ModelProto:
+    """Attention within windows of `size` by `size` pixels, two by `across` of them, as a Swin transformer has it."""
+    n, channels, pixels = _Nodes(seed), 8, size * size
+    made = n.node("MatMul", "x", n.drawn(6, channels))
+    parts = n.node("Reshape", made, n.numbers(0, 2, size, across, size, channels))
+    parts = n.node("Reshape", n.node("Transpose", parts, perm=[0, 1, 3, 2, 4, 5]), n.numbers(-1, pixels, channels))
+    q, k, v = (n.node("MatMul", parts, n.drawn(channels, channels)) for _ in range(3))
+    weights = n.node("Softmax", n.node("MatMul", q, n.turned(k)), axis=-1)
+    parts = n.node("MatMul", n.node("MatMul", weights, v), n.drawn(channels, channels))
+    parts = n.node("Reshape", parts, n.numbers(-1, 2, across, size, size, channels))
+    whole = n.node(
+        "Reshape", n.node("Transpose", parts, perm=[0, 1, 3, 2, 4, 5]), n.numbers(-1, 2 * size, across * size, channels)
+    )
+    made = n.norm(n.node("Add", made, whole), channels)
+    return n.model((2 * size, across * size, 6), n.node("MatMul", made, n.drawn(channels, 4)))
+
+
+def heads_first(tokens: int, heads: int, seed: int = 0) -> onnx.ModelProto:
+    """Attention whose heads are along axis 0, as torch.bmm has them."""
+    n, width = _Nodes(seed), 8 * heads
+    x, parts = n.node("MatMul", "x", n.drawn(width, width)), n.numbers(0, tokens, heads, 8)
+    split = (n.node("Reshape", n.node("MatMul", x, n.drawn(width, width)), parts) for _ in range(3))
+    turned = (n.node("Transpose", each, perm=[0, 2, 1, 3]) for each in split)
+    q, k, v = (n.node("Reshape", each, n.numbers(-1, tokens, 8)) for each in turned)
+    scores = n.node("Mul", n.node("MatMul", q, n.turned(k)), n.constant(np.float32(0.3)))
+    made = n.node("Reshape", n.node("MatMul", n.node("Softmax", scores, axis=-1), v), n.numbers(-1, heads, tokens, 8))
+    made = n.node("Reshape", n.node("Transpose", made, perm=[0, 2, 1, 3]), n.numbers(-1, tokens, width))
+    return n.model((tokens, width), n.node("MatMul", made, n.drawn(width, 3)))
+
+
+def recurrent(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
+    """The last state of an LSTM, a GRU or an RNN over some steps, as a keyword spotter has it, and a layer."""
+    n = _Nodes(seed)
+    _, last = n.steps(kind, n.node("Transpose", "x", perm=[1, 0, 2]), 6, 8, linear_before_reset=seed % 2)
+    return n.model((steps, 6), n.gemm(n.node("Squeeze", last, n.numbers(0)), 8, 4))
+
+
+def stacked(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
+    """Two layers in both directions, of whose second one a layer reads the states of all steps."""
+    n, made = _Nodes(seed), ""
+    for inputs in (6, 10):
+        sequence = n.node("Transpose", made or "x", perm=[1, 0, 2])
+        every, _ = n.steps(kind, sequence, inputs, 5, direction="bidirectional")
+        made = n.node("Reshape", n.node("Transpose", every, perm=[2, 0, 1, 3]), n.numbers(0, 0, 10))
+    return n.model((steps, 6), n.node("MatMul", made, n.drawn(10, 4)))
+
+
 def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:
     """Attention with a mask between its products, the norm behind the sum: "causal", a "column", or one of the "input".
 
-    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there.
+    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there. The
+    mask is added, or "where ..." chooses between the scores and a number.
     """
     n, width = _Nodes(seed), 8 * heads
     x = n.norm(n.node("MatMul", "x", n.drawn(width, width)), width)
@@ -99,7 +171,13 @@ def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.Mo
     scores = n.node("MatMul", q, n.node("Transpose", k, perm=[0, 2, 3, 1]))
     scores = n.node("Mul", scores, n.constant(np.float32(8**-0.5)))
     column = np.arange(tokens) >= tokens - 1
-    if kind == "causal":
+    if kind.startswith("where"):
+        first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
+        away = n.node("Unsqueeze", n.node("Less", n.turned(first), n.constant(np.float32(0))), n.numbers(1))
+        seen = n.constant(np.tril(np.ones((1, 1, tokens, tokens), bool)))
+        low = n.constant(np.float32(-3.4e38))
+        hidden = n.node("Where", *((seen, scores, low) if kind == "where causal" else (away, low, scores)))
+    elif kind == "causal":
         mask = n.constant(np.triu(np.full((1, 1, tokens, tokens), -np.inf, np.float32), 1))
     elif kind == "column":
         mask = n.constant(np.where(column, np.float32(-3.4e38), np.float32(0)).reshape(1, 1, 1, -1))
@@ -107,7 +185,9 @@ def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.Mo
         first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
         away = n.node("Cast", n.node("Less", n.turned(first), n.constant(np.float32(0))), to=1)
         mask = n.node("Mul", n.node("Unsqueeze", away, n.numbers(1)), n.constant(np.float32(-10000)))
-    weights = n.node("Softmax", n.node("Add", scores, mask), axis=-1)
+    if not kind.startswith("where"):
+        hidden = n.node("Add", scores, mask)
+    weights = n.node("Softmax", hidden, axis=-1)
     product = n.node("Transpose", n.node("MatMul", weights, v), perm=[0, 2, 1, 3])
     flat = n.node("Reshape", product, n.numbers(0, tokens, width))
     made = n.norm(n.node("Add", n.node("MatMul", flat, n.drawn(width, width)), x), width)

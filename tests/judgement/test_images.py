@@ -28,7 +28,7 @@ from flow.simulation.engines import ENGINES
 from flow.simulation.engines.base import Command
 from tests.helpers.heads import float_attention, for_the_chip
 from tests.helpers.layers import job, layer_of, random_codes, random_layer, random_weights
-from tests.helpers.networks import on_chip, pruned
+from tests.helpers.networks import chosen, on_chip, pruned
 from tests.helpers.tools import require_engine
 
 CONFIG = ArrayConfig(2, 4, drain=2)
@@ -250,6 +250,24 @@ def test_a_wrong_byte_of_a_table_is_found(tabled: OnChip) -> None:
     errors = images.judge_on_chip(replace(onchip, memories={**onchip.memories, "weight": weights}))
     layer = onchip.chain.steps[last]
     assert isinstance(layer, ChainLayer) and {error.layer for error in errors} == {layer.layer.name}
+
+
+def test_a_wrong_byte_of_an_operands_table_is_found() -> None:
+    """Of every table that an operation needs before its own sweep."""
+    config = ArrayConfig(2, 8, drain=2)
+    network, encoded = pruned(for_the_chip(chosen()), config.columns)
+    linked = chain(network)
+    onchip = assemble(linked, encoded, fitted(config, linked))
+    assert not images.judge_on_chip(onchip, onchip)
+    steps = [step for step in onchip.chain.steps if isinstance(step, PostOp) and step.filled]
+    image = onchip.memories["parameter"]
+    assert [len(step.filled) for step in steps] == [1, 3, 2, 1, 3]
+    for name, table in [(step.name, table) for step in steps for table in step.filled]:
+        places = [first for first in range(len(image) - 31) if image[first : first + 32, :8].tobytes() == table]
+        wrong = image.copy()
+        wrong[[place + 9 for place in places], 3] ^= 4
+        errors = images.judge_on_chip(replace(onchip, memories={**onchip.memories, "parameter": wrong}))
+        assert name in {error.layer for error in errors} and len(errors) == len(places)
 
 
 @pytest.mark.parametrize("field", ["post", "fill", "through", "mirror", "parameter_count", "parameter_base"])

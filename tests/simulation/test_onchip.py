@@ -21,7 +21,7 @@ from flow.judgement.onchip import judge, passes, summary
 from flow.judgement.verdict import agree
 from flow.network.model import ArrayLayer, Network
 from flow.network.samples import Samples
-from flow.scheduling.onchip import timing
+from flow.scheduling.onchip import post, timing
 from flow.scheduling.onchip.chain import ChainLayer, chain
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip, assemble, fitted, outputs_only
@@ -29,7 +29,8 @@ from flow.simulation import onchip as running
 from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.engines.base import Command, DeviceError
 from flow.simulation.onchip import ChainRun, by_reference, cosimulate, run
-from tests.helpers.networks import KINDS, Floats, feeds, on_chip, pruned, quantized
+from tests.helpers.heads import for_the_chip
+from tests.helpers.networks import KINDS, Floats, chosen, feeds, on_chip, pruned, quantized
 from tests.helpers.stalls import stalled_device
 from tests.helpers.tools import once_each, require_engine
 
@@ -173,6 +174,22 @@ def test_more_lanes_than_an_octet_has_channels(tmp_path: Path) -> None:
     check(onchip, done)
 
 
+def test_what_is_chosen_of_two_maps(tmp_path: Path) -> None:
+    """The larger or smaller one, or one where a condition or a constant says so: as ONNX Runtime has it, to the bit."""
+    network = for_the_chip(chosen())
+    network, onchip = program(network, fitted(SMALL, chain(network)))
+    kinds = [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)]
+    assert onchip.chain.whole and kinds == ["largest", "average", "smallest", "choice", "choice", "table", "select"]
+    (done,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
+    check(onchip, done)
+    verdicts = judge(network, onchip, [done])
+    assert passes(verdicts, [done]), verdicts
+    assert not any(each.tier2_mismatches or each.tier2_ties for each in verdicts if each.kind in post.CHOSEN)
+    time = timing.on_chip(onchip.chain, network.layers, SMALL)
+    predicted = time.beside + sum(time.of(layer, columns_pruned(onchip, layer)) for layer in network.layers)
+    assert done.cycles <= predicted <= 1.3 * done.cycles
+
+
 FUNCTIONS = ("HardSwish", "Sigmoid", "Tanh", "Erf", "Exp", "Abs", "LeakyRelu", "Elu", "Softplus", "Neg")
 
 
@@ -259,11 +276,18 @@ def drawn_norm(seed: int, channels: int, tokens: int, softmax: bool) -> Network:
 
 
 def joined_maps(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
-    """A sum, difference or product with a map of as many elements, or with one of a single pixel."""
-    kind, other = str(rng.choice(["Add", "Sub", "Mul"])), net.conv(x, channels, channels, 1, relu=False)
+    """A map with another one of as many elements, or with one of a single pixel."""
+    kind, other = (
+        str(rng.choice(["Add", "Sub", "Mul", "Max", "Min", "Where"])),
+        net.conv(x, channels, channels, 1, relu=False),
+    )
     if rng.random() < 0.6:
         other = net.conv(net.node("GlobalAveragePool", x), channels, channels, 1, relu=False)
     pair = (x, other) if rng.random() < 0.5 else (other, x)
+    if kind == "Where":
+        seen = net.node("Less", other, net.constant(np.float32(rng.normal(0, 1))))
+        either = other if rng.random() < 0.5 else net.constant(np.float32(rng.normal(0, 1)))
+        return net.node(kind, seen, x, either), channels
     return net.node(kind, *pair), channels
 
 
@@ -296,14 +320,14 @@ def drawn_operations(seed: int, size: int) -> Network:
         made, total = operation(net, rng, made, channels)
         channels = int(rng.integers(1, size + 8))
         made = net.conv(made, total, channels, 1, relu=False)
-    return quantized(net.model((3, *shape), made))
+    return for_the_chip(net.model((3, *shape), made))
 
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_operations_over_maps_of_any_shape(size: int, tmp_path: Path) -> None:
     """By the same array, whatever is drawn: no byte differs from the reference, and ONNX Runtime agrees."""
     require_engine("icarus")
-    config = ArrayConfig(size, size, **TINY, drain=2).with_maps(512 * size, False, True)
+    config = ArrayConfig(size, size, **TINY, drain=2).with_maps(512 * size, True, True)
     icarus = ENGINES["icarus"].open(emit(config, tmp_path), tmp_path / "cache")
 
     @settings(max_examples=3)
@@ -324,9 +348,13 @@ def test_products_themselves(tmp_path: Path) -> None:
     net = Floats(3)
     a = net.conv("x", 2, 3, 1)
     b = net.node("Sub", net.node("Mul", a, net.conv(a, 3, 3, 1, relu=False)), net.conv(a, 3, 3, 1, relu=False))
-    network = quantized(net.model((2, 2, 2), net.conv(b, 3, 2, 1, relu=False)))
-    network, onchip = program(network, ArrayConfig(2, 2, **TINY, drain=2).with_maps(128, False, True))
-    assert {"product", "subtract"} <= {step.kind for step in onchip.chain.steps if isinstance(step, PostOp)}
+    one = net.constant(np.float32(1))
+    b = net.node("Where", net.node("Less", a, one), net.node("Min", a, b), one)
+    b = net.node("Where", net.node("Less", b, one), a, b)
+    network = for_the_chip(net.model((2, 2, 2), net.conv(b, 3, 2, 1, relu=False)))
+    network, onchip = program(network, ArrayConfig(2, 2, **TINY, drain=2).with_maps(128, True, True))
+    kinds = {step.kind for step in onchip.chain.steps if isinstance(step, PostOp)}
+    assert kinds == {"product", "subtract", "table", "smallest", "choice", "select"}
     (want,) = runs(network, onchip, simulator(onchip, tmp_path, "icarus"), 1)
     (done,) = runs(network, onchip, simulator(onchip, tmp_path / "b", "myhdl"), 1)
     check(onchip, done)

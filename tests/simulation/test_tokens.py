@@ -22,7 +22,7 @@ from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.onchip import by_reference, run
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import feeds, pruned
-from tests.helpers.tokens import Tokens, masked, mixer, vit
+from tests.helpers.tokens import Tokens, heads_first, masked, mixer, recurrent, scaled, stacked, vit, windows
 from tests.helpers.tools import require_engine
 
 TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_depth": 8}
@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_dep
 
 def roomy(rows: int, columns: int) -> ArrayConfig:
     made = ArrayConfig(rows, columns, **TINY, drain=2)
-    return made.with_maps(512 * rows, tables=True, normalizer=True, operands=True)
+    return made.with_maps(512 * rows, tables=True, products=True, normalizer=True, operands=True)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,43 @@ def test_tokens_and_channels_in_turn(icarus: Simulator) -> None:
         assert kinds.count("turn") == 2 and kinds.count("average") == 1
 
     equal()
+
+
+def test_attention_in_windows(icarus: Simulator) -> None:
+    """Pixels come in the order of windows, and back."""
+    kinds = simulated(windows(2, 2), roomy(4, 4), icarus)
+    assert kinds == ["gather", "matmul", "softmax", "matmul", "gather", "add", "layernorm"]
+
+
+@pytest.mark.full
+def test_heads_along_axis_0(icarus: Simulator) -> None:
+    assert simulated(heads_first(3, 2), roomy(4, 4), icarus) == ["matmul", "softmax", "matmul"]
+
+
+def test_recurrence_by_one_start(icarus: Simulator) -> None:
+    """Eight steps, whose states are maps: products of the array, of maps, and tables."""
+    kinds = simulated(recurrent("GRU", 8), roomy(4, 4), icarus)
+    assert kinds.count("table") >= 15 and {"move", "add", "product"} <= {*kinds}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_layers_in_both_directions_by_one_start(icarus: Simulator, kind: str) -> None:
+    """The states of all steps are joined as tokens, as each step's are of both directions."""
+    assert simulated(stacked(kind, 2), roomy(4, 4), icarus).count("move") > 8
+
+
+def test_products_over_the_last_of_four_axes(icarus: Simulator) -> None:
+    """Their rows are all pixels; scales of channels behind them are in their weights."""
+    kinds = simulated(scaled(2, 3), roomy(4, 4), icarus)
+    assert kinds == ["layernorm", "table", "add"]
+
+
+@pytest.mark.parametrize("kind", ["where input", pytest.param("where causal", marks=pytest.mark.full)])
+def test_attention_where_a_mask_says_so(icarus: Simulator, kind: str) -> None:
+    """Conditions are constants, or of the sample: then the host makes them numbers, which are loaded as a map."""
+    kinds = simulated(masked(kind, 3), roomy(4, 4), icarus)
+    assert kinds.count("choice") == 1 and kinds.count("softmax") == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from flow.frontend.preparation.batches import images_to_axis
 from flow.frontend.preparation.products.products import products
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.onnxtools import external
-from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes, set_attributes
+from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes, set_attributes, unused_name
 from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 from flow.onnxtools.shapes import sample_shapes
 
@@ -76,12 +76,16 @@ def _fold_gemm_factors(model: onnx.ModelProto) -> None:
 
 @dataclass
 class _Product:
-    """A product with constant weights: `weights` in ONNX's layout, `bias` [channels] or None."""
+    """A product with constant weights: `weights` in ONNX's layout, `bias` [channels] or None.
+
+    `add`: the Add of that bias, where the product's operator has none.
+    """
 
     node: onnx.NodeProto
     weights: Real
     bias: Real | None
     changed: bool = False
+    add: onnx.NodeProto | None = None
 
     @property
     def channels(self) -> int:
@@ -124,14 +128,17 @@ def _fold_followers(model: onnx.ModelProto, ranks: dict[str, int]) -> None:
         product = _product(graph, node) if node.op_type in PRODUCTS and is_standard(node) else None
         if product is None:
             continue
-        rank, last = ranks.get(node.output[0], 0), node
-        while (after := graph.only_consumer(last.output[0])) is not None and _fold_into(
-            graph, product, after, last, rank
+        rank, folded = ranks.get(node.output[0], 0), [node]
+        while (after := graph.only_consumer(folded[-1].output[0])) is not None and _fold_into(
+            graph, product, after, folded[-1], rank
         ):
-            gone.add(id(after))
-            last = after
-        if product.changed:
-            _write(model, product, last.output[0])
+            folded.append(after)
+        if folded[-1] is product.add:  # a bias and nothing behind it stays as it is
+            product.bias, product.add = None, None
+            folded.pop()
+        if product.changed and len(folded) > 1:
+            gone.update(id(each) for each in folded[1:] if each is not product.add)
+            _write(model, product, folded[-1].output[0])
     replace_nodes(model, [node for node in model.graph.node if id(node) not in gone])
     drop_unused_nodes(model)
 
@@ -174,8 +181,10 @@ def _fold_into(graph: Graph, product: _Product, node: onnx.NodeProto, last: onnx
             return False
         product.scale(factor)
         return True
-    if product.node.op_type == "MatMul" and rank != 2:  # no operator has a bias there
-        return False
+    if product.node.op_type == "MatMul" and rank != 2 and product.add is None:  # no operator has a bias there
+        if node.op_type != "Add":
+            return False
+        product.add = node
     if node.op_type == "Sub" and not first:
         product.scale(np.full(product.channels, -1, np.float32))
     product.shift(-amount if node.op_type == "Sub" and first else amount)
@@ -217,10 +226,14 @@ def _fold_norm(graph: Graph, product: _Product, norm: onnx.NodeProto) -> bool:
 
 
 def _write(model: onnx.ModelProto, product: _Product, output: str) -> None:
-    """Write a product's new weights and bias; a MatMul with a bias becomes a Gemm."""
+    """Write a product's new weights and bias; a MatMul with a bias becomes a Gemm, or its bias stays an Add's."""
     node = product.node
     weights = add_constant(model, f"{output}_weights", product.weights)
     bias = [] if product.bias is None else [add_constant(model, f"{output}_bias", product.bias)]
+    if product.add is not None:
+        product.add.input[:] = [unused_name(model, f"{output}_product"), *bias]
+        product.add.output[0] = output
+        output, bias = product.add.input[0], []
     if node.op_type == "MatMul" and bias:
         node.op_type = "Gemm"
     node.input[:] = [node.input[0], weights, *bias]

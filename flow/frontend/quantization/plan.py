@@ -7,21 +7,27 @@ activation reads it, so that a layer, its activation and one QuantizeLinear form
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from flow.frontend.operators import ACTIVATIONS, ARRAY_OPERATORS, BETWEEN_LAYERS, SAME_SCALE, is_elementwise
+from flow.frontend.preparation.conditions import condition_of
 from flow.frontend.quantization.ranges import Range
 from flow.frontend.sums import bias_add
 from flow.frontend.unfused import unfused
 from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 
+ROW_AXES = 2  # the batch, and channels
 MAP_AXES = 3  # the batch, channels, and pixels in rows and columns, in a row, or in no order
 PRODUCTS = ("Mul", "Sub")  # of two tensors
+EXTREMA = ("Max", "Min")  # likewise, on chip
+LINEAR = ("Add", "Sub", "Mul", "Div")  # with a constant
 NORMALIZATIONS = ("LayerNormalization", "Softmax")
 PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
 SCALES = ("Mul", "Div")  # a product of two tensors by a constant
@@ -68,9 +74,11 @@ def plan(
     every sample (a class token) may have 8 bits. The output of any other node (a mask of -1e38) stays float, with its
     full range, and so do the outputs of all nodes that read it, except the array's own operators. Powers stay float,
     and so does what is only raised to a power. `kinds` and `ranks`: element types and numbers of axes by tensor.
-    Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators have to.
-    With `products`, the matrix products of two 8-bit tensors, as attention has them, get 8 bits, too, and so do the
-    constants that are added to every element (positions), and means of tokens.
+    Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators had better.
+    With `products`, all that the chip computes gets 8 bits: these, matrix products of two 8-bit tensors (attention),
+    constants that are added to every element (positions), means of tokens, the larger or smaller of two tensors,
+    what has a factor or a summand for each channel where another tensor is joined, and a tensor where a condition
+    holds, beside one number where it does not; so has the condition, as a number.
     """
     result, functions = Plan(), _Functions(graph, ranks or {}, products)
     matrices = _Matrices(graph) if products else None
@@ -90,7 +98,7 @@ def plan(
             selected = between and real and all(name in eight_bit for name in node.input if name)
             if not selected and functions.joined(node, eight_bit, real):
                 selected = True
-                read = [name for name in node.input if name in functions.sources]
+                read = [name for name in numbers(graph, node) if name in functions.sources]
                 for name in (*read, *functions.norms_of(read)):
                     result.tensors.setdefault(name, name)
                     eight_bit.add(name)
@@ -108,7 +116,7 @@ def plan(
             result.constants.update(_added_maps(graph, node, ranks or {}))
         if array and products and (ranks or {}).get(node.input[0], 0) >= MAP_AXES:
             eight_bit.add(node.input[0])  # of 8 bits for all that read it, as in a transformer with its norm behind
-        inputs = node.input[:1] if array or node.op_type == "Clip" else node.input
+        inputs = node.input[:1] if array or node.op_type == "Clip" else numbers(graph, node)
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
                 result.tensors.setdefault(name, name)
@@ -117,6 +125,14 @@ def plan(
     for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
         del result.tensors[name]
     return result
+
+
+def numbers(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    """The inputs of a node that are numbers: in place of a Where's condition, what is 0 where it does not hold."""
+    if node.op_type != "Where" or not is_standard(node):
+        return list(node.input)
+    condition = condition_of(graph, node)
+    return [*([condition] if condition else []), *node.input[1:]]
 
 
 def is_power(node: onnx.NodeProto) -> bool:
@@ -176,14 +192,21 @@ def _share_ranges(graph: Graph, result: Plan) -> None:
                 result.tensors[name] = node.output[0]
 
 
+def _of_channels(constants: Sequence[NDArray[Any] | None]) -> bool:
+    """Whether these constants have several values, along one axis."""
+    return all(value is not None and sum(size > 1 for size in value.shape) == 1 for value in constants)
+
+
 class _Functions:
     """The element-wise functions of one 8-bit tensor, as the nodes are read: by tensor, the one it is a function of.
 
-    A normalization of the channels of an 8-bit tensor is one of itself: it has 8 bits where others would.
+    A normalization of the channels of an 8-bit tensor is one of itself: it has 8 bits where others would. On chip, so
+    is a factor or a summand for each channel.
     """
 
     def __init__(self, graph: Graph, ranks: Mapping[str, int], means: bool = False) -> None:
         self.sources: dict[str, str] = {}
+        self._scaled = set[str]()  # what has a factor or a summand for each channel
         self._graph, self._ranks, self._means = graph, ranks, means
         self._norms = {each.output: each.x for each in unfused(graph, graph.constant, lambda name: ranks.get(name, 0))}
 
@@ -191,6 +214,8 @@ class _Functions:
         """Whether a node joins, pools or moves 8-bit tensors and functions of such; enters one more function."""
         if not is_standard(node) and not is_elementwise(node):
             return False
+        if self._means and node.op_type == "Where" and is_standard(node) and self._chooses(node, eight_bit, real):
+            return True
         if self._norms.get(node.output[0]) in eight_bit and self._ranks.get(node.output[0], 0) >= MAP_AXES:
             self.sources[node.output[0]] = node.output[0]
             return False
@@ -205,16 +230,38 @@ class _Functions:
             constants = [self._graph.constant(name) for name in node.input if name in self._graph.constants]
             if all(value is not None and np.unique(value).size == 1 for value in constants):
                 self.sources.update(dict.fromkeys(node.output, roots.pop()))
+            elif self._means and real and node.op_type in LINEAR and _of_channels(constants):
+                self.sources[node.output[0]] = node.output[0]
+                self._scaled.add(node.output[0])
             return False
-        if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < MAP_AXES or not real:
+        least = ROW_AXES if self._means else MAP_AXES
+        if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < least or not real:
             return False
         if any(is_power(self._graph.producers[name]) for name in read if name in self.sources):
             return False
         if self._means and self._over_tokens(node):
             return True
-        if len(read) == 1 and self.norms_of(name for name in read if name in self.sources):
+        if len(read) == 1 and set(self.norms_of(name for name in read if name in self.sources)) - self._scaled:
             return False  # the classes at an output, in another order
-        return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
+        pairs = (*PRODUCTS, *EXTREMA) if self._means else PRODUCTS
+        return node.op_type in BETWEEN_LAYERS or (node.op_type in pairs and len(roots) == len(node.input) == 2)
+
+    def _chooses(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
+        """Whether a Where takes one of two tensors, of 8 bits or functions of such, as a condition says.
+
+        One of the two may be a small number.
+        """
+        graph, condition = self._graph, condition_of(self._graph, node)
+        data = [name for name in node.input[1:] if name not in graph.constants]
+        numbers = [graph.constant(name) for name in node.input[1:] if name in graph.constants]
+        mask = graph.constant(node.input[0])
+        roots = [self.sources.get(name, name if name in eight_bit else "") for name in data]
+        if not real or condition is None or not data or not all(roots) or (mask is not None and mask.size == 1):
+            return False
+        if any(value is None or np.unique(value).size != 1 or np.abs(value).max() >= -HIDES for value in numbers):
+            return False
+        told = {self.sources.get(condition, condition)} if condition else {""}
+        return self._ranks.get(data[0], 0) >= ROW_AXES and len({*roots, *told}) > 1
 
     def _over_tokens(self, node: onnx.NodeProto) -> bool:
         """Whether a node is the mean over all tokens, whose channels are the last axis."""
@@ -224,7 +271,7 @@ class _Functions:
         return node.op_type == "ReduceMean" and rank == MAP_AXES and [axis % rank for axis in axes] == [1]
 
     def norms_of(self, names: Iterable[str]) -> list[str]:
-        """The normalizations that these functions are of."""
+        """The normalizations, and what has a factor or a summand for each channel, that these functions are of."""
         roots = [self.sources[name] for name in names]
         return [root for root in roots if root in self.sources]
 
@@ -247,7 +294,7 @@ class _Matrices:
         if node.op_type == "Softmax" and self._root(read[0], eight_bit) and self._multiplied(node, eight_bit):
             self._enter(node.output[0], result)
             return True
-        if node.op_type == "Add" and self._masked(node, result):
+        if node.op_type in ("Add", "Where") and self._masked(node, result):
             return True
         roots = [self._root(name, eight_bit) for name in read]
         if node.op_type != "MatMul" or len(node.input) != 2 or len(read) != 2 or not all(roots):
@@ -267,18 +314,23 @@ class _Matrices:
         self._parts[name] = name
 
     def _masked(self, node: onnx.NodeProto, result: Plan) -> bool:
-        """Whether a node adds a mask to what a product of two tensors made; then the sum has its range.
+        """Whether a node masks what a product of two tensors made; then the result has its range.
 
         A mask keeps a value or hides it, so that a Softmax does not see it: that gets the lowest code.
         """
-        scores = [name for name in node.input if self._parts.get(name) == name and name in result.tensors]
-        others = [name for name in node.input if name not in scores]
+        chooses = node.op_type == "Where"
+        condition = condition_of(self._graph, node) if chooses else ""
+        values = node.input[1:] if chooses else node.input
+        scores = [name for name in values if self._parts.get(name) == name and name in result.tensors]
+        others = [name for name in values if name not in scores and condition is not None]
         if len(scores) != 1 or len(others) != 1 or not self._hides(others[0]):
             return False
         root, made = result.tensors[scores[0]], node.output[0]
         result.lowered[root] = HIDDEN
         result.tensors[made] = root
         self._parts[made] = made
+        if condition:
+            result.tensors.setdefault(condition, condition)
         if others[0] not in self._graph.constants:
             result.tensors[others[0]] = others[0]
             result.masks.setdefault(others[0], []).append(root)

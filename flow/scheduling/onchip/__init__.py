@@ -2,6 +2,7 @@
 
 gains.py    a factor and a summand for each channel, in the numbers of post-processing
 norms.py    Softmax and LayerNormalization over the channels of a position, in the integers of the hardware
+runs.py     pixels in any order as runs, which walks take
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 heads.py    where the matrices of a matrix product lie in the maps, head by head
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
@@ -11,6 +12,13 @@ moves.py    nodes that only move elements, as copies of channels and pixels
 arrange.py  tensors where their readers want them: channels first or last, copied, or turned
 normed.py   nodes that normalize the channels of every position
 constants.py constants as operands of post-processing: their codes, in the order of a map
+finished.py what DequantizeLinear and QuantizeLinear make: drafts, and the operations that write maps
+operands.py operands of nodes as maps, in the layout that the nodes want
+pooling.py  nodes that pool windows, or all pixels
+products.py matrix products of two maps
+elementwise.py sums and products of two maps, of a map and a constant, and functions of one map
+choices.py  the larger or smaller of two maps, and a map where a mask says so
+shaping.py  nodes that shape, move or join tensors
 nodes.py    the nodes between two layers as post-processing operations
 units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors
 chain.py    a network as chains of layers and post-processing on chip, in segments, and what the host does between them

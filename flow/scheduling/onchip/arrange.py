@@ -16,8 +16,10 @@ from flow.network.model import INT8_MAX, INT8_MIN, Quantization
 from flow.scheduling.onchip.drafts import is_regular
 from flow.scheduling.onchip.maps import POINT, Held, OffChipError, View, as_map, element_order
 from flow.scheduling.onchip.moves import fit
-from flow.scheduling.onchip.post import Head, Matrices, PostOp, Shape
+from flow.scheduling.onchip.post import NOBODY, Head, Matrices, PostOp, Shape
+from flow.scheduling.onchip.runs import runs_of
 
+MOST_RUNS = 256  # of pixels, each with a descriptor for each octet
 CODES = Quantization(np.float32(1), 0, False)  # of codes as they are
 
 Order = NDArray[np.int64]
@@ -62,6 +64,11 @@ def in_map(order: Order, rows: bool) -> Order:
     return order.reshape(order.shape[1], -1)
 
 
+def with_name(held: Held, name: str) -> Held:
+    """The tensor of 8 bits with this name, whose view says so, if it has one."""
+    return held if held.view is None else replace(held, view=replace(held.view, tensor=name))
+
+
 def laid_out(made: list[PostOp], held: dict[str, Held], tensor: Held, rows: bool, what: str) -> Held:
     """A tensor as a map, its channels last (`rows`) or first; what has to move it is added to `made` and `held`.
 
@@ -69,8 +76,11 @@ def laid_out(made: list[PostOp], held: dict[str, Held], tensor: Held, rows: bool
     """
     if tensor.view is None and is_regular(tensor.axes, tensor.shape, tensor.rows) and tensor.rows == rows:
         return tensor
-    order = element_order(tensor, (1, *tensor.axes))
+    order = element_order(tensor, (1, *tensor.axes)) if tensor.view is None else tensor.view.order
     seen = tensor.view or View(order, "")
+    if rows and order.shape[0] != 1:
+        order = order.reshape(1, -1, order.shape[-1])
+        tensor = replace(tensor, axes=order.shape[1:], view=replace(seen, order=order))
     error = OffChipError(seen.reason or f"{what} reads a map in another shape", view=seen.tensor)
     found = arranged(tensor, order, "")
     if found.view is None and (found.rows == rows or len(found.axes) == 1):
@@ -96,6 +106,60 @@ def laid_out(made: list[PostOp], held: dict[str, Held], tensor: Held, rows: bool
     return Held(name, shape, tensor.quantization, tensor.axes, rows and len(tensor.axes) > 1)
 
 
+def in_octets(made: list[PostOp], held: dict[str, Held], tensor: Held, count: int) -> Held:
+    """A map whose channels are a tensor's, `count` at a time, which begin with an octet and end with zeros.
+
+    What moves them there is added to `made` and `held`.
+    """
+    base, width = held[tensor.tensor], -(-count // SUBGROUP) * SUBGROUP
+    name = f"{tensor.tensor} heads of {count}"
+    if name in held:
+        return held[name]
+    channels, height, columns = base.shape
+    shape = (channels // count * width, height, columns)
+    first, channel = np.divmod(np.arange(shape[0]), width)
+    picks = tuple(
+        (0, int(a) * count + int(b)) if b < count else (NOBODY, 0) for a, b in zip(first, channel, strict=True)
+    )
+    kept = base.quantization  # which tells where zero is
+    made.append(
+        PostOp(
+            name,
+            "move",
+            (tensor.tensor,),
+            name,
+            (kept,),
+            kept,
+            (INT8_MIN, INT8_MAX),
+            (base.shape,),
+            shape,
+            POINT,
+            (picks,),
+        )  # fmt: skip
+    )
+    places = np.arange(int(np.prod(shape))).reshape(shape)[channel < count]
+    view = View(places.reshape(-1)[element_order(base, (1, *base.axes))], "its heads have octets of their own")
+    held[name] = Held(name, shape, kept, base.axes, view=view, origin=base.name)
+    return held[name]
+
+
+def _gathered(tensor: Held, wanted: Order, name: str) -> PostOp | None:
+    """The operation that gives whole channels, their pixels in any orders of a few runs; None if it is none such."""
+    source = tensor.shape
+    channel, pixel = np.divmod(wanted, source[1] * source[2])
+    if (channel != channel[:, :1]).any():
+        return None
+    orders, number = np.unique(pixel, axis=0, return_inverse=True)
+    found = tuple(tuple(runs_of(order)) for order in orders)
+    if sum(map(len, found)) > MOST_RUNS:
+        return None
+    channels = tuple(zip(channel[:, 0].tolist(), number.reshape(-1).tolist(), strict=True))
+    return PostOp(
+        name, "gather", (tensor.tensor,), name, (CODES,), CODES, (INT8_MIN, INT8_MAX), (source,),
+        (len(wanted), 1, wanted.shape[1]), POINT, channels=channels, orders=found,
+    )  # fmt: skip
+
+
 def _moving(tensor: Held, wanted: Order, shape: Shape, name: str) -> PostOp | None:
     """The operation that makes a map of the elements `wanted` [channels, pixels] of another one; None if none does."""
     source = tensor.shape
@@ -109,7 +173,7 @@ def _moving(tensor: Held, wanted: Order, shape: Shape, name: str) -> PostOp | No
     channels, pixels = wanted.shape
     expected = np.arange(channels)[:, None] + np.arange(pixels) * (source[1] * source[2])
     if not np.array_equal(wanted, expected):
-        return None
+        return _gathered(tensor, wanted, name)
     heads = tuple(
         Head((0, 0), (octet, 0), (0, octet), min(SUBGROUP, pixels - octet)) for octet in range(0, pixels, SUBGROUP)
     )

@@ -21,8 +21,9 @@ from flow.onnxtools.graph import is_dequantize, node_name, reads
 from flow.scheduling.onchip.arrange import laid_out
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
 from flow.scheduling.onchip.moves import MOVES
-from flow.scheduling.onchip.nodes import SHAPING, post_operations
+from flow.scheduling.onchip.nodes import post_operations
 from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.shaping import SHAPING
 from flow.scheduling.onchip.units import Unit, has_eight_bits, needed, together, units
 
 
@@ -121,7 +122,7 @@ class Chain:
         """Whether the hardware needs each of `config.UNITS`."""
         posts = [step for step in self.steps if isinstance(step, PostOp)]
         return {
-            "tables": any(step.table or step.constants for step in posts),
+            "tables": any(step.filled or step.constants for step in posts),
             "products": any(step.signed for step in posts),
             "normalizer": any(step.norm is not None for step in posts),
             "operands": any(step.matrices is not None for step in posts),
@@ -496,11 +497,7 @@ def _without_layer(taken: Sequence[Unit]) -> list[Unit]:
 def _held(name: str, shape: tuple[int, ...], layer: ArrayLayer, quantization: Quantization) -> Held:
     """The map of a tensor of this shape that the layer reads or writes."""
     product = layer.window is None
-    if product and len(shape) > 2:
-        raise OffChipError(
-            f"layer '{layer.name}' multiplies a tensor of {len(shape)} axes, and maps have rows of channels"
-        )
-    return Held(name, as_map(shape, product, layer.name), quantization, shape, product and len(shape) == 2)
+    return Held(name, as_map(shape, product, layer.name), quantization, shape, product and len(shape) > 1)
 
 
 def _source(layer: ArrayLayer, held: dict[str, Held], moves: list[PostOp]) -> Held:

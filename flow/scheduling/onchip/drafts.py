@@ -20,6 +20,19 @@ Picks = tuple[tuple[tuple[int, int], ...], ...]  # by phase of `repeat`, by chan
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What one of two maps is chosen by: the real numbers, float32 [256], that their bytes stand for.
+
+    With a `mask`, it is the first one's number where this table has 1 for the byte of the last one, else that of the
+    second one, or if there is none, `otherwise`.
+    """
+
+    reals: tuple[NDArray[np.floating[Any]], ...]
+    mask: bytes = b""
+    otherwise: float = 0.0
+
+
+@dataclass(frozen=True)
 class Draft:
     """A float tensor until its QuantizeLinear makes it an operation.
 
@@ -44,6 +57,7 @@ class Draft:
     view: View | None = None
     corners: tuple[tuple[int, int], ...] = ()  # of a "join"
     constants: tuple[tuple[int, bytes], ...] = ()  # operands that are no maps: number, codes
+    chosen: Chosen | None = None
 
     @property
     def pointwise(self) -> bool:
@@ -92,8 +106,14 @@ class Reading:
         return self.held[held.tensor]
 
     def regular(self, name: str, draft: Draft) -> bool:
-        """Whether the tensor's axes are those of its map: channels and pixels, or rows of channels."""
-        return is_regular(self.shape(name)[1:], draft.shape, draft.rows)
+        """Whether the tensor's axes are those of its map: channels and pixels, or rows of channels.
+
+        Rows may be along all axes but the last, also along axis 0.
+        """
+        shape = self.shape(name)
+        if shape[:1] != (1,) and draft.rows:
+            return is_regular(shape, draft.shape, True)
+        return shape[:1] == (1,) and is_regular(shape[1:], draft.shape, draft.rows)
 
 
 def is_regular(axes: tuple[int, ...], shape: Shape, rows: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,13 +35,35 @@ def matrices_of(left: Order, right: Order, shapes: Sequence[Shape]) -> Matrices 
     columns = right.shape[2]
     if reduction > MOST:
         return f"sums over {reduction:,} values, more than {MOST:,}"
-    lines = [(first[0], reduction, shapes[0][0]) for first, _ in starts]
-    lines += [(second[0], columns if across else reduction, shapes[1][0]) for _, second in starts]
-    for channel, count, channels in lines:
-        if channel % SUBGROUP or (count % SUBGROUP and channel + count != channels):
-            return f"takes channels {channel} to {channel + count - 1} of {channels}, which are not whole octets"
+    for channel, count, channels in _uneven(starts, reduction, columns if across else reduction, across, shapes):
+        return f"takes channels {channel} to {channel + count - 1} of {channels}, which are not whole octets"
     heads = tuple(Head(first, second, (0, 0)) for first, second in starts)
     return Matrices(rows, reduction, columns, across, heads)
+
+
+def _uneven(
+    starts: Sequence[tuple[tuple[int, int], tuple[int, int]]], left: int, right: int, across: bool,
+    shapes: Sequence[Shape],
+) -> Iterator[tuple[int, int, int]]:  # fmt: skip
+    """Of `left` and `right` channels, those that begin inside an octet, or end there before their map does.
+
+    Columns across may end anywhere: nothing is made of those behind them.
+    """
+    for channel, count, channels, ends in (
+        *((first[0], left, shapes[0][0], True) for first, _ in starts),
+        *((second[0], right, shapes[1][0], not across) for _, second in starts),
+    ):
+        if channel % SUBGROUP or (ends and count % SUBGROUP and channel + count != channels):
+            yield channel, count, channels
+
+
+def heads_of(order: Order, pixels: int, turned: bool) -> list[tuple[int, int]] | None:
+    """The first channel and pixel of each head of an operand [heads, rows, columns], whose columns are channels.
+
+    `turned`: its rows are. None if one is no matrix of channels and pixels.
+    """
+    found = [_first(each, pixels, turned) for each in order]
+    return [first for first in found if first is not None] if None not in found else None
 
 
 def placed_results(matrices: Matrices, order: Order) -> Matrices | None:

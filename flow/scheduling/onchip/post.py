@@ -7,11 +7,16 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
     matmul   acc = sum over k of (u_0 - z_0) * (u_1 - z_1), the same
     table    y = table[u] - OFFSET
+    largest  y = max(u_0, u_1) - OFFSET,  smallest likewise
+    choice   y = u_0 - OFFSET where u_1 is 1, `otherwise` where it is 0
+    select   y = u_0 - OFFSET where u_2 is 1, u_1 - OFFSET where it is 0
     turn     y = u - OFFSET, a matrix product with ones and zeros
+    gather   y = u - OFFSET of another channel and pixel
     norm     acc = t + bias,  t of norms.py,               the same
 
 An addition has one tap for each operand and their scales in F_i; it rounds once, ONNX Runtime in float32 three times.
-A difference is an addition whose second factor is negative.
+A difference is an addition whose second factor is negative. The operands of these four go through tables before, so
+that they are codes of the output: no rounding can differ, as rounding never changes an order.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from flow.network import reference
 from flow.network.model import OFFSET, Quantization, Window, as_int8, as_uint8
 from flow.scheduling.onchip.gains import Gains, grouped
 from flow.scheduling.onchip.norms import Norm, exact, finished, normalized
+from flow.scheduling.onchip.runs import Run
 
 UNIT = (1 << 23, 23)  # a multiplier and its shift that change nothing
 NOBODY = -1  # the operand of a channel of zeros
@@ -37,7 +43,9 @@ RAMP = (SUBGROUP, 1, 256 // SUBGROUP)  # of a map that has every byte once
 
 Double = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, height, width
-PAIRED = ("add", "subtract", "product")  # of two maps
+CHOSEN = ("largest", "smallest", "choice", "select")
+PAIRED = ("add", "subtract", "product", *CHOSEN)  # of two maps, or three
+INVERSE = bytes(range(255, -1, -1))  # a table that turns the order of bytes round
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,11 @@ class Matrices:
     across: bool
     heads: tuple[Head, ...]
     gain: float = 1.0  # what the products are multiplied by
+    filled: int = 0  # values of the reduction that are zeros behind each head
 
     @property
     def macs(self) -> int:
-        return len(self.heads) * self.rows * self.reduction * self.columns
+        return len(self.heads) * self.rows * (self.reduction - self.filled) * self.columns
 
     def rows_of(self, head: Head) -> int:
         return head.rows or self.rows
@@ -111,14 +120,18 @@ class Matrices:
 class PostOp:
     """One operation on maps.
 
-    kind "add", "subtract", "product": two maps, each of the output's shape or of size 1 along some axes, where it is
-    repeated; "average" and "maximum": the windows of one, an average with `all_taps` counts those in the pads; "move":
-    every stride-th pixel becomes `repeat` (rows, columns) of pixels; in number dy * columns + dx of these, channel c is
-    `picks[number][c]`, (operand, channel), or zero (NOBODY); "table": byte u of `table` for every byte u of one map;
-    "scale": for each channel a factor and a real summand, `gains` (factor, summand); "softmax" and "layernorm": the
-    `norm` over the channels of each pixel that a window of one tap takes; "matmul": `matrices` of two maps; "join":
-    every operand is a rectangle of the output, from its place in `corners` (row, column) on; "turn": `matrices` of a
-    constant of ones and zeros and a map, whose channels become pixels.
+    kind "add", "subtract", "product", "largest", "smallest", "choice", "select": two maps, each of the output's shape
+    or of size 1 along some axes, where it is repeated; of the last four, each goes through one of `tables` before, if
+    that is not empty; "choice" gives the code `otherwise` where the second one's byte is 0, not 1, and "select" has a
+    third map, whose byte is 0 where it gives the second one; "average" and "maximum": the windows of one, an average
+    with `all_taps` counts those in the pads; "move": every stride-th pixel becomes `repeat` (rows, columns) of pixels;
+    in number dy * columns + dx of these, channel c is `picks[number][c]`, (operand, channel), or zero (NOBODY);
+    "table": byte u of `table` for every byte u of one map; "scale": for each channel a factor and a real summand,
+    `gains` (factor, summand); "softmax" and "layernorm": the `norm` over the channels of each pixel that a window of
+    one tap takes; "matmul": `matrices` of two maps; "join": every operand is a rectangle of the output, from its place
+    in `corners` (row, column) on; "turn": `matrices` of a constant of ones and zeros and a map, whose channels become
+    pixels; "gather": output channel c is `channels[c]`, (channel, number of its order), whose pixels come in this one
+    of `orders`.
 
     `constants` are operands that no map holds: (number, codes in the order of a map). All else that is said of operands
     counts them, too; `inputs` does not.
@@ -143,6 +156,10 @@ class PostOp:
     matrices: Matrices | None = None
     corners: tuple[tuple[int, int], ...] = ()
     constants: tuple[tuple[int, bytes], ...] = ()
+    channels: tuple[tuple[int, int], ...] = ()
+    orders: tuple[tuple[Run, ...], ...] = ()
+    tables: tuple[bytes, ...] = ()
+    otherwise: int = 0
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -163,7 +180,7 @@ class PostOp:
     @property
     def signed(self) -> bool:
         """Whether an array without products cannot do it."""
-        return self.kind in ("subtract", "product") or any(gain < 0 for gain, _ in self.gains)
+        return self.kind in ("subtract", "product", "choice", "select") or any(gain < 0 for gain, _ in self.gains)
 
     def octet_gains(self, octet: int) -> list[Gains]:
         """Of a "scale", the numbers for the channels of one octet, in groups."""
@@ -176,15 +193,35 @@ class PostOp:
 
     def scratch(self) -> dict[str, Shape]:
         """The maps that it needs meanwhile, with their shapes."""
-        found = dict.fromkeys(self.repeated(), self.output_shape)
+        found = {name: self.input_shapes[number] for name, (number, _) in self.tabled().items()}
+        found |= dict.fromkeys((*self.repeated(), *self.parts), self.output_shape)
         for number, _ in self.constants:
             found[self.operands[number]] = self.input_shapes[number]
         return found | (dict.fromkeys(self.ramps, RAMP) if self.constants else {})
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Of those, what a "select" takes of each of its two maps, zero elsewhere."""
+        return (f"{self.output} part 0", f"{self.output} part 1") if self.kind == "select" else ()
+
+    @property
     def ramps(self) -> tuple[str, str]:
         """The maps of which constants are made: of equal bytes, and of every byte once."""
         return f"{self.output} steps", f"{self.output} ramp"
+
+    def tabled(self) -> dict[str, tuple[int, bytes]]:
+        """Of those, the ones that operands become before, with each one's number, and its table."""
+        tables = [*self.tables]
+        for number in {"smallest": (0, 1), "select": (1,)}.get(self.kind, ()):
+            tables[number] = (tables[number] or bytes(range(256))).translate(INVERSE)
+        return {f"{self.output} values {number}": (number, table) for number, table in enumerate(tables) if table}
+
+    @property
+    def filled(self) -> tuple[bytes, ...]:
+        """The tables that it needs, but for those of constants, in order."""
+        if self.table:
+            return (self.table,)
+        return (*(table for _, table in self.tabled().values()), *([INVERSE] if self.kind == "smallest" else []))
 
     def repeated(self) -> dict[str, int]:
         """Of those, the ones that repeat an operand, and its number."""
@@ -199,6 +236,8 @@ class PostOp:
     @property
     def zero(self) -> int:
         """What the requantizer adds in the end; the bytes of a table are codes already."""
+        if self.kind in CHOSEN:
+            return self.otherwise
         return 0 if self.table else self.output_quantization.zero_point
 
     @property
@@ -209,7 +248,7 @@ class PostOp:
         if self.kind == "product":
             low, high = (OFFSET + quantization.zero_point for quantization in self.input_quantizations)
             return (low, high)
-        return (1, 1)
+        return (OFFSET + self.otherwise, 0) if self.kind == "choice" else (1, 1)
 
     @property
     def _scaled(self) -> tuple[tuple[int, int], int]:
@@ -233,8 +272,8 @@ class PostOp:
         """
         quantization, output = self.input_quantizations[operand], self.output_quantization
         zero = OFFSET + quantization.zero_point
-        if self.table:
-            return IDENTITY
+        if self.table or self.kind in CHOSEN:
+            return replace(IDENTITY, bias=-PRODUCT_OFFSET) if self.kind == "choice" else IDENTITY
         if self.kind in ("add", "subtract"):
             (low, high), bits = self._scaled
             other = OFFSET + self.input_quantizations[1].zero_point
@@ -313,13 +352,15 @@ def _taps(op: PostOp, codes: NDArray[np.int8], outside: int = 0) -> NDArray[np.i
 def _finish(op: PostOp, acc: NDArray[np.int64], numbers: Requantization) -> NDArray[np.int8]:
     return reference.requantize(
         acc + numbers.bias, np.array(numbers.multiplier), np.array(numbers.shift),
-        op.output_quantization.zero_point, op.clamp,
+        op.zero, op.clamp,
     )  # fmt: skip
 
 
 def run(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
     """The operation on int8 codes [channels, height, width] of each input: bit-identical to the hardware's results."""
     operands = op.codes(maps)
+    if op.kind in CHOSEN:
+        return _chosen(op, operands)
     if op.kind in PAIRED:
         return _finish(op, _paired(op, *operands), op.requantization())
     if op.matrices:
@@ -332,6 +373,8 @@ def run(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
         return _average(op, _taps(op, operands[0]).sum(axis=-1))
     if op.kind == "scale":
         return _scaled(op, operands[0])
+    if op.kind == "gather":
+        return _gathered(op, operands[0])
     if op.norm is not None:
         return _normalized(op, op.norm, operands[0])
     if op.kind == "maximum":
@@ -384,6 +427,26 @@ def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> ND
     return low * a - high * b + MINUS_OFFSET if op.kind == "subtract" else low * a + high * b
 
 
+def _gathered(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+    orders = [np.concatenate([run.pixels for run in order]) for order in op.orders]
+    flat = codes.reshape(len(codes), -1)
+    return np.stack([flat[channel, orders[number]] for channel, number in op.channels]).reshape(op.output_shape)
+
+
+def _chosen(op: PostOp, operands: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
+    """What is chosen of two maps, or of one and a number."""
+    codes = [
+        as_int8(np.frombuffer(table, np.uint8)[as_uint8(each)]) if table else each
+        for table, each in zip(op.tables, operands, strict=True)
+    ]
+    if op.kind in ("largest", "smallest"):
+        made = (np.maximum if op.kind == "largest" else np.minimum)(*codes)
+    else:
+        other = codes[1] if op.kind == "select" else np.int8(op.otherwise)
+        made = np.where(as_uint8(codes[-1]) == 1, codes[0], other)
+    return np.clip(made, *op.clamp).astype(np.int8)
+
+
 def _scaled(op: PostOp, codes: NDArray[np.int8]) -> NDArray[np.int8]:
     result = np.empty(op.output_shape, np.int8)
     for octet in range(-(-len(codes) // SUBGROUP)):
@@ -430,9 +493,9 @@ def near_tie(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.bool_]:
     """Where a result is so near the middle of two codes that float32 may round it otherwise.
 
     The error is as many times 2^-24 of the terms' sizes as float32 rounds on the way from codes to codes. Tables are
-    ONNX Runtime's own: False.
+    ONNX Runtime's own, and what is chosen of them or moved as it is: False.
     """
-    if op.table:
+    if op.table or op.kind in (*CHOSEN, "gather"):
         return np.zeros(op.output_shape, np.bool_)
     exact, size, roundings = _exact(op, op.codes(maps))
     near: NDArray[np.bool_] = np.abs(exact - np.floor(exact) - 0.5) <= roundings * 2.0**-24 * size

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.hardware.fields import MEASURED, WRITES, ZERO
+from flow.hardware.fields import MEASURED, PRODUCT_OFFSET, WRITES, ZERO
 from flow.hardware.maps.normalizer import measuring
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, Window
 from flow.scheduling.onchip import post
@@ -20,6 +20,7 @@ from flow.scheduling.onchip.place import OCTET, Place, map_words, plane_words
 from flow.scheduling.onchip.post import NOBODY, PostOp, Requantization
 from flow.scheduling.onchip.walks import MapWalk, map_walk
 
+UNSIGNED_MAX = 255
 ALL = tuple(WRITES | channel for channel in range(OCTET))  # of an entry: every channel where it was
 
 
@@ -129,6 +130,8 @@ def _own(
         yield from _move(op, sources, target)
     elif op.kind == "join":
         yield from _join(op, sources, target)
+    elif op.kind == "gather":
+        yield from _gather(op, sources[0], target)
     else:
         yield from _windows(op, sources[0], target)
 
@@ -202,15 +205,47 @@ def _whole(op: PostOp, source: Place, target: Place, finish: _Finish) -> Sweep:
 
 
 def _paired(op: PostOp, sources: list[Place], map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
-    """The smaller maps repeated where they are, then one sweep over both."""
+    """What goes through tables before, the smaller maps repeated where they are, then one sweep over both."""
     both = [*sources]
-    for name, number in op.repeated().items():
-        yield from _repeated(both[number], map_places[name])
+    for name, (number, table) in op.tabled().items():
+        yield _tabled(both[number], map_places[name], table)
         both[number] = map_places[name]
+    waits = bool(op.tabled())
+    for name, number in op.repeated().items():
+        for sweep in _repeated(both[number], map_places[name]):
+            yield replace(sweep, waits=waits)
+            waits = False
+        both[number] = map_places[name]
+    if op.kind == "select":
+        yield from _selected(op, both, map_places)
+        both = [map_places[name] for name in op.parts]
     whole = _whole(op, both[0], target, _finishing(op))
     yield replace(
-        whole, octets=2, plane=both[1].base - both[0].base, maximum=False, factors=op.factors,
-        minus=op.kind == "subtract", product=op.kind == "product", waits=bool(op.repeated()),
+        whole, octets=2, plane=both[1].base - both[0].base, maximum=op.kind in ("largest", "smallest", "select"),
+        factors=op.factors, minus=op.kind == "subtract", product=op.kind in ("product", "choice"),
+        waits=bool(op.tabled() or op.repeated() or op.parts), table=post.INVERSE if op.kind == "smallest" else b"",
+    )  # fmt: skip
+
+
+def _selected(op: PostOp, sources: Sequence[Place], map_places: Mapping[str, Place]) -> Iterator[Sweep]:
+    """What is taken of each of two maps, byte 0 elsewhere: u m, and (255 - u) turned round times 1 - m, as both say.
+
+    The second map is turned round already: (255 - u - 255) (m - 1).
+    """
+    numbers = replace(post.IDENTITY, bias=-PRODUCT_OFFSET)
+    for name, place, factors in zip(op.parts, sources, ((0, 0), (UNSIGNED_MAX, 1)), strict=False):
+        yield Sweep(
+            numbers, INT8_MIN, _COPY.clamp, map_walk(place), map_walk(map_places[name]), (Entry(ALL),),
+            np.zeros((0, 5), np.int64), octets=2, plane=sources[2].base - place.base, maximum=False, factors=factors,
+            product=True, waits=name == op.parts[0],
+        )  # fmt: skip
+
+
+def _tabled(source: Place, target: Place, table: bytes) -> Sweep:
+    """A map whose bytes go through a table."""
+    return Sweep(
+        _COPY.requantization, _COPY.zero, _COPY.clamp, map_walk(source), map_walk(target), (Entry(ALL),),
+        np.zeros((0, 5), np.int64), table=table,
     )  # fmt: skip
 
 
@@ -357,6 +392,27 @@ def _join(op: PostOp, sources: list[Place], target: Place) -> Iterator[Sweep]:
                 (Entry(_channels(target.shape, octet)),), _of_octet(target, octet), pitch=width, corner=corner,
                 size=(height, width),
             )  # fmt: skip
+
+
+def _gather(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
+    """A sweep for each octet of the output, each octet and order that channels of it come from, and each run of it."""
+    for octet in range(target.octets):
+        beyond, groups = range(target.shape[0] - octet * OCTET, OCTET), dict[tuple[int, int], list[tuple[int, int]]]()
+        for slot, (channel, number) in enumerate(op.channels[octet * OCTET : (octet + 1) * OCTET]):
+            groups.setdefault((channel // OCTET, number), []).append((slot, channel % OCTET))
+        for (source_octet, number), slots in groups.items():
+            results, done = np.array([(octet * OCTET + slot, column, 0, 0, 0) for slot, column in slots]), 0
+            for run in op.orders[number]:
+                over = MapWalk(
+                    source.word(source_octet) + run.first, run.stride, (run.rows, 1), run.columns, run.size,
+                    step=(1, 0), step_word=run.step,
+                )  # fmt: skip
+                into = MapWalk(target.word(octet) + done, run.size, (1, run.size), run.size, run.size)
+                yield Sweep(
+                    _COPY.requantization, _COPY.zero, _COPY.clamp, over, into, (Entry(_slots(slots, beyond)),),
+                    results, corner=(0, done), size=(1, run.size),
+                )  # fmt: skip
+                done += run.size
 
 
 def _move(op: PostOp, places: list[Place], target: Place) -> Iterator[Sweep]:

@@ -32,9 +32,11 @@ def table_of(graph: Graph, held: Held, output: str, quantization: Quantization) 
     return found.astype(np.uint8).tobytes()
 
 
-def values_of(graph: Graph, held: Held, output: str) -> tuple[NDArray[np.float64], int]:
-    """What the float tensor `output` is for each byte of the map `held`, float64 [256], and how many nodes make it."""
-    model = model_of(graph, held, onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
+def values_of(
+    graph: Graph, held: Held, output: str, kind: int = onnx.TensorProto.FLOAT
+) -> tuple[NDArray[np.float64], int]:
+    """What the tensor `output` is for each byte of the map `held`, float64 [256], and how many nodes make it."""
+    model = model_of(graph, held, onnx.helper.make_tensor_value_info(output, kind, None))
     found = np.zeros(CODES)
     for given, made in _answers(model, held, output):
         found[given] = made

@@ -38,12 +38,37 @@ class Unit:
 def units(network: Network) -> list[Unit]:
     """All units, in an order in which every unit's inputs are ready."""
     result: list[Unit] = []
+    nodes = _nodes(network)
     for number, step in enumerate(network.steps):
         if isinstance(step, ArrayLayer):
             result.append(Unit(number, step, (), (step.input,), (step.output,)))
         else:
-            result += _parted(network, number, step)
+            result += _parted(network, number, nodes[number])
     return result
+
+
+def _nodes(network: Network) -> dict[int, list[onnx.NodeProto]]:
+    """The nodes of each of the network's steps that the host computes.
+
+    A node whose outputs have more than 8 bits belongs to the first step that reads one, so that both are in one unit.
+    """
+    order = {node.output[0]: place for place, node in enumerate(network.model.graph.node)}
+    found: dict[int, list[onnx.NodeProto]] = {}
+    read: dict[str, int] = {}  # by tensor, the first step that reads it
+    for number, step in reversed(list(enumerate(network.steps))):
+        if isinstance(step, ArrayLayer):
+            read[step.input] = number
+            continue
+        found.setdefault(number, [])
+        for node in reversed(_eager(network, step)):
+            outputs = [name for name in node.output if name]
+            stays = any(name in network.outputs or has_eight_bits(network, name) for name in outputs)
+            readers = [read[name] for name in outputs if name in read and not stays]
+            place = min(readers, default=number)
+            found[place].append(node)
+            for name in needed(network, node):
+                read[name] = min(place, read.get(name, place))
+    return {number: sorted(nodes, key=lambda node: order[node.output[0]]) for number, nodes in found.items()}
 
 
 def together(network: Network, name: str, chosen: Sequence[Unit]) -> HostSegment:
@@ -65,9 +90,8 @@ def _eager(network: Network, segment: HostSegment) -> list[onnx.NodeProto]:
     return [node for node in segment.model.graph.node if not is_lazy(network.graph, node)]
 
 
-def _parted(network: Network, number: int, segment: HostSegment) -> Iterator[Unit]:
-    """The units of a host segment: cut at every 8-bit tensor, unless that would make two wait for each other."""
-    nodes = _eager(network, segment)
+def _parted(network: Network, number: int, nodes: Sequence[onnx.NodeProto]) -> Iterator[Unit]:
+    """The units of a step's nodes: cut at every 8-bit tensor, unless that would make two wait for each other."""
     makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     joined = _Sets(len(nodes))
     edges = set[tuple[int, int]]()  # from a node to one that reads its 8-bit tensor

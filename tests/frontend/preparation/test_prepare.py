@@ -90,6 +90,32 @@ def test_what_is_no_factor_of_a_channel_stays(make: Callable[[Builder, str], str
     assert np.array_equal(wanted, got, equal_nan=True)
 
 
+@pytest.mark.parametrize("follower", ["Mul", "Div", "Sub", "from constant", "scalar", "several", "factor first"])
+def test_a_linear_takes_over_what_scales_it_behind_its_bias(follower: str) -> None:
+    """On tokens no operator has a bias: the Add stays. A scale of each channel, as LayerScale has it, is gone."""
+    b = Builder(11)
+    y = b.node("MatMul", "x", real(b, 5, 6))
+    if follower == "factor first":
+        y = b.node("Mul", y, real(b, 6))
+    y = b.node("Add", real(b, 6), y) if follower == "Mul" else b.node("Add", y, real(b, 6))
+    if follower == "from constant":
+        y = b.node("Sub", real(b, 1, 1, 6), y)
+    elif follower == "several":
+        y = b.node("Add", b.node("Mul", real(b, 1, 6), y), real(b, 6))
+    elif follower != "factor first":
+        y = b.node("Mul" if follower == "scalar" else follower, y, real(b) if follower == "scalar" else real(b, 6))
+    prepared = same(b.model({"x": ["N", 4, 5]}, b.node("Relu", y), rank=3))
+    assert operators(prepared) == ["MatMul", "Add", "Relu"]
+    product, add, _ = prepared.graph.node
+    assert product.name.startswith("MatMul") and add.name.startswith("Add")
+
+
+def test_a_linear_and_its_bias_stay_as_they_are() -> None:
+    b = Builder(11)
+    model = b.model({"x": ["N", 4, 5]}, b.node("Add", b.node("MatMul", "x", real(b, 5, 6)), real(b, 6)), rank=3)
+    assert list(prepare(model).graph.node) == list(model.graph.node)
+
+
 def test_nodes_keep_their_names() -> None:
     b = Builder(13)
     y = b.node("HardSwish", b.node("Mul", b.node("Conv", "x", real(b, 6, 4, 3, 3)), real(b, 6, 1, 1)))

@@ -248,7 +248,27 @@ def test_products_of_two_activations_get_8_bits_if_they_are_wanted(unsigned: boo
             assert (int(zero) == (128 if unsigned else 0)) or not wanted
 
 
-@pytest.mark.parametrize("kind", ["causal", "column", "input"])
+def test_what_is_chosen_of_two_tensors_gets_8_bits_if_products_do() -> None:
+    """And so does a condition, as a number; what is hidden by a large number has no place in 8 bits."""
+    net = Floats(3)
+    a, c = (net.conv("x", 3, 4, 1, relu=False) for _ in range(2))
+    low = net.node("Where", net.node("Less", a, c), net.constant(np.float32(-1e9)), a)
+    kept = net.node("Where", net.node("Less", c, a), c, net.constant(np.float32(0.5)))
+    largest = net.node("Max", a, c)
+    made = [net.conv(each, 4, 4, 1) for each in (net.node("Sigmoid", low), kept, largest)]
+    prepared = prepare(net.model((3, 4, 4), *made))
+    given = feeds(prepared, 8)
+    for wanted in (False, True):
+        graph = Graph.of(quantize.from_float(prepared, given, products=wanted).model)
+        quantized = {node.input[0] for node in graph.model.graph.node if node.op_type == "QuantizeLinear"}
+        conditions = [node.output[0] for node in graph.model.graph.node if node.op_type == "Cast"]
+        assert [name in quantized for name in conditions] == ([False, True] if wanted else [])
+        assert low not in quantized and (largest in quantized) == (kept in quantized)
+        want, got = runtime.run(runtime.session(prepared), given), runtime.run(runtime.session(graph.model), given)
+        assert all(decibels(want[name], got[name]) > 20 for name in want)
+
+
+@pytest.mark.parametrize("kind", ["causal", "column", "input", "where causal", "where input"])
 def test_what_a_mask_hides_has_the_lowest_code(kind: str) -> None:
     """Scores and their sum with the mask have one scale, whose lowest code is far below all scores that are kept."""
     prepared = prepare(masked(kind))
@@ -260,7 +280,7 @@ def test_what_a_mask_hides_has_the_lowest_code(kind: str) -> None:
     (maker,) = (
         node
         for node in model.graph.node
-        if node.op_type == "Add" and node.output[0] == graph.producers[total.input[0]].input[0]
+        if node.op_type in ("Add", "Where") and node.output[0] == graph.producers[total.input[0]].input[0]
     )
     scores = root(
         graph, next(name for name in maker.input if "Mul" in name and name.endswith("DequantizeLinear_Output"))

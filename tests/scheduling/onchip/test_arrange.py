@@ -75,10 +75,28 @@ def test_channels_in_another_order_are_copied() -> None:
     assert np.array_equal(post.run(made[0], (codes,)), codes[[0, 3, 1, 4, 2, 5]])
 
 
+@settings(max_examples=30)
+@given(st.integers(0, 999), st.integers(1, 20), st.booleans())
+def test_pixels_in_another_order_are_gathered(seed: int, channels: int, rows: bool) -> None:
+    """Whole channels from anywhere, some of them with their pixels in one order, and some in another."""
+    rng, held = np.random.default_rng(seed), image(channels, 2, 3)
+    order = element_order(held, (1, channels, 6))[0][rng.permutation(channels)]
+    order[::2] = order[::2, [1, 4, 0, 3, 2, 5]]
+    tensor = moved(held, order.T if rows else order.reshape(channels, 3, 2))
+    made, maps = list[PostOp](), {"x": held}
+    found = laid_out(made, maps, tensor, rows, "a reader")
+    (op,) = made
+    codes = rng.integers(-128, 128, (channels, 2, 3)).astype(np.int8)
+    assert op.kind == "gather" and found.shape == ((channels, 1, 6) if rows else (channels, 3, 2))
+    assert np.array_equal(post.run(op, (codes,)).reshape(-1), codes.reshape(-1)[order.reshape(-1)])
+    assert np.array_equal(as_tensor(maps[op.output], post.run(op, (codes,))), as_tensor(held, codes))
+    assert not post.near_tie(op, (codes,)).any()
+
+
 def test_what_nothing_can_move_is_refused_with_the_mover() -> None:
     held = image(6, 2, 3)
     order = element_order(held, (1, 6, 2, 3))
-    view = Held("x", (6, 2, 3), SCALE, (6, 3, 2), view=View(order.transpose(0, 1, 3, 2), "Transpose 't' turns", "t"))
+    view = Held("x", (6, 2, 3), SCALE, (3, 2, 6), view=View(order.transpose(0, 3, 2, 1), "Transpose 't' turns", "t"))
     with pytest.raises(OffChipError, match="Transpose 't' turns") as error:
         laid_out([], {"x": held}, view, False, "a reader")
     assert error.value.view == "t"

@@ -14,7 +14,9 @@ from flow.network.model import HostSegment
 from flow.scheduling.onchip.chain import Chain, ChainLayer, chain
 from flow.scheduling.onchip.place import places, words
 from flow.scheduling.onchip.post import NOBODY, PostOp
+from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import KINDS, Floats, mixed, quantized, residual
+from tests.helpers.tokens import recurrent, stacked
 
 
 def kinds(linked: Chain) -> list[str]:
@@ -93,8 +95,8 @@ def float_between() -> onnx.ModelProto:
 
 def transposed() -> onnx.ModelProto:
     net = Floats()
-    turned = net.node("Transpose", net.conv("x", 3, 8, 3), perm=[0, 1, 3, 2])
-    return net.model((3, 5, 7), net.conv(turned, 8, 8, 1))
+    turned = net.node("Transpose", net.conv("x", 3, 8, 3), perm=[0, 3, 2, 1])  # pixels of rows become channels
+    return net.model((3, 5, 7), net.conv(turned, 7, 8, 1))
 
 
 def repeated_token(spatial: int) -> onnx.ModelProto:
@@ -120,6 +122,15 @@ def test_what_is_the_same_for_every_sample_is_made_by_its_reader() -> None:
     assert any("Expand" in part.operators for part in parts)
 
 
+@pytest.mark.parametrize(
+    ("kind", "seed"), [("GRU", 1), *(pytest.param(kind, 0, marks=pytest.mark.full) for kind in ("RNN", "GRU", "LSTM"))]
+)
+def test_recurrence_is_one_segment(kind: str, seed: int) -> None:
+    """In a network quantized for the chip; else sums and products of states stay float."""
+    assert chain(for_the_chip(stacked(kind, 2, seed))).whole
+    assert chain(quantized(recurrent(kind, 3, seed))).whole == (kind == "RNN")
+
+
 def three_axes() -> onnx.ModelProto:
     net = Floats()
     weights = net.constant(net.rng.normal(0, 1, (4, 2, 3, 3, 3)).astype(np.float32))
@@ -133,7 +144,7 @@ def three_axes() -> onnx.ModelProto:
         (softmax_of_rows, r"Softmax '.*' does not run over the channels"),
         (slopes, r"PRelu '.*' has a constant of several values; a table takes one for all channels"),
         (quotient_of_maps, r"Div '.*' is a function of two maps; only that of one is a table"),
-        (float_between, r"'Tanh_1', which Tanh 'Tanh_1' makes, stays a float tensor"),
+        (float_between, r"Add 'Add_3' reads a tensor that is not quantized to 8 bits"),
         (transposed, r"Transpose '.*' has no place in hardware"),
         (three_axes, r"'.*' has 3 spatial axes, and maps have two"),
     ],

@@ -268,3 +268,61 @@ def test_constants_are_joined_with_maps(seed: int, axis: int, first: bool, more:
     pair = (constant, net.real("x")) if first else (net.real("x"), constant)
     (op,) = operations(net, net.codes(net.node("Concat", *pair, axis=axis), "x"))
     assert op.kind in ("move", "join") and [number for number, _ in op.constants] == [0 if first else 1]
+
+
+def drawn_operand(net: Codes, name: str) -> str:
+    """A map of real numbers, or a function of it that has no 8 bits of its own."""
+    real = net.real(name)
+    return [lambda: real, lambda: net.node("Sigmoid", real), lambda: net.node("Relu", real)][net.rng.integers(3)]()
+
+
+@settings(max_examples=40)
+@given(SEEDS, st.sampled_from(["Max", "Min"]), SHAPES, st.tuples(*[st.booleans()] * 3), st.booleans())
+def test_the_larger_of_two_maps(
+    seed: int, kind: str, shape: tuple[int, ...], one: tuple[bool, ...], relu: bool
+) -> None:
+    """Of any scales, to the bit; one may be repeated."""
+    net = Codes(seed, shape, tuple(1 if alone else size for alone, size in zip(one, shape, strict=True)))
+    made = net.node(kind, *net.rng.permutation([drawn_operand(net, "x"), drawn_operand(net, "z")]).tolist())
+    made = net.node("Relu", made) if relu else made
+    (op,) = operations(net, net.codes(made, ["", "x"][seed % 2]))
+    assert op.kind == {"Max": "largest", "Min": "smallest"}[kind] and op.output_shape == shape
+
+
+@settings(max_examples=40)
+@given(SEEDS, st.sampled_from(["map", "one", "constant"]), st.booleans(), st.floats(-1e38, 1e38))
+def test_a_map_where_a_mask_says_so(seed: int, kind: str, first: bool, otherwise: float) -> None:
+    """The mask is a condition on another map, which may be repeated, or a constant: no code differs."""
+    net = Codes(seed, (9, 2, 3), (9, 2, 3) if kind == "map" else (1, 2, 3))
+    constant = net.constant(np.float32(otherwise if seed % 2 else net.rng.normal(0, 1)))
+    if kind == "constant":
+        mask = net.constant(net.rng.random((1, 9, 1, 3)) < 0.5)
+    else:
+        mask = net.node(["Less", "Greater"][seed % 2], net.real("z"), net.constant(np.float32(0.1)))
+    data = drawn_operand(net, "x")
+    made = net.node("Where", mask, *([data, constant] if first else [constant, data]))
+    (op,) = operations(net, net.codes(made))
+    assert op.kind == "choice" and len(op.constants) == int(kind == "constant")
+
+
+@settings(max_examples=30)
+@given(SEEDS, st.booleans(), st.tuples(*[st.booleans()] * 3))
+def test_one_of_two_maps_where_a_mask_says_so(seed: int, constant: bool, one: tuple[bool, ...]) -> None:
+    """The mask may be a condition on one of the two: no code differs."""
+    net = Codes(
+        seed, (9, 2, 3), tuple(1 if alone and not constant else n for alone, n in zip(one, (9, 2, 3), strict=True))
+    )
+    if constant:
+        mask = net.constant(net.rng.random((1, 1, 2, 3)) < 0.5)
+    else:
+        mask = net.node("Less", net.real(["x", "z"][seed % 2]), net.constant(np.float32(0.1)))
+    made = net.node("Where", mask, *net.rng.permutation([drawn_operand(net, "x"), drawn_operand(net, "z")]).tolist())
+    (op,) = operations(net, net.codes(made))
+    assert op.kind == "select" and len(op.constants) == int(constant)
+
+
+def test_a_choice_of_three_maps_is_refused() -> None:
+    net = Codes(0)
+    made = net.node("Max", net.real("x"), net.real("z"), net.node("Sigmoid", net.real("z")))
+    with pytest.raises(OffChipError, match=r"Max 'Max4' is a function of two maps"):
+        post_operations(net.segment(net.codes(made)), net.maps())

@@ -89,6 +89,16 @@ def test_nodes_that_wait_for_each_other_stay_together() -> None:
     assert len(linked.segments) == 2 and [each.nodes for each in linked.left] == [unit.names]
 
 
+def test_a_float_tensor_is_made_where_it_is_read() -> None:
+    """Behind a layer that does not need it: its node waits, in the unit of its first reader."""
+    late = [
+        dequantize("b", "bf"), helper.make_node("Abs", ["bf"], ["t"], "abs"), *conv("b", "c"), dequantize("c", "cf"),
+        helper.make_node("Mul", ["t", "cf"], ["v"], "mul"), quantize("v", "v8"),
+    ]  # fmt: skip
+    network = int8([quantize("x", "a"), *conv("a", "b"), *late, *conv("v8", "d"), dequantize("d", "y")], ["y"])
+    assert [unit.names for unit in units(network) if "mul" in unit.names] == [("abs", "mul", "q_v8")]
+
+
 def test_an_output_in_the_middle_is_dequantized_again_by_those_that_read_it() -> None:
     """The network's output y is read on, too; nothing leaves the chip for it."""
     middle = [dequantize("b", "y"), helper.make_node("MaxPool", ["y"], ["u"], "pool", kernel_shape=[3, 3],

@@ -85,8 +85,7 @@ def recurrent(maker: Maker, node: onnx.NodeProto) -> bool:
         _all_steps(maker, hidden, batch_first, node.output[0])
     for place, tensors in last[: 2 if node.op_type == "LSTM" else 1]:
         if len(node.output) > place and node.output[place]:
-            axis = 1 if batch_first else 0
-            _joined(maker, tensors, [axis], axis, f"last_{place}", node.output[place])
+            _last_step(maker, tensors, batch_first, f"last_{place}", node.output[place])
     return True
 
 
@@ -139,25 +138,35 @@ def _masks(maker: Maker, lengths: str, steps: int) -> list[str]:
     return masks
 
 
-def _joined(maker: Maker, tensors: Sequence[str], axes: Sequence[int], axis: int, part: str, output: str = "") -> str:
-    """Tensors with new axes, concatenated."""
-    new = maker.constant(f"{part}_axes", np.array(axes, np.int64))
-    wide = [
-        maker.node("Unsqueeze", [each, new], f"{part}_{index}", output if len(tensors) == 1 else "")
-        for index, each in enumerate(tensors)
-    ]
-    return maker.node("Concat", wide, part, output, axis=axis) if len(wide) > 1 else wide[0]
+def _last_step(maker: Maker, tensors: Sequence[str], batch_first: bool, part: str, output: str) -> None:
+    """The last states of all directions: [directions, batch, hidden], or [batch, directions, hidden]."""
+    if len(tensors) == 1:
+        _unsqueezed(maker, tensors[0], 1 if batch_first else 0, part, output)
+        return
+    joined = maker.node("Concat", tensors, f"{part}_joined", axis=1)
+    made = maker.reshape(joined, [0, len(tensors), -1], f"{part}_parted", output if batch_first else "")
+    if not batch_first:
+        maker.transpose(made, [1, 0, 2], part, output)
 
 
 def _all_steps(maker: Maker, hidden: Sequence[Sequence[str]], batch_first: bool, output: str) -> None:
-    """The states of all steps: [steps, directions, batch, hidden], or [batch, steps, directions, hidden]."""
-    axes, along = ([1, 2], 1) if batch_first else ([0, 1], 0)
-    each = [
-        _joined(maker, tensors, axes, axes[1], f"state_{step}", output if len(hidden[0]) == 1 else "")
-        for step, tensors in enumerate(zip(*hidden, strict=True))
-    ]
-    if len(each) > 1:
-        maker.node("Concat", each, "states", output, axis=along)
+    """The states of all steps: [steps, directions, batch, hidden], or [batch, steps, directions, hidden].
+
+    They are joined as [batch, steps, channels], whose batch is axis 0 as everywhere.
+    """
+    each = []
+    for step, tensors in enumerate(zip(*hidden, strict=True)):
+        whole = maker.node("Concat", tensors, f"state_{step}_joined", axis=1) if len(tensors) > 1 else tensors[0]
+        each.append(_unsqueezed(maker, whole, 1, f"state_{step}"))
+    made = maker.node("Concat", each, "states", axis=1) if len(each) > 1 else each[0]
+    made = maker.reshape(made, [0, len(each), len(hidden), -1], "states_parted", output if batch_first else "")
+    if not batch_first:
+        maker.transpose(made, [1, 2, 0, 3], "steps_first", output)
+
+
+def _unsqueezed(maker: Maker, tensor: str, axis: int, part: str, output: str = "") -> str:
+    axes = maker.constant(f"{part}_axes", np.array([axis], np.int64))
+    return maker.node("Unsqueeze", [tensor, axes], part, output)
 
 
 @dataclass(frozen=True)
