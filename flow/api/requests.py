@@ -230,11 +230,11 @@ class BusOptions(Request):
 
     bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
     latency: int = option(
-        WHOLE, SlowMemory.latency, "Cycles until the memory behind the bus answers, for the report; default "
+        WHOLE, SlowMemory.latency, "Cycles until the memory behind the bus answers, for its model; default "
         f"{SlowMemory.latency}.", metavar="CYCLES",
     )  # fmt: skip
     bandwidth: int = option(
-        WHOLE, SlowMemory.bandwidth, "Bytes a cycle that this memory gives, for the report; default "
+        WHOLE, SlowMemory.bandwidth, "Bytes a cycle that this memory gives, for its model; default "
         f"{SlowMemory.bandwidth}.", metavar="BYTES",
     )  # fmt: skip
 
@@ -375,7 +375,7 @@ class VerifyRequest(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ExploreRequest(ClockOption, OutputWeightOption, MetricOption, DataOptions):
+class ExploreRequest(ClockOption, BusOptions, OutputWeightOption, MetricOption, DataOptions):
     """Search array, buffer and pruning for the best designs."""
 
     output: Path = argument(PATH, "DIR", "The folder of the study.", flag="--output")
