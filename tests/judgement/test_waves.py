@@ -48,7 +48,7 @@ def test_a_tile_and_the_network_are_recorded(
     """
     recorded: Any = IcarusSimulator.record
 
-    def both(self: IcarusSimulator, *what: Any) -> tuple[str, ...]:
+    def both(self: IcarusSimulator, *what: Any) -> Any:
         assert what[-1].suffix == ".fst"
         recorded(self, *what[:-1], what[-1].with_suffix(".vcd"))
         return recorded(self, *what)
