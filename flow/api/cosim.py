@@ -66,7 +66,9 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
         compressed, stored = build.compressed, _measured(build, request, notes)
         layers = layout(compressed.network.layers, compressed.allocation, build.config)
         program = Program(build.config, build.memories, layers)
-        wave = waves.wanted(request.waves, program, build.whole is not None) if request.waves is not None else None
+        wave: waves.Wanted | None = None
+        if request.waves is not None:
+            wave = waves.wanted(request.waves, request.waves_form, program, build.whole is not None)
         work = work_plan(program, simulator, coverage)
         simulated = stored.first(sample_count(request.samples, stored, work, simulator, notes))
     with (
@@ -85,6 +87,8 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
             raise FlowError("--waves records the RTL that is simulated, but none is; leave out --coverage 0"
                             if rtl is None else f"--waves needs an engine that writes waveforms, but {simulator.name} "
                             "does not; add --engine verilator or --engine icarus")  # fmt: skip
+        if wave is not None and isinstance(rtl, engines.Recorder) and (reason := rtl.refuses(wave.form)) is not None:
+            raise FlowError(reason)
         device = runner.remote(build.config, design)
         runs = co_simulate(compressed.network, work, device, simulated, pool, stage)
         again, on_chip_program = _read_on_chip(build)

@@ -46,6 +46,7 @@ from flow.network.usercode import UserFunction
 from flow.scheduling.bus.bursts import SlowMemory
 from flow.scheduling.pieces import check_coverage
 from flow.simulation.engines import ENGINES
+from flow.simulation.engines.base import FORMS
 from flow.simulation.workers.open import check as check_workers
 
 SampleSource = Path | dict[str, NDArray[Any]]
@@ -230,11 +231,11 @@ class BusOptions(Request):
 
     bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
     latency: int = option(
-        WHOLE, SlowMemory.latency, "Cycles until the memory behind the bus answers, for the report; default "
+        WHOLE, SlowMemory.latency, "Cycles until the memory behind the bus answers, for its model; default "
         f"{SlowMemory.latency}.", metavar="CYCLES",
     )  # fmt: skip
     bandwidth: int = option(
-        WHOLE, SlowMemory.bandwidth, "Bytes a cycle that this memory gives, for the report; default "
+        WHOLE, SlowMemory.bandwidth, "Bytes a cycle that this memory gives, for its model; default "
         f"{SlowMemory.bandwidth}.", metavar="BYTES",
     )  # fmt: skip
 
@@ -346,6 +347,9 @@ class CosimRequest(ClockOption, SimulationOptions, MetricOption):
         TEXT, None, "Record a layer, one of its position tiles, or the whole network on chip ('network').",
         metavar="LAYER[:TILE]", recorded=False,
     )  # fmt: skip
+    waves_format: str | None = option(
+        TEXT, None, f"Form of the waveforms: {' or '.join(FORMS)}; default {FORMS[0]}.", metavar="NAME", recorded=False
+    )
     waves_output: Path | None = option(
         PATH, None, "Where the waveforms go; default: DIR-waves beside the build.", metavar="FOLDER", recorded=False
     )
@@ -355,11 +359,20 @@ class CosimRequest(ClockOption, SimulationOptions, MetricOption):
         super().check()
         if self.waves_output is not None and self.waves is None:
             raise FlowError("--waves-output says where waveforms go, but none are asked for; add --waves LAYER")
+        if self.waves_format is not None and self.waves is None:
+            raise FlowError("--waves-format says how waveforms are written, but none are asked for; add --waves LAYER")
+        if self.waves_form not in FORMS:
+            raise FlowError(f"waveforms are written as {' or '.join(FORMS)}, but not as '{self.waves_form}'; "
+                            "change --waves-format")  # fmt: skip
         if self.waves_folder.resolve().is_relative_to(self.folder.resolve()):
             raise FlowError(f"'{self.waves_folder}' is in the build, which does not change; "
                             "choose another folder as --waves-output")  # fmt: skip
         if self.fault is not None:
             faults.find(self.fault)
+
+    @property
+    def waves_form(self) -> str:
+        return self.waves_format or FORMS[0]
 
     @property
     def waves_folder(self) -> Path:
@@ -375,7 +388,7 @@ class VerifyRequest(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ExploreRequest(ClockOption, OutputWeightOption, MetricOption, DataOptions):
+class ExploreRequest(ClockOption, BusOptions, OutputWeightOption, MetricOption, DataOptions):
     """Search array, buffer and pruning for the best designs."""
 
     output: Path = argument(PATH, "DIR", "The folder of the study.", flag="--output")

@@ -318,10 +318,10 @@ def print_cache(sizes: Mapping[str, Size], removed: bool) -> None:
 
 def print_front(found: Sequence[exploration.Found], metric: str | None, clock: float | None) -> None:
     """The table of `bbs explore`: the Pareto front; `metric` is that of the answers, `clock` in MHz."""
-    best = sorted((each for each in found if each.best), key=lambda each: each.measured.cycles)
+    best = sorted((each for each in found if each.best), key=lambda each: each.measured.cycles_bus)
     share = metric in CLASSES
     heads = ["bbs compile", *([] if metric is None else [f"{metric}{' %' if share else ''}"]), "KL", "bits", "cycles"]
-    heads += [*(["inferences/s"] if clock else []), "M transistors", "KiB traffic"]
+    heads += ["bus", *(["inferences/s"] if clock else []), "M transistors", "KiB traffic"]
     table = Table(box=None, pad_edge=False)
     for head in heads:
         table.add_column(head, justify="left" if head == "bbs compile" else "right", no_wrap=head != "bbs compile")
@@ -330,7 +330,8 @@ def print_front(found: Sequence[exploration.Found], metric: str | None, clock: f
         value = "" if got.accuracy is None else f"{100 * got.accuracy:.2f}" if share else shown(metric, got.accuracy)
         table.add_row(
             each.design.options, *([] if metric is None else [value]), f"{got.divergence:.2g}",
-            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", *([f"{1e6 * clock / got.cycles:,.0f}"] if clock else []),
+            f"{got.bits_per_weight:.2f}", f"{got.cycles:,}", f"{got.cycles_bus:,}",
+            *([f"{1e6 * clock / got.cycles_bus:,.0f}"] if clock else []),
             f"{got.transistors / 1e6:.2f}", f"{got.traffic / 1024:.1f}",
         )  # fmt: skip
     out.print(table)

@@ -1,4 +1,4 @@
-"""Measures one design: answers, bits, cycles, area and memory traffic."""
+"""Measures one design: answers, bits, cycles behind the bus, area and memory traffic."""
 
 from __future__ import annotations
 
@@ -15,42 +15,48 @@ from flow.compression.refine import REFINEMENTS
 from flow.exploration.space import BUDGET, Design
 from flow.files import cache_folder, scratch
 from flow.frontend.imported import Imported
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.hardware.synthesis import Estimate, estimate
 from flow.network.samples import Samples
-from flow.scheduling.blocks import layout
+from flow.scheduling.behind import behind
+from flow.scheduling.bus.bursts import SlowMemory
 from flow.scheduling.cycles import layer_cycles, memory_traffic
+from flow.scheduling.schedule import schedule
 
 
 @dataclass(frozen=True)
 class Measured:
     """The measurements of a design. Cycles and bytes of traffic are one sample's.
 
-    `accuracy` is the value of the metric, None without labels.
+    `accuracy` is the value of the metric, None without labels. `cycles` are those with ideal memories, `cycles_bus`
+    those behind the bus, by its model.
     """
 
     accuracy: float | None
     divergence: float
     bits_per_weight: float
     cycles: int
+    cycles_bus: int
     transistors: int
     traffic: int
 
     @property
     def values(self) -> tuple[float, float, float, float]:
-        """The objectives: the metric or, without labels, the divergence; cycles, transistors and traffic."""
+        """The objectives: the metric or, without labels, the divergence; cycles behind the bus, area and traffic."""
         answers = self.divergence if self.accuracy is None else self.accuracy
-        return answers, self.cycles, self.transistors, self.traffic
+        return answers, self.cycles_bus, self.transistors, self.traffic
 
 
 class Evaluator:
-    """Measures designs of one network; results that designs share are computed once."""
+    """Measures designs of one network, behind this bus and memory; results that designs share are computed once."""
 
     def __init__(
-        self, imported: Imported, evaluation_set: Samples, output_weight: Mapping[str, float] | None = None
-    ) -> None:
-        self._imported = imported
+        self, imported: Imported, evaluation_set: Samples, output_weight: Mapping[str, float] | None,
+        axi: AxiConfig, memory: SlowMemory,
+    ) -> None:  # fmt: skip
+        self._imported, self._axi, self._memory = imported, axi, memory
         self._evidence = None
         if imported.calibration is not None:
             data = tune.calibration_data(
@@ -81,11 +87,12 @@ class Evaluator:
         """Measures a design. FlowError when it cannot be built."""
         config = design.config
         compressed, accuracy, kl = self._answers(design.chosen, design.columns)
-        layers = layout(compressed.network.layers, compressed.allocation, config)
-        traffic = sum(sum(memory_traffic(scheduled, config).values()) for scheduled in layers)
-        cycles = sum(layer_cycles(scheduled, config) for scheduled in layers)
+        program = schedule(compressed.encoded, compressed.network.layers, config)
+        traffic = sum(sum(memory_traffic(scheduled, config).values()) for scheduled in program.layers)
+        cycles = sum(layer_cycles(scheduled, config) for scheduled in program.layers)
+        slower = behind(program, None, self._axi, self._memory).whole
         bits = average_bits(compressed.network.layers, compressed.allocation)
-        return Measured(accuracy, kl, bits, cycles, self._area(config).transistors, traffic)
+        return Measured(accuracy, kl, bits, cycles, slower, self._area(config).transistors, traffic)
 
     def _answers(self, chosen: Pruning, columns: int) -> tuple[Compressed, float | None, float]:
         """The pruned network, its metric, and its divergence from the float network, or else the INT8 one."""

@@ -1,4 +1,4 @@
-"""Design-space exploration: the Pareto front of accuracy, cycles, area and memory traffic, by NSGA-II."""
+"""Design-space exploration: the Pareto front of accuracy, cycles behind the bus, area and memory traffic."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from flow.exploration.evaluate import Evaluator
 from flow.exploration.study import Found, open_storage, search, storage_errors, without_password
 from flow.files import fingerprint, write_file, write_json
 from flow.frontend.entry import load
+from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, yosys
 from flow.network.metrics import shown
 from flow.output.report.environment import environment
@@ -43,7 +44,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
     `output`) is continued until it has `trials` designs; other processes with the same storage work on the same study.
     The front is written to `output` as explore.html and explore.json.
     """
-    output, trials = request.output, request.trials
+    output, trials, axi = request.output, request.trials, AxiConfig(request.bus)
     _check_output(output)
     yosys()
     notes: list[str] = []
@@ -59,11 +60,13 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
         output.mkdir(exist_ok=True)
     storage = open_storage(url)
     with stage("survey the layers"):
-        evaluator = Evaluator(imported, evaluation_set, request.output_weight)
+        evaluator = Evaluator(imported, evaluation_set, request.output_weight, axi, request.memory)
+    bus = {"bits": request.bus, "latency": request.latency, "bandwidth": request.bandwidth}
     begun_with = {
         "model": load.digest(source.model),
         "samples": [None if each is None else each.digest() for each in (imported.calibration, evaluation_set)],
         "bbs-flow": fingerprint(),
+        "bus": bus,
         **({} if request.metric is None else {"metric": request.record()["metric"]}),
         **({} if not request.output_weight else {"output_weight": dict(sorted(request.output_weight.items()))}),
     }
@@ -77,7 +80,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
             ) from None
     about = {
         "study": name, "storage": without_password(url), "samples": evaluation_set.count,
-        "source": evaluation_set.source, "metric": evaluator.metric, "clock": request.clock,
+        "source": evaluation_set.source, "metric": evaluator.metric, "clock": request.clock, "bus": bus,
     }  # fmt: skip
     _write(request, source.name, about, found)
     return found
@@ -101,7 +104,7 @@ def _check_output(folder: Path) -> None:
 
 def _write(request: ExploreRequest, model: str, about: dict[str, Any], found: Sequence[Found]) -> None:
     """explore.json and explore.html, the front first. A design's command is run where its files are."""
-    folder, ordered = request.output, sorted(found, key=lambda e: (not e.best, e.measured.cycles, e.number))
+    folder, ordered = request.output, sorted(found, key=lambda e: (not e.best, e.measured.cycles_bus, e.number))
     folder.mkdir(parents=True, exist_ok=True)
     designs = [{"number": e.number, "best": e.best, "compile": e.design.options, **asdict(e.measured)} for e in ordered]
     write_json(
@@ -124,14 +127,15 @@ def _table(designs: Sequence[dict[str, Any]], command: str, metric: str | None, 
     rows = []
     for design in designs:
         value = design["accuracy"]
-        fast = [whole(1e6 * clock / design["cycles"])] if clock else []
+        fast = [whole(1e6 * clock / design["cycles_bus"])] if clock else []
         cells = (
             Cell(f"{command} {design['compile']} -o DIR", design["number"]),
             *([] if metric is None else [Cell(shown(metric, value), value)]), whole(design["divergence"], "{:.2g}"),
-            whole(design["bits_per_weight"], "{:.2f}"), whole(design["cycles"]), *fast,
+            whole(design["bits_per_weight"], "{:.2f}"), whole(design["cycles"]),
+            whole(design["cycles_bus"]), *fast,
             whole(design["transistors"] / 1e6, "{:.2f}"), whole(design["traffic"] / 1024, "{:,.1f}"),
         )  # fmt: skip
         rows.append(Row(cells, f"design-{design['number']}", faint=not design["best"]))
-    heads = ("command", *([] if metric is None else [metric]), "divergence", "bits", "cycles",
+    heads = ("command", *([] if metric is None else [metric]), "divergence", "bits", "cycles", "behind the bus",
              *(["inferences a second"] if clock else []), "million transistors", "KiB of traffic")  # fmt: skip
     return Table(heads, tuple(rows), wide=True)

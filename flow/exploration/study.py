@@ -20,7 +20,7 @@ POPULATION = 24  # designs of one generation
 SQLITE_SECONDS = 60  # to wait for another process that writes
 GRPC_SECONDS = 20  # to wait for Optuna's proxy
 SCHEMA_TRIES, SCHEMA_SECONDS = 10, 0.3  # while another worker creates the tables
-OBJECTIVES = ("answers", "cycles", "transistors", "traffic")
+OBJECTIVES = ("answers", "cycles behind the bus", "transistors", "traffic")
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def search(
                         "give --study another name")  # fmt: skip
     text = json.dumps(request, sort_keys=True)
     if study.user_attrs.get("request", text) != text:
-        raise FlowError(f"the study '{name}' was begun with another network, other samples or another bbs-flow; "
-                        "give --study another name")  # fmt: skip
+        raise FlowError(f"the study '{name}' was begun with another network, other samples, another bus or another "
+                        "bbs-flow; give --study another name")  # fmt: skip
     if "request" not in study.user_attrs:
         study.set_user_attr("request", text)
         study.set_metric_names(list(OBJECTIVES))

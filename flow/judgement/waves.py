@@ -23,7 +23,7 @@ from flow.scheduling.pieces import TileRange, make_piece, memories, whole
 from flow.scheduling.words import unpack_fields
 from flow.simulation import onchip as network_run
 from flow.simulation.cosim import cycle_limit
-from flow.simulation.engines.base import Command, Recorder, Scope
+from flow.simulation.engines.base import FORMS, Command, Recorder, Scope
 from flow.simulation.engines.waveform import Place, Variable, variables
 from flow.simulation.onchip import ChainRun
 from flow.simulation.results import SampleRun
@@ -35,10 +35,11 @@ HOST = ("clk", "reset", "start", "first", "count", "busy", "done", "error")
 
 @dataclass(frozen=True)
 class Wanted:
-    """The number of a layer, all of it or one position tile; no layer: the whole network on chip."""
+    """The number of a layer, all of it or one position tile; no layer: the network on chip. `form`: of `FORMS`."""
 
     layer: int | None
     tile: int | None = None
+    form: str = FORMS[0]
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,19 @@ class _Run:
     words: int  # of the output memory
 
 
-def wanted(text: str, program: Program, on_chip: bool) -> Wanted:
+def wanted(text: str, form: str, program: Program, on_chip: bool) -> Wanted:
     """What LAYER, LAYER:TILE or "network" means. FlowError, naming those there are, if there is no such thing."""
     names = [scheduled.layer.name for scheduled in program.layers]
     if text in names:
-        return Wanted(names.index(text))
+        return Wanted(names.index(text), form=form)
     if text == NETWORK and on_chip:
-        return Wanted(None)
+        return Wanted(None, form=form)
     name, separator, tile = text.rpartition(":")
     if separator and name in names:
         tiles = program.layers[names.index(name)].tiles
         if not tile.isdecimal() or int(tile) >= tiles:
             raise FlowError(f"layer '{name}' has the position tiles 0 to {tiles - 1}, and no '{tile}'; change --waves")
-        return Wanted(names.index(name), int(tile))
+        return Wanted(names.index(name), int(tile), form)
     there = ", ".join([*names, *([NETWORK] if on_chip else [])])
     raise FlowError(f"there is no layer '{text}' to record; --waves takes LAYER or LAYER:TILE, and there are: {there}")
 
@@ -69,7 +70,7 @@ def record(
     what: Wanted, program: Program, run: SampleRun, chain: tuple[OnChip, ChainRun] | None, simulator: Recorder,
     folder: Path,
 ) -> Path:  # fmt: skip
-    """Records the run of one sample once more: NAME.vcd in `folder`, which is returned.
+    """Records the run of one sample once more: NAME.vcd, or NAME.fst, in `folder`, which is returned.
 
     With it come NAME.gtkw for GTKWave, NAME.sucl for Surfer and NAME.txt with the fields of the descriptors.
 
@@ -85,7 +86,7 @@ def record(
     parts = modules(config)
     scopes = [Scope(place, 0 if deep else 1) for place, deep in places_of(parts, config, 0, 0)]
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.vcd"
+    file = folder / f"{name}.{what.form}"
     root = simulator.record(dict(job.memories), job.command, {"output": job.words}, scopes, file)
     there = variables(file, root)
     shown = [group for group in _groups(there, parts, config) if group.signals]

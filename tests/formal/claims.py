@@ -11,7 +11,7 @@ from flow.hardware.core.requantizer import LATENCY
 from flow.hardware.faults import FAULTS, Fault
 from flow.network import reference
 from tests.formal.prover import Claim
-from tests.formal.rtl import ARRAYS, BEAT, DEPTH, WRAPPED
+from tests.formal.rtl import ARRAYS, BEAT, DEPTH, JOBS, TOGETHER, WRAPPED
 
 COLUMNS = 4  # parts in which the 256 columns are proven, by their low two bits
 PARTS = tuple(f"dut.multiplier_240.{total}_{factor}" for total in ("low", "high") for factor in ("low", "high"))
@@ -32,7 +32,7 @@ def of(*names: str) -> tuple[Fault, ...]:
 def reading(number: int) -> dict[str, int]:
     """The macros of a read port: bits of its words, bytes from one to the next, beats of one."""
     port = BUS_PORTS[number]
-    return {"WIDTH": port.width, "STRIDE": BUS.stride(port), "BEATS": -(-port.bytes // BUS.beat)}
+    return {"NUMBER": number, "WIDTH": port.width, "STRIDE": BUS.stride(port), "BEATS": -(-port.bytes // BUS.beat)}
 
 
 CLAIMS = (
@@ -211,10 +211,29 @@ CLAIMS = (
         },
     ),
     Claim(
+        "AXI words ahead", "ahead", "axi_ahead.sv",
+        (
+            *of("ram:no-bypass", "stream:off-by-one"),
+            Fault("stream", "overfull", r"!full", "1'b1"),
+            Fault("axi_ahead", "lost-request", r"accepted = passes", "accepted = wants"),
+            Fault("axi_ahead", "lost-job", r"\(!offered \|\| free\)", "1'b1"),
+            Fault("axi_ahead", "never-shut", r"\(!closed \|\| ", "(1'b1 || "),
+            Fault("axi_ahead", "hasty", r"here <= 3'd2", "here <= 3'd3"),
+            Fault("axi_ahead", "stuck", r" \|\| \(error != 4'd0\)\)", ")"),
+            Fault("axi_ahead", "deaf", r"halt = .*;", "halt = 1'b0;"),
+            Fault("axi_ahead", "early", r"shown <= takes", "shown <= en"),
+            Fault("axi_ahead", "taken-twice", r"takes = en && words_ready", "takes = en"),
+        ),
+        13, forever=True,
+        macros={"WIDTH": BEAT, "DEPTH": DEPTH, "JOBS": JOBS, "TOGETHER": TOGETHER},
+    ),
+    Claim(
         "AXI bursts", "axi", "axi_read.sv",
         (
             Fault("axi_read", "over-the-page", r"&& open_page", "&& 1'b1"),
             Fault("axi_read", "any-address", r"\(addr == following\)", "1'b1"),
+            Fault("axi_read", "any-identifier", r"rvalid && \(rid == .*\)", "rvalid"),
+            Fault("axi_read", "lost-beat", r"mine && \(received == .*\)", "mine"),
         ),
         6, forever=True, macros=reading(3) | {"MOST": BUS.burst // reading(3)["BEATS"]},
     ),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,21 @@ from typing import Any
 import pytest
 
 from flow.hardware import synthesis
+from flow.hardware.axi.ahead import axi_ahead
 from flow.hardware.conversion import hierarchy
 from flow.hardware.conversion.bundles import fresh
 from flow.hardware.core.bundles import Reader
 from flow.hardware.core.stream import stream
 from flow.hardware.emit import emit, emit_wrapped, modules
 from flow.hardware.interface import ReadPort
-from tests.formal.rtl import ARRAYS, BEAT, DEPTH, WRAPPED, Emitted
+from tests.formal.rtl import ARRAYS, BEAT, DEPTH, JOBS, TOGETHER, WRAPPED, Emitted
 from tests.helpers.clocking import reset, wire
 from tests.helpers.tools import require_tool
 
 
 @pytest.fixture(scope="session")
 def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emitted]:
-    """design(name): one of ARRAYS or WRAPPED, or a small "stream 1" or "stream 2" of so many beats a word."""
+    """design(name): one of ARRAYS, WRAPPED or SMALL."""
     if synthesis.tool(synthesis.YOSYS) is None:
         require_tool("yosys")
 
@@ -39,7 +41,8 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emitted]
             files = emit_wrapped(*wrapped, folder)[1].files
         else:
             found = {}
-            files = tuple(hierarchy.export(lambda: _stream(int(name[-1])), "stream", folder, "verilog", found))
+            block, build = SMALL[name]
+            files = tuple(hierarchy.export(build, block, folder, "verilog", found))
         return _plain(files, {module.name: module.function for module in found.values()}, folder)
 
     return make
@@ -63,3 +66,17 @@ def _stream(beats: int) -> Any:
         wire(), reset(), wire(), wire(), wire(32), wire(32), fresh(ReadPort, data=BEAT), fresh(Reader, word=width),
         wire(), wire(), width, DEPTH, beats,
     )  # fmt: skip
+
+
+def _ahead() -> Any:
+    return axi_ahead(
+        wire(), reset(), wire(), wire(4), wire(3), wire(4), replace(fresh(ReadPort, data=BEAT), addr=None),
+        fresh(ReadPort, data=BEAT), wire(), JOBS, DEPTH, TOGETHER,
+    )  # fmt: skip
+
+
+# The block, and how it is built: streams of one or two beats a word.
+SMALL: Mapping[str, tuple[str, Callable[[], Any]]] = {
+    "stream 1": ("stream", lambda: _stream(1)), "stream 2": ("stream", lambda: _stream(2)),
+    "ahead": ("axi_ahead", _ahead),
+}  # fmt: skip

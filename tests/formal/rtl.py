@@ -19,6 +19,7 @@ ARRAYS = {
 WRAPPED = {"axi": (ArrayConfig(2, 2), AxiConfig())}
 BEAT = 2  # bits of a memory word of the small streams
 DEPTH = 4
+JOBS, TOGETHER = 2, 2  # of the small words ahead
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 import flow
 from flow.errors import FlowError
 from flow.output.manifest import Manifest
+from flow.simulation.engines.icarus import IcarusSimulator
 from flow.simulation.engines.waveform import read, variables
 from tests.helpers.networks import KINDS, quantized
 from tests.helpers.tools import require_engine
@@ -38,25 +39,43 @@ def record(built: Path, waves: str, **options: Any) -> flow.Report:
     return flow.cosim(built, **chosen | options)
 
 
-def test_a_tile_and_the_network_are_recorded(built: Path, tmp_path: Path) -> None:
-    """Every signal of the views is in the waveform; the fields of the first descriptor are those of its bits."""
+def test_a_tile_and_the_network_are_recorded(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Every signal of the views is in the waveform; the fields of the first descriptor are those of its bits.
+
+    The tile is recorded as FST, and beside it as VCD, which declares the same.
+    """
+    recorded: Any = IcarusSimulator.record
+
+    def both(self: IcarusSimulator, *what: Any) -> Any:
+        assert what[-1].suffix == ".fst"
+        recorded(self, *what[:-1], what[-1].with_suffix(".vcd"))
+        return recorded(self, *what)
+
     first = layer_names(built)[0]
     beside, elsewhere = built.with_name("out-waves"), tmp_path / "here"
-    record(built, f"{first}:1")
+    with monkeypatch.context() as patch:
+        patch.setattr(IcarusSimulator, "record", both)
+        record(built, f"{first}:1", waves_format="fst")
     report = record(built, "network", waves_output=elsewhere)
     assert any("Waveforms of network" in note for note in report.notes)
     assert not flow.verify(built)[1].any
     lengths = []
-    for folder, name in ((beside, f"000_{first}_tile1"), (elsewhere, "network")):
-        assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in ("vcd", "gtkw", "sucl", "txt")}
+    for folder, name, form in ((beside, f"000_{first}_tile1", "fst"), (elsewhere, "network", "vcd")):
+        kinds = {"vcd", form, "gtkw", "sucl", "txt"}
+        assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in kinds}
         root = (f"tb_{Manifest.read(built).top}", "dut")
-        there = variables(folder / f"{name}.vcd", root)
+        there = variables(folder / f"{name}.{form}", root)
+        assert there == variables(folder / f"{name}.vcd", root)
         trace = read(folder / f"{name}.vcd", root)
         lengths.append(trace.edges)
         view = (folder / f"{name}.gtkw").read_text()
+        assert f'[dumpfile] "{name}.{form}"' in view
         shown = re.findall(r"^tb_\S+$", view, re.MULTILINE)
         assert len(shown) > 100 and set(shown) <= {each.name for each in there.values()}
         added = re.findall(r"^variable_add (\S+)$", (folder / f"{name}.sucl").read_text(), re.MULTILINE)
+        assert f"load_file {name}.{form}" in (folder / f"{name}.sucl").read_text()
         assert len(added) == len(shown) and set(added) <= {each.path for each in there.values()}
         assert {"-host", "-weight memory", "-descriptor fields", "-sequencer0"} <= set(view.split("\n"))
         valid, data = (trace.values((), f"descriptor_{part}") for part in ("valid", "data"))
@@ -81,6 +100,8 @@ def test_a_tile_and_the_network_are_recorded(built: Path, tmp_path: Path) -> Non
         ("FIRST", {"coverage": 0}, "none is; leave out --coverage 0"),
         ("FIRST", {"waves_output": "INSIDE"}, "is in the build, which does not change"),
         (None, {"waves_output": "waves"}, "none are asked for; add --waves LAYER"),
+        (None, {"waves_format": "fst"}, "none are asked for; add --waves LAYER"),
+        ("FIRST", {"waves_format": "lxt"}, "written as vcd or fst, but not as 'lxt'; change --waves-format"),
     ],
 )
 def test_what_cannot_be_recorded_is_one_line(built: Path, waves: Any, options: dict[str, Any], words: str) -> None:

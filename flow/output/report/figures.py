@@ -228,7 +228,10 @@ def designs(found: Sequence[Mapping[str, Any]], metric: str | None) -> list[Mark
     share = 0.01 if metric in CLASSES else 1.0
     answers = Measure(f"{metric}{', %' if share < 1 else ''}", "accuracy", share) if metric is not None else Measure(
         "divergence of the answers", "divergence")  # fmt: skip
-    cycles, area = Measure("cycles of a sample", "cycles"), Measure("million transistors", "transistors", 1e6)
+    cycles, area = (
+        Measure("cycles of a sample, behind the bus", "cycles_bus"),
+        Measure("million transistors", "transistors", 1e6),
+    )
     traffic = Measure("KiB of memory traffic", "traffic", 1024)
     panels = []
     for across, up in ((cycles, answers), (area, answers), (traffic, answers), (cycles, area)):

@@ -7,6 +7,7 @@ native.py      MyHDL's own simulator: always available, for small layers
 icarus.py      the Verilog under Icarus Verilog
 behind_axi.py  the Verilog behind AXI, with its testbench, under Verilator or Icarus Verilog
 ghdl.py        the VHDL under GHDL
+fst.py         what an FST file declares
 waveform.py    reads back the waveforms of Verilator and Icarus
 """
 

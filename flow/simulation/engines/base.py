@@ -35,6 +35,7 @@ from flow.hardware.fields import ERRORS
 from flow.hardware.interface import COMMAND_BITS, Device, Memory
 
 RESET_EDGES = 4
+FORMS = ("vcd", "fst")  # of waveforms
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class Scope:
 class Recorder(Protocol):
     """A simulator of the Verilog that can write waveforms, too."""
 
+    def refuses(self, form: str) -> str | None:
+        """None if it can write waveforms of this form here, one of `FORMS`; else why not, with the remedy."""
+        ...
+
     def record(
         self,
         memories: dict[str, Memory],
@@ -87,7 +92,7 @@ class Recorder(Protocol):
         scopes: Sequence[Scope],
         file: Path,
     ) -> tuple[str, ...]:
-        """Run as `Simulator.run` and write the scopes as the VCD `file`, reset included.
+        """Run as `Simulator.run` and write the scopes as `file`, a VCD or, by its ending, FST; reset included.
 
         Returns the path of the top module in the waveform. A hang or a write beyond a memory is no error here.
         """

@@ -52,6 +52,9 @@ class IcarusSimulator:
     def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         return self._run(memories, command, writes)
 
+    def refuses(self, form: str) -> str | None:
+        return None
+
     def record(
         self,
         memories: dict[str, Memory],
@@ -65,10 +68,13 @@ class IcarusSimulator:
         dumps = "".join(f"    $dumpvars({scope.levels}, {'.'.join((*root, *scope.path))});\n" for scope in scopes)
         dump = f'module dump;\ninitial begin\n    $dumpfile("{file.resolve()}");\n{dumps}end\nendmodule\n'
         with suppress(DeviceError):
-            self._run(memories, command, writes, dump)
+            self._run(memories, command, writes, dump, ("-fst",) if file.suffix == ".fst" else ())
         return root
 
-    def _run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int], dump: str = "") -> Result:
+    def _run(
+        self, memories: dict[str, Memory], command: Command, writes: dict[str, int], dump: str = "",
+        options: Sequence[str] = (),
+    ) -> Result:  # fmt: skip
         read = check_run(self.device, memories, command, writes)
         depths = writes | {name: len(memory) for name, memory in read.items()}
         bench = verilog_testbench(self.device.name, self.device.ports, depths)
@@ -81,5 +87,5 @@ class IcarusSimulator:
             task = f"on {self.device.name}"
             compiler = ["iverilog", "-g2012", *tops, "-o", "bench", *sources, "bench.sv"]
             run(compiler, task, folder=folder, temporary=folder)
-            output = run(["vvp", "-n", "bench"], task, folder=folder, temporary=folder)
+            output = run(["vvp", "-n", "bench", *options], task, folder=folder, temporary=folder)
             return read_outputs(folder, output, self.device, "icarus", depths, command.limit)

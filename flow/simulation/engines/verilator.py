@@ -24,7 +24,7 @@ from typing import Any
 
 from flow.cache import Held, look_up, made, making, store, workplace
 from flow.errors import FlowError
-from flow.files import cache_folder
+from flow.files import cache_folder, scratch
 from flow.hardware.interface import Device, Memory
 from flow.programs import first_answer, in_parallel, last_words, run
 from flow.simulation.engines.base import (
@@ -47,14 +47,16 @@ VERILATE = (
 )  # fmt: skip
 COMPILE = (
     "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-pthread", "-w",
-    "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
+    "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE_SAIF=0",
 )  # fmt: skip
 LIBRARY, ONCE = "-O1", "-O0"  # a testbench's program runs briefly: what counts is how long it takes to compile
 GCC_ONLY = ("-fno-gnu-unique",)  # Clang has no such symbols, and Zig refuses the option
 COMPILERS = ("g++", "c++", "clang++")
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
-TRACED = ("--trace", "--trace-max-width", "65536")
-TRACE_RUNTIME = "verilated_vcd_c.cpp"
+TRACED = {"vcd": "--trace", "fst": "--trace-fst"}
+WIDEST = ("--trace-max-width", "65536")
+TRACE_RUNTIME = {"vcd": "verilated_vcd_c.cpp", "fst": "verilated_fst_c.cpp"}
+PACKERS = {"z": ("zlib.h", "zlib1g-dev"), "lz4": ("lz4.h", "liblz4-dev")}  # of FST: library, header, Debian's package
 BENCH = ("-DBBS_CLOCK",)
 
 
@@ -101,6 +103,16 @@ class VerilatorSimulator:
     def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         return self._call(self._run, memories, command, writes)
 
+    def refuses(self, form: str) -> str | None:
+        lacking = [name for name in _packers(form) if not _finds(compiler(), name)]
+        if not lacking:
+            return None
+        headers, packages = (" and ".join(PACKERS[name][part] for name in lacking) for part in range(2))
+        return (
+            f"FST of Verilator is packed by libraries that the C++ compiler does not find: {headers}; install "
+            f"{packages}, or add --engine icarus or --waves-format vcd"
+        )
+
     def record(
         self,
         memories: dict[str, Memory],
@@ -112,7 +124,7 @@ class VerilatorSimulator:
         """As `run`, on a model that is compiled with tracing the first time; see `flow.simulation.engines.base`."""
         root = ("TOP", self.device.name)
         lines = "".join(f"{scope.levels} {'.'.join((*root, *scope.path))}\n" for scope in scopes)
-        traced, _ = _open_library(self.device, self._cache, traced=True)
+        traced, _ = _open_library(self.device, self._cache, file.suffix.removeprefix("."))
         with suppress(DeviceError):
             self._call(traced, memories, command, writes, (str(file).encode(), lines.encode()))
         return root
@@ -148,7 +160,7 @@ class VerilatorSimulator:
         return Result(cycles.value, written)
 
 
-def _open_library(device: Device, cache: Path, traced: bool = False) -> tuple[Any, Held]:
+def _open_library(device: Device, cache: Path, traced: str = "") -> tuple[Any, Held]:
     """The run function of a device's library, and a hold that keeps the library in the cache."""
     library, held = build(device, cache, traced)
     return _load(library), held
@@ -264,6 +276,27 @@ def _compiler_version(command: tuple[str, ...]) -> str:
     return first_answer([*command, "--version"])
 
 
+def _packers(form: str) -> tuple[str, ...]:
+    """The libraries that waveforms of this form are linked with: newer Verilators come without LZ4."""
+    tool = _tool()
+    assert isinstance(tool, _Tool), "call available() first"
+    if form != "fst":
+        return ()
+    return ("z", "lz4") if (tool.include / "fstcpp").is_dir() else ("z",)
+
+
+@lru_cache(maxsize=8)
+def _finds(command: tuple[str, ...], library: str) -> bool:
+    """Whether this compiler finds a library's header, and links with it."""
+    with scratch() as folder:
+        (folder / "main.cpp").write_text(f"#include <{PACKERS[library][0]}>\nint main() {{ return 0; }}\n")
+        try:
+            run([*command, "main.cpp", "-o", "main", f"-l{library}"], "on main.cpp", folder=folder, temporary=folder)
+        except FlowError:
+            return False
+        return True
+
+
 def harness(device: Device) -> str:
     """The C++ source that runs this device."""
     return TEMPLATES.get_template("harness.cpp.j2").render(
@@ -274,10 +307,11 @@ def harness(device: Device) -> str:
     )
 
 
-def build(device: Device, folder: Path, traced: bool = False, source: str = "") -> tuple[Path, Held]:
+def build(device: Device, folder: Path, traced: str = "", source: str = "") -> tuple[Path, Held]:
     """The shared library of a device, in use, compiled unless the cache folder has it.
 
-    If `traced`, it can write waveforms; `source` is C++ that runs it in place of `harness`. FlowError if a tool fails.
+    If `traced`, it can write waveforms of this form; `source` is C++ that runs it in place of `harness`. FlowError if a
+    tool fails.
     """
     return _built(_Source(device.name, device.files, source or harness(device), traced=traced), folder)
 
@@ -302,20 +336,24 @@ class _Source:
     files: Sequence[Path]
     main: str
     bench: str = ""
-    traced: bool = False
+    traced: str = ""
 
 
 def _built(source: _Source, folder: Path) -> tuple[Path, Held]:
     tool, command = _tool(), compiler()
     assert isinstance(tool, _Tool), "call available() first"
-    verilate = (*VERILATE, *(TRACED if source.traced else ()), *(BENCH if source.bench else ()))
+    verilate = (
+        *VERILATE,
+        *((TRACED[source.traced], *WIDEST) if source.traced else ()),
+        *(BENCH if source.bench else ()),
+    )
     version = _compiler_version(command)
     compile_options = (
         ONCE if source.bench else LIBRARY,
         *COMPILE,
         *(() if "clang" in version else GCC_ONLY),
-        f"-DVM_TRACE={int(source.traced)}",
-        f"-DVM_TRACE_VCD={int(source.traced)}",
+        f"-DVM_TRACE={int(bool(source.traced))}",
+        *(f"-DVM_TRACE_{form.upper()}={int(form == source.traced)}" for form in TRACED),
         *_flags(),
     )
     tools = [tool.version, version, *command[1:], platform.machine(), *compile_options]
@@ -353,8 +391,8 @@ class _Compiler:
         run([*self.command, *include, "-c", str(unit), "-o", str(target)], f"on {unit.name}", temporary=self.work)
         self.check(target)
 
-    def link(self, objects: list[Path], target: Path, library: bool) -> None:
-        linked = [*self.command, *(["-shared"] if library else []), *map(str, objects), "-o", str(target)]
+    def link(self, objects: list[Path], target: Path, library: bool, others: Sequence[str] = ()) -> None:
+        linked = [*self.command, *(["-shared"] if library else []), *map(str, objects), "-o", str(target), *others]
         run(linked, f"linking {target.name}", temporary=self.work)
         self.check(target)
 
@@ -367,7 +405,7 @@ class _Compiler:
 
 def _compile(tool: _Compiler, source: _Source) -> None:
     """dut in the folder, from the sources there and Verilator's own, which are compiled once for all devices."""
-    runtime_files = (*RUNTIME, *((TRACE_RUNTIME,) if source.traced else ()))
+    runtime_files = (*RUNTIME, *((TRACE_RUNTIME[source.traced],) if source.traced else ()))
     if not list(tool.work.glob("Vdut*.cpp")):
         raise FlowError("Verilator wrote no C++, and gave no error; 'bbs doctor' shows its version")
     units = [(unit, None) for unit in _units(tool.work)]
@@ -390,7 +428,8 @@ def _compile(tool: _Compiler, source: _Source) -> None:
                 tool.compile(unit, part)
                 store(part, entry)
 
-    tool.link(in_parallel(compile_one, [*units, *runtime]), tool.work / "dut", not source.bench)
+    others = [f"-l{name}" for name in _packers(source.traced)]
+    tool.link(in_parallel(compile_one, [*units, *runtime]), tool.work / "dut", not source.bench, others)
 
 
 def _units(work: Path) -> list[Path]:

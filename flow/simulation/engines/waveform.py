@@ -8,6 +8,8 @@ from pathlib import Path
 
 from vcd.reader import ScalarChange, Token, TokenKind, VarDecl, VectorChange, tokenize
 
+from flow.simulation.engines import fst
+
 Place = tuple[str, ...]
 """Instance names from the top down; () is the top."""
 
@@ -26,8 +28,15 @@ class Variable:
 
 
 def variables(file: Path, root: Place) -> dict[tuple[Place, str], Variable]:
-    """What the VCD `file` declares below `root`, the top's path in it: by place and signal."""
+    """What the VCD or FST `file` declares below `root`, the top's path in it: by place and signal."""
     found: dict[tuple[Place, str], Variable] = {}
+    if file.suffix == ".fst":
+        for each in fst.declarations(file):
+            if each.scopes[: len(root)] == root:
+                name, _, bits = each.name.partition(" ")  # its range
+                path = ".".join([*each.scopes, name])
+                found[each.scopes[len(root) :], name] = Variable(path, each.bits, bool(bits))
+        return found
     for place, token in _tokens(file, root):
         data = token.data
         if token.kind is TokenKind.ENDDEFINITIONS:
