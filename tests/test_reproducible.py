@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ import pytest
 import flow
 from flow.cache import remove
 from flow.files import cache_folder, write_file
+from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.config import PE_KINDS, ArrayConfig
+from flow.hardware.emit import emit_wrapped
+from tests.helpers.layers import TINY
 from tests.helpers.nets import DIGITS, small
 from tests.helpers.tools import quick_engine
 
@@ -27,10 +33,22 @@ def contents(folder: Path) -> dict[str, Any]:
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     files = {name: digest for name, digest in manifest["sha256"].items() if name not in OF_THE_ENVIRONMENT}
     files["tuned.onnx"] = hashlib.sha256((folder / "tuned.onnx").read_bytes()).hexdigest()
+    files |= {config.name: digest for config, digest in designs(folder)}
     said = {"compile": report.as_dict(), "compress": tuned.as_dict()}
     for each in said.values():
         del each["environment"]
     return {"files": files, "said": json.loads(json.dumps(said)), "manifest": manifest}
+
+
+def designs(folder: Path) -> Iterator[tuple[ArrayConfig, str]]:
+    """Small arrays of every element and with every unit, behind AXI, and the sha256 of all Verilog and VHDL."""
+    tiny = ArrayConfig(2, 3, **TINY, drain=2)
+    several = replace(tiny, pe="pairs", columns_per_cycle=4)
+    maps = tiny.with_maps(128, tables=True, products=True, normalizer=True, operands=True)
+    for config in (*(replace(tiny, pe=kind) for kind in PE_KINDS), several, maps):
+        emit_wrapped(config, AxiConfig(), folder / config.name)
+        made = sorted(file for file in (folder / config.name).rglob("*") if file.is_file())
+        yield config, hashlib.sha256(b"".join(file.read_bytes() for file in made)).hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from flow.output.report.summary import Area
 from flow.output.schema import schemas, write
 from flow.output.typed import from_json
 from tests.helpers.nets import small
-from tests.helpers.networks import residual, saved
+from tests.helpers.networks import saved, tokens
 from tests.helpers.tools import quick_engine
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
@@ -46,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build with --on-chip, which has all there is."""
     engine = quick_engine()
     folder = tmp_path_factory.mktemp("schema")
-    model, chosen = saved(residual(), folder), flow.pruning("moderate")
+    model, chosen = saved(tokens(), folder), flow.pruning("moderate")
     made = flow.compile(model, folder / "out", pruning=chosen, array=(2, 2), engine=engine, samples=1, on_chip=True)
     assert made.passed
     return folder / "out"

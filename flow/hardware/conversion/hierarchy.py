@@ -39,6 +39,7 @@ How to write what converts
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
 import inspect
@@ -278,6 +279,9 @@ class block(block_decorator):  # noqa: N801 - a decorator, in lower case as all 
         state.counts.append({})
         state.children.append([])
         inner = Block(self.func, self, function, self.srcfile, self.srcline, False, *bound.args, **bound.kwargs)
+        inner.symdict, inner.sigdict, inner.memdict = (
+            _ordered(self.func, names) for names in (inner.symdict, inner.sigdict, inner.memdict)
+        )
         inner.__doc__ = _described(self.func, bound.arguments)
         state.counts.pop()
         outputs = state.convert(inner, module_name, ports_of(self.func, bound.arguments))
@@ -349,6 +353,31 @@ def forgotten() -> Iterator[None]:
         _signals[:] = signals
         myhdl._block._name_set.intersection_update(names)
         myhdl._block._inst_name_set.intersection_update(instances)
+
+
+def _ordered(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """What MyHDL has found by name in the frame of a block, in the order in which the block's function binds the names.
+
+    Pythons differ in the order of a frame's locals, and 3.12 keeps the variables of comprehensions there, which name
+    nothing here.
+    """
+    bound, passing = _bound(function)
+    first = {name: names[name] for name in bound if name in names}
+    return first | {name: value for name, value in names.items() if name not in first and name not in passing}
+
+
+@cache
+def _bound(function: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names that a function binds, in the order of its text, and those that only comprehensions bind."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    targets = [node.target for node in ast.walk(tree) if isinstance(node, ast.comprehension)]
+    passing = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    found = [(node.lineno, node.col_offset, node.arg) for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and not any(node is each for each in passing):
+            found.append((node.lineno, node.col_offset, node.id))
+    bound = tuple(dict.fromkeys(name for _, _, name in sorted(found)))
+    return bound, frozenset(node.id for node in passing) - {*bound}
 
 
 def _nothing() -> tuple[()]:
