@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flow.hardware.config import ArrayConfig
+from flow.hardware.config import UNITS, ArrayConfig
 from flow.hardware.emit import emit
 from flow.judgement.onchip import judge, passes, summary
 from flow.judgement.verdict import agree
@@ -38,7 +38,6 @@ TINY: dict[str, Any] = {"weight_depth": 32, "metadata_depth": 8, "activation_dep
 SMALL = ArrayConfig(4, 4, **TINY, drain=2)  # most weights pass through the buffer again for every tile
 WIDE = ArrayConfig(8, 16, drain=2)
 LONG = ArrayConfig(2, 3, drain=3)  # narrower than an octet
-UNITS = ("tables", "products", "normalizer", "operands")
 
 
 def simulator(onchip: OnChip, folder: Path, engine: str = "verilator") -> Simulator:
@@ -70,6 +69,12 @@ def columns_pruned(onchip: OnChip, layer: ArrayLayer) -> NDArray[np.int64]:
     raise AssertionError(layer.name)
 
 
+@cache
+def of_kind(kind: str) -> Network:
+    """A network of this kind, quantized once."""
+    return quantized(KINDS[kind]())
+
+
 Shared = Callable[..., tuple[ArrayConfig, Simulator]]
 
 
@@ -80,7 +85,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     @cache
     def compiled(config: ArrayConfig, engine: str = "verilator") -> tuple[ArrayConfig, Simulator]:
         require_engine(engine)
-        needs = [fitted(config, chain(quantized(KINDS[kind]()))) for kind in KINDS]
+        needs = [fitted(config, chain(of_kind(kind))) for kind in KINDS]
         units = {unit: any(getattr(need, unit) for need in needs) for unit in UNITS}
         config = config.with_maps(max(need.map_words for need in needs), **units)
         return config, ENGINES[engine].open(emit(config, tmp_path_factory.mktemp("shared")))
@@ -112,7 +117,7 @@ def check_kind(network: Network, onchip: OnChip, given: Simulator, samples: int)
 def test_every_kind_of_network(kind: str, config: ArrayConfig, shared: Shared) -> None:
     """Through Verilator, all kinds by the same array."""
     config, given = shared(config)
-    check_kind(*program(quantized(KINDS[kind]()), config), given, 3)
+    check_kind(*program(of_kind(kind), config), given, 3)
 
 
 @pytest.mark.parametrize("kind", once_each(KINDS, lambda kind: True))
@@ -129,7 +134,7 @@ def test_an_array_with_the_units_of_one_network(kind: str, tmp_path: Path) -> No
 def test_other_engines(kind: str, engine: str, shared: Shared) -> None:
     """The same bits and the same cycles, no bit unknown."""
     config, given = shared(LONG)
-    network, onchip = program(quantized(KINDS[kind]()), config)
+    network, onchip = program(of_kind(kind), config)
     (want,) = runs(network, onchip, given, 1)
     (done,) = runs(network, onchip, shared(LONG, engine)[1], 1)
     check(onchip, done)

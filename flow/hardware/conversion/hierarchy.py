@@ -369,12 +369,12 @@ def _ordered(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str
 @cache
 def _bound(function: Callable[..., Any]) -> tuple[tuple[str, ...], frozenset[str]]:
     """The names that a function binds, in the order of its text, and those that only comprehensions bind."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    tree = ast.parse(textwrap.dedent(_Inspect.getsource(function)))
     targets = [node.target for node in ast.walk(tree) if isinstance(node, ast.comprehension)]
-    passing = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    passing = {node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
     found = [(node.lineno, node.col_offset, node.arg) for node in ast.walk(tree) if isinstance(node, ast.arg)]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and not any(node is each for each in passing):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in passing:
             found.append((node.lineno, node.col_offset, node.id))
     bound = tuple(dict.fromkeys(name for _, _, name in sorted(found)))
     return bound, frozenset(node.id for node in passing) - {*bound}

@@ -124,19 +124,10 @@ def in_octets(made: list[PostOp], held: dict[str, Held], tensor: Held, count: in
     kept = base.quantization  # which tells where zero is
     made.append(
         PostOp(
-            name,
-            "move",
-            (tensor.tensor,),
-            name,
-            (kept,),
-            kept,
-            (INT8_MIN, INT8_MAX),
-            (base.shape,),
-            shape,
-            POINT,
+            name, "move", (tensor.tensor,), name, (kept,), kept, (INT8_MIN, INT8_MAX), (base.shape,), shape, POINT,
             (picks,),
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
     places = np.arange(int(np.prod(shape))).reshape(shape)[channel < count]
     view = View(places.reshape(-1)[element_order(base, (1, *base.axes))], "its heads have octets of their own")
     held[name] = Held(name, shape, kept, base.axes, view=view, origin=base.name)

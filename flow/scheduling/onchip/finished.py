@@ -16,10 +16,8 @@ from flow.scheduling.onchip.drafts import Draft, Picks, Reading, is_regular
 from flow.scheduling.onchip.heads import placed_results
 from flow.scheduling.onchip.maps import Held, OffChipError, View, as_map, element_order
 from flow.scheduling.onchip.moves import fit
-from flow.scheduling.onchip.post import PostOp
+from flow.scheduling.onchip.post import UNCHANGED, PostOp
 from flow.scheduling.onchip.tables import table_of
-
-UNCHANGED = bytes(range(256))  # a table that changes nothing
 
 
 def dequantize(reading: Reading, node: onnx.NodeProto) -> None:

@@ -45,6 +45,7 @@ Double = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, height, width
 CHOSEN = ("largest", "smallest", "choice", "select")
 PAIRED = ("add", "subtract", "product", *CHOSEN)  # of two maps, or three
+UNCHANGED = bytes(range(256))  # a table that changes nothing
 INVERSE = bytes(range(255, -1, -1))  # a table that turns the order of bytes round
 
 
@@ -213,7 +214,7 @@ class PostOp:
         """Of those, the ones that operands become before, with each one's number, and its table."""
         tables = [*self.tables]
         for number in {"smallest": (0, 1), "select": (1,)}.get(self.kind, ()):
-            tables[number] = (tables[number] or bytes(range(256))).translate(INVERSE)
+            tables[number] = (tables[number] or UNCHANGED).translate(INVERSE)
         return {f"{self.output} values {number}": (number, table) for number, table in enumerate(tables) if table}
 
     @property
