@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 
 import flow
 from flow.api.inputs import evaluation, import_network
@@ -203,6 +205,27 @@ def test_two_processes_share_a_study(
     check_front(found)
     theirs = json.loads((tmp_path / "other" / "explore.json").read_text())["designs"]
     assert {design["number"] for design in theirs} <= {trial.number for trial in done}
+
+
+def test_a_design_is_taken_by_one_worker(tmp_path: Path) -> None:
+    """Another worker asks for the first design between the reading and the writing of the one that takes it."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    one, other = open_storage(url), open_storage(url)
+    name = optuna.create_study(storage=one).study_name
+    optuna.load_study(study_name=name, storage=one).enqueue_trial({})
+    ours, theirs = (optuna.load_study(study_name=name, storage=storage) for storage in (one, other))
+    taken: list[optuna.Trial] = []
+    worker = threading.Thread(target=lambda: taken.append(theirs.ask()))
+
+    def between(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "WHERE trials.trial_id = ?" in statement and worker.ident is None:
+            worker.start()
+            worker.join(0.5)
+
+    sqlalchemy.event.listen(one.engine, "after_cursor_execute", between)
+    mine = ours.ask()
+    worker.join()
+    assert {mine.number, taken[0].number} == {0, 1}
 
 
 # -------------------------------------------------------------------------------- the search
