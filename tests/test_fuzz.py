@@ -494,6 +494,7 @@ def archive(generator: Generator) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_samples(place: Path) -> None:
     tally = Tally()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -98,12 +99,12 @@ class Manifest:
 
     def compare(self, folder: Path) -> Differences:
         """How the files of a folder differ from this manifest."""
-        root, changed, missing = folder.resolve(), [], []
+        root, changed, missing = os.path.realpath(folder), [], []
         for name, digest in self.sha256.items():
-            file = folder / name
-            if not file.resolve().is_relative_to(root) or not file.is_file():
+            file = os.path.realpath(os.path.join(root, name))
+            if os.path.commonpath([root, file]) != root or not os.path.isfile(file):
                 missing.append(name)
-            elif sha256(file) != digest:
+            elif sha256(Path(file)) != digest:
                 changed.append(name)
         paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
         listed = {MANIFEST, *self.sha256}

@@ -72,6 +72,7 @@ def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:
     assert again.on_chip.cycles == report.on_chip.cycles and again.on_chip.samples == 1
 
 
+@pytest.mark.full
 def test_a_fault_fails_on_chip_too(built: tuple[Path, Report]) -> None:
     broken = flow.cosim(built[0], samples=1, fault="pe:stuck-sign")
     assert broken.on_chip is not None
@@ -193,6 +194,7 @@ def ends_in_sums() -> onnx.ModelProto:
     return made
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("network", "bus"), [(residual, 32), (ends_in_columns, 512), (ends_in_sums, 128)])
 def test_the_c_header_fills_the_input_and_finds_the_results(
     network: Callable[[], onnx.ModelProto], bus: int, tmp_path: Path
@@ -201,7 +203,7 @@ def test_the_c_header_fills_the_input_and_finds_the_results(
     require_engine("icarus")
     model = saved(network(), tmp_path)
     chosen = flow.pruning("moderate")
-    options: dict[str, Any] = {"pruning": chosen, "array": (4, 8), "engine": "icarus", "samples": 1, "on_chip": True}
+    options: dict[str, Any] = {"pruning": chosen, "array": (2, 4), "engine": "icarus", "samples": 1, "on_chip": True}
     report = flow.compile(model, folder, bus=bus, **options)
     assert report.passed and report.on_chip is not None
     tables = [step.tier2_mismatches for step in report.on_chip.steps if step.kind == "table"]

@@ -27,7 +27,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     require_engine("icarus")
     folder = tmp_path_factory.mktemp("segments")
     made = saved(divided(), folder)
-    options: dict[str, Any] = {"pruning": flow.pruning("moderate"), "array": (4, 4), "samples": 1, "engine": "icarus"}
+    options: dict[str, Any] = {"pruning": flow.pruning("moderate"), "array": (2, 2), "samples": 1, "engine": "icarus"}
     return folder / "out", flow.compile(made, folder / "out", on_chip=True, **options)
 
 
@@ -60,6 +60,7 @@ def test_every_segment_has_its_cycles_behind_the_bus(built: tuple[Path, Report])
     assert report.bus.on_chip_cost == pytest.approx(there / report.on_chip.cycles - 1, abs=1e-4)
 
 
+@pytest.mark.full
 def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:
     folder, report = built
     again = flow.cosim(folder, samples=1, engine="icarus")

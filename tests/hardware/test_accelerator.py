@@ -26,6 +26,10 @@ CONFIGS = (
     ArrayConfig(4, 4, drain=2),
     ArrayConfig(3, 8, drain=1, accumulator_bits=27),
 )
+SIZES = [
+    pytest.param(config, id=f"{config.rows}x{config.columns}", marks=[pytest.mark.full] if number else [])
+    for number, config in enumerate(CONFIGS)
+]
 MIXED = (0, 4, 4, 2, 6, 0, 4, 1, 2, 4, 3, 5)
 
 
@@ -70,7 +74,7 @@ def test_one_layer_on_every_engine(engine: str, kind: str, raw: bool, bank: Bank
 
 
 @pytest.mark.parametrize("kind", PE_KINDS)
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.rows}x{config.columns}")
+@pytest.mark.parametrize("config", SIZES)
 def test_random_layers(config: ArrayConfig, kind: str, bank: Bank) -> None:
     """Any reduction, positions, channels, N and groups: every byte as the reference, every cycle as the model.
 

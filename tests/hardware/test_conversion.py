@@ -203,7 +203,7 @@ def test_accelerator_is_clean_verilog(
     kind: str, rows: int, columns: int, tmp_path: Path, lint: Callable[..., None]
 ) -> None:
     device, wrapper = emit_wrapped(ArrayConfig(rows, columns, kind), AxiConfig(128), tmp_path)
-    lint(device.files, device.name)
+    assert set(device.files) < set(wrapper.files)  # so that a warning of the accelerator is one of the whole
     lint(wrapper.files, wrapper.name)
 
 

@@ -78,12 +78,14 @@ def test_the_schemas_are_the_codes(tmp_path: Path) -> None:
     assert all((tmp_path / path.name).read_bytes() == path.read_bytes() for path in SCHEMAS.iterdir())
 
 
+@pytest.mark.full
 def test_reports_and_manifests_are_as_they_say(built: Path, reports: Reports) -> None:
     for report in reports.values():
         check("report.schema.json")(report)
     check("manifest.schema.json")(json.loads((built / "manifest.json").read_text()))
 
 
+@pytest.mark.full
 def test_every_wrong_type_fails(built: Path, reports: Reports) -> None:
     """Each value of a report replaced, each key left out or another put in: refused by the schema, and when read."""
     report, manifest = reports["cosim --fault"], json.loads((built / "manifest.json").read_text())
