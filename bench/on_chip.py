@@ -25,6 +25,7 @@ from rich.table import Table
 from flow.api.inputs import compress_network, evaluation, import_network, read_network
 from flow.api.options import NETWORK, WHOLE, argument, option
 from flow.api.requests import ArrayOption, DataOptions, PruningOptions
+from flow.api.speed import Speed
 from flow.cli.options import asked
 from flow.compression.compress import Compressed
 from flow.errors import FlowError
@@ -95,7 +96,9 @@ def main(request: OnChipRequest) -> None:
     if not linked.segments:
         raise FlowError(f"no layer of network '{source.name}' runs on chip: bbs inspect --on-chip says why")
     config = fitted(config, linked)
-    _, compressed = compress_network(imported, request.chosen, config, evaluation_set, silent, [])
+    _, compressed = compress_network(
+        imported, request.chosen, Speed(imported.network, config), evaluation_set, silent, []
+    )
     network = compressed.network
     linked = chain(network)
     encoded = dict(zip((layer.name for layer in network.layers), compressed.encoded, strict=True))
