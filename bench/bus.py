@@ -230,7 +230,9 @@ def main(
             )
         config = fitted(config, linked)
         samples = evaluation(imported.network, source, None, 1, []).first(1)
-        _, compressed = compress_network(imported, request.chosen, Speed(imported.network, config), samples, silent, [])
+        _, compressed = compress_network(
+            imported, request.chosen, Speed.by_default(imported.network, config), samples, silent, []
+        )
         encoded = dict(zip((layer.name for layer in compressed.network.layers), compressed.encoded, strict=True))
         onchip = assemble(chain(compressed.network), encoded, config)
         layers = layer_works(compressed, config)

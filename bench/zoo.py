@@ -232,9 +232,9 @@ def measure(file: Path, bits: float) -> Row:
         chosen = request.chosen if imported.network.layers else None
         pruned = imported.network.model
         if chosen is not None:
-            pruned = compress_network(imported, chosen, Speed(imported.network, ArrayConfig()), samples, silent, [])[
-                1
-            ].network.model
+            pruned = compress_network(
+                imported, chosen, Speed.by_default(imported.network, ArrayConfig()), samples, silent, []
+            )[1].network.model
         real = outputs(source.given or source.model, samples)
         int8, fewer = outputs(imported.network.model, samples), outputs(pruned, samples)
         floats = [name for name, array in real.items() if array.dtype.kind == "f" and array.size]

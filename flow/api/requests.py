@@ -38,7 +38,7 @@ from flow.files import neighbour
 from flow.frontend.quantization.calibrate import AUTO, CHOICES
 from flow.frontend.quantization.calibrate import check as check_method
 from flow.hardware import faults
-from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.axi.bus import AxiConfig, fitting_bits
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.element import BITVERT
 from flow.network.metrics import METRICS, Metric
@@ -230,7 +230,7 @@ class BusOptions(Request):
     """The AXI bus, and the memory behind it as the model of the bus takes it to be."""
 
     bus: int | None = option(
-        WHOLE, None, f"Bits of the AXI bus, 32 to 1024; default {AxiConfig.data_bits}.", metavar="BITS"
+        WHOLE, None, "Bits of the AXI bus, 32 to 1024; default: as the array needs, 32 to 128.", metavar="BITS"
     )
     latency: int = option(
         WHOLE, SlowMemory.latency, "Cycles until the memory behind the bus answers, for its model; default "
@@ -249,7 +249,7 @@ class BusOptions(Request):
 
     def axi(self, config: ArrayConfig, address_bits: int = AxiConfig.address_bits) -> AxiConfig:
         """The bus of this array."""
-        return AxiConfig(AxiConfig.data_bits if self.bus is None else self.bus, address_bits)
+        return AxiConfig(fitting_bits(config) if self.bus is None else self.bus, address_bits)
 
     @property
     def memory(self) -> SlowMemory:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -11,7 +11,7 @@ import numpy as np
 from flow.compression.allocate import Allocation
 from flow.compression.compress import Predicted
 from flow.compression.prune import prune
-from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.axi.bus import AxiConfig, fitting_bits
 from flow.hardware.config import ArrayConfig
 from flow.network.model import Network
 from flow.scheduling.behind import Behind, behind
@@ -34,8 +34,13 @@ class Speed:
 
     network: Network
     config: ArrayConfig
-    axi: AxiConfig = field(default_factory=AxiConfig)
-    memory: SlowMemory = field(default_factory=SlowMemory)
+    axi: AxiConfig
+    memory: SlowMemory
+
+    @classmethod
+    def by_default(cls, network: Network, config: ArrayConfig) -> Speed:
+        """Behind the bus that fits the array, with the memory that is taken for granted."""
+        return cls(network, config, AxiConfig(fitting_bits(config)), SlowMemory())
 
     @cached_property
     def time(self) -> LayerByLayer | OnChipTime:

@@ -93,7 +93,7 @@ def test_on_chip_a_point_is_the_whole_network_behind_the_bus(network: Path, tmp_
     assert report.bus is not None and whole.bus is not None
     points = {each.kind: each.cycles_bus for each in front_of(report).points}
     assert points == {"chosen": report.bus.whole_cycles, "int8": whole.bus.whole_cycles}
-    assert points["chosen"] < points["int8"] < report.bus.cycles  # layer by layer
+    assert points["chosen"] < points["int8"] and points["chosen"] != report.bus.cycles  # those are layer by layer
 
 
 def test_what_was_tried_for_a_drop_is_shown(network: Path, tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_int8_and_pruning_are_told_apart(network: Path, tmp_path: Path) -> None:
     assert clock.layers.inferences_per_second == pytest.approx(125e6 / cycles)
     page = (out / "report.html").read_text()
     assert report.command is not None and report.command in page and "at 125 MHz" in page
-    assert "Behind AXI, a bus of 64 bits, memory of 7 cycles and 4 bytes a cycle" in page
+    assert "Behind AXI, a bus of 128 bits, memory of 7 cycles and 4 bytes a cycle" in page

@@ -57,7 +57,7 @@ def test_networks_on_chip_are_as_fast_as_asked(network: Path) -> None:
     evaluated = random(imported.network.model, 4)
     linked = chain(imported.network)
     config = ArrayConfig(*SIZE).with_maps(needed_words(linked, SIZE[0]))
-    speed = Speed(imported.network, config)
+    speed = Speed.by_default(imported.network, config)
     _, made = compress_network(imported, pruning(speedup=1.9), speed, evaluated, silent, [])
     predicted, alone = speed.predicted(made.allocation), layer_by_layer(imported.network.layers, ArrayConfig(*SIZE))
     assert predicted.on_chip and predicted.cycles_dense == alone.dense
@@ -68,7 +68,7 @@ def test_networks_on_chip_are_as_fast_as_asked(network: Path) -> None:
 def test_compression_names_what_was_asked_and_reached(network: Path, tmp_path: Path, run: Run) -> None:
     status, out, _ = run("compress", network, "-o", tmp_path / "small.onnx", "--speedup", "2.5", "--array", "4x4")
     assert status == 0
-    assert "Asked: 2.5x over dense PEs; reached: " in out and "behind a bus of 64 bits), array 4x4: " in out
+    assert "Asked: 2.5x over dense PEs; reached: " in out and "behind a bus of 128 bits), array 4x4: " in out
     status, out, _ = run("compress", network, "-o", tmp_path / "bits.onnx", "--bits", "5", "--array", "4x4")
     assert status == 0 and "Asked: 5 bits per weight; reached: " in out
     dense = flow.compress(network, tmp_path / "dense.onnx", speedup=1, array=SIZE)
