@@ -31,6 +31,7 @@ from rich.table import Table
 from flow.api.inputs import compress_network, evaluation, import_network, read_network
 from flow.api.options import NETWORK, argument
 from flow.api.requests import DataOptions, PruningOptions
+from flow.api.speed import Speed
 from flow.cli.options import asked
 from flow.errors import FlowError
 from flow.files import cache_folder
@@ -229,7 +230,9 @@ def main(
             )
         config = fitted(config, linked)
         samples = evaluation(imported.network, source, None, 1, []).first(1)
-        _, compressed = compress_network(imported, request.chosen, config, samples, silent, [])
+        _, compressed = compress_network(
+            imported, request.chosen, Speed.by_default(imported.network, config), samples, silent, []
+        )
         encoded = dict(zip((layer.name for layer in compressed.network.layers), compressed.encoded, strict=True))
         onchip = assemble(chain(compressed.network), encoded, config)
         layers = layer_works(compressed, config)

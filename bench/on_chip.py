@@ -25,6 +25,7 @@ from rich.table import Table
 from flow.api.inputs import compress_network, evaluation, import_network, read_network
 from flow.api.options import NETWORK, WHOLE, argument, option
 from flow.api.requests import ArrayOption, DataOptions, PruningOptions
+from flow.api.speed import Speed
 from flow.cli.options import asked
 from flow.compression.compress import Compressed
 from flow.errors import FlowError
@@ -95,7 +96,8 @@ def main(request: OnChipRequest) -> None:
     if not linked.segments:
         raise FlowError(f"no layer of network '{source.name}' runs on chip: bbs inspect --on-chip says why")
     config = fitted(config, linked)
-    _, compressed = compress_network(imported, request.chosen, config, evaluation_set, silent, [])
+    speed = Speed.by_default(imported.network, config)
+    _, compressed = compress_network(imported, request.chosen, speed, evaluation_set, silent, [])
     network = compressed.network
     linked = chain(network)
     encoded = dict(zip((layer.name for layer in network.layers), compressed.encoded, strict=True))
@@ -108,9 +110,10 @@ def main(request: OnChipRequest) -> None:
         seconds = time.perf_counter() - begin
         Console(highlight=False, width=150).print(table(onchip, compressed, step_cycles(onchip, simulator, runs[0])))
     verdicts = judge(network, onchip, runs)
-    cycles = runs[0].cycles
+    cycles, slower = runs[0].cycles, sum(run.cycles for run in speed.behind(compressed.allocation).segments)
     click.echo(
-        f"{source.name}, {rows}x{columns}, {8 * config.map_words / 1024:,.1f} KiB of maps: {cycles:,} cycles, "
+        f"{source.name}, {rows}x{columns}, {8 * config.map_words / 1024:,.1f} KiB of maps: {cycles:,} cycles "
+        f"({slower:,} behind a bus of {speed.axi.data_bits} bits), "
         f"{100 * sum(onchip.ideal_cycles) / cycles:.1f} % utilization, {'pass' if passes(verdicts, runs) else 'fail'}; "
         f"{count} samples in {seconds:.1f} s, {count * cycles / seconds:,.0f} cycles a second."
     )

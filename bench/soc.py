@@ -4,7 +4,8 @@
 
 BUILD is a folder that `bbs compile MODEL --soc` has written. PicoRV32, accelerator and memory are those of its example,
 the memory as block RAM (bench/soc.v); pins and clock, 25 MHz, are those of a ULX3S. Nothing is loaded into the memory.
-After placement the delays of wires are estimates; with --route they are those of its routes.
+After placement the delays of wires are estimates; with --route they are those of its routes. Placement takes some
+minutes, and an interrupted run begins anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import click
@@ -20,6 +22,7 @@ from flow.errors import FlowError
 from flow.files import scratch, write_file
 from flow.hardware import synthesis
 from flow.output.build import read
+from flow.output.folder import check_file
 from flow.programs import first_answer, run
 
 SYSTEM = Path(__file__).with_name("soc.v")
@@ -94,10 +97,15 @@ def summary(said: str) -> str:
 @click.option("--route", is_flag=True, help="route the system, too: takes several times as long")
 @click.option("--log", metavar="FILE", type=click.Path(path_type=Path), help="keep what is printed in this file")
 def main(folder: Path, route: bool, log: Path | None) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if log is not None:
+            check_file(log, force=True, source=None)
         found = placed(folder, route)
     except FlowError as error:
         raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; nothing was written") from None
     print(found)
     if log is not None:
         write_file(log, (found + "\n").encode())

@@ -6,7 +6,8 @@
 Without networks: the digits that ship, and those of `--data` (or $BBS_DATA), a folder with models/*.onnx and
 datasets/NAME_calib.npz, NAME_test.npz. Every network needs calibration and test samples with labels.
 
-Cycles are those of one sample, layer by layer, by the cycle model; "x" is the speed over dense PEs. "goal" marks a
+Cycles are those of one sample, layer by layer, by the cycle model, "bus" those behind the bus that fits the array, by
+its model; "x" is the speed over dense PEs with ideal memories. "goal" marks a
 budget of time that is at least 3.8 times as fast as dense PEs and loses at most 0.5 points of the network given;
 "se" is one standard error of the top-1, "lost" the points that it is below the network given.
 """
@@ -24,13 +25,13 @@ from rich.table import Table
 from bench.compression import Comparison
 from bench.paper.workloads import Source, source
 from flow.api.options import SIZE
+from flow.api.speed import Speed
 from flow.compression.allocate import PRESETS, average_bits
 from flow.compression.choice import Pruning, pruning
 from flow.compression.compress import encode
 from flow.compression.tune import Evidence
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
-from flow.scheduling.timing import layer_by_layer
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits_cnn.onnx"
 FAST, LOST = 3.8, 0.5  # the goal: times dense PEs, points of top-1
@@ -42,6 +43,7 @@ class Row:
 
     method: str
     cycles: int
+    bus: int
     speedup: float
     bits: float
     top1: float
@@ -62,8 +64,8 @@ def rows(given: Source, config: ArrayConfig, choices: Sequence[tuple[str, Prunin
         raise FlowError(f"{given.name} has no calibration or test samples beside it; give --data")
     compared = Comparison(given.model, given.calibration, given.test, count)
     network = compared.network
-    time = layer_by_layer(network.layers, config)
-    evidence = Evidence(compared.calibration_data, compared.survey, time=time)
+    speed = Speed.by_default(network, config)
+    evidence = Evidence(compared.calibration_data, compared.survey, time=speed.time)
     compared.judge("given", 32, compared.source)
     whole, made = compared.results[0][2], list[Row]()
     for name, chosen in choices:
@@ -72,21 +74,23 @@ def rows(given: Source, config: ArrayConfig, choices: Sequence[tuple[str, Prunin
         except FlowError as reason:
             click.echo(f"{given.name}, {name}: {reason}", err=True)
             continue
-        cycles = sum(time.of(layer, result.allocation[layer.name]) for layer in network.layers)
+        cycles, slower = speed.cycles(result.allocation), speed.cycles_bus(result.allocation)
         bits = average_bits(network.layers, result.allocation)
         compared.judge(name, bits, result.network.model)
         _, _, top1, error, same, divergence = compared.results[-1]
-        made.append(Row(name, cycles, time.dense / cycles, bits, top1, error, whole - top1, same, divergence))
+        made.append(
+            Row(name, cycles, slower, speed.time.dense / cycles, bits, top1, error, whole - top1, same, divergence)
+        )
     return made
 
 
 def table(name: str, config: ArrayConfig, found: Sequence[Row]) -> Table:
     shown = Table(box=None, pad_edge=False, title=f"{name}, {config.rows}x{config.columns}")
-    for head in ("method", "cycles", "x", "bits", "top-1 %", "se", "lost", "same %", "KL", "goal"):
+    for head in ("method", "cycles", "bus", "x", "bits", "top-1 %", "se", "lost", "same %", "KL", "goal"):
         shown.add_column(head, justify="left" if head == "method" else "right", no_wrap=True)
     for row in found:
         shown.add_row(
-            row.method, f"{row.cycles:,}", f"{row.speedup:.2f}", f"{row.bits:.2f}", f"{row.top1:.2f}",
+            row.method, f"{row.cycles:,}", f"{row.bus:,}", f"{row.speedup:.2f}", f"{row.bits:.2f}", f"{row.top1:.2f}",
             f"{row.error:.2f}", f"{row.lost:+.2f}", f"{row.same:.2f}", f"{row.divergence:.4f}",
             "yes" if row.reaches else "",
         )  # fmt: skip

@@ -32,6 +32,7 @@ from rich.table import Table
 
 from flow.api.inputs import compress_network, import_network, read_network
 from flow.api.requests import CompressRequest
+from flow.api.speed import Speed
 from flow.errors import FlowError
 from flow.frontend.entry import load
 from flow.frontend.inspection import inspection
@@ -231,7 +232,9 @@ def measure(file: Path, bits: float) -> Row:
         chosen = request.chosen if imported.network.layers else None
         pruned = imported.network.model
         if chosen is not None:
-            pruned = compress_network(imported, chosen, ArrayConfig(), samples, silent, [])[1].network.model
+            pruned = compress_network(
+                imported, chosen, Speed.by_default(imported.network, ArrayConfig()), samples, silent, []
+            )[1].network.model
         real = outputs(source.given or source.model, samples)
         int8, fewer = outputs(imported.network.model, samples), outputs(pruned, samples)
         floats = [name for name, array in real.items() if array.dtype.kind == "f" and array.size]

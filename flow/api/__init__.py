@@ -3,6 +3,7 @@
 options.py   options: each is defined once, with its name, type, default, check and help
 requests.py  one request for each verb, of options that several of them share
 source.py    the user's network: from a file, or in memory
+speed.py     the time of a network on an array, with ideal memories and behind a bus
 yardstick.py what other prunings of a network are worth, on the evaluation samples
 inputs.py    the user's inputs, and the defaults of those left out: network, samples, pruning
 front.py     other budgets beside the one chosen: the front of accuracy against bits and cycles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from flow.api.front import with_front
@@ -34,11 +34,11 @@ from flow.api.simulate import (
     work_plan,
 )
 from flow.api.source import Source
+from flow.api.speed import Speed
 from flow.compression.compress import Compressed
 from flow.files import cache_folder, scratch
 from flow.frontend.entry import load
 from flow.hardware import blocks, synthesis
-from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import Wrapper, emit, emit_wrapped
 from flow.hardware.interface import Device
@@ -83,15 +83,16 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
     """
     output, coverage, chosen = request.output, request.coverage, request.chosen
     simulator, notes = engines.select(request.engine)
-    config, axi = _array(request, simulator, notes), AxiConfig(request.bus, request.address_bits)
+    config = _array(request, simulator, notes)
+    axi = request.axi(config, request.address_bits)
     if request.synth:
         synthesis.yosys()
     source = read_network(request)
     record = _record(request, source, config, simulator)
     if request.resume and not request.force and (done := finished(output, record)):
         return done
-    replace = request.force or request.resume
-    check_output(output, replace)
+    replacing = request.force or request.resume
+    check_output(output, replacing)
 
     with stage("import and quantize"):
         calibration, evaluate = divided(source, request, notes)
@@ -103,9 +104,10 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
         evaluation_set = settled(imported, evaluation_set, notes)
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
-    chosen, compressed = compress_network(imported, chosen, config, evaluation_set, stage, notes)
+    speed = Speed(imported.network, config, axi, request.memory)
+    chosen, compressed = compress_network(imported, chosen, speed, evaluation_set, stage, notes)
     if request.front:
-        compressed = with_front(imported, chosen, compressed, config, evaluation_set, stage)
+        compressed = with_front(imported, chosen, compressed, speed, evaluation_set, stage)
     compressed = compressed.without_evidence()
     with stage("schedule"):
         on_chip_program = _on_chip(compressed, config, notes) if config.map_words else None
@@ -117,9 +119,10 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
 
     with stage("model the bus"):
         found_bus = bus(program, on_chip_program, axi, request.memory)
+        compressed = replace(compressed, predicted=speed.predicted(compressed.allocation))
 
     with (
-        output_folder(output, replace) as folder,
+        output_folder(output, replacing) as folder,
         scratch() as scratch_folder,
         workers(request.scheduler, request.processes) as pool,
         kept_runs(json.dumps(record), request.resume) as run_folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flow.api.inputs import (
     settled,
 )
 from flow.api.requests import CompressRequest
+from flow.api.speed import Speed
 from flow.compression.allocate import PRESETS
 from flow.compression.budget import least_bits
 from flow.compression.choice import Pruning, pruning
@@ -61,8 +63,11 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     with stage("compare INT8 with the network"):
         faithful = fidelity(imported, evaluation_set)
     config = ArrayConfig(*(request.array or ()))
-    chosen, compressed = compress_network(imported, request.chosen, config, evaluation_set, stage, notes)
+    speed = Speed(imported.network, config, request.axi(config), request.memory)
+    chosen, compressed = compress_network(imported, request.chosen, speed, evaluation_set, stage, notes)
     compressed = compressed.without_evidence()
+    with stage("model the bus"):
+        compressed = replace(compressed, predicted=speed.predicted(compressed.allocation))
     with stage("judge"):
         accuracy = measure(imported.float_model, compressed, evaluation_set)
         note_labels(evaluation_set, accuracy, notes)
@@ -71,7 +76,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
     write_output(request.output, compressed.network.model, request.force)
     if request.plot is not None:
         try:
-            series = _sweep(imported, config, evaluation_set, request.chosen, stage)
+            series = _sweep(imported, speed, evaluation_set, request.chosen, stage)
             metric, values = (judged.metric, judged.values) if (judged := accuracy.labelled) else (None, {})
             curves(series, values.get("float", values.get("int8")), source.name, request.plot, metric or "top-1")
         except BaseException as error:
@@ -81,7 +86,7 @@ def run_compress(request: CompressRequest, stage: Stages = silent) -> Compressio
 
 
 def _sweep(
-    imported: Imported, config: ArrayConfig, evaluation_set: Samples, asked: Pruning, stage: Stages
+    imported: Imported, speed: Speed, evaluation_set: Samples, asked: Pruning, stage: Stages
 ) -> dict[str, list[Point]]:
     """The network compressed by the paper's presets, by one N for all, and, if calibrated, within budgets."""
     choices = {f"preset {name}": [pruning(name)] for name in PRESETS}
@@ -96,9 +101,9 @@ def _sweep(
             series[name] = []
             for choice in chosen:
                 if choice.budgeted and evidence is not None:
-                    compressed = encode(imported.network, choice, config.columns, evidence=evidence)
+                    compressed = encode(imported.network, choice, speed.config.columns, evidence=evidence)
                 else:
-                    _, compressed = compress_network(imported, choice, config, evaluation_set, silent, [])
+                    _, compressed = compress_network(imported, choice, speed, evaluation_set, silent, [])
                     evidence = compressed.evidence or evidence
                 accuracy = measure(imported.float_model, compressed, evaluation_set)
                 series[name].append(point(compressed, accuracy))

@@ -79,14 +79,14 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
         design = build.device if fault is None else _broken(build.device, build.config, fault, scratch_folder, notes)
         runner = Runner(simulator, pool, run_folder)
         rtl = next(iter(runner.built([design] if coverage else [], stage)), None)
-        if fault is not None and not isinstance(rtl, engines.Recorder):
+        if fault is not None and not (isinstance(rtl, engines.Recorder) and rtl.language == "Verilog"):
             raise FlowError("--fault breaks the Verilog that is simulated, but none is; leave out --coverage 0"
                             if rtl is None else f"--fault breaks the Verilog, which {simulator.name} does not run; "
                             "add --engine verilator or --engine icarus")  # fmt: skip
         if wave is not None and not isinstance(rtl, engines.Recorder):
             raise FlowError("--waves records the RTL that is simulated, but none is; leave out --coverage 0"
                             if rtl is None else f"--waves needs an engine that writes waveforms, but {simulator.name} "
-                            "does not; add --engine verilator or --engine icarus")  # fmt: skip
+                            "does not; add --engine verilator, icarus or ghdl")  # fmt: skip
         if wave is not None and isinstance(rtl, engines.Recorder) and (reason := rtl.refuses(wave.form)) is not None:
             raise FlowError(reason)
         device = runner.remote(build.config, design)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flow.api.inputs import cycles_of, time_on
+from flow.api.speed import Speed
 from flow.api.yardstick import Yardstick
 from flow.compression import tune
 from flow.compression.allocate import average_bits
@@ -13,7 +13,6 @@ from flow.compression.choice import Pruning
 from flow.compression.compress import Compressed, Tried, encode
 from flow.errors import FlowError
 from flow.frontend.imported import Imported
-from flow.hardware.config import ArrayConfig
 from flow.network.samples import Samples
 from flow.progress import Stages
 
@@ -24,7 +23,7 @@ def with_front(
     imported: Imported,
     chosen: Pruning,
     compressed: Compressed,
-    config: ArrayConfig,
+    speed: Speed,
     evaluation_set: Samples,
     stage: Stages,
 ) -> Compressed:
@@ -36,7 +35,7 @@ def with_front(
     if calibration is None or not chosen.budgeted:
         why = "there are none" if calibration is None else "the paper's rule has no budget"
         raise FlowError(f"--front measures other budgets, which need calibration samples, but {why}; leave it out")
-    time, evidence = time_on(network, config), compressed.evidence
+    evidence = compressed.evidence
     assert evidence is not None  # of the budget chosen
     budgets = [bits for bits in BUDGETS if bits >= least_bits(network.layers) and bits != chosen.bits]
     tries = len(tune.tries(network, frozenset(chosen.means)))
@@ -46,9 +45,9 @@ def with_front(
         for bits in budgets:
             other = Pruning("budget", bits=bits, block=chosen.block, means=chosen.means,
                             output_weight=chosen.output_weight)  # fmt: skip
-            made = encode(network, other, config.columns, advance, evidence)
+            made = encode(network, other, speed.config.columns, advance, evidence)
             reached = round(average_bits(network.layers, made.allocation), 4)
-            cycles = cycles_of(network, made.allocation, time)
+            times = speed.cycles(made.allocation), speed.cycles_bus(made.allocation)
             answers = yardstick.measure(made.network.model)
-            found.append(Tried(f"--bits {bits:g}", None, reached, cycles, *answers))
+            found.append(Tried(f"--bits {bits:g}", None, reached, *times, *answers))
     return replace(compressed, tried=(*compressed.tried, *found))

@@ -11,12 +11,13 @@ import onnx
 
 from flow.api.requests import DataOptions, NetworkOptions
 from flow.api.source import Source, read_source
+from flow.api.speed import Speed
 from flow.api.yardstick import Yardstick
 from flow.compression import tune
 from flow.compression.allocate import Allocation, average_bits
 from flow.compression.budget import least_bits
 from flow.compression.choice import DATA_FREE, Pruning, pruning
-from flow.compression.compress import Compressed, Predicted, Tried, encode
+from flow.compression.compress import Compressed, Tried, encode
 from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
 from flow.frontend.quantization.calibrate import AUTO
@@ -34,8 +35,6 @@ from flow.onnxtools import runtime
 from flow.progress import Stages
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import fitted
-from flow.scheduling.onchip.timing import OnChipTime, on_chip
-from flow.scheduling.timing import LayerByLayer, layer_by_layer
 
 MOST_LOST = 0.01  # of accuracy, by INT8 alone, that needs no note
 FEW = 32  # samples whose outputs tell what the labels are
@@ -124,15 +123,14 @@ def _note_objective(imported: Imported, data: tune.CalibrationData, notes: list[
 def compress_network(
     imported: Imported,
     chosen: Pruning,
-    config: ArrayConfig,
+    speed: Speed,
     evaluation_set: Samples,
     stage: Stages,
     notes: list[str],
 ) -> tuple[Pruning, Compressed]:
     """The pruning and the compressed network: by default within a budget, without samples by the paper's rule.
 
-    As many channels share one N as the array of `config` has columns. Time is that of the whole network on chip if it
-    has room for feature maps.
+    As many channels share one N as the array of `speed` has columns.
     """
     if chosen.budgeted and imported.calibration is None:
         if chosen.name != "default":
@@ -141,9 +139,7 @@ def compress_network(
         chosen = pruning(DATA_FREE)
         notes.append(f"No calibration samples: pruned by the paper's rule, preset {DATA_FREE}.")
     chosen = _possible(imported.network, chosen, notes)
-    time = time_on(imported.network, config)
-    compressed = _compressed(imported, chosen, time, evaluation_set, stage, notes)
-    return chosen, replace(compressed, predicted=_predicted(imported.network, compressed.allocation, time))
+    return chosen, _compressed(imported, chosen, speed, evaluation_set, stage, notes)
 
 
 MOST_LEFT = 8  # notes on what leaves the chip
@@ -173,37 +169,16 @@ def with_maps(network: Network, config: ArrayConfig, notes: list[str]) -> ArrayC
     return fitted(config, linked)
 
 
-def time_on(network: Network, config: ArrayConfig) -> LayerByLayer | OnChipTime:
-    if config.map_words:
-        return on_chip(chain(network), network.layers, config)
-    return layer_by_layer(network.layers, config)
-
-
-def _predicted(network: Network, allocation: Allocation, time: LayerByLayer | OnChipTime) -> Predicted:
-    config = time.config
-    whole = {layer.name: np.zeros(layer.channels, np.int64) for layer in network.layers}
-    cycles, cycles_int8 = (cycles_of(network, each, time) for each in (allocation, whole))
-    return Predicted(
-        f"{config.rows}x{config.columns}", isinstance(time, OnChipTime), cycles, cycles_int8, time.dense,
-        round(time.dense / cycles, 4),
-    )  # fmt: skip
-
-
-def cycles_of(network: Network, allocation: Allocation, time: LayerByLayer | OnChipTime) -> int:
-    """Cycles of a sample with these N, by the cycle model."""
-    return time.beside + sum(time.of(layer, allocation[layer.name]) for layer in network.layers)
-
-
 def _compressed(
     imported: Imported,
     chosen: Pruning,
-    time: LayerByLayer | OnChipTime,
+    speed: Speed,
     evaluation_set: Samples,
     stage: Stages,
     notes: list[str],
 ) -> Compressed:
     """The compressed network; `chosen` is possible."""
-    layers, columns = len(imported.network.layers), time.config.columns
+    layers, columns = len(imported.network.layers), speed.config.columns
     if not chosen.budgeted or imported.calibration is None:
         with stage("prune and encode", layers) as advance:
             return encode(imported.network, chosen, columns, advance)
@@ -213,7 +188,7 @@ def _compressed(
     tried: list[Tried] = []
     acceptable = None
     if chosen.max_drop is not None:
-        acceptable = _watched(imported, _acceptable(imported, chosen, evaluation_set), time, evaluation_set, tried)
+        acceptable = _watched(imported, _acceptable(imported, chosen, evaluation_set), speed, evaluation_set, tried)
     tries = len(tune.tries(imported.network, frozenset(chosen.means))) * (
         1 if acceptable is None else tune.BISECTIONS + 1
     )
@@ -221,14 +196,14 @@ def _compressed(
         data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration,
                                      chosen.output_weight)  # fmt: skip
         _note_objective(imported, data, notes)
-        evidence = tune.Evidence(data, acceptable=acceptable, time=time)
+        evidence = tune.Evidence(data, acceptable=acceptable, time=speed.time)
         return replace(encode(imported.network, chosen, columns, advance, evidence), tried=tuple(tried))
 
 
 def _watched(
     imported: Imported,
     holds: Callable[[onnx.ModelProto], bool],
-    time: LayerByLayer | OnChipTime,
+    speed: Speed,
     evaluation_set: Samples,
     tried: list[Tried],
 ) -> Callable[[onnx.ModelProto, Allocation], bool]:
@@ -238,7 +213,8 @@ def _watched(
     def watched(model: onnx.ModelProto, allocation: Allocation) -> bool:
         kept = holds(model)
         bits = round(average_bits(imported.network.layers, allocation), 4)
-        tried.append(Tried(None, kept, bits, cycles_of(imported.network, allocation, time), *yardstick.measure(model)))
+        times = speed.cycles(allocation), speed.cycles_bus(allocation)
+        tried.append(Tried(None, kept, bits, *times, *yardstick.measure(model)))
         return kept
 
     return watched

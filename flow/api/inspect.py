@@ -8,14 +8,17 @@ from typing import Any
 from flow.api.inputs import admitted
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
+from flow.api.speed import Speed, unpruned_allocation
 from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
-from flow.frontend.inspection import Inspection, inspection, refusal
+from flow.frontend.inspection import Inspection, OnChipInspection, inspection, refusal
 from flow.frontend.quantization.ranges import MINMAX
 from flow.network import samples
+from flow.network.model import Network
 from flow.onnxtools import external
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.located import located
+from flow.scheduling.onchip.program import fitted
 
 FEW = 2  # samples: ranges do not matter here, but a network may need real values to run
 
@@ -50,5 +53,16 @@ def _inspected(request: InspectRequest) -> Inspection:
         few = samples.load(calibration, source.model, "calibration").first(FEW)
         imported = import_calibrated(source.model, source.name, few, source.place, MINMAX, request.on_chip)
     network = imported.network
-    on_chip = located(network, chain(network), request.config) if request.on_chip else None
+    on_chip = _on_chip(network, request) if request.on_chip else None
     return replace(inspection(imported), notes=source.notes, on_chip=on_chip)
+
+
+def _on_chip(network: Network, request: InspectRequest) -> OnChipInspection:
+    """Where the nodes run with feature maps on chip; the cycles of all segments, also behind the bus."""
+    linked, config = chain(network), request.config
+    found = located(network, linked, config)
+    if not linked.segments:
+        return found
+    speed = Speed(network, fitted(config, linked), request.axi(config), request.memory)
+    runs = speed.behind(unpruned_allocation(network)).segments
+    return replace(found, bus=speed.axi.data_bits, cycles_bus=sum(run.cycles for run in runs))

@@ -38,7 +38,7 @@ from flow.files import neighbour
 from flow.frontend.quantization.calibrate import AUTO, CHOICES
 from flow.frontend.quantization.calibrate import check as check_method
 from flow.hardware import faults
-from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.axi.bus import AxiConfig, fitting_bits
 from flow.hardware.config import PE_KINDS, ArrayConfig
 from flow.hardware.element import BITVERT
 from flow.network.metrics import METRICS, Metric
@@ -229,7 +229,9 @@ class ClockOption(Request):
 class BusOptions(Request):
     """The AXI bus, and the memory behind it as the model of the bus takes it to be."""
 
-    bus: int = option(WHOLE, 64, "Bits of the AXI bus, 32 to 1024; default 64.", metavar="BITS")
+    bus: int | None = option(
+        WHOLE, None, "Bits of the AXI bus, 32 to 1024; default: as the array needs, 32 to 128.", metavar="BITS"
+    )
     latency: int = option(
         WHOLE, SlowMemory.latency, "Cycles until the memory behind the bus answers, for its model; default "
         f"{SlowMemory.latency}.", metavar="CYCLES",
@@ -241,8 +243,13 @@ class BusOptions(Request):
 
     def check(self) -> None:
         super().check()
-        AxiConfig(self.bus)
+        if self.bus is not None:
+            AxiConfig(self.bus)
         SlowMemory(self.latency, self.bandwidth)
+
+    def axi(self, config: ArrayConfig, address_bits: int = AxiConfig.address_bits) -> AxiConfig:
+        """The bus of this array."""
+        return AxiConfig(fitting_bits(config) if self.bus is None else self.bus, address_bits)
 
     @property
     def memory(self) -> SlowMemory:
@@ -251,7 +258,7 @@ class BusOptions(Request):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class InspectRequest(NetworkOptions):
+class InspectRequest(BusOptions, NetworkOptions):
     """Show where every node would run, and why."""
 
     on_chip: bool = option(SWITCH, False, "Show, too, where every node would run with feature maps on chip.")
@@ -261,9 +268,10 @@ class InspectRequest(NetworkOptions):
 
     def check(self) -> None:
         super().check()
-        if self.array and not self.on_chip:
-            raise FlowError("an array makes no difference to where nodes run layer by layer: give --on-chip, too, or "
-                            "leave --array out")  # fmt: skip
+        for name, value in (("array", self.array), ("bus", self.bus)):
+            if value is not None and not self.on_chip:
+                raise FlowError(f"--{name} makes no difference to where nodes run layer by layer: give --on-chip, too, "
+                                f"or leave --{name} out")  # fmt: skip
         self.config.with_maps(self.config.rows * 64)
 
     @property
@@ -273,7 +281,7 @@ class InspectRequest(NetworkOptions):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompressRequest(ArrayOption, MetricOption, DataOptions, PruningOptions):
+class CompressRequest(BusOptions, ArrayOption, MetricOption, DataOptions, PruningOptions):
     """Write the pruned INT8 network; no hardware."""
 
     output: Path = argument(PATH, "OUT.onnx", "The pruned network.", flag="--output")
@@ -320,8 +328,7 @@ class CompileRequest(
 
     def check(self) -> None:
         super().check()
-        AxiConfig(self.bus, self.address_bits)
-        self.sized(self.array)
+        self.axi(self.sized(self.array), self.address_bits)
 
     def sized(self, size: tuple[int, int] | None) -> ArrayConfig:
         """The requested array with this size (rows, columns). FlowError if it, or its maps on chip, cannot be built."""

@@ -117,7 +117,8 @@ def _print_segments(found: Inspection, there: OnChipInspection, listed: bool) ->
         starts = "1 segment"
     out.print(
         f"On chip, {starts}: {there.macs:,} MACs ({100 * there.macs / max(found.macs, 1):.1f} % of the network's), at "
-        f"most {there.cycles:,} cycles a sample unpruned, array {there.array}.", soft_wrap=True,
+        f"most {there.cycles:,} cycles a sample unpruned ({there.cycles_bus:,} behind a bus of {there.bus} bits), "
+        f"array {there.array}.", soft_wrap=True,
     )  # fmt: skip
     off = dict.fromkeys(each.reason for each in there.nodes.values() if each.segment is None)
     reasons = [reason for reason in off if reason and reason != OUTSIDE]

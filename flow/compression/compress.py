@@ -21,13 +21,17 @@ class Predicted:
     """Cycles of one sample on an array ("ROWSxCOLUMNS") and on dense PEs, by the cycle model.
 
     `on_chip`: of the whole network by one start, of which it is an upper bound; otherwise layer by layer.
-    `cycles_int8` are those of the network before pruning on the same array.
+    `cycles_int8` are those of the network before pruning on the same array. `*_bus` are those behind a bus of
+    `bus_bits`, by its model.
     """
 
     array: str
     on_chip: bool
     cycles: int
+    cycles_bus: int
     cycles_int8: int
+    cycles_int8_bus: int
+    bus_bits: int
     cycles_dense: int
     speedup: float
 
@@ -37,13 +41,15 @@ class Tried:
     """Another pruning of the network that was measured: on the way to the one chosen, or beside it.
 
     `option` of `bbs compile` gives it, or none; `kept` is False where it lost more than was allowed. `cycles` of a
-    sample by the cycle model; `value` of the metric and `divergence` from the network given on the evaluation samples.
+    sample by the cycle model, `cycles_bus` behind the bus, by its model; `value` of the metric and `divergence` from
+    the network given on the evaluation samples.
     """
 
     option: str | None
     kept: bool | None
     bits: float
     cycles: int
+    cycles_bus: int
     value: float | None
     divergence: float
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flow.api.yardstick import Yardstick
@@ -50,11 +50,14 @@ class Measured:
 
 
 class Evaluator:
-    """Measures designs of one network, behind this bus and memory; results that designs share are computed once."""
+    """Measures designs of one network, behind the bus of each array, with this memory.
+
+    Results that designs share are computed once.
+    """
 
     def __init__(
         self, imported: Imported, evaluation_set: Samples, output_weight: Mapping[str, float] | None,
-        axi: AxiConfig, memory: SlowMemory,
+        axi: Callable[[ArrayConfig], AxiConfig], memory: SlowMemory,
     ) -> None:  # fmt: skip
         self._imported, self._axi, self._memory = imported, axi, memory
         self._evidence = None
@@ -90,7 +93,7 @@ class Evaluator:
         program = schedule(compressed.encoded, compressed.network.layers, config)
         traffic = sum(sum(memory_traffic(scheduled, config).values()) for scheduled in program.layers)
         cycles = sum(layer_cycles(scheduled, config) for scheduled in program.layers)
-        slower = behind(program, None, self._axi, self._memory).whole
+        slower = behind(program, None, self._axi(config), self._memory).whole
         bits = average_bits(compressed.network.layers, compressed.allocation)
         return Measured(accuracy, kl, bits, cycles, slower, self._area(config).transistors, traffic)
 

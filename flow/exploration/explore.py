@@ -15,7 +15,6 @@ from flow.exploration.evaluate import Evaluator
 from flow.exploration.study import Found, open_storage, search, storage_errors, without_password
 from flow.files import fingerprint, write_file, write_json
 from flow.frontend.entry import load
-from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.synthesis import FLIP_FLOP, SRAM_CELL, yosys
 from flow.network.metrics import shown
 from flow.output.report.environment import environment
@@ -44,7 +43,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
     `output`) is continued until it has `trials` designs; other processes with the same storage work on the same study.
     The front is written to `output` as explore.html and explore.json.
     """
-    output, trials, axi = request.output, request.trials, AxiConfig(request.bus)
+    output, trials = request.output, request.trials
     _check_output(output)
     yosys()
     notes: list[str] = []
@@ -60,7 +59,7 @@ def run_explore(request: ExploreRequest, stage: Stages = silent) -> list[Found]:
         output.mkdir(exist_ok=True)
     storage = open_storage(url)
     with stage("survey the layers"):
-        evaluator = Evaluator(imported, evaluation_set, request.output_weight, axi, request.memory)
+        evaluator = Evaluator(imported, evaluation_set, request.output_weight, request.axi, request.memory)
     bus = {"bits": request.bus, "latency": request.latency, "bandwidth": request.bandwidth}
     begun_with = {
         "model": load.digest(source.model),

@@ -37,7 +37,8 @@ class OnChipNode:
 class OnChipInspection:
     """With feature maps on chip: `nodes` by name, the number of `segments`, and what of the network runs there.
 
-    `array` is the array (ROWSxCOLUMNS) of the cycles, `cycles` those of one sample in all segments, unpruned.
+    `array` is the array (ROWSxCOLUMNS) of the cycles, `cycles` those of one sample in all segments, unpruned, and
+    `cycles_bus` those behind a bus of `bus` bits, by its model; None where nothing runs on chip.
     """
 
     nodes: dict[str, OnChipNode]
@@ -46,6 +47,8 @@ class OnChipInspection:
     macs: int
     array: str
     cycles: int
+    bus: int | None = None
+    cycles_bus: int | None = None
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,13 @@ class _PartialRun:
 
 
 def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: Simulator, file: Path) -> Location:
-    """Locates the first error of `run`. A waveform goes to `file`, if the simulator writes one (Verilator, Icarus).
+    """Locates the first error of `run`. A waveform goes to `file`, if the simulator runs the Verilog and writes one.
 
     If no block within the accelerator is at fault, it is the accelerator's own top.
     """
     config, codes = program.config, scheduled.layer.input_quantization.to_int8(run.tensor)
     partial, mismatch, failure = _isolate(program, scheduled, run, codes, simulator)
-    if not isinstance(simulator, Recorder):
+    if not isinstance(simulator, Recorder) or simulator.language != "Verilog":
         return Location(mismatch, failure, partial.what)
     file.parent.mkdir(parents=True, exist_ok=True)
     parts = modules(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -21,41 +21,72 @@ MOST: Final = 400_000  # cycles of a network that is modelled whole; of longer o
 SHARE: Final = 10_000  # cycles of a run that is modelled whole in any case
 
 
+class Run:
+    """A run as a key: what its time follows from."""
+
+    def __init__(self, memories: Mapping[str, Bytes], start: Words, config: ArrayConfig) -> None:
+        self.memories = {name: memories[name] for name in ("descriptor", "index", "entry") if name in memories}
+        self.start, self.config = start, config
+        first, count = start
+        found = hashlib.sha256(memories["descriptor"][first : first + count].tobytes())
+        for name in ("index", "entry"):
+            if name in memories:
+                found.update(memories[name].tobytes())
+        self.key = found.digest(), count, replace(config, prefix="")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
 @dataclass(frozen=True)
 class Behind:
     """One sample behind a bus: each layer by itself, and each segment on chip, which writes its outputs alone.
 
-    `whole` are the cycles of the network as it runs: the segments and the layers in none, or else all layers.
+    What is asked for is modelled when it is asked for. `whole` are the cycles of the network as it runs: the segments
+    and the layers in none, or else all layers.
     """
 
     axi: AxiConfig
     memory: SlowMemory
-    layers: tuple[BusTime, ...]
-    segments: tuple[BusTime, ...]
+    layer_runs: tuple[Run, ...]
+    segment_runs: tuple[Run, ...]
     alone: tuple[int, ...]  # numbers of the layers in no segment
 
     @property
-    def running(self) -> list[BusTime]:
+    def layers(self) -> tuple[BusTime, ...]:
+        return self._times(self.layer_runs)
+
+    @property
+    def segments(self) -> tuple[BusTime, ...]:
+        return self._times(self.segment_runs)
+
+    @property
+    def running(self) -> tuple[BusTime, ...]:
         """The runs of a sample."""
-        return [*self.segments, *(self.layers[number] for number in self.alone)]
+        return self.segments + self._times([self.layer_runs[number] for number in self.alone])
 
     @property
     def whole(self) -> int:
         return sum(run.cycles for run in self.running)
 
+    def _times(self, runs: Sequence[Run]) -> tuple[BusTime, ...]:
+        most = max(SHARE, MOST // (len(self.layer_runs) + len(self.segment_runs)))
+        return tuple(_time(run, self.axi, self.memory, most) for run in runs)
+
 
 def behind(program: Program, onchip: OnChip | None, axi: AxiConfig, memory: SlowMemory) -> Behind:
     """The network's layers, and its segments if there are any, behind a bus with a memory like this."""
-    runs = [_Run(program.memories, (each.first, len(each.blocks)), program.config) for each in program.layers]
-    alone = tuple(range(len(runs)))
-    if onchip is not None:
-        memories = {**onchip.memories, "descriptor": outputs_only(onchip)}
-        runs += [_Run(memories, start, onchip.config) for start in onchip.starts]
-        names = {layer.name for layer in onchip.chain.alone}
-        alone = tuple(number for number, each in enumerate(program.layers) if each.layer.name in names)
-    most, layers = max(SHARE, MOST // len(runs)), len(program.layers)
-    found = tuple(_time(run, axi, memory, most) for run in runs)
-    return Behind(axi, memory, found[:layers], found[layers:], alone)
+    layers = tuple(Run(program.memories, (each.first, len(each.blocks)), program.config) for each in program.layers)
+    if onchip is None:
+        return Behind(axi, memory, layers, (), tuple(range(len(layers))))
+    memories = {**onchip.memories, "descriptor": outputs_only(onchip)}
+    segments = tuple(Run(memories, start, onchip.config) for start in onchip.starts)
+    names = {layer.name for layer in onchip.chain.alone}
+    alone = tuple(number for number, each in enumerate(program.layers) if each.layer.name in names)
+    return Behind(axi, memory, layers, segments, alone)
 
 
 @dataclass(frozen=True)
@@ -82,26 +113,6 @@ def narrowest(program: Program, onchip: OnChip | None, memory: SlowMemory) -> Be
     return found
 
 
-class _Run:
-    """A run as a key: what its time follows from."""
-
-    def __init__(self, memories: Mapping[str, Bytes], start: Words, config: ArrayConfig) -> None:
-        self.memories = {name: memories[name] for name in ("descriptor", "index", "entry") if name in memories}
-        self.start, self.config = start, config
-        first, count = start
-        found = hashlib.sha256(memories["descriptor"][first : first + count].tobytes())
-        for name in ("index", "entry"):
-            if name in memories:
-                found.update(memories[name].tobytes())
-        self.key = found.digest(), count, replace(config, prefix="")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Run) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
 @lru_cache(maxsize=256)
-def _time(run: _Run, axi: AxiConfig, memory: SlowMemory, most: int) -> BusTime:
+def _time(run: Run, axi: AxiConfig, memory: SlowMemory, most: int) -> BusTime:
     return bus_time(run.memories, run.start, run.config, axi, memory, most)

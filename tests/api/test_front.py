@@ -41,7 +41,7 @@ def front_of(report: Report) -> Front:
 def check(front: Front) -> None:
     """`best` are those that nothing beats."""
     sign = 1 if front.lower else -1
-    costs = [(sign * (each.value or 0.0) if front.metric else each.divergence, each.cycles, each.bits_per_weight)
+    costs = [(sign * (each.value or 0.0) if front.metric else each.divergence, each.cycles_bus, each.bits_per_weight)
              for each in front.points]  # fmt: skip
     for point, own in zip(front.points, costs, strict=True):
         assert point.best == (not any(all(a <= b for a, b in zip(one, own, strict=True)) and one != own
@@ -51,7 +51,7 @@ def check(front: Front) -> None:
 
 def test_other_budgets_are_what_they_would_be(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_front, "BUDGETS", (4.0, 5.0, 6.0))
-    simple: dict[str, Any] = {"array": SIZE, "compensation": False, "scale_search": False}
+    simple: dict[str, Any] = {"array": SIZE, "compensation": False, "scale_search": False, "bus": 32, "latency": 9}
     surveys, survey = [0], tune.survey
 
     def counted(*given: Any) -> tune.Survey:
@@ -69,6 +69,7 @@ def test_other_budgets_are_what_they_would_be(network: Path, tmp_path: Path, mon
     four = budgets["--bits 4"]
     assert own.predicted is not None
     assert (four.bits_per_weight, four.cycles) == (own.bits_per_weight, own.predicted.cycles)
+    assert four.cycles < four.cycles_bus == own.predicted.cycles_bus and own.predicted.bus_bits == 32
     assert (four.value, four.divergence) == (
         own.accuracy.outputs[0].values["pruned"],
         own.accuracy.divergence["pruned"],
@@ -77,8 +78,22 @@ def test_other_budgets_are_what_they_would_be(network: Path, tmp_path: Path, mon
     assert (chosen.cycles, chosen.value) == (report.summary.cycles, accuracy.outputs[0].values["pruned"])
     assert (int8.value, int8.divergence) == (accuracy.outputs[0].values["int8"], accuracy.divergence["int8"])
     assert int8.bits_per_weight == 8 and int8.cycles > chosen.cycles
+    assert report.bus is not None and chosen.cycles_bus == report.bus.whole_cycles == report.bus.cycles
     page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count(f"{four.cycles_bus:,} cycles behind the bus, {four.cycles:,} with ideal memories") == 8
+    assert page.count("cycles of a sample, behind the bus") == 4 and f"({int8.cycles_bus:,} behind the bus)" in page
     assert page.count('href="#front-0"') == page.count('class="point') / len(front.points) == 4
+
+
+def test_on_chip_a_point_is_the_whole_network_behind_the_bus(network: Path, tmp_path: Path) -> None:
+    """Its cycles behind the bus are those of the report; of INT8 those of a build that prunes nothing."""
+    asked: dict[str, Any] = {"array": SIZE, "on_chip": True, "coverage": 0, "samples": 1}
+    report = flow.compile(network, tmp_path / "out", preset="moderate", **asked)
+    whole = flow.compile(network, tmp_path / "whole", columns=0, sensitive=0.0, **asked)
+    assert report.bus is not None and whole.bus is not None
+    points = {each.kind: each.cycles_bus for each in front_of(report).points}
+    assert points == {"chosen": report.bus.whole_cycles, "int8": whole.bus.whole_cycles}
+    assert points["chosen"] < points["int8"] and points["chosen"] != report.bus.cycles  # those are layer by layer
 
 
 def test_what_was_tried_for_a_drop_is_shown(network: Path, tmp_path: Path) -> None:
@@ -130,4 +145,4 @@ def test_int8_and_pruning_are_told_apart(network: Path, tmp_path: Path) -> None:
     assert clock.layers.inferences_per_second == pytest.approx(125e6 / cycles)
     page = (out / "report.html").read_text()
     assert report.command is not None and report.command in page and "at 125 MHz" in page
-    assert "Behind AXI, a bus of 64 bits, memory of 7 cycles and 4 bytes a cycle" in page
+    assert "Behind AXI, a bus of 128 bits, memory of 7 cycles and 4 bytes a cycle" in page

@@ -178,6 +178,7 @@ def test_inspection_says_where_every_node_runs(tmp_path: Path, run: Run) -> None
     assert 0 < there.macs == found.macs and there.cycles >= sum(node.cycles or 0 for node in layers)
     status, out, _ = run("inspect", model, "--on-chip")
     assert status == 0 and "On chip, 2 segments: " in out and "segment  cycles" in out
+    assert f"unpruned ({there.cycles_bus:,} behind a bus of {there.bus} bits), array 16x32" in out
     assert "segment" not in run("inspect", model)[1]
     assert json.loads(run("inspect", model, "--on-chip", "--json")[1])["on_chip"]["segments"] == 2
 
@@ -197,6 +198,18 @@ def test_inspection_of_an_array(tmp_path: Path, run: Run) -> None:
     assert flow.inspect(model, on_chip=True, array="2x4").on_chip == small
     status, _, err = run("inspect", model, "--array", "2x4")
     assert status == 2 and "give --on-chip, too" in err
+    status, _, err = run("inspect", model, "--bus", "64")
+    assert status == 2 and "--bus makes no difference" in err
+
+
+def test_inspection_behind_a_bus(tmp_path: Path) -> None:
+    """The cycles behind the bus are those of a build of the network that prunes nothing."""
+    model = saved(divided(), tmp_path)
+    asked: dict[str, Any] = {"array": (2, 4), "on_chip": True, "bus": 32, "latency": 60}
+    found = flow.inspect(model, **asked).on_chip
+    built = flow.compile(model, tmp_path / "out", columns=0, sensitive=0.0, coverage=0, samples=1, **asked)
+    assert found is not None and built.bus is not None and found.bus == 32
+    assert found.cycles_bus == built.bus.whole_cycles
 
 
 def logarithm() -> onnx.ModelProto:

@@ -10,6 +10,7 @@ import pytest
 import flow
 from flow.api.inputs import compress_network, import_network
 from flow.api.source import read_source
+from flow.api.speed import Speed
 from flow.compression.choice import pruning
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
@@ -56,9 +57,10 @@ def test_networks_on_chip_are_as_fast_as_asked(network: Path) -> None:
     evaluated = random(imported.network.model, 4)
     linked = chain(imported.network)
     config = ArrayConfig(*SIZE).with_maps(needed_words(linked, SIZE[0]))
-    _, made = compress_network(imported, pruning(speedup=1.9), config, evaluated, silent, [])
-    predicted, alone = made.predicted, layer_by_layer(imported.network.layers, ArrayConfig(*SIZE))
-    assert predicted is not None and predicted.on_chip and predicted.cycles_dense == alone.dense
+    speed = Speed.by_default(imported.network, config)
+    _, made = compress_network(imported, pruning(speedup=1.9), speed, evaluated, silent, [])
+    predicted, alone = speed.predicted(made.allocation), layer_by_layer(imported.network.layers, ArrayConfig(*SIZE))
+    assert predicted.on_chip and predicted.cycles_dense == alone.dense
     assert 1.9 * predicted.cycles <= alone.dense and predicted.speedup >= 1.9
     assert not made.allocation[imported.network.layers[0].name].any()  # three inputs fill no octet: stored unpruned
 
@@ -66,7 +68,7 @@ def test_networks_on_chip_are_as_fast_as_asked(network: Path) -> None:
 def test_compression_names_what_was_asked_and_reached(network: Path, tmp_path: Path, run: Run) -> None:
     status, out, _ = run("compress", network, "-o", tmp_path / "small.onnx", "--speedup", "2.5", "--array", "4x4")
     assert status == 0
-    assert "Asked: 2.5x over dense PEs; reached: " in out and "cycles a sample layer by layer, array 4x4: " in out
+    assert "Asked: 2.5x over dense PEs; reached: " in out and "behind a bus of 128 bits), array 4x4: " in out
     status, out, _ = run("compress", network, "-o", tmp_path / "bits.onnx", "--bits", "5", "--array", "4x4")
     assert status == 0 and "Asked: 5 bits per weight; reached: " in out
     dense = flow.compress(network, tmp_path / "dense.onnx", speedup=1, array=SIZE)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from bench import soc
 from bench.soc import LAMPS, SYSTEM, constraints, memory_bytes, summary
 from flow.errors import FlowError
 
@@ -39,3 +44,23 @@ def test_a_build_without_a_system_is_refused(tmp_path: Path) -> None:
     (tmp_path / "soc" / "example").mkdir(parents=True)
     (tmp_path / "soc" / "example" / "top_axi_soc.v").write_text("localparam integer RAM_BYTES = 262144;\n")
     assert memory_bytes(tmp_path, "top_axi") == 262144
+
+
+def test_an_interruption_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM as Ctrl-C; where the log cannot be written, no work begins."""
+
+    def ended(folder: Path, route: bool) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        return "placed"
+
+    monkeypatch.setattr(soc, "placed", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        done = CliRunner().invoke(soc.main, [str(tmp_path), "--log", str(tmp_path / "log")])
+        nowhere = CliRunner().invoke(soc.main, [str(tmp_path), "--log", str(tmp_path / "none" / "log")])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (done.exit_code, done.output) == (1, "Error: interrupted; nothing was written\n")
+    assert nowhere.exit_code == 1 and "cannot be written: No such file or directory" in nowhere.output
+    assert not any(tmp_path.iterdir())

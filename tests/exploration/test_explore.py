@@ -80,7 +80,9 @@ def bench(model: Path) -> Evaluator:
     require_tool("yosys")
     source = read_source(model).admitted()
     taken = import_network(source, None, [])
-    return Evaluator(taken, evaluation(taken.network, source, None, None, []), None, AxiConfig(), SlowMemory())
+    return Evaluator(
+        taken, evaluation(taken.network, source, None, None, []), None, lambda _: AxiConfig(), SlowMemory()
+    )
 
 
 def dominates(one: Measured, other: Measured, scored: bool = True) -> bool:

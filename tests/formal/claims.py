@@ -6,9 +6,11 @@ chosen, their sum for each column, that sum's weight and sign, the total.
 
 from __future__ import annotations
 
+from flow.hardware.axi.bus import COMMON, MEMORIES, constants, registers
 from flow.hardware.config import memory_ports
 from flow.hardware.core.requantizer import LATENCY
 from flow.hardware.faults import FAULTS, Fault
+from flow.hardware.fields import error_code
 from flow.network import reference
 from tests.formal.prover import Claim
 from tests.formal.rtl import ARRAYS, BEAT, DEPTH, JOBS, TOGETHER, WRAPPED
@@ -22,6 +24,18 @@ REQUANTIZER = {  # the stages of its ports and registers
 }  # fmt: skip
 BUS_ARRAY, BUS = WRAPPED["axi"]
 BUS_PORTS = memory_ports(BUS_ARRAY)  # the descriptors' first, the output last
+
+
+LAYOUT = registers(BUS_PORTS)
+REGISTERS = {  # the places and constants of registers; LACKING: the memory that this array does not have
+    "CONTROL": LAYOUT["control"].index, "STATUS": LAYOUT["status"].index, "COMMAND": LAYOUT["command"].index,
+    "WATCHDOG": LAYOUT["watchdog"].index, "CYCLES": LAYOUT["cycles"].index, "FEATURES": LAYOUT["features"].index,
+    "BUILD": LAYOUT["build"].index, "BASES": COMMON, "LACKING": MEMORIES.index("entry"),
+    "STALLS": LAYOUT["descriptor_stalls"].index - COMMON, "ABORTED": error_code("aborted"),
+    "EXPIRED": error_code("watchdog"),
+    **dict(zip(("ID", "VERSION", "SIZE", "FEATURE_BITS", "BUILD_HASH"), constants(BUS_ARRAY, BUS).values(),
+               strict=True)),
+}  # fmt: skip
 
 
 def of(*names: str) -> tuple[Fault, ...]:
@@ -185,6 +199,47 @@ CLAIMS = (
             Fault("axi_lite", "forgotten-response", r"else if \(bready\)", "else if (1'b1)"),
             Fault("axi_lite", "late-word", r"rdata <= read_data", "rdata <= rdata"),
             Fault("axi_lite", "hasty", r"!take && !answered", "!take"),
+        ),
+        5, forever=True,
+    ),
+    Claim(
+        "AXI registers' values", "axi", "axi_control.sv",
+        (
+            Fault("axi_register", "any-strobe", r"if \(strobe\[1\]\)", "if (1'b1)"),
+            Fault("axi_register", "unaligned", r"data\[15:8\] & 8'd240", "data[15:8]"),
+            Fault("axi_control", "swapped-places", r"every\[191:160\] = command", "every[191:160] = limit"),
+            Fault("axi_control", "any-place", r"chosen\[i\] = write &&.*;", "chosen[i] = write;"),
+        ),
+        3, forever=True, macros=REGISTERS | {"PROVE_REGISTERS": 1},
+    ),
+    Claim(
+        "AXI runs", "axi", "axi_control.sv",
+        (
+            Fault("axi_control", "started-twice", r"write_data\[0\] && !running", "write_data[0]"),
+            Fault("axi_control", "started-while-stopping", r"&& !stops;", ";"),
+            Fault("axi_control", "early", r"\(finishing && written\)", "(finishing)"),
+            Fault("axi_control", "late-watchdog", r"cycles >= ", "cycles > "),
+            Fault("axi_control", "deaf", r"if \(aborts \|\| expires\) begin\s+stops", "if (expires) begin stops"),
+            Fault("axi_control", "forgotten-reads", r"settled && \(pending == 32'd0\)", "settled"),
+            Fault("axi_control", "hasty", r"\(settled && ", "("),
+            Fault("axi_control", "always-on", r"irq = ended && enabled", "irq = ended"),
+        ),
+        6, forever=True, macros=REGISTERS | {"PROVE_RUN": 1},
+    ),
+    Claim(
+        "AXI counters", "axi", "axi_control.sv",
+        (
+            Fault("axi_counter", "never-cleared", r"if \(clear\)", "if (1'b0)"),
+            Fault("axi_control", "end-not-counted", r"storing\[6\] = 1'b1", "storing[6] = stalled[6]"),
+        ),
+        5, forever=True, macros=REGISTERS | {"PROVE_COUNTERS": 1},
+    ),
+    Claim(
+        "AXI waits", "axi", "axi_wait.sv",
+        (
+            Fault("axi_wait", "one-too-many", r"en && ready && !valid", "en && ready"),
+            Fault("axi_wait", "forgotten-words", r"\(due != 16'd0\)", "1'b0"),
+            Fault("axi_wait", "taken-ones", r"\(en && !ready\)", "en"),
         ),
         5, forever=True,
     ),

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import pytest
 
 from flow.errors import FlowError
-from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.axi.bus import AxiConfig, fitting_bits
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit_wrapped
 from tests.helpers.layers import TINY
@@ -29,6 +29,19 @@ from tests.helpers.networks import on_chip
 from tests.helpers.tools import require_engine, require_tool, verilator
 
 BENCH, NETWORK_BENCH = "axi_bench", "axi_network_bench"
+
+
+@pytest.mark.parametrize(
+    ("config", "bits"),
+    [
+        (ArrayConfig(1, 32), 32), (ArrayConfig(2, 32), 64), (ArrayConfig(3, 1), 128), (ArrayConfig(64, 64), 128),
+        (ArrayConfig(1, 4, pe="pairs", columns_per_cycle=2), 64), (ArrayConfig(4, 4, pe="dense"), 32),
+        (ArrayConfig(8, 4, pe="dense"), 64), (ArrayConfig(16, 4, pe="parallel"), 128),
+    ],
+)  # fmt: skip
+def test_a_bus_that_fits_the_array(config: ArrayConfig, bits: int) -> None:
+    """A step's activations, rows * step bytes, over its cycles: 4 of pruned weights, 8 of whole ones; 128 at most."""
+    assert fitting_bits(config) == bits
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,45 @@ def test_a_tile_and_the_network_are_recorded(
     assert lengths[0] < lengths[1]
 
 
+@pytest.mark.parametrize("form", ["vcd", "fst"])
+def test_ghdl_shows_what_icarus_shows(built: Path, tmp_path: Path, form: str) -> None:
+    """The VHDL's waveform has the same groups of the same signals; as VCD, their values are those of the Verilog's."""
+    require_engine("ghdl")
+    first = layer_names(built)[0]
+    name, top = f"000_{first}_tile1", f"tb_{Manifest.read(built).top}"
+    for engine in ("icarus", "ghdl"):
+        record(built, f"{first}:1", engine=engine, waves_format=form, waves_output=tmp_path / engine)
+    views = [(tmp_path / engine / f"{name}.sucl").read_text() for engine in ("icarus", "ghdl")]
+    below = "dut" if form == "fst" else f"{top}.dut"  # GHDL's FST begins below the testbench
+    assert views[0].replace(f" {top}.dut.", " dut.") == views[1].replace(f" {below}.", " dut.")
+    shown = re.findall(rf"^{below}\S+$", (tmp_path / "ghdl" / f"{name}.gtkw").read_text(), re.MULTILINE)
+    there = {each.name for each in variables(tmp_path / "ghdl" / f"{name}.{form}", tuple(below.split("."))).values()}
+    assert len(shown) > 100 and set(shown) <= there
+    if form == "vcd":
+        verilog, vhdl = (read(tmp_path / engine / f"{name}.vcd", (top, "dut")) for engine in ("icarus", "ghdl"))
+        signals = [signal for place, signal in vhdl.codes if place == () and (place, signal) in verilog.codes]
+        assert verilog.edges == vhdl.edges and len(signals) > 40
+        for signal in signals:
+            pairs = zip(verilog.values((), signal), vhdl.values((), signal), strict=True)
+            assert all(one == other for one, other in pairs if None not in (one, other)), signal
+
+
+def test_a_fault_of_the_verilog_is_none_of_the_vhdl(built: Path) -> None:
+    require_engine("ghdl")
+    with pytest.raises(FlowError, match="--fault breaks the Verilog, which ghdl does not run; add --engine verilator"):
+        flow.cosim(built, engine="ghdl", fault="ram:no-bypass")
+
+
 @pytest.mark.parametrize(
     ("waves", "options", "words"),
     [
         ("nothing", {}, "there is no layer 'nothing' to record.*and there are: .*network"),
         ("FIRST:9", {}, f"has the position tiles 0 to {TILES - 1}, and no '9'; change --waves"),
-        ("FIRST", {"engine": "myhdl"}, "an engine that writes waveforms, but myhdl does not; add --engine verilator"),
+        (
+            "FIRST",
+            {"engine": "myhdl"},
+            "an engine that writes waveforms, but myhdl does not; add --engine verilator, icarus or ghdl",
+        ),
         ("FIRST", {"coverage": 0}, "none is; leave out --coverage 0"),
         ("FIRST", {"waves_output": "INSIDE"}, "is in the build, which does not change"),
         (None, {"waves_output": "waves"}, "none are asked for; add --waves LAYER"),

@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from flow.errors import FlowError
-from flow.hardware.config import ArrayConfig, memory_ports
+from flow.hardware.config import MAX_COLUMNS, ArrayConfig, memory_ports
 from flow.hardware.fields import DESCRIPTOR, ENTRY, MAP_DESCRIPTOR, PARAMETER
 from flow.hardware.interface import MemoryPort
 
 IDENTITY: Final = 0x42425346  # "BBSF"
 VERSION: Final = 2  # of the register map
 WIDTHS: Final = (32, 64, 128, 256, 512, 1024)  # bits of a beat
+TYPICAL: Final = 4  # bit columns that are stored of a pruned weight
+WIDEST: Final = 128  # bits of a bus that is chosen by the array
 PAGE: Final = 4096  # bytes: no burst crosses it, and every base address is a multiple of it
 MOST_BEATS: Final = 256  # of a burst, by the protocol
 REGISTER_BYTES: Final = 4
@@ -69,6 +71,18 @@ class AxiConfig:
         """The most words of a burst: those with beats of padding have a burst each."""
         beats = self.beats(port)
         return max(1, self.burst // beats) if beats * self.beat == self.stride(port) else 1
+
+
+def fitting_bits(config: ArrayConfig) -> int:
+    """The width of a bus that fits the array: the narrowest that brings a step's activations while a step is computed.
+
+    Layer by layer, every step of every tile takes its activations from memory. A step is taken to have `TYPICAL` stored
+    bit columns, or all in an element that prunes none. At most `WIDEST` bits: a wider bus needs a memory that gives as
+    much a cycle, and pads more of its words.
+    """
+    columns = TYPICAL if config.element.encoded else MAX_COLUMNS
+    needed = config.rows * config.step * 8 / config.slices(columns)
+    return next(bits for bits in WIDTHS if bits >= min(needed, WIDEST))
 
 
 @dataclass(frozen=True)

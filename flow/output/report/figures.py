@@ -90,17 +90,20 @@ def _chart(layers: Sequence[LayerReport], legend: Sequence[tuple[str, str]],
 
 
 def _cycles(layers: Sequence[LayerReport]) -> Chart:
-    """Cycles on dense PEs and on BitVert PEs, with the speed-up."""
-    most = max(max(layer.cycles, layer.cycles_dense or 0) for layer in layers)
+    """Cycles on dense PEs and on BitVert PEs, with the speed-up, and those behind the bus."""
+    most = max(max(layer.cycles, layer.cycles_bus, layer.cycles_dense or 0) for layer in layers)
     rows = []
     for layer in layers:
         dense = layer.cycles_dense or 0
         bars = [Bar((("dense", 100 * dense / most),), f"{dense:,}"),
                 Bar((("ours", 100 * layer.cycles / most),),
-                    f"{layer.cycles:,} · {layer.speedup or 0:.2f}×")]  # fmt: skip
+                    f"{layer.cycles:,} · {layer.speedup or 0:.2f}×"),
+                Bar((("bus", 100 * layer.cycles_bus / most),), f"{layer.cycles_bus:,}")]  # fmt: skip
         used = f"{100 * layer.utilization:.1f} % utilization"
-        rows.append((f"{layer.cycles:,} cycles, dense {dense:,}, {layer.speedup or 0:.2f}×, {used}", bars))
-    return _chart(layers, [("dense", "dense PEs"), ("ours", "BitVert PEs")], rows)
+        slower = f"{layer.cycles_bus:,} behind the bus"
+        rows.append((f"{layer.cycles:,} cycles, {slower}, dense {dense:,}, {layer.speedup or 0:.2f}×, {used}", bars))
+    kinds = [("dense", "dense PEs"), ("ours", "BitVert PEs"), ("bus", "BitVert PEs, behind the bus")]
+    return _chart(layers, kinds, rows)
 
 
 def _breakdown(layers: Sequence[LayerReport]) -> Chart:
@@ -186,12 +189,13 @@ def point_words(front: Front, point: FrontPoint) -> str:
     which = {"int8": "INT8, not pruned", "chosen": "chosen", "tried": "tried", "budget": point.option or ""}
     found = [] if front.metric is None else [f"{front.metric} {shown(front.metric, point.value)}"]
     return (f"{which[point.kind]}: {', '.join(found)}{', ' if found else ''}divergence {point.divergence:.2g}, "
-            f"{point.bits_per_weight:.2f} bits per weight, {point.cycles:,} cycles")  # fmt: skip
+            f"{point.bits_per_weight:.2f} bits per weight, {point.cycles_bus:,} cycles behind the bus, "
+            f"{point.cycles:,} with ideal memories")  # fmt: skip
 
 
 def _front(front: Front) -> list[str]:
-    """Answers over cycles, and over bits: the metric, if there is one, and the divergence."""
-    across = {"cycles of a sample": [float(point.cycles) for point in front.points],
+    """Answers over cycles behind the bus, and over bits: the metric, if there is one, and the divergence."""
+    across = {"cycles of a sample, behind the bus": [float(point.cycles_bus) for point in front.points],
               "bits per weight": [point.bits_per_weight for point in front.points]}  # fmt: skip
     answers = {"divergence": ([point.divergence for point in front.points], True)}
     if front.metric is not None and all(point.value is not None for point in front.points):

@@ -200,7 +200,9 @@ class Clock:
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A form of the network, measured on the evaluation samples: cycles of a sample by the cycle model.
+    """A form of the network, measured on the evaluation samples.
+
+    `cycles` of a sample by the cycle model, `cycles_bus` behind the bus, by its model.
 
     `kind`: "int8", before pruning; "chosen", the network of this report; "tried", on the way to it (`kept` is False
     where it lost more than --max-drop allows); "budget", another that --front measured, which `option` gives.
@@ -211,6 +213,7 @@ class FrontPoint:
     kept: bool | None
     bits_per_weight: float
     cycles: int
+    cycles_bus: int
     value: float | None
     divergence: float
     best: bool
@@ -221,7 +224,7 @@ class Front:
     """Networks of the same array beside each other. `value` is that of `metric`, at `output` unless it is the user's.
 
     Without labels, `metric` is None and only the divergence from the network given is known. `best` are the points that
-    no other equals or beats in answers, cycles and bits at once.
+    no other equals or beats in answers, cycles behind the bus and bits at once.
     """
 
     metric: str | None
@@ -295,35 +298,36 @@ def _budget(chosen: Pruning, bits: float, predicted: Predicted | None) -> Budget
 
 def front(result: Compressed, accuracy: Accuracy) -> Front | None:
     """The networks that were measured, by bits and cycles; None where no time is known (`bbs cosim`)."""
-    if result.predicted is None:
+    predicted = result.predicted
+    if predicted is None:
         return None
     judged = accuracy.own or accuracy.labelled
     metric, lower, values = (judged.metric, judged.lower, judged.values) if judged else (None, False, {})
     bits = round(average_bits(result.network.layers, result.allocation), 4)
     points = [
-        FrontPoint("int8", None, None, float(BBS.weight_bits), result.predicted.cycles_int8, values.get("int8"),
-                   accuracy.divergence.get("int8", 0.0) or 0.0, False),
-        FrontPoint("chosen", None, None, bits, result.predicted.cycles, values.get("pruned"),
+        FrontPoint("int8", None, None, float(BBS.weight_bits), predicted.cycles_int8, predicted.cycles_int8_bus,
+                   values.get("int8"), accuracy.divergence.get("int8", 0.0) or 0.0, False),
+        FrontPoint("chosen", None, None, bits, predicted.cycles, predicted.cycles_bus, values.get("pruned"),
                    accuracy.divergence.get("pruned") or 0.0, False),
     ]  # fmt: skip
     points += [
         FrontPoint("tried" if each.option is None else "budget", each.option, each.kept, each.bits, each.cycles,
-                   each.value, each.divergence, False)
+                   each.cycles_bus, each.value, each.divergence, False)
         for each in result.tried
-        if each.option is not None or (each.bits, each.cycles) != (bits, result.predicted.cycles)
+        if each.option is not None or (each.bits, each.cycles) != (bits, predicted.cycles)
     ]  # fmt: skip
     best = unbeaten([_costs(each, metric is not None, lower) for each in points])
     found = sorted((replace(each, best=right) for each, right in zip(points, best, strict=True)),
-                   key=lambda each: (each.cycles, each.bits_per_weight))  # fmt: skip
+                   key=lambda each: (each.cycles_bus, each.bits_per_weight))  # fmt: skip
     output = judged.name if isinstance(judged, OutputAccuracy) else None
     return Front(metric, output, lower, accuracy.samples, accuracy.source, tuple(found))
 
 
 def _costs(point: FrontPoint, scored: bool, lower: bool) -> tuple[float, float, float]:
-    """Answers, cycles and bits, of each of which less is better."""
+    """Answers, cycles behind the bus, and bits, of each of which less is better."""
     worst = float("inf")
     value = worst if point.value is None else point.value if lower else -point.value
-    return value if scored else point.divergence, point.cycles, point.bits_per_weight
+    return value if scored else point.divergence, point.cycles_bus, point.bits_per_weight
 
 
 def unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:
@@ -377,6 +381,7 @@ def reached_line(budget: Budget, predicted: Predicted | None) -> str:
         return line
     cycles = f"{predicted.cycles:,} cycles a sample"
     how = f"at most {cycles} on chip" if predicted.on_chip else f"{cycles} layer by layer"
+    how += f" ({predicted.cycles_bus:,} behind a bus of {predicted.bus_bits} bits)"
     return f"{line} By the cycle model {how}, array {predicted.array}: {predicted.speedup:.2f}x over dense PEs."
 
 

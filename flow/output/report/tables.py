@@ -222,9 +222,10 @@ def front_table(front: Front) -> Table:
     for number, point in enumerate(front.points):
         value = [Cell(shown(front.metric, point.value), point.value)] if scored else []
         cells = (Cell(_what(point)), *value, whole(point.divergence, "{:.2g}"),
-                 whole(point.bits_per_weight, "{:.2f}"), whole(point.cycles))  # fmt: skip
+                 whole(point.bits_per_weight, "{:.2f}"), whole(point.cycles), whole(point.cycles_bus))  # fmt: skip
         rows.append(Row(cells, f"front-{number}", faint=not point.best))
-    return Table(("network", *([front.metric] if front.metric else []), "divergence", "bits", "cycles"), tuple(rows))
+    heads = "network", *([front.metric] if front.metric else []), "divergence", "bits", "cycles", "behind the bus"
+    return Table(heads, tuple(rows))
 
 
 def _what(point: FrontPoint) -> str:

@@ -6,9 +6,9 @@ verilator.py   the Verilog compiled by Verilator: whole networks (harness.cpp.j2
 native.py      MyHDL's own simulator: always available, for small layers
 icarus.py      the Verilog under Icarus Verilog
 behind_axi.py  the Verilog behind AXI, with its testbench, under Verilator or Icarus Verilog
-ghdl.py        the VHDL under GHDL
 fst.py         what an FST file declares
-waveform.py    reads back the waveforms of Verilator and Icarus
+ghdl.py        the VHDL under GHDL
+waveform.py    reads back the waveforms of Verilator, Icarus and GHDL
 """
 
 from __future__ import annotations

@@ -78,7 +78,10 @@ class Scope:
 
 @runtime_checkable
 class Recorder(Protocol):
-    """A simulator of the Verilog that can write waveforms, too."""
+    """A simulator of emitted RTL that can write waveforms, too; `language` is "Verilog" or "VHDL"."""
+
+    @property
+    def language(self) -> str: ...
 
     def refuses(self, form: str) -> str | None:
         """None if it can write waveforms of this form here, one of `FORMS`; else why not, with the remedy."""

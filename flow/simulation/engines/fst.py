@@ -1,6 +1,7 @@
 """What an FST file, GTKWave's compressed form of waveforms, declares: its scopes and signals, without their values.
 
-The file is a list of blocks, each a byte for its kind and its length; one of them has the hierarchy, packed.
+The file is a list of blocks, each a byte for its kind and its length; one of them has the hierarchy, packed. Of some
+writers (GHDL) it is one block, with such a list packed as a whole.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 HIERARCHY = {4: "gzip", 6: "lz4", 7: "lz4 twice"}  # kinds of blocks, and how they are packed
+WHOLE = 254  # the kind of a block that is a packed file
 ATTRIBUTE, ATTRIBUTE_END, SCOPE, UPSCOPE = 252, 253, 254, 255  # every other byte is the type of a signal
 GZIP = 31  # zlib's name of a stream with gzip's header
 
@@ -50,9 +54,13 @@ def declarations(file: Path) -> Iterator[Declared]:
 
 
 def _hierarchy(file: Path) -> bytes:
-    with file.open("rb") as stream:
+    with file.open("rb") as opened:
+        stream: BinaryIO = opened
         while head := stream.read(9):
             kind, length = head[0], int.from_bytes(head[1:], "big")
+            if kind == WHOLE:
+                stream = BytesIO(zlib.decompress(stream.read(length - 8)[8:], GZIP))
+                continue
             if kind not in HIERARCHY:
                 stream.seek(length - 8, 1)
                 continue

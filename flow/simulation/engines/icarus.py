@@ -46,6 +46,8 @@ def _version(program: str | None) -> str:
 class IcarusSimulator:
     """Compiles and runs in a new folder for every run, because the memory depths are in the testbench."""
 
+    language = "Verilog"
+
     def __init__(self, device: Device) -> None:
         self.device = device
 

@@ -95,6 +95,8 @@ class VerilatorEngine:
 class VerilatorSimulator:
     """A loaded model. Every run makes its own context and model, so runs are independent, also in threads."""
 
+    language = "Verilog"
+
     def __init__(self, device: Device, cache: Path) -> None:
         self.device = device
         self._cache = cache

@@ -33,7 +33,8 @@ def variables(file: Path, root: Place) -> dict[tuple[Place, str], Variable]:
     if file.suffix == ".fst":
         for each in fst.declarations(file):
             if each.scopes[: len(root)] == root:
-                name, _, bits = each.name.partition(" ")  # its range
+                name, _, bits = each.name.partition("[")  # its range
+                name = name.rstrip()
                 path = ".".join([*each.scopes, name])
                 found[each.scopes[len(root) :], name] = Variable(path, each.bits, bool(bits))
         return found

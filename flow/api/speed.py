@@ -1,0 +1,87 @@
+"""The time of a network on an array: with ideal memories, and behind a bus, as a function of N of its channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from flow.compression.allocate import Allocation
+from flow.compression.compress import Predicted
+from flow.compression.prune import prune
+from flow.hardware.axi.bus import AxiConfig, fitting_bits
+from flow.hardware.config import ArrayConfig
+from flow.network.model import Network
+from flow.scheduling.behind import Behind, behind
+from flow.scheduling.bus.bursts import SlowMemory
+from flow.scheduling.onchip.chain import Chain, chain
+from flow.scheduling.onchip.program import assemble
+from flow.scheduling.onchip.timing import OnChipTime, on_chip
+from flow.scheduling.schedule import schedule
+from flow.scheduling.timing import LayerByLayer, layer_by_layer
+
+QUICK: Final = "rounded-averaging"  # descriptors follow from N alone, so the quickest method will do
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The time of one sample on this array, behind this bus with this memory, by the models.
+
+    It is that of the whole network on chip if the array has room for feature maps, otherwise layer by layer.
+    """
+
+    network: Network
+    config: ArrayConfig
+    axi: AxiConfig
+    memory: SlowMemory
+
+    @classmethod
+    def by_default(cls, network: Network, config: ArrayConfig) -> Speed:
+        """Behind the bus that fits the array, with the memory that is taken for granted."""
+        return cls(network, config, AxiConfig(fitting_bits(config)), SlowMemory())
+
+    @cached_property
+    def time(self) -> LayerByLayer | OnChipTime:
+        """The time with ideal memories."""
+        layers = self.network.layers
+        return (
+            on_chip(self._chain, layers, self.config) if self.config.map_words else layer_by_layer(layers, self.config)
+        )
+
+    def cycles(self, allocation: Allocation) -> int:
+        """Cycles with ideal memories."""
+        each = (self.time.of(layer, allocation[layer.name]) for layer in self.network.layers)
+        return self.time.beside + sum(each)
+
+    def cycles_bus(self, allocation: Allocation) -> int:
+        """Cycles behind the bus."""
+        return self.behind(allocation).whole
+
+    def behind(self, allocation: Allocation) -> Behind:
+        """The network behind the bus."""
+        network, config = self.network, self.time.config
+        encoded = {layer.name: prune(layer.weights, allocation[layer.name], QUICK)[0] for layer in network.layers}
+        program = schedule([encoded[layer.name] for layer in network.layers], network.layers, config)
+        onchip = assemble(self._chain, encoded, config) if config.map_words else None
+        return behind(program, onchip, self.axi, self.memory)
+
+    def predicted(self, allocation: Allocation) -> Predicted:
+        """What the report says of a network with these N."""
+        config, unpruned = self.config, unpruned_allocation(self.network)
+        cycles = self.cycles(allocation)
+        return Predicted(
+            f"{config.rows}x{config.columns}", isinstance(self.time, OnChipTime), cycles, self.cycles_bus(allocation),
+            self.cycles(unpruned), self.cycles_bus(unpruned), self.axi.data_bits,
+            self.time.dense, round(self.time.dense / cycles, 4),
+        )  # fmt: skip
+
+    @cached_property
+    def _chain(self) -> Chain:
+        return chain(self.network)
+
+
+def unpruned_allocation(network: Network) -> Allocation:
+    """No bit column is pruned of any channel."""
+    return {layer.name: np.zeros(layer.channels, np.int64) for layer in network.layers}
