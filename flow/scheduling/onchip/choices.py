@@ -1,4 +1,4 @@
-"""Nodes that choose elements of two maps, Max, Min and Where, by tables of real numbers."""
+"""Nodes that choose elements of maps, Max, Min and Where, by tables of real numbers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,34 @@ from flow.scheduling.onchip.maps import Held, OffChipError
 from flow.scheduling.onchip.operands import layout, on_map, tensor_of
 from flow.scheduling.onchip.tables import values_of
 
-EXTREMA = {"Max": "largest", "Min": "smallest"}
+EXTREMA = {"Max": ("largest", np.maximum), "Min": ("smallest", np.minimum)}
 
 
 def chosen(reading: Reading, node: onnx.NodeProto) -> Draft | None:
-    """The larger or smaller of two maps, or the one that a condition says; None if it is none of these.
+    """The largest or smallest of maps, or the one that a condition says; None if it is none of these.
 
-    Each of the two may be a function of a map that has no 8 bits of its own.
+    Each of them may be a function of a map that has no 8 bits of its own.
     """
-    if node.op_type in EXTREMA and len(node.input) == 2 and _differ(reading, list(node.input)):
-        first, second = (_operand(reading, node, name) for name in node.input)
-        shape = joint_shape(reading, _what(node), {node.input[0]: first[0], node.input[1]: second[0]})
-        operands = (*first[0].operands, *second[0].operands)
-        return Draft(EXTREMA[node.op_type], operands, shape, chosen=Chosen((first[1], second[1])))
+    if node.op_type in EXTREMA:
+        return _extremum(reading, node)
     return _where(reading, node) if node.op_type == "Where" else None
+
+
+def _extremum(reading: Reading, node: onnx.NodeProto) -> Draft | None:
+    """The largest or smallest of two maps or more, and of numbers; None if it is a function of one map."""
+    constants = {name: constant_of(reading.graph, name) for name in node.input}
+    data = [name for name, value in constants.items() if value is None]
+    numbers = [value for value in constants.values() if value is not None]
+    if not _differ(reading, data) or any(np.unique(value).size != 1 for value in numbers):
+        return None
+    kind, of = EXTREMA[node.op_type]
+    found = {name: _operand(reading, node, name) for name in data}
+    drafts = {name: draft for name, (draft, _) in found.items()}
+    first, *others = (real for _, real in found.values())
+    for number in numbers:  # which have a part in the first map's table
+        first = of(first, number.reshape(-1)[0])
+    operands = tuple(draft.operands[0] for draft in drafts.values())
+    return Draft(kind, operands, joint_shape(reading, _what(node), drafts), chosen=Chosen((first, *others)))
 
 
 def _differ(reading: Reading, names: list[str]) -> bool:

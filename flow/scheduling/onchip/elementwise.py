@@ -130,7 +130,7 @@ def function_of_map(reading: Reading, node: onnx.NodeProto, drafts: list[Draft])
     if any(not draft.pointwise for draft in drafts):
         raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
     if any(draft.operands != first.operands for draft in drafts):
-        raise OffChipError(f"{kind} '{name}' is a function of two maps; only that of one is a table")
+        raise OffChipError(f"{kind} '{name}' is a function of several maps; only that of one is a table")
     shapes = {reading.shape(entry) for entry in (*node.input, node.output[0]) if entry in reading.drafts}
     for entry in node.input:
         values = constant_of(reading.graph, entry) if entry else None

@@ -277,16 +277,17 @@ def drawn_operand(net: Codes, name: str) -> str:
 
 
 @settings(max_examples=40)
-@given(SEEDS, st.sampled_from(["Max", "Min"]), SHAPES, st.tuples(*[st.booleans()] * 3), st.booleans())
-def test_the_larger_of_two_maps(
-    seed: int, kind: str, shape: tuple[int, ...], one: tuple[bool, ...], relu: bool
-) -> None:
-    """Of any scales, to the bit; one may be repeated."""
+@given(SEEDS, st.sampled_from(["Max", "Min"]), SHAPES, st.tuples(*[st.booleans()] * 3), st.integers(0, 3))
+def test_the_largest_of_maps(seed: int, kind: str, shape: tuple[int, ...], one: tuple[bool, ...], more: int) -> None:
+    """Of any number of maps of any scales, and a number, to the bit; some may be repeated."""
     net = Codes(seed, shape, tuple(1 if alone else size for alone, size in zip(one, shape, strict=True)))
-    made = net.node(kind, *net.rng.permutation([drawn_operand(net, "x"), drawn_operand(net, "z")]).tolist())
-    made = net.node("Relu", made) if relu else made
+    read = [drawn_operand(net, name) for name in ("x", "z", *["x", "z", "z"][:more])]
+    numbers = [net.constant(np.float32(net.rng.normal(0, 1)))] if net.rng.random() < 0.5 else []
+    made = net.node(kind, *net.rng.permutation([*read, *numbers]).tolist())
+    made = net.node("Relu", made) if net.rng.random() < 0.5 else made
     (op,) = operations(net, net.codes(made, ["", "x"][seed % 2]))
     assert op.kind == {"Max": "largest", "Min": "smallest"}[kind] and op.output_shape == shape
+    assert len(op.inputs) == len(set(read))
 
 
 @settings(max_examples=40)
@@ -321,8 +322,9 @@ def test_one_of_two_maps_where_a_mask_says_so(seed: int, constant: bool, one: tu
     assert op.kind == "select" and len(op.constants) == int(constant)
 
 
-def test_a_choice_of_three_maps_is_refused() -> None:
+def test_the_largest_of_maps_and_several_numbers_is_refused() -> None:
     net = Codes(0)
-    made = net.node("Max", net.real("x"), net.real("z"), net.node("Sigmoid", net.real("z")))
-    with pytest.raises(OffChipError, match=r"Max 'Max4' is a function of two maps"):
+    several = net.constant(np.arange(net.shape[-1], dtype=np.float32))
+    made = net.node("Max", net.real("x"), net.real("z"), several)
+    with pytest.raises(OffChipError, match=r"Max 'Max2' is a function of several maps"):
         post_operations(net.segment(net.codes(made)), net.maps())
