@@ -12,7 +12,7 @@ from flow.onnxtools.graph import node_name
 from flow.scheduling.onchip.arrange import CODES, laid_out
 from flow.scheduling.onchip.constants import map_codes
 from flow.scheduling.onchip.drafts import Chosen, Draft, Reading, constant_of
-from flow.scheduling.onchip.elementwise import joint_shape
+from flow.scheduling.onchip.elementwise import as_held, joint_forms
 from flow.scheduling.onchip.maps import Held, OffChipError
 from flow.scheduling.onchip.operands import layout, on_map, tensor_of
 from flow.scheduling.onchip.tables import values_of
@@ -44,7 +44,9 @@ def _extremum(reading: Reading, node: onnx.NodeProto) -> Draft | None:
     for number in numbers:  # which have a part in the first map's table
         first = of(first, number.reshape(-1)[0])
     operands = tuple(draft.operands[0] for draft in drafts.values())
-    return Draft(kind, operands, joint_shape(reading, _what(node), drafts), chosen=Chosen((first, *others)))
+    forms = joint_forms(reading, _what(node), drafts)
+    shape = as_held(forms, operands[0].rows)
+    return Draft(kind, operands, shape, chosen=Chosen((first, *others)), forms=forms)
 
 
 def _differ(reading: Reading, names: list[str]) -> bool:
@@ -74,16 +76,18 @@ def _where(reading: Reading, node: onnx.NodeProto) -> Draft | None:
     maps = [draft.operands[0] for draft, _ in found]
     if given is not None:
         mask = _constant_mask(reading, node, data[0], found[0][0], given == kept)
-        shape = joint_shape(reading, _what(node), drafts)
+        *forms, form = joint_forms(reading, _what(node), drafts)
+        shape = as_held([form], maps[0].rows)
         if shape != found[0][0].shape:
             raise OffChipError(f"{_what(node)} reads maps of different shapes")
         constants = ((len(maps), mask),)
         held = Held("", shape, CODES, maps[0].axes, maps[0].rows)
-        return Draft(kind, (*maps, held), shape, constants=constants, chosen=Chosen(reals, b"", number))
+        choice = Chosen(reals, b"", number)
+        return Draft(kind, (*maps, held), shape, constants=constants, chosen=choice, forms=(*forms, form, form))
     drafts[condition], values = _operand(reading, node, condition, TensorProto.BOOL)
     table = ((values != 0) == kept).astype(np.uint8).tobytes()
-    operands = (*maps, *drafts[condition].operands)
-    return Draft(kind, operands, joint_shape(reading, _what(node), drafts), chosen=Chosen(reals, table, number))
+    operands, forms = (*maps, *drafts[condition].operands), joint_forms(reading, _what(node), drafts)
+    return Draft(kind, operands, as_held(forms, maps[0].rows), chosen=Chosen(reals, table, number), forms=forms)
 
 
 def _constant_mask(reading: Reading, node: onnx.NodeProto, data: str, draft: Draft, mask: NDArray[np.bool_]) -> bytes:

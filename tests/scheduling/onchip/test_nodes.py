@@ -29,6 +29,30 @@ def test_pairs_of_maps(seed: int, kind: str, shape: tuple[int, ...], alone: tupl
     assert len(op.scratch()) == int(other != shape)
 
 
+@settings(max_examples=30)
+@given(SEEDS, st.sampled_from(["Add", "Mul", "Max", "Where"]), SHAPES, st.tuples(*[st.booleans()] * 3), st.booleans())
+def test_rows_that_are_repeated(
+    seed: int, kind: str, shape: tuple[int, ...], alone: tuple[bool, ...], swapped: bool
+) -> None:
+    """As a mask is for all heads, or a bias for all tokens: each operand has all elements of an axis, or one."""
+    other = tuple(1 if one else size for one, size in zip(alone, shape, strict=True))
+    net = Codes(seed, other if swapped else shape, shape if swapped else other, rows=True)
+    read = [net.real("x"), net.real("z")]
+    if kind == "Where":
+        read[:0] = [net.node("Less", read[seed % 2], net.constant(np.float32(0.1)))]
+    (op,) = operations(net, net.codes(net.node(kind, *read)))
+    assert op.output_shape[0] == shape[2] and np.prod(op.output_shape) == np.prod(shape)
+
+
+def test_rows_that_are_repeated_in_turn_are_refused() -> None:
+    net = Codes(0, (2, 3, 1, 4), (1, 1, 2, 1), rows=True)
+    assert operations(net, net.codes(net.node("Mul", net.real("x"), net.real("z"))))[0].output_shape == (4, 6, 2)
+    net = Codes(0, (2, 1, 2, 4), (1, 2, 1, 4), rows=True)
+    segment = net.segment(net.codes(net.node("Mul", net.real("x"), net.real("z"))))
+    with pytest.raises(OffChipError, match=r"Mul 'Mul2' reads maps of different shapes"):
+        post_operations(segment, net.maps())
+
+
 def test_maps_of_different_sizes_are_refused() -> None:
     net = Codes(0, (4, 3, 3), (3, 3))
     segment = net.segment(net.codes(net.node("Mul", net.real("x"), net.real("z"))))
