@@ -39,7 +39,7 @@ def test_the_report_tells_of_segments(built: tuple[Path, Report]) -> None:
     assert told.cycles == sum(segment.cycles for segment in told.segments)
     assert [segment.first for segment in told.segments] == [0, told.segments[0].count]
     (left,) = told.left
-    assert left.segment == 1 and "Div_6" in left.nodes and "function of several maps" in left.reason
+    assert left.segment == 1 and "Div_6" in left.nodes and "divides a map by another" in left.reason
     assert [output.mismatches for output in told.outputs] == [0]
     assert any(note.startswith("Leaves the chip before segment 2: Div 'Div_6'") for note in report.notes)
     predicted = report.summary.predicted
@@ -167,7 +167,7 @@ def test_inspection_says_where_every_node_runs(tmp_path: Path, run: Run) -> None
     assert there is not None and there.segments == 2 and not there.whole
     assert {node.name for node in found.nodes} == set(there.nodes)
     by_op = {node.op: there.nodes[node.name] for node in found.nodes}
-    assert by_op["Div"].segment is None and "is a function of several maps" in by_op["Div"].reason
+    assert by_op["Div"].segment is None and "divides a map by another" in by_op["Div"].reason
     assert by_op["GlobalAveragePool"].segment == 1 and by_op["Add"].segment == 2
     assert by_op["GlobalAveragePool"].cycles
     layers = [there.nodes[node.name] for node in found.nodes if node.target == "array"]

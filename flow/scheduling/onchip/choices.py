@@ -76,14 +76,14 @@ def _where(reading: Reading, node: onnx.NodeProto) -> Draft | None:
     maps = [draft.operands[0] for draft, _ in found]
     if given is not None:
         mask = _constant_mask(reading, node, data[0], found[0][0], given == kept)
-        *forms, form = joint_forms(reading, _what(node), drafts)
+        *read_as, form = joint_forms(reading, _what(node), drafts)
         shape = as_held([form], maps[0].rows)
         if shape != found[0][0].shape:
             raise OffChipError(f"{_what(node)} reads maps of different shapes")
         constants = ((len(maps), mask),)
         held = Held("", shape, CODES, maps[0].axes, maps[0].rows)
         choice = Chosen(reals, b"", number)
-        return Draft(kind, (*maps, held), shape, constants=constants, chosen=choice, forms=(*forms, form, form))
+        return Draft(kind, (*maps, held), shape, constants=constants, chosen=choice, forms=(*read_as, form, form))
     drafts[condition], values = _operand(reading, node, condition, TensorProto.BOOL)
     table = ((values != 0) == kept).astype(np.uint8).tobytes()
     operands, forms = (*maps, *drafts[condition].operands), joint_forms(reading, _what(node), drafts)

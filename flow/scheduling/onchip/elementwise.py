@@ -156,7 +156,10 @@ def function_of_map(reading: Reading, node: onnx.NodeProto, drafts: list[Draft])
     kind, name, first = node.op_type, node_name(node), drafts[0]
     if any(not draft.pointwise for draft in drafts):
         raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
-    if any(draft.operands != first.operands for draft in drafts):
+    apart = any(draft.operands != first.operands for draft in drafts)
+    if apart and kind == "Div":
+        raise OffChipError(f"{kind} '{name}' divides a map by another; reciprocals of 8 bits would make other codes")
+    if apart:
         raise OffChipError(f"{kind} '{name}' is a function of several maps; only that of one is a table")
     shapes = {reading.shape(entry) for entry in (*node.input, node.output[0]) if entry in reading.drafts}
     for entry in node.input:

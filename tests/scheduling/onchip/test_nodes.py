@@ -314,6 +314,19 @@ def test_the_largest_of_maps(seed: int, kind: str, shape: tuple[int, ...], one: 
     assert len(op.inputs) == len(set(read))
 
 
+@pytest.mark.parametrize(("least", "away"), [(1, 0.09), (64, 0.06), (256, 0.05)])
+def test_a_product_with_a_reciprocal_of_8_bits_is_no_quotient(least: int, away: float) -> None:
+    """Why no map is divided by another on chip: of all pairs of codes, so many would get another code, at least.
+
+    The divisors are from `least` steps on; the reciprocals have all codes from 0 to 255.
+    """
+    a, b = np.arange(-128, 128), np.arange(least, least + 256)
+    quotient = a[:, None] / b.astype(np.float32)
+    step = np.float32(np.abs(quotient).max() / 127)
+    product = a[:, None] * np.rint(255 * least / b) * (1 / (255 * least * step))
+    assert (np.rint(product) != np.rint(quotient / step)).mean() > away
+
+
 @settings(max_examples=40)
 @given(SEEDS, st.sampled_from(["map", "one", "constant"]), st.booleans(), st.floats(-1e38, 1e38))
 def test_a_map_where_a_mask_says_so(seed: int, kind: str, first: bool, otherwise: float) -> None:
