@@ -142,6 +142,15 @@ def test_attention_with_a_mask(icarus: Simulator, kind: str) -> None:
 
 
 @pytest.mark.full
+def test_the_units_of_tokens_in_vhdl(tmp_path: Path) -> None:
+    """Maps as weights, normalizations, tables and products: no bit is unknown, and none differs."""
+    require_engine("ghdl")
+    device = ENGINES["ghdl"].open(emit(roomy(2, 2), tmp_path))
+    kinds = simulated(masked("where input causal", 2), roomy(2, 2), device)
+    assert {"matmul", "gather", "choice", "softmax", "layernorm", "add"} <= {*kinds}
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("size", [(2, 3), (8, 16)], ids=lambda size: "x".join(map(str, size)))
 def test_other_arrays(size: tuple[int, int], tmp_path: Path) -> None:
     """Of less than eight columns, and of more columns than rows."""
