@@ -8,12 +8,18 @@ from typing import Any
 from flow.api.inputs import admitted
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
+from flow.errors import FlowError
 from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
-from flow.frontend.inspection import Inspection, inspection, refusal
+from flow.frontend.inspection import Inspection, OnChipInspection, inspection, refusal
 from flow.frontend.quantization.ranges import MINMAX
+from flow.hardware.axi.bus import AxiConfig
+from flow.hardware.config import ArrayConfig
 from flow.network import samples
+from flow.network.model import Network
 from flow.onnxtools import external
+from flow.scheduling.behind import unpruned
+from flow.scheduling.bus.bursts import SlowMemory
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.located import located
 
@@ -50,5 +56,16 @@ def _inspected(request: InspectRequest) -> Inspection:
         few = samples.load(calibration, source.model, "calibration").first(FEW)
         imported = import_calibrated(source.model, source.name, few, source.place, MINMAX, request.on_chip)
     network = imported.network
-    on_chip = located(network, chain(network), request.config) if request.on_chip else None
+    on_chip = _on_chip(network, request.config) if request.on_chip else None
     return replace(inspection(imported), notes=source.notes, on_chip=on_chip)
+
+
+def _on_chip(network: Network, config: ArrayConfig) -> OnChipInspection:
+    """Where the nodes run with feature maps on chip, and the cycles behind the bus that a build has by default."""
+    linked = chain(network)
+    found = located(network, linked, config)
+    try:
+        runs = unpruned(linked, config, AxiConfig(), SlowMemory()) if linked.segments else ()
+    except FlowError as error:
+        return replace(found, refused=str(error))
+    return replace(found, cycles_bus=sum(run.cycles for run in runs) if runs else None)

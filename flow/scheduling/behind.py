@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
+
+from flow.compression.prune import prune
 from flow.hardware.axi.bus import WIDTHS, AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.scheduling.blocks import Bytes, Program
 from flow.scheduling.bus.bursts import SlowMemory
 from flow.scheduling.bus.jobs import Words
 from flow.scheduling.bus.model import BusTime, bus_time
-from flow.scheduling.onchip.program import OnChip, outputs_only
+from flow.scheduling.onchip.chain import Chain
+from flow.scheduling.onchip.program import OnChip, assemble, fitted, outputs_only
 
 GAIN: Final = 0.05  # of cycles: what a bus of twice the width must save to be worth it
 MOST: Final = 400_000  # cycles of a network that is modelled whole; of longer ones runs are modelled by parts
@@ -56,6 +60,19 @@ def behind(program: Program, onchip: OnChip | None, axi: AxiConfig, memory: Slow
     most, layers = max(SHARE, MOST // len(runs)), len(program.layers)
     found = tuple(_time(run, axi, memory, most) for run in runs)
     return Behind(axi, memory, found[:layers], found[layers:], alone)
+
+
+def unpruned(chain: Chain, config: ArrayConfig, axi: AxiConfig, memory: SlowMemory) -> tuple[BusTime, ...]:
+    """The segments of a network on chip behind a bus, before it is pruned, on this array with room for its maps.
+
+    FlowError if it cannot be built for this array.
+    """
+    layers = [layer for segment in chain.segments for layer in segment.layers]
+    encoded = {layer.name: prune(layer.weights, np.zeros(layer.channels, np.int64))[0] for layer in layers}
+    onchip = assemble(chain, encoded, fitted(config, chain))
+    memories, most = {**onchip.memories, "descriptor": outputs_only(onchip)}, MOST // max(1, len(onchip.starts))
+    runs = [_Run(memories, start, onchip.config) for start in onchip.starts]
+    return tuple(_time(run, axi, memory, max(SHARE, most)) for run in runs)
 
 
 @dataclass(frozen=True)
