@@ -9,6 +9,7 @@ from flow.api.inputs import admitted
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
 from flow.api.speed import Speed, unpruned_allocation
+from flow.errors import FlowError
 from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
 from flow.frontend.inspection import Inspection, OnChipInspection, inspection, refusal
@@ -63,6 +64,9 @@ def _on_chip(network: Network, request: InspectRequest) -> OnChipInspection:
     found = located(network, linked, config)
     if not linked.segments:
         return found
-    speed = Speed(network, fitted(config, linked), request.axi(config), request.memory)
-    runs = speed.behind(unpruned_allocation(network)).segments
+    try:
+        speed = Speed(network, fitted(config, linked), request.axi(config), request.memory)
+        runs = speed.behind(unpruned_allocation(network)).segments
+    except FlowError as error:
+        return replace(found, refused=str(error))
     return replace(found, bus=speed.axi.data_bits, cycles_bus=sum(run.cycles for run in runs))

@@ -14,7 +14,7 @@ from rich.table import Table
 from flow import exploration
 from flow.cache import Size
 from flow.files import cache_folder
-from flow.frontend.inspection import Inspection, Node, OnChipInspection
+from flow.frontend.inspection import Inspection, Node, OnChipInspection, OnChipSegment
 from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.axi import AxiVerdict
 from flow.judgement.diagnosis import IMAGES, Finding
@@ -24,7 +24,7 @@ from flow.network.metrics import CLASSES, shown
 from flow.output.report.layers import LayerCompression, LayerReport
 from flow.output.report.report import CompressionReport, Report
 from flow.output.report.summary import BusReport, Summary, bus_lines, clock_line, reached_line
-from flow.scheduling.onchip.located import OUTSIDE
+from flow.scheduling.onchip.located import OUTSIDE, by_one_start
 
 WIDTH = (
     None if sys.stdout and sys.stdout.isatty() else 120
@@ -84,7 +84,7 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
         _print_nodes(console, found.nodes, found.on_chip)
     else:
         console.print(_operator_table(found))
-        if behind := [node for node in found.nodes if node.target == "host" and node.macs]:
+        if behind := [node for node in found.nodes if _place(node, found.on_chip) == "host" and node.macs]:
             console.print()
             _print_nodes(console, behind, found.on_chip)
         out.print(f"--all lists all {len(found.nodes):,} nodes.", soft_wrap=True)
@@ -112,19 +112,43 @@ def _print_segments(found: Inspection, there: OnChipInspection, listed: bool) ->
     if not there.segments:
         out.print("Nothing of it runs on chip: with --on-chip it runs layer by layer.", soft_wrap=True)
         return
-    starts = "the whole network by one start" if there.whole else f"{there.segments} segments"
-    if there.segments == 1 and not there.whole:
-        starts = "1 segment"
+    count = len(there.segments)
+    starts = by_one_start(there.around) if there.whole else "1 segment" if count == 1 else f"{count} segments"
+    slower = f" ({there.cycles_bus:,} behind a bus of {there.bus} bits)" if there.bus else ""
     out.print(
         f"On chip, {starts}: {there.macs:,} MACs ({100 * there.macs / max(found.macs, 1):.1f} % of the network's), at "
-        f"most {there.cycles:,} cycles a sample unpruned ({there.cycles_bus:,} behind a bus of {there.bus} bits), "
+        f"most {there.cycles:,} cycles a sample unpruned{slower}, {there.map_bytes / 1024:,.1f} KiB of feature maps, "
         f"array {there.array}.", soft_wrap=True,
     )  # fmt: skip
+    if there.refused:
+        out.print(f"A build for this array is refused: {there.refused}.", soft_wrap=True, markup=False)
+    for number, segment in enumerate(there.segments, 1):
+        if not there.whole:
+            _print_segment(number, segment)
+    if there.around and listed:
+        out.print(f"The host, before or behind: {', '.join(there.around)}.", soft_wrap=True, markup=False)
     off = dict.fromkeys(each.reason for each in there.nodes.values() if each.segment is None)
     reasons = [reason for reason in off if reason and reason != OUTSIDE]
     if reasons and not listed:
         more = f"; {len(reasons) - FEW_REASONS:,} more with --all" if len(reasons) > FEW_REASONS else ""
         out.print(f"It leaves the chip: {'; '.join(reasons[:FEW_REASONS])}{more}.", soft_wrap=True, markup=False)
+
+
+def _print_segment(number: int, segment: OnChipSegment) -> None:
+    """What one start runs, and what the host does and brings before it."""
+    carried = [
+        f"{name} {_few([f'{each} ({size:,} bytes)' for each, size in tensors.items()])}"
+        for name, tensors in (("takes", segment.takes), ("gives", segment.gives))
+    ]
+    host = f"; before it the host computes {_few(segment.host)}" if segment.host else ""
+    layers = "1 layer" if segment.layers == 1 else f"{segment.layers} layers"
+    text = f"Segment {number}: {layers} and {segment.steps} more steps, {segment.cycles:,} cycles; {'; '.join(carried)}"
+    out.print(f"{text}{host}.", soft_wrap=True, markup=False)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - FEW_REASONS:,} more" if len(names) > FEW_REASONS else ""
+    return ", ".join(names[:FEW_REASONS]) + more
 
 
 def _print_nodes(console: Console, nodes: Sequence[Node], there: OnChipInspection | None) -> None:
@@ -133,7 +157,8 @@ def _print_nodes(console: Console, nodes: Sequence[Node], there: OnChipInspectio
     table = Table(box=None, pad_edge=False)
     for name, side in (("node", "left"), ("operator", "left"), *(() if there and narrow else (("runs on", "left"),)),
                        ("output", "left"), ("MACs", "right"), ("weights", "right"),
-                       *((("segment", "right"), ("cycles", "right")) if there else ()), ("why", "left")):  # fmt: skip
+                       *((("segment", "right"), ("cycles", "right"), ("bytes", "right")) if there else ()),
+                       ("why", "left")):  # fmt: skip
         table.add_column(name, justify=side, overflow="fold", min_width=LAYER_WIDTH if name == "node" else None)
     numbers: dict[str, int] = {}
     for node in nodes:
@@ -142,7 +167,7 @@ def _print_nodes(console: Console, nodes: Sequence[Node], there: OnChipInspectio
         if narrow and why:
             why = f"({numbers.setdefault(why, len(numbers) + 1)})"
         table.add_row(
-            escape(node.name), node.op, *([] if there and narrow else [node.target]), shape,
+            escape(node.name), node.op, *([] if there and narrow else [_place(node, there)]), shape,
             f"{node.macs:,}" if node.macs else "", f"{node.parameters:,}" if node.parameters else "", *placed, why,
         )  # fmt: skip
     console.print(table)
@@ -151,13 +176,19 @@ def _print_nodes(console: Console, nodes: Sequence[Node], there: OnChipInspectio
 
 
 def _there(node: Node, there: OnChipInspection | None) -> list[str]:
-    """Why a node runs where it does; with feature maps on chip, its segment and cycles, too."""
+    """Why a node runs where it does; with feature maps on chip, its segment, its cycles and its map's bytes, too."""
     found = there.nodes.get(node.name) if there else None
     if found is None:
-        return ["", "", escape(node.reason)] if there else [escape(node.reason)]
+        return ["", "", "", escape(node.reason)] if there else [escape(node.reason)]
     segment = "off" if found.segment is None else f"{found.segment}"
     why = node.reason if found.segment and node.target != "host" else found.reason
-    return [segment, f"{found.cycles:,}" if found.cycles else "", escape(why)]
+    return [segment, *(f"{cost:,}" if cost else "" for cost in (found.cycles, found.map_bytes)), escape(why)]
+
+
+def _place(node: Node, there: OnChipInspection | None) -> str:
+    """Where a node runs: on the array, in post-processing, or on the host."""
+    found = there.nodes.get(node.name) if there else None
+    return node.target if found is None else found.place
 
 
 def _operator_table(found: Inspection) -> Table:
@@ -170,7 +201,8 @@ def _operator_table(found: Inspection) -> Table:
         operators.setdefault(node.op, []).append(node)
     macs = {op: sum(node.macs for node in nodes) for op, nodes in operators.items()}
     for op, nodes in sorted(operators.items(), key=lambda item: (-macs[item[0]], -len(item[1]), item[0])):
-        counts = [sum(node.target == target for node in nodes) for target in ("array", "post-processing", "host")]
+        places = [_place(node, found.on_chip) for node in nodes]
+        counts = [places.count(place) for place in ("array", "post-processing", "host")]
         weights = sum(node.parameters for node in nodes)
         table.add_row(op, *(f"{count:,}" if count else "" for count in (*counts, macs[op], weights)))
     return table

@@ -25,30 +25,54 @@ UNCOUNTED = ("Attention", "Einsum", "If", "Loop", "MultiHeadAttention", "Scan") 
 class OnChipNode:
     """Where a node runs with feature maps on chip: in `segment`, from 1; None off chip, and the `reason`.
 
-    `cycles` are those of the node's step, unpruned; None where it has none of its own.
+    `place`: "array", "post-processing" or "host". `cycles` and `map_bytes` are those of the node's step, unpruned, and
+    of the map that it makes; None where it has no step of its own, and then the `reason` is whose step it is part of.
     """
 
+    place: str
     segment: int | None
     reason: str
     cycles: int | None
+    map_bytes: int | None
+
+
+@dataclass(frozen=True)
+class OnChipSegment:
+    """What one start runs: numbers of `layers` and of other `steps`, cycles of one sample, unpruned.
+
+    `host`: the nodes that the host computes before it. `takes` and `gives`: bytes of the tensors that come from the
+    host, and that go there or to the outputs, each by the node or the input that makes it.
+    """
+
+    layers: int
+    steps: int
+    cycles: int
+    host: tuple[str, ...]
+    takes: dict[str, int]
+    gives: dict[str, int]
 
 
 @dataclass(frozen=True)
 class OnChipInspection:
-    """With feature maps on chip: `nodes` by name, the number of `segments`, and what of the network runs there.
+    """With feature maps on chip: `nodes` by name, the `segments` in order, and what of the network runs there.
 
-    `array` is the array (ROWSxCOLUMNS) of the cycles, `cycles` those of one sample in all segments, unpruned, and
-    `cycles_bus` those behind a bus of `bus` bits, by its model; None where nothing runs on chip.
+    `whole`: one start runs all layers; `around`: the nodes that the host computes before the first segment and behind
+    the last. `array` is the array (ROWSxCOLUMNS) of the cycles, `cycles` those of one sample in all segments, unpruned,
+    `cycles_bus` those behind a bus of `bus` bits, by its model; None where nothing runs on chip, or if the network
+    cannot be built for this array, and then `refused` says why. `map_bytes` is the size of the feature map memory.
     """
 
     nodes: dict[str, OnChipNode]
-    segments: int
+    segments: tuple[OnChipSegment, ...]
     whole: bool
+    around: tuple[str, ...]
     macs: int
     array: str
     cycles: int
+    map_bytes: int
     bus: int | None = None
     cycles_bus: int | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True)

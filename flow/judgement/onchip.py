@@ -17,6 +17,7 @@ from flow.network.samples import Samples
 from flow.onnxtools import edit, runtime
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.chain import ChainLayer, Left
+from flow.scheduling.onchip.located import by_one_start
 from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
@@ -81,8 +82,9 @@ class OnChipVerdict:
     `failure` says why a run never ended; there are no `steps` then. `cycles` are the longest run's, `cycles_ideal`
     those of the bit columns alone, all segments together. `map_bytes` is the size of the feature map memory.
     `outputs_only_mismatches` counts the bytes of the output memory that differ after one more run, which writes the
-    network's outputs alone. `whole`: one start runs all layers. `macs_share` of the multiply-accumulates of layers,
-    0 to 1, runs on chip; `alone` are layers that do not, one by one, and `left` nodes between layers.
+    network's outputs alone. `whole`: one start runs all layers; `around` are the nodes that the host computes
+    before the first segment and behind the last. `macs_share` of the multiply-accumulates of layers, 0 to 1, runs on
+    chip; `alone` are layers that do not, one by one, and `left` nodes between layers.
     """
 
     verdict: Literal["pass", "fail"]
@@ -101,6 +103,7 @@ class OnChipVerdict:
     outputs_only_mismatches: int | None
     steps: tuple[StepVerdict, ...]
     whole: bool = True
+    around: tuple[str, ...] = ()
     segments: tuple[SegmentReport, ...] = ()
     macs_share: float = 1.0
     alone: tuple[str, ...] = ()
@@ -240,6 +243,7 @@ def summary(
         outputs_only_mismatches=runs[0].outputs_only if runs else None,
         steps=tuple(verdicts),
         whole=chain.whole,
+        around=chain.around,
         segments=tuple(_segments(onchip, runs)),
         macs_share=round(on_chip / max(all_macs, 1), 4),
         alone=tuple(layer.name for layer in chain.alone),
@@ -265,6 +269,6 @@ def _segments(onchip: OnChip, runs: Sequence[ChainRun]) -> Iterator[SegmentRepor
 def extent(found: OnChipVerdict) -> str:
     """How much of the network runs on chip, by how many starts, in words."""
     if found.whole:
-        return "the whole network by one start"
+        return by_one_start(found.around)
     starts = "1 segment" if len(found.segments) == 1 else f"{len(found.segments)} segments, one start each"
     return f"{100 * found.macs_share:.1f} % of the layers' MACs in {starts}, the host between them"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 
 import flow
 from flow.api.inputs import with_maps
+from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
+from flow.judgement.onchip import extent, summary
 from flow.output.report.report import Report
 from tests.helpers.firmware import compiled, header
 from tests.helpers.heads import float_attention, for_the_chip
-from tests.helpers.networks import Floats, attention, divided, heads, residual, saved
+from tests.helpers.networks import Floats, attention, divided, heads, program, residual, saved
 from tests.helpers.tools import Run, require_engine, require_tool
 
 
@@ -39,7 +42,7 @@ def test_the_report_tells_of_segments(built: tuple[Path, Report]) -> None:
     assert told.cycles == sum(segment.cycles for segment in told.segments)
     assert [segment.first for segment in told.segments] == [0, told.segments[0].count]
     (left,) = told.left
-    assert left.segment == 1 and "Div_6" in left.nodes and "function of two maps" in left.reason
+    assert left.segment == 1 and "Div_6" in left.nodes and "divides a map by another" in left.reason
     assert [output.mismatches for output in told.outputs] == [0]
     assert any(note.startswith("Leaves the chip before segment 2: Div 'Div_6'") for note in report.notes)
     predicted = report.summary.predicted
@@ -165,22 +168,58 @@ def test_inspection_says_where_every_node_runs(tmp_path: Path, run: Run) -> None
     model = saved(divided(), tmp_path)
     found = flow.inspect(model, on_chip=True)
     there = found.on_chip
-    assert there is not None and there.segments == 2 and not there.whole
+    assert there is not None and len(there.segments) == 2 and not there.whole
     assert {node.name for node in found.nodes} == set(there.nodes)
     by_op = {node.op: there.nodes[node.name] for node in found.nodes}
-    assert by_op["Div"].segment is None and "is a function of two maps" in by_op["Div"].reason
+    assert by_op["Div"].segment is None and "divides a map by another" in by_op["Div"].reason
     assert by_op["GlobalAveragePool"].segment == 1 and by_op["Add"].segment == 2
-    assert by_op["GlobalAveragePool"].cycles
+    assert by_op["GlobalAveragePool"].cycles and by_op["GlobalAveragePool"].map_bytes == 8
+    assert (by_op["Div"].place, by_op["GlobalAveragePool"].place) == ("host", "post-processing")
+    first, second = there.segments
+    assert sum(segment.cycles for segment in there.segments) == there.cycles < (there.cycles_bus or 0)
+    assert set(second.takes) <= {*first.gives, *second.host} and "x" in first.takes and not first.host
+    assert there.map_bytes >= max(node.map_bytes or 0 for node in there.nodes.values())
     layers = [there.nodes[node.name] for node in found.nodes if node.target == "array"]
     assert [node.segment for node in layers] == [1, 1, 2, 2] and all(node.cycles for node in layers)
     clamped = [there.nodes[node.name].segment for node in found.nodes if node.target == "post-processing"]
     assert set(clamped) == {1, 2}
     assert 0 < there.macs == found.macs and there.cycles >= sum(node.cycles or 0 for node in layers)
     status, out, _ = run("inspect", model, "--on-chip")
-    assert status == 0 and "On chip, 2 segments: " in out and "segment  cycles" in out
-    assert f"unpruned ({there.cycles_bus:,} behind a bus of {there.bus} bits), array 16x32" in out
+    assert status == 0 and "On chip, 2 segments: " in out and "segment  cycles  bytes" in out
+    assert (
+        f"({there.cycles_bus:,} behind a bus of {there.bus} bits), {there.map_bytes / 1024:,.1f} KiB of feature maps"
+        in out
+    )
+    given = ", ".join(f"{name} ({size:,} bytes)" for name, size in first.gives.items())
+    assert f"cycles; takes x ({first.takes['x']:,} bytes); gives {given}.\nSegment 2: " in out
+    assert f"; before it the host computes {', '.join(second.host)}.\n" in out
     assert "segment" not in run("inspect", model)[1]
-    assert json.loads(run("inspect", model, "--on-chip", "--json")[1])["on_chip"]["segments"] == 2
+    assert len(json.loads(run("inspect", model, "--on-chip", "--json")[1])["on_chip"]["segments"]) == 2
+
+
+def test_inspection_of_steps_of_several_nodes(tmp_path: Path, run: Run) -> None:
+    """Products of two maps are on the array; what scales and moves them has no cycles of its own."""
+    found = flow.inspect(saved(float_attention(), tmp_path), on_chip=True)
+    there = found.on_chip
+    assert there is not None and there.whole and not there.around
+    products = [node for node in found.nodes if node.op == "MatMul" and node.target == "host"]
+    assert len(products) == 2 and all(there.nodes[node.name].place == "array" for node in products)
+    assert all(there.nodes[node.name].cycles for node in products)
+    scaled = next(node for node in found.nodes if node.op == "Mul")
+    assert there.nodes[scaled.name].cycles is None
+    assert there.nodes[scaled.name].reason == f"part of '{products[0].name}'"
+
+
+def test_a_build_that_is_refused_is_said(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nodes have their places all the same: another array may take the network."""
+
+    def refuse(*_: Any) -> None:
+        raise FlowError("the network needs 70,000 descriptors, more than 65,535")
+
+    monkeypatch.setattr(sys.modules["flow.api.inspect"], "fitted", refuse)
+    status, out, _ = run("inspect", saved(logarithm(), tmp_path), "--on-chip")
+    assert status == 0 and "On chip, 2 segments: " in out and "behind the bus" not in out
+    assert "A build for this array is refused: the network needs 70,000 descriptors, more than 65,535.\n" in out
 
 
 def test_a_product_on_chip_does_not_stay_on_the_host() -> None:
@@ -224,7 +263,8 @@ def test_inspection_on_a_narrow_terminal(tmp_path: Path, run: Run, monkeypatch: 
     wide = run("inspect", model, "--on-chip")[1]
     monkeypatch.setattr("flow.cli.tables.WHOLE", 80)
     narrow = run("inspect", model, "--on-chip")[1]
-    rows = [line for line in narrow.splitlines() if line[:1] != "(" and not line.startswith(("On chip", "It leaves"))]
+    beside = ("(", "On chip", "It leaves", "Segment ")
+    rows = [line for line in narrow.splitlines() if not line.startswith(beside)]
     assert max(map(len, rows)) <= 80
     found = flow.inspect(model, on_chip=True)
     there = found.on_chip
@@ -237,8 +277,21 @@ def test_inspection_on_a_narrow_terminal(tmp_path: Path, run: Run, monkeypatch: 
     assert narrow.count("8-bit in and out") == 1 < wide.count("8-bit in and out")
 
 
-@pytest.mark.parametrize("make", [residual, heads, attention])
+@pytest.mark.parametrize("make", [residual, attention])
 def test_one_start_is_said_where_one_start_it_is(make: object, tmp_path: Path, run: Run) -> None:
     assert callable(make)
     status, out, _ = run("inspect", saved(make(), tmp_path), "--on-chip")
     assert status == 0 and "On chip, the whole network by one start: " in out
+
+
+def test_what_the_host_computes_behind_is_said(tmp_path: Path, run: Run) -> None:
+    """With a Softmax at an output, one start runs all layers, but not the whole network."""
+    model = saved(heads(), tmp_path)
+    status, out, _ = run("inspect", model, "--on-chip")
+    assert status == 0 and "On chip, all layers by one start, 1 node before or behind them by the host: " in out
+    there = flow.inspect(model, on_chip=True).on_chip
+    assert there is not None and there.whole and there.around == ("Softmax_8",)
+    assert (there.nodes["Softmax_8"].place, there.nodes["Softmax_8"].segment) == ("host", None)
+    _, onchip = program(heads(), ArrayConfig(4, 4))
+    assert onchip.chain.around == there.around
+    assert extent(summary(onchip, [], [])).startswith("all layers by one start, 1 node ")

@@ -115,6 +115,14 @@ CLAIMS = (
         cut=("dut.increment",),
     ),
     Claim("slices", "pairs", "slices.sv", of("slice_count", "slice_places")),
+    Claim(
+        "roots and quotients", "normalizer", "root.sv",
+        (
+            Fault("root_step", "off-by-one", r"wide\} << 2\) \+ 49'd1", "wide} << 2)"),
+            Fault("root_step", "swapped-result", r"left = upper\[47:0\]", "left = rest"),
+            Fault("root_step", "off-by-one-shift", r"rest\} << 1", "rest} << 2"),
+        ),
+    ),
     *(
         Claim(
             f"requantizer's sum of {ARRAYS[design].accumulator_bits} bits", design, "requantizer.sv",

@@ -13,6 +13,7 @@ from flow.scheduling.onchip import post
 from flow.scheduling.onchip.maps import Held, as_map
 from flow.scheduling.onchip.nodes import post_operations
 from flow.scheduling.onchip.post import PostOp
+from flow.simulation import onchip
 
 ROUNDED = ("add", "subtract", "product", "scale")  # once, where ONNX Runtime rounds in float32 several times
 
@@ -20,11 +21,15 @@ ROUNDED = ("add", "subtract", "product", "scale")  # once, where ONNX Runtime ro
 class Codes:
     """Nodes on the 8-bit tensors "x" and "z", int8 [1, *shape]: each method returns the name of what it makes.
 
-    `other` is the shape of "z", if it is another one.
+    `other` is the shape of "z", if it is another one; with `rows`, the channels are the last axis.
     """
 
-    def __init__(self, seed: int = 0, shape: tuple[int, ...] = (2, 4, 5), other: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, shape: tuple[int, ...] = (2, 4, 5), other: tuple[int, ...] | None = None,
+        rows: bool = False,
+    ) -> None:  # fmt: skip
         self.rng, self.nodes, self.constants = np.random.default_rng(seed), list[Any](), list[Any]()
+        self.rows = rows
         self.shape, self.shapes = shape, {"x": shape, "z": other or shape}
         self.scales: dict[str, Quantization] = {}
         for name in ("x", "z"):
@@ -70,7 +75,7 @@ class Codes:
 
     def maps(self) -> dict[str, Held]:
         return {
-            name: Held(name, as_map(shape, len(shape) == 1, name), self.scales[name], shape)
+            name: Held(name, as_map(shape, self.rows or len(shape) == 1, name), self.scales[name], shape, self.rows)
             for name, shape in self.shapes.items()
         }
 
@@ -85,11 +90,12 @@ def operations(net: Codes, *outputs: str, opset: int = 20) -> list[PostOp]:
     rng = np.random.default_rng(3)
     feeds = {name: rng.integers(-128, 128, (1, *shape)).astype(np.int8) for name, shape in net.shapes.items()}
     want = runtime.run(segment.model, feeds)
-    maps = {name: codes.reshape(held[name].shape) for name, codes in feeds.items()}
+    maps = {name: onchip.as_map(held[name], codes) for name, codes in feeds.items()}
     for op in found:
         maps[op.output] = post.run(op, tuple(maps[name] for name in op.inputs))
     for name in outputs:
-        away = np.abs(maps[held[name].tensor].astype(int) - want[name].reshape(held[name].shape).astype(int))
+        made = onchip.as_tensor(held[name], maps[held[name].tensor])
+        away = np.abs(made.astype(int) - want[name].astype(int))
         assert held[name].axes == want[name].shape[1:], name
         assert away.max() <= int(any(op.kind in (*ROUNDED, "average") for op in found)), name
         if any(op.kind in ROUNDED for op in found):

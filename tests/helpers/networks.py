@@ -140,12 +140,13 @@ def gated() -> onnx.ModelProto:
 
 
 def chosen() -> onnx.ModelProto:
-    """The larger and the smaller of two maps, and a map where another one or a constant says so."""
+    """The larger of two maps, the smallest of four, and a map where another one or a constant says so."""
     net = Floats(15)
     a = net.conv("x", 3, 11, 1, relu=False)
     b = net.node("Max", a, net.conv(a, 11, 11, 1))
     squeezed = net.conv(net.node("GlobalAveragePool", b), 11, 11, 1, relu=False)
-    c = net.node("Min", net.conv(b, 11, 11, 1, relu=False), squeezed)
+    more = [net.node("Sigmoid", net.conv(b, 11, 1, 1, relu=False)), net.conv(b, 11, 11, 1, relu=False)]
+    c = net.node("Min", net.conv(b, 11, 11, 1, relu=False), squeezed, *more, net.constant(np.float32(0.9)))
     seen = net.node("Less", net.conv(c, 11, 11, 1, relu=False), net.constant(np.float32(0.2)))
     d = net.conv(net.node("Where", seen, c, net.constant(np.float32(0.5))), 11, 8, 1)
     columns = net.constant((np.arange(3) % 2 == 0).reshape(1, 1, 1, 3))

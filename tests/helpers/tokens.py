@@ -160,8 +160,8 @@ def stacked(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
 def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.ModelProto:
     """Attention with a mask between its products, the norm behind the sum: "causal", a "column", or one of the "input".
 
-    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there. The
-    mask is added, or "where ..." chooses between the scores and a number.
+    As a "column" hides the last tokens of every sample, the "input" says how many of a sample's tokens are there, and
+    "input causal" hides later tokens, too. The mask is added, or "where ..." chooses between the scores and a number.
     """
     n, width = _Nodes(seed), 8 * heads
     x = n.norm(n.node("MatMul", "x", n.drawn(width, width)), width)
@@ -174,6 +174,8 @@ def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.Mo
     if kind.startswith("where"):
         first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
         away = n.node("Unsqueeze", n.node("Less", n.turned(first), n.constant(np.float32(0))), n.numbers(1))
+        if kind == "where input causal":
+            away = n.node("Or", away, n.constant(np.triu(np.ones((1, 1, tokens, tokens), bool), 1)))
         seen = n.constant(np.tril(np.ones((1, 1, tokens, tokens), bool)))
         low = n.constant(np.float32(-3.4e38))
         hidden = n.node("Where", *((seen, scores, low) if kind == "where causal" else (away, low, scores)))
@@ -184,7 +186,10 @@ def masked(kind: str, tokens: int = 5, heads: int = 2, seed: int = 0) -> onnx.Mo
     else:  # a token is there if its first channel is more than 0
         first = n.node("Slice", "x", n.numbers(0), n.numbers(1), n.numbers(2))
         away = n.node("Cast", n.node("Less", n.turned(first), n.constant(np.float32(0))), to=1)
-        mask = n.node("Mul", n.node("Unsqueeze", away, n.numbers(1)), n.constant(np.float32(-10000)))
+        away = n.node("Unsqueeze", away, n.numbers(1))
+        if kind == "input causal":
+            away = n.node("Max", away, n.constant(np.triu(np.ones((1, 1, tokens, tokens), np.float32), 1)))
+        mask = n.node("Mul", away, n.constant(np.float32(-10000)))
     if not kind.startswith("where"):
         hidden = n.node("Add", scores, mask)
     weights = n.node("Softmax", hidden, axis=-1)

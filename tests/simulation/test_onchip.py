@@ -179,12 +179,13 @@ def test_more_lanes_than_an_octet_has_channels(tmp_path: Path) -> None:
     check(onchip, done)
 
 
-def test_what_is_chosen_of_two_maps(tmp_path: Path) -> None:
-    """The larger or smaller one, or one where a condition or a constant says so: as ONNX Runtime has it, to the bit."""
+def test_what_is_chosen_of_maps(tmp_path: Path) -> None:
+    """The largest or smallest, or one where a condition or a constant says so: as ONNX Runtime has it, to the bit."""
     network = for_the_chip(chosen())
     network, onchip = program(network, fitted(SMALL, chain(network)))
     kinds = [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)]
-    assert onchip.chain.whole and kinds == ["largest", "average", "smallest", "choice", "choice", "table", "select"]
+    assert onchip.chain.whole and kinds[:4] == ["largest", "average", "table", "smallest"]
+    assert kinds[4:] == ["choice", "choice", "table", "select"]
     (done,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
     check(onchip, done)
     verdicts = judge(network, onchip, [done])

@@ -122,7 +122,10 @@ def test_products_over_the_last_of_four_axes(icarus: Simulator) -> None:
     assert kinds == ["layernorm", "table", "add"]
 
 
-@pytest.mark.parametrize("kind", ["where input", pytest.param("where causal", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "kind",
+    ["where input", *(pytest.param(f"where {kind}", marks=pytest.mark.full) for kind in ("causal", "input causal"))],
+)
 def test_attention_where_a_mask_says_so(icarus: Simulator, kind: str) -> None:
     """Conditions are constants, or of the sample: then the host makes them numbers, which are loaded as a map."""
     kinds = simulated(masked(kind, 3), roomy(4, 4), icarus)
@@ -130,12 +133,21 @@ def test_attention_where_a_mask_says_so(icarus: Simulator, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["causal", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("column", "input"))]
+    "kind", ["causal", "input causal", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("column", "input"))]
 )
 def test_attention_with_a_mask(icarus: Simulator, kind: str) -> None:
-    """A constant mask is one more operand of the scores; one of the sample is loaded beside its tokens."""
+    """A constant mask is one more operand of the scores; one of the sample is loaded beside its tokens, for all."""
     kinds = simulated(masked(kind, 3), roomy(4, 4), icarus)
     assert kinds.count("add") == 2 and kinds.count("softmax") == 1
+
+
+@pytest.mark.full
+def test_the_units_of_tokens_in_vhdl(tmp_path: Path) -> None:
+    """Maps as weights, normalizations, tables and products: no bit is unknown, and none differs."""
+    require_engine("ghdl")
+    device = ENGINES["ghdl"].open(emit(roomy(2, 2), tmp_path))
+    kinds = simulated(masked("where input causal", 2), roomy(2, 2), device)
+    assert {"matmul", "gather", "choice", "softmax", "layernorm", "add"} <= {*kinds}
 
 
 @pytest.mark.full

@@ -26,7 +26,7 @@ from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 ROW_AXES = 2  # the batch, and channels
 MAP_AXES = 3  # the batch, channels, and pixels in rows and columns, in a row, or in no order
 PRODUCTS = ("Mul", "Sub")  # of two tensors
-EXTREMA = ("Max", "Min")  # likewise, on chip
+EXTREMA = ("Max", "Min")  # of two tensors or more, on chip
 LINEAR = ("Add", "Sub", "Mul", "Div")  # with a constant
 NORMALIZATIONS = ("LayerNormalization", "Softmax")
 PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
@@ -76,7 +76,7 @@ def plan(
     and so does what is only raised to a power. `kinds` and `ranks`: element types and numbers of axes by tensor.
     Functions and products of tensors of two axes stay float, as the states of unrolled recurrent operators had better.
     With `products`, all that the chip computes gets 8 bits: these, matrix products of two 8-bit tensors (attention),
-    constants that are added to every element (positions), means of tokens, the larger or smaller of two tensors,
+    constants that are added to every element (positions), means of tokens, the largest or smallest of tensors,
     what has a factor or a summand for each channel where another tensor is joined, and a tensor where a condition
     holds, beside one number where it does not; so has the condition, as a number.
     """
@@ -243,8 +243,9 @@ class _Functions:
             return True
         if len(read) == 1 and set(self.norms_of(name for name in read if name in self.sources)) - self._scaled:
             return False  # the classes at an output, in another order
-        pairs = (*PRODUCTS, *EXTREMA) if self._means else PRODUCTS
-        return node.op_type in BETWEEN_LAYERS or (node.op_type in pairs and len(roots) == len(node.input) == 2)
+        if self._means and node.op_type in EXTREMA:
+            return len(roots) > 1
+        return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
 
     def _chooses(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
         """Whether a Where takes one of two tensors, of 8 bits or functions of such, as a condition says.

@@ -111,7 +111,8 @@ class NormSteps:
     multiply: Any = flag()  # channels times the sum of squares
     take: Any = flag()  # that product; the square of the sum is multiplied
     subtract: Any = flag()
-    quadruple: Any = flag()
+    pairs: Any = bits(5)  # of bits by which the radicand is moved: a power of two
+    shift: Any = flag()
     add: Any = flag()
     lift: Any = flag()
     root: Any = flag()
@@ -131,7 +132,8 @@ class RootSteps:
     restart: Any
     take: Any
     subtract: Any
-    quadruple: Any
+    pairs: Any
+    shift: Any
     add: Any
     lift: Any
     root: Any

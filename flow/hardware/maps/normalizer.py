@@ -19,25 +19,24 @@ from flow.hardware.fields import (
     NORM_HIGH,
     NORM_LOW,
     NORM_WORDS,
-    QUOTIENT_BITS,
     WORD_BITS,
     field_span,
 )
 from flow.hardware.maps.bundles import NormPlace, NormSteps, NormTerms, RootSteps
+from flow.hardware.maps.root import DIVISION, LIFTED, QUOTIENT, ROOT, TOTAL, norm_root
 
 COUNT = 13  # bits of a channel's number
 CENTRE = 22  # bits of a sum of channels, with its sign
 TERM = 34  # bits of a, with its sign
-TOTAL = 46
-QUOTIENT = QUOTIENT_BITS + 1
 KEPT = CENTRE + QUOTIENT + 5  # what is kept of a position
 
 # When it is measured, in cycles after its last channel: the sums are complete in the third.
 SQUARES = 3  # n times the sum of squares, and two cycles later the square of the sum, are multiplied
-SHIFTED = SQUARES + 5 + 31  # the radicand is shifted to its place in so many cycles before
-RAISED = SHIFTED + 1 + 31  # it is as large as 64 bits permit
-ROOTED = RAISED + 32
-DIVIDED = ROOTED + 1 + QUOTIENT_BITS + 1
+SHIFTS = SQUARES + 5
+SHIFTED = SHIFTS + LIFTED  # the radicand is where E is added
+RAISED = SHIFTED + 1 + LIFTED  # it is as large as 64 bits permit
+ROOTED = RAISED + ROOT
+DIVIDED = ROOTED + 1 + DIVISION
 SUMMED = ROOTED - SQUARES  # where a Softmax begins, which has no root
 
 
@@ -80,87 +79,6 @@ def norm_places(clk, write, at, measured, shown, kept):
         kept.next = memory[shown]
 
     return take, give
-
-
-@block
-@prefixed(steps="")
-def norm_root(clk, enable, steps, product, offset, total, quotient, lifted):
-    """The quotient of one row: of the sum of a Softmax, or of the root of a variance.
-
-    control  enable; take, subtract: product[46] is n times the sum of squares, or what is taken from it; quadruple,
-             add, lift, root, divisor, divide, restart: a step of the radicand, of its root, of the division; softmax
-    data     offset[64]: what is added to the radicand; total[46]: a Softmax's sum; quotient[29], lifted[5] out: how
-             often the radicand was raised by two bits
-    """
-    radicand = Signal(modbv(0)[WORD_BITS:])
-    found = Signal(modbv(0)[32:])
-    rest, dividend, radical, trial, wide = (Signal(modbv(0)[TOTAL + 2 :]) for _ in range(5))
-    below = Signal(modbv(0)[TOTAL:])
-    doubled = Signal(modbv(0)[TOTAL + 2 :])
-
-    @always_comb
-    def widen():
-        wide.next = found
-
-    @always_comb
-    def candidates():
-        doubled.next = wide << 1
-        radical.next = (rest << 2) + radicand[WORD_BITS : WORD_BITS - 2]
-        trial.next = (wide << 2) + 1
-        dividend.next = rest << 1
-
-    @always(clk.posedge)
-    def raise_radicand():
-        if enable:
-            if steps.restart:
-                lifted.next = 0
-            if steps.take:
-                radicand.next = product
-            elif steps.subtract:
-                radicand.next = radicand - product
-            elif steps.add:
-                radicand.next = radicand + offset
-            elif steps.quadruple or steps.root:
-                radicand.next = radicand << 2
-            elif steps.lift and (radicand[WORD_BITS : WORD_BITS - 2] == 0):
-                radicand.next = radicand << 2
-                lifted.next = lifted + 1
-
-    @always(clk.posedge)
-    def step():
-        if enable:
-            if steps.add:
-                found.next = 0
-                rest.next = 0
-            elif steps.root:
-                if radical >= trial:
-                    rest.next = radical - trial
-                    found.next = (found << 1) + 1
-                else:
-                    rest.next = radical
-                    found.next = found << 1
-            elif steps.divisor:
-                found.next = 0
-                rest.next = 0
-                rest.next[31] = True
-            elif steps.divide:
-                if dividend >= below:
-                    rest.next = dividend - below
-                    found.next = (found << 1) + 1
-                else:
-                    rest.next = dividend
-                    found.next = found << 1
-            if steps.divisor:
-                if steps.softmax:
-                    below.next = total
-                else:
-                    below.next = doubled[TOTAL:]
-
-    @always_comb
-    def give():
-        quotient.next = found[QUOTIENT:]
-
-    return widen, candidates, raise_radicand, step, give
 
 
 @block
@@ -332,8 +250,8 @@ def norm_lane(clk, enable, octet, place, steps, terms, write, number, word, give
             offset.next = word
 
     rooting = RootSteps(
-        steps.softmax, steps.restart, steps.take, steps.subtract, steps.quadruple, steps.add, steps.lift, steps.root,
-        steps.divisor, steps.divide,
+        steps.softmax, steps.restart, steps.take, steps.subtract, steps.pairs, steps.shift, steps.add, steps.lift,
+        steps.root, steps.divisor, steps.divide,
     )  # fmt: skip
     parts = [
         exponential(clk, enable, write, number, word(EXPONENTIAL_BITS + 1, 0), difference, power2),
@@ -374,10 +292,11 @@ def norm_control(clk, reset, enable, valid, first, normalizes, applies, softmax,
     at, at_now = (Signal(modbv(0)[COUNT + 1 :]) for _ in range(2))
     reach = Signal(intbv(0)[COUNT + 1 :])
     phase, phase_now = (Signal(intbv(0)[2:]) for _ in range(2))  # 0: the largest, 1: sums, 2: what follows from them
-    settled = Signal(modbv(0)[8:])
+    settled = Signal(modbv(0)[6:])
     written, shown = (Signal(modbv(0, min=0, max=MEASURED)) for _ in range(2))
     fresh = Signal(bool(1))  # whatever is measured next is the first tile of its block
-    goes, pass_ends, inside, measures, sum3 = flags(5)
+    goes, pass_ends, inside, measures, sum3, quadruples = flags(6)
+    pairs = Signal(intbv(0)[LIFTED:])
 
     @always_comb
     def now():
@@ -415,9 +334,7 @@ def norm_control(clk, reset, enable, valid, first, normalizes, applies, softmax,
                     else:
                         shown.next = shown + 1
             elif phase_now == 2:
-                if settled == SQUARES + 4:
-                    settled.next = SHIFTED - doublings
-                elif settled <= DIVIDED:
+                if settled <= DIVIDED:
                     settled.next = settled + 1
                 if settled == DIVIDED:
                     written.next = written + 1
@@ -433,6 +350,20 @@ def norm_control(clk, reset, enable, valid, first, normalizes, applies, softmax,
                         settled.next = SUMMED
                     else:
                         settled.next = 0
+
+    @always_comb
+    def moves():
+        pairs.next = 0
+        for i in range(LIFTED):
+            if (settled == SHIFTS + i) or (settled == SHIFTED + 1 + i):
+                pairs.next[LIFTED - 1 - i] = True
+        if settled >= RAISED:
+            pairs.next[1] = True  # two bits of a root
+
+    @always_comb
+    def powers():
+        steps.pairs.next = pairs
+        quadruples.next = (settled >= SHIFTS) and (settled < SHIFTED) and ((doublings & pairs) != 0)
 
     @always_comb
     def places():
@@ -451,7 +382,7 @@ def norm_control(clk, reset, enable, valid, first, normalizes, applies, softmax,
         steps.multiply.next = measures and (settled == SQUARES)
         steps.take.next = measures and (settled == SQUARES + 2)  # a cycle later than it is there, if streams wait
         steps.subtract.next = measures and (settled == SQUARES + 4)
-        steps.quadruple.next = measures and (settled > SQUARES + 4) and (settled < SHIFTED)
+        steps.shift.next = measures and (quadruples or (settled >= RAISED)) and (settled < ROOTED)
         steps.add.next = measures and (settled == SHIFTED)
         steps.lift.next = measures and (settled > SHIFTED) and (settled < RAISED)
         steps.root.next = measures and (settled >= RAISED) and (settled < ROOTED)
@@ -468,7 +399,7 @@ def norm_control(clk, reset, enable, valid, first, normalizes, applies, softmax,
             steps.applies2.next = goes and applies
 
     assert MOST_NORMALIZED < 1 << COUNT
-    return now, reaching, ends, walk, places, stage_1, stages
+    return now, reaching, ends, walk, moves, powers, places, stage_1, stages
 
 
 @block

@@ -17,7 +17,7 @@ operands.py operands of nodes as maps, in the layout that the nodes want
 pooling.py  nodes that pool windows, or all pixels
 products.py matrix products of two maps
 elementwise.py sums and products of two maps, of a map and a constant, and functions of one map
-choices.py  the larger or smaller of two maps, and a map where a mask says so
+choices.py  the largest or smallest of maps, and a map where a mask says so
 shaping.py  nodes that shape, move or join tensors
 nodes.py    the nodes between two layers as post-processing operations
 units.py    the units of a network that run on chip or not: layers, and the host's nodes, parted at 8-bit tensors

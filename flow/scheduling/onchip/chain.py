@@ -43,6 +43,8 @@ class ChainLayer:
         return (self.source.tensor,)
 
 
+SAME_ORDER = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")  # they give a tensor another shape
+
 Step = ChainLayer | PostOp
 OffChip = tuple[ArrayLayer | HostSegment, ...]  # in order: by the host, or a layer by itself
 
@@ -116,6 +118,16 @@ class Chain:
     def whole(self) -> bool:
         """Whether one start runs all layers."""
         return len(self.segments) == 1 and not self.alone
+
+    @property
+    def around(self) -> tuple[str, ...]:
+        """The nodes that the host computes before the first segment and behind the last one.
+
+        Those that only quantize or give a tensor another shape are not among them.
+        """
+        off = (*(self.segments[0].before if self.segments else ()), *self.after)
+        nodes = [node for step in off if isinstance(step, HostSegment) for node in step.model.graph.node]
+        return tuple(node_name(node) for node in nodes if node.op_type not in (*QUANTIZATION, *SAME_ORDER))
 
     @property
     def units(self) -> dict[str, bool]:

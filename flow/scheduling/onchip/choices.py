@@ -1,4 +1,4 @@
-"""Nodes that choose elements of two maps, Max, Min and Where, by tables of real numbers."""
+"""Nodes that choose elements of maps, Max, Min and Where, by tables of real numbers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,41 @@ from flow.onnxtools.graph import node_name
 from flow.scheduling.onchip.arrange import CODES, laid_out
 from flow.scheduling.onchip.constants import map_codes
 from flow.scheduling.onchip.drafts import Chosen, Draft, Reading, constant_of
-from flow.scheduling.onchip.elementwise import joint_shape
+from flow.scheduling.onchip.elementwise import as_held, joint_forms
 from flow.scheduling.onchip.maps import Held, OffChipError
 from flow.scheduling.onchip.operands import layout, on_map, tensor_of
 from flow.scheduling.onchip.tables import values_of
 
-EXTREMA = {"Max": "largest", "Min": "smallest"}
+EXTREMA = {"Max": ("largest", np.maximum), "Min": ("smallest", np.minimum)}
 
 
 def chosen(reading: Reading, node: onnx.NodeProto) -> Draft | None:
-    """The larger or smaller of two maps, or the one that a condition says; None if it is none of these.
+    """The largest or smallest of maps, or the one that a condition says; None if it is none of these.
 
-    Each of the two may be a function of a map that has no 8 bits of its own.
+    Each of them may be a function of a map that has no 8 bits of its own.
     """
-    if node.op_type in EXTREMA and len(node.input) == 2 and _differ(reading, list(node.input)):
-        first, second = (_operand(reading, node, name) for name in node.input)
-        shape = joint_shape(reading, _what(node), {node.input[0]: first[0], node.input[1]: second[0]})
-        operands = (*first[0].operands, *second[0].operands)
-        return Draft(EXTREMA[node.op_type], operands, shape, chosen=Chosen((first[1], second[1])))
+    if node.op_type in EXTREMA:
+        return _extremum(reading, node)
     return _where(reading, node) if node.op_type == "Where" else None
+
+
+def _extremum(reading: Reading, node: onnx.NodeProto) -> Draft | None:
+    """The largest or smallest of two maps or more, and of numbers; None if it is a function of one map."""
+    constants = {name: constant_of(reading.graph, name) for name in node.input}
+    data = [name for name, value in constants.items() if value is None]
+    numbers = [value for value in constants.values() if value is not None]
+    if not _differ(reading, data) or any(np.unique(value).size != 1 for value in numbers):
+        return None
+    kind, of = EXTREMA[node.op_type]
+    found = {name: _operand(reading, node, name) for name in data}
+    drafts = {name: draft for name, (draft, _) in found.items()}
+    first, *others = (real for _, real in found.values())
+    for number in numbers:  # which have a part in the first map's table
+        first = of(first, number.reshape(-1)[0])
+    operands = tuple(draft.operands[0] for draft in drafts.values())
+    forms = joint_forms(reading, _what(node), drafts)
+    shape = as_held(forms, operands[0].rows)
+    return Draft(kind, operands, shape, chosen=Chosen((first, *others)), forms=forms)
 
 
 def _differ(reading: Reading, names: list[str]) -> bool:
@@ -60,16 +76,18 @@ def _where(reading: Reading, node: onnx.NodeProto) -> Draft | None:
     maps = [draft.operands[0] for draft, _ in found]
     if given is not None:
         mask = _constant_mask(reading, node, data[0], found[0][0], given == kept)
-        shape = joint_shape(reading, _what(node), drafts)
+        *read_as, form = joint_forms(reading, _what(node), drafts)
+        shape = as_held([form], maps[0].rows)
         if shape != found[0][0].shape:
             raise OffChipError(f"{_what(node)} reads maps of different shapes")
         constants = ((len(maps), mask),)
         held = Held("", shape, CODES, maps[0].axes, maps[0].rows)
-        return Draft(kind, (*maps, held), shape, constants=constants, chosen=Chosen(reals, b"", number))
+        choice = Chosen(reals, b"", number)
+        return Draft(kind, (*maps, held), shape, constants=constants, chosen=choice, forms=(*read_as, form, form))
     drafts[condition], values = _operand(reading, node, condition, TensorProto.BOOL)
     table = ((values != 0) == kept).astype(np.uint8).tobytes()
-    operands = (*maps, *drafts[condition].operands)
-    return Draft(kind, operands, joint_shape(reading, _what(node), drafts), chosen=Chosen(reals, table, number))
+    operands, forms = (*maps, *drafts[condition].operands), joint_forms(reading, _what(node), drafts)
+    return Draft(kind, operands, as_held(forms, maps[0].rows), chosen=Chosen(reals, table, number), forms=forms)
 
 
 def _constant_mask(reading: Reading, node: onnx.NodeProto, data: str, draft: Draft, mask: NDArray[np.bool_]) -> bytes:

@@ -39,7 +39,8 @@ class Draft:
     A plain "move" is the 8-bit operand itself; a "table" is a function of its operand, and of `eight_bit` alone, if it
     has one: the 8-bit tensor that it dequantizes. Without `picks` every channel is where it was. With a `view`, a
     "move" has the elements of its operand in another order, a "matmul" those of its heads, and any other those of the
-    map that it would be.
+    map that it would be. `forms` are the shapes in which the operation reads its operands and makes its result, where
+    those are not of the maps.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Draft:
     corners: tuple[tuple[int, int], ...] = ()  # of a "join"
     constants: tuple[tuple[int, bytes], ...] = ()  # operands that are no maps: number, codes
     chosen: Chosen | None = None
+    forms: tuple[Shape, ...] = ()
 
     @property
     def pointwise(self) -> bool:

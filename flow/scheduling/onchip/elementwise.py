@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import onnx
@@ -30,22 +31,48 @@ def pair(reading: Reading, node: onnx.NodeProto) -> Draft:
     what, names = f"{node.op_type} '{node_name(node)}'", list(node.input)
     rows = layout(reading, names)
     first, second = (on_map(reading, node, name, rows if len(reading.shape(name)) > 2 else None) for name in names)
-    shape = joint_shape(reading, what, dict(zip(names, (first, second), strict=True)))
-    return Draft(PAIRS[node.op_type], (*first.operands, *second.operands), shape)
+    forms = joint_forms(reading, what, dict(zip(names, (first, second), strict=True)))
+    return Draft(PAIRS[node.op_type], (*first.operands, *second.operands), as_held(forms, first.rows), forms=forms)
 
 
-def joint_shape(reading: Reading, what: str, drafts: Mapping[str, Draft]) -> Shape:
-    """The shape of what comes of maps, one of which may be repeated along some axes. OffChipError if it may not."""
+def joint_forms(reading: Reading, what: str, drafts: Mapping[str, Draft]) -> tuple[Shape, ...]:
+    """The shapes in which an operation reads maps, some of which are repeated along some axes, and makes its own.
+
+    OffChipError if they cannot be.
+    """
     made = list(drafts.values())
-    sizes = [set(each) for each in zip(*(draft.shape for draft in made), strict=True)]
-    shapes = {reading.shape(name) for name in drafts}
-    if len(shapes) > 1 or any(len(each) > 1 for each in sizes):
-        regular = all(reading.regular(name, draft) for name, draft in drafts.items())
+    shapes = [reading.shape(name) for name in drafts]
+    forms: list[Shape] | None = [draft.shape for draft in made]
+    if len(set(shapes)) > 1 or len({draft.shape for draft in made}) > 1:
         alike = len({len(shape) for shape in shapes}) == 1 and len({draft.rows for draft in made}) == 1
-        if not regular or not alike or any(len(each - {1}) > 1 for each in sizes):
-            raise OffChipError(f"{what} reads maps of different shapes")
+        if not alike or not all(reading.regular(name, draft) for name, draft in drafts.items()):
+            forms = None
+        elif made[0].rows:
+            forms = _of_rows(shapes)
+    sizes = [set(each) for each in zip(*forms or (), strict=True)]
+    if forms is None or any(len(each - {1}) > 1 for each in sizes):
+        raise OffChipError(f"{what} reads maps of different shapes")
     channels, height, width = (max(each) for each in sizes)
-    return (channels, height, width)
+    return (*forms, (channels, height, width))
+
+
+def _of_rows(shapes: Sequence[tuple[int, ...]]) -> list[Shape] | None:
+    """Rows of channels, along axes of which some have size 1 in some of them, as maps of two axes of pixels.
+
+    Axes that are alike count as one; None if there are more than two.
+    """
+    axes = [sizes for sizes in zip(*(shape[:-1] for shape in shapes), strict=True) if max(sizes) > 1]
+    groups = [np.prod(list(group), axis=0) for _, group in groupby(axes, lambda sizes: [size > 1 for size in sizes])]
+    if len(groups) > 2:
+        return None
+    height, width = [*[np.ones(len(shapes), np.int64)] * 2, *groups][-2:]
+    return [(shape[-1], int(a), int(b)) for shape, a, b in zip(shapes, height, width, strict=True)]
+
+
+def as_held(forms: Sequence[Shape], rows: bool) -> Shape:
+    """The shape of the map that an operation makes in the last one of these forms."""
+    channels, height, width = forms[-1]
+    return (channels, 1, height * width) if rows else forms[-1]
 
 
 def with_constants(reading: Reading, node: onnx.NodeProto, named: list[str]) -> Draft | None:
@@ -129,8 +156,11 @@ def function_of_map(reading: Reading, node: onnx.NodeProto, drafts: list[Draft])
     kind, name, first = node.op_type, node_name(node), drafts[0]
     if any(not draft.pointwise for draft in drafts):
         raise OffChipError(f"{kind} '{name}' reads a tensor that is not quantized to 8 bits")
-    if any(draft.operands != first.operands for draft in drafts):
-        raise OffChipError(f"{kind} '{name}' is a function of two maps; only that of one is a table")
+    apart = any(draft.operands != first.operands for draft in drafts)
+    if apart and kind == "Div":
+        raise OffChipError(f"{kind} '{name}' divides a map by another; reciprocals of 8 bits would make other codes")
+    if apart:
+        raise OffChipError(f"{kind} '{name}' is a function of several maps; only that of one is a table")
     shapes = {reading.shape(entry) for entry in (*node.input, node.output[0]) if entry in reading.drafts}
     for entry in node.input:
         values = constant_of(reading.graph, entry) if entry else None

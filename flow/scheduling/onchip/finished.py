@@ -117,9 +117,10 @@ def finished(
         raise OffChipError(f"'{node_name(node)}' reads maps of different layouts", output)
     constant = {number for number, _ in draft.constants}
     inputs = tuple(operand.tensor for number, operand in enumerate(draft.operands) if number not in constant)
+    *shapes, shape = draft.forms or (*(operand.shape for operand in draft.operands), draft.shape)
     return PostOp(
         node_name(node), draft.kind, inputs, output, tuple(operand.quantization for operand in draft.operands),
-        quantization, clamp, tuple(operand.shape for operand in draft.operands), draft.shape, draft.window,
+        quantization, clamp, tuple(shapes), shape, draft.window,
         _picks(draft), draft.repeat, draft.all_taps, gains=draft.gains, norm=draft.norm, corners=draft.corners,
         constants=draft.constants, **_choosing(draft, quantization),
     )  # fmt: skip

@@ -7,7 +7,7 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
     product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
     matmul   acc = sum over k of (u_0 - z_0) * (u_1 - z_1), the same
     table    y = table[u] - OFFSET
-    largest  y = max(u_0, u_1) - OFFSET,  smallest likewise
+    largest  y = max(u_0, u_1, ...) - OFFSET,  smallest likewise
     choice   y = u_0 - OFFSET where u_1 is 1, `otherwise` where it is 0
     select   y = u_0 - OFFSET where u_2 is 1, u_1 - OFFSET where it is 0
     turn     y = u - OFFSET, a matrix product with ones and zeros
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
 from typing import Any
 
@@ -43,8 +44,9 @@ RAMP = (SUBGROUP, 1, 256 // SUBGROUP)  # of a map that has every byte once
 
 Double = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, height, width
-CHOSEN = ("largest", "smallest", "choice", "select")
-PAIRED = ("add", "subtract", "product", *CHOSEN)  # of two maps, or three
+EXTREMA = ("largest", "smallest")  # of two maps or more
+CHOSEN = (*EXTREMA, "choice", "select")
+PAIRED = ("add", "subtract", "product", *CHOSEN)  # of two maps, or more
 UNCHANGED = bytes(range(256))  # a table that changes nothing
 INVERSE = bytes(range(255, -1, -1))  # a table that turns the order of bytes round
 
@@ -121,10 +123,11 @@ class Matrices:
 class PostOp:
     """One operation on maps.
 
-    kind "add", "subtract", "product", "largest", "smallest", "choice", "select": two maps, each of the output's shape
-    or of size 1 along some axes, where it is repeated; of the last four, each goes through one of `tables` before, if
-    that is not empty; "choice" gives the code `otherwise` where the second one's byte is 0, not 1, and "select" has a
-    third map, whose byte is 0 where it gives the second one; "average" and "maximum": the windows of one, an average
+    kind "add", "subtract", "product", "largest", "smallest", "choice", "select": two maps, of "largest" and "smallest"
+    any number, each of the output's shape or of size 1 along some axes, where it is repeated; of the last four, each
+    goes through one of `tables` before, if that is not empty; "choice" gives the code `otherwise` where the second
+    one's byte is 0, not 1, and "select" has a third map, whose byte is 0 where it gives the second one; "average" and
+    "maximum": the windows of one, an average
     with `all_taps` counts those in the pads; "move": every stride-th pixel becomes `repeat` (rows, columns) of pixels;
     in number dy * columns + dx of these, channel c is `picks[number][c]`, (operand, channel), or zero (NOBODY);
     "table": byte u of `table` for every byte u of one map; "scale": for each channel a factor and a real summand,
@@ -202,8 +205,11 @@ class PostOp:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Of those, what a "select" takes of each of its two maps, zero elsewhere."""
-        return (f"{self.output} part 0", f"{self.output} part 1") if self.kind == "select" else ()
+        """Of those, what a "select" takes of each of its two maps, zero elsewhere; the largest of the first two maps,
+        of the first three, and so on, of all but the last.
+        """
+        count = 2 if self.kind == "select" else len(self.input_shapes) - 2 if self.kind in EXTREMA else 0
+        return tuple(f"{self.output} part {number}" for number in range(count))
 
     @property
     def ramps(self) -> tuple[str, str]:
@@ -213,7 +219,8 @@ class PostOp:
     def tabled(self) -> dict[str, tuple[int, bytes]]:
         """Of those, the ones that operands become before, with each one's number, and its table."""
         tables = [*self.tables]
-        for number in {"smallest": (0, 1), "select": (1,)}.get(self.kind, ()):
+        turned = {"smallest": range(len(tables)), "select": (1,)}
+        for number in turned.get(self.kind, ()):
             tables[number] = (tables[number] or UNCHANGED).translate(INVERSE)
         return {f"{self.output} values {number}": (number, table) for number, table in enumerate(tables) if table}
 
@@ -440,8 +447,8 @@ def _chosen(op: PostOp, operands: Sequence[NDArray[np.int8]]) -> NDArray[np.int8
         as_int8(np.frombuffer(table, np.uint8)[as_uint8(each)]) if table else each
         for table, each in zip(op.tables, operands, strict=True)
     ]
-    if op.kind in ("largest", "smallest"):
-        made = (np.maximum if op.kind == "largest" else np.minimum)(*codes)
+    if op.kind in EXTREMA:
+        made = reduce(np.maximum if op.kind == "largest" else np.minimum, codes)
     else:
         other = codes[1] if op.kind == "select" else np.int8(op.otherwise)
         made = np.where(as_uint8(codes[-1]) == 1, codes[0], other)

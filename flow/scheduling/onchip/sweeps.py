@@ -205,25 +205,41 @@ def _whole(op: PostOp, source: Place, target: Place, finish: _Finish) -> Sweep:
 
 
 def _paired(op: PostOp, sources: list[Place], map_places: Mapping[str, Place], target: Place) -> Iterator[Sweep]:
-    """What goes through tables before, the smaller maps repeated where they are, then one sweep over both."""
-    both = [*sources]
+    """What goes through tables before, the smaller maps repeated where they are, then one sweep over both.
+
+    Of more than two maps, first the larger of two, and so on.
+    """
+    each = [*sources]
     for name, (number, table) in op.tabled().items():
-        yield _tabled(both[number], map_places[name], table)
-        both[number] = map_places[name]
+        yield _tabled(each[number], map_places[name], table)
+        each[number] = map_places[name]
     waits = bool(op.tabled())
     for name, number in op.repeated().items():
-        for sweep in _repeated(both[number], map_places[name]):
+        for sweep in _repeated(each[number], map_places[name]):
             yield replace(sweep, waits=waits)
             waits = False
-        both[number] = map_places[name]
+        each[number] = map_places[name]
     if op.kind == "select":
-        yield from _selected(op, both, map_places)
-        both = [map_places[name] for name in op.parts]
-    whole = _whole(op, both[0], target, _finishing(op))
+        yield from _selected(op, each, map_places)
+        each = [map_places[name] for name in op.parts]
+    elif op.parts:
+        larger = [map_places[name] for name in op.parts]
+        for first, second, into in zip([each[0], *larger], each[1:], larger, strict=False):
+            yield _larger(first, second, into)
+        each = [larger[-1], each[-1]]
+    whole = _whole(op, each[0], target, _finishing(op))
     yield replace(
-        whole, octets=2, plane=both[1].base - both[0].base, maximum=op.kind in ("largest", "smallest", "select"),
+        whole, octets=2, plane=each[1].base - each[0].base, maximum=op.kind in (*post.EXTREMA, "select"),
         factors=op.factors, minus=op.kind == "subtract", product=op.kind in ("product", "choice"),
         waits=bool(op.tabled() or op.repeated() or op.parts), table=post.INVERSE if op.kind == "smallest" else b"",
+    )  # fmt: skip
+
+
+def _larger(first: Place, second: Place, target: Place) -> Sweep:
+    """The larger of the bytes of two maps, of which what is before this may have made one."""
+    return Sweep(
+        _COPY.requantization, _COPY.zero, _COPY.clamp, map_walk(first), map_walk(target), (Entry(ALL),),
+        np.zeros((0, 5), np.int64), octets=2, plane=second.base - first.base, waits=True,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from flow.scheduling.banks import turns
 from flow.scheduling.blocks import layer_schedule
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import Chain, ChainLayer
+from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.matrices import MatrixBlock, blocks
 from flow.scheduling.onchip.place import OCTET, Place, places, plane_words
 from flow.scheduling.onchip.post import PostOp, Shape
@@ -60,9 +61,12 @@ class OnChipTime:
 
     @cached_property
     def beside(self) -> int:
-        loads = [-(-_words(held.shape) // self.config.rows) for held in self.chain.inputs]
-        posts = sum(self.posts.values())
-        return sum(PIPELINE + tiles * max(self.config.beats, self._drain) for tiles in loads) + posts
+        return sum(map(self.load, self.chain.inputs)) + sum(self.posts.values())
+
+    def load(self, held: Held) -> int:
+        """The cycles in which an input of a segment comes to the chip."""
+        tiles = -(-_words(held.shape) // self.config.rows)
+        return PIPELINE + tiles * max(self.config.beats, self._drain)
 
     @cached_property
     def posts(self) -> Mapping[str, int]:

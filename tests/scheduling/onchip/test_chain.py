@@ -143,7 +143,7 @@ def three_axes() -> onnx.ModelProto:
         (logarithm_between, r"LogSoftmax '.*' has no place in hardware"),
         (softmax_of_rows, r"Softmax '.*' does not run over the channels"),
         (slopes, r"PRelu '.*' has a constant of several values; a table takes one for all channels"),
-        (quotient_of_maps, r"Div '.*' is a function of two maps; only that of one is a table"),
+        (quotient_of_maps, r"Div '.*' divides a map by another; reciprocals of 8 bits would make other codes"),
         (float_between, r"Add 'Add_3' reads a tensor that is not quantized to 8 bits"),
         (transposed, r"Transpose '.*' has no place in hardware"),
         (three_axes, r"'.*' has 3 spatial axes, and maps have two"),

@@ -29,6 +29,30 @@ def test_pairs_of_maps(seed: int, kind: str, shape: tuple[int, ...], alone: tupl
     assert len(op.scratch()) == int(other != shape)
 
 
+@settings(max_examples=30)
+@given(SEEDS, st.sampled_from(["Add", "Mul", "Max", "Where"]), SHAPES, st.tuples(*[st.booleans()] * 3), st.booleans())
+def test_rows_that_are_repeated(
+    seed: int, kind: str, shape: tuple[int, ...], alone: tuple[bool, ...], swapped: bool
+) -> None:
+    """As a mask is for all heads, or a bias for all tokens: each operand has all elements of an axis, or one."""
+    other = tuple(1 if one else size for one, size in zip(alone, shape, strict=True))
+    net = Codes(seed, other if swapped else shape, shape if swapped else other, rows=True)
+    read = [net.real("x"), net.real("z")]
+    if kind == "Where":
+        read[:0] = [net.node("Less", read[seed % 2], net.constant(np.float32(0.1)))]
+    (op,) = operations(net, net.codes(net.node(kind, *read)))
+    assert op.output_shape[0] == shape[2] and np.prod(op.output_shape) == np.prod(shape)
+
+
+def test_rows_that_are_repeated_in_turn_are_refused() -> None:
+    net = Codes(0, (2, 3, 1, 4), (1, 1, 2, 1), rows=True)
+    assert operations(net, net.codes(net.node("Mul", net.real("x"), net.real("z"))))[0].output_shape == (4, 6, 2)
+    net = Codes(0, (2, 1, 2, 4), (1, 2, 1, 4), rows=True)
+    segment = net.segment(net.codes(net.node("Mul", net.real("x"), net.real("z"))))
+    with pytest.raises(OffChipError, match=r"Mul 'Mul2' reads maps of different shapes"):
+        post_operations(segment, net.maps())
+
+
 def test_maps_of_different_sizes_are_refused() -> None:
     net = Codes(0, (4, 3, 3), (3, 3))
     segment = net.segment(net.codes(net.node("Mul", net.real("x"), net.real("z"))))
@@ -277,16 +301,30 @@ def drawn_operand(net: Codes, name: str) -> str:
 
 
 @settings(max_examples=40)
-@given(SEEDS, st.sampled_from(["Max", "Min"]), SHAPES, st.tuples(*[st.booleans()] * 3), st.booleans())
-def test_the_larger_of_two_maps(
-    seed: int, kind: str, shape: tuple[int, ...], one: tuple[bool, ...], relu: bool
-) -> None:
-    """Of any scales, to the bit; one may be repeated."""
+@given(SEEDS, st.sampled_from(["Max", "Min"]), SHAPES, st.tuples(*[st.booleans()] * 3), st.integers(0, 3))
+def test_the_largest_of_maps(seed: int, kind: str, shape: tuple[int, ...], one: tuple[bool, ...], more: int) -> None:
+    """Of any number of maps of any scales, and a number, to the bit; some may be repeated."""
     net = Codes(seed, shape, tuple(1 if alone else size for alone, size in zip(one, shape, strict=True)))
-    made = net.node(kind, *net.rng.permutation([drawn_operand(net, "x"), drawn_operand(net, "z")]).tolist())
-    made = net.node("Relu", made) if relu else made
+    read = [drawn_operand(net, name) for name in ("x", "z", *["x", "z", "z"][:more])]
+    numbers = [net.constant(np.float32(net.rng.normal(0, 1)))] if net.rng.random() < 0.5 else []
+    made = net.node(kind, *net.rng.permutation([*read, *numbers]).tolist())
+    made = net.node("Relu", made) if net.rng.random() < 0.5 else made
     (op,) = operations(net, net.codes(made, ["", "x"][seed % 2]))
     assert op.kind == {"Max": "largest", "Min": "smallest"}[kind] and op.output_shape == shape
+    assert len(op.inputs) == len(set(read))
+
+
+@pytest.mark.parametrize(("least", "away"), [(1, 0.09), (64, 0.06), (256, 0.05)])
+def test_a_product_with_a_reciprocal_of_8_bits_is_no_quotient(least: int, away: float) -> None:
+    """Why no map is divided by another on chip: of all pairs of codes, so many would get another code, at least.
+
+    The divisors are from `least` steps on; the reciprocals have all codes from 0 to 255.
+    """
+    a, b = np.arange(-128, 128), np.arange(least, least + 256)
+    quotient = a[:, None] / b.astype(np.float32)
+    step = np.float32(np.abs(quotient).max() / 127)
+    product = a[:, None] * np.rint(255 * least / b) * (1 / (255 * least * step))
+    assert (np.rint(product) != np.rint(quotient / step)).mean() > away
 
 
 @settings(max_examples=40)
@@ -321,8 +359,9 @@ def test_one_of_two_maps_where_a_mask_says_so(seed: int, constant: bool, one: tu
     assert op.kind == "select" and len(op.constants) == int(constant)
 
 
-def test_a_choice_of_three_maps_is_refused() -> None:
+def test_the_largest_of_maps_and_several_numbers_is_refused() -> None:
     net = Codes(0)
-    made = net.node("Max", net.real("x"), net.real("z"), net.node("Sigmoid", net.real("z")))
-    with pytest.raises(OffChipError, match=r"Max 'Max4' is a function of two maps"):
+    several = net.constant(np.arange(net.shape[-1], dtype=np.float32))
+    made = net.node("Max", net.real("x"), net.real("z"), several)
+    with pytest.raises(OffChipError, match=r"Max 'Max2' is a function of several maps"):
         post_operations(net.segment(net.codes(made)), net.maps())
