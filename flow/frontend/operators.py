@@ -12,14 +12,15 @@ ACTIVATIONS = ("Relu", "Clip")  # that the array computes behind a layer
 LAYOUT_OPERATORS = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 # Operators whose 8-bit output has the scale of their input: they move, select or average codes.
 SAME_SCALE = (
-    *LAYOUT_OPERATORS, "AveragePool", "DepthToSpace", "Pad", "Resize", "Slice", "SpaceToDepth", "Split", "Upsample",
+    *LAYOUT_OPERATORS, "AveragePool", "DepthToSpace", "GlobalMaxPool", "Pad", "Resize", "Slice", "SpaceToDepth",
+    "Split", "Upsample",
 )  # fmt: skip
 
 # Operators that the host computes on 8-bit tensors between two array layers.
 BETWEEN_LAYERS = (
-    "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Flatten", "GlobalAveragePool", "Identity", "MaxPool",
-    "Pad", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
-    "Upsample",
+    "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Identity",
+    "MaxPool", "Pad", "Relu", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose",
+    "Unsqueeze", "Upsample",
 )  # fmt: skip
 # Operators whose results depend on the same element of their operands alone.
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Mod")

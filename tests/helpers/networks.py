@@ -175,15 +175,16 @@ def shuffled() -> onnx.ModelProto:
 
 
 def pooled() -> onnx.ModelProto:
-    """Averages and maxima whose windows reach beyond the map, and means of all pixels."""
+    """Averages and maxima whose windows reach beyond the map, and means and maxima of all pixels."""
     net = Floats(12)
     a = net.node("AveragePool", net.conv("x", 3, 9, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])
     b = net.node(
         "AveragePool", net.conv(a, 9, 8, 1), kernel_shape=[3, 2], pads=[1, 0, 0, 1], count_include_pad=1
     )  # fmt: skip
     c = net.node("MaxPool", net.conv(b, 8, 8, 3), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-    d = net.node("ReduceMean", net.conv(c, 8, 10, 1, relu=False), axes=[-1, -2], keepdims=0)
-    return net.model((3, 9, 7), net.gemm(d, 10, 5))
+    d = net.conv(c, 8, 10, 1, relu=False)
+    largest = net.gemm(net.node("Flatten", net.node("GlobalMaxPool", d)), 10, 3)
+    return net.model((3, 9, 7), net.gemm(net.node("ReduceMean", d, axes=[-1, -2], keepdims=0), 10, 5), largest)
 
 
 def attention() -> onnx.ModelProto:

@@ -313,6 +313,9 @@ def moved_channels(net: Floats, rng: np.random.Generator, x: str, channels: int)
 def padded_windows(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
     window = {"kernel_shape": [2, 3], "pads": [0, 1, 1, 1], "strides": rng.integers(1, 3, 2).tolist()}
     if rng.random() < 0.3:
+        kind, axis = str(rng.choice(["ReduceMean", "ReduceMax"])), int(rng.integers(2, 4))
+        return net.node(kind, x, axes=[axis], keepdims=1), channels
+    if rng.random() < 0.3:
         return net.node("MaxPool", x, **window), channels
     return net.node("AveragePool", x, count_include_pad=int(rng.integers(0, 2)), **window), channels
 

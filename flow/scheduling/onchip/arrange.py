@@ -15,7 +15,7 @@ from flow.hardware.fields import SUBGROUP
 from flow.network.model import INT8_MAX, INT8_MIN, Quantization
 from flow.scheduling.onchip.drafts import is_regular
 from flow.scheduling.onchip.maps import POINT, Held, OffChipError, View, as_map, element_order
-from flow.scheduling.onchip.moves import fit
+from flow.scheduling.onchip.moves import fit, repeats
 from flow.scheduling.onchip.post import NOBODY, Head, Matrices, PostOp, Shape
 from flow.scheduling.onchip.runs import runs_of
 
@@ -156,10 +156,11 @@ def _moving(tensor: Held, wanted: Order, shape: Shape, name: str) -> PostOp | No
     source = tensor.shape
     flat = (source[0], 1, source[1] * source[2])
     for given, ordered in ((source, wanted.reshape(shape)), (flat, wanted.reshape(shape[0], 1, -1))):
-        if (draft := fit(ordered, [given], (1, 1))) is not None:
+        each = (fit(ordered, [given], repeat) for repeat in repeats(ordered.shape, given))
+        if (draft := next(filter(None, each), None)) is not None:
             return PostOp(
                 name, "move", (tensor.tensor,), name, (CODES,), CODES, (INT8_MIN, INT8_MAX), (given,),
-                (shape[0], *ordered.shape[1:]), draft.window, draft.picks,
+                (shape[0], *ordered.shape[1:]), draft.window, draft.picks, draft.repeat,
             )  # fmt: skip
     channels, pixels = wanted.shape
     expected = np.arange(channels)[:, None] + np.arange(pixels) * (source[1] * source[2])

@@ -34,7 +34,7 @@ def moved(reading: Reading, node: onnx.NodeProto, drafts: dict[str, Draft]) -> l
         shape, rows = _map_shape(number.shape[1:], drafts)
         ordered = number.reshape(shape[2], shape[0]).T.reshape(shape) if rows else number.reshape(shape)
         fitted = None
-        for repeat in _repeats(shape, operands[0].shape):
+        for repeat in repeats(shape, operands[0].shape):
             fitted = fitted or fit(ordered, [operand.shape for operand in operands], repeat)
         fitted = fitted or _join(ordered, [operand.shape for operand in operands])
         if fitted is None:
@@ -144,7 +144,7 @@ def _map_shape(axes: tuple[int, ...], drafts: dict[str, Draft]) -> tuple[Shape, 
     return ((channels, height, width) if len(axes) != 2 else (channels, 1, height)), False
 
 
-def _repeats(made: Shape, given: Shape) -> list[tuple[int, int]]:
+def repeats(made: Shape, given: Shape) -> list[tuple[int, int]]:
     """How often the operation may give each pixel, downwards and across."""
     larger = tuple(m // max(g, 1) if m % max(g, 1) == 0 else 1 for m, g in zip(made[1:], given[1:], strict=True))
     return [(1, 1), *([(max(larger[0], 1), max(larger[1], 1))] if max(larger) > 1 else [])]

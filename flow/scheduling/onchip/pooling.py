@@ -1,4 +1,4 @@
-"""Nodes that pool: windows, or all pixels."""
+"""Nodes that pool: windows, all pixels, or those along one axis."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ def pool(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
     rows = draft.rows and kind.startswith("Reduce")
     if not reading.regular(node.input[0], draft) or draft.rows != rows:
         raise OffChipError(f"{kind} '{name}' reads a map in another shape")
-    spatial = list(range(1, rank - 1) if rows else range(2, rank))
-    if kind.startswith("Reduce") and sorted(axes := _axes(reading.graph, node, rank)) != spatial:
-        raise OffChipError(f"{kind} '{name}' runs over axes {axes}; only {spatial}, all pixels, is taken")
-    if kind.startswith(("Reduce", "Global")):
+    if kind.startswith("Reduce"):
+        return _reduced(reading, node, Draft(result, draft.operands, draft.shape), rank)
+    if kind.startswith("Global"):
         return Draft(result, draft.operands, (channels, 1, 1), Window((height, width), (1, 1), (0,) * 4, (1, 1)))
     if len(node.output) > 1 and node.output[1]:
         raise OffChipError(f"{kind} '{name}' gives indices")
@@ -39,6 +38,25 @@ def pool(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
         )  # ONNX Runtime has not
     pool = Draft(result, draft.operands, (channels, size[0], size[1]), window)
     return replace(pool, all_taps=bool(attribute(node, "count_include_pad", 0)))
+
+
+def _reduced(reading: Reading, node: onnx.NodeProto, draft: Draft, rank: int) -> Draft:
+    """The mean or the maximum over all pixels, or over the rows or the columns of a map of both."""
+    axes, first = _axes(reading.graph, node, rank), 1 if draft.rows else 2
+    spatial = list(range(first, rank - draft.rows))
+    if not axes or not set(axes) <= set(spatial) or (len(axes) < len(spatial) and len(spatial) != 2):
+        raise OffChipError(f"{node.op_type} '{node_name(node)}' runs over axes {axes}, not pixels alone, {spatial}")
+    channels, *size = draft.shape
+    if len(spatial) == 2:
+        size = list(reading.shape(node.input[0])[first : first + 2])
+    alone = [len(axes) == len(spatial) or first + number in axes for number in range(2)]
+    kernel = [each if one else 1 for each, one in zip(size, alone, strict=True)]
+    height, width = (1 if one else each for each, one in zip(size, alone, strict=True))
+    shape = (channels, height, width)
+    if draft.rows or (height > 1 and len(reading.shape(node.output[0])) < rank):  # its pixels are in a row
+        shape = (channels, 1, height * width)
+    window, forms = Window((kernel[0], kernel[1]), (1, 1), (0,) * 4, (1, 1)), ((channels, size[0], size[1]),)
+    return replace(draft, shape=shape, window=window, forms=(*forms, (channels, height, width)))
 
 
 def pooled_rows(reading: Reading, node: onnx.NodeProto) -> bool | None:

@@ -346,7 +346,7 @@ def _windows(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
     """Averages and maxima of windows."""
     maximum, shape = op.kind == "maximum", (source.shape[1], source.shape[2])
     if post.whole_map(op):  # an array row for each octet instead of each pixel
-        (down,), (across,) = post.spans(op, 0), post.spans(op, 1)
+        down, across = _everything(op) if maximum else (post.spans(op, 0)[0], post.spans(op, 1)[0])
         finish = _finishing(op, taps=(down.inside * across.inside, down.divisor * across.divisor))
         origin = (-op.window.pads[0], -op.window.pads[1])
         over = MapWalk(

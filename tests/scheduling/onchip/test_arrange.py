@@ -75,6 +75,22 @@ def test_channels_in_another_order_are_copied() -> None:
     assert np.array_equal(post.run(made[0], (codes,)), codes[[0, 3, 1, 4, 2, 5]])
 
 
+@settings(max_examples=20)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+def test_channels_that_become_pixels_are_copied(channels: int, height: int, down: int, across: int) -> None:
+    """A pixel shuffle as exporters write it: Reshape, Transpose, Reshape."""
+    held = image(channels * down * across, height, 3)
+    order = element_order(held, (1, channels, down, across, height, 3))[0].transpose(0, 3, 1, 4, 2)
+    order = order.reshape(channels, height * down, 3 * across)
+    made = list[PostOp]()
+    found = laid_out(made, {"x": held}, moved(held, order), False, "a reader")
+    assert found.shape == order.shape and found.view is None
+    codes = np.random.default_rng(1).integers(-128, 128, held.shape).astype(np.int8)
+    got = post.run(made[0], (codes,)) if made else codes
+    assert [op.kind for op in made] == (["move"] if down * across > 1 else [])
+    assert np.array_equal(got.reshape(-1), codes.reshape(-1)[order.reshape(-1)])
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 999), st.integers(1, 20), st.booleans())
 def test_pixels_in_another_order_are_gathered(seed: int, channels: int, rows: bool) -> None:

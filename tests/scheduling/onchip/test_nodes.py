@@ -250,6 +250,21 @@ def test_a_factor_and_a_summand_for_each_channel(seed: int, shape: tuple[int, in
             assert (np.abs(group.bias) < 2**31).all()
 
 
+@settings(max_examples=30)
+@given(SEEDS, st.sampled_from(["ReduceMean", "ReduceMax"]), SHAPES, st.booleans(), st.booleans(), st.booleans())
+def test_pixels_along_one_axis(
+    seed: int, kind: str, shape: tuple[int, ...], down: bool, kept: bool, rows: bool
+) -> None:
+    """Means and maxima of the rows or the columns of a map, as coordinate attention has them."""
+    channels, height, width = shape
+    net = Codes(seed, (height, width, channels) if rows else shape, rows=rows)
+    axis = (1 if down else 2) + (not rows)
+    made = net.codes(net.node(kind, net.real("x"), axes=[axis - 4 * (seed % 2)], keepdims=int(kept)), "x")
+    (op,) = operations(net, made, opset=13)
+    assert op.kind == {"ReduceMean": "average", "ReduceMax": "maximum"}[kind]
+    assert op.output_shape == ((channels, 1, width) if down else (channels, height, 1))
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 2, 4), (3, 1, 1)])
 def test_a_mask_is_a_constant_operand(shape: tuple[int, ...]) -> None:
     """Of each element or of each channel, where a factor and a summand have no numbers for it."""
