@@ -1,7 +1,7 @@
 """Energy of the processing elements, measured at gate level with the operands of real layers, beside the paper's.
 
     python -m bench.energy [--network MODEL.onnx] [--element NAME ...] [--outputs K] [--liberty FILE] [--wire FF]
-                           [--clock MHZ] [--output FILE.json]
+                           [--clock MHZ] [--pruned 0,2,4] [--output FILE.json]
 
 Every element is mapped by Yosys to a library (Debian's qflow-tech-osu018: 180 nm, 1.8 V), its gates are simulated in
 Icarus Verilog, and `bench.gates` adds up what their transitions take. Without a network: the digits that ship.
@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import gates
-from bench.operands import BITVERT, DENSE, DRIVEN, Cycle, Driven, Step, Tile, stream
+from bench.operands import BITVERT, DENSE, DRIVEN, Cycle, Drive, Driven, Step, Tile, stream
 from bench.paper.published import PE_POWER
 from bench.paper.workloads import Source, source
 from flow.compression.calibration import calibrate
@@ -146,11 +147,16 @@ def _encoded(driven: Driven, encoded: Any, channel: int) -> list[Lockstep]:
 def _plain(driven: Driven, weights: NDArray[np.int64], channel: int, block: range) -> list[Lockstep]:
     padded = np.pad(weights, [(0, 0), (0, -weights.shape[1] % driven.step)])
     steps = padded.reshape(len(weights), -1, driven.step).tolist()
-    nothing = [0] * driven.step
     return [
-        Lockstep(own, max(len(driven.drive(steps[other][number], nothing)) for other in block))
+        Lockstep(own, max(_cycles(driven.drive, tuple(steps[other][number])) for other in block))
         for number, own in enumerate(steps[channel])
     ]
+
+
+@lru_cache(2**16)
+def _cycles(drive: Drive, weights: tuple[int, ...]) -> int:
+    """The cycles that an element needs for a step of these weights."""
+    return len(drive(weights, [0] * len(weights)))
 
 
 @dataclass(frozen=True)
@@ -218,23 +224,23 @@ def gating_gain(idle: float, cycle: gates.Energy) -> float:
     return idle * cycle.clock / (idle * cycle.clock + (1 - idle) * cycle.total)
 
 
-def ratios(found: Mapping[tuple[str, int], Measured], name: str) -> tuple[str, str]:
-    """Energy of a cycle over the dense element's at N = 0, measured and, of table V, published; else empty."""
-    dense, paper = found.get((DENSE.element.name, 0)), PAPER.get(name, name)
-    own = f"{found[name, 0].cycle.total / dense.cycle.total:.2f}" if dense else ""
+def ratios(found: Mapping[tuple[str, int], Measured], each: Measured) -> tuple[str, str]:
+    """Energy of a cycle over the dense element's with the same N, measured and, of table V, published; else empty."""
+    dense, paper = found.get((DENSE.element.name, each.columns_pruned)), PAPER.get(each.element, each.element)
+    own = f"{each.cycle.total / dense.cycle.total:.2f}" if dense else ""
     return own, f"{PE_POWER[paper] / PE_POWER['stripes']:.2f}" if paper in PE_POWER else ""
 
 
 def table(found: Mapping[tuple[str, int], Measured]) -> Table:
     shown = Table(box=None, pad_edge=False)
-    heads = [f"{what}, N = {n}" for what in ("pJ/cycle", "pJ/MAC") for n in PRUNED]
-    for head in ("element", *heads, "clock", "cycle / dense", "paper"):
+    for head in ("element", "N", "pJ/cycle", "clock", "cycles/MAC", "pJ/MAC", "cycle / dense", "paper"):
         shown.add_column(head, justify="left" if head == "element" else "right", no_wrap=True)
-    for name in dict.fromkeys(name for name, _ in found):
-        each = [found[name, n] for n in PRUNED]
-        figures = [one.cycle.total for one in each] + [one.per_mac for one in each]
-        clock = each[0].cycle.clock / each[0].cycle.total
-        shown.add_row(name, *(f"{one * PICO:.1f}" for one in figures), f"{clock:.0%}", *ratios(found, name))
+    for each in found.values():
+        shown.add_row(
+            each.element, str(each.columns_pruned), f"{each.cycle.total * PICO:.1f}",
+            f"{each.cycle.clock / each.cycle.total:.0%}", f"{each.cycles_per_mac:.3f}", f"{each.per_mac * PICO:.1f}",
+            *ratios(found, each),
+        )  # fmt: skip
     return shown
 
 
@@ -245,6 +251,7 @@ def table(found: Mapping[tuple[str, int], Measured]) -> Table:
 @click.option("--liberty", type=click.Path(path_type=Path), help="a library of your own, its Verilog beside it")
 @click.option("--wire", type=float, default=0.0, help="femtofarads for every input pin on a net")
 @click.option("--clock", type=float, default=100.0, help="MHz: how long a cycle leaks")
+@click.option("--pruned", default=",".join(map(str, PRUNED)), help="bit columns, N")
 @click.option("--output", type=click.Path(path_type=Path), help="the figures as JSON")
 def main(names: tuple[str, ...], **options: Any) -> None:
     known = {each.element.name: each for each in DRIVEN}
@@ -253,9 +260,10 @@ def main(names: tuple[str, ...], **options: Any) -> None:
             raise FlowError(f"there is no element '{unknown}'; choose of {', '.join(known)}")
         cells, given = gates.library(options["liberty"]), operands(source(options["network"]))
         chosen = Options(options["outputs"], options["wire"] * 1e-15, 1e-6 / options["clock"])
+        pruned = [int(n) for n in options["pruned"].split(",")]
         found: dict[tuple[str, int], Measured] = {}
         for name in names or known:
-            for each in measure(known[name], given, cells, chosen):
+            for each in measure(known[name], given, cells, chosen, pruned):
                 found[name, each.columns_pruned] = each
             print(f"{name} is measured", file=sys.stderr)
     except FlowError as error:
@@ -265,7 +273,7 @@ def main(names: tuple[str, ...], **options: Any) -> None:
     layers = [each.layer for each in given]
     idle = idle_share(layers)
     print(f"Without a window or a channel: {idle:.1%} of the elements' cycles on a {ARRAY.rows}x{ARRAY.columns} array.")
-    for n in PRUNED if BITVERT.element.name in (names or known) else ():
+    for n in pruned if BITVERT.element.name in (names or known) else ():
         gain = gating_gain(idle, found[BITVERT.element.name, n].cycle)
         print(f"Not clocking these saves {gain:.1%} of the BitVert array's energy at N = {n}.")
     if options["output"] is not None:

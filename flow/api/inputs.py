@@ -14,8 +14,8 @@ from flow.api.source import Source, read_source
 from flow.api.yardstick import Yardstick
 from flow.compression import tune
 from flow.compression.allocate import Allocation, average_bits
-from flow.compression.budget import least_bits
-from flow.compression.choice import DATA_FREE, Pruning, pruning
+from flow.compression.budget import least_bits, total
+from flow.compression.choice import DATA_FREE, ENERGY, OBJECTIVES, Pruning, pruning
 from flow.compression.compress import Compressed, Predicted, Tried, encode
 from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
@@ -32,6 +32,7 @@ from flow.network.task import doubtful, from_zero, score_axes, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages
+from flow.scheduling.energy import energy_on, modelled
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import fitted
 from flow.scheduling.onchip.timing import OnChipTime, on_chip
@@ -183,15 +184,23 @@ def _predicted(network: Network, allocation: Allocation, time: LayerByLayer | On
     config = time.config
     whole = {layer.name: np.zeros(layer.channels, np.int64) for layer in network.layers}
     cycles, cycles_int8 = (cycles_of(network, each, time) for each in (allocation, whole))
+    energy, energy_int8 = (microjoules(network, each, config) for each in (allocation, whole))
     return Predicted(
         f"{config.rows}x{config.columns}", isinstance(time, OnChipTime), cycles, cycles_int8, time.dense,
-        round(time.dense / cycles, 4),
+        round(time.dense / cycles, 4), energy, energy_int8,
     )  # fmt: skip
 
 
 def cycles_of(network: Network, allocation: Allocation, time: LayerByLayer | OnChipTime) -> int:
     """Cycles of a sample with these N, by the cycle model."""
-    return time.beside + sum(time.of(layer, allocation[layer.name]) for layer in network.layers)
+    return time.beside + total(network.layers, time, allocation)
+
+
+def microjoules(network: Network, allocation: Allocation, config: ArrayConfig) -> float | None:
+    """Energy of a sample with these N, to four places; None where there is no model of it."""
+    if not modelled(config):
+        return None
+    return round(total(network.layers, energy_on(config), allocation) * 1e-6, 4)
 
 
 def _compressed(
@@ -214,14 +223,16 @@ def _compressed(
     acceptable = None
     if chosen.max_drop is not None:
         acceptable = _watched(imported, _acceptable(imported, chosen, evaluation_set), time, evaluation_set, tried)
+    searches = len(OBJECTIVES) if chosen.objective == ENERGY else 1
     tries = len(tune.tries(imported.network, frozenset(chosen.means))) * (
-        1 if acceptable is None else tune.BISECTIONS + 1
+        1 if acceptable is None else searches * (tune.BISECTIONS + 1)
     )
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
         data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration,
                                      chosen.output_weight)  # fmt: skip
         _note_objective(imported, data, notes)
-        evidence = tune.Evidence(data, acceptable=acceptable, time=time)
+        energy = energy_on(time.config) if chosen.objective == ENERGY else None
+        evidence = tune.Evidence(data, acceptable=acceptable, time=time, energy=energy)
         return replace(encode(imported.network, chosen, columns, advance, evidence), tried=tuple(tried))
 
 

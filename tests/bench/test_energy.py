@@ -86,7 +86,7 @@ def layer() -> Operands:
 
 def test_pruned_columns_save_energy(cells: gates.Library, layer: Operands) -> None:
     """Every sum of the gates is compared with the exact one."""
-    n0, n4 = measure(BITVERT, [layer], cells, Options(outputs=6), (0, 4))
+    n0, n4 = measure(BITVERT, [layer], cells, Options(outputs=3), (0, 4))
     steps = -(-layer.layer.reduction // 16)
     assert (n0.cycles_per_mac, n4.cycles_per_mac) == pytest.approx(
         [bits * steps / layer.layer.reduction for bits in (8, 4)]
@@ -114,9 +114,9 @@ def test_ratios_stand_beside_the_published() -> None:
         (name, 0): Measured(name, 0, gates.Energy(joules, 0, 0, 0), 1.0)
         for name, joules in (("stripes_8", 2.0), ("bitvert", 3.0), ("pairs_1", 4.0))
     }
-    assert [ratios(found, name) for name, _ in found] == [("1.00", "1.00"), ("1.50", "1.22"), ("2.00", "")]
+    assert [ratios(found, each) for each in found.values()] == [("1.00", "1.00"), ("1.50", "1.22"), ("2.00", "")]
     del found["stripes_8", 0]
-    assert ratios(found, "bitvert") == ("", "1.22")
+    assert ratios(found, found["bitvert", 0]) == ("", "1.22")
 
 
 def test_libraries_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
