@@ -29,6 +29,7 @@ from flow.programs import run
 SLEW = 0.1  # ns, of every transition: about that of a gate with four loads at 180 nm
 SCALES = {"f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
 TOKEN = re.compile(r'"[^"]*"|[(){};:,]|[^\s(){};:,"]+')
+BUNDLE = 64  # nets that the monitor joins first: one long list would take the square of its length
 RISE, FALL = "rise", "fall"
 EDGES = {"01": RISE, "10": FALL}
 
@@ -324,7 +325,9 @@ def _testbench(design: Netlist, inputs: Mapping[str, int], count: int, counted: 
     results = sorted((name for name in design.names if name.startswith("result[")), key=lambda name: int(name[7:-1]))
     pins += [f".\\{name} (result[{bit}])" for bit, name in enumerate(results)]
     nets = {net: name for name, net in design.names.items()}
-    watched = ", ".join(f"device.\\{name} " for name in nets.values())
+    seen = [f"device.\\{name} " for name in nets.values()]
+    parts = (", ".join(seen[first : first + BUNDLE]) for first in range(0, len(seen), BUNDLE))
+    watched = ", ".join(f"{{{part}}}" for part in parts)
     show = f'if (word[{begins["capture"]}]) $display("result %0d", $signed(result));' if "capture" in begins else ""
     return f"""`timescale 1ns/10ps
 module bench;
