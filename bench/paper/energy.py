@@ -1,4 +1,4 @@
-"""Energy of a network: PEs, on-chip buffers, DRAM. Every constant is here, with its source.
+"""Energy of a network: PEs, on-chip buffers, DRAM. Every constant has its source; memories' are the flow's.
 
     PE      power of table V at 800 MHz (28 nm, placed and routed) times the cycles computed, all 512 PEs
     SRAM    every bit read for the array and every byte written, from banks of 8 KB
@@ -17,15 +17,9 @@ from bench.paper.memory import Traffic
 from bench.paper.published import PE_POWER
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer
+from flow.scheduling.energy import DRAM_BYTE, SRAM_BIT
 
 CLOCK = 800e6  # Hz
-
-# Horowitz, "Computing's energy problem", ISSCC 2014: 10 pJ for 64 bits of an 8 KB memory at 45 nm; here per bit and
-# scaled with the feature size to 28 nm.
-SRAM_BIT = 10 / 64 * 28 / 45
-
-# The same source: 1.3 to 2.6 nJ for 64 bits of DRAM. The lower end, per byte.
-DRAM_BYTE = 1300 / 8
 
 # The authors' simulator has 1 nJ for 64 bits (yc2367/BitSim, sim/sim/bitlet.py).
 DRAM_BYTE_AUTHORS = 1000 / 8

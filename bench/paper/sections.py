@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from bench.area import ratios, shared
 from bench.paper import published
 from bench.paper.comparison import OURS, SCHEMES, Outcome, geomean
-from bench.paper.energy import DRAM_BYTE, DRAM_BYTE_AUTHORS
+from bench.paper.energy import DRAM_BYTE_AUTHORS
 from bench.paper.studies import Results, Study
 from bench.paper.trained import Design, Trained, pareto
 from flow.compression.allocate import PRESETS
 from flow.output.report.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, draw
+from flow.scheduling.energy import DRAM_BYTE
 
 LABELS = {
     "sparten": "SparTen",

@@ -16,7 +16,7 @@ from flow.api.yardstick import Yardstick
 from flow.compression import tune
 from flow.compression.allocate import Allocation, average_bits
 from flow.compression.budget import least_bits
-from flow.compression.choice import DATA_FREE, Pruning, pruning
+from flow.compression.choice import DATA_FREE, ENERGY, OBJECTIVES, Pruning, pruning
 from flow.compression.compress import Compressed, Tried, encode
 from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
@@ -33,6 +33,7 @@ from flow.network.task import doubtful, from_zero, score_axes, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages
+from flow.scheduling.energy import energy_on
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import fitted
 
@@ -189,14 +190,16 @@ def _compressed(
     acceptable = None
     if chosen.max_drop is not None:
         acceptable = _watched(imported, _acceptable(imported, chosen, evaluation_set), speed, evaluation_set, tried)
+    searches = len(OBJECTIVES) if chosen.objective == ENERGY else 1
     tries = len(tune.tries(imported.network, frozenset(chosen.means))) * (
-        1 if acceptable is None else tune.BISECTIONS + 1
+        1 if acceptable is None else searches * (tune.BISECTIONS + 1)
     )
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
         data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration,
                                      chosen.output_weight)  # fmt: skip
         _note_objective(imported, data, notes)
-        evidence = tune.Evidence(data, acceptable=acceptable, time=speed.time)
+        energy = energy_on(speed.config) if chosen.objective == ENERGY else None
+        evidence = tune.Evidence(data, acceptable=acceptable, time=speed.time, energy=energy)
         return replace(encode(imported.network, chosen, columns, advance, evidence), tried=tuple(tried))
 
 

@@ -29,7 +29,7 @@ from flow.api.options import (
     option,
 )
 from flow.compression.allocate import PRESETS
-from flow.compression.choice import OBJECTIVES, Choice, Pruning, complete
+from flow.compression.choice import BITS, ENERGY, OBJECTIVES, Choice, Pruning, complete
 from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
@@ -44,6 +44,7 @@ from flow.hardware.element import BITVERT
 from flow.network.metrics import METRICS, Metric
 from flow.network.usercode import UserFunction
 from flow.scheduling.bus.bursts import SlowMemory
+from flow.scheduling.energy import energy_on
 from flow.scheduling.pieces import check_coverage
 from flow.simulation.engines import ENGINES
 from flow.simulation.engines.base import FORMS
@@ -74,10 +75,10 @@ class PruningOptions(OutputWeightOption):
         WHOLE, None, "Budget: at most so many cycles a sample on the array.", metavar="CYCLES", recorded=False
     )
     max_drop: float | None = option(
-        REAL, None, "Fewest bits (or cycles) that lose no more top-1 than this.", metavar="POINTS", recorded=False
+        REAL, None, "Fewest bits (or --objective) that lose no more top-1 than this.", metavar="POINTS", recorded=False
     )
     objective: str | None = option(
-        TEXT, None, f"What --max-drop makes few: {' or '.join(OBJECTIVES)}; default bits.", metavar="NAME",
+        TEXT, None, f"What --max-drop makes few: {', '.join(OBJECTIVES)}; default bits.", metavar="NAME",
         recorded=False,
     )  # fmt: skip
     block: int | None = option(
@@ -130,7 +131,7 @@ def pruning_options(chosen: Pruning) -> dict[str, Any]:
            for name in names}  # fmt: skip
     switches = {"bias_correction": "bias", "compensation": "compensation", "scale_search": "scales"}
     on = {option: refinement in chosen.means or not chosen.budgeted for option, refinement in switches.items()}
-    asked = chosen.objective if chosen.max_drop is not None and chosen.timed else None
+    asked = chosen.objective if chosen.max_drop is not None and chosen.objective != BITS else None
     return {**own, **on, "preset": chosen.name if by_preset else None, "objective": asked}
 
 
@@ -337,8 +338,9 @@ class CompileRequest(
             prefix=self.prefix or "",
         )  # fmt: skip
         sized = config if self.weight_buffer is None else config.with_weight_buffer(self.weight_buffer)
-        if self.on_chip:
-            sized.with_maps(sized.rows * 64)
+        with_maps = sized.with_maps(sized.rows * 64) if self.on_chip else sized
+        if self.chosen.objective == ENERGY:
+            energy_on(with_maps)
         return sized
 
 

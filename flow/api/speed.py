@@ -1,4 +1,4 @@
-"""The time of a network on an array: with ideal memories, and behind a bus, as a function of N of its channels."""
+"""Time and energy of a network on an array as functions of N of its channels: with ideal memories, and behind a bus."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from flow.compression.allocate import Allocation
+from flow.compression.budget import total
 from flow.compression.compress import Predicted
 from flow.compression.prune import prune
 from flow.hardware.axi.bus import AxiConfig, fitting_bits
@@ -16,6 +17,7 @@ from flow.hardware.config import ArrayConfig
 from flow.network.model import Network
 from flow.scheduling.behind import Behind, behind
 from flow.scheduling.bus.bursts import SlowMemory
+from flow.scheduling.energy import energy_on, modelled
 from flow.scheduling.onchip.chain import Chain, chain
 from flow.scheduling.onchip.program import assemble
 from flow.scheduling.onchip.timing import OnChipTime, on_chip
@@ -27,7 +29,7 @@ QUICK: Final = "rounded-averaging"  # descriptors follow from N alone, so the qu
 
 @dataclass(frozen=True)
 class Speed:
-    """The time of one sample on this array, behind this bus with this memory, by the models.
+    """Time and energy of one sample on this array, behind this bus with this memory, by the models.
 
     It is that of the whole network on chip if the array has room for feature maps, otherwise layer by layer.
     """
@@ -52,8 +54,13 @@ class Speed:
 
     def cycles(self, allocation: Allocation) -> int:
         """Cycles with ideal memories."""
-        each = (self.time.of(layer, allocation[layer.name]) for layer in self.network.layers)
-        return self.time.beside + sum(each)
+        return self.time.beside + total(self.network.layers, self.time, allocation)
+
+    def energy(self, allocation: Allocation) -> float | None:
+        """Microjoules, to four places; None where there is no model of them."""
+        if not modelled(self.config):
+            return None
+        return round(total(self.network.layers, energy_on(self.config), allocation) * 1e-6, 4)
 
     def cycles_bus(self, allocation: Allocation) -> int:
         """Cycles behind the bus."""
@@ -74,7 +81,7 @@ class Speed:
         return Predicted(
             f"{config.rows}x{config.columns}", isinstance(self.time, OnChipTime), cycles, self.cycles_bus(allocation),
             self.cycles(unpruned), self.cycles_bus(unpruned), self.axi.data_bits,
-            self.time.dense, round(self.time.dense / cycles, 4),
+            self.time.dense, round(self.time.dense / cycles, 4), self.energy(allocation), self.energy(unpruned),
         )  # fmt: skip
 
     @cached_property

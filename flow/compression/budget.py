@@ -159,7 +159,12 @@ def least(layers: Sequence[ArrayLayer], block: int, cost: Cost) -> int:
 
 def most(layers: Sequence[ArrayLayer], cost: Cost) -> int:
     """What these layers cost unpruned."""
-    return sum(cost.of(layer, np.zeros(layer.channels, np.int64)) for layer in layers)
+    return total(layers, cost, {layer.name: np.zeros(layer.channels, np.int64) for layer in layers})
+
+
+def total(layers: Sequence[ArrayLayer], cost: Cost, allocation: Allocation) -> int:
+    """What these layers cost with these N."""
+    return sum(cost.of(layer, allocation[layer.name]) for layer in layers)
 
 
 def _blocks(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], block: int, cost: Cost) -> _Blocks:

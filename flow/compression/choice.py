@@ -14,7 +14,7 @@ from flow.compression.refine import REFINEMENTS
 from flow.errors import FlowError
 
 DATA_FREE = "moderate"  # the preset used without calibration samples
-BITS, CYCLES = OBJECTIVES = ("bits", "cycles")  # what is to be few
+BITS, CYCLES, ENERGY = OBJECTIVES = ("bits", "cycles", "energy")  # what --max-drop keeps low
 DEFAULT_BITS = 5.0  # bits per weight: about those of the moderate preset on a large network
 
 
@@ -25,7 +25,7 @@ class Pruning:
     `name`   the preset's, "custom", "budget" or "default" (a budget if there are calibration samples)
     rule     `columns` is N of the pruned channels, `sensitive` the unpruned share (0..1), `method` of prune.METHODS
     budget   `bits` per weight on average; or `speedup` over dense PEs, or `cycles` of one sample, on the array; or
-             `max_drop`, the permitted loss in points of top-1, with the fewest of `objective` (of OBJECTIVES). `block`
+             `max_drop`, the permitted loss in points of top-1, with the least of `objective` (of OBJECTIVES). `block`
              channels share one N (None: as many as the array has columns); `means`: refinements
              (refine.REFINEMENTS); `output_weight`: how much the error of an output counts, by its name; the others
              count 1
@@ -50,9 +50,9 @@ class Pruning:
         return any(each is not None for each in (self.bits, self.speedup, self.cycles, self.max_drop))
 
     @property
-    def timed(self) -> bool:
-        """Whether the budget is one of cycles: which blocks of channels are pruned then depends on the array."""
-        return self.speedup is not None or self.cycles is not None or self.objective == CYCLES
+    def limited(self) -> str:
+        """What is limited, of OBJECTIVES. But for bits, which blocks of channels are pruned depends on the array."""
+        return CYCLES if self.speedup is not None or self.cycles is not None else self.objective
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ def _budget(choice: Choice) -> Pruning:
     if objective not in OBJECTIVES:
         raise FlowError(f"unknown objective '{objective}'; choose one of {', '.join(OBJECTIVES)}")
     if choice.objective is not None and choice.max_drop is None:
-        raise FlowError("an objective says what is to be few with --max-drop; give --max-drop, too")
+        raise FlowError("an objective says what --max-drop keeps low; give --max-drop, too")
     block = choice.block
     if block is not None and block < 1:
         raise FlowError(f"channels that share one N must be 1 or more, but they are {block}; change --block")
-    if block is not None and objective == CYCLES:
+    if block is not None and objective != BITS:
         raise FlowError(
-            f"with a budget of cycles as many channels share one N as the array has columns, but --block is {block}; "
-            "leave it out"
+            f"with a budget of {objective} as many channels share one N as the array has columns, but --block is "
+            f"{block}; leave it out"
         )
     unknown = sorted(set(choice.means) - set(REFINEMENTS))
     if unknown:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from flow.compression import tune
 from flow.compression.allocate import CHANNELS_PARALLEL, Allocation, allocate
-from flow.compression.budget import Bits, bits_limit, time_limit
-from flow.compression.choice import Pruning
+from flow.compression.budget import Bits, Cost, bits_limit, time_limit, total
+from flow.compression.choice import BITS, CYCLES, ENERGY, Pruning
 from flow.compression.encoding import EncodedLayer
 from flow.compression.prune import prune
 from flow.errors import FlowError
@@ -22,7 +22,7 @@ class Predicted:
 
     `on_chip`: of the whole network by one start, of which it is an upper bound; otherwise layer by layer.
     `cycles_int8` are those of the network before pruning on the same array. `*_bus` are those behind a bus of
-    `bus_bits`, by its model.
+    `bus_bits`, by its model. `energy` and `energy_int8`: microjoules, None where there is no model of them.
     """
 
     array: str
@@ -34,6 +34,8 @@ class Predicted:
     bus_bits: int
     cycles_dense: int
     speedup: float
+    energy: float | None
+    energy_int8: float | None
 
 
 @dataclass(frozen=True)
@@ -119,17 +121,25 @@ def _tuned(
     evidence: tune.Evidence,
     advance: Callable[[], None],
 ) -> tuple[tune.Tuned, tune.Survey]:
-    data, acceptable, time, block = evidence.data, evidence.acceptable, evidence.time, limits.block
-    limit = None
-    if chosen.timed:
+    """The network within the budget, or of the least cost that is acceptable.
+
+    Energy is searched for by bits and by cycles, too: where accuracy does not follow the curves, one of these may end
+    at less of it.
+    """
+    data, acceptable, time = evidence.data, evidence.acceptable, evidence.time
+    costs: dict[str, Cost | None] = {BITS: Bits(), CYCLES: time, ENERGY: evidence.energy}
+    cost, limit = costs[chosen.limited], None
+    assert cost is not None
+    limits = replace(limits, cost=cost)
+    if chosen.cycles is not None or chosen.speedup is not None:
         assert time is not None
-        limits = replace(limits, cost=time)
-        if chosen.cycles is not None or chosen.speedup is not None:
-            limit = float(time_limit(network.layers, time, block, chosen.cycles, chosen.speedup))
+        limit = float(time_limit(network.layers, time, limits.block, chosen.cycles, chosen.speedup))
     elif chosen.bits is not None:
-        limits, limit = replace(limits, cost=Bits()), bits_limit(network.layers, chosen.bits)
+        limit = bits_limit(network.layers, chosen.bits)
     survey = evidence.survey or tune.survey(network, data, limits.refinements, advance)
     if limit is not None:
         return tune.within(network, data, survey, limit, limits, advance), survey
     assert acceptable is not None
-    return tune.smallest(network, data, survey, limits, acceptable, advance), survey
+    searched = [cost] if chosen.limited != ENERGY else [each for each in costs.values() if each is not None]
+    found = [tune.smallest(network, data, survey, replace(limits, cost=each), acceptable, advance) for each in searched]
+    return min(found, key=lambda tuned: total(network.layers, cost, tuned.allocation)), survey

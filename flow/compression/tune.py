@@ -75,12 +75,14 @@ class Evidence:
     acceptable  whether a network, tuned to these N, is accurate enough; needed for a permitted drop in accuracy
                 instead of a budget
     time        of the layers on the array; needed for a budget of cycles instead of bits
+    energy      of the layers on the array; needed where that is to be little
     """
 
     data: CalibrationData
     survey: Survey | None = None
     acceptable: Callable[[onnx.ModelProto, Allocation], bool] | None = None
     time: Time | None = None
+    energy: Cost | None = None
 
 
 @dataclass(frozen=True)

@@ -75,14 +75,8 @@ def library(given: Path | None = None) -> Path:
 
 def area(files: Sequence[Path], top: str, liberty: Path) -> Area:
     """The module `top` of the Verilog files, flattened, mapped with its flip-flops to the library."""
-    cells = liberty.name
-    mapped = _yosys(
-        f"synth -flatten -top {top}; dfflibmap -liberty {cells}; abc -liberty {cells}; opt_clean -purge; "
-        f"tee -o stat.txt stat -liberty {cells}",
-        files,
-        top,
-        [liberty],
-    )
+    script = f"{_mapping(top, liberty)}; tee -o stat.txt stat -liberty {liberty.name}"
+    mapped = _yosys(script, files, top, [liberty])
     counted = _yosys(f"synth -flatten -top {top}; tee -o stat.txt stat -tech cmos", files, top)
     found = re.search(r"Chip area for .*: *([\d.]+)", mapped)
     transistors = re.search(r"transistors: *(\d+)", counted)
@@ -91,6 +85,26 @@ def area(files: Sequence[Path], top: str, liberty: Path) -> Area:
     by_type = _cells(mapped)
     registers = sum(count for name, count in by_type.items() if "DFF" in name.upper())
     return Area(float(found[1]), sum(by_type.values()), registers, int(transistors[1]))
+
+
+def _mapping(top: str, liberty: Path) -> str:
+    """The Yosys script that maps a module, flattened, to a library."""
+    cells = liberty.name
+    return f"synth -flatten -top {top}; dfflibmap -liberty {cells}; abc -liberty {cells}; opt_clean -purge"
+
+
+def netlist(files: Sequence[Path], top: str, liberty: Path, folder: Path) -> tuple[Path, Path]:
+    """What `area` measures, in single-bit nets: TOP_gates.v and TOP_gates.json (of Yosys) in `folder`."""
+    verilog, described = folder / f"{top}_gates.v", folder / f"{top}_gates.json"
+    written = f"write_verilog -noattr {verilog.name}; write_json {described.name}"
+    _yosys(
+        f"{_mapping(top, liberty)}; splitnets -ports; rename -enumerate; {written}; tee -o stat.txt stat",
+        files,
+        top,
+        [liberty],
+        folder,
+    )
+    return verilog, described
 
 
 def fabric(files: Sequence[Path], top: str, family: str) -> Fabric:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import flow
 from flow.api.inputs import compress_network, import_network
 from flow.api.source import read_source
 from flow.api.speed import Speed
-from flow.compression.choice import pruning
+from flow.compression.choice import OBJECTIVES, pruning
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.network.samples import random
+from flow.onnxtools import runtime
 from flow.output.report.report import Report
+from flow.output.report.summary import amounts
 from flow.progress import silent
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import needed_words
 from flow.scheduling.timing import layer_by_layer
+from tests.helpers.nets import samples
 from tests.helpers.networks import residual, saved
 from tests.helpers.tools import Run
 
@@ -75,6 +80,39 @@ def test_compression_names_what_was_asked_and_reached(network: Path, tmp_path: P
     assert all(set(layer.columns_pruned) == {0} for layer in dense.layers)
 
 
+def labelled(network: Path) -> Path:
+    """Samples to evaluate the network with, whose labels are what it says of them."""
+    x: dict[str, Any] = dict(samples(residual(), 40))
+    answers = next(iter(runtime.predict_all(residual(), x).values()))
+    file = network.with_name("labelled.npz")
+    np.savez(file, **x, y=answers.reshape(40, -1).argmax(axis=1))
+    return file
+
+
+@pytest.mark.full
+def test_the_least_energy_is_less_than_with_other_objectives(network: Path, tmp_path: Path) -> None:
+    spent: dict[str, float] = {}
+    budget = None
+    for name in OBJECTIVES:
+        made = flow.compress(network, tmp_path / f"{name}.onnx", max_drop=20, objective=name, array=SIZE,
+                             evaluate=labelled(network), compensation=False, scale_search=False)  # fmt: skip
+        predicted, budget = made.summary.predicted, made.summary.budget
+        assert predicted is not None and budget is not None and budget.measure == name and budget.asked is None
+        assert predicted.energy is not None and predicted.energy_int8 is not None
+        assert predicted.energy < predicted.energy_int8
+        spent[name] = predicted.energy
+    assert budget is not None and spent["energy"] == min(spent.values()) and budget.reached == spent["energy"]
+    assert amounts(budget) == ("the least energy", f"{spent['energy']:,.4g} microjoules a sample")
+    assert "a drop of 20 points, with the least energy" in made.summary.rule
+
+
+def test_energy_without_a_model_is_refused_before_any_work(network: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"max_drop": 1, "objective": "energy", "array": SIZE}
+    with pytest.raises(FlowError, match="no model of the energy of feature maps on chip"):
+        flow.compile(network, tmp_path / "out", on_chip=True, **asked)
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_reached_is_one_line(network: Path, tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"a speed-up of 20 over dense PEs .*: \d\.\d\d at most, [\d,]+ cycles of"):
         flow.compress(network, tmp_path / "small.onnx", speedup=20, array=SIZE)
@@ -96,7 +134,9 @@ def test_what_cannot_be_reached_is_one_line(network: Path, tmp_path: Path) -> No
         ({"speedup": 0.5}, "must be 1 or more, but it is 0.5; change --speedup"),
         ({"cycles": 0}, "must be 1 cycle or more, but it is 0; change --cycles"),
         ({"objective": "cycles"}, "give --max-drop, too"),
-        ({"max_drop": 1.0, "objective": "energy"}, "unknown objective 'energy'; choose one of bits, cycles"),
+        ({"max_drop": 1.0, "objective": "joules"}, "unknown objective 'joules'; choose one of bits, cycles, energy"),
+        ({"objective": "energy"}, "give --max-drop, too"),
+        ({"max_drop": 1.0, "objective": "energy", "block": 4}, "a budget of energy as many channels share one N as"),
         ({"speedup": 2.0, "block": 4}, "as many channels share one N as the array has columns, but --block is 4"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),

@@ -7,165 +7,44 @@ both give the dot product.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.operands import BITVERT, DRIVEN, PAIRS, Driven, Step, Tile, bitvert_variant, stream, whole
 from bench.paper import accelerators
 from bench.paper.workloads import Spec, layer
 from flow.compression.encoding import decode
 from flow.compression.prune import METHODS
-from flow.hardware.competitors.bitvert import code_bits
-from flow.hardware.competitors.catalogue import (
-    BITLET,
-    BITWAVE,
-    ELEMENTS,
-    OURS,
-    PLAINS,
-    PRAGMATIC,
-    VARIANTS,
-    WINDOW,
-    Element,
-    stripes,
-)
+from flow.hardware.competitors.catalogue import ELEMENTS, OURS, PLAINS, VARIANTS, Element
 from flow.hardware.config import ArrayConfig
 from flow.hardware.elements.pe import pe
-from tests.helpers.clocking import Bench, packed, signed
+from tests.helpers.clocking import Bench, signed
 from tests.helpers.tools import require_tool
 
-Cycle = dict[str, int]  # inputs by name; those of later stages come a cycle or two later
-STAGE_3 = ("activations", "weights", "totals", "sum_all", "invert", "offset", "high", "fine")
-STAGE_4 = ("valid", "first", "negative", "scale_high", "coarse")
 ONE = ArrayConfig(rows=1, columns=1)
 
 Weights = list[int]
-Drive = Callable[[Weights, Weights], list[Cycle]]
+PLAIN = {each.element.name: each for each in DRIVEN if not each.encoded} | {
+    element.name: Driven(element, 2**number, whole) for number, element in enumerate(PLAINS)
+}
+VARIANTS_DRIVEN = [
+    Driven(element, 16, bitvert_variant(int(group), kind == "optimized"), encoded=True)
+    for element in VARIANTS
+    for _, group, kind in [element.name.split("_")]
+]
 
 
-def magnitude(weight: int) -> int:
-    return min(abs(weight), 127)
-
-
-def ones(value: int) -> list[int]:
-    return [bit for bit in range(8) if value >> bit & 1]
-
-
-def place(significance: int) -> Cycle:
-    """The two parts of a column's shift."""
-    return {"fine": significance & 3, "coarse": significance >> 2}
-
-
-def dense(weights: Weights, x: Weights) -> list[Cycle]:
-    return [
-        {"x": packed(x), "column": packed([w >> bit & 1 for w in weights], 1), "negative": bit == 7, **place(bit)}
-        for bit in range(7, -1, -1)
-    ]
-
-
-def whole(weights: Weights, x: Weights) -> list[Cycle]:
-    return [{"activations": packed(x), "weights": packed([w & 255 for w in weights])}]
-
-
-def pragmatic(weights: Weights, x: Weights) -> list[Cycle]:
-    queues = [ones(magnitude(w)) for w in weights]
-    cycles: list[Cycle] = []
-    while not cycles or any(queues):
-        taken = [queue.pop() if queue else None for queue in queues]
-        cycles.append({
-            "x": packed(x), "power": packed([place or 0 for place in taken], 3),
-            "busy": packed([place is not None for place in taken], 1), "signs": packed([w < 0 for w in weights], 1),
-        })  # fmt: skip
-    return cycles
-
-
-def bitlet(weights: Weights, x: Weights) -> list[Cycle]:
-    lanes = [[i for i, w in enumerate(weights) if w >> bit & 1] for bit in range(8)]
-    cycles: list[Cycle] = []
-    while not cycles or any(lanes):
-        codes = [lane.pop() if lane else WINDOW for lane in lanes]
-        cycles.append({"x": packed(x), "choice": packed(codes, WINDOW.bit_length())})
-    return cycles
-
-
-def bitwave(weights: Weights, x: Weights) -> list[Cycle]:
-    columns = [bit for bit in range(7) if any(magnitude(w) >> bit & 1 for w in weights)] or [0]
-    return [
-        {"x": packed(x), "column": packed([magnitude(w) >> bit & 1 for w in weights], 1),
-         "signs": packed([w < 0 for w in weights], 1), **place(bit)}
-        for bit in columns
-    ]  # fmt: skip
-
-
-def bitvert(group: int, optimized: bool) -> Callable[[Any, Weights], list[Cycle]]:
-    """Of an encoded group (its first 16 weights): a column a cycle."""
-
-    def drive(encoded: Any, x: Weights) -> list[Cycle]:
-        columns = 8 - encoded.columns_pruned
-        kept = [int(s) for s in encoded.kept[0][:16]]
-        r, d = int(encoded.redundant[0]), int(encoded.constant[0])
-        parts = [x[begin : begin + group] for begin in range(0, 16, group)]
-        cycles: list[Cycle] = []
-        for number in range(columns):
-            bits = [s >> (columns - 1 - number) & 1 for s in kept]
-            codes, flags = [], []
-            for begin in range(0, 16, group):
-                chosen, invert = _choices(bits[begin : begin + group], optimized)
-                codes += chosen
-                flags.append(invert)
-            pieces = [d & 7, d >> 3 & 7] if optimized else [d & 63]
-            offset = pieces[number] if number < len(pieces) else 0
-            cycles.append({
-                "x": packed(x), "totals": packed([sum(part) for part in parts], 7 + group.bit_length()),
-                "sum_all": sum(x), "choice": packed(codes, code_bits(group, optimized)), "invert": packed(flags, 1),
-                "offset": offset, "high": number == 1, "scale_high": number == 1, "negative": number == 0,
-                **place(7 - number - r),
-            })  # fmt: skip
-        return cycles
-
-    return drive
-
-
-def _choices(bits: Weights, optimized: bool) -> tuple[Weights, bool]:
-    """Codes of a sub-group's multiplexers, and whether they are of the zeros."""
-    half = len(bits) // 2
-    invert = sum(bits) > half
-    wanted = [i for i, bit in enumerate(bits) if bit != invert]
-    if not optimized:
-        return wanted + [len(bits)] * (half - len(wanted)), invert
-    codes = []
-    for lane in range(half):
-        code = half + 1
-        if wanted and wanted[0] <= lane + half and wanted[0] >= lane:
-            code = wanted.pop(0) - lane
-        codes.append(code)
-    assert not wanted, bits
-    return codes, invert
-
-
-def in_time(products: list[list[Cycle]]) -> Iterator[Cycle]:
-    """All products one after the other, the later stages' inputs later; `capture` ends each product."""
-    idle: Cycle = {"valid": 0, "capture": 0}
-    for cycles in products:
-        last = len(cycles) - 1
-        given = [{**cycle, "valid": 1, "first": number == 0, "capture": 0} for number, cycle in enumerate(cycles)]
-        for number in range(last + 3):
-            now = {key: value for key, value in given[min(number, last)].items() if key not in (*STAGE_3, *STAGE_4)}
-            if 1 <= number <= last + 1:
-                now |= {key: value for key, value in given[number - 1].items() if key in STAGE_3}
-            now |= {key: value for key, value in given[number - 2].items() if key in STAGE_4} if number >= 2 else idle
-            yield now
-        yield {"valid": 0, "capture": 1}
-
-
-def in_myhdl(element: Element, products: list[list[Cycle]]) -> list[int]:
+def in_myhdl(driven: Driven, products: list[Tile]) -> list[int]:
+    element = driven.element
     signals = element.signals()
     bench = Bench(element.instance(**signals), signals["clk"])
     signals["enable"].next = 1
     results = []
-    for cycle in in_time(products):
+    for cycle in stream(driven, products):
         for name, value in cycle.items():
             signals[name].next = value
         bench.step()
@@ -175,13 +54,14 @@ def in_myhdl(element: Element, products: list[list[Cycle]]) -> list[int]:
     return results
 
 
-def in_icarus(element: Element, products: list[list[Cycle]], folder: Path) -> list[int]:
+def in_icarus(driven: Driven, products: list[Tile], folder: Path) -> list[int]:
     """The Verilog, driven by a word of all inputs a cycle."""
+    element = driven.element
     inputs = [(name, width) for name, width in element.ports.items() if name not in ("clk", "result")]
     total = sum(width for _, width in inputs)
     state = dict.fromkeys([name for name, _ in inputs], 0) | {"enable": 1}
     words = []
-    for cycle in in_time(products):
+    for cycle in stream(driven, products):
         state |= {name: int(value) for name, value in cycle.items()}
         word, begin = 0, 0
         for name, width in inputs:
@@ -228,40 +108,38 @@ def cases(size: int) -> list[tuple[Weights, Weights]]:
     return [([int(v) for v in w], [int(v) for v in x]) for w, x in drawn]
 
 
-PLAIN: dict[str, tuple[Element, int, Drive]] = {
-    "stripes_8": (stripes(8), 8, dense),
-    "stripes_16": (stripes(16), 16, dense),
-    **{element.name: (element, 2**number, whole) for number, element in enumerate(PLAINS)},
-    "pragmatic": (PRAGMATIC, 8, pragmatic),
-    "bitlet": (BITLET, WINDOW, bitlet),
-    "bitwave": (BITWAVE, 8, bitwave),
-}
-
-
 @pytest.mark.parametrize("name", PLAIN)
 def test_element_gives_dot_products(name: str, tmp_path: Path) -> None:
-    element, size, drive = PLAIN[name]
-    pairs = cases(size)
-    if name.startswith(("stripes", "plain")) or name == "bitlet":  # two's complement goes to -128
-        pairs.append(([-128] * size, [255] * size))
+    driven = PLAIN[name]
+    pairs = cases(driven.step)
+    if driven.largest == 128:  # two's complement goes to -128
+        pairs.append(([-128] * driven.step, [255] * driven.step))
     wanted = [int(np.dot(w, x)) for w, x in pairs]
-    products = [drive(w, x) for w, x in pairs]
-    assert in_myhdl(element, products) == wanted
-    assert in_icarus(element, products, tmp_path) == wanted
+    products = [Tile(driven.drive(w, x)) for w, x in pairs]
+    assert in_myhdl(driven, products) == wanted
+    assert in_icarus(driven, products, tmp_path) == wanted
 
 
-@pytest.mark.parametrize("element", VARIANTS, ids=lambda element: element.name)
-def test_variant_gives_dot_products_of_pruned_weights(element: Element, tmp_path: Path) -> None:
-    _, group, kind = element.name.split("_")
-    drive = bitvert(int(group), kind == "optimized")
+@pytest.mark.parametrize("driven", [*VARIANTS_DRIVEN, BITVERT, PAIRS[1]], ids=lambda driven: driven.element.name)
+def test_element_gives_dot_products_of_pruned_weights(driven: Driven, tmp_path: Path) -> None:
     products, wanted = [], []
     for number, (w, x) in enumerate(cases(32)):
         method, n = list(METHODS)[number % 3], number % 7
         encoded = METHODS[method](np.array([w], np.int8), n, None)
-        products.append(drive(encoded, x[:16]))
+        products.append(Tile(driven.drive(Step.of(encoded), x[:16])))
         wanted.append(int(np.dot(decode(encoded)[0][:16].astype(int), x[:16])))
-    assert in_myhdl(element, products) == wanted
-    assert in_icarus(element, products, tmp_path) == wanted
+    assert in_myhdl(driven, products) == wanted
+    assert in_icarus(driven, products, tmp_path) == wanted
+
+
+def test_sums_of_neighbours_pass_after_the_own() -> None:
+    """Tiles shorter than the way out wait for it."""
+    driven = PLAIN["plain_1"]
+    tiles = [Tile(driven.drive([w], [3]), (10 + w, 20 + w, 0)) for w in range(4)]
+    seen = [(cycle["capture"], cycle["drain"], cycle.get("behind")) for cycle in stream(driven, tiles)]
+    out = [each for each in seen if each[0] or each[1]]
+    assert out == [each for w in range(4) for each in ((1, 0, None), (0, 1, 10 + w), (0, 1, 20 + w), (0, 1, 0))]
+    assert in_myhdl(driven, tiles) == [0, 3, 6, 9]
 
 
 def test_cycles_are_those_of_the_models() -> None:
@@ -272,11 +150,11 @@ def test_cycles_are_those_of_the_models() -> None:
         "bitwave": accelerators.bitwave,
     }
     for name, model in models.items():
-        _, size, drive = PLAIN[name]
-        for w, x in cases(size):
-            made = layer(Spec("one", size, 1, 1), "test")
+        driven = PLAIN[name]
+        for w, x in cases(driven.step):
+            made = layer(Spec("one", driven.step, 1, 1), "test")
             made.weights[:] = w
-            assert len(drive(w, x)) == model(made, ONE).cycles, (name, w)
+            assert len(driven.drive(w, x)) == model(made, ONE).cycles, (name, w)
 
 
 @pytest.mark.parametrize("element", [*ELEMENTS, *VARIANTS], ids=lambda element: element.name)

@@ -21,7 +21,7 @@ from flow.hardware.elements.pe import constant_multiplier
 WEIGHTS = 16
 
 
-def code_bits(group, optimized):
+def code_bits(group: int, optimized: bool) -> int:
     """Width of one multiplexer's code: its choices, and one for none."""
     return (group // 2 + 1 if optimized else group).bit_length()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from flow.compression.allocate import average_bits
-from flow.compression.choice import Pruning
+from flow.compression.choice import BITS, CYCLES, ENERGY, Pruning
 from flow.compression.compress import Compressed, Predicted
 from flow.compression.encoding import BBS
 from flow.hardware.blocks import DEVICES, Resources, Shortage, shortages, whole
@@ -22,12 +22,12 @@ from flow.scheduling.behind import GAIN, Bus
 class Budget:
     """What was asked of the pruning and what it reached.
 
-    `measure` is "bits" per weight on average, or "speedup" over dense PEs or "cycles" of a sample, both by the cycle
-    model. `asked` is None where as little as possible was asked (--max-drop), `reached` where it is not known: `bbs
-    cosim` has no dense PEs.
+    `measure` is "bits" per weight on average, "speedup" over dense PEs or "cycles" of a sample by the cycle model, or
+    "energy", microjoules of a sample by the model of energy. `asked` is None where as little as possible was asked
+    (--max-drop), `reached` where it is not known: `bbs cosim` has no dense PEs.
     """
 
-    measure: Literal["bits", "speedup", "cycles"]
+    measure: Literal["bits", "speedup", "cycles", "energy"]
     asked: float | None
     reached: float | None
 
@@ -289,8 +289,10 @@ def pruned_network(chosen: Pruning, result: Compressed) -> PrunedNetwork:
 
 
 def _budget(chosen: Pruning, bits: float, predicted: Predicted | None) -> Budget:
-    if not chosen.timed:
+    if chosen.limited == BITS:
         return Budget("bits", chosen.bits, round(bits, 4))
+    if chosen.limited == ENERGY:
+        return Budget("energy", None, None if predicted is None else predicted.energy)
     if chosen.speedup is not None:
         return Budget("speedup", chosen.speedup, None if predicted is None else predicted.speedup)
     return Budget("cycles", chosen.cycles, None if predicted is None else predicted.cycles)
@@ -366,8 +368,10 @@ def clock_line(clock: Clock) -> str:
 
 def amounts(budget: Budget) -> tuple[str, str]:
     """What was asked and what was reached, in words, for the user."""
-    forms = {"bits": "{:.4g} bits per weight", "speedup": "{:.4g}x over dense PEs", "cycles": "{:,.0f} cycles a sample"}
-    least = {"bits": "the fewest bits", "speedup": "the most", "cycles": "the fewest cycles"}
+    forms = {"bits": "{:.4g} bits per weight", "speedup": "{:.4g}x over dense PEs", "cycles": "{:,.0f} cycles a sample",
+             "energy": "{:,.4g} microjoules a sample"}  # fmt: skip
+    least = {"bits": "the fewest bits", "speedup": "the most", "cycles": "the fewest cycles",
+             "energy": "the least energy"}  # fmt: skip
     asked, reached = (None if each is None else forms[budget.measure].format(each) for each in (
         budget.asked, budget.reached))  # fmt: skip
     return asked or least[budget.measure], reached or "not known"
@@ -397,7 +401,7 @@ def rule(chosen: Pruning) -> str:
         wanted = f"{chosen.bits:g} bits per weight"
     else:
         wanted = f"a drop of {chosen.max_drop:g} points"
-        wanted += ", with the fewest cycles" if chosen.timed else ""
+        wanted += {BITS: "", CYCLES: ", with the fewest cycles", ENERGY: ", with the least energy"}[chosen.objective]
     weights = "".join(f", output '{name}' weighs {weight:g}" for name, weight in chosen.output_weight.items())
     how = f"refined by {', '.join(chosen.means)}" if chosen.means else "not refined"
     return f"a budget of {wanted}, {how}{weights}"
