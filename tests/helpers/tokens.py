@@ -140,6 +140,20 @@ def heads_first(tokens: int, heads: int, seed: int = 0) -> onnx.ModelProto:
     return n.model((tokens, width), n.node("MatMul", made, n.drawn(width, 3)))
 
 
+def shared_keys(tokens: int, heads: int, seed: int = 0) -> onnx.ModelProto:
+    """Attention of several heads with the keys and values of one (multi-query attention)."""
+    n, width = _Nodes(seed), 8 * heads
+    split = n.node("Reshape", n.node("MatMul", "x", n.drawn(6, width)), n.numbers(0, tokens, heads, 8))
+    q = n.node("Transpose", split, perm=[0, 2, 1, 3])
+    k, v = (n.node("Unsqueeze", n.node("MatMul", "x", n.drawn(6, 8)), n.numbers(1)) for _ in range(2))
+    scores = n.node("MatMul", q, n.node("Transpose", k, perm=[0, 1, 3, 2]))
+    weights = n.node("Softmax", n.node("Mul", scores, n.constant(np.float32(0.3))), axis=-1)
+    made = n.node("Transpose", n.node("MatMul", weights, v), perm=[0, 2, 1, 3])
+    return n.model(
+        (tokens, 6), n.node("MatMul", n.node("Reshape", made, n.numbers(0, tokens, width)), n.drawn(width, 3))
+    )
+
+
 def recurrent(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
     """The last state of an LSTM, a GRU or an RNN over some steps, as a keyword spotter has it, and a layer."""
     n = _Nodes(seed)

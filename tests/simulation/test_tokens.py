@@ -22,7 +22,18 @@ from flow.simulation.engines import ENGINES, Simulator
 from flow.simulation.onchip import by_reference, run
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import feeds, pruned
-from tests.helpers.tokens import Tokens, heads_first, masked, mixer, recurrent, scaled, stacked, vit, windows
+from tests.helpers.tokens import (
+    Tokens,
+    heads_first,
+    masked,
+    mixer,
+    recurrent,
+    scaled,
+    shared_keys,
+    stacked,
+    vit,
+    windows,
+)
 from tests.helpers.tools import require_engine
 
 TINY: dict[str, Any] = {"weight_depth": 64, "metadata_depth": 8, "activation_depth": 8}
@@ -96,6 +107,10 @@ def test_attention_in_windows(icarus: Simulator) -> None:
     """Pixels come in the order of windows, and back."""
     kinds = simulated(windows(2, 2), roomy(4, 4), icarus)
     assert kinds == ["gather", "matmul", "softmax", "matmul", "gather", "add", "layernorm"]
+
+
+def test_heads_that_share_keys_and_values(icarus: Simulator) -> None:
+    assert simulated(shared_keys(3, 2), roomy(4, 4), icarus) == ["matmul", "softmax", "matmul"]
 
 
 @pytest.mark.full

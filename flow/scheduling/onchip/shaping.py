@@ -27,12 +27,15 @@ def moving(reading: Reading, node: onnx.NodeProto, data: str) -> None:
     """A node that shapes or moves one tensor: as a map if it can be one, else as a view of one, for its readers."""
     held, codes = reading.held, data in reading.held
     seen = held[data].view if codes else reading.drafts[data].view
+    rows = held[data].rows if codes else reading.drafts[data].rows
     if seen is None and (order := _stays(reading, node, data)) is not None:
         reason = ""
     elif seen is None:
         try:
             if node.op_type in SHAPING:
                 return shaping(reading, node)
+            if node.op_type == "Transpose" and rows and len(reading.shape(data)) > 3:  # heads: for their product
+                raise OffChipError(f"{node.op_type} '{node_name(node)}' has no place in hardware")
             if codes and node.op_type in ON_CODES:
                 return on_codes(reading, node, [data])
             if not codes:
