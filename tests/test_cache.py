@@ -259,6 +259,7 @@ def test_a_run_holds_what_it_keeps(cache: Path, monkeypatch: pytest.MonkeyPatch)
     assert clean_cache(0)["kept runs"].entries == 1 and not folder.exists()
 
 
+@pytest.mark.full
 def test_a_build_during_which_all_is_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever a stage begins, all that may go goes: the build is none the worse for it."""
     require_engine("verilator")

@@ -260,6 +260,7 @@ def chain(folder: Path, *shapes: tuple[int, int], drawn: bool) -> Path:
     return folder / "chain.onnx"
 
 
+@pytest.mark.full
 def test_more_than_two_gigabytes_are_opened_in_little_memory(tmp_path: Path) -> None:
     weights, most = memory(chain(tmp_path, (17000, 32768), (32768, 8), drawn=False))
     assert weights > 2**31

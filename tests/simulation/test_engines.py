@@ -291,6 +291,7 @@ def test_cxx_is_honoured_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         verilator.compiler()
 
 
+@pytest.mark.full
 def test_cxxflags_come_last(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They override ours, a library is of its flags, and what is no list of words is refused."""
     require_engine("verilator")

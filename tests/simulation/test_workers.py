@@ -93,6 +93,7 @@ def test_a_design_runs_from_its_text_alone(design: tuple[DesignSources, Job, Res
     assert same(run(made, job), result)
 
 
+@pytest.mark.full
 def test_processes_give_the_same_report(build: Path, serial: dict[str, Any], cache: Path) -> None:
     assert serial["summary"]["tier1_mismatches"] == 0 and serial["summary"]["rtl_share"] == 1
     assert flow.cosim(build, engine="icarus", samples=SAMPLES, processes=2).as_dict() == serial
