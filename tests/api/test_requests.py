@@ -133,6 +133,13 @@ def test_every_option_that_changes_a_build_is_recorded() -> None:
     assert record["pruning"]["bits"] == 4.5 and record["array"] == [8, 8]
 
 
+def test_the_bus_is_as_given_or_fits_the_array() -> None:
+    for bus, array, bits in ((None, (2, 4), 64), (None, (16, 32), 128), (512, (2, 4), 512)):
+        asked = CompileRequest.of(model="net.onnx", output="out", array=array, bus=bus, address_bits=40)
+        found = asked.axi(asked.sized(asked.array), asked.address_bits)
+        assert (found.data_bits, found.address_bits) == (bits, 40)
+
+
 def test_a_function_is_recorded_by_its_code(tmp_path: Path) -> None:
     """Not by its place: a build is the same wherever the file lies."""
     records = []

@@ -24,6 +24,7 @@ import sqlalchemy
 
 import flow
 from flow.api.inputs import evaluation, import_network
+from flow.api.requests import ExploreRequest
 from flow.api.source import read_source
 from flow.compression.choice import pruning
 from flow.compression.prune import METHODS
@@ -36,7 +37,6 @@ from flow.exploration.space import Design
 from flow.exploration.study import Found, open_storage
 from flow.exploration.study import search as search_study
 from flow.hardware import blocks
-from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig
 from flow.hardware.synthesis import Estimate
 from flow.onnxtools import runtime
@@ -80,9 +80,8 @@ def bench(model: Path) -> Evaluator:
     require_tool("yosys")
     source = read_source(model).admitted()
     taken = import_network(source, None, [])
-    return Evaluator(
-        taken, evaluation(taken.network, source, None, None, []), None, lambda _: AxiConfig(), SlowMemory()
-    )
+    bus = ExploreRequest.of(model=model, output="out").axi
+    return Evaluator(taken, evaluation(taken.network, source, None, None, []), None, bus, SlowMemory())
 
 
 def dominates(one: Measured, other: Measured, scored: bool = True) -> bool:
@@ -156,10 +155,10 @@ def test_a_design_is_what_compile_would_build(
 ) -> None:
     """Cycles, bits, top-1, traffic and transistors as the report of a build has them."""
     monkeypatch.setattr(blocks, "FAMILIES", {})
-    design = Design(2, 4, 256, pruning(columns=3, sensitive=0.3, method="optimal"))
-    assert design.options == "--array 2x4 --weight-buffer 256 --columns 3 --sensitive 0.3 --method optimal"
+    design = Design(4, 4, 256, pruning(columns=3, sensitive=0.3, method="optimal"))
+    assert design.options == "--array 4x4 --weight-buffer 256 --columns 3 --sensitive 0.3 --method optimal"
     report = flow.compile(
-        model, tmp_path / "out", pruning=design.chosen, array=(2, 4), weight_buffer=256, synth=True, coverage=0
+        model, tmp_path / "out", pruning=design.chosen, array=(4, 4), weight_buffer=256, synth=True, coverage=0
     )
     got = bench.measure(design)
     traffic = sum(sum(layer.memory_traffic.values()) for layer in report.layers)

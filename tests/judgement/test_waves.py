@@ -103,8 +103,11 @@ def test_ghdl_shows_what_icarus_shows(built: Path, tmp_path: Path, form: str) ->
     below = "dut" if form == "fst" else f"{top}.dut"  # GHDL's FST begins below the testbench
     assert views[0].replace(f" {top}.dut.", " dut.") == views[1].replace(f" {below}.", " dut.")
     shown = re.findall(rf"^{below}\S+$", (tmp_path / "ghdl" / f"{name}.gtkw").read_text(), re.MULTILINE)
-    there = {each.name for each in variables(tmp_path / "ghdl" / f"{name}.{form}", tuple(below.split("."))).values()}
-    assert len(shown) > 100 and set(shown) <= there
+    roots = {"icarus": (top, "dut"), "ghdl": tuple(below.split("."))}
+    there = {engine: variables(tmp_path / engine / f"{name}.{form}", root) for engine, root in roots.items()}
+    assert len(shown) > 100 and set(shown) <= {each.name for each in there["ghdl"].values()}
+    blocks = [{place for place, _ in found if place and place[-1][-1].isdigit()} for found in there.values()]
+    assert blocks[0] == blocks[1] and max(map(len, blocks[0])) > 2  # labels of blocks end in a number
     if form == "vcd":
         verilog, vhdl = (read(tmp_path / engine / f"{name}.vcd", (top, "dut")) for engine in ("icarus", "ghdl"))
         signals = [signal for place, signal in vhdl.codes if place == () and (place, signal) in verilog.codes]
