@@ -154,6 +154,19 @@ def shared_keys(tokens: int, heads: int, seed: int = 0) -> onnx.ModelProto:
     )
 
 
+def image_attention(rows: int, columns: int, seed: int = 0) -> onnx.ModelProto:
+    """Attention over the pixels of an image, whose channels are first, as detectors have it: V S^T, and a sum."""
+    n, pixels = _Nodes(seed), rows * columns
+    split = (n.node("Reshape", n.conv("x", 4, 8, 1, relu=False), n.numbers(0, 1, 8, pixels)) for _ in range(3))
+    q, k, v = split
+    scores = n.node("MatMul", n.node("Transpose", q, perm=[0, 1, 3, 2]), k)
+    weights = n.node("Softmax", n.node("Mul", scores, n.constant(np.float32(0.3))), axis=-1)
+    made = n.node("MatMul", v, n.node("Transpose", weights, perm=[0, 1, 3, 2]))
+    image = n.numbers(0, 8, rows, columns)
+    near = n.conv(n.node("Reshape", v, image), 8, 8, 3, relu=False, group=8)
+    return n.model((4, rows, columns), n.conv(n.node("Add", n.node("Reshape", made, image), near), 8, 3, 1, relu=False))
+
+
 def recurrent(kind: str, steps: int, seed: int = 0) -> onnx.ModelProto:
     """The last state of an LSTM, a GRU or an RNN over some steps, as a keyword spotter has it, and a layer."""
     n = _Nodes(seed)

@@ -25,6 +25,7 @@ from tests.helpers.networks import feeds, pruned
 from tests.helpers.tokens import (
     Tokens,
     heads_first,
+    image_attention,
     masked,
     mixer,
     recurrent,
@@ -111,6 +112,12 @@ def test_attention_in_windows(icarus: Simulator) -> None:
 
 def test_heads_that_share_keys_and_values(icarus: Simulator) -> None:
     assert simulated(shared_keys(3, 2), roomy(4, 4), icarus) == ["matmul", "softmax", "matmul"]
+
+
+def test_attention_whose_channels_are_first(icarus: Simulator) -> None:
+    """The second product is computed transposed: its columns are then the channels of a map."""
+    kinds = simulated(image_attention(2, 3), roomy(4, 4), icarus)
+    assert [kind for kind in kinds if kind != "move"] == ["matmul", "softmax", "matmul", "add"]
 
 
 @pytest.mark.full

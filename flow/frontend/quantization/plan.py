@@ -302,7 +302,9 @@ class _Matrices:
             return False
         for root in roots:
             result.tensors.setdefault(root, root)
-        result.symmetric.add(result.tensors[roots[1]])
+        shares = graph.producer(roots[1])
+        turned = shares is not None and shares.op_type == "Softmax"  # the chip then computes the transposed product
+        result.symmetric.add(result.tensors[roots[0 if turned else 1]])
         made = node.output[0]
         while (reader := graph.only_consumer(made)) is not None and self._finishes(reader, made):
             made = reader.output[0]
@@ -372,14 +374,13 @@ class _Matrices:
         return name if name in eight_bit and name not in self._graph.constants else ""
 
     def _multiplied(self, node: onnx.NodeProto, eight_bit: Container[str]) -> bool:
-        """Whether a matrix product alone reads the node's output, and its other operand is of 8 bits."""
-        reader = self._graph.only_consumer(node.output[0])
-        return (
-            reader is not None
-            and reader.op_type == "MatMul"
-            and reader.input[0] == node.output[0]
-            and bool(self._root(reader.input[1], eight_bit))
-        )
+        """Whether a matrix product alone reads the node's output, moved or not, and its other operand is of 8 bits."""
+        name = node.output[0]
+        while (reader := self._graph.only_consumer(name)) is not None and reader.op_type in PARTS:
+            name = reader.output[0]
+        if reader is None or reader.op_type != "MatMul":
+            return False
+        return all(bool(self._root(other, eight_bit)) for other in reader.input if other != name)
 
 
 def _keeps_scale(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -167,14 +167,23 @@ def _multiplied(
     reading: Reading, node: onnx.NodeProto, draft: Draft, quantization: Quantization, clamp: tuple[int, int],
     output: str,
 ) -> PostOp:  # fmt: skip
-    """The operation of a matrix product that writes `output` of the node, entered into `held` as a map of rows."""
+    """The operation of a matrix product that writes `output` of the node, entered into `held` as a map.
+
+    Its channels are the last axis, or if it can only be so, the first.
+    """
     assert draft.matrices is not None and draft.view is not None
-    whole = reading.shape(output)
-    matrices = placed_results(draft.matrices, draft.view.order.reshape(-1, whole[-1])) if len(whole) > 2 else None
+    whole, order = reading.shape(output), draft.view.order
+    matrices = placed_results(draft.matrices, order.reshape(-1, whole[-1])) if len(whole) > 2 else None
+    rows = matrices is not None
+    if not rows and len(whole) > 2 and whole[0] == 1:
+        matrices = placed_results(draft.matrices, order.reshape(whole[1], -1).T)
     if matrices is None:
         raise OffChipError(draft.view.reason)
     shape = (whole[-1], 1, int(np.prod(whole[:-1], dtype=np.int64)))
-    reading.held[output] = _with_axis_0(Held(output, shape, quantization, tuple(whole[1:]), True), whole, True)
+    if not rows:
+        shape = (whole[1], 1, int(np.prod(whole[2:], dtype=np.int64)))
+    own = shape if rows else as_map(whole[1:], False, output)
+    reading.held[output] = _with_axis_0(Held(output, own, quantization, tuple(whole[1:]), rows), whole, rows)
     maps = draft.operands
     return PostOp(
         node_name(node), "matmul", tuple(each.tensor for each in maps), output,

@@ -35,12 +35,6 @@ def _matmul(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draf
     if any(order is None for order in elements):
         raise OffChipError(f"{what} multiplies tensors that are not quantized to 8 bits")
     maps = [draft.operands[0] for draft in drafts]
-    zero = maps[1].quantization.zero_point
-    if not -CONSTANT_MAX <= zero <= CONSTANT_MAX + 1:
-        raise OffChipError(
-            f"{what} has a right operand with zero point {zero}; maps as weights have -{CONSTANT_MAX} to "
-            f"{CONSTANT_MAX + 1}"
-        )
     if min(map(len, shapes)) < 2:
         raise OffChipError(f"{what} multiplies a vector")
     batch = np.broadcast_shapes(*(shape[:-2] for shape in shapes))
@@ -49,15 +43,29 @@ def _matmul(reading: Reading, node: onnx.NodeProto, drafts: list[Draft]) -> Draf
         for order in elements
         if order is not None
     ]
+    turned = [order.swapaxes(1, 2) for order in reversed(orders)]  # of the transposed product
     found = matrices_of(orders[0], orders[1], [held.shape for held in maps])
-    if isinstance(found, str):
+    transposed = isinstance(found, str) and not isinstance(
+        matrices_of(turned[0], turned[1], [held.shape for held in reversed(maps)]), str
+    )
+    if transposed:
+        maps, orders = maps[::-1], turned
+        found = matrices_of(orders[0], orders[1], [held.shape for held in maps])
+    elif isinstance(found, str):
         maps, orders = _in_octets(reading, maps, orders)
         found = matrices_of(orders[0], orders[1], [held.shape for held in maps])
     if isinstance(found, str):
         raise OffChipError(f"{what} {found}")
+    zero = maps[1].quantization.zero_point
+    if not -CONSTANT_MAX <= zero <= CONSTANT_MAX + 1:
+        raise OffChipError(
+            f"{what} has {'a left' if transposed else 'a right'} operand with zero point {zero}; maps as weights have "
+            f"-{CONSTANT_MAX} to {CONSTANT_MAX + 1}"
+        )
     found = replace(found, filled=found.reduction - shapes[0][-1])
-    made = (*batch, found.rows, found.columns)
-    view = View(np.arange(int(np.prod(made))).reshape(made), f"{what} makes a tensor whose columns are no channels")
+    made = np.arange(int(np.prod(batch)) * found.rows * found.columns).reshape(*batch, found.rows, found.columns)
+    order = made.swapaxes(-1, -2) if transposed else made
+    view = View(order, f"{what} makes a tensor whose columns are no channels")
     return Draft("matmul", (maps[0], maps[1]), maps[0].shape, matrices=found, view=view)
 
 
