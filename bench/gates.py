@@ -1,6 +1,6 @@
 """Energy of a gate-level netlist by its activity: a library's capacitances and internal energies, counted toggles.
 
-    load      of every net 1/2 C V^2 a toggle, C the capacitances of the input pins on it and `WireModel` for each
+    load      of every net 1/2 C V^2 a toggle, C the capacitances of the input pins on it, and `wire` for each
     internal  of every cell what its library's tables give for a transition of a pin, at the net's load and one slew;
               of a pin with several tables (one for each input that may have caused it) their mean
     clock     the part of both that the clock's net and pins take: no clock is gated
