@@ -68,7 +68,7 @@ def _database(driver: str, options: Mapping[str, Any]) -> Any:
             time.sleep(SCHEMA_SECONDS)
     else:
         storage = _optuna().storages.RDBStorage(driver, engine_kwargs=options)
-    if storage.engine.name == "sqlite":
+    if driver.startswith("sqlite"):
         # SQLite knows no SELECT FOR UPDATE, by which Optuna keeps a design that two workers read from being measured
         # by both; so one transaction follows the other.
         listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
