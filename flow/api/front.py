@@ -47,7 +47,6 @@ def with_front(
                             output_weight=chosen.output_weight)  # fmt: skip
             made = encode(network, other, speed.config.columns, advance, evidence)
             reached = round(average_bits(network.layers, made.allocation), 4)
-            times = speed.cycles(made.allocation), speed.cycles_bus(made.allocation)
             answers = yardstick.measure(made.network.model)
-            found.append(Tried(f"--bits {bits:g}", None, reached, *times, *answers))
+            found.append(Tried(f"--bits {bits:g}", None, reached, *speed.spent(made.allocation), *answers))
     return replace(compressed, tried=(*compressed.tried, *found))

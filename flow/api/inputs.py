@@ -216,8 +216,7 @@ def _watched(
     def watched(model: onnx.ModelProto, allocation: Allocation) -> bool:
         kept = holds(model)
         bits = round(average_bits(imported.network.layers, allocation), 4)
-        times = speed.cycles(allocation), speed.cycles_bus(allocation)
-        tried.append(Tried(None, kept, bits, *times, *yardstick.measure(model)))
+        tried.append(Tried(None, kept, bits, *speed.spent(allocation), *yardstick.measure(model)))
         return kept
 
     return watched

@@ -66,6 +66,10 @@ class Speed:
         """Cycles behind the bus."""
         return self.behind(allocation).whole
 
+    def spent(self, allocation: Allocation) -> tuple[int, int, float | None]:
+        """Cycles with ideal memories, cycles behind the bus, microjoules."""
+        return self.cycles(allocation), self.cycles_bus(allocation), self.energy(allocation)
+
     def behind(self, allocation: Allocation) -> Behind:
         """The network behind the bus."""
         network, config = self.network, self.time.config

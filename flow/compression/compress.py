@@ -43,8 +43,8 @@ class Tried:
     """Another pruning of the network that was measured: on the way to the one chosen, or beside it.
 
     `option` of `bbs compile` gives it, or none; `kept` is False where it lost more than was allowed. `cycles` of a
-    sample by the cycle model, `cycles_bus` behind the bus, by its model; `value` of the metric and `divergence` from
-    the network given on the evaluation samples.
+    sample by the cycle model, `cycles_bus` behind the bus, by its model; `energy` in microjoules, None where it has no
+    model; `value` of the metric and `divergence` from the network given on the evaluation samples.
     """
 
     option: str | None
@@ -52,6 +52,7 @@ class Tried:
     bits: float
     cycles: int
     cycles_bus: int
+    energy: float | None
     value: float | None
     divergence: float
 

@@ -41,8 +41,8 @@ def front_of(report: Report) -> Front:
 def check(front: Front) -> None:
     """`best` are those that nothing beats."""
     sign = 1 if front.lower else -1
-    costs = [(sign * (each.value or 0.0) if front.metric else each.divergence, each.cycles_bus, each.bits_per_weight)
-             for each in front.points]  # fmt: skip
+    costs = [(sign * (each.value or 0.0) if front.metric else each.divergence, each.cycles_bus, each.bits_per_weight,
+              each.energy or 0.0) for each in front.points]  # fmt: skip
     for point, own in zip(front.points, costs, strict=True):
         assert point.best == (not any(all(a <= b for a, b in zip(one, own, strict=True)) and one != own
                                       for one in costs))  # fmt: skip
@@ -69,6 +69,7 @@ def test_other_budgets_are_what_they_would_be(network: Path, tmp_path: Path, mon
     four = budgets["--bits 4"]
     assert own.predicted is not None
     assert (four.bits_per_weight, four.cycles) == (own.bits_per_weight, own.predicted.cycles)
+    assert four.energy == own.predicted.energy and four.energy is not None
     assert four.cycles < four.cycles_bus == own.predicted.cycles_bus and own.predicted.bus_bits == 32
     assert (four.value, four.divergence) == (
         own.accuracy.outputs[0].values["pruned"],
@@ -78,11 +79,16 @@ def test_other_budgets_are_what_they_would_be(network: Path, tmp_path: Path, mon
     assert (chosen.cycles, chosen.value) == (report.summary.cycles, accuracy.outputs[0].values["pruned"])
     assert (int8.value, int8.divergence) == (accuracy.outputs[0].values["int8"], accuracy.divergence["int8"])
     assert int8.bits_per_weight == 8 and int8.cycles > chosen.cycles
+    assert report.summary.predicted is not None and chosen.energy == report.summary.predicted.energy
+    assert (int8.energy or 0.0) > (chosen.energy or 0.0) > four.energy
     assert report.bus is not None and chosen.cycles_bus == report.bus.whole_cycles == report.bus.cycles
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count(f"{four.cycles_bus:,} cycles behind the bus, {four.cycles:,} with ideal memories") == 8
+    words = f"{four.cycles_bus:,} cycles behind the bus, {four.cycles:,} with ideal memories, {four.energy:,.3g} microj"
+    assert page.count(words) == 12
     assert page.count("cycles of a sample, behind the bus") == 4 and f"({int8.cycles_bus:,} behind the bus)" in page
-    assert page.count('href="#front-0"') == page.count('class="point') / len(front.points) == 4
+    assert (
+        page.count('href="#front-0"') == page.count('class="point') / len(front.points) == 6
+    )  # answers and divergence, over each of three
 
 
 def test_on_chip_a_point_is_the_whole_network_behind_the_bus(network: Path, tmp_path: Path) -> None:
@@ -93,6 +99,9 @@ def test_on_chip_a_point_is_the_whole_network_behind_the_bus(network: Path, tmp_
     assert report.bus is not None and whole.bus is not None
     points = {each.kind: each.cycles_bus for each in front_of(report).points}
     assert points == {"chosen": report.bus.whole_cycles, "int8": whole.bus.whole_cycles}
+    assert all(each.energy is None for each in front_of(report).points)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "There is no model of the energy of this array." in page and "microjoules" not in page
     assert points["chosen"] < points["int8"] and points["chosen"] != report.bus.cycles  # those are layer by layer
 
 

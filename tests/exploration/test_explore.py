@@ -319,11 +319,7 @@ def test_postgresql_is_reached_by_psycopg(monkeypatch: pytest.MonkeyPatch) -> No
     asked: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(optuna.storages, "RDBStorage", lambda url, engine_kwargs: asked.append((url, engine_kwargs)))
     study.open_storage("postgresql://user:secret@host/study?sslmode=require")
-    study.open_storage("sqlite:///study.db")
-    assert asked == [
-        ("postgresql+psycopg://user:secret@host/study?sslmode=require", {}),
-        ("sqlite:///study.db", {"connect_args": {"timeout": study.SQLITE_SECONDS}}),
-    ]
+    assert asked == [("postgresql+psycopg://user:secret@host/study?sslmode=require", {})]
     assert study.without_password("postgresql://user:secret@host/study") == "postgresql://user:***@host/study"
     assert study.without_password("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
 

@@ -190,20 +190,27 @@ def point_words(front: Front, point: FrontPoint) -> str:
     found = [] if front.metric is None else [f"{front.metric} {shown(front.metric, point.value)}"]
     return (f"{which[point.kind]}: {', '.join(found)}{', ' if found else ''}divergence {point.divergence:.2g}, "
             f"{point.bits_per_weight:.2f} bits per weight, {point.cycles_bus:,} cycles behind the bus, "
-            f"{point.cycles:,} with ideal memories")  # fmt: skip
+            f"{point.cycles:,} with ideal memories{_microjoules(point)}")  # fmt: skip
+
+
+def _microjoules(point: FrontPoint) -> str:
+    return "" if point.energy is None else f", {point.energy:,.3g} microjoules"
 
 
 def _front(front: Front) -> list[str]:
-    """Answers over cycles behind the bus, and over bits: the metric, if there is one, and the divergence."""
+    """The metric, if there is one, and the divergence: over cycles behind the bus, bits, and energy if it is known."""
     across = {"cycles of a sample, behind the bus": [float(point.cycles_bus) for point in front.points],
               "bits per weight": [point.bits_per_weight for point in front.points]}  # fmt: skip
+    energy = [point.energy for point in front.points if point.energy is not None]
+    if len(energy) == len(front.points):
+        across["microjoules of a sample"] = energy
     answers = {"divergence": ([point.divergence for point in front.points], True)}
     if front.metric is not None and all(point.value is not None for point in front.points):
         percent = front.metric in CLASSES
         values = [(point.value or 0.0) * (100 if percent else 1) for point in front.points]
         answers = {f"{front.metric}{', %' if percent else ''}": (values, front.lower), **answers}
     panels = []
-    for (up, (ys, lower)), (name, xs) in product(answers.items(), across.items()):
+    for (name, xs), (up, (ys, lower)) in product(across.items(), answers.items()):
         best = unbeaten([*zip(xs, ys if lower else [-y for y in ys], strict=True)])
         points = [
             Point(x, y, f"front-{number}", point_words(front, each),

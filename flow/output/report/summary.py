@@ -202,7 +202,8 @@ class Clock:
 class FrontPoint:
     """A form of the network, measured on the evaluation samples.
 
-    `cycles` of a sample by the cycle model, `cycles_bus` behind the bus, by its model.
+    `cycles` of a sample by the cycle model, `cycles_bus` behind the bus, by its model; `energy` in microjoules, None
+    where it has no model.
 
     `kind`: "int8", before pruning; "chosen", the network of this report; "tried", on the way to it (`kept` is False
     where it lost more than --max-drop allows); "budget", another that --front measured, which `option` gives.
@@ -214,6 +215,7 @@ class FrontPoint:
     bits_per_weight: float
     cycles: int
     cycles_bus: int
+    energy: float | None
     value: float | None
     divergence: float
     best: bool
@@ -224,7 +226,7 @@ class Front:
     """Networks of the same array beside each other. `value` is that of `metric`, at `output` unless it is the user's.
 
     Without labels, `metric` is None and only the divergence from the network given is known. `best` are the points that
-    no other equals or beats in answers, cycles behind the bus and bits at once.
+    no other equals or beats in answers, cycles behind the bus, bits and energy at once.
     """
 
     metric: str | None
@@ -308,13 +310,13 @@ def front(result: Compressed, accuracy: Accuracy) -> Front | None:
     bits = round(average_bits(result.network.layers, result.allocation), 4)
     points = [
         FrontPoint("int8", None, None, float(BBS.weight_bits), predicted.cycles_int8, predicted.cycles_int8_bus,
-                   values.get("int8"), accuracy.divergence.get("int8", 0.0) or 0.0, False),
-        FrontPoint("chosen", None, None, bits, predicted.cycles, predicted.cycles_bus, values.get("pruned"),
-                   accuracy.divergence.get("pruned") or 0.0, False),
+                   predicted.energy_int8, values.get("int8"), accuracy.divergence.get("int8", 0.0) or 0.0, False),
+        FrontPoint("chosen", None, None, bits, predicted.cycles, predicted.cycles_bus, predicted.energy,
+                   values.get("pruned"), accuracy.divergence.get("pruned") or 0.0, False),
     ]  # fmt: skip
     points += [
         FrontPoint("tried" if each.option is None else "budget", each.option, each.kept, each.bits, each.cycles,
-                   each.cycles_bus, each.value, each.divergence, False)
+                   each.cycles_bus, each.energy, each.value, each.divergence, False)
         for each in result.tried
         if each.option is not None or (each.bits, each.cycles) != (bits, predicted.cycles)
     ]  # fmt: skip
@@ -325,11 +327,11 @@ def front(result: Compressed, accuracy: Accuracy) -> Front | None:
     return Front(metric, output, lower, accuracy.samples, accuracy.source, tuple(found))
 
 
-def _costs(point: FrontPoint, scored: bool, lower: bool) -> tuple[float, float, float]:
-    """Answers, cycles behind the bus, and bits, of each of which less is better."""
+def _costs(point: FrontPoint, scored: bool, lower: bool) -> tuple[float, ...]:
+    """Answers, cycles behind the bus, bits, and energy if it is known, of each of which less is better."""
     worst = float("inf")
     value = worst if point.value is None else point.value if lower else -point.value
-    return value if scored else point.divergence, point.cycles_bus, point.bits_per_weight
+    return value if scored else point.divergence, point.cycles_bus, point.bits_per_weight, point.energy or 0.0
 
 
 def unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:

@@ -222,10 +222,12 @@ def front_table(front: Front) -> Table:
     for number, point in enumerate(front.points):
         value = [Cell(shown(front.metric, point.value), point.value)] if scored else []
         cells = (Cell(_what(point)), *value, whole(point.divergence, "{:.2g}"),
-                 whole(point.bits_per_weight, "{:.2f}"), whole(point.cycles), whole(point.cycles_bus))  # fmt: skip
+                 whole(point.bits_per_weight, "{:.2f}"), whole(point.cycles), whole(point.cycles_bus),
+                 *([] if point.energy is None else [whole(point.energy, "{:,.3g}")]))  # fmt: skip
         rows.append(Row(cells, f"front-{number}", faint=not point.best))
     heads = "network", *([front.metric] if front.metric else []), "divergence", "bits", "cycles", "behind the bus"
-    return Table(heads, tuple(rows))
+    spent = () if any(point.energy is None for point in front.points) else ("microjoules",)
+    return Table((*heads, *spent), tuple(rows))
 
 
 def _what(point: FrontPoint) -> str:
