@@ -61,7 +61,10 @@ def _inspected(request: InspectRequest) -> Inspection:
 def _on_chip(network: Network, request: InspectRequest) -> OnChipInspection:
     """Where the nodes run with feature maps on chip; the cycles of all segments, also behind the bus."""
     linked, config = chain(network), request.config
-    found = located(network, linked, config)
+    try:
+        found = located(network, linked, config)
+    except FlowError as error:
+        return OnChipInspection({}, (), False, (), 0, f"{config.rows}x{config.columns}", 0, 0, refused=str(error))
     if not linked.segments:
         return found
     try:

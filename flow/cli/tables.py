@@ -109,8 +109,10 @@ def print_inspection(found: Inspection, every_node: bool) -> None:
 
 def _print_segments(found: Inspection, there: OnChipInspection, listed: bool) -> None:
     """How much of the network runs on chip with `--on-chip`, and in how many segments; why it leaves, unless listed."""
+    refusal = f"A build for this array is refused: {there.refused}."
     if not there.segments:
-        out.print("Nothing of it runs on chip: with --on-chip it runs layer by layer.", soft_wrap=True)
+        nothing = "Nothing of it runs on chip: with --on-chip it runs layer by layer."
+        out.print(refusal if there.refused else nothing, soft_wrap=True, markup=False)
         return
     count = len(there.segments)
     starts = by_one_start(there.around) if there.whole else "1 segment" if count == 1 else f"{count} segments"
@@ -121,7 +123,7 @@ def _print_segments(found: Inspection, there: OnChipInspection, listed: bool) ->
         f"array {there.array}.", soft_wrap=True,
     )  # fmt: skip
     if there.refused:
-        out.print(f"A build for this array is refused: {there.refused}.", soft_wrap=True, markup=False)
+        out.print(refusal, soft_wrap=True, markup=False)
     for number, segment in enumerate(there.segments, 1):
         if not there.whole:
             _print_segment(number, segment)

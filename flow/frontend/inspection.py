@@ -59,7 +59,8 @@ class OnChipInspection:
     `whole`: one start runs all layers; `around`: the nodes that the host computes before the first segment and behind
     the last. `array` is the array (ROWSxCOLUMNS) of the cycles, `cycles` those of one sample in all segments, unpruned,
     `cycles_bus` those behind a bus of `bus` bits, by its model; None where nothing runs on chip, or if the network
-    cannot be built for this array, and then `refused` says why. `map_bytes` is the size of the feature map memory.
+    cannot be built for this array, and then `refused` says why; where its maps have no room, there are no `nodes` and
+    `segments` either. `map_bytes` is the size of the feature map memory.
     """
 
     nodes: dict[str, OnChipNode]

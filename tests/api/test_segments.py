@@ -220,6 +220,11 @@ def test_a_build_that_is_refused_is_said(tmp_path: Path, run: Run, monkeypatch: 
     status, out, _ = run("inspect", saved(logarithm(), tmp_path), "--on-chip")
     assert status == 0 and "On chip, 2 segments: " in out and "behind the bus" not in out
     assert "A build for this array is refused: the network needs 70,000 descriptors, more than 65,535.\n" in out
+    monkeypatch.setattr(sys.modules["flow.scheduling.onchip.timing"], "fitted", refuse)  # no room for its maps
+    status, out, _ = run("inspect", saved(logarithm(), tmp_path), "--on-chip")
+    assert status == 0 and out.splitlines()[-1].startswith(
+        "A build for this array is refused: the network needs 70,000"
+    )
 
 
 def test_a_product_on_chip_does_not_stay_on_the_host() -> None:
