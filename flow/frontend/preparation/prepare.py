@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
 from flow.frontend.entry.fold import fold, fold_constants
 from flow.frontend.preparation.batches import images_to_axis
@@ -35,6 +36,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     prepared = onnx.ModelProto()
     prepared.CopyFrom(upgraded(in_float32(model)))  # in this order: ONNX's converter writes constants of float32
     fold(prepared)
+    _add_in_turn(prepared)
     ranks = {name: len(shape) for name, shape in sample_shapes(prepared).items()}
     _fold_gemm_factors(prepared)
     _fold_followers(prepared, ranks)
@@ -45,6 +47,24 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     images_to_axis(prepared)
     drop_unused_nodes(prepared)
     return prepared
+
+
+def _add_in_turn(model: onnx.ModelProto) -> None:
+    """Sum as Adds, one after the other, of which the last keeps the name."""
+    nodes = list[onnx.NodeProto]()
+    for node in model.graph.node:
+        if node.op_type != "Sum" or not is_standard(node):
+            nodes.append(node)
+            continue
+        total, *terms = node.input
+        if not terms:
+            nodes.append(helper.make_node("Identity", [total], node.output, node.name))
+        for number, term in enumerate(terms, 1):
+            last = number == len(terms)
+            made = node.output[0] if last else unused_name(model, f"{node.output[0]}_{number}")
+            nodes.append(helper.make_node("Add", [total, term], [made], node.name if last else made))
+            total = made
+    replace_nodes(model, nodes)
 
 
 # -------------------------------------------------------------------------------- products

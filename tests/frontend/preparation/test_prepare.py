@@ -256,3 +256,17 @@ def test_a_convolution_over_the_frames_of_a_sample_runs_on_the_array(
     if declared:
         ran = run_network(quantized(model), {"x": feeds["x"][:1]})
         assert np.corrcoef(ran[y].reshape(-1), runtime.run(model, {"x": feeds["x"][:1]})[y].reshape(-1))[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("terms", [1, 2, 4])
+def test_a_sum_is_additions(terms: int) -> None:
+    """One after the other, as ONNX Runtime adds them; what is the same for every sample goes into the product."""
+    b = Builder()
+    product = b.node("MatMul", "x", real(b, 4, 6))
+    found = [product, real(b, 6), b.node("Relu", product), b.node("Tanh", product)][:terms]
+    total = b.node("Sum", *found)
+    b.nodes[-1].name = "all"
+    prepared = same(b.model({"x": ["N", 4]}, b.node("Sigmoid", total)))
+    assert "Sum" not in operators(prepared)
+    assert operators(prepared).count("Add") == {1: 0, 2: 0, 4: 3}[terms]
+    assert terms != 4 or [node.name for node in prepared.graph.node if node.op_type == "Add"][-1] == "all"
