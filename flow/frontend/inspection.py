@@ -171,8 +171,10 @@ def inspection(imported: Imported) -> Inspection:
                     0,
                 )
             )
-    operators = Counter(node.op_type for node in imported.source.graph.node if node.op_type not in QUANTIZATION)
-    return Inspection(tuple(nodes), dict(sorted((operators - Counter(node.op for node in nodes)).items())))
+    names = {node.name for node in nodes}
+    gone = [node for node in imported.source.graph.node if node_name(node) not in names]
+    operators = Counter(node.op_type for node in gone if node.op_type not in QUANTIZATION)
+    return Inspection(tuple(nodes), dict(sorted(operators.items())))
 
 
 def _taken(graph: Graph, node: onnx.NodeProto, layers: Container[str]) -> str:

@@ -20,6 +20,7 @@ from flow.frontend.int8.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.conditions import conditions_as_numbers
 from flow.frontend.preparation.prepare import prepare
+from flow.frontend.preparation.slopes import slopes_as_products
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.frontend.quantization.calibrate import AUTO, calibrate
 from flow.frontend.quantization.equalize import equalized
@@ -80,12 +81,12 @@ def from_float(
 ) -> Quantized:
     """The float network `prepared`, a result of `prepare`, quantized from checked samples, calibrated by `method`.
 
-    With `products`, matrix products of two activations are quantized, too, and so is what is chosen of two tensors: on
-    chip they are computed.
+    With `products`, matrix products of two activations are quantized, too, and so is what is chosen of two tensors, by
+    a PRelu of several slopes, too: on chip they are computed.
     """
     _check_weights(prepared)
     prepared, equal = equalized(prepared, feeds) if method == AUTO else (prepared, 0)
-    prepared = conditions_as_numbers(prepared) if products else prepared
+    prepared = slopes_as_products(conditions_as_numbers(prepared)) if products else prepared
     wanted = plan(Graph.of(prepared), element_types(prepared), ranks(prepared), products)
     found = calibrate(prepared, wanted, feeds, unsigned, method)
     quantized, _ = quantize_biases(quantize_static(prepared, wanted, wanted.balanced(found.ranges), unsigned))

@@ -140,7 +140,7 @@ def gated() -> onnx.ModelProto:
 
 
 def chosen() -> onnx.ModelProto:
-    """The larger of two maps, the smallest of four, and a map where another one or a constant says so."""
+    """The larger of two maps, the smallest of four, a map where another one or a constant says so, several slopes."""
     net = Floats(15)
     a = net.conv("x", 3, 11, 1, relu=False)
     b = net.node("Max", a, net.conv(a, 11, 11, 1))
@@ -151,7 +151,9 @@ def chosen() -> onnx.ModelProto:
     d = net.conv(net.node("Where", seen, c, net.constant(np.float32(0.5))), 11, 8, 1)
     columns = net.constant((np.arange(3) % 2 == 0).reshape(1, 1, 1, 3))
     e = net.node("Where", columns, net.constant(np.float32(0)), d)
-    f = net.node("Where", net.node("Less", e, net.constant(np.float32(0.3))), net.conv(e, 8, 8, 1, relu=False), e)
+    slopes = net.constant(np.linspace(-0.2, 0.9, 8, dtype=np.float32).reshape(8, 1, 1))
+    bent = net.node("PRelu", net.conv(e, 8, 8, 1, relu=False), slopes)
+    f = net.node("Where", net.node("Less", e, net.constant(np.float32(0.3))), bent, e)
     return net.model((3, 4, 3), net.conv(f, 8, 4, 1, relu=False))
 
 

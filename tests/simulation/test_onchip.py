@@ -185,7 +185,7 @@ def test_what_is_chosen_of_maps(tmp_path: Path) -> None:
     network, onchip = program(network, fitted(SMALL, chain(network)))
     kinds = [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)]
     assert onchip.chain.whole and kinds[:4] == ["largest", "average", "table", "smallest"]
-    assert kinds[4:] == ["choice", "choice", "table", "select"]
+    assert kinds[4:] == ["choice", "choice", "table", "scale", "largest", "select"]
     (done,) = runs(network, onchip, simulator(onchip, tmp_path), 1)
     check(onchip, done)
     verdicts = judge(network, onchip, [done])
