@@ -30,7 +30,7 @@ from flow.output.manifest import MANIFEST
 
 COMMANDS = ("compile", "cosim", "explore")
 SECONDS = 30.0
-STUDY = 4  # designs
+STUDY = 2  # designs
 BBS = "from flow.cli import main; main()"
 
 

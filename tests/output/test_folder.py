@@ -130,7 +130,7 @@ def start(resume):
     process = os.fork()
     if not process:
         try:
-            flow.compile(model, output, array=(2, 2), engine="verilator", samples=1, processes=1, resume=resume)
+            flow.compile(model, output, resume=resume, **options)
             os._exit(0)
         finally:
             os._exit(1)
@@ -139,6 +139,8 @@ def start(resume):
 def finish(process):
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
+options = dict(array=(2, 2), engine="verilator", samples=1, processes=1)
+flow.compile(model, output.with_name("before"), **options)  # what a process keeps, those that are forked have
 began = time.monotonic()
 finish(start(False))
 took = time.monotonic() - began
