@@ -38,7 +38,7 @@ from flow.cli.stages import progress_for
 from flow.cli.tables import out, print_cache, print_front, print_inspection, print_report, visible
 from flow.errors import FlowError
 from flow.exploration.explore import RESULT, run_explore
-from flow.files import cache_folder, name_place
+from flow.files import cache_folder, name_place, uninterrupted
 from flow.frontend.inspection import Inspection
 from flow.output.report.report import CompressionReport, Report
 from flow.programs import stop_all
@@ -275,6 +275,8 @@ def main() -> None:
     _end_by_signals(course)
     try:
         try:
+            with uninterrupted(), suppress(OSError):
+                tempfile.gettempdir()  # writes a file to find out, which an interruption would leave
             bbs(standalone_mode=False, obj=course)
         except Exception as error:
             if course.interrupted and not isinstance(error, click.Abort):

@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -378,3 +380,20 @@ def test_the_table_of_layers_fits_a_terminal(
     for layer in report["layers"]:
         assert layer["name"] in flat
         assert any(f" {layer['cycles']:,} " in line and f"{layer['bits_per_weight']:.2f}" in line for line in rows)
+
+
+def test_what_python_tries_in_the_temporary_folder_is_not_interrupted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes a file there and deletes it, before anything else could come in between."""
+    ended: list[bool] = []
+
+    def find() -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        ended.append(True)
+        return str(tmp_path)
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", find)
+    status, _, error = run("inspect", "no.onnx")
+    assert (status, ended) == (2, [True]) and error == "bbs: error: interrupted; nothing was written\n"
