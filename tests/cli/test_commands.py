@@ -7,10 +7,8 @@ import importlib.util
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +236,30 @@ def test_an_interruption_that_python_ignores_ends_the_command(place: Path) -> No
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "bbs: error: interrupted; nothing was written")
 
 
+TRIED = """
+import os, signal, sys, tempfile
+from flow.cli import commands
+
+def find():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("tried to the end")
+    return sys.argv[-1]
+
+tempfile._get_default_tempdir = find
+commands.main()
+"""
+
+
+def test_what_python_tries_in_the_temporary_folder_is_not_interrupted(place: Path) -> None:
+    """It writes a file there and deletes it: nothing comes in between."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRIED, "verify", str(place)], capture_output=True, text=True, check=False,
+        preexec_fn=heed_signals, env={**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "tried to the end\n")
+    assert done.stderr == "bbs: error: interrupted; nothing was written\n"
+
+
 def test_simulation_without_a_compiler_is_announced(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything begins, with the remedy; how long it takes is said when that is known."""
     said: list[str] = []
@@ -380,20 +402,3 @@ def test_the_table_of_layers_fits_a_terminal(
     for layer in report["layers"]:
         assert layer["name"] in flat
         assert any(f" {layer['cycles']:,} " in line and f"{layer['bits_per_weight']:.2f}" in line for line in rows)
-
-
-def test_what_python_tries_in_the_temporary_folder_is_not_interrupted(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It writes a file there and deletes it, before anything else could come in between."""
-    ended: list[bool] = []
-
-    def find() -> str:
-        os.kill(os.getpid(), signal.SIGTERM)
-        ended.append(True)
-        return str(tmp_path)
-
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_get_default_tempdir", find)
-    status, _, error = run("inspect", "no.onnx")
-    assert (status, ended) == (2, [True]) and error == "bbs: error: interrupted; nothing was written\n"
