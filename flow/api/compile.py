@@ -119,7 +119,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
 
     with stage("model the bus"):
         found_bus = bus(program, on_chip_program, axi, request.memory)
-        compressed = replace(compressed, predicted=speed.predicted(compressed.allocation))
+        compressed = replace(compressed, predicted=speed.predicted(compressed.allocation, found_bus.built))
 
     with (
         output_folder(output, replacing) as folder,

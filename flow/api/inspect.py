@@ -8,7 +8,8 @@ from typing import Any
 from flow.api.inputs import admitted
 from flow.api.requests import InspectRequest
 from flow.api.source import read_source
-from flow.api.speed import Speed, unpruned_allocation
+from flow.api.speed import Speed
+from flow.compression.budget import unpruned
 from flow.errors import FlowError
 from flow.frontend.entry import checks
 from flow.frontend.imported import import_calibrated, import_uncalibrated
@@ -69,7 +70,7 @@ def _on_chip(network: Network, request: InspectRequest) -> OnChipInspection:
         return found
     try:
         speed = Speed(network, fitted(config, linked), request.axi(config), request.memory)
-        runs = speed.behind(unpruned_allocation(network)).segments
+        runs = speed.behind(unpruned(network.layers)).segments
     except FlowError as error:
         return replace(found, refused=str(error))
     return replace(found, bus=speed.axi.data_bits, cycles_bus=sum(run.cycles for run in runs))

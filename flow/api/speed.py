@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-import numpy as np
-
 from flow.compression.allocate import Allocation
-from flow.compression.budget import total
+from flow.compression.budget import total, unpruned
 from flow.compression.compress import Predicted
 from flow.compression.prune import prune
 from flow.hardware.axi.bus import AxiConfig, fitting_bits
@@ -78,21 +76,16 @@ class Speed:
         onchip = assemble(self._chain, encoded, config) if config.map_words else None
         return behind(program, onchip, self.axi, self.memory)
 
-    def predicted(self, allocation: Allocation) -> Predicted:
-        """What the report says of a network with these N."""
-        config, unpruned = self.config, unpruned_allocation(self.network)
-        cycles = self.cycles(allocation)
+    def predicted(self, allocation: Allocation, known: Behind | None = None) -> Predicted:
+        """What the report says of a network with these N, which `known` is behind the bus, if it has been scheduled."""
+        config, whole = self.config, unpruned(self.network.layers)
+        cycles, slower = self.cycles(allocation), (known or self.behind(allocation)).whole
         return Predicted(
-            f"{config.rows}x{config.columns}", isinstance(self.time, OnChipTime), cycles, self.cycles_bus(allocation),
-            self.cycles(unpruned), self.cycles_bus(unpruned), self.axi.data_bits,
-            self.time.dense, round(self.time.dense / cycles, 4), self.energy(allocation), self.energy(unpruned),
+            f"{config.rows}x{config.columns}", isinstance(self.time, OnChipTime), cycles, slower,
+            self.cycles(whole), self.cycles_bus(whole), self.axi.data_bits,
+            self.time.dense, round(self.time.dense / cycles, 4), self.energy(allocation), self.energy(whole),
         )  # fmt: skip
 
     @cached_property
     def _chain(self) -> Chain:
         return chain(self.network)
-
-
-def unpruned_allocation(network: Network) -> Allocation:
-    """No bit column is pruned of any channel."""
-    return {layer.name: np.zeros(layer.channels, np.int64) for layer in network.layers}

@@ -8,7 +8,7 @@ where a step exceeds the budget, later steps that fit are taken. What a layer co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -159,7 +159,12 @@ def least(layers: Sequence[ArrayLayer], block: int, cost: Cost) -> int:
 
 def most(layers: Sequence[ArrayLayer], cost: Cost) -> int:
     """What these layers cost unpruned."""
-    return total(layers, cost, {layer.name: np.zeros(layer.channels, np.int64) for layer in layers})
+    return total(layers, cost, unpruned(layers))
+
+
+def unpruned(layers: Iterable[ArrayLayer]) -> Allocation:
+    """No bit column is pruned of any channel."""
+    return {layer.name: np.zeros(layer.channels, np.int64) for layer in layers}
 
 
 def total(layers: Sequence[ArrayLayer], cost: Cost, allocation: Allocation) -> int:
@@ -208,7 +213,7 @@ class _Spent:
     costs: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.allocation = {name: np.zeros(layer.channels, np.int64) for name, layer in self.layers.items()}
+        self.allocation = unpruned(self.layers.values())
         for (name, members), n in zip(self.blocks.members, self.chosen, strict=True):
             self.allocation[name][members] = n
         self.costs = {name: self.cost.of(layer, self.allocation[name]) for name, layer in self.layers.items()}

@@ -54,25 +54,29 @@ def open_storage(url: str) -> Any:
 
 
 def _database(driver: str, options: Mapping[str, Any]) -> Any:
-    """Optuna's storage in a database, tried again if another worker is just creating the same tables."""
+    """Optuna's storage in a database, where no two workers take the same design."""
     from sqlalchemy.event import listen
-    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-    for _ in range(SCHEMA_TRIES):
-        try:
-            storage = _optuna().storages.RDBStorage(driver, engine_kwargs=options)
-            break
-        except (IntegrityError, OperationalError, ProgrammingError) as error:
-            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
-                raise
-            time.sleep(SCHEMA_SECONDS)
-    else:
-        storage = _optuna().storages.RDBStorage(driver, engine_kwargs=options)
+    storage = _with_tables(driver, options)
     if driver.startswith("sqlite"):
         # SQLite knows no SELECT FOR UPDATE, by which Optuna keeps a design that two workers read from being measured
         # by both; so one transaction follows the other.
         listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return storage
+
+
+def _with_tables(driver: str, options: Mapping[str, Any]) -> Any:
+    """Optuna's storage in a database, tried again if another worker is just creating the same tables."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    for _ in range(SCHEMA_TRIES):
+        try:
+            return _optuna().storages.RDBStorage(driver, engine_kwargs=options)
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(SCHEMA_SECONDS)
+    return _optuna().storages.RDBStorage(driver, engine_kwargs=options)
 
 
 def _optuna() -> Any:

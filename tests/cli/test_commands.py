@@ -226,11 +226,16 @@ commands.main()
 """
 
 
-def test_an_interruption_that_python_ignores_ends_the_command(place: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LOST, "verify", str(place)], capture_output=True, text=True, check=False,
+def interrupted(script: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """`bbs verify`, begun by a script that interrupts it."""
+    return subprocess.run(
+        [sys.executable, "-c", script, "verify", str(place)], capture_output=True, text=True, check=False,
         preexec_fn=heed_signals, env={**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])},
     )  # fmt: skip
+
+
+def test_an_interruption_that_python_ignores_ends_the_command(place: Path) -> None:
+    done = interrupted(LOST, place)
     assert "Exception ignored" in done.stderr and "KeyboardInterrupt" in done.stderr
     assert not done.stdout
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "bbs: error: interrupted; nothing was written")
@@ -252,10 +257,7 @@ commands.main()
 
 def test_what_python_tries_in_the_temporary_folder_is_not_interrupted(place: Path) -> None:
     """It writes a file there and deletes it: nothing comes in between."""
-    done = subprocess.run(
-        [sys.executable, "-c", TRIED, "verify", str(place)], capture_output=True, text=True, check=False,
-        preexec_fn=heed_signals, env={**os.environ, "PYTHONPATH": str(Path(flow.__file__).parents[1])},
-    )  # fmt: skip
+    done = interrupted(TRIED, place)
     assert (done.returncode, done.stdout) == (2, "tried to the end\n")
     assert done.stderr == "bbs: error: interrupted; nothing was written\n"
 

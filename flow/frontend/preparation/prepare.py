@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from flow.frontend.entry.fold import fold, fold_constants
 from flow.frontend.preparation.batches import images_to_axis
 from flow.frontend.preparation.products.products import products
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.onnxtools import external
-from flow.onnxtools.edit import add_constant, drop_unused_nodes, replace_nodes, set_attributes, unused_name
+from flow.onnxtools.edit import Editor, add_constant, drop_unused_nodes, replace_nodes, set_attributes, unused_name
 from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 from flow.onnxtools.shapes import sample_shapes
 
@@ -51,20 +50,17 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _add_in_turn(model: onnx.ModelProto) -> None:
     """Sum as Adds, one after the other, of which the last keeps the name."""
-    nodes = list[onnx.NodeProto]()
+    editor = Editor(model)
     for node in model.graph.node:
         if node.op_type != "Sum" or not is_standard(node):
-            nodes.append(node)
+            editor.nodes.append(node)
             continue
         total, *terms = node.input
-        if not terms:
-            nodes.append(helper.make_node("Identity", [total], node.output, node.name))
-        for number, term in enumerate(terms, 1):
-            last = number == len(terms)
-            made = node.output[0] if last else unused_name(model, f"{node.output[0]}_{number}")
-            nodes.append(helper.make_node("Add", [total, term], [made], node.name if last else made))
-            total = made
-    replace_nodes(model, nodes)
+        for term in terms[:-1]:
+            total = editor.step("Add", [total, term], node.output[0])
+        operator, inputs = ("Add", [total, terms[-1]]) if terms else ("Identity", [total])
+        editor.node(operator, inputs, node.output[0], node.name)
+    editor.finish()
 
 
 # -------------------------------------------------------------------------------- products
