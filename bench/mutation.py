@@ -50,9 +50,10 @@ from flow.judgement import images
 from flow.network.reference import windows
 from flow.output.build import Build, read
 from flow.output.manifest import MANIFEST, Manifest
-from flow.scheduling.blocks import Program, layout
+from flow.scheduling.blocks import Program
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble
+from flow.scheduling.order import layout
 from flow.scheduling.pieces import memories, whole
 from flow.simulation import engines
 from flow.simulation.cosim import cycle_limit

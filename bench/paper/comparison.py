@@ -14,8 +14,8 @@ from bench.paper.workloads import Workload
 from flow.compression.allocate import PRESETS, Allocation
 from flow.compression.encoding import BBS
 from flow.hardware.config import ArrayConfig
-from flow.scheduling.blocks import layout
 from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.order import layout
 
 ARRAY = ArrayConfig()  # 16 x 32 PEs
 OURS = {f"ours, {name}'s noise": name for name in PRESETS}

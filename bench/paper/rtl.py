@@ -23,9 +23,10 @@ from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.network.model import ArrayLayer
-from flow.scheduling.blocks import layout
-from flow.scheduling.cycles import breakdown, memory_traffic
+from flow.scheduling.cycles import breakdown
+from flow.scheduling.order import layout
 from flow.scheduling.schedule import schedule
+from flow.scheduling.traffic import memory_traffic
 from flow.simulation import engines
 from flow.simulation.cosim import Rtl, run_layer
 from flow.simulation.engines import Engine, Simulator

@@ -35,9 +35,10 @@ from flow.output.manifest import MANIFEST
 from flow.output.report.report import Judgement, Report, Simulated, asked_for, simulation_report
 from flow.progress import Stages, silent
 from flow.scheduling.behind import bus
-from flow.scheduling.blocks import Program, layout
+from flow.scheduling.blocks import Program
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble
+from flow.scheduling.order import layout
 from flow.simulation import engines
 from flow.simulation.workers.kept import kept_runs
 from flow.simulation.workers.open import workers

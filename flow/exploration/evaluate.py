@@ -22,8 +22,9 @@ from flow.hardware.synthesis import Estimate, estimate
 from flow.network.samples import Samples
 from flow.scheduling.behind import behind
 from flow.scheduling.bus.bursts import SlowMemory
-from flow.scheduling.cycles import layer_cycles, memory_traffic
+from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.schedule import schedule
+from flow.scheduling.traffic import memory_traffic
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def accelerator(clk, reset, host, memories, config):
              are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
              later or more, sampled only while *_valid is high; descriptor_data holds until the next request for
              one is taken; a word's bytes lie lowest first, as in memory/*.hex
-             descriptor  416 bits: one channel block; with feature maps 1280 bits, with their fields from bit 398 on
+             descriptor  416 bits: one channel block; with feature maps 1280 bits, with their fields from bit 399 on
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights
              metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
              activation  8 bytes for each row: u = x + 128
@@ -138,16 +138,13 @@ def accelerator(clk, reset, host, memories, config):
         jobs = replace(jobs, fetch=Unit(flag(), always_high), store=Unit(flag(), always_high))
     settings_end, _ = descriptor_slice("mirror" if config.map_words else "high")
     _, settings_begin = descriptor_slice("raw")
-    _, resident_begin = descriptor_slice("resident")
     own = config.unit_fields  # of the settings, below mirror
     settings = Signal(intbv(0)[settings_end - settings_begin + len(own) :])  # of the results that leave the array
 
     # Operands, the bit column under way, results.
     weight_words = fresh(Reader, word=config.weight_bits)
     metadata_words = fresh(Reader, word=config.metadata_bits)
-    activation_words = replace(
-        fresh(Reader, word=config.activation_bits * config.beats), rewind=never, discard=always_high
-    )  # fmt: skip
+    activation_words = fresh(Reader, word=config.activation_bits * config.beats)
     parameter_words = fresh(Reader, word=PARAMETER_BITS * lanes)
     index_words = replace(parameter_words, ready=flag(), word=Signal(intbv(0)[INDEX_BITS * lanes :]))  # read with them
     enable, finished, capture, drain = flag(), flag(), flag(), flag()
@@ -302,13 +299,14 @@ def accelerator(clk, reset, host, memories, config):
             descriptor.data(settings_end - 1), *reversed(own_fields.values()),
             descriptor.data(settings_end - 1, settings_begin),
         )  # fmt: skip
-    resident = descriptor.data(resident_begin)
+    hold, resident = bit("hold"), bit("resident")
     checked = CheckedFields(
         field("weight_count"), field("metadata_count"), field("activation_count"), field("parameter_count"),
-        field("tiles"), field("steps"), field("channels"), field("columns"), resident, summing, entry_count,
+        field("tiles"), field("steps"), field("channels"), field("columns"), hold, resident, summing,
+        entry_count,
         own_fields.get("fill"), own_fields.get("constants"),
     )  # fmt: skip
-    compute_work = ComputeWork(field("tiles"), field("steps"), field("columns"), resident, summing)
+    compute_work = ComputeWork(field("tiles"), field("steps"), field("columns"), hold, resident, summing)
     drain_work = DrainWork(
         field("tiles"), field("channels"), field("output_base"), field("tile_stride"), field("plane_stride"),
         drain_settings,
@@ -343,8 +341,8 @@ def accelerator(clk, reset, host, memories, config):
         clk, flush, jobs.compute.job, jobs.compute.ready, compute_work, enable,
         ReadControl(weight_words.ready, weight_words.read, weight_words.rewind, weight_words.discard),
         ReadControl(metadata_words.ready, metadata_words.read, metadata_words.rewind, metadata_words.discard),
-        ReadControl(octets_ready, activation_words.read), column, config.element.encoded,
-        config.columns_per_cycle,
+        ReadControl(octets_ready, activation_words.read, activation_words.rewind, activation_words.discard),
+        column, config.element.encoded, config.columns_per_cycle,
     )  # fmt: skip
     elements = config.element.block(
         clk, flush, enable, column, weight_words.word, metadata_words.word, activation_words.word,

@@ -98,6 +98,7 @@ DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("steps", 16),  # reduction steps of one tile
     ("channels", 16),  # channels of this block
     ("columns", 4),  # stored bit columns, 8 - N
+    ("hold", 1),  # the block's windows stay in the buffer, for the next block, which fetches none
     ("resident", 1),  # the block's weights stay in the buffer for all tiles
     ("raw", 1),  # write the 32-bit sums, byte plane by byte plane, instead of requantizing
     ("zero", 8),  # output zero point + OFFSET
@@ -166,11 +167,12 @@ ERRORS: Final[tuple[tuple[str, str], ...]] = (
     ("channels", "no channels, or more than the array has columns"),
     ("weight_count", "not steps x columns"),
     ("metadata_count", "not a word for every two steps, dense none"),
-    ("activation_count", "not tiles x steps x beats"),
+    ("activation_count", "not tiles x steps x beats, or 0 where the block before holds the windows"),
     ("parameter_count", "not channels / lanes, rounded up"),
     ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
     ("aborted", "ended by the host, behind AXI"),
     ("watchdog", "ended after as many cycles as the host permits, behind AXI"),
+    ("hold", "windows to hold are more than their buffer, or the next block has other tiles x steps"),
 )
 
 

@@ -273,13 +273,16 @@ class _LayerReader:
         words = self.memories["descriptor"][self.first : self.first + self.count]
         if len(words) < self.count:
             self.wrong("descriptor", self.first + len(words), "the word", "it is missing")
-        fields, blocks = decoded(words, self.config.descriptor), []
+        fields, blocks, before = decoded(words, self.config.descriptor), [], None
         for offset in range(len(words)):
             values = {name: int(every[offset]) for name, every in fields.items()}
             try:
                 blocks.append(self.descriptor(self.first + offset, values))
+                self.windows(blocks[-1], before)
             except _WrongError:
                 continue
+            finally:
+                before = values
         if not any(error.memory == "index" for error in self.found):  # else the channels' operands are others
             wrong = {error.word for error in self.found}
             for block in blocks:
@@ -359,13 +362,12 @@ class _LayerReader:
 
     def expected(self, block: _Block) -> dict[str, int]:
         """The fields that follow from the network and the block's channels and tiles."""
-        layer, config, fields, steps = self.layer, self.config, block.fields, self.steps
+        layer, config, steps = self.layer, self.config, self.steps
         metadata = -(-steps // 2) if config.element.encoded else 0
         fits = steps * config.slices(block.columns) <= config.weight_depth and -(-steps // 2) <= config.metadata_depth
         values = {
             "weight_count": steps * config.slices(block.columns),
             "metadata_count": metadata,
-            "activation_count": fields["tiles"] * steps * config.beats,
             "parameter_count": -(-len(block.channels) // config.lanes),
             "tile_stride": self.planes * layer.channels,
             "plane_stride": layer.channels,
@@ -403,6 +405,18 @@ class _LayerReader:
         base = (group * self.tiles + tile) * self.steps * self.config.beats if self.work.place == LAYERS else 0
         self.same(block.number, fields, {"activation_base": base})
         return tile
+
+    def windows(self, block: _Block, before: Mapping[str, int] | None) -> None:
+        """What a block fetches, or has from the descriptor before it in the layer, and whether it may hold that."""
+        fields, steps, config = block.fields, self.steps, self.config
+        held = before is not None and bool(before["hold"])
+        expected = {"activation_count": 0 if held else fields["tiles"] * steps * config.beats}
+        if before is not None and held:
+            expected |= {name: before[name] for name in ("tiles", "activation_base")}
+        last = block.number == self.first + self.count - 1
+        if self.work.place == NETWORK or last or fields["tiles"] * steps > config.activation_depth:
+            expected["hold"] = 0
+        self.same(block.number, fields, expected)
 
     def written(self, block: _Block, tile: int) -> None:
         """Every output is written once."""

@@ -166,19 +166,22 @@ def _partial_runs(
         tuple(pair for tiles in every for pair in tiles),
     )
     if len(blocks) > 1:
-        runs.append(
-            _PartialRun(f"channel block {number}", memories, Command(scheduled.first + number, 1, limit), every[number])
-        )
+        alone, start = memories, scheduled.first + number
+        if block.held:
+            last = block.first_tile + block.tiles - 1
+            alone, start = memories | {"descriptor": _tiles(program, scheduled, number, block.first_tile, last)}, 0
+        runs.append(_PartialRun(f"channel block {number}", alone, Command(start, 1, limit), every[number]))
     return [*runs, layer]
 
 
 def _tiles(program: Program, scheduled: LayerSchedule, number: int, first: int, last: int) -> Memory:
-    """A descriptor memory of one word: position tiles `first` to `last` of one channel block."""
+    """A descriptor memory of one word: position tiles `first` to `last` of one channel block, with their windows."""
     fields = _descriptor(program.memories, scheduled.first + number, program.config)
     skipped = first - scheduled.blocks[number].first_tile
     words = scheduled.steps * program.config.beats
     fields |= {
         "tiles": last - first + 1,
+        "hold": 0,
         "activation_base": fields["activation_base"] + skipped * words,
         "activation_count": (last - first + 1) * words,
         "output_base": fields["output_base"] + skipped * fields["tile_stride"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,6 @@ from flow.compression.encoding import BBS
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer
-from flow.network.reference import check_accumulator
 
 Bytes = NDArray[np.uint8]
 
@@ -21,7 +19,8 @@ Bytes = NDArray[np.uint8]
 class Block:
     """One channel block: `channels` int [n] original indices, `columns` stored bit columns, `tiles` position tiles.
 
-    A step takes `slices` cycles.
+    A step takes `slices` cycles. `hold`: the windows stay in their buffer for the next block; `held`: they are there,
+    from the block before.
     """
 
     group: int
@@ -32,6 +31,13 @@ class Block:
     tiles: int
     first_tile: int
     resident: bool
+    hold: bool = False
+    held: bool = False
+
+    @property
+    def fetched(self) -> int:
+        """Position tiles whose windows are fetched."""
+        return 0 if self.held else self.tiles
 
 
 @dataclass(frozen=True)
@@ -111,25 +117,3 @@ def layer_schedule(
     blocks = channel_blocks(layer, n, config)
     tiles, steps = -(-layer.positions // config.rows), -(-layer.reduction // config.step)
     return LayerSchedule(layer, first, tuple(blocks), tiles, steps, 1 if layer.output_quantization else 4)
-
-
-def layout(
-    layers: Sequence[ArrayLayer], columns_pruned: Mapping[str, NDArray[np.int64]], config: ArrayConfig
-) -> tuple[LayerSchedule, ...]:
-    """The order of work: every layer's channel blocks and its place in the descriptor memory.
-
-    `columns_pruned` is N of every channel, by layer name; other layers are not pruned. FlowError when a sum may
-    overflow the accumulator or there are more blocks than descriptor numbers.
-    """
-    schedules, first = [], 0
-    for layer in layers:
-        check_accumulator(layer)
-        check_width(layer, config)
-        schedules.append(layer_schedule(layer, columns_pruned.get(layer.name), config, first))
-        first += len(schedules[-1].blocks)
-        if first >= 2**16:
-            raise FlowError(
-                f"layer '{layer.name}': the network needs more than 65,535 descriptors on a "
-                f"{config.rows}x{config.columns} array; use a larger array or deeper buffers"
-            )
-    return tuple(schedules)

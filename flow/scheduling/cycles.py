@@ -1,4 +1,4 @@
-"""Cycle model and memory traffic of a layer on the array, from its channel blocks alone.
+"""Cycle model of a layer on the array, from its channel blocks alone.
 
 Times are rising clock edges, numbered as in the engines: edge 1 samples `start`. The RTL's latencies, all from its
 block docstrings:
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 from flow.hardware.config import ArrayConfig
 from flow.hardware.core import array, requantizer
-from flow.hardware.fields import INDEX_BITS, PARAMETER_BITS
 from flow.scheduling.blocks import LayerSchedule
 
 CAPTURE = 1 + array.LATENCY  # edges from a tile's last column, issued, to its capture
@@ -81,7 +80,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
         accepted = [
             weights.take(offered, compute),
             metadata.take(offered, metadata_words),
-            activations.take(offered, block.tiles * block.steps * config.beats),
+            activations.take(offered, block.fetched * block.steps * config.beats),
             parameters.take(offered, words),
             max(offered + 1, issued),
             max(offered + 1, left),
@@ -89,7 +88,9 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
         if config.map_words:  # the store accepts a job when the previous one begins, and begins it when that ends
             accepted.append(max(offered + 1, begun + 1))
             begun = max(accepted[6] + 1, left + WRITE_BACK + 1 if issued else 0)
-        start = max(accepted[0] + 2, accepted[2] + 1 + config.beats, accepted[4] + 1)
+        start = max(accepted[0] + 2, accepted[4] + 1)
+        if not block.held:
+            start = max(start, accepted[2] + 1 + config.beats)
         if config.element.encoded:
             start = max(start, accepted[1] + 2)
         load += start - issued - 1
@@ -109,29 +110,3 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
         offered = max(accepted)
     last = left + WRITE_BACK + (STORE if config.map_words else 0)
     return Breakdown(scheduled.ideal_cycles, load, last - issued, stall)
-
-
-def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, int]:
-    """Bytes of one sample over each memory port: `output` is written, the others are read.
-
-    Words are as wide as their port, so that their padding is counted, too.
-    """
-    words = dict.fromkeys(("descriptor", "weight", "metadata", "activation", "parameter", "index"), 0)
-    for block in scheduled.blocks:
-        parameters = -(-len(block.channels) // config.lanes)
-        words["descriptor"] += 1
-        words["weight"] += block.steps * block.slices
-        words["metadata"] += config.element.metadata_words(block.steps)
-        words["activation"] += block.tiles * block.steps * config.beats
-        words["parameter"] += parameters
-        words["index"] += parameters
-    bits = {
-        "descriptor": config.descriptor_bits,
-        "weight": config.weight_bits,
-        "metadata": config.metadata_bits,
-        "activation": config.activation_bits,
-        "parameter": PARAMETER_BITS * config.lanes,
-        "index": INDEX_BITS * config.lanes,
-    }
-    read = {name: count * bits[name] // 8 for name, count in words.items()}
-    return {**read, "output": scheduled.output_words * config.rows}

@@ -21,8 +21,9 @@ from flow.compression.encoding import BBS
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer
-from flow.scheduling.blocks import LayerSchedule, layer_schedule
-from flow.scheduling.cycles import memory_traffic
+from flow.scheduling.blocks import LayerSchedule
+from flow.scheduling.order import by_itself
+from flow.scheduling.traffic import memory_traffic
 
 # Energy of a cycle of one element at work, by N = 0 to 6 (of elements that are not encoded, alone), in pJ of a 180 nm
 # library, on the digits that ship; by the array's element and its bit columns a cycle:
@@ -75,7 +76,7 @@ class ArrayEnergy:
 
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
         """Picojoules of a layer whose channels lose so many columns, int64 [channels]."""
-        return round(layer_energy(layer_schedule(layer, columns_pruned, self.config), self.config).total)
+        return round(layer_energy(by_itself(layer, columns_pruned, self.config), self.config).total)
 
 
 def modelled(config: ArrayConfig) -> bool:

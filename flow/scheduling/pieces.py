@@ -5,7 +5,7 @@ little. Of a network too large for RTL, only a sample of the tiles is simulated:
 for every number of stored columns, and random ones, block by block.
 
 A layer in one piece runs from the program's own memories, word for word as they ship. Descriptors of other pieces are
-rewritten to fit their part.
+rewritten to fit their part; each fetches its own windows.
 """
 
 from __future__ import annotations
@@ -151,12 +151,15 @@ def make_piece(scheduled: LayerSchedule, parts: Iterable[TileRange], config: Arr
     """A job of these parts of a layer."""
     chosen = tuple(parts)
     tiles = np.unique(np.concatenate([np.arange(part.first, part.first + part.tiles) for part in chosen]))
-    blocks = tuple(
-        replace(scheduled.blocks[part.block], tiles=part.tiles, first_tile=int(np.searchsorted(tiles, part.first)))
-        for part in chosen
-    )
-    job = replace(scheduled, first=0, blocks=blocks, tiles=len(tiles))
     shipped = chosen == tuple(_all_parts(scheduled))
+    blocks = scheduled.blocks if shipped else tuple(
+        replace(
+            scheduled.blocks[part.block], tiles=part.tiles, first_tile=int(np.searchsorted(tiles, part.first)),
+            hold=False, held=False,
+        )
+        for part in chosen
+    )  # fmt: skip
+    job = replace(scheduled, first=0, blocks=blocks, tiles=len(tiles))
     return Piece(job, scheduled.first, chosen, tiles, layer_cycles(job, config), shipped)
 
 
@@ -260,10 +263,18 @@ def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[
     _set_field(descriptors, "activation_count", tiles * words)
     _set_field(descriptors, "output_base", first_tile * _field(descriptors, "tile_stride"))
     _set_field(descriptors, "tiles", tiles)
+    _clear(descriptors, "hold")
     chosen = windows[groups][:, piece.positions(config)]
     if config.map_words:
         images["entry"] = program.memories["entry"]
     return {**images, "descriptor": descriptors, "activation": activation_words(scheduled, chosen, config)}
+
+
+def _clear(descriptors: Memory, name: str) -> None:
+    """Set a field of one bit to 0."""
+    end, begin = descriptor_slice(name)
+    assert end == begin + 1, name
+    descriptors[:, begin // 8] &= ~np.uint8(1 << begin % 8)
 
 
 def _octets(name: str) -> slice:

@@ -14,7 +14,8 @@ from flow.compression.encoding import EncodedLayer
 from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import ENTRY_BITS
 from flow.network.model import OFFSET, ArrayLayer
-from flow.scheduling.blocks import Block, Bytes, LayerSchedule, Program, layout
+from flow.scheduling.blocks import Block, Bytes, LayerSchedule, Program
+from flow.scheduling.order import layout
 from flow.scheduling.words import channel_parameters, pack_descriptor, parameter_words, weight_words
 
 OPERANDS = ("weight", "metadata", "parameter")  # with an address in the descriptor; indices share the parameters'
@@ -71,7 +72,7 @@ def descriptor_values(scheduled: LayerSchedule, block: Block, config: ArrayConfi
     quantization = layer.output_quantization
     return {
         "activation_base": (block.group * scheduled.tiles + block.first_tile) * beats,
-        "activation_count": block.tiles * beats,
+        "activation_count": block.fetched * beats,
         "output_base": block.first_tile * planes * layer.channels,
         "tile_stride": planes * layer.channels,
         "plane_stride": layer.channels,
@@ -79,6 +80,7 @@ def descriptor_values(scheduled: LayerSchedule, block: Block, config: ArrayConfi
         "steps": block.steps,
         "channels": len(block.channels),
         "columns": block.columns,
+        "hold": int(block.hold),
         "resident": int(block.resident),
         "raw": int(quantization is None),
         "zero": quantization.zero_point + OFFSET if quantization else 0,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer
-from flow.scheduling.blocks import layer_schedule
 from flow.scheduling.cycles import layer_cycles
+from flow.scheduling.order import by_itself
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LayerByLayer:
     beside: int = 0
 
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
-        return layer_cycles(layer_schedule(layer, columns_pruned, self.config), self.config)
+        return layer_cycles(by_itself(layer, columns_pruned, self.config), self.config)
 
 
 def layer_by_layer(layers: Sequence[ArrayLayer], config: ArrayConfig) -> LayerByLayer:

@@ -46,7 +46,7 @@ def bench(block: Any, clk: Any) -> Iterator[Bench]:
 def right_descriptor(config: ArrayConfig) -> dict[str, int]:
     """The fields the guard looks at, of a block of three tiles, five steps and four columns."""
     return {
-        "tiles": 3, "steps": 5, "columns": 4, "channels": 3, "resident": 1, "weight_count": 20,
+        "tiles": 3, "steps": 5, "columns": 4, "channels": 3, "hold": 0, "resident": 1, "weight_count": 20,
         "metadata_count": 3 if config.element.encoded else 0, "activation_count": 15 * config.beats,
         "parameter_count": -(-3 // config.lanes),
     }  # fmt: skip
@@ -55,7 +55,9 @@ def right_descriptor(config: ArrayConfig) -> dict[str, int]:
 @pytest.mark.parametrize("kind", [*PE_KINDS, "tables", "normalizer"])
 def test_guard_is_its_model(kind: str) -> None:
     """Descriptors a cycle apart, most with fields off by one, doubled or at their ends: the first error's code."""
-    config = ArrayConfig(2, 5, kind if kind in PE_KINDS else "bitvert", drain=3, weight_depth=32, metadata_depth=4)
+    config = ArrayConfig(
+        2, 5, kind if kind in PE_KINDS else "bitvert", drain=3, weight_depth=32, metadata_depth=4, activation_depth=16
+    )
     widths = dict(DESCRIPTOR) | {"post": 1, "entry_count": 16}
     right = right_descriptor(config) | {"post": 0, "entry_count": 0}
     if kind == "tables":
@@ -74,14 +76,17 @@ def test_guard_is_its_model(kind: str) -> None:
             b.step()
             start.next = 0
             assert int(error) == 0
-            wanted = "none"
+            wanted, before = "none", None
             for _ in range(3):
-                drawn = dict(right)
+                drawn = right | {"hold": int(rng.integers(2))}
+                if before is not None and before["hold"]:
+                    drawn["activation_count"] = 0
                 for name in rng.choice(list(right), int(rng.integers(0, 3)), replace=False):
                     top = 2 ** widths[name] - 1
                     drawn[name] = int(rng.choice([0, 1, right[name] - 1, right[name] + 1, 2 * right[name], top]))
                     drawn[name] = min(max(drawn[name], 0), top)
-                wanted = wanted if wanted != "none" else first_error(drawn, config)
+                wanted = wanted if wanted != "none" else first_error(drawn, config, before)
+                before = drawn
                 valid.next = 1
                 for name, value in drawn.items():
                     fields[name].next = value

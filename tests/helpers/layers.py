@@ -132,7 +132,7 @@ WRONG: list[tuple[str, dict[str, int]]] = [
     ("channels", {"channels": 0}), ("channels", {"channels": 4}),
     ("weight_count", {"weight_count": 1}), ("weight_count", {"weight_count": 2**32 - 1, "resident": 0, "tiles": 1}),
     ("metadata_count", {"metadata_count": 0}), ("metadata_count", {"metadata_count": 2**31}),
-    ("activation_count", {"activation_count": 0}), ("activation_count", {"activation_count": 2**32 - 1}),
+    ("activation_count", {"activation_count": 1}), ("activation_count", {"activation_count": 2**32 - 1}),
     ("activation_count", {
         "tiles": 2**24 - 1, "resident": 1, "steps": 1, "columns": 8, "weight_count": 8, "metadata_count": 1,
         "activation_count": 2**24 - 1,
@@ -140,15 +140,27 @@ WRONG: list[tuple[str, dict[str, int]]] = [
     ("parameter_count", {"parameter_count": 0}), ("parameter_count", {"parameter_count": 9}),
     ("buffer", {"resident": 1, "steps": 3, "columns": 8, "weight_count": 24}),
     ("buffer", {"resident": 1, "steps": 9, "metadata_count": 5}),
+    ("hold", {
+        "hold": 1, "tiles": 1, "steps": 9, "columns": 2, "resident": 0, "weight_count": 18, "metadata_count": 5,
+    }),
 ]  # fmt: skip
 
 
 def broken(work: Job, number: int, config: ArrayConfig, **changes: int) -> tuple[Job, str]:
-    """The job with fields of one descriptor changed, and the error that is."""
+    """The job with fields of one descriptor changed, and the first error that its run meets.
+
+    The count of activations fits the fields that are changed, unless it is one of them.
+    """
     memories = {name: memory.copy() for name, memory in work.memories.items()}
-    fields = unpack_fields(memories["descriptor"][number], config.descriptor) | changes
+    every = [unpack_fields(word, config.descriptor) for word in memories["descriptor"]]
+    fields, held = every[number], number > 0 and every[number - 1]["hold"]
+    fields |= changes
+    if "activation_count" not in changes:
+        windows = fields["tiles"] * fields["steps"] * config.beats
+        fields["activation_count"] = 0 if held else windows % 2 ** dict(config.descriptor)["activation_count"]
     memories["descriptor"][number] = pack_fields(fields, config.descriptor, config.descriptor_bits, "layer")
-    return Job(work.scheduled, memories, work.want), first_error(fields, config)
+    errors = (first_error(one, config, before) for one, before in zip(every, [None, *every], strict=False))
+    return Job(work.scheduled, memories, work.want), next((error for error in errors if error != "none"), "none")
 
 
 def spread(memory: Memory, stride: int) -> bytes:

@@ -22,8 +22,9 @@ from flow.output.report.figures import figures
 from flow.output.report.graph import edges, flow_graph, generations, short
 from flow.output.report.layers import weight_change
 from flow.output.report.report import Report, write_report
-from flow.scheduling.cycles import breakdown, layer_cycles, memory_traffic
+from flow.scheduling.cycles import breakdown, layer_cycles
 from flow.scheduling.schedule import schedule
+from flow.scheduling.traffic import memory_traffic
 from tests.helpers.browser import browse, probed
 from tests.helpers.layers import random_layer
 from tests.helpers.nets import small

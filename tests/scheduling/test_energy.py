@@ -15,10 +15,10 @@ from flow.compression.budget import Bits, Cost, least, most, spend
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer
-from flow.scheduling.blocks import layer_schedule
-from flow.scheduling.cycles import memory_traffic
 from flow.scheduling.energy import DRAM_BYTE, ELEMENT_CYCLE, SRAM_BIT, energy_on, layer_energy, modelled
+from flow.scheduling.order import by_itself
 from flow.scheduling.timing import layer_by_layer
+from flow.scheduling.traffic import memory_traffic
 from tests.helpers.layers import layer_of, random_weights
 
 ARRAY = ArrayConfig(4, 4)
@@ -32,7 +32,7 @@ def layer(channels: int, reduction: int, positions: int) -> ArrayLayer:
 def test_the_parts_by_hand() -> None:
     """Six channels in blocks of four and two, of two steps; seven windows in two tiles; N = 3: five bit columns."""
     given = layer(6, 32, 7)
-    scheduled = layer_schedule(given, np.full(6, 3), ARRAY)
+    scheduled = by_itself(given, np.full(6, 3), ARRAY)
     found = layer_energy(scheduled, ARRAY)
     cycles = 2 * 2 * 2 * 5  # blocks, tiles, steps, bit columns
     assert found.elements == pytest.approx(cycles * 16 * ELEMENT_CYCLE["bitvert", 1][3])

@@ -15,12 +15,12 @@ from flow.compression.budget import Time, least, most, spend, time_limit
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer, Window
-from flow.scheduling.blocks import layout
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import ChainLayer, chain
 from flow.scheduling.onchip.program import assemble
 from flow.scheduling.onchip.timing import on_chip
 from flow.scheduling.onchip.unroll import as_stored
+from flow.scheduling.order import layout
 from flow.scheduling.timing import dense_cycles, layer_by_layer
 from tests.helpers.layers import layer_of, random_weights
 from tests.helpers.networks import KINDS, pruned, quantized

@@ -62,6 +62,7 @@ class ComputeWork:
     tiles: Any
     steps: Any
     columns: Any
+    hold: Any
     resident: Any
     post: Any
 
@@ -93,6 +94,7 @@ class CheckedFields:
     steps: Any
     channels: Any
     columns: Any
+    hold: Any
     resident: Any
     post: Any
     entry_count: Any

@@ -12,9 +12,14 @@ from flow.hardware.fields import ENTRY_DEPTH, NORM_WORDS, SUBGROUP, TABLE_WORDS,
 from flow.hardware.interface import ERROR_BITS
 
 
-def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
-    """The software model: the name in ERRORS of the first rule that a descriptor's fields break, or "none"."""
+def first_error(descriptor: dict[str, int], config: ArrayConfig, before: dict[str, int] | None = None) -> str:
+    """The software model: the name in ERRORS of the first rule that a descriptor's fields break, or "none".
+
+    `before` is the descriptor before it in the run, if there is one.
+    """
     field = descriptor
+    windows = field["tiles"] * field["steps"]
+    held = before is not None and bool(before["hold"])
     post = bool(field.get("post", 0))
     least = 1 if post else config.element.least_columns
     words = TABLE_WORDS if field.get("fill", 0) else NORM_WORDS if field.get("constants", 0) else 0
@@ -32,7 +37,9 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig) -> str:
         )
         and field.get("entry_count", 0) <= ENTRY_DEPTH,
         "weight_count": field["weight_count"] == (0 if post else field["steps"] * config.slices(field["columns"])),
-        "activation_count": field["activation_count"] == field["tiles"] * field["steps"] * config.beats,
+        "activation_count": field["activation_count"] == (0 if held else windows * config.beats),
+        "hold": (not field["hold"] or windows <= config.activation_depth)
+        and not (held and before is not None and windows != before["tiles"] * before["steps"]),
     }
     return next((name for name, holds in rules.items() if not holds), "none")
 
@@ -51,9 +58,9 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     no_steps, wrong_columns, wrong_channels = error_code("steps"), error_code("columns"), error_code("channels")
     wrong_weights, wrong_metadata = error_code("weight_count"), error_code("metadata_count")
     wrong_activations, wrong_parameters = error_code("activation_count"), error_code("parameter_count")
-    too_large = error_code("buffer")
+    too_large, wrong_hold = error_code("buffer"), error_code("hold")
     array_columns, lanes, beats = config.columns, config.lanes, config.beats
-    weight_depth, metadata_depth = config.weight_depth, config.metadata_depth
+    weight_depth, metadata_depth, activation_depth = config.weight_depth, config.metadata_depth, config.activation_depth
     least, most = config.element.least_columns, MAX_COLUMNS
     halving = 1 if config.element.encoded else 17  # metadata words: (steps + 1) >> halving
 
@@ -76,6 +83,9 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     weight_words2 = Signal(intbv(0)[20:])
     steps2 = Signal(intbv(0)[40:])
     activation_words = Signal(intbv(0)[41:])
+    hold1, hold2, held = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
+    held_steps = Signal(intbv(0)[40:])  # of the block before, which holds its windows if `held`
+    holds_too_much = Signal(bool(0))
     if config.columns_per_cycle > 1:
         slices1 = Signal(intbv(0)[4:])
         counting = slice_count(columns1, slices1, config.columns_per_cycle)
@@ -163,6 +173,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         tiles1.next = fields.tiles
         weights1.next = fields.weight_count
         activations1.next = fields.activation_count
+        hold1.next = fields.hold
         seen2.next = seen1
         simple2.next = simple1
         if post1:
@@ -172,10 +183,26 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         steps2.next = tiles1 * steps1
         weights2.next = weights1
         activations2.next = activations1
+        hold2.next = hold1
 
     @always_comb
     def beats_of_steps():
-        activation_words.next = steps2 * beats
+        if held:
+            activation_words.next = 0
+        else:
+            activation_words.next = steps2 * beats
+
+    @always_comb
+    def holding():
+        holds_too_much.next = (hold2 and steps2 > activation_depth) or (held and steps2 != held_steps)
+
+    @always_seq(clk.posedge, reset=reset)
+    def what_is_held():
+        if start:
+            held.next = False
+        elif seen2:
+            held.next = hold2
+            held_steps.next = steps2
 
     @always_seq(clk.posedge, reset=reset)
     def verdict():
@@ -191,6 +218,8 @@ def guard(clk, reset, start, count, valid, fields, error, config):
                 code.next = wrong_weights
             elif activations2 != activation_words:
                 code.next = wrong_activations
+            elif holds_too_much:
+                code.next = wrong_hold
 
     @always_comb
     def show():
@@ -198,5 +227,5 @@ def guard(clk, reset, start, count, valid, fields, error, config):
 
     return (
         rounding, metadata_of_steps, metadata_of_products, reach, broken_rules, simple_rules, counting, stages,
-        beats_of_steps, verdict, show,
+        beats_of_steps, holding, what_is_held, verdict, show,
     )  # fmt: skip

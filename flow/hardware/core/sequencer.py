@@ -14,7 +14,7 @@ from flow.hardware.core.slices import slice_count, slice_places
 def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activation, issued, encoded, per_cycle=1):
     """Walks the tiles, steps and bit columns of one channel block.
 
-    job      job, job_ready: handshake; tiles[24], steps[16], columns[4], resident, post: descriptor fields;
+    job      job, job_ready: handshake; tiles[24], steps[16], columns[4], hold, resident, post: descriptor fields;
              post: there are activations only; a step takes a cycle more than its columns
     control  enable: the array advances this cycle
     streams  *_ready in; *_read, *_rewind, *_release out
@@ -33,6 +33,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
     column = Signal(intbv(0)[4:])
     odd = Signal(bool(0))
     kept = Signal(bool(0))
+    held = Signal(bool(0))
     weightless = Signal(bool(0))
     paused = Signal(bool(0))  # a step of post-processing has ended, whose second octet comes in this cycle
     fresh = Signal(bool(0))  # the next column is the first of a tile
@@ -104,6 +105,8 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
         weight.rewind.next = tile_ends and kept and (not last_tile)
         weight.release.next = (not kept) or last_tile
         activation.read.next = issue and step_starts
+        activation.rewind.next = last_step and last_tile and held
+        activation.release.next = not held
 
     @always_comb
     def handshake():
@@ -125,6 +128,7 @@ def sequencer(clk, reset, job, job_ready, work, enable, weight, metadata, activa
             last_group.next = work.steps <= 2
             final_column.next = slices - 1
             kept.next = work.resident
+            held.next = work.hold
             weightless.next = work.post
             column.next = 0
             odd.next = False

@@ -60,7 +60,7 @@ def fetch(
     """The activation stream's memory: from the banks, or passed on from the activation memory.
 
     job      job, job_ready: handshake; walk, taps: fields of the descriptor; base[32], count[32]: of the activations,
-             count octets of every row in all
+             count octets of every row in all, or none
     stream   request, accepted: an octet of every row is asked for; answer, word[64 * rows]: there it is, in order
     banks    reads[rows], read_lines in the next cycle; read_data[64 * rows] another one later
     outside  outside_en, outside_addr[32], outside_ready, outside_valid, outside_data: the activation memory
@@ -187,7 +187,7 @@ def fetch(
     @always_seq(clk.posedge, reset=reset)
     def walk_taps():
         if accept:
-            active.next = True
+            active.next = work.count != 0
             filling.next = False
             all_y.next = taps_y
             all_x.next = taps_x

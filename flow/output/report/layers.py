@@ -16,7 +16,8 @@ from flow.judgement.accuracy import decibels, json_number
 from flow.judgement.verdict import LayerVerdict
 from flow.network.model import ArrayLayer
 from flow.scheduling.blocks import LayerSchedule
-from flow.scheduling.cycles import Breakdown, breakdown, layer_cycles, memory_traffic
+from flow.scheduling.cycles import Breakdown, breakdown, layer_cycles
+from flow.scheduling.traffic import memory_traffic
 from flow.simulation.results import LayerRun
 
 TOGETHER = 2**22  # weights compared at a time

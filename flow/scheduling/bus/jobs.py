@@ -25,8 +25,9 @@ class Job:
     """A descriptor as the units see it.
 
     operands   by memory of `OPERANDS`, the words that it reads; activation: the same, in words of the memory port
-    compute    tiles, steps of a tile, slices of a step; resident, post: as the descriptor has them; operand, across:
-               its activations are weights of the next job, or with `operand` alone those are its weights
+    compute    tiles, steps of a tile, slices of a step; hold, resident, post: as the descriptor has them;
+               operand, across: its activations are weights of the next job, or with `operand` alone those are its
+               weights
     results    channels, planes of the output; addresses[plane][word][lane]: of the first tile, `stride` to the next;
                mirror: they are written to the output memory
     fetch      external, waits; turns: cycles that the banks take for each octet, in order
@@ -38,6 +39,7 @@ class Job:
     tiles: int
     steps: int
     slices: int
+    hold: bool
     resident: bool
     post: bool
     operand: bool
@@ -84,8 +86,8 @@ def _job(values: Values, memories: Mapping[str, Bytes], config: ArrayConfig, wal
         stored = walks.store(values, memories["entry"][begin : begin + entries])
     return Job(
         operands, (values["activation_base"], values["activation_count"]), values["tiles"], values["steps"],
-        config.slices(values["columns"]), bool(values["resident"]), bool(values.get("post")),
-        bool(values.get("operand")), bool(values.get("across")), values["channels"],
+        config.slices(values["columns"]), bool(values["hold"]), bool(values["resident"]),
+        bool(values.get("post")), bool(values.get("operand")), bool(values.get("across")), values["channels"],
         _addresses(values, memories["index"], config), values["tile_stride"], bool(values.get("mirror", 1)),
         bool(values.get("external")), bool(values.get("wait")), turns, values.get("entry_count", 0), stored,
     )  # fmt: skip

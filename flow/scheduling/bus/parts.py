@@ -1,12 +1,12 @@
 """Long runs by a part of them: of jobs that are alike, and of a job's tiles, some stand for all.
 
 What a job of many like it, or a tile of many, takes once the buffers are as full as they get is what the last half of
-those that are modelled took on average.
+those that are modelled took on average. Jobs that share windows are one round: many like it are alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -20,12 +20,13 @@ LEAST: Final = (512, 256, 128, 64, 32, 16)  # jobs of a group, and tiles of a jo
 
 @dataclass(frozen=True)
 class Part:
-    """A job that is modelled: it lacks `tiles`, and after it `jobs` like those from part number `since` on to it."""
+    """A job that is modelled: it lacks `tiles`, and after it `rounds` like the `modelled` ones behind part `since`."""
 
     job: Job
     tiles: int = 0
-    jobs: int = 0
+    rounds: int = 0
     since: int = 0
+    modelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,35 @@ def parts(jobs: Sequence[Job], work: Callable[[Sequence[Job]], float], most: flo
 
 def _parts(jobs: Sequence[Job], least: int, settles: Transient) -> list[Part]:
     found: list[Part] = []
-    for _, group in groupby(jobs, _kind):
+    for _, group in groupby(_rounds(jobs), lambda round_: tuple(map(_kind, round_))):
         alike = list(group)
-        most = max(least, -(-settles.weights // max(1, alike[0].steps * alike[0].slices)))
-        kept = [_shortened(job, max(least, -(-settles.activations // job.steps))) for job in alike[:most]]
-        found += kept
+        most = max(least, -(-settles.weights // max(1, sum(job.steps * job.slices for job in alike[0]))))
+        kept = [job for round_ in alike[:most] for job in round_]
+        found += [_shortened(job, max(least, -(-settles.activations // job.steps))) for job in kept]
         if len(alike) > most:
-            last = len(found) - 1
-            found[-1] = replace(found[-1], jobs=len(alike) - most, since=last - most // 2)
+            half = most // 2
+            since = len(found) - 1 - half * len(alike[0])
+            found[-1] = replace(found[-1], rounds=len(alike) - most, since=since, modelled=half)
     return found
+
+
+def _rounds(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
+    """The jobs that share windows, one after the other."""
+    begun = list[Job]()
+    for job in jobs:
+        begun.append(job)
+        if not job.hold:
+            yield tuple(begun)
+            begun = []
+    if begun:
+        yield tuple(begun)
 
 
 def _kind(job: Job) -> tuple[object, ...]:
     """What the time of a job follows from, but for what else is under way."""
     counts = tuple(count for _, count in job.operands.values())
     return (
-        counts, job.activation[1], job.tiles, job.steps, job.slices, job.resident, job.post, job.channels,
+        counts, job.activation[1], job.tiles, job.steps, job.slices, job.hold, job.resident, job.post, job.channels,
         len(job.addresses), job.mirror, job.external, job.waits, job.turns, job.stored,
     )  # fmt: skip
 
@@ -86,9 +100,9 @@ def missing(found: Sequence[Part], ends: Sequence[Sequence[int]]) -> float:
     tiles = [part.tiles * _pace(times) if part.tiles else 0.0 for part, times in zip(found, ends, strict=True)]
     total = sum(tiles)
     for number, part in enumerate(found):
-        if part.jobs:
+        if part.rounds:
             took = ends[number][-1] - ends[part.since][-1] + sum(tiles[part.since + 1 : number + 1])
-            total += part.jobs * took / (number - part.since)
+            total += part.rounds * took / part.modelled
     return total
 
 

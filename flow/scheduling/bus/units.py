@@ -79,7 +79,7 @@ class Sequencer:
             if self.encoded and self.column == 0 and not self.odd:
                 self.metadata.read(self.steps <= 2 and not release, release)
         if self.column == 0:
-            self.activation.read(False, True)
+            self.activation.read(job.hold and last_tile and self.steps == 1, not job.hold)
         if not step_ends:
             self.column += 1
             return False
@@ -281,7 +281,8 @@ class Fetch:
         self.flying += goes - answers
         self.behind += (job is not None) - block_done
         if job is not None and self.next_start is not None:
-            self.job, self.octet, self.external, self.waits = job, 0, job.external, job.waits
+            self.job = job if job.activation[1] else None
+            self.octet, self.external, self.waits = 0, job.external, job.waits
             self.start, self.next_start = self.next_start, None
         return moved
 
