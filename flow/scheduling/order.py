@@ -23,6 +23,7 @@ from flow.scheduling.blocks import Block, LayerSchedule, check_width, layer_sche
 from flow.scheduling.traffic import memory_traffic
 
 MOST_DESCRIPTORS: Final = 2**16 - 1  # of a network
+MOST_HOLDING: Final = 2**12  # descriptors of a layer that holds windows, for each group of its convolution
 
 
 def by_itself(
@@ -41,8 +42,9 @@ def _holding(plain: LayerSchedule, config: ArrayConfig) -> Iterator[Block]:
     for _, blocks in groupby(plain.blocks, lambda block: block.group):
         group = list(blocks)
         channels = [block for block in group if not block.first_tile]
-        together = config.activation_depth // plain.steps if all(block.resident for block in channels) else 1
-        if len(channels) == 1 or plain.steps > config.activation_depth:
+        most = plain.tiles if all(block.resident for block in channels) else 1
+        together = min(config.activation_depth // plain.steps, most)
+        if len(channels) == 1 or not together or len(channels) * plain.tiles > MOST_HOLDING * together:
             yield from group
             continue
         for first in range(0, plain.tiles, together):

@@ -166,7 +166,10 @@ CLAIMS = (
     *(
         Claim(
             f"{design} compute controller's reading", design, "sequencer.sv",
-            (Fault("sequencer", "impatient", r"\(weight_ready \|\| weightless\)", "1'b1"),),
+            (
+                Fault("sequencer", "impatient", r"\(weight_ready \|\| weightless\)", "1'b1"),
+                Fault("sequencer", "let-go", r"activation_release = !held", "activation_release = 1'b1"),
+            ),
             macros={design.upper(): 1},
         )
         for design in ("bitvert", "dense", "pairs")

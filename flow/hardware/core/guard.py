@@ -84,7 +84,8 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     steps2 = Signal(intbv(0)[40:])
     activation_words = Signal(intbv(0)[41:])
     hold1, hold2, held = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
-    held_steps = Signal(intbv(0)[40:])  # of the block before, which holds its windows if `held`
+    reach_bits = activation_depth.bit_length()
+    held_steps = Signal(intbv(0)[reach_bits:])  # of the block before, which holds its windows if `held`
     holds_too_much = Signal(bool(0))
     if config.columns_per_cycle > 1:
         slices1 = Signal(intbv(0)[4:])
@@ -202,7 +203,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
             held.next = False
         elif seen2:
             held.next = hold2
-            held_steps.next = steps2
+            held_steps.next = steps2[reach_bits:]  # if they are more, it is an error
 
     @always_seq(clk.posedge, reset=reset)
     def verdict():
