@@ -98,7 +98,7 @@ def accelerator(clk, reset, host, memories, config):
              are high, and holds until then; *_valid, *_data in: the words in the order of the requests, one cycle
              later or more, sampled only while *_valid is high; descriptor_data holds until the next request for
              one is taken; a word's bytes lie lowest first, as in memory/*.hex
-             descriptor  416 bits: one channel block; with feature maps 1280 bits, with their fields from bit 399 on
+             descriptor  416 bits: one channel block; with feature maps 1280 bits, with their fields from bit 400 on
              weight      16 (dense: 8) bits for each array column: one bit column of as many weights
              metadata    a byte for each array column: d (6 bits, signed) below r (2 bits)
              activation  8 bytes for each row: u = x + 128
@@ -299,10 +299,10 @@ def accelerator(clk, reset, host, memories, config):
             descriptor.data(settings_end - 1), *reversed(own_fields.values()),
             descriptor.data(settings_end - 1, settings_begin),
         )  # fmt: skip
-    hold, resident = bit("hold"), bit("resident")
+    hold, ahead, resident = bit("hold"), bit("ahead"), bit("resident")
     checked = CheckedFields(
         field("weight_count"), field("metadata_count"), field("activation_count"), field("parameter_count"),
-        field("tiles"), field("steps"), field("channels"), field("columns"), hold, resident, summing,
+        field("tiles"), field("steps"), field("channels"), field("columns"), hold, ahead, resident, summing,
         entry_count,
         own_fields.get("fill"), own_fields.get("constants"),
     )  # fmt: skip

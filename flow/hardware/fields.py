@@ -98,7 +98,8 @@ DESCRIPTOR: Final[tuple[tuple[str, int], ...]] = (
     ("steps", 16),  # reduction steps of one tile
     ("channels", 16),  # channels of this block
     ("columns", 4),  # stored bit columns, 8 - N
-    ("hold", 1),  # the block's windows stay in the buffer, for the next block, which fetches none
+    ("hold", 1),  # the block's windows stay in the buffer, for the next block, which fetches none of its own
+    ("ahead", 1),  # the windows that are fetched with the block are the next one's; its own are there
     ("resident", 1),  # the block's weights stay in the buffer for all tiles
     ("raw", 1),  # write the 32-bit sums, byte plane by byte plane, instead of requantizing
     ("zero", 8),  # output zero point + OFFSET
@@ -167,12 +168,12 @@ ERRORS: Final[tuple[tuple[str, str], ...]] = (
     ("channels", "no channels, or more than the array has columns"),
     ("weight_count", "not steps x columns"),
     ("metadata_count", "not a word for every two steps, dense none"),
-    ("activation_count", "not tiles x steps x beats, or 0 where the block before holds the windows"),
+    ("activation_count", "not tiles x steps x beats, or 0 where the windows are there"),
     ("parameter_count", "not channels / lanes, rounded up"),
     ("buffer", "a resident block whose weights or metadata are more than their buffer holds"),
     ("aborted", "ended by the host, behind AXI"),
     ("watchdog", "ended after as many cycles as the host permits, behind AXI"),
-    ("hold", "windows to hold are more than their buffer, or the next block has other tiles x steps"),
+    ("hold", "windows to hold are more than their buffer, or those that are there are not as many as the block's"),
 )
 
 

@@ -265,6 +265,7 @@ class _LayerReader:
         self.tiles = -(-self.layer.positions // config.rows)
         self.steps = -(-self.layer.reduction // config.step)
         self.planes = 1 if self.layer.output_quantization else 4
+        self.most_held = config.activation_depth * config.beats  # words
         self.owner = np.full((self.layer.channels, self.tiles), -1, np.int64)  # the descriptor that writes it
         self.found: list[ImageError] = []
         self.seen: set[tuple[int, ...]] = set()  # operands judged already: blocks of one tile each share them
@@ -402,20 +403,34 @@ class _LayerReader:
             self.wrong("descriptor", block.number, "tiles" if tile < self.tiles else "output_base", text)
             raise _WrongError
         group = int(block.channels[0]) // (self.layer.channels // self.layer.groups)
-        base = (group * self.tiles + tile) * self.steps * self.config.beats if self.work.place == LAYERS else 0
-        self.same(block.number, fields, {"activation_base": base})
+        own = (group * self.tiles + tile) * self.steps * self.config.beats if self.work.place == LAYERS else 0
+        self.same(block.number, fields, {"activation_base": own + (fields["ahead"] and self.words_of(fields))})
         return tile
+
+    def words_of(self, fields: Mapping[str, int]) -> int:
+        """Words of the windows of a block's tiles."""
+        return fields["tiles"] * self.steps * self.config.beats
 
     def windows(self, block: _Block, before: Mapping[str, int] | None) -> None:
         """What a block fetches, or has from the descriptor before it in the layer, and whether it may hold that."""
-        fields, steps, config = block.fields, self.steps, self.config
-        held = before is not None and bool(before["hold"])
-        expected = {"activation_count": 0 if held else fields["tiles"] * steps * config.beats}
-        if before is not None and held:
-            expected |= {name: before[name] for name in ("tiles", "activation_base")}
+        fields, expected = block.fields, dict[str, int]()
+        given = before if before is not None and (before["hold"] or before["ahead"]) else None
+        if given is None:
+            expected |= {"activation_count": self.words_of(fields), "ahead": 0}
+        else:
+            words, base = given["activation_count"], given["activation_base"]
+            if given["hold"]:
+                words, base = self.words_of(given), base - (given["ahead"] and self.words_of(given))
+            if self.words_of(fields) != words:
+                expected["tiles"] = words // (self.steps * self.config.beats)
+            expected["activation_base"] = base + (fields["ahead"] and self.words_of(fields))
+            if not fields["ahead"]:
+                expected["activation_count"] = 0
         last = block.number == self.first + self.count - 1
-        if self.work.place == NETWORK or last or fields["tiles"] * steps > config.activation_depth:
+        if self.work.place == NETWORK or last or fields["ahead"] or self.words_of(fields) > self.most_held:
             expected["hold"] = 0
+        if self.work.place == NETWORK or last:
+            expected["ahead"] = 0
         self.same(block.number, fields, expected)
 
     def written(self, block: _Block, tile: int) -> None:

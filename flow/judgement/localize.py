@@ -167,7 +167,7 @@ def _partial_runs(
     )
     if len(blocks) > 1:
         alone, start = memories, scheduled.first + number
-        if block.held:
+        if block.given:
             last = block.first_tile + block.tiles - 1
             alone, start = memories | {"descriptor": _tiles(program, scheduled, number, block.first_tile, last)}, 0
         runs.append(_PartialRun(f"channel block {number}", alone, Command(start, 1, limit), every[number]))
@@ -177,14 +177,15 @@ def _partial_runs(
 def _tiles(program: Program, scheduled: LayerSchedule, number: int, first: int, last: int) -> Memory:
     """A descriptor memory of one word: position tiles `first` to `last` of one channel block, with their windows."""
     fields = _descriptor(program.memories, scheduled.first + number, program.config)
-    skipped = first - scheduled.blocks[number].first_tile
+    block = scheduled.blocks[number]
     words = scheduled.steps * program.config.beats
     fields |= {
         "tiles": last - first + 1,
         "hold": 0,
-        "activation_base": fields["activation_base"] + skipped * words,
+        "ahead": 0,
+        "activation_base": (block.group * scheduled.tiles + first) * words,
         "activation_count": (last - first + 1) * words,
-        "output_base": fields["output_base"] + skipped * fields["tile_stride"],
+        "output_base": fields["output_base"] + (first - block.first_tile) * fields["tile_stride"],
     }
     return pack_descriptor(fields, program.config, scheduled.layer.name)[None]
 

@@ -19,8 +19,8 @@ Bytes = NDArray[np.uint8]
 class Block:
     """One channel block: `channels` int [n] original indices, `columns` stored bit columns, `tiles` position tiles.
 
-    A step takes `slices` cycles. `hold`: the windows stay in their buffer for the next block; `held`: they are there,
-    from the block before.
+    A step takes `slices` cycles. `hold`: the windows stay in their buffer for the next block; `ahead`: so many tiles,
+    which follow the block's, have their windows fetched with it for the next block; `given`: the block's own are there.
     """
 
     group: int
@@ -32,12 +32,13 @@ class Block:
     first_tile: int
     resident: bool
     hold: bool = False
-    held: bool = False
+    ahead: int = 0
+    given: bool = False
 
     @property
     def fetched(self) -> int:
-        """Position tiles whose windows are fetched."""
-        return 0 if self.held else self.tiles
+        """Position tiles whose windows are fetched with the block."""
+        return self.ahead if self.given else self.tiles
 
 
 @dataclass(frozen=True)

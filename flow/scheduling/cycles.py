@@ -89,7 +89,7 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
             accepted.append(max(offered + 1, begun + 1))
             begun = max(accepted[6] + 1, left + WRITE_BACK + 1 if issued else 0)
         start = max(accepted[0] + 2, accepted[4] + 1)
-        if not block.held:
+        if not block.given:
             start = max(start, accepted[2] + 1 + config.beats)
         if config.element.encoded:
             start = max(start, accepted[1] + 2)

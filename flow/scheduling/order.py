@@ -1,8 +1,8 @@
 """The order of work in a layer by itself: its channel blocks over all tiles, or over the tiles whose windows are held.
 
 Block by block over all position tiles, every block fetches the windows of the layer again. Tiles whose windows fit the
-activation buffer together can be computed by one block after the other while their windows are held there; then it is
-the weights that are fetched again for the next tiles. A layer takes the order that moves fewer bytes.
+activation buffer together can be computed by one block after the other while their windows are held there, and the
+next ones are fetched; then it is the weights that are fetched again. A layer takes the order that moves fewer bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flow.scheduling.blocks import Block, LayerSchedule, check_width, layer_sche
 from flow.scheduling.traffic import memory_traffic
 
 MOST_DESCRIPTORS: Final = 2**16 - 1  # of a network
+HELD: Final = 0.75  # of the activation buffer
 MOST_HOLDING: Final = 2**12  # descriptors of a layer that holds windows, for each group of its convolution
 
 
@@ -38,19 +39,32 @@ def by_itself(
 
 
 def _holding(plain: LayerSchedule, config: ArrayConfig) -> Iterator[Block]:
-    """The blocks of a layer in the order that holds windows, where the buffer takes those of a tile."""
+    """The blocks of a layer in the order that holds windows, where the buffer takes those of a tile.
+
+    The last block of some tiles has the windows of the next ones fetched, for which the buffer keeps room.
+    """
     for _, blocks in groupby(plain.blocks, lambda block: block.group):
         group = list(blocks)
         channels = [block for block in group if not block.first_tile]
-        most = plain.tiles if all(block.resident for block in channels) else 1
-        together = min(config.activation_depth // plain.steps, most)
-        if len(channels) == 1 or not together or len(channels) * plain.tiles > MOST_HOLDING * together:
+        together = _together(plain, config) if all(block.resident for block in channels) else 1
+        fits = plain.steps <= config.activation_depth
+        if len(channels) == 1 or not fits or len(channels) * plain.tiles > MOST_HOLDING * together:
             yield from group
             continue
         for first in range(0, plain.tiles, together):
             tiles, last = min(together, plain.tiles - first), len(channels) - 1
             for number, block in enumerate(channels):
-                yield replace(block, tiles=tiles, first_tile=first, hold=number < last, held=number > 0)
+                ahead = 0 if number < last else min(together, plain.tiles - first - tiles)
+                yield replace(
+                    block, tiles=tiles, first_tile=first, hold=number < last, ahead=ahead, given=number > 0 or first > 0
+                )
+
+
+def _together(plain: LayerSchedule, config: ArrayConfig) -> int:
+    """Position tiles whose windows are held together: all, or as many as leave room for a part of the next ones."""
+    if plain.tiles * plain.steps <= config.activation_depth:
+        return plain.tiles
+    return max(1, int(HELD * config.activation_depth) // plain.steps)
 
 
 def layout(

@@ -155,7 +155,7 @@ def make_piece(scheduled: LayerSchedule, parts: Iterable[TileRange], config: Arr
     blocks = scheduled.blocks if shipped else tuple(
         replace(
             scheduled.blocks[part.block], tiles=part.tiles, first_tile=int(np.searchsorted(tiles, part.first)),
-            hold=False, held=False,
+            hold=False, ahead=0, given=False,
         )
         for part in chosen
     )  # fmt: skip
@@ -263,7 +263,8 @@ def memories(piece: Piece, program: Program, windows: NDArray[np.int8]) -> dict[
     _set_field(descriptors, "activation_count", tiles * words)
     _set_field(descriptors, "output_base", first_tile * _field(descriptors, "tile_stride"))
     _set_field(descriptors, "tiles", tiles)
-    _clear(descriptors, "hold")
+    for name in ("hold", "ahead"):
+        _clear(descriptors, name)
     chosen = windows[groups][:, piece.positions(config)]
     if config.map_words:
         images["entry"] = program.memories["entry"]

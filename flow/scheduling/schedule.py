@@ -71,7 +71,7 @@ def descriptor_values(scheduled: LayerSchedule, block: Block, config: ArrayConfi
     layer, planes, beats = scheduled.layer, scheduled.planes, scheduled.steps * config.beats
     quantization = layer.output_quantization
     return {
-        "activation_base": (block.group * scheduled.tiles + block.first_tile) * beats,
+        "activation_base": (block.group * scheduled.tiles + block.first_tile + (block.ahead and block.tiles)) * beats,
         "activation_count": block.fetched * beats,
         "output_base": block.first_tile * planes * layer.channels,
         "tile_stride": planes * layer.channels,
@@ -81,6 +81,7 @@ def descriptor_values(scheduled: LayerSchedule, block: Block, config: ArrayConfi
         "channels": len(block.channels),
         "columns": block.columns,
         "hold": int(block.hold),
+        "ahead": int(block.ahead > 0),
         "resident": int(block.resident),
         "raw": int(quantization is None),
         "zero": quantization.zero_point + OFFSET if quantization else 0,

@@ -46,7 +46,7 @@ def bench(block: Any, clk: Any) -> Iterator[Bench]:
 def right_descriptor(config: ArrayConfig) -> dict[str, int]:
     """The fields the guard looks at, of a block of three tiles, five steps and four columns."""
     return {
-        "tiles": 3, "steps": 5, "columns": 4, "channels": 3, "hold": 0, "resident": 1, "weight_count": 20,
+        "tiles": 3, "steps": 5, "columns": 4, "channels": 3, "hold": 0, "ahead": 0, "resident": 1, "weight_count": 20,
         "metadata_count": 3 if config.element.encoded else 0, "activation_count": 15 * config.beats,
         "parameter_count": -(-3 // config.lanes),
     }  # fmt: skip
@@ -78,8 +78,9 @@ def test_guard_is_its_model(kind: str) -> None:
             assert int(error) == 0
             wanted, before = "none", None
             for _ in range(3):
-                drawn = right | {"hold": int(rng.integers(2))}
-                if before is not None and before["hold"]:
+                hold, given = int(rng.integers(2)), before is not None and (before["hold"] or before["ahead"])
+                drawn = right | {"hold": hold, "ahead": int(given and not hold and rng.integers(2))}
+                if given and not drawn["ahead"]:
                     drawn["activation_count"] = 0
                 for name in rng.choice(list(right), int(rng.integers(0, 3)), replace=False):
                     top = 2 ** widths[name] - 1

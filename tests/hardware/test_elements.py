@@ -164,7 +164,7 @@ def test_the_flow_takes_from_it_what_it_needs(adding: ArrayConfig, monkeypatch: 
     found = {module.function for module in modules(adding).values()}
     assert {"adding_array", "adding_pe", "array_stages"} <= found
     block = {
-        "tiles": 1, "steps": 2, "columns": 8, "channels": 3, "hold": 0, "resident": 1, "weight_count": 16,
+        "tiles": 1, "steps": 2, "columns": 8, "channels": 3, "hold": 0, "ahead": 0, "resident": 1, "weight_count": 16,
         "metadata_count": 0, "activation_count": 2, "parameter_count": 2,
     }  # fmt: skip
     assert first_error(block, replace(adding, weight_depth=16)) == "none"

@@ -97,7 +97,7 @@ def test_a_wrong_descriptor_ends_the_run(
 
 
 CHECKED = (
-    "tiles", "steps", "columns", "channels", "hold", "resident",
+    "tiles", "steps", "columns", "channels", "hold", "ahead", "resident",
     "weight_count", "metadata_count", "activation_count", "parameter_count",
 )  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_random_descriptors_never_hang(simulators: dict[str, Simulator]) -> None
         number = int(rng.integers(len(work.scheduled.blocks)))
         changes = {}
         for name in rng.choice(CHECKED, int(rng.integers(1, 3)), replace=False):
-            changes[str(name)] = int(rng.integers(2 if name in ("hold", "resident") else 12))
+            changes[str(name)] = int(rng.integers(2 if name in ("hold", "ahead", "resident") else 12))
         bad, error = broken(work, number, CONFIG, **changes)
         seen.add(error)
         if error == "none":

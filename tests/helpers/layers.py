@@ -149,15 +149,15 @@ WRONG: list[tuple[str, dict[str, int]]] = [
 def broken(work: Job, number: int, config: ArrayConfig, **changes: int) -> tuple[Job, str]:
     """The job with fields of one descriptor changed, and the first error that its run meets.
 
-    The count of activations fits the fields that are changed, unless it is one of them.
+    The count of activations fits the fields that are changed, unless it is one of them: then it is not the next one's.
     """
     memories = {name: memory.copy() for name, memory in work.memories.items()}
     every = [unpack_fields(word, config.descriptor) for word in memories["descriptor"]]
-    fields, held = every[number], number > 0 and every[number - 1]["hold"]
-    fields |= changes
-    if "activation_count" not in changes:
+    fields, given = every[number], number > 0 and (every[number - 1]["hold"] or every[number - 1]["ahead"])
+    fields |= ({"ahead": 0} if "activation_count" in changes else {}) | changes
+    if "activation_count" not in changes and not fields["ahead"]:
         windows = fields["tiles"] * fields["steps"] * config.beats
-        fields["activation_count"] = 0 if held else windows % 2 ** dict(config.descriptor)["activation_count"]
+        fields["activation_count"] = 0 if given else windows % 2 ** dict(config.descriptor)["activation_count"]
     memories["descriptor"][number] = pack_fields(fields, config.descriptor, config.descriptor_bits, "layer")
     errors = (first_error(one, config, before) for one, before in zip(every, [None, *every], strict=False))
     return Job(work.scheduled, memories, work.want), next((error for error in errors if error != "none"), "none")

@@ -30,30 +30,27 @@ def walk(scheduled: LayerSchedule) -> list[tuple[int, int, int, int]]:
 
 
 def test_windows_are_held_for_all_channels() -> None:
-    """Three steps of 16 words: five tiles of two windows; 29 windows are fifteen tiles."""
-    given = layer(7, 40, 29)
+    """Three steps of 12 words: four tiles of two windows at once, the next ones fetched with the last block."""
+    given = layer(7, 40, 29)  # fifteen tiles
     scheduled = by_itself(given, np.full(7, 4), CONFIG)
     assert walk(scheduled) == [
-        (channel, first, 5, 0 if channel else 5) for first in (0, 5, 10) for channel in (0, 3, 6)
+        (0, 0, 4, 4), (3, 0, 4, 0), (6, 0, 4, 4), (0, 4, 4, 0), (3, 4, 4, 0), (6, 4, 4, 4),
+        (0, 8, 4, 0), (3, 8, 4, 0), (6, 8, 4, 3), (0, 12, 3, 0), (3, 12, 3, 0), (6, 12, 3, 0),
     ]  # fmt: skip
-    assert [block.hold for block in scheduled.blocks] == [True, True, False] * 3
-    assert [block.held for block in scheduled.blocks] == [False, True, True] * 3
+    assert [block.hold for block in scheduled.blocks] == [True, True, False] * 4
+    assert [block.given for block in scheduled.blocks] == [False] + [True] * 11
 
 
-def test_the_last_tiles_are_fewer() -> None:
-    assert walk(by_itself(layer(4, 40, 13), np.full(4, 4), CONFIG)) == [
-        (0, 0, 5, 5),
-        (3, 0, 5, 0),
-        (0, 5, 2, 2),
-        (3, 5, 2, 0),
-    ]
+def test_windows_that_all_fit_fill_the_buffer() -> None:
+    """Five tiles of three steps in sixteen words."""
+    assert walk(by_itself(layer(4, 40, 10), np.full(4, 4), CONFIG)) == [(0, 0, 5, 5), (3, 0, 5, 0)]
 
 
 def test_weights_that_pass_for_every_tile_pass_by_held_windows() -> None:
     """Nine words of weights in a buffer of eight: blocks of one tile, which then share its windows."""
     config = replace(CONFIG, weight_depth=8)
     scheduled = by_itself(layer(4, 40, 5), np.full(4, 5), config)
-    assert walk(scheduled) == [(c, t, 1, 0 if c else 1) for t in range(3) for c in (0, 3)]
+    assert walk(scheduled) == [(0, 0, 1, 1), (3, 0, 1, 1), (0, 1, 1, 0), (3, 1, 1, 1), (0, 2, 1, 0), (3, 2, 1, 0)]
     assert not any(block.resident for block in scheduled.blocks)
 
 
@@ -89,22 +86,25 @@ def test_any_layer_is_computed_once_with_the_fewer_bytes() -> None:
         cells = [(int(c), b.first_tile + t) for b in scheduled.blocks for c in b.channels for t in range(b.tiles)]
         assert Counter(cells) == {(c, t): 1 for c in range(channels) for t in range(plain.tiles)}
         for block, before in zip(scheduled.blocks, [None, *scheduled.blocks], strict=False):
-            assert block.held == (before is not None and before.hold)
-            if before is not None and block.held:
+            assert block.given == (before is not None and (before.hold or before.ahead > 0))
+            assert not (block.ahead and (block.hold or not block.given))
+            if before is not None and before.hold:
                 assert (block.first_tile, block.tiles) == (before.first_tile, before.tiles)
                 assert block.tiles * block.steps <= config.activation_depth
-        assert not scheduled.blocks[-1].hold
+            elif before is not None and before.ahead:
+                assert (block.first_tile, block.tiles) == (before.first_tile + before.tiles, before.ahead)
+        assert not scheduled.blocks[-1].hold and not scheduled.blocks[-1].ahead
     assert met == {True, False}
 
 
 def test_windows_are_not_held_at_any_number_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     given, n = layer(7, 40, 29), np.full(7, 4)
-    assert len(layout([given, given], {given.name: n}, CONFIG)[1].blocks) == 9
-    monkeypatch.setattr(order, "MOST_DESCRIPTORS", 17)
+    assert len(layout([given, given], {given.name: n}, CONFIG)[1].blocks) == 12
+    monkeypatch.setattr(order, "MOST_DESCRIPTORS", 23)
     found = layout([given, given], {given.name: n}, CONFIG)
     assert [len(scheduled.blocks) for scheduled in found] == [3, 3] and found[1].first == 3
-    monkeypatch.setattr(order, "MOST_DESCRIPTORS", 18)
-    assert [len(scheduled.blocks) for scheduled in layout([given, given], {given.name: n}, CONFIG)] == [9, 9]
-    for most, blocks in ((9, 9), (8, 3)):
+    monkeypatch.setattr(order, "MOST_DESCRIPTORS", 24)
+    assert [len(scheduled.blocks) for scheduled in layout([given, given], {given.name: n}, CONFIG)] == [12, 12]
+    for most, blocks in ((12, 12), (11, 3)):
         monkeypatch.setattr(order, "MOST_HOLDING", most)
         assert len(by_itself(given, n, CONFIG).blocks) == blocks

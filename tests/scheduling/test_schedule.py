@@ -75,7 +75,7 @@ def test_descriptors_point_into_the_memories() -> None:
         layer, planes = scheduled.layer, 1 if scheduled.layer.output_quantization else 4
         windows = np.zeros((layer.groups, layer.positions, layer.reduction), np.int8)
         beats = len(activation_words(scheduled, windows, CONFIG)) // scheduled.tiles  # of one position tile
-        held = 0
+        given = 0
         for number, block in enumerate(scheduled.blocks, scheduled.first):
             word = fields(program.memories["descriptor"][number])
             images = dict(zip(("weight", "metadata"), weight_words(block, layer, encoded, CONFIG), strict=True))
@@ -88,9 +88,9 @@ def test_descriptors_point_into_the_memories() -> None:
             assert index.view(np.uint16).reshape(-1)[: len(block.channels)].tolist() == block.channels.tolist()
             assert (word["tiles"], word["steps"], word["columns"]) == (block.tiles, block.steps, block.columns)
             assert (word["channels"], word["resident"]) == (len(block.channels), block.resident)
-            assert word["activation_base"] == block.first_tile * beats
-            assert word["activation_count"] == (0 if held else block.tiles * beats)
-            held = word["hold"]
+            assert word["activation_base"] == (block.first_tile + (block.tiles if word["ahead"] else 0)) * beats
+            assert word["activation_count"] == (block.ahead if given else block.tiles) * beats
+            given = word["hold"] or word["ahead"]
             assert word["output_base"] == block.first_tile * planes * layer.channels
             assert (word["tile_stride"], word["plane_stride"]) == (planes * layer.channels, layer.channels)
             assert word["raw"] == int(layer.output_quantization is None)

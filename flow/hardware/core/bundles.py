@@ -95,6 +95,7 @@ class CheckedFields:
     channels: Any
     columns: Any
     hold: Any
+    ahead: Any
     resident: Any
     post: Any
     entry_count: Any

@@ -19,7 +19,12 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig, before: dict[st
     """
     field = descriptor
     windows = field["tiles"] * field["steps"]
-    held = before is not None and bool(before["hold"])
+    needed, given = windows * config.beats, 0  # words of activations: the block's, and those that are there
+    if before is not None and before["hold"]:
+        given = before["tiles"] * before["steps"] * config.beats
+    elif before is not None and before["ahead"]:
+        given = before["activation_count"]
+    fetched = field["activation_count"]
     post = bool(field.get("post", 0))
     least = 1 if post else config.element.least_columns
     words = TABLE_WORDS if field.get("fill", 0) else NORM_WORDS if field.get("constants", 0) else 0
@@ -37,9 +42,10 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig, before: dict[st
         )
         and field.get("entry_count", 0) <= ENTRY_DEPTH,
         "weight_count": field["weight_count"] == (0 if post else field["steps"] * config.slices(field["columns"])),
-        "activation_count": field["activation_count"] == (0 if held else windows * config.beats),
+        "activation_count": fetched == (0 if given else needed) or bool(given and field["ahead"]),
         "hold": (not field["hold"] or windows <= config.activation_depth)
-        and not (held and before is not None and windows != before["tiles"] * before["steps"]),
+        and not (field["ahead"] and (field["hold"] or not given or not fetched))
+        and given in (0, needed),
     }
     return next((name for name, holds in rules.items() if not holds), "none")
 
@@ -83,10 +89,10 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     weight_words2 = Signal(intbv(0)[20:])
     steps2 = Signal(intbv(0)[40:])
     activation_words = Signal(intbv(0)[41:])
-    hold1, hold2, held = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
-    reach_bits = activation_depth.bit_length()
-    held_steps = Signal(intbv(0)[reach_bits:])  # of the block before, which holds its windows if `held`
-    holds_too_much = Signal(bool(0))
+    hold1, hold2, ahead1, ahead2 = (Signal(bool(0)) for _ in range(4))
+    given = Signal(bool(0))  # the windows of the next block are there
+    given_words = Signal(intbv(0)[32:])  # so many of them
+    wrong_count, wrong_windows = Signal(bool(0)), Signal(bool(0))
     if config.columns_per_cycle > 1:
         slices1 = Signal(intbv(0)[4:])
         counting = slice_count(columns1, slices1, config.columns_per_cycle)
@@ -175,6 +181,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         weights1.next = fields.weight_count
         activations1.next = fields.activation_count
         hold1.next = fields.hold
+        ahead1.next = fields.ahead
         seen2.next = seen1
         simple2.next = simple1
         if post1:
@@ -185,25 +192,34 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         weights2.next = weights1
         activations2.next = activations1
         hold2.next = hold1
+        ahead2.next = ahead1
 
     @always_comb
     def beats_of_steps():
-        if held:
-            activation_words.next = 0
-        else:
-            activation_words.next = steps2 * beats
+        activation_words.next = steps2 * beats
 
     @always_comb
-    def holding():
-        holds_too_much.next = (hold2 and steps2 > activation_depth) or (held and steps2 != held_steps)
+    def windows_rules():
+        if given:
+            wrong_count.next = (not ahead2) and activations2 != 0
+        else:
+            wrong_count.next = activations2 != activation_words
+        wrong_windows.next = (
+            (hold2 and steps2 > activation_depth)
+            or (ahead2 and (hold2 or (not given) or activations2 == 0))
+            or (given and activation_words != given_words)
+        )
 
     @always_seq(clk.posedge, reset=reset)
-    def what_is_held():
+    def what_is_given():
         if start:
-            held.next = False
+            given.next = False
         elif seen2:
-            held.next = hold2
-            held_steps.next = steps2[reach_bits:]  # if they are more, it is an error
+            given.next = hold2 or ahead2
+            if hold2:
+                given_words.next = activation_words[32:]  # if they are more, it is an error
+            else:
+                given_words.next = activations2
 
     @always_seq(clk.posedge, reset=reset)
     def verdict():
@@ -217,9 +233,9 @@ def guard(clk, reset, start, count, valid, fields, error, config):
                 code.next = simple2
             elif weights2 != weight_words2:
                 code.next = wrong_weights
-            elif activations2 != activation_words:
+            elif wrong_count:
                 code.next = wrong_activations
-            elif holds_too_much:
+            elif wrong_windows:
                 code.next = wrong_hold
 
     @always_comb
@@ -228,5 +244,5 @@ def guard(clk, reset, start, count, valid, fields, error, config):
 
     return (
         rounding, metadata_of_steps, metadata_of_products, reach, broken_rules, simple_rules, counting, stages,
-        beats_of_steps, holding, what_is_held, verdict, show,
+        beats_of_steps, windows_rules, what_is_given, verdict, show,
     )  # fmt: skip
