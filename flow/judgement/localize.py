@@ -204,7 +204,8 @@ def running_sums(
     """
     fields = _descriptor(memories, number, config)
     steps, columns = fields["steps"], fields["columns"]
-    begin = fields["activation_base"] + tile * steps * config.beats
+    ahead = fields["tiles"] if fields["ahead"] else 0  # the windows that are fetched with the block are the next ones
+    begin = fields["activation_base"] + (tile - ahead) * steps * config.beats
     words = _words(memories["activation"], begin, steps * config.beats)[:, SUBGROUP * row : SUBGROUP * (row + 1)]
     codes = words.reshape(steps, config.step).astype(np.int64)
     together, slices = config.columns_per_cycle, config.slices(columns)

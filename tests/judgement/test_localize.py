@@ -26,7 +26,7 @@ from flow.simulation.engines import ENGINES
 from tests.helpers.layers import Int8, random_codes, random_layer
 from tests.helpers.tools import once_each, require_engine
 
-CONFIG = ArrayConfig(2, 4, drain=2)
+CONFIG = ArrayConfig(2, 4, drain=2, activation_depth=8)  # takes windows of two tiles at most
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,8 @@ def test_running_sums_end_in_the_reference(kind: str, bench: Bench, plain: dict[
     """The last running sum is the accumulator of the reference, but for the bias and the offset of 128."""
     bench = plain.get(kind, bench)
     config = bench.program.config
+    blocks = [block for scheduled in bench.program.layers for block in scheduled.blocks]
+    assert any(block.ahead for block in blocks) and any(block.hold for block in blocks)
     for scheduled, codes in zip(bench.program.layers, bench.codes, strict=True):
         layer = scheduled.layer
         shifted = codes.reshape(-1, layer.reduction)
@@ -158,8 +160,9 @@ def test_running_sums_end_in_the_reference(kind: str, bench: Bench, plain: dict[
         offset = 128 * weights.sum(axis=1) + layer.input_quantization.zero_point * weights.sum(axis=1) - layer.bias
         want = accumulate(layer, codes) + offset
         for number, block in enumerate(scheduled.blocks):
-            for position in range(layer.positions):
-                tile, row = divmod(position, config.rows)
+            first = block.first_tile * config.rows
+            for position in range(first, min(first + block.tiles * config.rows, layer.positions)):
+                tile, row = divmod(position - first, config.rows)
                 for column, channel in enumerate(block.channels):
                     sums = localize.running_sums(memories, scheduled.first + number, tile, row, column, config)
                     assert sums[-1] == want[position, channel]
