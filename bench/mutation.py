@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -341,7 +342,7 @@ class Here:
 def judged(folder: Path, samples: int) -> dict[str, Any]:
     """What `bbs cosim` says of a build."""
     try:
-        with mock.patch.object(sys.modules["flow.api.cosim"], "workers", lambda *_: nullcontext(Here())):
+        with mock.patch.object(import_module("flow.api.cosim"), "workers", lambda *_: nullcontext(Here())):
             report = flow.cosim(folder, engine="icarus", samples=samples)
     except FlowError as error:
         return {"result": "refused", "why": str(error)}
