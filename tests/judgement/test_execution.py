@@ -27,6 +27,7 @@ from flow.scheduling.onchip.program import OnChip, assemble, fitted
 from flow.scheduling.onchip.sweeps import Sweep, sweeps
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import (
+    Floats,
     chosen,
     depthwise,
     gated,
@@ -40,11 +41,21 @@ from tests.helpers.networks import (
 )
 from tests.helpers.tokens import Tokens, image_attention, mixer, vit, windows
 
+
+def held() -> onnx.ModelProto:
+    """A function of a map where a constant says so, another map elsewhere: tables of an operation with constants."""
+    net = Floats(3)
+    a = net.conv("x", 3, 11, 1, relu=False)
+    says = net.constant(net.rng.integers(0, 2, (1, 11, 4, 3)).astype(bool))
+    b = net.node("Where", says, net.node("Sigmoid", a), net.conv(a, 11, 11, 1, relu=False))
+    return net.model((3, 4, 3), net.conv(b, 11, 9, 1, relu=False))
+
+
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "residual": residual, "mixed": mixed, "depthwise": depthwise, "gated": gated, "chosen": chosen, "pooled": pooled,
     "shuffled": shuffled, "normed": normed, "normalized": normalized, "windows": lambda: windows(2, 2),
     "across": lambda: image_attention(2, 3), "vit": lambda: vit(Tokens((1, 3), 5, 3, True), 0),
-    "mixer": lambda: mixer(Tokens((2, 3), 11, 3, True), 0),
+    "held": held, "mixer": lambda: mixer(Tokens((2, 3), 11, 3, True), 0),
 }  # fmt: skip
 SQUARE = ArrayConfig(4, 4, drain=2)
 CONFIGS = {"4x4": SQUARE, "2x16": ArrayConfig(2, 16, drain=2), "8x8": replace(SQUARE, rows=8, columns=8, pe="pairs")}
