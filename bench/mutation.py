@@ -499,8 +499,11 @@ def users(tree: Path, name: str) -> list[str]:
 def failing(tree: Path, files: Sequence[str], seconds: int) -> str | None:
     """What the first test says that fails: its name, or that no test ended in time. None: all pass.
 
-    They run in a child of this process, which has imported what takes long already: all but the project itself.
+    They run in a child of this process, which has imported what takes long already: all but the project itself. Without
+    `files` there is none.
     """
+    if not files:
+        return None
     with scratch() as place:
         said = place / "said"
         child = os.fork()
