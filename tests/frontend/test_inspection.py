@@ -115,6 +115,7 @@ def test_refused_nodes_are_told(tmp_path: Path) -> None:
     assert [one.name for one in found.nodes if one.op == "NoSuchOperator"] == [one.name for one in found.refused]
     assert all("no ONNX operator of opset 17" in one.reason for one in found.refused) and found.refused
     assert {one.target for one in found.nodes} <= {"refused", "open"}
+    assert all(one.macs == one.parameters == 0 for one in found.nodes)
     assert len(found.nodes) == len(model.graph.node)
 
 
