@@ -143,7 +143,7 @@ def test_what_is_wrong_before_the_bus_is_no_finding_of_the_bus(network: Network)
 
 
 def test_answers_are_told_by_their_metric(network: Network) -> None:
-    values = {"rtl": 0.25, "pruned_simulated": 0.75}
+    values: dict[str, float | None] = {"rtl": 0.25, "pruned_simulated": 0.75}
     output = OutputAccuracy("masks", True, "pixel accuracy", values)
     (finding,) = found(network, accuracy=replace(SAME, rtl=0.5, outputs=(output,)))
     assert "output 'masks': pixel accuracy 25.00 % of the RTL, 75.00 %" in finding.text
