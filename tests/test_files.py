@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import flow
-from flow.files import beside, locked, name_place, scratch, sync_all, uninterrupted, write_file
+from flow.files import beside, locked, name_place, remove_unlocked, scratch, sync_all, uninterrupted, write_file
 
 HOLD = """
 import sys, tempfile
@@ -66,6 +66,19 @@ def test_what_a_killed_process_left_goes_what_a_living_one_has_stays(
     assert {path.name for path in temporary.iterdir()} == mine
     write_file(tmp_path / "b", b"new")
     assert {path.name for path in tmp_path.iterdir()} == {"temporary", "a", "b"}
+
+
+def test_what_another_user_or_a_moment_ago_has_left_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / "bbs-0123abcd"
+    left.write_text("what was left")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: left.stat().st_uid + 1)
+        remove_unlocked(tmp_path, "bbs")
+        assert left.exists()
+    remove_unlocked(tmp_path, "bbs", older=3600)
+    assert left.exists()
+    remove_unlocked(tmp_path, "bbs")
+    assert not left.exists()
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from flow.api.simulate import (
     co_simulate_behind_axi,
     co_simulate_on_chip,
     cycle_budget,
+    judge_images,
     judge_on_chip,
     sample_count,
     whole_network,
@@ -162,8 +163,7 @@ def run_compile(request: CompileRequest, stage: Stages = silent) -> Report:
             note_labels(evaluation_set, accuracy, notes)
             note_int8(faithful, accuracy, notes)
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
-            wrong = images.judge(program, compressed.allocation)
-            wrong += images.judge_on_chip(on_chip_program) if on_chip_program else []
+            wrong = judge_images(program, compressed.allocation, on_chip_program)
             ran, judged = Ran(program, rtl, runs, dense_runs), Judged(wrong, verdicts, accuracy, chip, behind)
             findings = diagnose(compressed.network, ran, judged, folder / "waveforms")
         with stage("write vectors and report"):

@@ -14,6 +14,7 @@ from flow.api.simulate import (
     co_simulate,
     co_simulate_behind_axi,
     co_simulate_on_chip,
+    judge_images,
     judge_on_chip,
     sample_count,
     work_plan,
@@ -115,8 +116,7 @@ def run_cosim(request: CosimRequest, stage: Stages = silent) -> Report:
         with stage("locate what is wrong"):
             waveforms = neighbour(folder, "-waveforms")
             chip = judge_on_chip(compressed.network, on_chip_program, chain_runs, simulated)
-            wrong = images.judge(program, compressed.allocation)
-            wrong += images.judge_on_chip(on_chip_program, again) if on_chip_program else []
+            wrong = judge_images(program, compressed.allocation, on_chip_program, again)
             judged = Judged(wrong, verdicts, accuracy, chip, behind)
             findings = diagnose(compressed.network, Ran(program, rtl, runs), judged, waveforms)
     read_back = images.summary(wrong, program, on_chip_program)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import Wrapper
-from flow.judgement import axi
+from flow.judgement import axi, execution, images
 from flow.judgement.axi import AxiVerdict
+from flow.judgement.images import ImageError
 from flow.judgement.onchip import OnChipVerdict, judge, judge_outputs, summary
 from flow.network.model import Network
 from flow.network.samples import Samples
@@ -108,6 +112,17 @@ def whole_network(program: OnChip | None, runs: Sequence[ChainRun], samples: Sam
         "has its memories and its command, but no output memory to expect."
     )
     return Whole(program, prepared(program, samples.one(0)))
+
+
+def judge_images(
+    program: Program, allocation: Mapping[str, NDArray[np.int64]], on_chip: OnChip | None, again: OnChip | None = None
+) -> list[ImageError]:
+    """What is wrong in the memory images; those of a network on chip that could be read are executed, too."""
+    wrong = images.judge(program, allocation)
+    if on_chip is None:
+        return wrong
+    found = images.judge_on_chip(on_chip, again)
+    return wrong + (found or execution.judge(on_chip))
 
 
 def judge_on_chip(

@@ -7,8 +7,8 @@ beyond a block's channels, lanes beyond its last channel, weights beyond the red
 requantization of a layer that returns its sums.
 
 Of the whole network on chip, the layers' descriptors and operands, the tables of element-wise functions and the
-metadata of products of two maps are decoded in the same way. Walks, entries and post-processing, of which every word is
-simulated, are compared with those that the network gives when it is assembled again.
+metadata of products of two maps are decoded in the same way. Walks, entries and post-processing are compared with those
+that the network gives when it is assembled again, and what they do, with what each step is to give: execution.py.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
-from flow.hardware.fields import ENTRY, INDEX_BITS, PARAMETER, PARAMETER_BITS
+from flow.hardware.fields import ENTRY, INDEX_BITS, PARAMETER, PARAMETER_BITS, TABLE_WORDS
 from flow.hardware.interface import Memory
 from flow.network.model import OFFSET, ArrayLayer
 from flow.scheduling.blocks import Program
 from flow.scheduling.onchip.place import Place
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.program import OnChip
-from flow.scheduling.onchip.sweeps import sweeps
 
 WORD_BYTES = 8  # of a table in a word of parameters
 GROUP = 32  # weights that share a metadata byte
@@ -91,22 +90,25 @@ def judge_on_chip(onchip: OnChip, again: OnChip | None = None) -> list[ImageErro
     places = (made for segment, made in zip(onchip.chain.segments, onchip.places, strict=True) for _ in segment.steps)
     for step, first, end, map_places in zip(onchip.chain.steps, starts, onchip.ends, places, strict=True):
         if isinstance(step, PostOp):
-            for number, table in _tables(step, first, map_places, onchip.config.rows):
+            for number, table in _tables(step, range(first, end), map_places):
                 errors += _unlike_table(onchip, step, number, table)[:MOST]
         if isinstance(step, PostOp) and step.matrices:
             errors += _unlike_constants(onchip, step, first, end)[:MOST]
     return errors + ([] if again is None else _unlike(onchip, again))
 
 
-def _tables(op: PostOp, first: int, places: Mapping[str, Place], rows: int) -> Iterator[tuple[int, bytes]]:
-    """The tables of an operation, and the descriptors that bring them; `first` is its own first one."""
-    if not op.filled:
-        return
-    brings, number = list[int](), first
-    for sweep in sweeps(op, places, rows):
-        brings += [number] if sweep.table else []
-        number += 2 if sweep.table else 1
-    yield from zip(brings[-len(op.filled) :], op.filled, strict=True)
+def _tables(op: PostOp, descriptors: range, places: Mapping[str, Place]) -> Iterator[tuple[int, bytes]]:
+    """The tables of an operation, and the descriptors that bring them: each before the one whose results need it.
+
+    Constants come before; each word of them is in a table of `TABLE_WORDS`, and two descriptors make every byte once.
+    The smallest of several maps is turned round last.
+    """
+    words = [places[op.operands[number]].words for number, _ in op.constants]
+    first = 2 * sum(-(-each // TABLE_WORDS) for each in words) + (2 if words else 0)
+    numbers: Sequence[int] = descriptors[first::2]
+    if op.kind == "smallest":
+        numbers = [*numbers[: len(op.filled) - 1], descriptors[-2]]
+    yield from zip(numbers, op.filled, strict=False)
 
 
 def _unlike_table(onchip: OnChip, op: PostOp, number: int, table: bytes) -> list[ImageError]:

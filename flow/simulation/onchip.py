@@ -17,7 +17,7 @@ from flow.network.samples import Samples
 from flow.programs import Threads
 from flow.progress import Advance, ignore
 from flow.scheduling.onchip import post
-from flow.scheduling.onchip.chain import ChainLayer, OffChip
+from flow.scheduling.onchip.chain import Chain, ChainLayer, OffChip, Step
 from flow.scheduling.onchip.layout import activations, results
 from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.program import OnChip, outputs_only, result_shape
@@ -209,10 +209,13 @@ def by_reference(
     maps, by_step, chain = dict(inputs), dict[int, Tensor](), onchip.chain
     numbers = range(len(chain.steps)) if segment is None else onchip.segment_steps[segment]
     for number, step in zip(numbers, chain.steps[numbers.start : numbers.stop], strict=True):
-        if isinstance(step, ChainLayer):
-            rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
-            by_step[number] = np.ascontiguousarray(rows.T).reshape(result_shape(chain, step))
-        else:
-            by_step[number] = post.run(step, tuple(maps[name] for name in step.inputs))
-        maps[step.output] = by_step[number]
+        maps[step.output] = by_step[number] = step_result(chain, step, maps)
     return by_step
+
+
+def step_result(chain: Chain, step: Step, maps: Mapping[str, NDArray[np.int8]]) -> Tensor:
+    """The result of a step by the integer reference, [channels, height, width]; its inputs are among the maps."""
+    if isinstance(step, ChainLayer):
+        rows = expected_rows(step.layer, layer_input(step.layer, maps[step.source.tensor]))
+        return np.ascontiguousarray(rows.T).reshape(result_shape(chain, step))
+    return post.run(step, tuple(maps[name] for name in step.inputs))

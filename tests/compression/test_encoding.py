@@ -48,6 +48,11 @@ def same(left: EncodedGroups, right: EncodedGroups) -> bool:
     return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in fields)
 
 
+@pytest.mark.parametrize(("columns_pruned", "kept"), [(0, (-128, 127)), (3, (-16, 15)), (6, (-2, 1))])
+def test_what_is_kept_has_the_bits_that_are_left(columns_pruned: int, kept: tuple[int, int]) -> None:
+    assert BBS.kept_range(columns_pruned) == kept
+
+
 @given(encoded_groups())
 def test_decode_is_the_formula(groups: EncodedGroups) -> None:
     groups.check()

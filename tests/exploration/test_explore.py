@@ -78,10 +78,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bench(model: Path) -> Evaluator:
     require_tool("yosys")
+    return evaluator(model)
+
+
+def evaluator(model: Path, evaluate: dict[str, Any] | None = None) -> Evaluator:
+    """What measures designs by these samples, or by those beside the network."""
     source = read_source(model).admitted()
     taken = import_network(source, None, [])
     bus = ExploreRequest.of(model=model, output="out").axi
-    return Evaluator(taken, evaluation(taken.network, source, None, None, []), None, bus, SlowMemory())
+    return Evaluator(taken, evaluation(taken.network, source, evaluate, None, []), None, bus, SlowMemory())
 
 
 def dominates(one: Measured, other: Measured, scored: bool = True) -> bool:
@@ -227,6 +232,12 @@ def test_a_design_is_taken_by_one_worker(tmp_path: Path) -> None:
     mine = ours.ask()
     worker.join()
     assert {mine.number, taken[0].number} == {0, 1}
+
+
+def test_less_divergence_is_better_where_nothing_is_labelled(model: Path) -> None:
+    made = evaluator(model, {"x": samples(residual_net(), 4)["x"]})
+    assert made.metric is None and not made.rising
+    assert evaluator(model).rising
 
 
 # -------------------------------------------------------------------------------- the search

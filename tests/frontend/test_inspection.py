@@ -57,6 +57,12 @@ def test_digits() -> None:
             [1, 4, 5, 5], {"w": (4, 4, 2, 2), "v": (2, 4, 1, 1)}, 25 * 4 * 4 * 4,
         ),
         (
+            [helper.make_node("ReduceMean", ["x"], ["b"], axes=[0, 2, 3], keepdims=0),
+             helper.make_node("Conv", ["x", "w", "b"], ["t"]),
+             helper.make_node("Conv", ["t", "v"], ["y"])],
+            [1, 4, 5, 5], {"w": (4, 4, 2, 2), "v": (2, 4, 1, 1)}, 16 * 4 * 4 * 4,
+        ),
+        (
             [helper.make_node("Conv", ["x", "w"], ["c"]),
              helper.make_node("Transpose", ["c"], ["t"], perm=[0, 1, 3, 2]),
              helper.make_node("MatMul", ["c", "t"], ["y"])],
@@ -68,7 +74,7 @@ def test_digits() -> None:
             [1, 1, 3], {"w": (1, 16, 3), "r": (1, 16, 4), "m": (4, 2)}, 16 * 3 + 16 * 4,
         ),
     ],
-    ids=["transposed", "attention", "recurrent"],
+    ids=["transposed", "convolution", "attention", "recurrent"],
 )  # fmt: skip
 def test_macs_on_the_host(
     tmp_path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], weights: dict[str, tuple[int, ...]], macs: int
@@ -96,7 +102,7 @@ def test_a_clamp_is_post_processing(tmp_path: Path) -> None:
     found = flow.inspect(small(tmp_path))
     taken = [node for node in found.nodes if node.target == "post-processing"]
     clamps = [node for node in taken if node.op in ("Relu", "Clip")]
-    assert clamps and all(node.macs == 0 for node in taken)
+    assert clamps and all(node.macs == node.parameters == 0 for node in taken)
     layers = {node.name for node in found.nodes if node.target == "array"}
     assert [(node.op, node.reason) for node in taken if node not in clamps] == [("Add", "the bias of 'MatMul_28'")]
     assert all(node.reason.removeprefix("the clamp of ").strip("'") in layers for node in clamps)
@@ -109,6 +115,7 @@ def test_refused_nodes_are_told(tmp_path: Path) -> None:
     assert [one.name for one in found.nodes if one.op == "NoSuchOperator"] == [one.name for one in found.refused]
     assert all("no ONNX operator of opset 17" in one.reason for one in found.refused) and found.refused
     assert {one.target for one in found.nodes} <= {"refused", "open"}
+    assert all(one.macs == one.parameters == 0 for one in found.nodes)
     assert len(found.nodes) == len(model.graph.node)
 
 

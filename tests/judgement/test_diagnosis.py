@@ -14,7 +14,7 @@ from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.hardware.fields import descriptor_slice
 from flow.judgement import images
-from flow.judgement.accuracy import Accuracy
+from flow.judgement.accuracy import Accuracy, OutputAccuracy
 from flow.judgement.axi import judge
 from flow.judgement.diagnosis import Finding, Judged, Ran, diagnose
 from flow.judgement.localize import Location
@@ -132,6 +132,21 @@ def test_every_failure_is_explained(
     (finding,) = found(network, **judged)
     assert (finding.tier, finding.layer) == (tier, layer or network.outputs[0])
     assert words in finding.text and finding.cause and "None" not in finding.text
+
+
+def test_what_is_wrong_before_the_bus_is_no_finding_of_the_bus(network: Network) -> None:
+    behind = judge([replace(AXI, failure="no interrupt by cycle 9")], "icarus")
+    (finding,) = found(network, on_chip=replace(CHIP, failure="done not high"), axi=behind)
+    assert "done not high" in finding.text
+    chip = replace(CHIP, steps=(replace(STEP, tier2_mismatches=3, tier2_max_lsb=2),))
+    assert [each.tier for each in found(network, on_chip=chip, axi=behind)] == ["2", "1b"]
+
+
+def test_answers_are_told_by_their_metric(network: Network) -> None:
+    values: dict[str, float | None] = {"rtl": 0.25, "pruned_simulated": 0.75}
+    output = OutputAccuracy("masks", True, "pixel accuracy", values)
+    (finding,) = found(network, accuracy=replace(SAME, rtl=0.5, outputs=(output,)))
+    assert "output 'masks': pixel accuracy 25.00 % of the RTL, 75.00 %" in finding.text
 
 
 def test_a_single_wrong_element_is_explained(network: Network) -> None:

@@ -68,6 +68,8 @@ def test_a_tile_and_the_network_are_recorded(
         root = (f"tb_{Manifest.read(built).top}", "dut")
         there = variables(folder / f"{name}.{form}", root)
         assert there == variables(folder / f"{name}.vcd", root)
+        controls = {label for place, _ in there for label in place if label.startswith("column_control")}
+        assert controls == {"column_control0"}  # of the first column
         trace = read(folder / f"{name}.vcd", root)
         lengths.append(trace.edges)
         view = (folder / f"{name}.gtkw").read_text()
@@ -127,7 +129,7 @@ def test_a_fault_of_the_verilog_is_none_of_the_vhdl(built: Path) -> None:
     ("waves", "options", "words"),
     [
         ("nothing", {}, "there is no layer 'nothing' to record.*and there are: .*network"),
-        ("FIRST:9", {}, f"has the position tiles 0 to {TILES - 1}, and no '9'; change --waves"),
+        (f"FIRST:{TILES}", {}, f"has the position tiles 0 to {TILES - 1}, and no '{TILES}'; change --waves"),
         (
             "FIRST",
             {"engine": "myhdl"},

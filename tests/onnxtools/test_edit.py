@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from flow.onnxtools import runtime
-from flow.onnxtools.edit import between
+from flow.onnxtools.edit import between, rename_reads
 from flow.onnxtools.graph import Graph
 from tests.helpers.nets import Builder
 
@@ -23,3 +23,24 @@ def test_a_node_that_makes_an_input_of_the_part_beside_what_the_part_needs() -> 
     x, other = np.array([[1, 2, 3]], np.float32), np.array([[10]], np.float32)
     assert runtime.run(part, {"x": x, "low": other})[model.graph.output[0].name] == 15
     assert [name for node in model.graph.node for name in node.output][:2] == ["low", "high"]
+
+
+def test_branches_that_hand_a_tensor_on_read_the_other_one() -> None:
+    """Their outputs keep names of their own; other outputs stay."""
+    b = Builder(1)
+    value = helper.make_tensor_value_info
+    on, made = value("seen", TensorProto.FLOAT, None), value("made", TensorProto.FLOAT, None)
+    branches = {
+        "then_branch": helper.make_graph([], "then", [], [on]),
+        "else_branch": helper.make_graph([helper.make_node("Neg", ["seen"], ["made"])], "else", [], [made]),
+    }
+    seen, other = b.node("Abs", "x"), b.node("Identity", "x")
+    b.nodes[-2].output[0] = "seen"
+    asked = b.node("Cast", b.node("ReduceSum", "x", keepdims=0), to=TensorProto.BOOL)
+    model = b.model({"x": [3]}, b.node("If", asked, **branches), rank=1)
+    rename_reads(model.graph, "seen", other)
+    onnx.checker.check_model(model, full_check=True)
+    for x in ([1, -2, 3], [1, -2, 1]):  # the sum of the second one is 0
+        got = runtime.run(model, {"x": np.array(x, np.float32)})[model.graph.output[0].name]
+        assert got.tolist() == (x if sum(x) else [-each for each in x])
+    assert seen != other

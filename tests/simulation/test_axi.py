@@ -34,9 +34,10 @@ def run(wrapper: Wrapper, work: Job, engine: str = "icarus") -> Result:
     return Wrapped(wrapper, CONFIG, engine).run(work.memories, command, len(work.want))
 
 
-def changed(wrapper: Wrapper, old: str, new: str, folder: Path, module: str = "") -> Wrapper:
+def changed(wrapper: Wrapper, old: str, new: str, folder: Path, module: str = "_axi") -> Wrapper:
     """The wrapper with `old` replaced in the file of its top module, or of another module."""
-    top = next(file for file in wrapper.files if file.stem == wrapper.name + module)
+    core = wrapper.name.removesuffix("_axi")
+    top = next(file for file in wrapper.files if file.stem == core + module)
     text = top.read_text()
     assert old in text
     target = folder / top.name
@@ -113,7 +114,30 @@ def test_runs_that_end_early_leave_the_next_one_right(
 ) -> None:
     """Before the run that counts, one ends by the watchdog, one by the host, one by an error."""
     with pytest.raises(DeviceError, match=words):
-        run(changed(wrapper, old, new, tmp_path, "_control"), random_job(3, CONFIG, small=True))
+        run(changed(wrapper, old, new, tmp_path, "_axi_control"), random_job(3, CONFIG, small=True))
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("_axi_register", "if (strobe[1])", "if (!strobe[1])"),  # a byte that the run does not need
+        ("_axi_register_1", "data[15:8] & 8'd240", "data[15:8] & 8'd208"),  # a bit of an address
+        ("_axi_control", "if (write && (write_index == 10'd3)", "if (!(write && (write_index == 10'd3))"),  # interrupt
+        ("_guard", "if (count == 16'd0)", "if (count == 16'd1)"),  # a command of no descriptors
+    ],
+)
+def test_registers_are_judged_beyond_what_the_run_needs(
+    wrapper: Wrapper, module: str, old: str, new: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DeviceError, match="the register at|no interrupt by"):
+        run(changed(wrapper, old, new, tmp_path, module), random_job(3, CONFIG, small=True))
+
+
+def test_writes_stand_still_until_the_accelerator_waits(wrapper: Wrapper, tmp_path: Path) -> None:
+    """Else a write-back that goes on when nothing takes its words would pass."""
+    wrong = changed(wrapper, "(output_ready || (shown == ", "(output_ready || (shown != ", tmp_path, "_write_back")
+    work = random_job(11, CONFIG)
+    assert not np.array_equal(run(wrong, work).memories["output"], work.want)
 
 
 def test_an_error_has_its_code_and_meaning(wrapper: Wrapper) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.axi.bus import COMMON, MEMORIES, PAGE, PER_MEMORY, constants, registers
@@ -9,7 +11,7 @@ from flow.hardware.conversion.bundles import prefixed
 from flow.hardware.conversion.hierarchy import block
 from flow.hardware.core.wires import flags, join
 from flow.hardware.fields import error_code
-from flow.hardware.interface import COMMAND_BITS, ERROR_BITS
+from flow.hardware.interface import COMMAND_BITS, ERROR_BITS, MemoryPort
 
 
 @block
@@ -83,7 +85,7 @@ def base_parts(values, name, extra):
     return [*upper, values[f"{name}_base"]]
 
 
-def writable(ports, extra):
+def writable(ports: Sequence[MemoryPort], extra: int) -> dict[str, int]:
     """The registers that take what is written, with the bits that do."""
     masks = {"command": 2**32 - 1, "watchdog": 2**32 - 1}
     for port in ports:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from flow.errors import FlowError
 from flow.hardware.axi.bus import PAGE, AxiConfig, constants, regions, register_map
 from flow.hardware.axi.channels import Address, LiteAddress, LiteRead, LiteResponse, LiteWrite, Read, Response, Write
+from flow.hardware.axi.control import writable
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.conversion.bundles import fresh
 from flow.hardware.fields import error_code
@@ -201,27 +202,40 @@ def _wires(axi: AxiConfig) -> list[tuple[str, int, str]]:
 
 
 WATCHDOG = 16  # cycles, fewer than any run takes
+PATTERN = 0x9E3779B1  # whose multiples differ in every byte
 
 
 def _accesses(config: ArrayConfig, axi: AxiConfig) -> list[tuple[int, str, int, str]]:
     """What the host does, in order: number, access, byte offset of the register, value in Verilog.
 
-    Before the run that counts, it has three that end early: by the watchdog, by the host, and by an error of the
-    second descriptor, or the only one. Whatever they leave in the accelerator, the run behind them is right.
+    Every register that can be written has a number of its own first, and keeps the bits that it has. Before the run
+    that counts, there are four that end early: by the watchdog, by the host, by a command of no descriptors, and by an
+    error of the second descriptor, or the only one. Whatever they leave in the accelerator, the run behind them is
+    right.
     """
     at = {name: register.offset for name, register in register_map().items()}
     status, control = register_map()["status"], register_map()["control"]
     done, error = 1 << status.field("done").low, status.field("error").low
     start, abort = (1 << control.field(name).low for name in ("start", "abort"))
     interrupt = 1 << control.field("interrupt_enable").low
-    expired, tiles = (str(done | error_code(name) << error) for name in ("watchdog", "tiles"))
+    expired, nothing, tiles = (str(done | error_code(name) << error) for name in ("watchdog", "command", "tiles"))
+    masks = writable(memory_ports(config), axi.address_bits - 32)
+    drawn = {name: number * PATTERN % 2**32 | interrupt for number, name in enumerate(masks, 1)}
     known = constants(config, axi)
     accesses = [("expect", at[name], f"32'h{known[name]:x}") for name in known]
+    accesses += [("write", at[name], f"32'h{drawn[name]:x}") for name in masks]
+    accesses += [("expect", at[name], f"32'h{drawn[name] & mask:x}") for name, mask in masks.items()]
+    accesses.append(("expect", at["control"], "0"))  # none of these was the interrupt's
     for port in memory_ports(config):
         place = f"BASE + {port.name}_at * BEAT"
         accesses.append(("write", at[f"{port.name}_base"], place))
         accesses.append(("write", at[f"{port.name}_base_high"], f"({place}) >> 32"))
     accesses += [
+        ("write", at["watchdog"], "0"),
+        ("write", at["command"], "0"),
+        ("write", at["control"], str(start | interrupt)),
+        ("done", 0, ""),
+        ("idle", at["status"], nothing),
         ("write", at["command"], "{count, first}"),
         ("write", at["watchdog"], str(WATCHDOG)),
         ("write", at["control"], str(start | interrupt)),
@@ -239,6 +253,7 @@ def _accesses(config: ArrayConfig, axi: AxiConfig) -> list[tuple[int, str, int, 
         ("write", at["control"], str(start | interrupt)),
         ("done", 0, ""),
         ("status", at["status"], str(done)),
+        ("expect", at["control"], str(interrupt)),
         ("cycles", at["cycles"], ""),
         ("write", at["status"], str(done)),
         ("expect", at["status"], "0"),

@@ -90,6 +90,14 @@ def of_two_activations(b: Builder) -> str:
     return to_float(b, "MatMulInteger", codes, moved, zero, zero, scales=[product])
 
 
+def factors_first(b: Builder) -> str:
+    """The scales are the first operands of their products."""
+    codes, scale, zero = quantize_dynamically(b, "x")
+    weights, middle = matrix(b, 4, 5, kind=np.uint8, zero=121)
+    y = b.node("Cast", b.node("MatMulInteger", codes, weights, zero, middle), to=TensorProto.FLOAT)
+    return b.node("Mul", b.constant(np.float32(0.01)), b.node("Mul", scale, y))
+
+
 def contributed(b: Builder) -> str:
     weights, _ = matrix(b, 16, 5)
     scales = b.constant(b.rng.uniform(0.01, 0.02, 5).astype(np.float32))
@@ -115,7 +123,7 @@ def read_twice(b: Builder) -> str:
     return b.node("Add", y, b.node("DequantizeLinear", codes, scale, zero))
 
 
-@pytest.mark.parametrize("make", [one_by_one, of_two_activations, contributed, fused, read_twice])
+@pytest.mark.parametrize("make", [one_by_one, of_two_activations, factors_first, contributed, fused, read_twice])
 def test_dynamic_quantization_in_other_forms(make: Any) -> None:
     b = Builder(5)
     y = make(b)
@@ -123,6 +131,7 @@ def test_dynamic_quantization_in_other_forms(make: Any) -> None:
     standard, notes = standard_quantization(model)
     left = {node.op_type for node in standard.graph.node}
     assert not left & {"DynamicQuantizeLinear", "MatMulInteger", "DequantizeLinear", "DynamicQuantizeMatMul"}
+    assert "Mul" not in left  # the weights have the factors
     assert any("became static" in note for note in notes)
     feeds = samples(model, 1)
     assert decibels(*(runtime.run(each, feeds)[y] for each in (model, standard))) > 35

@@ -67,10 +67,23 @@ def test_roundings(mode: str) -> None:
         {"scale": 0.1, "bits": 1, "signed": 0},
         {"scale": 0.1, "narrow": 1},
         {"scale": 0.1, "narrow": 1, "signed": 0},
+        {"scale": 0.002, "narrow": 1, "signed": 0},
         {"scale": -0.1},
         {"scale": 0.1, "op": "IntQuant", "bits": 5},
     ],
-    ids=["channels", "zero", "half zero", "16 bits", "1 bit", "binary", "narrow", "unsigned", "negative", "IntQuant"],
+    ids=[
+        "channels",
+        "zero",
+        "half zero",
+        "16 bits",
+        "1 bit",
+        "binary",
+        "narrow",
+        "unsigned",
+        "saturated",
+        "negative",
+        "IntQuant",
+    ],
 )
 def test_activations(given: dict[str, Any]) -> None:
     b = QonnxBuilder(1)

@@ -14,6 +14,7 @@ from flow.api.requests import CompressRequest
 from flow.errors import FlowError
 from flow.frontend import admit
 from flow.frontend.entry import load
+from flow.frontend.entry.batch import fix_batch
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
 from tests.helpers.nets import Builder
@@ -106,6 +107,13 @@ def test_an_input_of_one_sample_fixes_the_batch_of_all() -> None:
     found = admitted(model)
     assert batches(found.model) == [1, 1]
     assert not found.notes
+
+
+def test_a_batch_of_two_fixes_none() -> None:
+    """Beside an open one: there is no sample to fix it to."""
+    b = Builder(3)
+    model = b.model({"x": ["N", 4], "s": [2, 4]}, b.node("Concat", "x", "s", axis=0), rank=2)
+    assert fix_batch(model) is None and batches(model) == ["N", 2]
 
 
 def test_the_given_network_may_not_mix_samples_either() -> None:

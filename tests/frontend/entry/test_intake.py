@@ -15,7 +15,7 @@ from flow.api.compress import compress
 from flow.api.inspect import inspect
 from flow.errors import FlowError
 from flow.frontend import admit
-from flow.frontend.entry import checks, load
+from flow.frontend.entry import checks, intake, load
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
 from tests.helpers import decoders
@@ -212,7 +212,7 @@ def test_nodes_out_of_order_are_sorted() -> None:
     assert admitted(turned) == admitted(model)
 
 
-def test_functions_are_inlined_and_a_bomb_is_refused() -> None:
+def test_functions_are_inlined_and_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def doubled(name: str, inner: str, domain: str) -> onnx.FunctionProto:
         nodes = [
             helper.make_node(inner, ["a"], ["b"], "first", domain=domain),
@@ -229,6 +229,12 @@ def test_functions_are_inlined_and_a_bomb_is_refused() -> None:
         model.functions.extend(doubled(f"f{i}", f"f{i - 1}", "own") for i in range(1, depth))
         if depth == 3:
             assert [node.op_type for node in admitted(model).graph.node] == ["Relu"] * 8
+            with monkeypatch.context() as patch:
+                patch.setattr(intake, "MOST_NODES", 15)  # 8, and the calls: 1, 2 and 4
+                admitted(model)
+                patch.setattr(intake, "MOST_NODES", 14)
+                with pytest.raises(FlowError, match="may have 14 nodes, but 'net' has 15"):
+                    admitted(model)
         else:
             with pytest.raises(FlowError, match="may have 100,000 nodes, but 'net' has"):
                 admitted(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,9 +14,9 @@ from flow.api.compress import compress
 from flow.errors import FlowError
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.quantization import plan, qdq, scales
-from flow.frontend.quantization.calibrate import calibrate
+from flow.frontend.quantization.calibrate import AUTO, calibrate
 from flow.frontend.quantization.ranges import BINS, METHODS, MINMAX, Range, histograms, measure, narrowed
-from flow.onnxtools import edit
+from flow.onnxtools import edit, runtime
 from flow.onnxtools.graph import Graph, names
 from flow.onnxtools.shapes import element_types
 from tests.helpers.nets import Builder, float_net, samples
@@ -81,6 +82,14 @@ def test_a_range_is_narrowed_where_values_are_rare(method: str) -> None:
     assert whole.high > 38 and whole.low < -3.5  # nothing is rare
 
 
+def test_a_percentile_leaves_out_whole_bins() -> None:
+    """From the beginning of the first bin that counts to the end of the last one."""
+    counts = np.zeros(BINS, np.int64)
+    counts[[7, 20]] = 10**6
+    full = Range(np.float32(0), np.float32(BINS))
+    assert narrowed("percentile", full, counts) == Range(np.float32(7), np.float32(21))
+
+
 def test_mean_squared_error_finds_the_best_range() -> None:
     values = np.random.default_rng(34).standard_t(4, size=50_000)
     full = Range.of(values.astype(np.float32))
@@ -110,6 +119,19 @@ def test_a_trial_quantizes_as_the_network_will_be() -> None:
     values = made.feeds(full)
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
     assert values and all(np.array_equal(stored[name], array) for name, array in values.items())
+
+
+def test_every_trial_takes_one_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, once = list[int](), runtime.run
+
+    def counted(model: Any, feeds: Any) -> Any:
+        sizes.append(len(feeds["x"]))
+        return once(model, feeds)
+
+    prepared = prepare(float_net())
+    monkeypatch.setattr(runtime, "run", counted)
+    calibrate(prepared, plan.plan(Graph.of(prepared), element_types(prepared)), samples(prepared, 6), False, AUTO)
+    assert sizes.count(1) > 6 and 0 not in sizes and 5 not in sizes
 
 
 def test_auto_takes_the_method_that_costs_the_outputs_least(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.frontend import quantize
 from flow.frontend.int8 import cut
 from flow.frontend.preparation.prepare import prepare
+from flow.frontend.preparation.products.products import products
 from flow.judgement.fidelity import unaccounted
 from flow.onnxtools import runtime
 from tests.helpers.nets import Builder, samples
@@ -164,3 +165,17 @@ def test_an_add_behind_a_layer_without_bias_is_its_bias() -> None:
     prepared = prepare(model)
     assert "Add" not in {node.op_type for node in prepared.graph.node}
     assert np.allclose(runtime.predict(prepared, feeds), runtime.predict(model, feeds), rtol=1e-4, atol=1e-4)
+
+
+def test_a_gemm_of_rows_is_a_product_and_its_bias() -> None:
+    """Between the Reshapes that ONNX Runtime puts around it, which would part it from its activation."""
+    b = Builder(8)
+    weights, bias = (b.constant(b.rng.normal(size=size).astype(np.float32)) for size in ((8, 5), 5))
+    flat = b.node("Reshape", "x", b.constant(np.array([-1, 8])))
+    rows = b.node("Reshape", b.node("Gemm", flat, weights, bias), b.constant(np.array([1, 3, 5])))
+    model = b.model({"x": [1, 3, 8]}, b.node("Relu", rows), rank=3)
+    feeds = {"x": b.rng.normal(size=(1, 3, 8)).astype(np.float32)}
+    want = runtime.predict(model, feeds)
+    products(model)
+    assert [node.op_type for node in model.graph.node if node.op_type != "Reshape"] == ["MatMul", "Add", "Relu"]
+    assert np.allclose(runtime.predict(model, feeds), want, atol=1e-5)

@@ -12,11 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.frontend import quantize
 from flow.frontend.int8 import cut
 from flow.frontend.preparation.prepare import prepare
+from flow.frontend.preparation.products import recurrent
 from flow.frontend.preparation.products.products import products
 from flow.frontend.preparation.products.recurrent import GATES, MOST_STEPS
 from flow.judgement.fidelity import unaccounted
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import replace_nodes
+from flow.onnxtools.graph import Graph
 from tests.helpers.nets import Builder, samples
 from tests.helpers.signals import decibels
 
@@ -123,6 +125,17 @@ def test_what_is_not_unrolled_is_told(model: onnx.ModelProto, reason: str) -> No
     network = cut.partition(quantize.quantize(model, feeds).model, "net")
     assert reason in network.reasons["cell"]
     assert any(note.startswith(f"{model.graph.node[1].op_type} 'cell' stays on the host: ") for note in network.notes)
+
+
+def test_weights_of_too_many_copies_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = net("RNN")
+    node = next(node for node in model.graph.node if node.op_type == "RNN")
+    copies = 6 * HIDDEN * HIDDEN
+    monkeypatch.setattr(recurrent, "MOST_WEIGHTS", copies)
+    assert recurrent.refusal(Graph.of(model), node, 6) is None
+    monkeypatch.setattr(recurrent, "MOST_WEIGHTS", copies - 1)
+    why = recurrent.refusal(Graph.of(model), node, 6)
+    assert why == "unrolled, it would have 150 recurrent weights, more than 149: at most 5 steps are unrolled"
 
 
 def test_lengths_that_are_all_of_the_steps() -> None:

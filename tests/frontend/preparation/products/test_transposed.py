@@ -128,3 +128,12 @@ def test_phases_that_no_tap_reaches_have_the_bias_alone(kernel: tuple[int, int])
     products(model)
     assert np.allclose(runtime.predict(model, feeds), want, rtol=1e-5, atol=1e-5)
     assert [node.op_type for node in model.graph.node].count("Conv") == 1
+
+
+@pytest.mark.parametrize("op", ["Mul", "Div"])
+def test_no_other_operator_is_one(op: str) -> None:
+    """Whatever the shape of its constant."""
+    b = Builder(4)
+    model = b.model({"x": ["N", 4, 5, 5]}, b.node(op, "x", b.constant(np.ones((1, 4, 1, 1), np.float32))), rank=4)
+    products(model)
+    assert [node.op_type for node in model.graph.node] == [op]
