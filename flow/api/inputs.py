@@ -374,8 +374,11 @@ def note_int8(faithful: Fidelity, accuracy: Accuracy, notes: list[str]) -> None:
         parts = [f"keeps {decibels[name]:.1f} dB"] if decibels.get(name, COARSE) < COARSE else []
         parts += [f"loses {lost[name]}"] if name in lost else []
         if parts:
+            begins = f"it begins at '{faithful.begins}', " if faithful.begins else ""
+            said = faithful.cause is None or any(faithful.cause in note for note in notes)
+            cause = "" if said else f"; {begins}{faithful.cause}"
             notes.append(
-                f"Warning: output '{name}' of the INT8 network {' and '.join(parts)} before any pruning; other "
+                f"Warning: output '{name}' of the INT8 network {' and '.join(parts)} before any pruning{cause}; other "
                 "calibration samples, or another --calibrate, may help."
             )
 

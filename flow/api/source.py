@@ -67,5 +67,5 @@ def read_source(model: Path | onnx.ModelProto, lean: bool = False) -> Source:
     """A network from a file or from memory, unchanged; `lean`: see `load.read`. FlowError when it cannot be read."""
     if isinstance(model, onnx.ModelProto):
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in model.graph.name)
-        return Source(load.from_memory(model), name or "network", None)
+        return Source(load.from_memory(model, lean), name or "network", None)
     return Source(load.read(model, lean), model.stem, model)

@@ -10,18 +10,15 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from flow.errors import FlowError
 from flow.frontend.dialects.standard import standard_quantization
 from flow.frontend.entry.batch import fix_batch
 from flow.frontend.entry.checks import check, check_form
-from flow.frontend.entry.intake import Shape, chosen_sizes, selectors, take
+from flow.frontend.entry.intake import WHOLE, Shape, chosen_sizes, selectors, take
 from flow.frontend.entry.load import read
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
-
-WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
 @dataclass(frozen=True)

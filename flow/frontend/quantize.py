@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -105,7 +104,7 @@ def _check_weights(model: onnx.ModelProto) -> None:
         if node.op_type not in ARRAY_OPERATORS:
             continue
         for name in node.input[1:]:
-            if name in constants and not np.isfinite(external.values(constants[name])).all():
+            if name in constants and not external.is_finite(constants[name]):
                 raise FlowError(
                     f"weights must be finite, but '{name}' of '{node.name}' holds NaN or infinity; train again"
                 )

@@ -7,6 +7,7 @@ likely cause.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ from flow.onnxtools.graph import Graph, graph_inputs, node_name, reads
 PRODUCTS = ("Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 POOR = 10.0  # dB: an output below this is another signal
-COARSE = 20.0  # dB: the first tensor below this is where a poor output begins
+COARSE = 20.0  # dB: an output below this has a cause, and the first tensor below is where that begins
 SAMPLES = 32  # compared at most
 BEYOND = 0.01  # share of values outside the quantization range above which the range is the cause
 FEW_STEPS = 4.0  # quantization steps: if a tensor's standard deviation is smaller, 8 bits are wasted
+TRIED_MACS = 2e10  # that finding the tensor which costs most may take
+GAIN = 1.0  # dB: a tensor is a cause if its 8 bits cost as much
 FAR = 4.0  # factor by which the largest values of calibration and evaluation samples may differ
 
 
@@ -51,13 +54,17 @@ class OutputFidelity:
     def poor(self) -> bool:
         return self.sqnr is not None and self.sqnr < POOR
 
+    @property
+    def coarse(self) -> bool:
+        return self.sqnr is not None and self.sqnr < COARSE
+
 
 @dataclass(frozen=True)
 class Fidelity:
     """Tier 0: the outputs of the INT8 network; `lost` are products of the source network that are missing from it.
 
-    If an output is poor, `begins` is the first node whose result 8 bits do not represent well, and `cause` the likely
-    cause.
+    If an output is coarse, `begins` is the first node whose result 8 bits do not represent well, or the input, and
+    `cause` the likely cause.
     """
 
     samples: int
@@ -90,7 +97,7 @@ def fidelity(imported: Imported, evaluation: Samples) -> Fidelity:
     outputs = tuple(_compared(name, wanted[name], got.get(name)) for name in wanted)
     lost = unaccounted(imported.source, imported.network.model)
     found = Fidelity(few.count, samples.source, outputs, lost)
-    if lost or not any(output.poor for output in outputs) or imported.prepared is None:
+    if lost or not any(output.coarse for output in outputs) or imported.prepared is None:
         return found
     begins, cause = _explained(imported, few)
     return Fidelity(few.count, samples.source, outputs, lost, begins, cause)
@@ -155,27 +162,70 @@ def explained(found: Fidelity) -> tuple[Finding, ...]:
 
 
 def _explained(imported: Imported, samples: Samples) -> tuple[str | None, str]:
-    """The node of the first tensor that 8 bits do not represent well, and the likely cause."""
+    """The node, or the input, of the first tensor that 8 bits do not represent well, and the likely cause."""
     assert imported.prepared is not None
     if (scaled := scaled_otherwise(imported, samples)) is not None:
         return None, scaled
     model, graph, constants = imported.network.model, Graph.of(imported.prepared), imported.network.graph
-    quantizers = {
-        node.input[0]: node for node in model.graph.node
-        if node.op_type == "QuantizeLinear" and node.input[0] in graph.producers
-    }  # fmt: skip
+    quantizers = {node.input[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
     few = {name: array[:8] for name, array in samples.feeds.items()}
-    names = [name for name in quantizers if name in constants.producers]
+    for name in few.keys() & quantizers.keys():
+        if (bad := _coarse(few[name].astype(np.float64), constants, quantizers[name])) is not None:
+            return name, bad
+    names = [name for name in quantizers if name in graph.producers and name in constants.producers]
     wanted, got = (_tensors(each, names, few) for each in (imported.prepared, model))
     for name in names:
         if wanted[name].shape != got[name].shape or not wanted[name].size:
             continue
         real = wanted[name].astype(np.float64)
-        if sqnr_of(real, got[name].astype(np.float64)) < COARSE:
-            return node_name(graph.producers[name]), _cause(real, constants, quantizers[name])
         if (bad := _coarse(real, constants, quantizers[name])) is not None:
             return node_name(graph.producers[name]), bad
-    return None, "8 bits are too few for this network"
+        if sqnr_of(real, got[name].astype(np.float64)) < COARSE:
+            begins = node_name(graph.producers[name])
+            return begins, _costliest(imported, few) or (
+                "either its input is that inaccurate already, or its weights lose too much at 8 bits"
+            )
+    return None, _costliest(imported, few) or "8 bits are too few for this network"
+
+
+def _costliest(imported: Imported, feeds: Arrays) -> str | None:
+    """The 8-bit tensor without which the worst output would keep the most; None if that takes too long to find."""
+    assert imported.prepared is not None
+    network, wanted = imported.network, _flat(imported.prepared, feeds)
+    pairs = [node for node in network.model.graph.node if node.op_type == "QuantizeLinear"]
+    samples = len(next(iter(feeds.values())))
+    if samples * len(pairs) * sum(layer.macs for layer in network.layers) > TRIED_MACS:
+        return None
+    before = _worst(wanted, _flat(network.model, feeds))
+    found = {node.input[0]: _worst(wanted, _flat(_real(network.model, node), feeds)) for node in pairs}
+    name = max(found, key=lambda each: found[each], default="")
+    if not name or found[name] - before < GAIN:
+        return None
+    return f"range: the 8 bits of tensor '{name}' cost most: of the worst output {found[name]:.1f} dB were left without"
+
+
+def _flat(model: onnx.ModelProto, feeds: Arrays) -> dict[str, NDArray[np.float64]]:
+    """The real outputs of a network, over all samples."""
+    outputs = _all_outputs(model, feeds, _step(model))
+    flat = {name: np.concatenate([array.reshape(-1) for array in arrays]) for name, arrays in outputs.items()}
+    return {name: array.astype(np.float64) for name, array in flat.items() if array.dtype.kind == "f"}
+
+
+def _worst(wanted: Arrays, got: Arrays) -> float:
+    """The SQNR in dB of the worst output."""
+    same = [name for name in wanted if name in got and got[name].shape == wanted[name].shape]
+    return min((sqnr_of(wanted[name], got[name]) for name in same), default=math.inf)
+
+
+def _real(model: onnx.ModelProto, quantize: onnx.NodeProto) -> onnx.ModelProto:
+    """The network with this tensor in real numbers instead of 8 bits."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] == quantize.output[0]:
+            node.op_type, node.input[:] = "Identity", quantize.input[:1]
+            del node.attribute[:]
+    return copy
 
 
 def _tensors(model: onnx.ModelProto, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[Any]]:
@@ -189,11 +239,6 @@ def _tensors(model: onnx.ModelProto, names: Sequence[str], feeds: Arrays) -> dic
         name: np.concatenate([np.atleast_1d(a) for a in arrays])
         for name, arrays in _all_outputs(copy, feeds, _step(copy)).items()
     }
-
-
-def _cause(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -> str:
-    found = _coarse(real, graph, quantizer)
-    return found or "either its input is that inaccurate already, or its weights lose too much at 8 bits"
 
 
 def _coarse(real: NDArray[np.float64], graph: Graph, quantizer: onnx.NodeProto) -> str | None:

@@ -23,6 +23,7 @@ MASKED = {"Attention": (3,), "MultiHeadAttention": (4,)}  # by operator: masks o
 EMBEDDED = {  # by operator: an index, and its table
     "EmbedLayerNormalization": {0: 2, 1: 4}, "Gather": {1: 0}, "RotaryEmbedding": {1: 2, 3: 1},
 }  # fmt: skip
+OF_POSITIVE = ("Log", "Sqrt")
 CHANNELS = (1, 3, 4)  # of a picture
 
 
@@ -31,6 +32,7 @@ def inputs(model: onnx.ModelProto, count: int, seed: int) -> dict[str, NDArray[n
 
     Numbers of an embedding's rows; values of the range that the input is quantized to; bytes; ones where integers or
     truth values are computed with, such as masks, else zeros; pictures from 0 to 1; normally distributed values.
+    Real values whose logarithm or root is taken are positive.
     """
     generator, graph = np.random.default_rng(seed), Graph.of(model)
     made = {}
@@ -113,4 +115,6 @@ def _real(graph: Graph, name: str, shape: tuple[int, ...], generator: np.random.
         usable = scale if np.isfinite(scale) else 1.0
         return np.asarray((codes - int(zero)) * np.float64(usable))
     picture = len(shape) == 4 and (shape[1] in CHANNELS or shape[3] in CHANNELS)
-    return generator.random(shape) if picture else generator.standard_normal(shape)
+    values: NDArray[np.float64] = generator.random(shape) if picture else generator.standard_normal(shape)
+    positive = any(each.op_type in OF_POSITIVE for each, _ in _uses(graph, name))
+    return np.abs(values) if positive else values

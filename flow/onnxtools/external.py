@@ -1,18 +1,20 @@
 """Weights that stay in their files: large networks are read layer by layer, never held in memory as a whole.
 
 A constant of a model is *external* when its `external_data` names a file (by its absolute path), an offset and a
-length. `values` maps such a constant into memory, so that the pages that were read can be released again. ONNX and ONNX
-Runtime see the model with its external constants as inputs (`externals_as_inputs`), which are fed when it runs. Where
-`made_in_files` holds, large constants that are made (`constant`) are external, too.
+length. `values` maps such a constant into memory, so that the pages that were read can be `released` again. ONNX and
+ONNX Runtime see the model with its external constants as inputs (`externals_as_inputs`), which are fed when it runs.
+Where `made_in_files` holds, large constants that are made (`constant`) are external, too.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from flow.files import scratch
 LARGE = 2**20  # bytes
 SMALL = 2**16  # bytes: a constant of more that is made goes to a file, if those do
 ALIGNED = 64  # bytes
+RELEASED = 0.001  # seconds after which pages are given back
 WEIGHTS = (np.float32, np.float16, np.int8, np.uint8)  # types of such constants; of others, graphs need the values
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto in onnx.proto
 
@@ -45,6 +48,13 @@ def values(tensor: onnx.TensorProto) -> NDArray[Any]:
     return np.memmap(entries["location"], kind, "r", int(entries["offset"]), shape)
 
 
+def is_finite(tensor: onnx.TensorProto) -> bool:
+    """Whether all values of a constant are finite."""
+    array = values(tensor)
+    with released([array]):
+        return all(np.isfinite(part).all() for part in _parts(array))
+
+
 def make_external(tensor: onnx.TensorProto, file: Path, offset: int, length: int) -> None:
     """Make a constant external: its values are those bytes of the file."""
     tensor.ClearField("raw_data")
@@ -60,8 +70,8 @@ class _Store:
     def __init__(self, stack: ExitStack) -> None:
         self._stack, self._file = stack, Path()
 
-    def take(self, tensor: onnx.TensorProto, array: NDArray[Any]) -> bool:
-        """Write the values of a constant behind those that are there; returns whether they could be."""
+    def take(self, tensor: onnx.TensorProto, parts: Iterable[NDArray[Any]]) -> bool:
+        """Write the values of a constant, part by part, behind those that are there; returns whether they could be."""
         try:
             if not self._file.name:
                 self._file = self._stack.enter_context(scratch()) / "constants"
@@ -69,10 +79,12 @@ class _Store:
                 offset = file.seek(0, 2)
                 file.write(bytes(-offset % ALIGNED))
                 offset = file.tell()
-                file.write(array.data.cast("B"))
+                for part in parts:
+                    file.write(part.data.cast("B"))
+                length = file.tell() - offset
         except (OSError, FlowError):
             return False
-        make_external(tensor, self._file, offset, array.nbytes)
+        make_external(tensor, self._file, offset, length)
         return True
 
 
@@ -92,12 +104,37 @@ def made_in_files() -> Iterator[None]:
 
 def constant(array: NDArray[Any], name: str) -> onnx.TensorProto:
     """A new constant with these values; external if it is large and `made_in_files` holds."""
-    whole, store = np.asarray(array, order="C"), _store.get()
-    if store is not None and whole.nbytes > SMALL and whole.dtype in WEIGHTS:
-        tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(whole.dtype), dims=whole.shape)
-        if store.take(tensor, whole):
-            return tensor
-    return numpy_helper.from_array(whole, name)
+    whole = np.asarray(array, order="C")
+    return _in_file(whole.dtype, whole.shape, [whole], name) or numpy_helper.from_array(whole, name)
+
+
+def computed(
+    array: NDArray[Any], function: Callable[[NDArray[Any]], NDArray[Any]], kind: np.dtype[Any], name: str
+) -> onnx.TensorProto:
+    """A new constant, `function` of each of the values of an array, of type `kind`; as `constant`.
+
+    Part by part, so that no array of this size is made if the constant is external.
+    """
+    with released([array]):
+        made = _in_file(kind, array.shape, map(function, _parts(array)), name)
+    return made or numpy_helper.from_array(function(array), name)
+
+
+def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The values of an array, flat in C order, `LARGE` bytes at a time."""
+    flat, count = np.reshape(array, -1), LARGE // array.itemsize
+    return (flat[begin : begin + count] for begin in range(0, flat.size, count))
+
+
+def _in_file(
+    kind: np.dtype[Any], shape: tuple[int, ...], parts: Iterable[NDArray[Any]], name: str
+) -> onnx.TensorProto | None:
+    """An external constant of these values, in C order; None if it is small, or has to stay in memory."""
+    store = _store.get()
+    if store is None or math.prod(shape) * kind.itemsize <= SMALL or kind not in WEIGHTS:
+        return None
+    tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(kind), dims=shape)
+    return tensor if store.take(tensor, parts) else None
 
 
 def size(tensor: onnx.TensorProto) -> int:
@@ -116,6 +153,30 @@ def weights(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     return {tensor.name: values(tensor) for tensor in model.graph.initializer if is_external(tensor)}
 
 
+@contextmanager
+def released(arrays: Iterable[NDArray[Any]]) -> Iterator[None]:
+    """Meanwhile, mapped pages of these arrays that were read are given back: not all are in memory at the same time."""
+    bases: list[Any] = [array.base for array in arrays]
+    maps = [base for base in bases if isinstance(base, mmap.mmap)]
+    if not maps:
+        yield
+        return
+    done = Event()
+
+    def release() -> None:
+        while not done.wait(RELEASED):
+            for each in maps:
+                each.madvise(mmap.MADV_DONTNEED)
+
+    watcher = Thread(target=release, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
 def externals_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its external constants as inputs, last in order; the model itself if it has none."""
     return _as_inputs(model, [tensor for tensor in model.graph.initializer if is_external(tensor)])
@@ -128,6 +189,14 @@ def _as_inputs(model: onnx.ModelProto, constants: list[onnx.TensorProto]) -> onn
     copy.graph.input.extend(
         helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in constants
     )
+    return copy
+
+
+def copied(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """A copy of the model, its constants of these names made anew (`constant`)."""
+    taken = [tensor for tensor in model.graph.initializer if tensor.name in names]
+    copy = _without(model, {tensor.name for tensor in taken})
+    copy.graph.initializer.extend(constant(values(tensor), tensor.name) for tensor in taken)
     return copy
 
 

@@ -77,7 +77,8 @@ class _Fed:
         return self._active.get_modelmeta()
 
     def run(self, names: list[str] | None, feeds: Tensors, options: Any = None) -> list[NDArray[Any]]:
-        values: list[NDArray[Any]] = self._active.run(names, {**feeds, **self._outside}, options)
+        with external.released(self._outside.values()):
+            values: list[NDArray[Any]] = self._active.run(names, {**feeds, **self._outside}, options)
         return values
 
 

@@ -13,10 +13,11 @@ from onnx import helper, numpy_helper
 
 import flow
 from flow.frontend.imported import Imported, import_calibrated
+from flow.judgement import fidelity as judge
 from flow.judgement.fidelity import Fidelity, explained, fidelity, poorest, unaccounted
 from flow.network.samples import Samples, random
 from flow.onnxtools.graph import Graph
-from tests.helpers.nets import conv_net, float_net, samples, small
+from tests.helpers.nets import Builder, conv_net, float_net, samples, small
 from tests.helpers.tools import Run, quick_engine
 
 
@@ -64,6 +65,34 @@ def test_a_wrong_scale_is_located(imported: Imported) -> None:
     assert found.cause is not None and "lie outside" in found.cause
     (finding,) = explained(found)
     assert finding.tier == "0" and finding.layer == maker.name and "dB of the network's" in finding.text
+
+
+def differences() -> onnx.ModelProto:
+    """y is a small difference of the two columns of `h`."""
+    b = Builder(3)
+    h = b.node("MatMul", "x", b.constant(np.array([[1, 1], [0, 0.05]], np.float32)))
+    return b.model({"x": ["N", 2]}, b.node("MatMul", h, b.constant(np.array([[1], [-1]], np.float32))))
+
+
+@pytest.mark.parametrize("macs", [2e10, 100], ids=["found", "too large to try"])
+def test_the_tensor_that_costs_a_coarse_output_most_is_named(monkeypatch: pytest.MonkeyPatch, macs: float) -> None:
+    """Whose own values have enough bits: only what follows needs more of them."""
+    monkeypatch.setattr(judge, "TRIED_MACS", macs)
+    model = differences()
+    found = fidelity(import_calibrated(model, "net", drawn(model, 40), "net"), drawn(model))
+    (output,) = found.outputs
+    assert found.faithful and output.coarse and output.sqnr is not None and output.sqnr > 10
+    assert found.begins is None and found.cause is not None
+    told = "range: the 8 bits of tensor 't0' cost most: of the worst output 2"
+    assert found.cause.startswith(told if macs > 100 else "8 bits are too few")
+
+
+def test_an_input_whose_values_share_few_codes_is_named() -> None:
+    b = Builder(3)
+    model = b.model({"x": ["N", 2]}, b.node("MatMul", "x", b.constant(np.array([[1], [-1]], np.float32))))
+    far = Samples({"x": np.float32(10) + np.float32(0.05) * drawn(model, 40).feeds["x"]}, None, "far")
+    found = fidelity(import_calibrated(model, "net", far, "net"), far)
+    assert found.begins == "x" and found.cause is not None and found.cause.startswith("range: a few values reach 9.")
 
 
 def test_calibration_of_another_scale_is_said(imported: Imported) -> None:

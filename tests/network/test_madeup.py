@@ -77,6 +77,13 @@ def test_values_by_type_and_shape(kind: int, shape: list[int], low: float, high:
     assert low <= x.min() and x.max() <= high and (low == high or x.max() - x.min() > 0.9 * min(high - low, 6))
 
 
+@pytest.mark.parametrize("operator", ["Log", "Sqrt"])
+def test_what_has_a_logarithm_or_a_root_is_positive(operator: str) -> None:
+    b = Builder(1)
+    model = b.model({"x": ["N", 20]}, b.node(operator, b.node("Unsqueeze", "x", b.constant(np.array([1])))), rank=3)
+    assert (random(model, 10).feeds["x"] > 0).all()
+
+
 def test_indices_of_what_is_computed_are_zeros() -> None:
     b = Builder(1)
     y: Any = b.node("Gather", b.node("Relu", "x"), "i", axis=1)

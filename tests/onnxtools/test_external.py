@@ -12,9 +12,11 @@ import onnx
 import pytest
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
 
 import flow
 from flow.errors import FlowError
+from flow.files import scratch
 from flow.frontend import admit, quantize
 from flow.frontend.entry import load
 from flow.frontend.int8 import cut
@@ -46,14 +48,25 @@ def embedding_net(width: int = WIDTH, words: int = 30) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def half_net() -> onnx.ModelProto:
-    """Conv, BatchNormalization and Relu in float16."""
-    model = float_net()
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in float16."""
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
     return model
+
+
+def half_net() -> onnx.ModelProto:
+    """Conv, BatchNormalization and Relu in float16."""
+    return halved(float_net())
+
+
+def dynamic_net() -> onnx.ModelProto:
+    """`embedding_net`, its products quantized dynamically by ONNX Runtime."""
+    with scratch() as folder:
+        quantize_dynamic(embedding_net(), folder / "dynamic.onnx", per_channel=True)
+        return onnx.load(str(folder / "dynamic.onnx"))
 
 
 def save(model: onnx.ModelProto, file: Path) -> Path:
@@ -174,7 +187,7 @@ def test_without_room_for_files_constants_stay_in_memory(monkeypatch: pytest.Mon
     assert not external.is_external(tensor) and external.values(tensor).sum() == 2**17
 
 
-@pytest.mark.parametrize("make", [residual_net, float_net, embedding_net, half_net])
+@pytest.mark.parametrize("make", [residual_net, float_net, embedding_net, half_net, dynamic_net])
 def test_inspect_says_the_same_of_weights_in_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], onnx.ModelProto]
 ) -> None:
@@ -187,6 +200,9 @@ def test_inspect_says_the_same_of_weights_in_files(
     monkeypatch.setattr(external, "SMALL", 30)
     assert external.weights(load.read(file, lean=True))
     assert flow.inspect(file) == want
+    with external.made_in_files():
+        assert external.weights(load.from_memory(make(), lean=True))
+    assert flow.inspect(make()) == want
 
 
 # -------------------------------------------------------------------------------- memory
@@ -278,6 +294,7 @@ def test_large_weights_are_never_held(tmp_path: Path) -> None:
 
 INSPECTED = """
 import re, sys
+import onnx
 import onnxruntime
 import flow
 
@@ -286,8 +303,9 @@ def of(key):
         return int(re.search(key + r":\\s*(\\d+) kB", status.read())[1]) * 1024
 
 inspect = flow.inspect  # imported
+network = sys.argv[1] if len(sys.argv) == 2 else onnx.load(sys.argv[1])
 before = of("VmRSS")
-assert inspect(sys.argv[1]).array_share == 1
+assert inspect(network).array_share == 1
 print(of("VmHWM") - before)
 """
 
@@ -314,13 +332,19 @@ def convolutions(layers: int, channels: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_inspect_takes_at_most_twice_the_memory_of_the_file(tmp_path: Path) -> None:
-    """Pages of files that are mapped count, too: what is more than these is small."""
+@pytest.mark.parametrize(
+    ("half", "in_memory"),
+    [(True, False), *(pytest.param(False, each, marks=pytest.mark.full) for each in (False, True))],
+)
+def test_inspect_takes_at_most_twice_the_memory_of_the_file(tmp_path: Path, half: bool, in_memory: bool) -> None:
+    """Pages of files that are mapped count, too: what is more than these is small. A model in memory is no file."""
     if not Path("/proc/self/status").exists():
         pytest.skip("the memory of a process is read from Linux's /proc")
     file = tmp_path / "net.onnx"
-    onnx.save(convolutions(17, 256), str(file))
-    done = subprocess.run([sys.executable, "-c", INSPECTED, str(file)], capture_output=True, text=True, check=False)
+    model = convolutions(34 if half else 17, 256)
+    onnx.save(halved(model) if half else model, str(file))
+    command = [sys.executable, "-c", INSPECTED, str(file), *(["in memory"] if in_memory else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert file.stat().st_size > 40e6
     assert int(done.stdout) < 2 * file.stat().st_size

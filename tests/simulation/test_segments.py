@@ -250,10 +250,10 @@ def test_rows_that_are_flattened_keep_their_order(between: str, tokens: int) -> 
 
 
 def test_a_map_with_itself_is_judged() -> None:
-    """Its difference from itself, and both beside each other."""
+    """Its sum with itself, its difference from itself, and both beside each other."""
     net = Floats(6)
     a = net.conv("x", 3, 5, 3)
-    b = net.node("Concat", net.node("Sub", a, a), a, a, axis=1)
+    b = net.node("Concat", net.node("Sub", a, a), a, net.node("Add", a, a), axis=1)
     network, onchip = program(net.model((3, 4, 3), net.conv(b, 15, 4, 1, relu=False)), SMALL)
-    assert [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)] == ["table", "move"]
+    assert [step.kind for step in onchip.chain.steps if isinstance(step, PostOp)] == ["add", "table", "move"]
     judged(network, onchip, Reference(onchip), 2)

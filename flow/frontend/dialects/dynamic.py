@@ -154,7 +154,7 @@ def _scaled_weights(r: Rewriting, held: Stored, factor: NDArray[np.float32], op:
     shape = [1] * held.codes.ndim
     if factor.size > 1:
         shape[-1 if op == "MatMul" else 0] = -1
-    scales = np.broadcast_to(factor.reshape(shape), held.codes.shape).astype(np.float32)
+    scales = np.broadcast_to(factor.reshape(shape).astype(np.float32), held.codes.shape)
     return r.weights(Stored(held.codes, scales), r.name(f"{stem}_weights"))
 
 

@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from flow.frontend.dialects.weights import Stored
+from flow.onnxtools import external
 from flow.onnxtools.edit import Editor
 
 
@@ -82,7 +83,7 @@ class Rewriting(Editor):
         """Quantized weights as a real constant of this name, which must be that of no other constant."""
         values = held.real()
         half = kind == TensorProto.FLOAT16
-        tensor = numpy_helper.from_array(np.ascontiguousarray(values.astype(np.float16) if half else values), name)
+        tensor = external.constant(values.astype(np.float16) if half else values, name)
         self.model.graph.initializer.append(tensor)
         self.stored[name] = held
         return name

@@ -176,7 +176,8 @@ def _apply(r: Rewriting, rule: Rule, node: onnx.NodeProto, place: str) -> bool:
 
 def _newer(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
     try:
-        return onnx.version_converter.convert_version(model, PER_CHANNEL_OPSET)
+        converted = onnx.version_converter.convert_version(external.externals_as_inputs(model), PER_CHANNEL_OPSET)
+        return external.with_externals(converted, model)
     except Exception as error:
         raise FlowError(
             f"quantized networks need opset {PER_CHANNEL_OPSET}, but '{place}' has opset {opset(model)} and cannot be "

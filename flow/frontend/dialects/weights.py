@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from flow.frontend.int8.layers import OnHost, layer_weights, output_axis
 from flow.frontend.operators import ARRAY_OPERATORS, LAYOUT_OPERATORS
-from flow.frontend.quantization.scales import weight_codes, weight_scales
+from flow.frontend.quantization.scales import PART, weight_codes, weight_scales
 from flow.network.model import INT8_MAX, INT8_MIN
+from flow.onnxtools import external
 from flow.onnxtools.edit import Editor
 from flow.onnxtools.graph import (
     Graph,
@@ -33,19 +33,29 @@ MOVING = ("Identity", "Transpose")  # what may stand between quantized weights a
 class Int8:
     """Weights for the array: int8 `codes` of the weights' shape and float32 `scales` [channels].
 
-    `sqnr`: the error against the stored weights in dB, infinite if there is none.
+    `signal` and `noise`: sums of the squares of the stored weights, and of their error.
     """
 
     codes: NDArray[np.int8]
     scales: NDArray[np.float32]
-    sqnr: float
+    signal: float
+    noise: float
+
+    @property
+    def sqnr(self) -> float:
+        """The error against the stored weights in dB, infinite if there is none."""
+        exact = self.noise <= 1e-12 * self.signal  # as exact as float32: the codes are the same
+        return float("inf") if exact else 10 * float(np.log10(max(self.signal, 1e-300) / self.noise))
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Quantized weights, real = scales * codes: zero points are subtracted from `codes`, `scales` have their shape."""
+    """Quantized weights, real = scales * codes: zero points are subtracted from `codes`, `scales` have their shape.
 
-    codes: NDArray[np.float32]
+    Codes of 8 bits are int16 then, others float32.
+    """
+
+    codes: NDArray[np.float32] | NDArray[np.int16]
     scales: NDArray[np.float32]
 
     @staticmethod
@@ -54,15 +64,18 @@ class Stored:
 
         ValueError where the shapes do not fit.
         """
-        plain = codes.astype(np.float32) - _spread(zero, codes.shape, axis, block)
-        return Stored(plain, np.asarray(_spread(scale, codes.shape, axis, block), np.float32))
+        small = all(part.dtype in (np.int8, np.uint8) for part in (codes, np.asarray(zero)))
+        zeros, scales = _spread(zero, codes.shape, axis, block), _spread(scale, codes.shape, axis, block)
+        if small:
+            return Stored(codes.astype(np.int16) - zeros.astype(np.int16), scales)
+        return Stored(codes.astype(np.float32) - zeros, scales)
 
     def real(self) -> NDArray[np.float32]:
         """The weights in real numbers, as DequantizeLinear computes them."""
         return np.asarray(self.codes * self.scales, np.float32)
 
     def transposed(self, order: list[int] | None) -> Stored:
-        return Stored(np.transpose(self.codes, order), np.transpose(self.scales, order))
+        return Stored(self.codes.transpose(order), self.scales.transpose(order))
 
     def int8(self, axis: int, bias: NDArray[np.float64] | None = None, step: float = 1.0, exact: bool = True) -> Int8:
         """INT8 weights with one scale for each index of `axis`.
@@ -71,20 +84,36 @@ class Stored:
         them zero. Every other channel, without `exact` each one, is rounded to -127 to 127. `bias` float64 [channels]
         in real numbers and `step`, the scale of the input, bound the scales from below (`weight_scales`).
         """
-        codes, scales = (np.moveaxis(part, axis, 0) for part in (self.codes, self.scales))
-        shape, channels = codes.shape, len(codes)
-        codes, scales = codes.reshape(channels, -1), scales.reshape(channels, -1)
-        real = np.asarray(codes * scales, np.float32)
-        own = scales[:, 0] if scales.shape[1] else np.ones(channels, np.float32)
-        signed = np.where(own[:, None] < 0, -codes, codes) * (own[:, None] != 0)
-        kept = exact & (scales == own[:, None]).all(axis=1) & (signed == np.rint(signed)).all(axis=1)
-        kept = kept & (signed.min(axis=1, initial=0) >= INT8_MIN) & (signed.max(axis=1, initial=0) <= INT8_MAX)
-        rounded = weight_scales(real, 0, np.zeros(channels) if bias is None else bias, step)
-        chosen = np.where(kept, np.where(own == 0, 1, np.abs(own)), rounded).astype(np.float32)
-        result = np.where(kept[:, None], np.clip(signed, INT8_MIN, INT8_MAX), weight_codes(real, rounded, 0))
-        result = result.astype(np.int8)
-        sqnr = _decibels(real, result * chosen[:, None])
-        return Int8(np.ascontiguousarray(np.moveaxis(result.reshape(shape), 0, axis)), chosen, sqnr)
+        codes, scales = np.moveaxis(self.codes, axis, 0), np.moveaxis(self.scales, axis, 0)
+        biases = np.zeros(len(codes)) if bias is None else bias
+        rows = max(1, PART // (4 * max(1, codes[:1].size)))
+        parts = [
+            _int8(codes[n : n + rows].astype(np.float32), scales[n : n + rows], biases[n : n + rows], step, exact)
+            for n in range(0, max(1, len(codes)), rows)
+        ]
+        whole = np.moveaxis(np.concatenate([part.codes for part in parts]), 0, axis)
+        signal, noise = sum(part.signal for part in parts), sum(part.noise for part in parts)
+        return Int8(np.ascontiguousarray(whole), np.concatenate([part.scales for part in parts]), signal, noise)
+
+
+def _int8(
+    codes: NDArray[np.float32], scales: NDArray[np.float32], bias: NDArray[np.float64], step: float, exact: bool
+) -> Int8:
+    """`Stored.int8` of some channels, along axis 0."""
+    shape, channels = codes.shape, len(codes)
+    codes, scales = codes.reshape(channels, -1), scales.reshape(channels, -1)
+    real = np.asarray(codes * scales, np.float32)
+    own = scales[:, 0] if scales.shape[1] else np.ones(channels, np.float32)
+    signed = np.where(own[:, None] < 0, -codes, codes) * (own[:, None] != 0)
+    kept = exact & (scales == own[:, None]).all(axis=1) & (signed == np.rint(signed)).all(axis=1)
+    kept = kept & (signed.min(axis=1, initial=0) >= INT8_MIN) & (signed.max(axis=1, initial=0) <= INT8_MAX)
+    rounded = weight_scales(real, 0, bias, step)
+    chosen = np.where(kept, np.where(own == 0, 1, np.abs(own)), rounded).astype(np.float32)
+    result = np.where(kept[:, None], np.clip(signed, INT8_MIN, INT8_MAX), weight_codes(real, rounded, 0))
+    result = result.astype(np.int8)
+    wanted = real.astype(np.float64)
+    noise = np.square(wanted - result * chosen[:, None]).sum()
+    return Int8(result.reshape(shape), chosen, float(np.square(wanted).sum()), float(noise))
 
 
 def _spread(values: Numbers, shape: tuple[int, ...], axis: int, block: int) -> NDArray[np.float32]:
@@ -99,13 +128,6 @@ def _spread(values: Numbers, shape: tuple[int, ...], axis: int, block: int) -> N
     elif array.ndim == 1 and len(shape) > 1:
         array = array.reshape([-1 if index == axis % len(shape) else 1 for index in range(len(shape))])
     return np.broadcast_to(array, shape)
-
-
-def _decibels(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    noise = float(np.square(wanted.astype(np.float64) - got).sum())
-    signal = float(np.square(wanted.astype(np.float64)).sum())
-    exact = noise <= 1e-12 * signal  # as exact as float32: the codes are the same
-    return float("inf") if exact else 10 * float(np.log10(max(signal, 1e-300) / noise))
 
 
 # -------------------------------------------------------------------------------- in a network
@@ -223,7 +245,7 @@ def weights_to_real(model: onnx.ModelProto) -> dict[str, Stored]:
             kept.append(node)
             continue
         found[node.output[0]] = held
-        model.graph.initializer.append(numpy_helper.from_array(held.real().astype(scale.dtype), node.output[0]))
+        model.graph.initializer.append(external.constant(held.real().astype(scale.dtype), node.output[0]))
     editor = Editor(model)
     editor.nodes += kept
     editor.finish()

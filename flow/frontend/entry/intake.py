@@ -34,6 +34,7 @@ from flow.onnxtools.shapes import auto_pads, batch_is_open, sample_shapes
 
 Shape = tuple[int, ...]
 MOST_NODES = 100_000  # of a network, its functions inlined
+WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 EQUAL = 1e-4  # of an output's largest value: tolerance for the same network with another batch
 
 
@@ -51,7 +52,7 @@ def take(
     copy.CopyFrom(model)
     _inline(copy, place)
     _tensors_as_outputs(copy)
-    notes = _fix_selectors(copy, samples) if samples else []
+    notes = _fix_selectors(copy, samples)
     inputs = graph_inputs(copy)
     for value in inputs:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
@@ -406,7 +407,7 @@ def _fix_selectors(model: onnx.ModelProto, samples: Sequence[Mapping[str, NDArra
     """Make inputs constant that alone decide which branch an If takes, where they have one value in all samples.
 
     Such an input (a sampling rate, a switch) chooses among networks: what is compiled is the one that the samples use.
-    Returns a note for each.
+    Returns a note for each, and for those that stay inputs.
     """
     values = {}
     for value in graph_inputs(model):
@@ -422,7 +423,14 @@ def _fix_selectors(model: onnx.ModelProto, samples: Sequence[Mapping[str, NDArra
         model.graph.input.remove(value)
     if chosen:  # the branches not taken need not fit the samples: ONNX Runtime must not see them
         fold_constants(model)
-    return [f"Input '{value.name}' is the constant {values[value.name]}, as in all samples." for value in chosen]
+    notes = [f"Input '{value.name}' is the constant {values[value.name]}, as in all samples." for value in chosen]
+    whole = [value.name for value in graph_inputs(model) if value.type.tensor_type.elem_type in WHOLE]
+    left = sorted(selectors(model, whole))
+    return notes + [
+        f"Input '{name}' selects a branch of an If, which stays on the host: with --calibration, and one value of it "
+        "in all samples, that branch alone is the network."
+        for name in left
+    ]
 
 
 def _tensors_as_outputs(model: onnx.ModelProto) -> None:

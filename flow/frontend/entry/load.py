@@ -24,22 +24,28 @@ ANY_WEIGHT = external.SMALL  # bytes, of what stays in its file in any network t
 # operands that may stay in their files: of large networks, and of those that are read `lean`
 PLACES: dict[str, tuple[int, ...]] = {"MatMul": (1,), "Gemm": (1,), "Gather": (0,)}
 MORE_PLACES = PLACES | {
-    "Conv": (1,), "ConvTranspose": (1,), "DequantizeLinear": (0,), "GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2),
+    "Conv": (1,), "ConvInteger": (1,), "ConvTranspose": (1,), "DequantizeLinear": (0,), "DynamicQuantizeLSTM": (1, 2),
+    "DynamicQuantizeMatMul": (1,), "GRU": (1, 2), "LSTM": (1, 2), "MatMulInteger": (1,), "MatMulIntegerToFloat": (1,),
+    "MatMulNBits": (1,), "QGemm": (3,), "QLinearConv": (3,), "QLinearMatMul": (3,), "RNN": (1, 2),
 }  # fmt: skip
 KINDS = (TensorProto.FLOAT,)
 MORE_KINDS = (*KINDS, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)
 
 
-def from_memory(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a model that is in memory already. FlowError if constants are in files, whose folder is not known."""
+def from_memory(model: onnx.ModelProto, lean: bool = False) -> onnx.ModelProto:
+    """A copy of a model that is in memory already. FlowError if constants are in files, whose folder is not known.
+
+    With `lean`, what `read` would leave in the file is copied as `external.constant` puts it.
+    """
     for tensor in tensors(model.graph):
         if external.is_external(tensor):
             raise FlowError(
                 f"constants of a model in memory must be in memory, but '{tensor.name}' is in a file; load them with "
                 "onnx.load, or give the path of the network"
             )
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    whole = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) == _bytes(tensor)]
+    lengths = {tensor.name: len(tensor.raw_data) for tensor in whole}
+    copy = external.copied(model, _stay_outside(model, lengths, lean) if lean else set())
     _normalize(copy)
     return copy
 
@@ -154,10 +160,15 @@ def _located(tensor: onnx.TensorProto, file: Path) -> tuple[Path, int, int]:
     return path, offset, length
 
 
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """The bytes of a constant of types that may stay in their files."""
+    known = tensor.data_type in MORE_KINDS
+    return math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize if known else -1
+
+
 def _read_external(tensor: onnx.TensorProto, path: Path, offset: int, length: int, stays: bool) -> None:
     """Load an external constant's values into the model, or only note where they are if the constant `stays`."""
-    wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize if stays else 0
-    if stays and length == wanted:
+    if stays and length == _bytes(tensor):
         external.make_external(tensor, path, offset, length)
         return
     with path.open("rb") as data:

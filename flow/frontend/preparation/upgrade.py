@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, version_converter
 
 from flow.errors import FlowError, first_line
@@ -143,8 +145,14 @@ def _convert(graph: onnx.GraphProto, inner: bool = False) -> None:
 
 def _convert_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_type in WIDE:
-        limit = np.finfo(np.float32)
-        values = external.values(tensor).astype(np.float64)
-        with np.errstate(over="ignore"):
-            narrow = np.where(np.isfinite(values), np.clip(values, limit.min, limit.max), values).astype(np.float32)
-        tensor.CopyFrom(external.constant(narrow, tensor.name))
+        values = external.values(tensor)
+        tensor.CopyFrom(external.computed(values, _narrow, np.dtype(np.float32), tensor.name))
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values as float32; finite ones stay finite."""
+    if values.dtype != np.float64:
+        return values.astype(np.float32)
+    limit = np.finfo(np.float32)
+    with np.errstate(over="ignore"):
+        return np.where(np.isfinite(values), np.clip(values, limit.min, limit.max), values).astype(np.float32)

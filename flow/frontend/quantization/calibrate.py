@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
+from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.quantization.plan import Plan
 from flow.frontend.quantization.qdq import trial
 from flow.frontend.quantization.ranges import METHODS, MINMAX, Range, histograms, measure, narrowed, spread
@@ -56,7 +57,7 @@ def calibrate(prepared: onnx.ModelProto, wanted: Plan, feeds: Arrays, unsigned: 
     """
     if not wanted.tensors:
         return Calibration({}, {})
-    full = measure(prepared, dict.fromkeys(wanted.tensors.values()), feeds)
+    full = _representable(wanted, measure(prepared, dict.fromkeys(wanted.tensors.values()), feeds))
     everywhere = dict.fromkeys(full, MINMAX)
     if method == MINMAX or not all(np.isfinite([found.low, found.high]).all() for found in full.values()):
         return _calibration(everywhere, {MINMAX: full})
@@ -79,6 +80,15 @@ def calibrate(prepared: onnx.ModelProto, wanted: Plan, feeds: Arrays, unsigned: 
             if other != chosen and (loss := trials.loss(_selected(other, candidates))) < BETTER * least:
                 chosen, least = other, loss
     return _calibration(chosen, candidates)
+
+
+def _representable(wanted: Plan, ranges: dict[str, Range]) -> dict[str, Range]:
+    """Without the ranges of tensors that reach infinity, as masks do, and stay float; those of layers are kept."""
+    layers = [node for node in wanted.nodes if node.op_type in ARRAY_OPERATORS]
+    used = {wanted.tensors.get(name) for node in layers for name in (node.input[0], node.output[0])}
+    return {
+        name: found for name, found in ranges.items() if name in used or not np.isinf([found.low, found.high]).any()
+    }
 
 
 def _selected(chosen: Mapping[str, str], candidates: Mapping[str, Mapping[str, Range]]) -> dict[str, Range]:

@@ -163,10 +163,12 @@ class _Writer:
         bias = self._graph.constant(bias_name(self._graph, layer))
         real = np.zeros(channels) if bias is None or bias.size not in (1, channels) else bias.reshape(-1)
         each = np.broadcast_to(real, (channels,)).astype(np.float64)
-        scales = weight_scales(values, axis, each, float(source.scale))
+        with external.released([values]):
+            scales = weight_scales(values, axis, each, float(source.scale))
+            codes = weight_codes(values, scales, axis)
         stem = node_name(layer) if self._shared(name) else name
         inputs = [
-            self._constant(f"{stem}_quantized", weight_codes(values, scales, axis)),
+            self._constant(f"{stem}_quantized", codes),
             self._constant(f"{stem}_scale", scales),
             self._constant(f"{stem}_zero_point", np.zeros(len(scales), np.int8)),
         ]

@@ -44,7 +44,7 @@ def _extremum(reading: Reading, node: onnx.NodeProto) -> Draft | None:
     for number in numbers:  # which have a part in the first map's table
         first = of(first, number.reshape(-1)[0])
     operands = tuple(draft.operands[0] for draft in drafts.values())
-    forms = joint_forms(reading, _what(node), drafts)
+    forms = joint_forms(reading, _what(node), list(drafts.items()))
     shape = as_held(forms, operands[0].rows)
     return Draft(kind, operands, shape, chosen=Chosen((first, *others)), forms=forms)
 
@@ -72,7 +72,7 @@ def _where(reading: Reading, node: onnx.NodeProto) -> Draft | None:
     found = [_operand(reading, node, name) for name in data]
     kept = data[0] == either[0]
     kind, reals = "choice" if otherwise else "select", tuple(real for _, real in found)
-    drafts = {name: draft for name, (draft, _) in zip(data, found, strict=True)}
+    drafts = [(name, draft) for name, (draft, _) in zip(data, found, strict=True)]
     maps = [draft.operands[0] for draft, _ in found]
     if given is not None:
         mask = _constant_mask(reading, node, data[0], found[0][0], given == kept)
@@ -84,9 +84,9 @@ def _where(reading: Reading, node: onnx.NodeProto) -> Draft | None:
         held = Held("", shape, CODES, maps[0].axes, maps[0].rows)
         choice = Chosen(reals, b"", number)
         return Draft(kind, (*maps, held), shape, constants=constants, chosen=choice, forms=(*read_as, form, form))
-    drafts[condition], values = _operand(reading, node, condition, TensorProto.BOOL)
+    said, values = _operand(reading, node, condition, TensorProto.BOOL)
     table = ((values != 0) == kept).astype(np.uint8).tobytes()
-    operands, forms = (*maps, *drafts[condition].operands), joint_forms(reading, _what(node), drafts)
+    operands, forms = (*maps, *said.operands), joint_forms(reading, _what(node), [*drafts, (condition, said)])
     return Draft(kind, operands, as_held(forms, maps[0].rows), chosen=Chosen(reals, table, number), forms=forms)
 
 

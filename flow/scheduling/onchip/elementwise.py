@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -31,21 +31,21 @@ def pair(reading: Reading, node: onnx.NodeProto) -> Draft:
     what, names = f"{node.op_type} '{node_name(node)}'", list(node.input)
     rows = layout(reading, names)
     first, second = (on_map(reading, node, name, rows if len(reading.shape(name)) > 2 else None) for name in names)
-    forms = joint_forms(reading, what, dict(zip(names, (first, second), strict=True)))
+    forms = joint_forms(reading, what, [(names[0], first), (names[1], second)])
     return Draft(PAIRS[node.op_type], (*first.operands, *second.operands), as_held(forms, first.rows), forms=forms)
 
 
-def joint_forms(reading: Reading, what: str, drafts: Mapping[str, Draft]) -> tuple[Shape, ...]:
+def joint_forms(reading: Reading, what: str, drafts: Sequence[tuple[str, Draft]]) -> tuple[Shape, ...]:
     """The shapes in which an operation reads maps, some of which are repeated along some axes, and makes its own.
 
-    OffChipError if they cannot be.
+    OffChipError if they cannot be. One map may be read twice.
     """
-    made = list(drafts.values())
-    shapes = [reading.shape(name) for name in drafts]
+    made = [draft for _, draft in drafts]
+    shapes = [reading.shape(name) for name, _ in drafts]
     forms: list[Shape] | None = [draft.shape for draft in made]
     if len(set(shapes)) > 1 or len({draft.shape for draft in made}) > 1:
         alike = len({len(shape) for shape in shapes}) == 1 and len({draft.rows for draft in made}) == 1
-        if not alike or not all(reading.regular(name, draft) for name, draft in drafts.items()):
+        if not alike or not all(reading.regular(name, draft) for name, draft in drafts):
             forms = None
         elif made[0].rows:
             forms = _of_rows(shapes)

@@ -285,6 +285,15 @@ def test_an_input_that_selects_a_branch_is_a_constant(rate: int, size: int, tmp_
     assert min(output.sqnr or 0 for output in report.summary.fidelity.outputs) > 30
 
 
+def test_an_input_that_selects_and_has_no_samples_is_told() -> None:
+    model = selecting_net()
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    branch = next(entry.g for entry in model.graph.node[1].attribute if entry.name == "else_branch")
+    branch.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((4, 3), np.float32), "w"))
+    found = inspect(model)
+    assert found.macs == 0 and found.notes[0].startswith("Input 'rate' selects a branch of an If, which stays on the ")
+
+
 def test_an_input_that_selects_differently_stays_an_input() -> None:
     arrays = {"x": np.zeros((2, 4), np.float32), "rate": np.array([8, 8])}
     other = {"x": np.zeros((2, 4), np.float32), "rate": np.array([8, 16])}

@@ -16,6 +16,7 @@ from flow.frontend.preparation.prepare import prepare
 from flow.frontend.quantization import plan, qdq, scales
 from flow.frontend.quantization.calibrate import AUTO, calibrate
 from flow.frontend.quantization.ranges import BINS, METHODS, MINMAX, Range, histograms, measure, narrowed
+from flow.frontend.quantize import from_float
 from flow.onnxtools import edit, runtime
 from flow.onnxtools.graph import Graph, names
 from flow.onnxtools.shapes import element_types
@@ -176,6 +177,26 @@ def test_auto_keeps_min_max_where_it_is_good() -> None:
     wanted = plan.plan(Graph.of(prepared), element_types(prepared))
     found = calibrate(prepared, wanted, samples(prepared, 16), False, "auto")
     assert found.words == "min-max"
+
+
+@pytest.mark.parametrize("products", [False, True])
+def test_a_mask_that_is_infinite_stays_float(products: bool) -> None:
+    """As PyTorch exports the mask of padded tokens: 0 and -inf, moved to where the scores are."""
+    b = Builder(7)
+    keys, values = (b.constant(b.rng.normal(size=(4, 4)).astype(np.float32)) for _ in range(2))
+    hidden = b.node("Where", b.node("Equal", "mask", b.constant(np.float32(0))), b.constant(np.float32(-np.inf)),
+                    b.constant(np.float32(0)))  # fmt: skip
+    moved = b.node("Reshape", hidden, b.constant(np.array([-1, 1, 5])))
+    asked = b.node("Transpose", b.node("MatMul", "x", keys), perm=[0, 2, 1])
+    shares = b.node("Softmax", b.node("Add", b.node("MatMul", "x", asked), moved))
+    y = b.node("MatMul", shares, b.node("MatMul", "x", values))
+    model = b.model({"x": ["N", 5, 4], "mask": ["N", 5]}, y, rank=3)
+    mask = np.ones((8, 5), np.float32)
+    mask[::2, 3:] = 0
+    feeds = {"x": b.rng.normal(size=(8, 5, 4)).astype(np.float32), "mask": mask}
+    quantized = from_float(prepare(model), feeds, products=products).model
+    want, got = (next(iter(runtime.run(each, feeds).values())) for each in (model, quantized))
+    assert np.isfinite(got).all() and ((got - want) ** 2).sum() < 0.01 * (want**2).sum()
 
 
 def test_an_unknown_method_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 DEFAULTS = {"GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "RNN": ("Tanh",)}
 ACTIVATIONS = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")  # those without parameters
 MOST_STEPS = 64
-MOST_WEIGHTS = 2**24  # recurrent weights in the copies of all steps
+MOST_WEIGHTS = 2**26  # recurrent weights in the copies of all steps
 DIRECTIONS = {"forward": ("forward",), "reverse": ("backward",), "bidirectional": ("forward", "backward")}
 
 

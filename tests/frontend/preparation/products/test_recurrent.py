@@ -127,15 +127,16 @@ def test_what_is_not_unrolled_is_told(model: onnx.ModelProto, reason: str) -> No
     assert any(note.startswith(f"{model.graph.node[1].op_type} 'cell' stays on the host: ") for note in network.notes)
 
 
-def test_weights_of_too_many_copies_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = net("RNN")
-    node = next(node for node in model.graph.node if node.op_type == "RNN")
-    copies = 6 * HIDDEN * HIDDEN
-    monkeypatch.setattr(recurrent, "MOST_WEIGHTS", copies)
-    assert recurrent.refusal(Graph.of(model), node, 6) is None
-    monkeypatch.setattr(recurrent, "MOST_WEIGHTS", copies - 1)
-    why = recurrent.refusal(Graph.of(model), node, 6)
-    assert why == "unrolled, it would have 150 recurrent weights, more than 149: at most 5 steps are unrolled"
+@pytest.mark.parametrize("room", [0, 1], ids=["beyond", "within"])
+def test_copies_of_the_recurrent_weights_have_a_limit(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    copies = 6 * 4 * HIDDEN * HIDDEN
+    monkeypatch.setattr(recurrent, "MOST_WEIGHTS", copies - 1 + room)
+    prepared = prepare(net("LSTM", 6))
+    left = [node for node in prepared.graph.node if node.op_type == "LSTM"]
+    assert len(left) == 1 - room
+    for node in left:
+        told = f"unrolled, it would have {copies:,} recurrent weights, more than {copies - 1:,}: at most 5 steps"
+        assert recurrent.refusal(Graph.of(prepared), node, 6) == f"{told} are unrolled"
 
 
 def test_lengths_that_are_all_of_the_steps() -> None:
