@@ -102,7 +102,7 @@ def test_refined_weights_lie_on_the_grid_and_err_as_said(n: int, means: frozense
 
 
 def test_every_means_pays() -> None:
-    """On correlated inputs each of them leaves less error than without it; together far less than none."""
+    """On correlated inputs each of them leaves less error than without it; together a twentieth of none."""
     layer = gaussian_layer(4, 16, 96)
     seen = moments(layer, [correlated(5, layer)])
     errors = {}
@@ -112,7 +112,7 @@ def test_every_means_pays() -> None:
             errors[chosen] = result.error.sum()
     for means, error in errors.items():
         assert all(errors[means | {more}] <= error * 1.001 for more in REFINEMENTS), (means, errors)
-    assert errors[ALL] < 0.2 * errors[frozenset()]
+    assert errors[ALL] < 0.05 * errors[frozenset()]
 
 
 def test_unpruned_integer_weights_stay() -> None:

@@ -24,7 +24,7 @@ from flow.network import reference
 from flow.network.run import run_network
 from flow.network.samples import load_arrays
 from flow.onnxtools import runtime
-from flow.onnxtools.graph import Graph
+from flow.onnxtools.graph import Graph, opset
 from flow.onnxtools.shapes import element_types
 from tests.helpers.nets import Builder, conv_net, float_net, residual_net, samples
 
@@ -212,6 +212,18 @@ def test_an_int8_network_is_left_as_it_is() -> None:
     quantized, notes = result.model, result.notes
     assert notes == []
     assert quantized == canonical(model)
+
+
+@pytest.mark.parametrize(("before", "after"), [(10, 13), (12, 12)])
+def test_an_int8_network_is_converted_if_its_opset_is_too_old(before: int, after: int) -> None:
+    b = Builder(3)
+    codes = b.constant(b.rng.integers(-127, 128, (8, 5)).astype(np.int8))
+    weights = b.node("DequantizeLinear", codes, b.constant(np.float32(0.01)), b.constant(np.int8(0)))
+    y = b.node("MatMul", b.quantized("x", 0.05, 3), weights)
+    model = b.model({"x": ["N", 8]}, y, opset=before)
+    made, feeds = quantize.quantize(model).model, samples(model, 9)
+    assert opset(made) == after and len(cut.partition(made, "net").layers) == 1
+    assert np.array_equal(runtime.predict(made, feeds), runtime.predict(model, feeds))
 
 
 def test_a_float_bias_of_an_int8_layer_is_quantized_and_noted() -> None:

@@ -26,7 +26,7 @@ from flow.scheduling.schedule import schedule
 from flow.simulation.axi import AxiRun
 from flow.simulation.cosim import Rtl, run_layer
 from flow.simulation.engines import ENGINES, Simulator
-from flow.simulation.results import LayerRun, SampleRun
+from flow.simulation.results import LayerRun, SampleRun, expected_rows
 from tests.helpers.layers import random_codes, random_layer
 from tests.helpers.networks import dense, quantized
 from tests.helpers.tools import require_engine
@@ -157,6 +157,21 @@ def test_a_single_wrong_element_is_explained(network: Network) -> None:
     assert not found(network, verdicts=[replace(GOOD, tier2_mismatches=1, tier2_max_lsb=1)])
     with pytest.raises(AssertionError, match="nothing was simulated"):  # the fault is looked for in the RTL
         found(network, verdicts=[replace(GOOD, tier1b_mismatches=1)])
+
+
+def test_an_output_far_from_onnx_runtime_is_explained(network: Network) -> None:
+    """The element that is farthest away, by its place in the output of one sample."""
+    layer = network.layers[1]
+    codes = random_codes(0, layer)
+    rows = expected_rows(layer, codes)
+    rows[0, 3] += 9 if rows[0, 3] < 0 else -9
+    run = LayerRun(layer, layer.input_quantization.from_int8(codes), rows, 1, 0, None)
+    verdict = replace(GOOD, name=layer.name, tier2_mismatches=1, tier2_max_lsb=9)
+    ran = Ran(program(), None, [SampleRun((run,), {})])
+    (finding,) = diagnose(network, ran, Judged([], [verdict], SAME), Path("nowhere"))
+    assert (finding.tier, finding.layer, finding.cause) == ("2", layer.name, "quantization")
+    place = f"layer '{layer.name}', output element [3]"
+    assert finding.text == f"{place}: 9 LSB from ONNX Runtime, 9 without its optimisations"
 
 
 def test_wrong_images_explain_the_share_of_differences(network: Network) -> None:

@@ -206,6 +206,22 @@ def test_other_operators_are_at_most_one_code_apart(
     assert got.dtype == wanted.dtype and apart.max() <= 1 and (apart != 0).mean() < 0.02
 
 
+@pytest.mark.parametrize(
+    ("op", "make"),
+    [("QLinearAveragePool", windows), ("QLinearGlobalAveragePool", averages), ("QLinearSigmoid", vectors),
+     ("QLinearLeakyRelu", leaky), ("QLinearSoftmax", scores)],
+    ids=lambda value: getattr(value, "__name__", value),
+)  # fmt: skip
+def test_the_last_zero_point_may_be_left_out(op: str, make: Callable[[Codes], Given]) -> None:
+    net = Codes(np.uint8)
+    inputs, given = make(net)
+    standard, _ = standard_quantization(net.model(op, inputs[:-1], 4, **given))
+    inputs[-1] = net.constant(np.uint8(0))
+    wanted = runtime.run(standard_quantization(net.model(op, inputs, 4, **given))[0], net.feeds)["y"]
+    got = runtime.run(standard, net.feeds)["y"]
+    assert got.dtype == np.uint8 and np.array_equal(got, wanted)
+
+
 @pytest.mark.parametrize("kind", [np.int8, np.uint8])
 def test_pools_of_channels_last(kind: type) -> None:
     """The number of axes of a global pool is that of the convolution before it."""
@@ -224,6 +240,7 @@ def test_pools_of_channels_last(kind: type) -> None:
     model.graph.node.extend(nodes)
     standard, _ = standard_quantization(model)
     assert [node.op_type for node in standard.graph.node].count("Transpose") == 2  # in front, and at the end
+    assert not [node.op_type for node in standard.graph.node if node.domain == MICROSOFT]
     wanted, got = (runtime.run(each, net.feeds)["y"] for each in (model, standard))
     assert got.shape == wanted.shape == (40, 1, 1, 8) and np.abs(got.astype(np.int32) - wanted).max() <= 1
 

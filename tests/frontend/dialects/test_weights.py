@@ -129,6 +129,17 @@ def test_what_fits_is_exact(form: Form, transposed: bool) -> None:
     assert decibels(model, network) > (80 if transposed else 50)  # the float bias is rounded to int32
 
 
+def test_what_fits_is_exact_in_a_convolution_too() -> None:
+    b = Builder(2)
+    x = b.quantized("x", 0.0517, 3)
+    codes = (signed(b, -100, 100).astype(np.int16) + 120).astype(np.uint8).reshape(6, 4, 2, 2)
+    weights = b.node("DequantizeLinear", b.constant(codes), b.constant(np.float32(0.02)), b.constant(np.uint8(120)))
+    model = b.model({"x": ["N", 4, 5, 3]}, b.node("Conv", x, weights), rank=4)
+    network, notes = network_of(model)
+    assert notes == [EXACT] and len(network.layers) == 1 and not network.reasons
+    assert decibels(model, network) > 80
+
+
 @pytest.mark.parametrize(
     "form",
     [int4_blocks, input_channels, negative_scale_of_the_least_code, asymmetric, sixteen_bits],

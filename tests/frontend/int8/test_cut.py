@@ -299,6 +299,15 @@ def test_rows_of_a_product_before_axes_of_weights() -> None:
     assert len(network.layers) == 1 and np.allclose(want, got, rtol=0, atol=1e-6)
 
 
+def test_quantized_weights_behind_a_float_input_that_is_flattened() -> None:
+    b = Builder(8)
+    weight, _ = b.weights((5, 6), 0, 0.05)
+    model = b.model({"x": ["N", 2, 3]}, b.node("Gemm", b.node("Flatten", "x"), weight, transB=1))
+    network, feeds = cut.partition(model, "net"), samples(model, 2)
+    assert not network.layers
+    assert np.array_equal(runtime.predict(network.model, feeds), runtime.predict(model, feeds))
+
+
 def test_a_constant_output_stays_a_constant_for_its_readers() -> None:
     model, plain = residual_net(), cut.partition(residual_net(), "net")
     weights = plain.layers[0].weight_tensor

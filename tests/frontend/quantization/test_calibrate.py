@@ -91,6 +91,19 @@ def test_a_percentile_leaves_out_whole_bins() -> None:
     assert narrowed("percentile", full, counts) == Range(np.float32(7), np.float32(21))
 
 
+@pytest.mark.parametrize("method", ["entropy", "mse"])
+def test_mirrored_values_have_the_mirrored_range(method: str) -> None:
+    """What lies beyond the lower end counts as what lies beyond the upper one."""
+    values = np.random.default_rng(34).standard_t(4, size=50_000).astype(np.float32)
+    found = []
+    for each in (values, -values):
+        full = Range.of(each)
+        counts = np.histogram(each, BINS, (float(full.low), float(full.high)))[0]
+        found.append(narrowed(method, full, counts))
+    assert (found[0].low, found[0].high) == pytest.approx((-found[1].high, -found[1].low))
+    assert found[0].low > values.min()
+
+
 def test_mean_squared_error_finds_the_best_range() -> None:
     values = np.random.default_rng(34).standard_t(4, size=50_000)
     full = Range.of(values.astype(np.float32))

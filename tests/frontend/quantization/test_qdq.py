@@ -309,6 +309,17 @@ def test_positions_get_8_bits_if_products_do() -> None:
         assert (graph.producers[mean.input[0]].op_type == "DequantizeLinear") == wanted
 
 
+@pytest.mark.parametrize(("shape", "wanted"), [((16,), False), ((1, 1, 16), False), ((6, 1), True), ((6, 16), True)])
+def test_what_is_added_to_tokens_gets_8_bits_unless_a_bias_holds_it(shape: tuple[int, ...], wanted: bool) -> None:
+    net = Floats(5)
+    first, added, second = (net.constant(net.rng.normal(size=s).astype(np.float32)) for s in ((24, 16), shape, (16, 8)))
+    y = net.node("MatMul", net.node("Add", net.node("MatMul", "x", first), added), second)
+    prepared = prepare(net.model((6, 24), y))
+    constants = quantize.from_float(prepared, feeds(prepared, 4), products=True).model.graph.initializer
+    codes = [each for each in constants if each.name.endswith("_quantized") and each.data_type == TensorProto.INT8]
+    assert (list(shape) in [list(each.dims) for each in codes]) == wanted
+
+
 def is_product(graph: Graph, node: onnx.NodeProto) -> bool:
     maker = graph.producer(node.input[1])
     return maker is not None and not (maker.op_type == "DequantizeLinear" and maker.input[0] in graph.constants)
