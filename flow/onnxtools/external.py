@@ -216,20 +216,24 @@ def with_externals(bare: onnx.ModelProto, source: onnx.ModelProto) -> onnx.Model
 
 
 def _without(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
-    """A copy without the inputs and constants of these names."""
+    """A copy without the inputs and constants of these names; what is not set stays so."""
     graph, copy = model.graph, onnx.ModelProto(
-        ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version,
-        domain=model.domain, model_version=model.model_version, doc_string=model.doc_string,
+        **_set(model, "ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"),
         opset_import=model.opset_import, metadata_props=model.metadata_props, functions=model.functions,
     )  # fmt: skip
     copy.graph.MergeFrom(onnx.GraphProto(
-        name=graph.name, doc_string=graph.doc_string, node=graph.node, output=graph.output,
+        **_set(graph, "name", "doc_string"), node=graph.node, output=graph.output,
         value_info=graph.value_info, sparse_initializer=graph.sparse_initializer,
         quantization_annotation=graph.quantization_annotation,
         input=[value for value in graph.input if value.name not in names],
         initializer=[tensor for tensor in graph.initializer if tensor.name not in names],
     ))  # fmt: skip
     return copy
+
+
+def _set(message: onnx.ModelProto | onnx.GraphProto, *names: str) -> dict[str, Any]:
+    """Those of these fields that are set."""
+    return {name: getattr(message, name) for name in names if message.HasField(name)}
 
 
 # -------------------------------------------------------------------------------- reading
