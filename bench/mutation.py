@@ -340,11 +340,11 @@ class Here:
         return run_here(self.design, Job(memories, command, writes))
 
 
-def judged(folder: Path, samples: int) -> dict[str, Any]:
+def judged(folder: Path) -> dict[str, Any]:
     """What `bbs cosim` says of a build."""
     try:
         with mock.patch.object(import_module("flow.api.cosim"), "workers", lambda *_: nullcontext(Here())):
-            report = flow.cosim(folder, engine="icarus", samples=samples)
+            report = flow.cosim(folder, engine="icarus", samples=1)
     except FlowError as error:
         return {"result": "refused", "why": str(error)}
     if report.passed:
@@ -379,12 +379,12 @@ def mutant(results: Path, job: str) -> dict[str, Any]:
     changed_text = text[: int(begin)] + new + text[int(end) :]
     with scratch() as place:
         try:
-            first = judged(with_file(results / build, place / "build", name, changed_text), 1)
+            first = judged(with_file(results / build, place / "build", name, changed_text))
             if first["result"] != "passed":
                 return told | first
             other = built(results, SAME[build])
             assert (other / "verilog" / name).read_text() == text
-            second = judged(with_file(other, place / "other", name, changed_text), 1)
+            second = judged(with_file(other, place / "other", name, changed_text))
             return told | (
                 second | {"network": SAME[build]} if second["result"] != "passed" else {"result": "equivalent"}
             )

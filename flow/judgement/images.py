@@ -416,18 +416,15 @@ class _LayerReader:
     def windows(self, block: _Block, before: Mapping[str, int] | None) -> None:
         """What a block fetches, or has from the descriptor before it in the layer, and whether it may hold that."""
         fields, expected = block.fields, dict[str, int]()
-        given = before if before is not None and (before["hold"] or before["ahead"]) else None
-        if given is None:
-            expected |= {"activation_count": self.words_of(fields), "ahead": 0}
-        else:
-            words, base = given["activation_count"], given["activation_base"]
-            if given["hold"]:
-                words, base = self.words_of(given), base - (given["ahead"] and self.words_of(given))
+        if before is not None and (before["hold"] or before["ahead"]):
+            words = self.words_of(before) if before["hold"] else before["activation_count"]
             if self.words_of(fields) != words:
                 expected["tiles"] = words // (self.steps * self.config.beats)
-            expected["activation_base"] = base + (fields["ahead"] and self.words_of(fields))
+            expected["activation_base"] = before["activation_base"] + (fields["ahead"] and self.words_of(fields))
             if not fields["ahead"]:
                 expected["activation_count"] = 0
+        else:
+            expected |= {"activation_count": self.words_of(fields), "ahead": 0}
         last = block.number == self.first + self.count - 1
         if self.work.place == NETWORK or last or fields["ahead"] or self.words_of(fields) > self.most_held:
             expected["hold"] = 0

@@ -72,15 +72,16 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
     issued = captured = natural = 0  # of the previous block: last column, last capture, and when that was due
     left = begun = 0  # of the previous block: its last channels leave the array, its job for the feature maps begins
     load = stall = 0
+    element, lanes, beats = config.element, config.lanes, config.beats
     for block in scheduled.blocks:
         compute = block.steps * block.slices
-        words = -(-len(block.channels) // config.lanes)
+        words = -(-len(block.channels) // lanes)
         drain = scheduled.planes * words
-        metadata_words = config.element.metadata_words(block.steps)
+        metadata_words = element.metadata_words(block.steps)
         accepted = [
             weights.take(offered, compute),
             metadata.take(offered, metadata_words),
-            activations.take(offered, block.fetched * block.steps * config.beats),
+            activations.take(offered, block.fetched * block.steps * beats),
             parameters.take(offered, words),
             max(offered + 1, issued),
             max(offered + 1, left),
@@ -90,8 +91,8 @@ def breakdown(scheduled: LayerSchedule, config: ArrayConfig) -> Breakdown:
             begun = max(accepted[6] + 1, left + WRITE_BACK + 1 if issued else 0)
         start = max(accepted[0] + 2, accepted[4] + 1)
         if not block.given:
-            start = max(start, accepted[2] + 1 + config.beats)
-        if config.element.encoded:
+            start = max(start, accepted[2] + 1 + beats)
+        if element.encoded:
             start = max(start, accepted[1] + 2)
         load += start - issued - 1
         if natural <= start < captured:  # nothing is issued while the array waits

@@ -20,7 +20,7 @@ from flow.hardware.config import ArrayConfig
 from flow.network.model import ArrayLayer
 from flow.network.reference import check_accumulator
 from flow.scheduling.blocks import Block, LayerSchedule, check_width, layer_schedule
-from flow.scheduling.traffic import memory_traffic
+from flow.scheduling.traffic import operand_words, word_bytes
 
 MOST_DESCRIPTORS: Final = 2**16 - 1  # of a network
 HELD: Final = 0.75  # of the activation buffer
@@ -32,39 +32,58 @@ def by_itself(
 ) -> LayerSchedule:
     """The order of work in a layer whose windows come from the activation memory; arguments as `layer_schedule`."""
     plain = layer_schedule(layer, columns_pruned, config, first)
-    held = replace(plain, blocks=tuple(_holding(plain, config)))
-    if sum(memory_traffic(held, config).values()) < sum(memory_traffic(plain, config).values()):
-        return held
-    return plain
+    groups = [list(blocks) for _, blocks in groupby(plain.blocks, lambda block: block.group)]
+    together = [_together(group, plain, config) for group in groups]
+    if sum(_saved(group, plain, tiles, config) for group, tiles in zip(groups, together, strict=True) if tiles) <= 0:
+        return plain
+    orders = (
+        _holding(group, plain, tiles) if tiles else group for group, tiles in zip(groups, together, strict=True)
+    )  # fmt: skip
+    return replace(plain, blocks=tuple(block for blocks in orders for block in blocks))
 
 
-def _holding(plain: LayerSchedule, config: ArrayConfig) -> Iterator[Block]:
-    """The blocks of a layer in the order that holds windows, where the buffer takes those of a tile.
+def _together(group: Sequence[Block], plain: LayerSchedule, config: ArrayConfig) -> int:
+    """Position tiles whose windows are held together; 0 if none are.
 
-    The last block of some tiles has the windows of the next ones fetched, for which the buffer keeps room.
+    They are all, or as many as leave room for a part of the next ones; one if weights pass through their buffer for
+    every tile.
     """
-    for _, blocks in groupby(plain.blocks, lambda block: block.group):
-        group = list(blocks)
-        channels = [block for block in group if not block.first_tile]
-        together = _together(plain, config) if all(block.resident for block in channels) else 1
-        fits = plain.steps <= config.activation_depth
-        if len(channels) == 1 or not fits or len(channels) * plain.tiles > MOST_HOLDING * together:
-            yield from group
-            continue
-        for first in range(0, plain.tiles, together):
-            tiles, last = min(together, plain.tiles - first), len(channels) - 1
-            for number, block in enumerate(channels):
-                ahead = 0 if number < last else min(together, plain.tiles - first - tiles)
-                yield replace(
-                    block, tiles=tiles, first_tile=first, hold=number < last, ahead=ahead, given=number > 0 or first > 0
-                )
+    depth, channels = config.activation_depth, len(_firsts(group))
+    if channels == 1 or plain.steps > depth:
+        return 0
+    fitting = plain.tiles if plain.tiles * plain.steps <= depth else max(1, int(HELD * depth) // plain.steps)
+    together = fitting if all(block.resident for block in group) else 1
+    return together if channels * plain.tiles <= MOST_HOLDING * together else 0
 
 
-def _together(plain: LayerSchedule, config: ArrayConfig) -> int:
-    """Position tiles whose windows are held together: all, or as many as leave room for a part of the next ones."""
-    if plain.tiles * plain.steps <= config.activation_depth:
-        return plain.tiles
-    return max(1, int(HELD * config.activation_depth) // plain.steps)
+def _firsts(group: Sequence[Block]) -> list[Block]:
+    """The first block of all that have the same channels."""
+    return [block for block in group if not block.first_tile]
+
+
+def _saved(group: Sequence[Block], plain: LayerSchedule, together: int, config: ArrayConfig) -> int:
+    """Bytes of windows that are fetched once, less those of operands that are fetched again."""
+    channels, rounds, sizes = _firsts(group), -(-plain.tiles // together), word_bytes(config)
+    windows = (len(channels) - 1) * plain.tiles * plain.steps * config.beats * sizes["activation"]
+    again = 0
+    for block in channels:
+        times = rounds - (1 if block.resident else plain.tiles)
+        again += times * sum(count * sizes[name] for name, count in operand_words(block, config).items())
+    return windows - again
+
+
+def _holding(group: Sequence[Block], plain: LayerSchedule, together: int) -> Iterator[Block]:
+    """The blocks of a group of channels over some tiles after the other; the last has the next windows fetched."""
+    channels = _firsts(group)
+    last = len(channels) - 1
+    for first in range(0, plain.tiles, together):
+        tiles = min(together, plain.tiles - first)
+        left = min(together, plain.tiles - first - tiles)
+        for number, block in enumerate(channels):
+            yield Block(  # not by `replace`, which takes twice as long: a budget of time makes many
+                block.group, block.channels, block.columns, block.slices, block.steps, tiles, first, block.resident,
+                hold=number < last, ahead=left if number == last else 0, given=number > 0 or first > 0,
+            )  # fmt: skip
 
 
 def layout(

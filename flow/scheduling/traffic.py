@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flow.hardware.config import ArrayConfig
 from flow.hardware.fields import INDEX_BITS, PARAMETER_BITS
-from flow.scheduling.blocks import LayerSchedule
+from flow.scheduling.blocks import Block, LayerSchedule
 
 
 def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, int]:
@@ -12,15 +12,30 @@ def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, i
 
     Words are as wide as their port, so that their padding is counted, too.
     """
-    words = dict.fromkeys(("descriptor", "weight", "metadata", "activation", "parameter", "index"), 0)
+    sizes = word_bytes(config)
+    words = dict.fromkeys(sizes, 0)
     for block in scheduled.blocks:
-        parameters = -(-len(block.channels) // config.lanes)
-        words["descriptor"] += 1
-        words["weight"] += block.steps * block.slices
-        words["metadata"] += config.element.metadata_words(block.steps)
         words["activation"] += block.fetched * block.steps * config.beats
-        words["parameter"] += parameters
-        words["index"] += parameters
+        for name, count in operand_words(block, config).items():
+            words[name] += count
+    read = {name: count * sizes[name] for name, count in words.items()}
+    return {**read, "output": scheduled.output_words * config.rows}
+
+
+def operand_words(block: Block, config: ArrayConfig) -> dict[str, int]:
+    """Words that a block reads, by memory, but for its windows."""
+    parameters = -(-len(block.channels) // config.lanes)
+    return {
+        "descriptor": 1,
+        "weight": block.steps * block.slices,
+        "metadata": config.element.metadata_words(block.steps),
+        "parameter": parameters,
+        "index": parameters,
+    }
+
+
+def word_bytes(config: ArrayConfig) -> dict[str, int]:
+    """Bytes of a word of each memory that is read."""
     bits = {
         "descriptor": config.descriptor_bits,
         "weight": config.weight_bits,
@@ -29,5 +44,4 @@ def memory_traffic(scheduled: LayerSchedule, config: ArrayConfig) -> dict[str, i
         "parameter": PARAMETER_BITS * config.lanes,
         "index": INDEX_BITS * config.lanes,
     }
-    read = {name: count * bits[name] // 8 for name, count in words.items()}
-    return {**read, "output": scheduled.output_words * config.rows}
+    return {name: width // 8 for name, width in bits.items()}
