@@ -21,7 +21,7 @@ from flow.compression.budget import EVERY_N, RANKED_BY
 from flow.compression.encoding import BBS
 from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
-from flow.network.model import ArrayLayer
+from flow.network.model import ArrayLayer, by_weights
 
 MOST_WEIGHTS = 1_000_000  # of one layer whose error is measured; of larger ones every n-th channel is
 HALVINGS = 80
@@ -60,12 +60,13 @@ class _Blocks:
 class Tradeoff:
     """Time against error over the blocks of 32 channels: a Lagrangian, its multiplier found by bisection.
 
-    `curves`: error of every channel at N = 0 to 6, float64 [channels, 7], by layer name.
+    `curves`: error of every channel at N = 0 to 6, float64 [channels, 7], by layer name, of layers that share their
+    weights by the first one's.
     """
 
     def __init__(self, layers: Sequence[ArrayLayer], curves: Mapping[str, Double], config: ArrayConfig) -> None:
-        self.layers = layers
-        self.blocks = [_blocks(layer, curves[layer.name], config) for layer in layers]
+        self.shared = by_weights(layers)
+        self.blocks = [_blocks(sharing, curves[sharing[0].name], config) for sharing in self.shared]
 
     def within_error(self, error: float) -> Pruned:
         """The fastest allocation with at most that error."""
@@ -95,7 +96,8 @@ class Tradeoff:
         chosen = self._at(low if dearer else high)
         allocation = {
             layer.name: n[block.channels].astype(np.int64)
-            for layer, block, n in zip(self.layers, self.blocks, chosen, strict=True)
+            for sharing, block, n in zip(self.shared, self.blocks, chosen, strict=True)
+            for layer in sharing
         }
         return Pruned(allocation, self._sum("errors", chosen))
 
@@ -106,8 +108,9 @@ def ours(layers: Sequence[ArrayLayer], noise: float, config: ArrayConfig) -> Pru
     return Tradeoff(layers, curves, config).within_error(noise)
 
 
-def _blocks(layer: ArrayLayer, curve: Double, config: ArrayConfig) -> _Blocks:
-    """Blocks of 32 channels of one conv group, in the order of what pruning costs them."""
+def _blocks(sharing: Sequence[ArrayLayer], curve: Double, config: ArrayConfig) -> _Blocks:
+    """Blocks of 32 channels of one conv group, by what pruning costs; of layers with one set of weights."""
+    layer = sharing[0]
     size = layer.channels // layer.groups
     per_group = -(-size // CHANNELS_PARALLEL)
     order = np.argsort(-curve[:, RANKED_BY].reshape(layer.groups, size), axis=1, kind="stable")
@@ -116,9 +119,10 @@ def _blocks(layer: ArrayLayer, curve: Double, config: ArrayConfig) -> _Blocks:
     summed = np.zeros((layer.groups * per_group, len(EVERY_N)))
     np.add.at(summed, channels, curve)
     columns = BBS.weight_bits - EVERY_N
-    compute = -(-layer.positions // config.rows) * -(-layer.reduction // config.step) * columns
     loaded = channel_bits(layer, EVERY_N) * np.bincount(channels)[:, None] / 8 / BYTES_PER_CYCLE
-    return _Blocks(channels, summed, np.maximum(compute, loaded))
+    steps = -(-layer.reduction // config.step)
+    cycles = [np.maximum(-(-each.positions // config.rows) * steps * columns, loaded) for each in sharing]
+    return _Blocks(channels, summed, np.sum(cycles, axis=0))
 
 
 def noises(layer: ArrayLayer, columns_pruned: int, method: str) -> Double:

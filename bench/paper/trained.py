@@ -153,7 +153,7 @@ class Subject:
         tradeoff = Tradeoff(layers, self.found.curves, ARRAY)
         dense = sum(accelerators.stripes(layer, ARRAY).cycles for layer in layers)
         chosen = [tradeoff.within_cycles(dense / speed).allocation for speed in SPEEDS]
-        tuned = [tune.refined(self.network, self.known, allocation, MEANS) for allocation in chosen]
+        tuned = [tune.refined(self.network, self.known, self.found, allocation, MEANS) for allocation in chosen]
         return [self._made(made) for made in tuned]
 
     def _made(self, tuned: tune.Tuned) -> Within:

@@ -8,7 +8,7 @@ with two N in a group that fits one block, the array would need two blocks, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS, check_columns_pruned
 from flow.errors import FlowError
-from flow.network.model import ArrayLayer
+from flow.network.model import ArrayLayer, by_weights
 
 CHANNELS_PARALLEL = 32  # C_H of the paper
 
@@ -57,7 +57,7 @@ def allocate(
     by weight scale (equal scales: earlier layer, earlier channel first; the number is rounded). A layer with
     sensitive channels keeps all 8 bit columns of its most sensitive ones, their number rounded up to a multiple
     of `channels_parallel`, at most all of its channels. The channels of one conv group that the array takes together
-    have one N: a grouped layer may keep more.
+    have one N: a grouped layer may keep more. Layers that share their weights count as one.
     Raises FlowError for N outside 0..6, beta outside 0..1, or channels_parallel below 1.
     """
     check_columns_pruned(columns_pruned)
@@ -65,13 +65,12 @@ def allocate(
         raise FlowError(f"beta, the sensitive share, must be 0..1, got {sensitive:g}; write 20 % as 0.2")
     if channels_parallel < 1:
         raise FlowError(f"channels processed in parallel must be 1 or more, got {channels_parallel}; use 32")
-    counts = _sensitive_counts(layers, sensitive)
-    return {
-        layer.name: _layer_columns(
-            layer, -(-count // channels_parallel) * channels_parallel, channels_parallel, columns_pruned
-        )
-        for layer, count in zip(layers, counts, strict=True)
-    }
+    shared, found = by_weights(layers), Allocation()
+    for sharing, count in zip(shared, _sensitive_counts([first for first, *_ in shared], sensitive), strict=True):
+        whole = -(-count // channels_parallel) * channels_parallel
+        columns = _layer_columns(sharing[0], whole, channels_parallel, columns_pruned)
+        found |= {layer.name: columns for layer in sharing}
+    return found
 
 
 def _sensitive_counts(layers: Sequence[ArrayLayer], sensitive: float) -> list[int]:
@@ -108,11 +107,17 @@ def _layer_columns(layer: ArrayLayer, count: int, channels_parallel: int, column
 def average_bits(layers: Sequence[ArrayLayer], allocation: Mapping[str, NDArray[np.int64]]) -> float:
     """Bits per weight over the given layers: 8-N for each weight, a metadata byte for each pruned group.
 
+    Weights that layers share are stored once.
     A channel whose reduction is no multiple of 32 pays a whole metadata byte for its last group, but not for
     that group's padding. Where every group is full this is the mean of `bits_per_weight`.
     """
-    bits = sum(int(channel_bits(layer, allocation[layer.name]).sum()) for layer in layers)
-    return bits / max(sum(layer.weights.size for layer in layers), 1)
+    bits = sum(int(channel_bits(first, allocation[first.name]).sum()) for first, *_ in by_weights(layers))
+    return bits / max(stored_weights(layers), 1)
+
+
+def stored_weights(layers: Iterable[ArrayLayer]) -> int:
+    """The weights of these layers; those that layers share count once."""
+    return sum(first.weights.size for first, *_ in by_weights(layers))
 
 
 def channel_bits(layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 Every block of channels has a curve, error at the network's output against cost. The steps of the curves' convex
 hulls are taken in order of error saved per unit of cost, which is the best use of any budget (the Lagrangian optimum);
 where a step exceeds the budget, later steps that fit are taken. What a layer costs is a function of N of its channels
-(`Cost`); where a lower N costs nothing, it is taken.
+(`Cost`); where a lower N costs nothing, it is taken. Layers that share their weights are pruned alike.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flow.compression.allocate import Allocation, channel_bits
+from flow.compression.allocate import Allocation, channel_bits, stored_weights
 from flow.compression.calibration import Double
 from flow.compression.encoding import BBS
 from flow.errors import FlowError
-from flow.network.model import ArrayLayer
+from flow.network.model import ArrayLayer, by_weights
 
 EVERY_N = np.arange(BBS.max_columns_pruned + 1)
 RANKED_BY = 4  # columns: a layer's channels are sorted into blocks by the error of losing this many
@@ -27,9 +27,15 @@ PATIENCE = 256  # steps in a row that exceed what is left of a budget, after whi
 ROUNDING = 1e-6  # cycles, beyond any error of a quotient: whole cycles stay whole
 NEAR = 64  # steps in which the cost may fall although an N falls, because blocks change places
 
+Sharing = tuple[ArrayLayer, ...]  # layers with one set of weights
+
 
 class Cost(Protocol):
     """What layers cost: the sum over them is what a budget limits."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether layers that share their weights cost as much as one of them."""
 
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
         """The cost of a layer whose channels lose so many columns, int64 [channels]."""
@@ -51,29 +57,38 @@ class Time(Cost, Protocol):
 class Bits:
     """Stored bits, metadata counted."""
 
+    stored = True
+
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
         return int(channel_bits(layer, columns_pruned).sum())
 
 
 @dataclass(frozen=True)
 class _Remembered:
-    """A cost that is computed once for each layer and N of its channels."""
+    """A cost that is computed once for layers that share their weights and N of their channels."""
 
     cost: Cost
     known: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
-    def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
-        key = (layer.name, columns_pruned.tobytes())
+    def of(self, sharing: Sharing, columns_pruned: NDArray[np.int64]) -> int:
+        key = (sharing[0].name, columns_pruned.tobytes())
         if key not in self.known:
-            self.known[key] = self.cost.of(layer, columns_pruned)
+            self.known[key] = _together(self.cost, sharing, columns_pruned)
         return self.known[key]
+
+
+def _together(cost: Cost, sharing: Sharing, columns_pruned: NDArray[np.int64]) -> int:
+    """The cost of layers that share their weights."""
+    paying = sharing[:1] if cost.stored else sharing
+    return sum(cost.of(layer, columns_pruned) for layer in paying)
 
 
 @dataclass(frozen=True)
 class _Blocks:
     """All blocks of the network: members, and error and cost at N = 0 to 6, float64 [blocks, 7].
 
-    The cost is relative to that at N = 0, of the block alone.
+    The cost is relative to that at N = 0, of the block alone. A block is of all layers that share its weights, and
+    named by the first of them.
     """
 
     members: list[tuple[str, NDArray[np.int64]]]
@@ -86,12 +101,12 @@ def spend(
 ) -> Allocation:
     """N of every channel, by layer name, of the least total error whose `cost` is at most `limit`.
 
-    `curves`: error at the network's output, float64 [channels, 7], by layer name; `block` channels share one N.
+    `curves`: error at the network's output, float64 [channels, 7], by layer name, of layers that share their weights
+    by the first one's; `block` channels share one N.
     The higher the limit, the higher (or equal) the cost. The caller makes sure that the limit is not below `least`.
     """
-    cost = _Remembered(cost)
-    blocks = _blocks(layers, curves, block, cost)
-    spent = _Spent({layer.name: layer for layer in layers}, blocks, cost, blocks.costs.argmin(axis=1))
+    spent = _cheapest(layers, curves, block, cost)
+    blocks = spent.blocks
     steps = [step for number in range(len(blocks.costs)) for step in _hull(blocks, number)]
     steps.sort(key=lambda step: -step[0])
     taken = _fitting(spent, steps, limit)
@@ -104,7 +119,7 @@ def spend(
                 break
         else:
             failed = 0
-    return spent.allocation
+    return {layer.name: spent.allocation[sharing[0].name] for sharing in by_weights(layers) for layer in sharing}
 
 
 def bits_limit(layers: Sequence[ArrayLayer], bits: float) -> float:
@@ -118,7 +133,7 @@ def bits_limit(layers: Sequence[ArrayLayer], bits: float) -> float:
             f"the budget must lie between {least_possible:.2f} and {BBS.weight_bits} bits per weight, the least "
             f"and the most this network can be stored with, but it is {bits:g}; change --bits"
         )
-    return bits * sum(layer.weights.size for layer in layers)
+    return bits * stored_weights(layers)
 
 
 def time_limit(layers: Sequence[ArrayLayer], time: Time, block: int, cycles: int | None, speedup: float | None) -> int:
@@ -146,15 +161,14 @@ def time_limit(layers: Sequence[ArrayLayer], time: Time, block: int, cycles: int
 
 def least_bits(layers: Sequence[ArrayLayer]) -> float:
     """The fewest bits per weight these layers can be stored with."""
-    bits = sum(int(channel_bits(layer, EVERY_N).min()) * layer.channels for layer in layers)
-    return bits / sum(layer.weights.size for layer in layers)
+    bits = sum(int(channel_bits(first, EVERY_N).min()) * first.channels for first, *_ in by_weights(layers))
+    return bits / stored_weights(layers)
 
 
 def least(layers: Sequence[ArrayLayer], block: int, cost: Cost) -> int:
     """The least that these layers cost with `block` channels of one N, each block at its cheapest N."""
     curves = {layer.name: np.zeros((layer.channels, len(EVERY_N))) for layer in layers}
-    blocks = _blocks(layers, curves, block, cost)
-    return _Spent({layer.name: layer for layer in layers}, blocks, cost, blocks.costs.argmin(axis=1)).used
+    return _cheapest(layers, curves, block, cost).used
 
 
 def most(layers: Sequence[ArrayLayer], cost: Cost) -> int:
@@ -169,14 +183,22 @@ def unpruned(layers: Iterable[ArrayLayer]) -> Allocation:
 
 def total(layers: Sequence[ArrayLayer], cost: Cost, allocation: Allocation) -> int:
     """What these layers cost with these N."""
-    return sum(cost.of(layer, allocation[layer.name]) for layer in layers)
+    return sum(_together(cost, sharing, allocation[sharing[0].name]) for sharing in by_weights(layers))
 
 
-def _blocks(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], block: int, cost: Cost) -> _Blocks:
+def _cheapest(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], block: int, cost: Cost) -> _Spent:
+    """Each block at its cheapest N."""
+    remembered, shared = _Remembered(cost), by_weights(layers)
+    blocks = _blocks(shared, curves, block, remembered)
+    return _Spent({sharing[0].name: sharing for sharing in shared}, blocks, remembered, blocks.costs.argmin(axis=1))
+
+
+def _blocks(shared: Sequence[Sharing], curves: Mapping[str, Double], block: int, cost: _Remembered) -> _Blocks:
     """Blocks of at most `block` channels of one conv group, in the order of their pruning errors."""
     members: list[tuple[str, NDArray[np.int64]]] = []
     errors, costs = [], []
-    for layer in layers:
+    for sharing in shared:
+        layer = sharing[0]
         curve = curves[layer.name]
         size = layer.channels // layer.groups
         by_length: dict[int, Double] = {}
@@ -185,38 +207,41 @@ def _blocks(layers: Sequence[ArrayLayer], curves: Mapping[str, Double], block: i
             for begin in range(0, size, block):
                 chosen = ranked[begin : begin + block]
                 if len(chosen) not in by_length:
-                    by_length[len(chosen)] = _saved(layer, chosen, cost)
+                    by_length[len(chosen)] = _saved(sharing, chosen, cost)
                 members.append((layer.name, chosen))
                 errors.append(curve[chosen].sum(axis=0))
                 costs.append(by_length[len(chosen)])
     return _Blocks(members, np.array(errors), np.array(costs))
 
 
-def _saved(layer: ArrayLayer, channels: NDArray[np.int64], cost: Cost) -> Double:
-    """The cost of a layer in which these channels alone lose N = 0 to 6 columns, relative to none."""
-    columns = np.zeros((len(EVERY_N), layer.channels), np.int64)
+def _saved(sharing: Sharing, channels: NDArray[np.int64], cost: _Remembered) -> Double:
+    """The cost of layers in which these channels alone lose N = 0 to 6 columns, relative to none."""
+    columns = np.zeros((len(EVERY_N), sharing[0].channels), np.int64)
     columns[:, channels] = EVERY_N[:, None]
-    costs = np.array([cost.of(layer, row) for row in columns], np.float64)
+    costs = np.array([cost.of(sharing, row) for row in columns], np.float64)
     relative: Double = costs - costs[0]
     return relative
 
 
 @dataclass
 class _Spent:
-    """An allocation and its exact cost, while it is made: `chosen` is N of every block, int64 [blocks]."""
+    """An allocation and its exact cost, while it is made: `chosen` is N of every block, int64 [blocks].
 
-    layers: Mapping[str, ArrayLayer]
+    `layers` that share their weights, and all that is of them, are named by the first.
+    """
+
+    layers: Mapping[str, Sharing]
     blocks: _Blocks
-    cost: Cost
+    cost: _Remembered
     chosen: NDArray[np.int64]
     allocation: Allocation = field(init=False)
     costs: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.allocation = unpruned(self.layers.values())
+        self.allocation = unpruned(sharing[0] for sharing in self.layers.values())
         for (name, members), n in zip(self.blocks.members, self.chosen, strict=True):
             self.allocation[name][members] = n
-        self.costs = {name: self.cost.of(layer, self.allocation[name]) for name, layer in self.layers.items()}
+        self.costs = {name: self.cost.of(sharing, self.allocation[name]) for name, sharing in self.layers.items()}
 
     @property
     def used(self) -> int:

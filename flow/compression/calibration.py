@@ -34,12 +34,13 @@ WIDEST = 2048  # inputs of a dot product with all their correlations: longer red
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of a layer's windows minus zero point: E[x] [groups, reduction], E[x x^T] as `parts` of the reduction.
+    """Moments of windows minus zero point: E[x] [layers, groups, reduction], E[x x^T] as `parts` of the reduction.
 
-    Each part is float32 [groups, size, size] for consecutive inputs; a reduction of up to 2,048 has one part.
+    Each part is float32 [groups, size, size] for consecutive inputs; a reduction of up to 2,048 has one part. Of one
+    layer, or of several that share their weights: see `together`.
     """
 
-    mean: Double
+    means: Double
     parts: tuple[Single, ...]
 
     def error(self, group: int, difference: Double, centred: bool, width: int = WIDEST) -> Double:
@@ -55,7 +56,8 @@ class Moments:
                 narrow = e.astype(np.float32)
                 total += ((narrow @ part[group, first:last, first:last]) * narrow).sum(axis=1, dtype=np.float64)
                 if centred:
-                    total -= (e @ self.mean[group, begin + first : begin + last]) ** 2
+                    for mean in self.means[:, group, begin + first : begin + last]:
+                        total -= (e @ mean) ** 2
             begin += part.shape[-1]
         return np.maximum(total, 0)
 
@@ -119,7 +121,19 @@ def moments(layer: ArrayLayer, tensors: Sequence[NDArray[Any]], threads: int | N
         mean += first
         for part, more in zip(parts, second, strict=True):
             part += more
-    return Moments(mean / sum(taken), tuple((part / sum(taken)).astype(np.float32) for part in parts))
+    return Moments(mean[None] / sum(taken), tuple((part / sum(taken)).astype(np.float32) for part in parts))
+
+
+def together(known: Moments, first: ArrayLayer, layer: ArrayLayer, seen: Moments) -> Moments:
+    """The moments `known` of layers that share their weights, and those of a further one.
+
+    Errors by them are the sum of the layers' errors over all their windows, in units of the `first` one's windows and
+    input scale.
+    """
+    units = [each.positions * float(each.input_quantization.scale) ** 2 for each in (first, layer)]
+    weight = units[1] / units[0]
+    parts = tuple(part + np.float32(weight) * more for part, more in zip(known.parts, seen.parts, strict=True))
+    return Moments(np.concatenate([known.means, np.sqrt(weight) * seen.means]), parts)
 
 
 def _windows(layer: ArrayLayer, tensor: NDArray[Any], chosen: NDArray[np.int64] | None) -> Single:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flow.compression import tune
 from flow.compression.allocate import CHANNELS_PARALLEL, Allocation, allocate
 from flow.compression.budget import Bits, Cost, bits_limit, time_limit, total
@@ -106,8 +109,11 @@ def encode(
         assert chosen.columns is not None and chosen.sensitive is not None and chosen.method is not None
         allocation, method = allocate(layers, chosen.columns, chosen.sensitive, channels_parallel), chosen.method
     encoded, pruned = [], []
+    made: dict[str, tuple[EncodedLayer, NDArray[np.int8]]] = {}  # by the tensor of the weights
     for layer in layers:
-        stored, weights = prune(layer.weights, allocation[layer.name], method, layer.name)
+        if layer.weight_tensor not in made:
+            made[layer.weight_tensor] = prune(layer.weights, allocation[layer.name], method, layer.name)
+        stored, weights = made[layer.weight_tensor]
         assert not chosen.budgeted or (weights == layer.weights).all()  # refined weights lie on the grid
         encoded.append(stored)
         pruned.append(replace(layer, weights=weights))

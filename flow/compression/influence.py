@@ -1,4 +1,4 @@
-"""The influence of layers: how far a change of one layer alone moves the network's answers.
+"""The influence of layers: how far a change of one layer alone, or of those that share its weights, moves the answers.
 
 A layer changes nothing that comes before it. Only what follows it is run, on the tensors in front of it that are still
 needed: half of the work of whole runs, with half of the weights in a session.
@@ -29,15 +29,16 @@ BATCH = 4  # samples a run: the runs are shared out among the processors, even w
 
 def influences(
     network: Network,
-    changed: Mapping[str, ArrayLayer],
+    changed: Mapping[str, Sequence[ArrayLayer]],
     feeds: Arrays,
     scores: Mapping[str, int],
     weights: Mapping[str, float],
     advance: Callable[[], None],
 ) -> dict[str, float]:
-    """The distance that every layer of `changed`, in place of the layer of its name, puts between the answers.
+    """The distance that the layers of each entry of `changed`, in place of those of their names, put between answers.
 
-    `scores` and `weights` of outputs as in `answers` and `distance`; `advance` is called after each layer.
+    An entry has the name of the first of its layers. `scores` and `weights` of outputs as in `answers` and `distance`;
+    `advance` is called for each of the layers.
     """
     bare, tensors = without_softmax(network.model)
     graph, whole = Graph.of(bare), runtime.session(bare)
@@ -52,10 +53,11 @@ def influences(
     found: dict[str, float] = {}
     for layer in run_steps(network.steps, batches, kept=network.inputs):
         if layer.name in changed:
-            after = runtime.session(rewrite.with_layers(_suffix(graph, network, batches[0]), [changed[layer.name]]))
+            after = runtime.session(rewrite.with_layers(_suffix(graph, network, batches[0]), changed[layer.name]))
             got = named(network.outputs, tensors, _joined(run_each(after, batches), batches), scores)
             found[layer.name] = distance(reference, got, weights)
-            advance()
+            for _ in changed[layer.name]:
+                advance()
         own = runtime.session(rewrite.layer_model(network.graph, layer))
         for batch, outputs in zip(batches, run_each(own, batches), strict=True):
             batch.update(outputs)

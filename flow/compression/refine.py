@@ -44,13 +44,20 @@ class Refined:
 
 
 def refine(
-    layer: ArrayLayer, targets: Double, columns_pruned: NDArray[np.int64], seen: Moments, refinements: frozenset[str]
+    layer: ArrayLayer,
+    targets: Double,
+    columns_pruned: NDArray[np.int64],
+    seen: Moments,
+    refinements: frozenset[str],
+    together: Moments | None = None,
 ) -> Refined:
     """The layer pruned by `columns_pruned` [channels], refined by `refinements` (of REFINEMENTS).
 
     `targets` float64 [channels, reduction]: the weights to approximate, in units of the layer's own scales, from the
-    float network if there is one. `seen`: the moments of the layer's inputs.
+    float network if there is one. `seen`: the moments of the layer's inputs, `together`: those of all layers that share
+    its weights.
     """
+    together = together or seen
     centred = "bias" in refinements
     weights = np.zeros_like(layer.weights)
     factors = np.ones(layer.channels)
@@ -61,18 +68,29 @@ def refine(
         inverse: list[Float] | None = None
         for n in np.unique(columns_pruned[here]):
             chosen = here[columns_pruned[here] == n]
-            best, rows, left = _scaled(targets[chosen], int(n), seen, group, centred, "scales" in refinements)
+            best, rows, left = _scaled(targets[chosen], int(n), together, group, centred, "scales" in refinements)
             if "compensation" in refinements:
-                inverse = inverse or [_inverse_factor(part[group]) for part in seen.parts]
+                inverse = inverse or [_inverse_factor(part[group]) for part in together.parts]
                 other = _compensated(targets[chosen] / best[:, None], int(n), inverse)
-                other_left = seen.error(group, other - targets[chosen] / best[:, None], centred) * best**2
+                other_left = together.error(group, other - targets[chosen] / best[:, None], centred) * best**2
                 better = other_left < left
                 rows[better], left[better] = other[better], other_left[better]
             weights[chosen], factors[chosen], error[chosen] = rows.astype(np.int8), best, left
     scales = (layer.weight_scales * factors).astype(np.float32)
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
-    bias = _bias(layer, targets, weights, scales, seen, centred)
-    return Refined(replace(layer, weights=weights, weight_scales=scales, bias=bias), error * unit**2)
+    return Refined(with_weights(layer, weights, scales, targets, seen, refinements), error * unit**2)
+
+
+def with_weights(
+    layer: ArrayLayer, weights: NDArray[np.int8], scales: Float, targets: Double, seen: Moments,
+    refinements: frozenset[str],
+) -> ArrayLayer:  # fmt: skip
+    """The layer with these refined weights and scales, which another may have, too, and with its own bias for them.
+
+    `targets`, `seen` and `refinements` as in `refine`.
+    """
+    bias = _bias(layer, targets, weights, scales, seen, "bias" in refinements)
+    return replace(layer, weights=weights, weight_scales=scales, bias=bias)
 
 
 def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, refinements: frozenset[str]) -> Double:
@@ -179,7 +197,7 @@ def _bias(
     """The bias in units of the new scales; if `corrected`, plus the mean error of the weights at the output."""
     old, new = layer.weight_scales.astype(np.float64), scales.astype(np.float64)
     lost = targets * old[:, None] - weights * new[:, None]
-    mean = np.repeat(seen.mean, layer.channels // layer.groups, axis=0)
+    mean = np.repeat(seen.means[0], layer.channels // layer.groups, axis=0)
     shift = (lost * mean).sum(axis=1) if corrected else np.zeros(layer.channels)
     codes = np.rint((layer.bias * old + shift) / new)
     return np.clip(codes, -(2**31), 2**31 - 1).astype(np.int32)

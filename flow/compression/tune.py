@@ -20,15 +20,15 @@ import onnx
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from flow.compression.allocate import Allocation
+from flow.compression.allocate import Allocation, stored_weights
 from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
-from flow.compression.calibration import Double, affordable, calibrate, moments
+from flow.compression.calibration import Double, Moments, affordable, calibrate, moments, together
 from flow.compression.influence import influences
-from flow.compression.refine import error_curves, refine
+from flow.compression.refine import error_curves, refine, with_weights
 from flow.errors import FlowError
 from flow.frontend.int8 import rewrite
 from flow.network.answers import Answers, answers, distance
-from flow.network.model import ArrayLayer, Network
+from flow.network.model import ArrayLayer, Network, by_weights
 from flow.network.samples import Samples
 from flow.network.task import score_axes, tasks
 from flow.onnxtools import runtime
@@ -61,9 +61,14 @@ class CalibrationData:
 
 @dataclass(frozen=True)
 class Survey:
-    """Error at the network's output, float64 [channels, N = 0 to 6], by layer name."""
+    """Error at the network's output, float64 [channels, N = 0 to 6], by layer name.
+
+    Of layers that share their weights the first has the curves, and `shared` has the moments of their inputs together,
+    in the INT8 network.
+    """
 
     curves: dict[str, Double]
+    shared: dict[str, Moments] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,13 @@ def calibration_data(
     samples = affordable(network, calibration)
     outputs = runtime.predict_all(source, samples.feeds)
     wanted = answers(source, samples.feeds, score_axes(tasks(outputs, samples.every_label)), outputs)
-    reals = rewrite.real_weights(prepared, network.layers) if prepared is not None else {}
-    targets = {layer.name: reals.get(layer.name, layer.weights.astype(np.float64)) for layer in network.layers}
+    shared = by_weights(network.layers)
+    reals = rewrite.real_weights(prepared, [first for first, *_ in shared]) if prepared is not None else {}
+    targets: dict[str, Double] = {}
+    for sharing in shared:
+        first = sharing[0]
+        target = reals.get(first.name, first.weights.astype(np.float64))
+        targets |= {layer.name: target for layer in sharing}
     return CalibrationData(samples, wanted, targets, weights or {})
 
 
@@ -130,31 +140,41 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     """Every layer's error curves, weighted by the effect of the layer's error on the answers; `advance` per layer.
 
     The weight of a layer is the divergence of all outputs that its pruning alone (N = 4) causes, over the error at its
-    output.
+    output. Layers that share their weights are pruned together.
     """
     curves: dict[str, Double] = {}
-    pruned: list[ArrayLayer] = []
+    shared: dict[str, Moments] = {}
+    pruned: dict[str, list[ArrayLayer]] = {}
     threads = _threads(network, refinements)
+    sharing = {layer.name: each for each in by_weights(network.layers) for layer in each}
 
     def measure(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
-        seen = moments(layer, tensors, threads)
-        targets = data.targets[layer.name]
-        curves[layer.name] = error_curves(layer, targets, seen, refinements)
-        pruned.append(refine(layer, targets, np.full(layer.channels, RANKED_BY), seen, refinements & {"bias"}).layer)
+        first, seen, targets = sharing[layer.name][0], moments(layer, tensors, threads), data.targets[layer.name]
+        if len(sharing[layer.name]) > 1:
+            known = shared.get(first.name)
+            shared[first.name] = seen if known is None else together(known, first, layer, seen)
+        if layer is first:
+            ranking = np.full(layer.channels, RANKED_BY)
+            pruned[layer.name] = [refine(layer, targets, ranking, seen, refinements & {"bias"}).layer]
+        else:
+            like = pruned[first.name][0]
+            other = with_weights(layer, like.weights, like.weight_scales, targets, seen, refinements)
+            pruned[first.name].append(other)
+        if layer is sharing[layer.name][-1]:
+            curves[first.name] = error_curves(first, targets, shared.get(first.name, seen), refinements)
         return layer
 
     with _one_thread_each():
         calibrate(network, data.samples.feeds, measure, threads)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
     subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
-    by_name = {layer.name: layer for layer in pruned}
-    caused = influences(network, by_name, subset.feeds, data.scores, data.weights, advance)
+    caused = influences(network, pruned, subset.feeds, data.scores, data.weights, advance)
     if not any(caused.values()):  # no layer changes the answers: all get the same weight
         caused = dict.fromkeys(caused, 1.0)
     for name, curve in curves.items():
         error = float(curve[:, RANKED_BY].sum())
         curve *= caused[name] / error if error > 0 else 0.0
-    return Survey(curves)
+    return Survey(curves, shared)
 
 
 def tune(
@@ -179,12 +199,13 @@ def within(
 ) -> Tuned:
     """The network that costs at most `limit`, which can be reached. See `refined`."""
     allocation = spend(network.layers, survey.curves, limit, limits.block, limits.cost)
-    return refined(network, data, allocation, limits.refinements, advance)
+    return refined(network, data, survey, allocation, limits.refinements, advance)
 
 
 def refined(
     network: Network,
     data: CalibrationData,
+    survey: Survey,
     allocation: Allocation,
     refinements: frozenset[str],
     advance: Callable[[], None] = lambda: None,
@@ -195,7 +216,7 @@ def refined(
     `advance` is called after each layer of each try.
     """
 
-    walk = partial(_refined, network, data, allocation, advance, _threads(network, refinements))
+    walk = partial(_refined, network, data, survey, allocation, advance)
     with _one_thread_each():
         return min(in_parallel(walk, tries(network, refinements)), key=lambda tuned: tuned.divergence)
 
@@ -215,7 +236,7 @@ def _one_thread_each() -> threadpool_limits:
 
 def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]:
     """Refinements to try: all; unless it takes minutes, also all but scale search, and all but compensation."""
-    small = sum(layer.weights.size for layer in network.layers) <= VARIED_WEIGHTS
+    small = stored_weights(network.layers) <= VARIED_WEIGHTS
     optional = [name for name in ("scales", "compensation") if name in refinements and small]
     return [refinements, *(refinements - {name} for name in optional)]
 
@@ -223,16 +244,23 @@ def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]
 def _refined(
     network: Network,
     data: CalibrationData,
+    survey: Survey,
     allocation: Allocation,
     advance: Callable[[], None],
-    threads: int,
     refinements: frozenset[str],
 ) -> Tuned:
     layers: list[ArrayLayer] = []
+    decided: dict[str, ArrayLayer] = {}  # by the tensor of their weights
+    threads = _threads(network, refinements)
 
     def decide(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
-        seen = moments(layer, tensors, threads)
-        layers.append(refine(layer, data.targets[layer.name], allocation[layer.name], seen, refinements).layer)
+        seen, targets = moments(layer, tensors, threads), data.targets[layer.name]
+        if (like := decided.get(layer.weight_tensor)) is not None:
+            layers.append(with_weights(layer, like.weights, like.weight_scales, targets, seen, refinements))
+        else:
+            all_seen = survey.shared.get(layer.name)
+            layers.append(refine(layer, targets, allocation[layer.name], seen, refinements, all_seen).layer)
+            decided[layer.weight_tensor] = layers[-1]
         advance()
         return layers[-1]
 

@@ -7,7 +7,7 @@ ONNX model.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,7 +78,7 @@ class ArrayLayer:
     op: str  # "Conv", "Gemm" or "MatMul"
     input: str  # 8-bit ONNX tensor
     output: str  # 8-bit ONNX tensor, or a float tensor when output_quantization is None
-    weight_tensor: str  # name of the int8 initializer in the ONNX model
+    weight_tensor: str  # name of the int8 initializer in the ONNX model, which other layers may have, too
     weights: NDArray[np.int8]
     weight_scales: NDArray[np.float32]
     bias: NDArray[np.int32]
@@ -107,6 +107,17 @@ class ArrayLayer:
     @property
     def macs(self) -> int:
         return self.positions * self.channels * self.reduction
+
+
+def by_weights(layers: Iterable[ArrayLayer]) -> tuple[tuple[ArrayLayer, ...], ...]:
+    """The layers that have one set of weights, as the steps of a recurrent layer have, together; by the first of each.
+
+    They have the same weights and weight scales, and biases of their own.
+    """
+    found: dict[str, list[ArrayLayer]] = {}
+    for layer in layers:
+        found.setdefault(layer.weight_tensor, []).append(layer)
+    return tuple(map(tuple, found.values()))
 
 
 @dataclass(frozen=True)

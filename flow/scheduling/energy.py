@@ -74,6 +74,8 @@ class ArrayEnergy:
 
     config: ArrayConfig
 
+    stored = False
+
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
         """Picojoules of a layer whose channels lose so many columns, int64 [channels]."""
         return round(layer_energy(by_itself(layer, columns_pruned, self.config), self.config).total)

@@ -16,7 +16,7 @@ from flow.hardware.fields import ENTRY_BITS
 from flow.network.model import OFFSET, ArrayLayer
 from flow.scheduling.blocks import Block, Bytes, LayerSchedule, Program
 from flow.scheduling.order import layout
-from flow.scheduling.words import channel_parameters, pack_descriptor, parameter_words, weight_words
+from flow.scheduling.words import Image, channel_parameters, pack_descriptor, parameter_words, weight_words
 
 OPERANDS = ("weight", "metadata", "parameter")  # with an address in the descriptor; indices share the parameters'
 
@@ -28,8 +28,7 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
     """
     allocation = {layer.name: part.columns_pruned for layer, part in zip(layers, encoded, strict=True)}
     schedules = layout(layers, allocation, config)
-    images: dict[str, list[Bytes]] = {name: [] for name in ("descriptor", "weight", "metadata", "parameter", "index")}
-    used = dict.fromkeys(images, 0)
+    images = {name: Image() for name in ("descriptor", "weight", "metadata", "parameter", "index")}
     for scheduled, stored in zip(schedules, encoded, strict=True):
         packed = channel_parameters(scheduled.layer)
         placed: dict[
@@ -40,13 +39,13 @@ def schedule(encoded: Sequence[EncodedLayer], layers: Sequence[ArrayLayer], conf
             if channel not in placed:
                 weight, metadata = weight_words(block, scheduled.layer, stored, config)
                 parameters, index = parameter_words(block, packed, config)
-                words = {"weight": weight, "metadata": metadata, "parameter": parameters, "index": index}
-                placed[channel] = {name: (used[name], len(image)) for name, image in words.items()}
-                for name, image in words.items():
-                    images[name].append(image)
-                    used[name] += len(image)
-            images["descriptor"].append(_descriptor(scheduled, block, placed[channel], config))
-    memories = {name: np.ascontiguousarray(np.concatenate(parts)) for name, parts in images.items()}
+                words = {"parameter": parameters, "index": index}
+                owner = scheduled.layer.weight_tensor
+                placed[channel] = {name: images[name].add(image) for name, image in words.items()}
+                placed[channel] |= {"weight": images["weight"].share(weight, owner),
+                                    "metadata": images["metadata"].share(metadata, owner)}  # fmt: skip
+            images["descriptor"].add(_descriptor(scheduled, block, placed[channel], config))
+    memories = {name: np.ascontiguousarray(np.concatenate(image.parts)) for name, image in images.items()}
     if config.map_words:  # the windows come from outside, so nothing is written to the maps
         memories["entry"] = np.zeros((1, ENTRY_BITS // 8), np.uint8)
     for name, memory in memories.items():  # a dense array has no metadata, but a memory has at least one word

@@ -25,6 +25,8 @@ class LayerByLayer:
     dense: int
     beside: int = 0
 
+    stored = False
+
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
         return layer_cycles(by_itself(layer, columns_pruned, self.config), self.config)
 

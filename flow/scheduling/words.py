@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,29 @@ def unpack_fields(word: Bytes, fields: Sequence[tuple[str, int]]) -> dict[str, i
         values[name] = number & ((1 << width) - 1)
         number >>= width
     return values
+
+
+@dataclass
+class Image:
+    """A memory image while it is written: words, part after part."""
+
+    parts: list[Bytes] = field(default_factory=list)
+    used: int = 0
+    known: dict[tuple[str, int, bytes], int] = field(default_factory=dict)
+
+    def add(self, words: Bytes) -> tuple[int, int]:
+        """Append words; returns the first one's address, and how many there are."""
+        begin = self.used
+        self.parts.append(words)
+        self.used += len(words)
+        return begin, len(words)
+
+    def share(self, words: Bytes, owner: str) -> tuple[int, int]:
+        """As `add`, but words that are there already, of the same owner, are not stored again."""
+        key = (owner, len(words), hashlib.sha256(words.tobytes()).digest())
+        if key not in self.known:
+            self.known[key], _ = self.add(words)
+        return self.known[key], len(words)
 
 
 def weight_words(block: Block, layer: ArrayLayer, encoded: EncodedLayer, config: ArrayConfig) -> tuple[Bytes, Bytes]:

@@ -12,21 +12,25 @@ from numpy.typing import NDArray
 
 from flow.compression import prune, tune
 from flow.compression.allocate import Allocation, average_bits, channel_bits
-from flow.compression.budget import Bits, bits_limit, least_bits, spend
-from flow.compression.calibration import Moments, calibrate, moments
+from flow.compression.budget import Bits, bits_limit, least_bits, most, spend, total, unpruned
+from flow.compression.calibration import Moments, calibrate, moments, together
 from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
 from flow.compression.refine import REFINEMENTS, error_curves, refine
 from flow.errors import FlowError
 from flow.frontend import quantize
 from flow.frontend.int8 import cut, rewrite
+from flow.hardware.config import ArrayConfig
 from flow.network import answers, reference
-from flow.network.model import ArrayLayer, Network
+from flow.network.model import ArrayLayer, Network, by_weights
 from flow.network.run import run_network
 from flow.network.samples import Samples
 from flow.onnxtools import runtime
+from flow.scheduling.timing import layer_by_layer
+from tests.helpers import networks
 from tests.helpers.layers import layer_of, random_weights
 from tests.helpers.nets import float_net, residual_net, samples
+from tests.helpers.networks import quantized, sharing
 
 ALL = frozenset(REFINEMENTS)
 
@@ -55,12 +59,69 @@ def test_moments_are_those_of_the_windows() -> None:
     tensor = np.random.default_rng(0).integers(-128, 128, (3, *layer.input_shape)).astype(np.int8)
     x = reference.windows(layer, tensor)[0].astype(np.float64) - layer.input_quantization.zero_point
     seen = moments(layer, [tensor[:1], tensor[1:]])
-    assert np.allclose(seen.mean[0], x.mean(axis=0))
+    assert np.allclose(seen.means[0, 0], x.mean(axis=0))
     assert np.allclose(seen.parts[0][0], x.T @ x / len(x), rtol=1e-5)
     difference = np.random.default_rng(1).normal(size=(4, layer.reduction))
     outputs = x @ difference.T
     assert np.allclose(seen.error(0, difference, False), (outputs**2).mean(axis=0), rtol=1e-5)
     assert np.allclose(seen.error(0, difference, True), outputs.var(axis=0), rtol=1e-5)
+
+
+def test_moments_of_layers_that_share_their_weights() -> None:
+    """By them the error is the sum over both, in units of the first one's inputs; biases correct each one's mean."""
+    first = gaussian_layer(1, 4, 40)
+    second = replace(
+        first, name="second", input_shape=(100, 40), output_shape=(100, 4),
+        input_quantization=replace(first.input_quantization, scale=np.float32(0.05), zero_point=-7),
+    )  # fmt: skip
+    inputs = [correlated(2, first), correlated(3, second)]
+    own = [moments(layer, [each]) for layer, each in zip((first, second), inputs, strict=True)]
+    both = together(own[0], first, second, own[1])
+    difference = np.random.default_rng(4).normal(size=(4, 40))
+    weight = (0.05 / float(first.input_quantization.scale)) ** 2 * second.positions / first.positions
+    for centred in (False, True):
+        each = [seen.error(0, difference, centred) for seen in own]
+        assert np.allclose(both.error(0, difference, centred), each[0] + weight * each[1], rtol=1e-5)
+
+
+def test_layers_that_share_their_weights_are_refined_together() -> None:
+    """One set of codes, scales and N for all, each layer's own bias; stored bits count them once."""
+    network = quantized(sharing())
+    model, feeds = network.model, networks.feeds(network.model, 16)
+    data = tune.calibration_data(network, model, None, Samples(feeds, None, "drawn"))
+    found = tune.survey(network, data, ALL, lambda: None)
+    groups = by_weights(network.layers)
+    assert sorted(map(len, groups)) == [1, 1, 1, 3] and set(found.curves) == {each[0].name for each in groups}
+    tuned = tune.tune(network, data, found, 4.5, tune.Limits(4, ALL))
+    of = {layer.name: layer for layer in tuned.layers}
+    shared = [of[layer.name] for layer in next(each for each in groups if len(each) == 3)]
+    first, *others = shared
+    for layer in others:
+        assert np.array_equal(layer.weights, first.weights)
+        assert np.array_equal(layer.weight_scales, first.weight_scales)
+        assert np.array_equal(tuned.allocation[layer.name], tuned.allocation[first.name])
+    assert len({layer.bias.tobytes() for layer in shared}) == 3
+    once = sum(int(channel_bits(each[0], tuned.allocation[each[0].name]).sum()) for each in groups)
+    size = sum(each[0].weights.size for each in groups)
+    assert average_bits(network.layers, tuned.allocation) == once / size <= 4.5
+    again = cut.partition_again(network, tuned.layers)
+    assert [len(each) for each in by_weights(again.layers)] == list(map(len, groups))
+    got = answers.answers(again.model, data.samples.feeds, data.scores)
+    assert answers.distance(data.wanted, got, {}) == pytest.approx(tuned.divergence, rel=1e-6)
+
+
+def test_what_layers_cost_together() -> None:
+    """Bits once, where they share their weights; time for each."""
+    network = quantized(sharing())
+    time, none = layer_by_layer(network.layers, ArrayConfig(2, 4)), unpruned(network.layers)
+    assert total(network.layers, time, none) == sum(time.of(layer, none[layer.name]) for layer in network.layers)
+    assert total(network.layers, Bits(), none) == 8 * sum(each[0].weights.size for each in by_weights(network.layers))
+    curves = {layer.name: np.tile(4.0 ** np.arange(7), (layer.channels, 1)) for layer in network.layers}
+    for cost, limit in ((Bits(), bits_limit(network.layers, 5)), (time, 0.7 * most(network.layers, time))):
+        spent = spend(network.layers, curves, limit, 4, cost)
+        assert 0.8 * limit <= total(network.layers, cost, spent) <= limit
+        for each in by_weights(network.layers):
+            assert all(spent[layer.name] is spent[each[0].name] for layer in each)
 
 
 def test_walking_without_change_gives_the_network_itself() -> None:
@@ -130,8 +191,8 @@ def test_long_reductions_and_dead_inputs() -> None:
     weights[1] = 0
     layer = replace(layer, weights=weights)
     whole = moments(layer, [correlated(9, layer)])
-    halves = Moments(whole.mean, (whole.parts[0][:, :32, :32], whole.parts[0][:, 32:, 32:]))
-    dead = Moments(np.zeros_like(whole.mean), (np.zeros_like(whole.parts[0]),))
+    halves = Moments(whole.means, (whole.parts[0][:, :32, :32], whole.parts[0][:, 32:, 32:]))
+    dead = Moments(np.zeros_like(whole.means), (np.zeros_like(whole.parts[0]),))
     for seen in (halves, dead):
         result = refine(layer, layer.weights.astype(np.float64), np.full(3, 4), seen, ALL)
         assert np.isfinite(result.error).all() and not result.layer.weights[1].any()

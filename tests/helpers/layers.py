@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from flow.simulation.results import expected_words
 
 Int8 = NDArray[np.int8]
 TINY: dict[str, Any] = {"weight_depth": 16, "metadata_depth": 4, "activation_depth": 8}
+
+
+NUMBERS = count()  # each layer has weights of its own
 
 
 def random_weights(rng: np.random.Generator, channels: int, reduction: int) -> Int8:
@@ -48,7 +52,7 @@ def layer_of(
         op="Conv" if window else "Gemm",
         input="x",
         output="y",
-        weight_tensor="w",
+        weight_tensor=f"weights_{next(NUMBERS)}",
         weights=weights,
         weight_scales=np.asarray(rng.uniform(0.005, 0.02, channels), np.float32),
         bias=np.asarray(rng.integers(-3000, 3000, channels), np.int32),

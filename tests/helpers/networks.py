@@ -18,7 +18,7 @@ from flow.frontend.int8 import cut
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.quantize import quantize
 from flow.hardware.config import ArrayConfig
-from flow.network.model import Network
+from flow.network.model import Network, by_weights
 from flow.scheduling.onchip.chain import chain
 from flow.scheduling.onchip.program import OnChip, assemble, fitted
 
@@ -220,6 +220,21 @@ def heads() -> onnx.ModelProto:
     return net.model((3, 6, 6), *outputs, net.node("Softmax", b, axis=1), a)
 
 
+def sharing() -> onnx.ModelProto:
+    """A pyramid: one convolution at two sizes, and again on its own output, with two biases; a head at each size."""
+    net = Floats(15)
+    a = net.conv("x", 3, 8, 3)
+    weights = net.constant((net.rng.normal(0, 1, (8, 8, 3, 3)) / 5).astype(np.float32))
+    biases = [net.constant(net.rng.normal(0, 0.1, 8).astype(np.float32)) for _ in range(2)]
+
+    def again(x: str, bias: str) -> str:
+        return net.node("Relu", net.node("Conv", x, weights, bias, pads=[1, 1, 1, 1]))
+
+    b = again(again(a, biases[0]), biases[1])
+    c = again(net.node("MaxPool", a, kernel_shape=[2, 2], strides=[2, 2]), biases[0])
+    return net.model((3, 6, 6), net.conv(b, 8, 5, 1, relu=False), net.conv(c, 8, 6, 1, relu=False))
+
+
 def normed() -> onnx.ModelProto:
     """BatchNormalization behind a concatenation, as DenseNets have it, and factors of any sign for each channel."""
     net = Floats(13)
@@ -259,6 +274,7 @@ KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
         gated,
         shuffled,
         pooled,
+        sharing,
         normed,
         normalized,
     )
@@ -277,10 +293,11 @@ def quantized(model: onnx.ModelProto) -> Network:
 def pruned(network: Network, columns: int, seed: int = 8) -> tuple[Network, dict[str, EncodedLayer]]:
     """The network with N drawn for every block of so many channels, and its weights as stored."""
     rng, layers, encoded = np.random.default_rng(seed), [], {}
-    for layer in network.layers:
-        n = np.repeat(rng.choice([0, 2, 4, 5], -(-layer.channels // columns)), columns)[: layer.channels]
-        encoded[layer.name], weights = prune(layer.weights, rng.permutation(n))
-        layers.append(replace(layer, weights=weights))
+    for first, *others in by_weights(network.layers):
+        n = np.repeat(rng.choice([0, 2, 4, 5], -(-first.channels // columns)), columns)[: first.channels]
+        stored, weights = prune(first.weights, rng.permutation(n))
+        encoded |= {layer.name: stored for layer in (first, *others)}
+        layers += [replace(layer, weights=weights) for layer in (first, *others)]
     return cut.partition_again(network, layers), encoded
 
 

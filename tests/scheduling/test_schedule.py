@@ -50,6 +50,22 @@ def test_channels_of_one_n_stand_together() -> None:
     assert all((b.steps, b.tiles, b.resident) == (2, 3, True) for b in blocks)
 
 
+def test_weights_that_layers_share_are_stored_once() -> None:
+    """Each layer's descriptors lead to them, and to parameters of their own; words of other layers stay apart."""
+    stored, layer = random_layer(0, 70, 5, MIXED)
+    other = replace(layer, name="again", bias=layer.bias + 1)
+    for config in (CONFIG, replace(CONFIG, map_words=64)):
+        alone, both = schedule([stored], [layer], config), schedule([stored, stored], [layer, other], config)
+        for name in ("weight", "metadata"):
+            assert np.array_equal(both.memories[name], alone.memories[name])
+        half = len(both.memories["descriptor"]) // 2
+        words = [fields(word) for word in both.memories["descriptor"]]
+        for first, second in zip(words[:half], words[half:], strict=True):
+            assert first["weight_base"] == second["weight_base"] and first["parameter_base"] < second["parameter_base"]
+    apart = schedule([stored, stored], [layer, replace(other, weight_tensor="other")], CONFIG)
+    assert len(apart.memories["weight"]) == 2 * len(both.memories["weight"])
+
+
 def test_blocks_stay_within_their_group() -> None:
     layer = replace(layer_of(random_weights(np.random.default_rng(0), 8, 9), 4, np.random.default_rng(0)), groups=4)
     blocks = channel_blocks(layer, np.array(MIXED), CONFIG)

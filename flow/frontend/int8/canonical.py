@@ -5,12 +5,13 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from flow.frontend.int8.layers import output_axis
 from flow.frontend.int8.rows import batch_to_axis_0
 from flow.frontend.operators import ARRAY_OPERATORS, LAYOUT_OPERATORS
 from flow.frontend.sums import flatten_biases, rename_fused_shapes
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import constants_to_initializers, drop_unused_nodes, model_like, replace_nodes, unused_name
-from flow.onnxtools.graph import Graph, is_dequantize, node_input, node_name, opset, size
+from flow.onnxtools.graph import Graph, attribute, is_dequantize, node_input, node_name, opset, size
 
 CODE_OPERATORS = ("Clip", *LAYOUT_OPERATORS)  # that make codes of codes
 CODES = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
@@ -20,9 +21,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     """An equivalent model in the form `partition` reads; the canonical form of a canonical model is itself.
 
     Constant nodes become initializers, codes computed from constants are folded, layout operators between
-    DequantizeLinear and a layer work on the 8-bit tensor instead, every layer has weights and a name of
-    its own, matrix products have the batch as axis 0 and biases of one axis, and nodes that no output needs are left
-    out.
+    DequantizeLinear and a layer work on the 8-bit tensor instead, weights that layers read alike are read by one
+    DequantizeLinear and by nothing else, every layer has a name of its own, matrix products have the batch as axis 0
+    and biases of one axis, and nodes that no output needs are left out.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -30,7 +31,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     _nodes_make_outputs(copy)
     fold_codes(copy)
     _layout_before_dequantize(copy)
-    _unshare_weights(copy)
+    _weights_of_layers(copy)
     rename_fused_shapes(copy)
     flatten_biases(copy)
     batch_to_axis_0(copy)
@@ -133,28 +134,60 @@ def _moved_chain(graph: Graph, chain: list[onnx.NodeProto]) -> list[onnx.NodePro
     return [*clones, last]
 
 
-def _unshare_weights(model: onnx.ModelProto) -> None:
-    """Weights that several layers share are copied, so that each layer may be pruned by itself."""
+def _weights_of_layers(model: onnx.ModelProto) -> None:
+    """Layers that read weights alike share a DequantizeLinear; other readers have copies of the weights."""
     graph = Graph.of(model)
-    used: set[str] = set()
-    nodes: list[onnx.NodeProto] = []
+    uses: dict[str, dict[tuple[object, ...], list[onnx.NodeProto]]] = {}
     for node in model.graph.node:
         dequantize = graph.producer(node_input(node, 1)) if node.op_type in ARRAY_OPERATORS else None
         if dequantize is not None and is_dequantize(dequantize) and dequantize.input[0] in graph.constants:
-            weight = dequantize.input[0]
-            if weight in used or any(user is not dequantize for user in graph.consumers[weight]):
-                tensor = model.graph.initializer.add()
-                tensor.CopyFrom(graph.constants[weight])
-                tensor.name = f"{weight}_of_{node_name(node)}"
-                own = onnx.NodeProto()
-                own.CopyFrom(dequantize)
-                own.name, own.input[0], own.output[0] = (
-                    f"{tensor.name}_dequantize",
-                    tensor.name,
-                    f"{tensor.name}_real",
-                )
-                node.input[1] = own.output[0]
-                nodes.append(own)
-            used.add(weight)
-        nodes.append(node)
-    replace_nodes(model, nodes)
+            alike = uses.setdefault(dequantize.input[0], {})
+            alike.setdefault(_way_of_reading(graph, node, dequantize), []).append(node)
+    before: dict[str, list[onnx.NodeProto]] = {}  # nodes to insert, by the output of the node behind
+    for weight, alike in uses.items():
+        alone = len(alike) == 1 and _read_by_layers_alone(graph, weight)
+        for layers in alike.values():
+            read = layers[0].input[1]
+            if not alone:
+                own = _copied_weights(graph, layers[0])
+                before[layers[0].output[0]], read = [own], own.output[0]
+            for layer in layers:
+                layer.input[1] = read
+    replace_nodes(model, [each for node in model.graph.node for each in (*before.get(node.output[0], []), node)])
+
+
+def _way_of_reading(graph: Graph, layer: onnx.NodeProto, dequantize: onnx.NodeProto) -> tuple[object, ...]:
+    """What layers that share codes must have in common besides."""
+    values = [graph.constant(name) for name in dequantize.input[1:]]
+    known = tuple(name if value is None else (value.dtype.str, value.shape, value.tobytes())
+                  for name, value in zip(dequantize.input[1:], values, strict=True))  # fmt: skip
+    attributes = tuple(sorted(each.SerializeToString() for each in dequantize.attribute))
+    shape = ("Conv", attribute(layer, "group", 1)) if layer.op_type == "Conv" else ("", output_axis(layer))
+    return (*known, attributes, *shape)
+
+
+def _read_by_layers_alone(graph: Graph, weight: str) -> bool:
+    """Whether nothing but layers reads these weights, and they read them as weights."""
+    readers = graph.consumers[weight]
+    return weight not in graph.outputs and all(
+        is_dequantize(reader)
+        and reader.output[0] not in graph.outputs
+        and all(
+            node.op_type in ARRAY_OPERATORS and list(node.input).count(reader.output[0]) == 1
+            and node_input(node, 1) == reader.output[0]
+            for node in graph.consumers.get(reader.output[0], [])
+        )
+        for reader in readers
+    )  # fmt: skip
+
+
+def _copied_weights(graph: Graph, layer: onnx.NodeProto) -> onnx.NodeProto:
+    """The DequantizeLinear of a copy of a layer's weights."""
+    dequantize = graph.producers[layer.input[1]]
+    tensor = graph.model.graph.initializer.add()
+    tensor.CopyFrom(graph.constants[dequantize.input[0]])
+    tensor.name = unused_name(graph.model, f"{dequantize.input[0]}_of_{node_name(layer)}")
+    own = onnx.NodeProto()
+    own.CopyFrom(dequantize)
+    own.name, own.input[0], own.output[0] = f"{tensor.name}_dequantize", tensor.name, f"{tensor.name}_real"
+    return own

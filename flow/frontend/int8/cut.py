@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import onnx
 from onnx import helper
@@ -63,6 +64,7 @@ def _partition(graph: Graph, name: str, types: Types) -> Network:
     layers: list[ArrayLayer] = []
     covered: set[str] = set()
     reasons: dict[str, str] = {}
+    known: dict[str, ArrayLayer] = {}  # by the tensor of their weights
     for node in model.graph.node:
         if node.op_type in ARRAY_OPERATORS and is_standard(node):
             try:
@@ -70,7 +72,8 @@ def _partition(graph: Graph, name: str, types: Types) -> Network:
             except OnHost as reason:
                 reasons[node_name(node)] = str(reason)
                 continue
-            layers.append(layer)
+            first = known.setdefault(layer.weight_tensor, layer)
+            layers.append(replace(layer, weights=first.weights, weight_scales=first.weight_scales))
             covered.update(output for member in nodes for output in member.output)
         elif node.op_type in recurrent.GATES and is_standard(node):
             reasons[node_name(node)] = _why_recurrent(graph, types, node)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.errors import FlowError
 from flow.frontend.int8.layers import BIAS_SCALE_TOLERANCE, from_rows, layer_bias, output_axis, to_rows
 from flow.frontend.sums import bias_add
-from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, as_uint8
+from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, as_uint8, by_weights
 from flow.onnxtools.edit import between, set_axis
 from flow.onnxtools.graph import Graph, node_input, node_name
 
@@ -58,25 +58,37 @@ def real_weights(prepared: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> dic
 def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.ModelProto:
     """A copy of `model` (of a network or of a single layer) with these layers' weights, scales and biases.
 
-    Values that a layer does not change stay identical, to the byte. FlowError for an unknown layer,
-    or weights of another shape. A MatMul has its bias in an Add behind it, and gets one if need be.
+    Values that a layer does not change stay identical, to the byte. FlowError for an unknown layer, weights of another
+    shape, or several that are to be shared. A MatMul has its bias in an Add behind it, and gets one if need be.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = Graph.of(copy)
     nodes = {node_name(node): node for node in copy.graph.node}
-    for layer in layers:
-        node = nodes.get(layer.name)
-        _check_shape(graph, node, layer)
-        assert node is not None
-        tensor = graph.constants[layer.weight_tensor]
+    for sharing in by_weights(layers):
+        first = sharing[0]
+        for layer in sharing:
+            _check_shape(graph, nodes.get(layer.name), layer)
+            _check_shared(first, layer)
+        node = nodes[first.name]
+        tensor = graph.constants[first.weight_tensor]
         unsigned = tensor.data_type == TensorProto.UINT8
-        stored = as_uint8(layer.weights) if unsigned else layer.weights
+        stored = as_uint8(first.weights) if unsigned else first.weights
         array = np.ascontiguousarray(from_rows(node, stored, tuple(tensor.dims)))
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-        _set_scales(graph, node, layer)
-        _set_bias(graph, node, layer)
+        _set_scales(graph, node, first)
+        for layer in sharing:
+            _set_bias(graph, nodes[layer.name], layer)
     return copy
+
+
+def _check_shared(first: ArrayLayer, layer: ArrayLayer) -> None:
+    alike = layer.weights is first.weights or np.array_equal(layer.weights, first.weights)
+    if not (alike and np.array_equal(layer.weight_scales, first.weight_scales)):
+        raise FlowError(
+            f"layers '{first.name}' and '{layer.name}' share their weights, but got different ones, or other scales; "
+            "pass the same for both"
+        )
 
 
 def _check_shape(graph: Graph, node: onnx.NodeProto | None, layer: ArrayLayer) -> None:

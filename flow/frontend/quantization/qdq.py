@@ -5,7 +5,7 @@ No node is removed, also no activation.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,6 @@ class _Writer:
     def __init__(self, model: onnx.ModelProto, graph: Graph, scales: Mapping[str, Scale]) -> None:
         self._model, self._graph, self._scales = model, graph, scales
         self._names = {name for name in names(model.graph) if isinstance(name, str)}
-        self._dequantized: dict[str, Scale] = {}  # the scale of every tensor behind a DequantizeLinear
         self._read: dict[str, str] = {}  # the dequantized tensor that replaces a tensor at its readers, by name
         self._before: list[onnx.NodeProto] = []  # nodes of constants
         self.parameters: dict[str, tuple[str, str]] = {}  # the constants of scale and zero point, by tensor
@@ -129,12 +128,19 @@ class _Writer:
     def write(self, layers: Container[str]) -> None:
         """Insert the pairs of all tensors, and the weight codes of `layers`, named by their outputs."""
         nodes: list[onnx.NodeProto] = [*self._before]
+        weights: dict[str, onnx.NodeProto] = {}  # by the output of the layer that reads them
+        for (weight, axis), sharing in self._layers(layers).items():
+            made = self._weights(weight, axis, sharing)
+            weights |= {layer.output[0]: made for layer in sharing}
+        written: set[str] = set()
         for value in self._model.graph.input:
             nodes += self._pair(value.name) if value.name in self._scales else []
         for node in self._model.graph.node:
             node.input[:] = [self._read.get(name, name) for name in node.input]
-            if node.output[0] in layers and (source := self._dequantized.get(node.input[0])) is not None:
-                nodes.append(self._weights(node, source))
+            if (own := weights.get(node.output[0])) is not None:
+                node.input[1] = own.output[0]
+                nodes += [] if own.output[0] in written else [own]
+                written.add(own.output[0])
             nodes.append(node)
             for index, name in enumerate(node.output):
                 if name in self._scales:
@@ -151,34 +157,44 @@ class _Writer:
             real = maker.output[output] = self._name(f"{name}_QuantizeLinear_Input")
         else:
             read = self._read[name] = self._name(f"{name}_DequantizeLinear_Output")
-        self._dequantized[read] = scale
         yield helper.make_node("QuantizeLinear", [real, *constants], [codes], self._name(f"{name}_QuantizeLinear"))
         yield helper.make_node("DequantizeLinear", [codes, *constants], [read], self._name(f"{name}_DequantizeLinear"))
 
-    def _weights(self, layer: onnx.NodeProto, source: Scale) -> onnx.NodeProto:
-        """Store the weights of a layer as int8; returns the DequantizeLinear that the layer reads."""
-        name, axis = layer.input[1], output_axis(layer)
+    def _layers(self, chosen: Container[str]) -> dict[tuple[str, int], list[onnx.NodeProto]]:
+        """The nodes among `chosen` whose inputs get 8 bits, by their weights and the axis of the channels."""
+        found: dict[tuple[str, int], list[onnx.NodeProto]] = {}
+        for node in self._model.graph.node:
+            if node.output[0] in chosen and node.input[0] in self._scales:
+                found.setdefault((node.input[1], output_axis(node)), []).append(node)
+        return found
+
+    def _weights(self, name: str, axis: int, layers: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
+        """Store the weights of these layers as int8; returns the DequantizeLinear that they are to read.
+
+        The scales are large enough for the bias of each layer. Weights that others read, too, are copied.
+        """
         values = external.values(self._graph.constants[name])
-        channels = values.shape[axis]
-        bias = self._graph.constant(bias_name(self._graph, layer))
-        real = np.zeros(channels) if bias is None or bias.size not in (1, channels) else bias.reshape(-1)
-        each = np.broadcast_to(real, (channels,)).astype(np.float64)
+        step, bias = self._scales[layers[0].input[0]].scale, np.zeros(values.shape[axis])
+        for layer in layers:
+            bias = np.maximum(bias, self._bias_in_units(layer, len(bias)) * float(step))
         with external.released([values]):
-            scales = weight_scales(values, axis, each, float(source.scale))
+            scales = weight_scales(values, axis, bias, float(step))
             codes = weight_codes(values, scales, axis)
-        stem = node_name(layer) if self._shared(name) else name
+        stem = name if len(self._graph.consumers.get(name, [])) == len(layers) else node_name(layers[0])
         inputs = [
             self._constant(f"{stem}_quantized", codes),
             self._constant(f"{stem}_scale", scales),
             self._constant(f"{stem}_zero_point", np.zeros(len(scales), np.int8)),
         ]
-        layer.input[1] = self._name(f"{stem}_DequantizeLinear_Output")
-        return helper.make_node(
-            "DequantizeLinear", inputs, [layer.input[1]], self._name(f"{stem}_DequantizeLinear"), axis=axis
-        )
+        read = self._name(f"{stem}_DequantizeLinear_Output")
+        return helper.make_node("DequantizeLinear", inputs, [read], self._name(f"{stem}_DequantizeLinear"), axis=axis)
 
-    def _shared(self, name: str) -> bool:
-        return len(self._graph.consumers.get(name, [])) > 1
+    def _bias_in_units(self, layer: onnx.NodeProto, channels: int) -> NDArray[np.float64]:
+        """The magnitudes of a layer's bias over the scale of its input, float64 [channels]."""
+        bias = self._graph.constant(bias_name(self._graph, layer))
+        real = np.zeros(channels) if bias is None or bias.size not in (1, channels) else bias.reshape(-1)
+        each = np.broadcast_to(np.abs(real.astype(np.float64)), (channels,))
+        return each / float(self._scales[layer.input[0]].scale)
 
     def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         name = self._name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -40,6 +41,7 @@ from flow.scheduling.onchip.unroll import LayerPart, parts
 from flow.scheduling.onchip.walks import MapWalk, line_walk, prefixed, taps
 from flow.scheduling.schedule import descriptor_values
 from flow.scheduling.words import (
+    Image,
     channel_parameters,
     pack_descriptor,
     pack_fields,
@@ -150,17 +152,13 @@ class _Images:
     config: ArrayConfig
     chain: Chain
     places: Mapping[str, Place] = field(default_factory=dict)
-    parts: dict[str, list[Bytes]] = field(default_factory=dict)
-    used: dict[str, int] = field(default_factory=dict)
+    made: defaultdict[str, Image] = field(default_factory=lambda: defaultdict(Image))
     regions: list[OutputRegion] = field(default_factory=list)
     output_words: int = 0
 
     def add(self, name: str, image: Bytes) -> tuple[int, int]:
         """Append an image to its memory; returns its first word and number of words."""
-        begin = self.used.get(name, 0)
-        self.parts.setdefault(name, []).append(image)
-        self.used[name] = begin + len(image)
-        return begin, len(image)
+        return self.made[name].add(image)
 
     def region(
         self, step: int, size: int, scheduled: LayerSchedule | None = None, part: LayerPart | None = None,
@@ -175,7 +173,7 @@ class _Images:
     def memories(self, widths: Mapping[str, int]) -> dict[str, Bytes]:
         result = {}
         for name, width in widths.items():
-            parts = [part for part in self.parts.get(name, []) if len(part)]
+            parts = [part for part in self.made[name].parts if len(part)]
             result[name] = np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((1, width), np.uint8)
         return result
 
@@ -237,7 +235,7 @@ def _segment(
             _post(images, number, step, waits)
             ideal.append(0)
         makers[step.output] = place
-        ends.append(images.used["descriptor"])
+        ends.append(images.made["descriptor"].used)
 
 
 def outputs_only(onchip: OnChip) -> Bytes:
@@ -299,14 +297,16 @@ def _operands(
     config, channels = images.config, block.channels
     weight, metadata = weight_words(block, part.layer, part.encoded, config)
     parameters, index = parameter_words(block, packed, config)
-    words = {"weight": weight, "metadata": metadata, "parameter": parameters}
-    if target:
-        words["entry"] = _entry_words(target, part.channel[channels], part.dy[channels], part.dx[channels])
+    made, owner = images.made, part.layer.weight_tensor
     images.add("index", index)
-    fields = {}
-    for name, image in words.items():
-        fields[f"{name}_base"], fields[f"{name}_count"] = images.add(name, image)
-    return fields
+    placed = {"parameter": images.add("parameter", parameters), "weight": made["weight"].share(weight, owner),
+              "metadata": made["metadata"].share(metadata, owner)}  # fmt: skip
+    if target:
+        entries = _entry_words(target, part.channel[channels], part.dy[channels], part.dx[channels])
+        placed["entry"] = images.add("entry", entries)
+    return {f"{name}_base": at[0] for name, at in placed.items()} | {
+        f"{name}_count": at[1] for name, at in placed.items()
+    }
 
 
 def _walks(images: _Images, step: ChainLayer, part: LayerPart, block: Block) -> dict[str, int]:

@@ -53,6 +53,8 @@ class OnChipTime:
     chain: Chain
     dense: int
 
+    stored = False
+
     def of(self, layer: ArrayLayer, columns_pruned: NDArray[np.int64]) -> int:
         shape = self._shapes.get(layer.name)
         if shape is None:

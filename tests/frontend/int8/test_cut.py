@@ -181,13 +181,44 @@ def test_weight_scales_that_are_no_numbers_stay_on_the_host() -> None:
     assert any("weight scales are not finite" in note for note in network.notes)
 
 
-def test_layers_that_share_weights_get_their_own() -> None:
+def reading_twice(way: str) -> onnx.ModelProto:
+    """Two layers read one tensor of codes: by one DequantizeLinear, by two alike, by two of other scales, ..."""
     b = Builder()
     x = b.quantized("x", 0.05, 0)
     w, _ = b.weights((4, 4), 1, 0.05)
+    codes, scale, zero = next(node for node in b.nodes if node.output[0] == w).input
+    if way == "other scales":
+        scale = b.constant(np.full(4, 0.01, np.float32))
+    other = (
+        w
+        if way in ("one", "another node", "an output")
+        else b.node("DequantizeLinear", codes, scale, zero, axis=int(way != "turned"))
+    )
     y = b.quantized(b.node("MatMul", x, w), 0.05, 0)
-    network = cut.partition(b.model({"x": ["N", 4]}, b.quantized(b.node("MatMul", y, w), 0.05, 0)), "net")
-    assert len({layer.weight_tensor for layer in network.layers}) == 2
+    y = b.quantized(b.node("Gemm", y, other, transB=int(way == "turned")), 0.05, 0)
+    model = b.model({"x": ["N", 4]}, y)
+    if way in ("another node", "an output"):
+        model.graph.node.append(helper.make_node("ReduceMax", [w], ["largest"], keepdims=0))
+        further = "largest" if way == "another node" else w
+        model.graph.output.append(helper.make_tensor_value_info(further, TensorProto.FLOAT, None))
+    return model
+
+
+@pytest.mark.parametrize("way", ["one", "alike", "other scales", "turned", "another node", "an output"])
+def test_layers_that_read_weights_alike_share_them(way: str) -> None:
+    """What else reads them has a copy, which pruning does not change."""
+    model = reading_twice(way)
+    network = cut.partition(model, "net")
+    first, second = network.layers
+    assert (first.weight_tensor == second.weight_tensor) == (way not in ("other scales", "turned"))
+    assert (first.weights is second.weights) == (first.weight_tensor == second.weight_tensor)
+    feeds = {"x": np.random.default_rng(3).normal(0, 3, (5, 4)).astype(np.float32)}
+    zeros = cut.partition_again(network, [replace(layer, weights=0 * layer.weights) for layer in network.layers])
+    assert not any(layer.weights.any() for layer in zeros.layers)
+    given, same, pruned = (runtime.run(each, feeds) for each in (model, network.model, zeros.model))
+    assert given.keys() == same.keys() and all(np.array_equal(given[name], same[name]) for name in given)
+    changed = [name for name in given if not np.array_equal(given[name], pruned[name])]
+    assert changed == [model.graph.output[0].name]
 
 
 @pytest.mark.parametrize(

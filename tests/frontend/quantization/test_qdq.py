@@ -19,6 +19,7 @@ from flow.frontend.quantization.plan import Plan
 from flow.frontend.quantization.ranges import Range, measure
 from flow.frontend.quantization.scales import Scale, channel_scales, scale_of, weight_codes, weight_scales
 from flow.network import reference
+from flow.network.model import by_weights
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import Graph
 from tests.helpers.heads import float_attention
@@ -345,15 +346,24 @@ def test_symmetric_ranges_have_zero_point_zero() -> None:
         assert ranged["x"].low <= given.low + step and ranged["x"].high >= given.high - step
 
 
-def test_weights_that_two_layers_share_are_named_after_each() -> None:
-    """Each has its own scales; weights of one layer keep their own name."""
+def test_weights_that_two_layers_share_are_stored_once() -> None:
+    """With scales that are large enough for the bias of each; where another node reads them, they are copied."""
     net = Floats()
-    both, own = (net.constant(net.rng.normal(0, 1, (8, 8)).astype(np.float32)) for _ in range(2))
-    a = net.node("MatMul", net.node("MatMul", "x", both), both)
-    model = net.model((8,), net.node("MatMul", a, own))
-    made = {tensor.name for tensor in quantize.quantize(prepare(model), feeds(model, 4)).model.graph.initializer}
-    assert {"MatMul_0_quantized", "MatMul_1_quantized", f"{own}_quantized"} <= made
-    assert f"{both}_quantized" not in made
+    weights = [net.constant(net.rng.normal(0, 1, (8, 8)).astype(np.float32)) for _ in range(2)]
+    small, large = (net.constant(np.full(8, value, np.float32)) for value in (1, 3e9))
+    a = net.node("Gemm", net.node("Gemm", "x", weights[0], small, transB=1), weights[0], large, transB=1)
+    b = net.node("MatMul", net.node("MatMul", a, weights[1]), weights[1])
+    model = net.model((8,), b, net.node("ReduceMax", weights[1]))
+    made = quantize.quantize(prepare(model), feeds(model, 4)).model
+    codes = [tensor.name for tensor in made.graph.initializer if list(tensor.dims) == [8, 8] and tensor.data_type == 3]
+    assert len(codes) == 2 and f"{weights[0]}_quantized" in codes and f"{weights[1]}_quantized" not in codes
+    network = cut.partition(made, "net")
+    assert [len(each) for each in by_weights(network.layers)] == [2, 2]
+    first, second, *_ = network.layers
+    assert np.array_equal(first.weight_scales, second.weight_scales)
+    assert np.abs(second.bias.astype(np.int64)).max() + 255 * 127 * 8 < 2**31
+    room = 3e9 / (2**31 * float(second.input_quantization.scale))
+    assert (first.weight_scales >= room).all()
 
 
 @pytest.mark.parametrize("octaves", [1, 2])

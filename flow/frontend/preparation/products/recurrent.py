@@ -1,8 +1,7 @@
 """LSTM, GRU and RNN: one product for the inputs of all steps, and one for each step's state.
 
-The steps are unrolled, so that the product of every step is a layer of the array. Beyond the end of a shorter sequence
-(sequence_lens) outputs are 0 and the state stays. Each layer has a copy of the
-recurrent weights, for layers are pruned one by one: this is what limits the number of steps.
+The steps are unrolled, so that the product of every step is a layer of the array. These layers share the recurrent
+weights. Beyond the end of a shorter sequence (sequence_lens) outputs are 0 and the state stays.
 """
 
 from __future__ import annotations
