@@ -101,6 +101,7 @@ class _Product:
     weights: Real
     bias: Real | None
     changed: bool = False
+    scaled: bool = False  # the weights are changed, too
     add: onnx.NodeProto | None = None
 
     @property
@@ -128,7 +129,7 @@ class _Product:
             shape[self._axis] = -1
             self.weights = self.weights * factor.reshape(shape)
         self.bias = None if self.bias is None else self.bias * factor
-        self.changed = True
+        self.changed = self.scaled = True
 
     def shift(self, amount: Real) -> None:
         """Add an amount to every channel's bias, float32 [channels]."""
@@ -244,7 +245,7 @@ def _fold_norm(graph: Graph, product: _Product, norm: onnx.NodeProto) -> bool:
 def _write(model: onnx.ModelProto, product: _Product, output: str) -> None:
     """Write a product's new weights and bias; a MatMul with a bias becomes a Gemm, or its bias stays an Add's."""
     node = product.node
-    weights = add_constant(model, f"{output}_weights", product.weights)
+    weights = add_constant(model, f"{output}_weights", product.weights) if product.scaled else node.input[1]
     bias = [] if product.bias is None else [add_constant(model, f"{output}_bias", product.bias)]
     if product.add is not None:
         product.add.input[:] = [unused_name(model, f"{output}_product"), *bias]

@@ -116,6 +116,20 @@ def test_a_linear_and_its_bias_stay_as_they_are() -> None:
     assert list(prepare(model).graph.node) == list(model.graph.node)
 
 
+@pytest.mark.parametrize("op", ["Gemm", "Conv"])
+def test_weights_that_products_share_stay_shared_behind_their_biases(op: str) -> None:
+    b = Builder(14)
+    weights = real(b, *((4, 4) if op == "Gemm" else (4, 4, 3, 3)))
+    y = "x"
+    for _ in range(2):
+        y = b.node("MatMul" if op == "Gemm" else op, y, weights)
+        y = b.node("Relu", b.node("Add", y, real(b, *((4,) if op == "Gemm" else (4, 1, 1)))))
+    prepared = same(b.model({"x": ["N", 4] if op == "Gemm" else ["N", 4, 9, 9]}, y, rank=2 if op == "Gemm" else 4))
+    products = [node for node in prepared.graph.node if node.op_type == op]
+    assert [node.input[1] for node in products] == [weights] * 2
+    assert len({node.input[2] for node in products}) == 2
+
+
 def test_nodes_keep_their_names() -> None:
     b = Builder(13)
     y = b.node("HardSwish", b.node("Mul", b.node("Conv", "x", real(b, 6, 4, 3, 3)), real(b, 6, 1, 1)))

@@ -20,7 +20,6 @@ GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 DEFAULTS = {"GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "RNN": ("Tanh",)}
 ACTIVATIONS = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")  # those without parameters
 MOST_STEPS = 64
-MOST_WEIGHTS = 2**26  # recurrent weights in the copies of all steps
 DIRECTIONS = {"forward": ("forward",), "reverse": ("backward",), "bidirectional": ("forward", "backward")}
 
 
@@ -40,9 +39,6 @@ def refusal(graph: Graph, node: onnx.NodeProto, steps: int | None) -> str | None
         return f"its activations are {', '.join(kinds[0])}; without parameters are {', '.join(ACTIVATIONS)}"
     if steps > MOST_STEPS:
         return f"it has {steps} steps, and at most {MOST_STEPS} are unrolled"
-    if (copies := steps * (each := int(np.prod(graph.constants[node.input[2]].dims)))) > MOST_WEIGHTS:
-        most = f"more than {MOST_WEIGHTS:,}: at most {MOST_WEIGHTS // each} steps are unrolled"
-        return f"unrolled, it would have {copies:,} recurrent weights, {most}"
     return None
 
 

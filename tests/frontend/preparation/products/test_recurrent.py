@@ -12,13 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.frontend import quantize
 from flow.frontend.int8 import cut
 from flow.frontend.preparation.prepare import prepare
-from flow.frontend.preparation.products import recurrent
 from flow.frontend.preparation.products.products import products
 from flow.frontend.preparation.products.recurrent import GATES, MOST_STEPS
 from flow.judgement.fidelity import unaccounted
+from flow.network.model import by_weights
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import replace_nodes
-from flow.onnxtools.graph import Graph
 from tests.helpers.nets import Builder, samples
 from tests.helpers.signals import decibels
 
@@ -96,12 +95,17 @@ def test_random_attributes(seeds: range) -> None:
 @pytest.mark.parametrize("op", GATES)
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_all_products_of_a_recurrent_layer_are_on_the_array(op: str, direction: str) -> None:
-    """One for the inputs, and one or two for each step's state; over 24 dB after six steps, for every output."""
+    """One for the inputs, and one or two for each step's state; over 24 dB after six steps, for every output.
+
+    All steps of a direction share their weights.
+    """
     model = net(op, direction=direction, initial="given")
     feeds = samples(model, 32)
     made = quantize.quantize(model, feeds).model
     network, count = cut.partition(made, "net"), 2 if direction == "bidirectional" else 1
     assert len(network.layers) == count * (1 + 6 * (2 if op == "GRU" else 1)) and not network.reasons
+    sharing = sorted(len(each) for each in by_weights(network.layers))
+    assert sharing == sorted(count * ([1, 6, 6] if op == "GRU" else [1, 6]))
     macs = 6 * GATES[op] * HIDDEN * (FEATURES + HIDDEN)
     assert sum(layer.macs for layer in network.layers) == count * macs
     want, got = runtime.run(model, feeds), runtime.run(made, feeds)
@@ -125,18 +129,6 @@ def test_what_is_not_unrolled_is_told(model: onnx.ModelProto, reason: str) -> No
     network = cut.partition(quantize.quantize(model, feeds).model, "net")
     assert reason in network.reasons["cell"]
     assert any(note.startswith(f"{model.graph.node[1].op_type} 'cell' stays on the host: ") for note in network.notes)
-
-
-@pytest.mark.parametrize("room", [0, 1], ids=["beyond", "within"])
-def test_copies_of_the_recurrent_weights_have_a_limit(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    copies = 6 * 4 * HIDDEN * HIDDEN
-    monkeypatch.setattr(recurrent, "MOST_WEIGHTS", copies - 1 + room)
-    prepared = prepare(net("LSTM", 6))
-    left = [node for node in prepared.graph.node if node.op_type == "LSTM"]
-    assert len(left) == 1 - room
-    for node in left:
-        told = f"unrolled, it would have {copies:,} recurrent weights, more than {copies - 1:,}: at most 5 steps"
-        assert recurrent.refusal(Graph.of(prepared), node, 6) == f"{told} are unrolled"
 
 
 def test_lengths_that_are_all_of_the_steps() -> None:
