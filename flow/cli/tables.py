@@ -394,10 +394,30 @@ def _layer_table(report: Report | CompressionReport) -> Table:
             no_wrap=head not in (("layer", "N: channels") if narrow else ("layer",)),
             min_width=LAYER_WIDTH if head == "layer" else None,
         )  # fmt: skip
-    for layer in report.layers:
-        name, operator, *cells = [*_pruned_cells(layer), *_own_cells(layer, sampled)]
+    for layers in _alike(report.layers, sampled):
+        name, operator, *cells = _cells(layers[0], sampled)
+        name += f" (and {len(layers) - 1} more)" if len(layers) > 1 else ""
         table.add_row(name, *([] if very_narrow else [operator]), *cells)
     return table
+
+
+def _alike(layers: Sequence[LayerCompression], sampled: bool) -> list[list[LayerCompression]]:
+    """The layers by rows of the table: one row for those, one after the other, that share weights and all figures."""
+    rows: list[list[LayerCompression]] = []
+    for layer in layers:
+        first = rows[-1][0] if rows else None
+        same = (
+            first is not None and layer.weights_of is not None and layer.weights_of == (first.weights_of or first.name)
+        )
+        if same and first is not None and _cells(layer, sampled)[1:] == _cells(first, sampled)[1:]:
+            rows[-1].append(layer)
+        else:
+            rows.append([layer])
+    return rows
+
+
+def _cells(layer: LayerCompression, sampled: bool) -> list[str]:
+    return [*_pruned_cells(layer), *_own_cells(layer, sampled)]
 
 
 def _pruned_cells(layer: LayerCompression) -> list[str]:

@@ -11,7 +11,7 @@ import onnx
 
 from flow.frontend.imported import Imported
 from flow.frontend.operators import ARRAY_OPERATORS
-from flow.network.model import ArrayLayer
+from flow.network.model import ArrayLayer, by_weights
 from flow.onnxtools.graph import Graph, attribute, node_input, node_name, quantized_constant, size
 from flow.onnxtools.shapes import Types, infer
 
@@ -82,7 +82,7 @@ class Node:
 
     `target`: "array"; "post-processing", taken over by the array layer before it; "host", ONNX Runtime; "refused"; or
     "open" in a network with refused nodes. MACs are counted for Conv, ConvTranspose, Gemm, MatMul and recurrent
-    operators.
+    operators. `parameters` of layers that share weights count for the first.
     """
 
     name: str
@@ -142,6 +142,7 @@ def inspection(imported: Imported) -> Inspection:
     """Where the nodes of a network run; nodes that only quantize are left out."""
     network = imported.network
     layers = {layer.name: layer for layer in network.layers}
+    storing = {first.name for first, *_ in by_weights(network.layers)}
     segments = [step.model.graph.node for step in network.steps if not isinstance(step, ArrayLayer)]
     on_host = {node.output[0] for nodes in segments for node in nodes}
     graph = network.graph
@@ -153,7 +154,7 @@ def inspection(imported: Imported) -> Inspection:
             continue
         if layer := layers.get(node.name):
             takes = "int32 sums" if layer.output_quantization is None else "8-bit in and out"
-            parameters = layer.weights.size
+            parameters = layer.weights.size if layer.name in storing else 0
             nodes.append(Node(node.name, node.op_type, "array", takes, layer.output_shape, layer.macs, parameters))
         elif node.output[0] in on_host:
             reason = network.reasons.get(node.name, "no Conv, Gemm or MatMul")

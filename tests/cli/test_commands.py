@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 import flow
 from flow.cli import tables
 from tests.helpers.nets import float_net, residual_net
+from tests.helpers.networks import Floats, feeds
 from tests.helpers.tools import Run, heed_signals, quick_engine, require_engine
 
 
@@ -371,6 +372,25 @@ def test_the_cache_is_shown_and_cleaned(run: Run, tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
     status, _, err = run("cache", "--older", -1)
     assert status == 2 and err.count("\n") == 1
+
+
+def test_layers_of_one_set_of_weights_are_one_row(run: Run, tmp_path: Path) -> None:
+    """As the steps of a recurrent layer; a report lists each, and counts their weights once."""
+    net = Floats(17)
+    weights, y = net.constant(net.rng.normal(0, 0.4, (8, 8)).astype(np.float32)), "x"
+    for _ in range(4):
+        y = net.node("Relu", net.node("MatMul", y, weights))
+    model = net.model((8,), net.gemm(y, 8, 3))
+    onnx.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "net_calibration.npz", **feeds(model, 20))
+    status, out, _ = run("compress", tmp_path / "net.onnx", "-o", tmp_path / "out.onnx", "--preset", "moderate")
+    assert status == 0 and "MatMul_0 (and 3 more)" in out and "Gemm_8" in out and "MatMul_2" not in out
+    _, out, _ = run("compress", tmp_path / "net.onnx", "-o", tmp_path / "2.onnx", "--preset", "moderate", "--json")
+    layers = json.loads(out)["layers"]
+    assert [layer["weights_of"] for layer in layers] == [None, *["MatMul_0"] * 3, None]
+    _, out, _ = run("inspect", tmp_path / "net.onnx", "--all")
+    assert "The array takes 5 layers: 280 MACs (100.0 % of the network's), 88 weights." in out
+    assert json.loads(run("inspect", tmp_path / "net.onnx", "--json")[1])["macs"] == 280
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def quantized(model: onnx.ModelProto) -> Network:
 
 def pruned(network: Network, columns: int, seed: int = 8) -> tuple[Network, dict[str, EncodedLayer]]:
     """The network with N drawn for every block of so many channels, and its weights as stored."""
-    rng, layers, encoded = np.random.default_rng(seed), [], {}
+    rng, layers, encoded = np.random.default_rng(seed), [], dict[str, EncodedLayer]()
     for first, *others in by_weights(network.layers):
         n = np.repeat(rng.choice([0, 2, 4, 5], -(-first.channels // columns)), columns)[: first.channels]
         stored, weights = prune(first.weights, rng.permutation(n))

@@ -27,7 +27,7 @@ CyclesSource = Literal["rtl", "pieces", "model"]
 
 @dataclass(frozen=True)
 class LayerCompression:
-    """The effect of pruning on one layer.
+    """The effect of pruning on one layer. `weights_of`: the earlier layer that has the same weights, or None.
 
     `columns_pruned`: N -> channels; `sensitive_channels`: those of N = 0. The weights are compared as real numbers
     with those of the INT8 network: `weight_sqnr` in dB, None if unchanged; `weight_mse`, mean squared error in steps of
@@ -39,6 +39,7 @@ class LayerCompression:
     target: Literal["array"]
     macs: int
     parameters: int
+    weights_of: str | None
     columns_pruned: dict[int, int]
     bits_per_weight: float
     sensitive_channels: int
@@ -89,6 +90,7 @@ class LayerReport(LayerCompression):
 
 def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
     before, after = compressed.original.layers[number], compressed.network.layers[number]
+    first = next(layer for layer in compressed.original.layers if layer.weight_tensor == before.weight_tensor)
     n = compressed.allocation[before.name]
     values, counts = np.unique(n, return_counts=True)
     change = weight_change(before, after)
@@ -98,6 +100,7 @@ def layer_compression(compressed: Compressed, number: int) -> LayerCompression:
         target="array",
         macs=before.macs,
         parameters=before.weights.size,
+        weights_of=None if first is before else first.name,
         columns_pruned={int(value): int(count) for value, count in zip(values, counts, strict=True)},
         bits_per_weight=round(average_bits([before], compressed.allocation), 4),
         sensitive_channels=int((n == 0).sum()),

@@ -277,6 +277,6 @@ def write_report(folder: Path, report: Report, compressed: Compressed) -> None:
         reached=None if summary.budget is None else reached_line(summary.budget, summary.predicted),
         bus_words=None if report.bus is None else bus_lines(report.bus),
         clock_words=None if summary.clock is None else clock_line(summary.clock),
-        kib=sum(layer.parameters for layer in report.layers) / 1024,
+        kib=sum(layer.parameters for layer in report.layers if layer.weights_of is None) / 1024,
     )
     (folder / "report.html").write_text(text)
