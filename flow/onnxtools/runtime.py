@@ -122,6 +122,8 @@ def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArr
     except Exception as error:
         remedy = "give other samples, or mend the network and export it again"
         raise _refused(active.get_modelmeta().graph_name, error, remedy) from None
+    if active is not model:  # an output as it is made keeps all memory of its session
+        values = [np.array(value) if isinstance(value, np.ndarray) else value for value in values]
     return dict(zip(names, values, strict=True))
 
 

@@ -39,3 +39,9 @@ def test_float_weights_stay_float_between_eight_bit_activations() -> None:
     x = np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32)
     plain, judge = (runtime.session(half_quantized(), optimise).run(None, {"x": x})[0] for optimise in (False, True))
     assert np.array_equal(plain, judge)
+
+
+def test_the_outputs_of_a_session_that_is_gone_hold_its_memory_no_more() -> None:
+    """As ONNX Runtime returns them, they do: all tensors of the run."""
+    model, x = half_quantized(), np.zeros((1, 3, 8, 8), np.float32)
+    assert all(array.base is None for array in runtime.run(model, {"x": x}).values())

@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
+from flow.frontend.entry.apart import computes_apart
 from flow.frontend.entry.fold import RANDOM
 from flow.frontend.entry.intake import one_sample
 from flow.network.samples import random
@@ -22,15 +23,15 @@ def fix_batch(model: onnx.ModelProto) -> str | None:
     """Fix an open batch to one sample if the network does not compute the samples of a batch one by one, in place.
 
     Attention, sums and recurrences over axis 0 mix what the flow takes for samples, and a constant shape may have room
-    for one sample only. Made-up samples tell; an input whose batch is fixed to 1 tells without. Returns the reason, in
-    words, if the file does not have it.
+    for one sample only. Where the operators do not tell, made-up samples do; an input whose batch is fixed to 1 tells
+    without. Returns the reason, in words, if the file does not have it.
     """
     inputs = graph_inputs(model)
     sizes = [_size(value) for value in inputs]
     if all(sizes) or any(size > 1 for size in sizes):
         return None
     alone = any(sizes)
-    why = None if alone or _draws(model.graph) else _why_alone(model)
+    why = None if alone or _draws(model.graph) or computes_apart(model) else _why_alone(model)
     if not alone and why is None:
         return None
     one_sample(model)
