@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from flow.compression.budget import Bits, bits_limit, least_bits, most, spend, t
 from flow.compression.calibration import Moments, calibrate, moments, together
 from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
-from flow.compression.refine import REFINEMENTS, error_curves, refine
+from flow.compression.refine import REFINEMENTS, Refined, error_curves, refine
 from flow.errors import FlowError
 from flow.frontend import quantize
 from flow.frontend.int8 import cut, rewrite
@@ -84,7 +85,7 @@ def test_moments_of_layers_that_share_their_weights() -> None:
         assert np.allclose(both.error(0, difference, centred), each[0] + weight * each[1], rtol=1e-5)
 
 
-def test_layers_that_share_their_weights_are_refined_together() -> None:
+def test_layers_that_share_their_weights_are_refined_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """One set of codes, scales and N for all, each layer's own bias; stored bits count them once."""
     network = quantized(sharing())
     model, feeds = network.model, networks.feeds(network.model, 16)
@@ -104,6 +105,16 @@ def test_layers_that_share_their_weights_are_refined_together() -> None:
     once = sum(int(channel_bits(each[0], tuned.allocation[each[0].name]).sum()) for each in groups)
     size = sum(each[0].weights.size for each in groups)
     assert average_bits(network.layers, tuned.allocation) == once / size <= 4.5
+    fits = []
+
+    def seen_by(layer: ArrayLayer, *rest: Any) -> Refined:
+        fits.append((layer.name, rest[-1]))
+        return refine(layer, *rest)
+
+    monkeypatch.setattr(tune, "refine", seen_by)
+    tune.refined(network, data, found, tuned.allocation, frozenset())
+    assert fits == [(each[0].name, found.shared.get(each[0].name)) for each in groups]
+    assert set(found.shared) == {first.name}
     again = cut.partition_again(network, tuned.layers)
     assert [len(each) for each in by_weights(again.layers)] == list(map(len, groups))
     got = answers.answers(again.model, data.samples.feeds, data.scores)

@@ -221,12 +221,21 @@ def test_layers_that_read_weights_alike_share_them(way: str) -> None:
     assert changed == [model.graph.output[0].name]
 
 
+def test_layers_that_share_weights_are_given_the_same() -> None:
+    network = cut.partition(reading_twice("one"), "net")
+    first, second = network.layers
+    other = replace(second, weights=-second.weights), replace(second, weight_scales=2 * second.weight_scales)
+    for layer in other:
+        with pytest.raises(FlowError, match="'MatMul_4' and 'Gemm_7' share their weights, but got different ones"):
+            cut.partition_again(network, [first, layer])
+
+
 @pytest.mark.parametrize(
     ("steps", "layout", "why"),
     [
         (3, 0, "it is unrolled in float networks only, where its weights are float32 and in memory"),
         ("T", 1, "its number of steps is not fixed"),
-        (70, 1, "it has 70 steps, and at most 64 are unrolled"),
+        (130, 1, "it has 130 steps, and at most 128 are unrolled"),
     ],
 )
 def test_a_recurrent_node_stays_on_the_host_with_the_reason(steps: int | str, layout: int, why: str) -> None:

@@ -19,7 +19,7 @@ from flow.onnxtools.graph import Graph, attribute, is_standard, node_input
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 DEFAULTS = {"GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "RNN": ("Tanh",)}
 ACTIVATIONS = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")  # those without parameters
-MOST_STEPS = 64
+MOST_STEPS = 128
 DIRECTIONS = {"forward": ("forward",), "reverse": ("backward",), "bidirectional": ("forward", "backward")}
 
 
