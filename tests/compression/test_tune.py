@@ -90,7 +90,9 @@ def test_layers_that_share_their_weights_are_refined_together(monkeypatch: pytes
     network = quantized(sharing())
     model, feeds = network.model, networks.feeds(network.model, 16)
     data = tune.calibration_data(network, model, None, Samples(feeds, None, "drawn"))
-    found = tune.survey(network, data, ALL, lambda: None)
+    advanced: list[None] = []
+    found = tune.survey(network, data, ALL, lambda: advanced.append(None))
+    assert len(advanced) == len(network.layers)  # each is pruned where the influence of its weights is measured
     groups = by_weights(network.layers)
     assert sorted(map(len, groups)) == [1, 1, 1, 3] and set(found.curves) == {each[0].name for each in groups}
     tuned = tune.tune(network, data, found, 4.5, tune.Limits(4, ALL))

@@ -189,11 +189,10 @@ def reading_twice(way: str) -> onnx.ModelProto:
     codes, scale, zero = next(node for node in b.nodes if node.output[0] == w).input
     if way == "other scales":
         scale = b.constant(np.full(4, 0.01, np.float32))
-    other = (
-        w
-        if way in ("one", "another node", "an output")
-        else b.node("DequantizeLinear", codes, scale, zero, axis=int(way != "turned"))
-    )
+    if way == "turned":  # one scale for all: no axis tells
+        w = b.node("DequantizeLinear", codes, b.constant(np.float32(0.01)), b.constant(np.int8(0)))
+    alone = way in ("alike", "other scales")
+    other = b.node("DequantizeLinear", codes, scale, zero, axis=1) if alone else w
     y = b.quantized(b.node("MatMul", x, w), 0.05, 0)
     y = b.quantized(b.node("Gemm", y, other, transB=int(way == "turned")), 0.05, 0)
     model = b.model({"x": ["N", 4]}, y)
