@@ -100,6 +100,12 @@ def test_a_broken_rule_of_the_bus_is_named(wrapper: Wrapper, old: str, new: str,
     assert words == "cannot" or words in str(caught.value)
 
 
+def test_a_missing_reset_is_named(wrapper: Wrapper, tmp_path: Path) -> None:
+    """What is unknown at a handshake does not count as none."""
+    with pytest.raises(DeviceError, match="a signal of a handshake is unknown"):
+        run(changed(wrapper, "shown <= 1'b0;", ";", tmp_path, "_axi_lite"), random_job(3, CONFIG, small=True))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
