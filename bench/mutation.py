@@ -5,8 +5,8 @@
 flips    bits of the memory images of digits_cnn on a 4x4 array, and of a network with attention on chip: is a flip
          found when the images are read back, or by the RTL's outputs? `harmless` changed no output of several inputs.
 verilog  operators, constants, conditions, edges and assignments of the Verilog of small networks, with AXI: layers one
-         by one, on chip, and on chip with every unit. What does `bbs cosim` say? A mutant that it lets pass runs once
-         more, with another network or more samples: `equivalent` if that passes, too.
+         by one, on chip, and on chip with every unit. What does `bbs cosim` say? A mutant that passes in Icarus Verilog
+         meets another network, and both in Verilator, whose registers begin at random: `equivalent` if all pass.
 python   comparisons, operators, constants and conditions of files of `flow/`: do their own tests fail, or, if not,
          those that import the file? Files whose tests take long, or fail without a mutant, are left out.
 
