@@ -185,10 +185,10 @@ def test_a_gemm_of_a_matrix_stays_a_gemm() -> None:
     b = Builder(8)
     weights = b.constant(b.rng.normal(size=(8, 5)).astype(np.float32))
     flat = b.node("Reshape", "x", b.constant(np.array([-1, 8])))
-    rows = b.node("Reshape", b.node("Gemm", flat, weights), b.constant(np.array([3, 5])))
-    model = b.model({"x": [3, 8]}, rows)
+    rows = b.node("Reshape", b.node("Gemm", flat, weights), b.constant(np.array([1, 5])))
+    model = b.model({"x": [1, 8]}, b.node("Relu", rows))
     products(model)
-    assert [node.op_type for node in model.graph.node] == ["Reshape", "Gemm", "Reshape"]
+    assert [node.op_type for node in model.graph.node] == ["Reshape", "Gemm", "Reshape", "Relu"]
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.5])
