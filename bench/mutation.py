@@ -5,8 +5,8 @@
 flips    bits of the memory images of digits_cnn on a 4x4 array, and of a network with attention on chip: is a flip
          found when the images are read back, or by the RTL's outputs? `harmless` changed no output of several inputs.
 verilog  operators, constants, conditions, edges and assignments of the Verilog of small networks, with AXI: layers one
-         by one, on chip, and on chip with every unit. What does `bbs cosim` say? A mutant that it lets pass runs once
-         more, with another network or more samples: `equivalent` if that passes, too.
+         by one, on chip, and on chip with every unit. What does `bbs cosim` say? A mutant that passes in Icarus Verilog
+         meets another network, and both in Verilator, whose registers begin at random: `equivalent` if all pass.
 python   comparisons, operators, constants and conditions of files of `flow/`: do their own tests fail, or, if not,
          those that import the file? Files whose tests take long, or fail without a mutant, are left out.
 
@@ -340,11 +340,13 @@ class Here:
         return run_here(self.design, Job(memories, command, writes))
 
 
-def judged(folder: Path) -> dict[str, Any]:
-    """What `bbs cosim` says of a build."""
+def judged(folder: Path, engine: str) -> dict[str, Any]:
+    """What `bbs cosim` says of a build, with this engine behind AXI, too."""
+    here = mock.patch.object(import_module("flow.api.cosim"), "workers", lambda *_: nullcontext(Here()))
+    behind = mock.patch.object(import_module("flow.api.simulate"), "engine_behind_axi", lambda *_: engine)
     try:
-        with mock.patch.object(import_module("flow.api.cosim"), "workers", lambda *_: nullcontext(Here())):
-            report = flow.cosim(folder, engine="icarus", samples=1)
+        with here, behind:
+            report = flow.cosim(folder, engine=engine, samples=1)
     except FlowError as error:
         return {"result": "refused", "why": str(error)}
     if report.passed:
@@ -370,7 +372,7 @@ def with_file(build: Path, place: Path, name: str, text: str) -> Path:
 def mutant(results: Path, job: str) -> dict[str, Any]:
     """The verdict on BUILD:FILE:BEGIN:END:KIND in a copy of the build.
 
-    One that passes is `equivalent` if it also passes with another network.
+    `equivalent` passes with another network and, by Verilator, from registers and memories at random, too.
     """
     build, name, begin, end, kind = job.split(":")
     text = (results / build / "verilog" / name).read_text()
@@ -379,15 +381,15 @@ def mutant(results: Path, job: str) -> dict[str, Any]:
     changed_text = text[: int(begin)] + new + text[int(end) :]
     with scratch() as place:
         try:
-            first = judged(with_file(results / build, place / "build", name, changed_text))
-            if first["result"] != "passed":
-                return told | first
-            other = built(results, SAME[build])
-            assert (other / "verilog" / name).read_text() == text
-            second = judged(with_file(other, place / "other", name, changed_text))
-            return told | (
-                second | {"network": SAME[build]} if second["result"] != "passed" else {"result": "equivalent"}
-            )
+            for engine in ("icarus", "verilator"):
+                for network in (build, SAME[build]):
+                    folder = built(results, network)
+                    assert (folder / "verilog" / name).read_text() == text
+                    copy = place / f"{network}_{engine}"
+                    said = judged(with_file(folder, copy, name, changed_text), engine)
+                    if said["result"] != "passed":
+                        return told | said | {"network": network, "engine": engine}
+            return told | {"result": "equivalent"}
         except Exception as error:  # of the judge itself, which must not stop the others
             return told | {"result": "crashed", "why": repr(error)}
 

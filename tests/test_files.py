@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import flow
+from flow import files
 from flow.files import beside, locked, name_place, remove_unlocked, scratch, sync_all, uninterrupted, write_file
 
 HOLD = """
@@ -160,3 +161,29 @@ def test_signals_wait_for_the_end_of_a_block() -> None:
             done.append(number)
         assert signal.signal(number, before) is signal.default_int_handler
     assert done == [signal.SIGINT, signal.SIGTERM]
+
+
+def test_a_scratch_folder_gives_its_lock_back() -> None:
+    place = files._Scratch()
+    root = place.enter()
+    descriptor = place._descriptor
+    assert descriptor is not None and os.fstat(descriptor)
+    place.leave()
+    assert not root.exists()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_name_is_given_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr("os.link", none)
+    part, path = tmp_path / "part", tmp_path / "file"
+    part.write_text("new")
+    files._link(part, path)
+    assert path.read_text() == "new" and not part.exists()
+    part.write_text("newer")
+    with pytest.raises(FileExistsError):
+        files._link(part, path)
+    assert path.read_text() == "new"

@@ -153,7 +153,7 @@ def _explain_1b(ran: Ran, number: int, waveforms: Path, damaged: bool) -> Findin
     if location.waveform is None:
         cause = "design or memory" if damaged else "RTL, design or memory"
     else:
-        cause = "design or memory" if location.hardware_block is None else "RTL"
+        cause = "RTL" if location.hardware_block or location.uninitialized else "design or memory"
     return Finding("1b", run.layer.name, cause, str(location), location)
 
 

@@ -1,7 +1,7 @@
 """Locates the first error of RTL that differs from the reference: bit column, cycle and hardware block.
 
 isolate   the shortest run that still shows the difference: the position tile alone, with the one before it,
-          its channel block, or the whole layer
+          its channel block, or the whole layer; from registers of zeros or, if nothing is wrong then, at random
 record    that run once more, with a waveform of the modules that the wrong element passes through
 sums      the running sum of its processing element against that of the integer reference, bit column by bit column
 blame     each of these modules replayed alone, by MyHDL, on the inputs it had in the waveform: the innermost one
@@ -10,7 +10,7 @@ blame     each of these modules replayed alone, by MyHDL, on the inputs it had i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ ACCUMULATOR = "accumulator"  # the block that makes an element one
 class Location:
     """Where the RTL first differs from the reference: `mismatch`, or `failure` where a run did not end.
 
-    A field is None if it is not known, or does not apply. `group`, `bit_column` and `cycle` locate the first wrong
+    `uninitialized`: it is right where registers and memories begin with zeros, and wrong where they begin at random. A
+    field is None if it is not known, or does not apply. `group`, `bit_column` and `cycle` locate the first wrong
     running sum, `sum_expected` and `sum_got` are its values; when all sums are right they are None, and `cycle` is that
     of the wrong write. Cycles are counted as by the engines, in the run of the waveform. `module` is the instance at
     fault, `hardware_block` its block in flow/hardware.
@@ -56,6 +57,7 @@ class Location:
     module: str | None = None
     hardware_block: str | None = None
     waveform: str | None = None
+    uninitialized: bool = False
 
     def __str__(self) -> str:
         parts = [str(self.mismatch) if self.mismatch else f"{self.run} does not end: {self.failure}"]
@@ -67,7 +69,9 @@ class Location:
         elif self.mismatch and self.waveform:
             where = f"at cycle {self.cycle}" if self.cycle is not None else "nowhere in that run"
             parts.append(f"its sum is what the memories give, the result is written {where}")
-        if self.module:
+        if self.uninitialized:
+            parts.append("with zeros in all registers before reset nothing is wrong: one is used that nothing resets")
+        elif self.module:
             parts.append(f"hardware block '{self.hardware_block}' ({self.module}) does not do what its source says")
         elif self.waveform:
             parts.append("every hardware block does what its source says")
@@ -92,8 +96,20 @@ def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: S
     If no block within the accelerator is at fault, it is the accelerator's own top.
     """
     config, codes = program.config, scheduled.layer.input_quantization.to_int8(run.tensor)
-    partial, mismatch, failure = _isolate(program, scheduled, run, codes, simulator)
-    if not isinstance(simulator, Recorder) or simulator.language != "Verilog":
+    want = with_idle(scheduled, expected_rows(scheduled.layer, codes), config)
+    windows = reference.windows(scheduled.layer, codes)
+    memories = program.memories | {"activation": activation_words(scheduled, windows, config)}
+    partials = _partial_runs(program, scheduled, memories, run.first_mismatch)
+    recorder = simulator if isinstance(simulator, Recorder) and simulator.language == "Verilog" else None
+    zeros = recorder.from_zeros() if recorder else simulator
+    wrong = _isolate(partials, scheduled, config, want, zeros)
+    uninitialized = False
+    if wrong is None and recorder:
+        wrong = _isolate(partials, scheduled, config, want, simulator)
+        uninitialized = wrong is not None
+    failure = None if run.first_mismatch else run.failure or "it went wrong once, and not again"
+    partial, mismatch, failure = wrong or (partials[-1], run.first_mismatch, failure)
+    if recorder is None:
         return Location(mismatch, failure, partial.what)
     file.parent.mkdir(parents=True, exist_ok=True)
     parts = modules(config)
@@ -101,31 +117,29 @@ def find(program: Program, scheduled: LayerSchedule, run: LayerRun, simulator: S
     places = places_of(parts, config, row, column)
     scopes = [Scope(place, 0 if deep else 1) for place, deep in places]
     depths = {"output": scheduled.output_words}
-    root = simulator.record(partial.memories, partial.command, depths, scopes, file)
+    recorder = recorder if uninitialized else recorder.from_zeros()
+    root = recorder.record(partial.memories, partial.command, depths, scopes, file)
     trace = read(file, root)
     fields: dict[str, Any] = {}
     if mismatch:
         fields = _wrong_sum(scheduled, partial, config, trace, mismatch, parts) or {
             "cycle": _written(scheduled, config, trace, mismatch)
         }
-    if guilty := blame(parts, trace, config.name):
+    if uninitialized:  # MyHDL's registers begin with what their source says
+        fields |= {"uninitialized": True}
+    elif guilty := blame(parts, trace, config.name):
         fields |= {"module": ".".join(guilty[0]), "hardware_block": guilty[1]}
     return Location(mismatch, failure, partial.what, **fields, waveform=str(file))
 
 
 def _isolate(
-    program: Program, scheduled: LayerSchedule, run: LayerRun, codes: NDArray[np.int8], simulator: Simulator
-) -> tuple[_PartialRun, Mismatch | None, str | None]:
-    """The shortest run that still goes wrong, and the first wrong element of it, or why it does not end."""
-    config = program.config
-    want = with_idle(scheduled, expected_rows(scheduled.layer, codes), config)
-    windows = reference.windows(scheduled.layer, codes)
-    memories = program.memories | {"activation": activation_words(scheduled, windows, config)}
-    depths = {"output": scheduled.output_words}
-    partials = _partial_runs(program, scheduled, memories, run.first_mismatch)
+    partials: Sequence[_PartialRun], scheduled: LayerSchedule, config: ArrayConfig, want: NDArray[np.uint8],
+    simulator: Simulator,
+) -> tuple[_PartialRun, Mismatch | None, str | None] | None:  # fmt: skip
+    """The first run that goes wrong, and the first wrong element of it, or why it does not end; None if none does."""
     for partial in partials:
         try:
-            result = simulator.run(partial.memories, partial.command, depths)
+            result = simulator.run(partial.memories, partial.command, {"output": scheduled.output_words})
         except DeviceError as error:
             return partial, None, str(error)
         rows = output_rows(scheduled, result.memories["output"], config)
@@ -136,8 +150,7 @@ def _isolate(
         mismatch = locate(scheduled, config, np.where(outside, want, rows), want)
         if mismatch is not None:
             return partial, mismatch, None
-    failure = None if run.first_mismatch else run.failure or "it went wrong once, and not again"
-    return partials[-1], run.first_mismatch, failure
+    return None
 
 
 def _partial_runs(

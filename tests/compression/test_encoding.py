@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -142,3 +144,11 @@ def test_errors_name_the_value() -> None:
         bits_per_weight(-1)
     with pytest.raises(FlowError, match=r"got 2\.5; choose a whole number"):
         bits_per_weight(2.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["kept", "redundant", "constant"])
+def test_check_refuses_other_types(field: str) -> None:
+    groups = EncodedGroups(4, np.zeros((1, 32), np.int8), np.zeros(1, np.uint8), np.zeros(1, np.int8))
+    groups.check()
+    with pytest.raises(AssertionError):
+        replace(groups, **{field: getattr(groups, field).astype(np.int16)}).check()

@@ -313,7 +313,7 @@ def test_networks_that_are_int8_already_want_their_own_weights() -> None:
     assert average_bits(net.layers, tuned.allocation) <= 5.0
 
 
-def test_the_fewest_bits_that_are_acceptable() -> None:
+def test_the_fewest_bits_that_are_acceptable(monkeypatch: pytest.MonkeyPatch) -> None:
     net, known, _ = learned()
     found = tune.survey(net, known, frozenset({"bias"}), lambda: None)
     whole = runtime.predict(net.model, known.samples.feeds)
@@ -321,7 +321,15 @@ def test_the_fewest_bits_that_are_acceptable() -> None:
     def acceptable(model: onnx.ModelProto, _: Allocation) -> bool:
         return float(np.abs(runtime.predict(model, known.samples.feeds) - whole).mean()) < 0.1 * float(whole.std())
 
+    within, tried = tune.within, list[float]()
+
+    def recorded(*given: Any) -> tune.Tuned:
+        tried.append(given[3])
+        return within(*given)
+
+    monkeypatch.setattr(tune, "within", recorded)
     tuned = tune.smallest(net, known, found, tune.Limits(2, frozenset({"bias"})), acceptable)
+    assert len({*tried}) == len(tried) and abs(tried[2] - tried[1]) * 2 == abs(tried[1] - tried[0])  # halves
     bits = average_bits(net.layers, tuned.allocation)
     assert (
         acceptable(rewrite.with_layers(net.model, tuned.layers), tuned.allocation) and least_bits(net.layers) < bits < 8

@@ -38,7 +38,7 @@ def test_digits() -> None:
     layers = [node for node in found.nodes if node.target == "array"]
     assert len(layers) == sum(node.op_type in ("Conv", "Gemm") for node in model.graph.node)
     assert all(node.macs > 0 and node.parameters > 0 for node in layers)
-    assert found.array_share == 1.0
+    assert found.array_share == 1.0 and {node.reason for node in layers} == {"8-bit in and out"}
     add = next(node for node in found.nodes if node.op == "Add")
     assert (add.target, add.shape, add.macs) == ("host", (64, 4, 4), 0)
     assert found.folded == {"BatchNormalization": 3}

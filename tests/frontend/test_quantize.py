@@ -19,6 +19,8 @@ from flow.frontend.int8 import cut
 from flow.frontend.int8.canonical import canonical
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.prepare import prepare
+from flow.frontend.quantization import plan as plans
+from flow.frontend.quantization.calibrate import AUTO
 from flow.frontend.quantization.plan import plan
 from flow.network import reference
 from flow.network.run import run_network
@@ -307,3 +309,37 @@ def test_an_int8_network_of_16_bit_floats_runs_on_the_array(tmp_path: Path) -> N
     report = compress(model, tmp_path / "o.onnx", calibration=x)
     assert [layer.op for layer in report.layers] == ["Conv", "Conv", "Gemm", "MatMul"]
     assert min(output.sqnr or 0 for output in report.summary.fidelity.outputs) > 30
+
+
+def test_only_what_is_chosen_automatically_is_equalized(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[onnx.ModelProto] = []
+
+    def equalized(model: onnx.ModelProto, _: object) -> tuple[onnx.ModelProto, int]:
+        called.append(model)
+        return model, 0
+
+    monkeypatch.setattr(quantize, "equalized", equalized)
+    model = prepare(float_net())
+    for method, count in (("minmax", 0), (AUTO, 1)):
+        quantize.from_float(model, samples(model, 4), method=method)
+        assert len(called) == count
+
+
+def test_what_a_sum_adds_to_maps() -> None:
+    """A map of constants, not one number, or one for each channel."""
+    b = Builder(3)
+    names = {shape: b.constant(np.ones(shape, np.float32)) for shape in ((), (4, 1, 1), (5, 5), (1, 4, 5, 5))}
+    sums = {shape: b.node("Add", "x", name) for shape, name in names.items()}
+    graph = Graph.of(b.model({"x": ["N", 4, 5, 5]}, b.node("Sum", *sums.values()), rank=4))
+    found = {s for s, y in sums.items() if [*plans._added_maps(graph, graph.producers[y], {y: 4})] == [names[s]]}
+    assert found == {(5, 5), (1, 4, 5, 5)}
+
+
+@pytest.mark.parametrize(("axes", "wanted"), [([1], True), ([-2], True), ([2], False), ([1, 2], False)])
+def test_means_over_all_tokens(axes: list[int], wanted: bool) -> None:
+    """Of any opset: the axes are an input from 18 on."""
+    b = Builder(3)
+    told, given = b.node("ReduceMean", "x", axes=axes), b.node("ReduceMean", "x", b.constant(np.array(axes)))
+    graph = Graph.of(b.model({"x": ["N", 5, 4]}, b.node("Add", told, given), rank=3, opset=18))
+    functions = plans._Functions(graph, {"x": 3})
+    assert [functions._over_tokens(graph.producers[name]) for name in (told, given)] == [wanted, wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,6 +76,10 @@ def locate(bench: Bench, engine: str, fault: str | None, folder: Path) -> Locati
     if fault is not None:
         files = faults.inject(design.files, bench.functions, faults.find(fault), folder)
         design = replace(design, files=files)
+    return locate_in(design, bench, engine, folder)
+
+
+def locate_in(design: Device, bench: Bench, engine: str, folder: Path) -> Location | None:
     simulator = ENGINES[engine].open(design)
     for scheduled, codes in zip(bench.program.layers, bench.codes, strict=True):
         tensor = scheduled.layer.input_quantization.from_int8(codes)
@@ -124,6 +129,20 @@ def test_verilator_names_column_and_cycle(bench: Bench, tmp_path: Path) -> None:
     assert at.run == f"position tile {at.mismatch.tile} of channel block {at.mismatch.block}"
     assert Path(at.waveform).read_text().count("$enddefinitions") == 1
     assert str(at.mismatch) in str(at) and at.waveform in str(at)
+
+
+@pytest.mark.full
+def test_a_missing_reset_is_told_from_other_faults(bench: Bench, tmp_path: Path) -> None:
+    """From zeros the buffer's places agree without it."""
+    require_engine("verilator")
+    name = f"{CONFIG.name}_stream.v"
+    file = next(file for file in bench.device.files if file.name == name)
+    wrong = tmp_path / name
+    wrong.write_text(re.sub(r"head <= \d+'d0;", "", file.read_text(), count=1))
+    design = replace(bench.device, files=tuple(wrong if each == file else each for each in bench.device.files))
+    at = locate_in(design, bench, "verilator", tmp_path)
+    assert at is not None and at.uninitialized and at.hardware_block is None and at.waveform is not None
+    assert "with zeros in all registers before reset nothing is wrong: one is used that nothing resets" in str(at)
 
 
 @pytest.mark.full

@@ -73,7 +73,7 @@ def test_a_tile_and_the_network_are_recorded(
         trace = read(folder / f"{name}.vcd", root)
         lengths.append(trace.edges)
         view = (folder / f"{name}.gtkw").read_text()
-        assert f'[dumpfile] "{name}.{form}"' in view
+        assert f'[dumpfile] "{name}.{form}"' in view and "[timestart] 0\n" in view
         shown = re.findall(r"^tb_\S+$", view, re.MULTILINE)
         assert len(shown) > 100 and set(shown) <= {each.name for each in there.values()}
         added = re.findall(r"^variable_add (\S+)$", (folder / f"{name}.sucl").read_text(), re.MULTILINE)

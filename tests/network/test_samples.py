@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from flow.errors import FlowError
-from flow.files import write_npz
+from flow.files import sha256, write_npz
 from flow.network import samples
 from flow.network.samples import load
 from tests.helpers.nets import float_net
@@ -116,3 +116,10 @@ def test_a_hundredfold_is_the_most_that_an_archive_inflates(
         pass
     with pytest.raises(FlowError, match="may not inflate more than a hundredfold") if refused else nullcontext():
         samples._check_archive(tmp_path / "s.npz")
+
+
+def test_the_digest_of_samples_that_are_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "data.npz"
+    assert samples.digest(file) is None
+    file.write_bytes(b"data")
+    assert samples.digest(file) == sha256(file)

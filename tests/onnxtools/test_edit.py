@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from flow.onnxtools import runtime
-from flow.onnxtools.edit import between, rename_reads
+from flow.onnxtools.edit import between, constants_to_initializers, rename_reads
 from flow.onnxtools.graph import Graph
 from tests.helpers.nets import Builder
 
@@ -44,3 +44,20 @@ def test_branches_that_hand_a_tensor_on_read_the_other_one() -> None:
         got = runtime.run(model, {"x": np.array(x, np.float32)})[model.graph.output[0].name]
         assert got.tolist() == (x if sum(x) else [-each for each in x])
     assert seen != other
+
+
+def test_constants_of_every_form_are_initializers() -> None:
+    b = Builder(1)
+    tensor = numpy_helper.from_array(np.array([[1, 2]], np.int8))
+    given = {"value": tensor, "value_float": 0.5, "value_floats": [1.5, 2], "value_int": 3, "value_ints": [4, 5],
+             "value_string": "text"}  # fmt: skip
+    made = {form: b.node("Constant", **{form: value}) for form, value in given.items()}
+    model = b.model({"x": [3]}, b.node("Relu", "x"), rank=1)
+    constants_to_initializers(model)
+    found = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
+    assert [node.op_type for node in model.graph.node] == ["Constant", "Relu"]
+    assert {form: found[name].tolist() for form, name in made.items() if name in found} == {
+        "value": [[1, 2]], "value_float": 0.5, "value_floats": [1.5, 2], "value_int": 3, "value_ints": [4, 5],
+    }  # fmt: skip
+    kinds = [found[made[form]].dtype for form in ("value", "value_float", "value_floats", "value_int", "value_ints")]
+    assert kinds == [np.int8, np.float32, np.float32, np.int64, np.int64]

@@ -100,6 +100,13 @@ def test_a_broken_rule_of_the_bus_is_named(wrapper: Wrapper, old: str, new: str,
     assert words == "cannot" or words in str(caught.value)
 
 
+def test_a_missing_reset_is_named(wrapper: Wrapper, tmp_path: Path) -> None:
+    """What is unknown at a handshake does not count as none."""
+    reset = "shown <= 1'b0;\n    end\n    else"
+    with pytest.raises(DeviceError, match="a signal of a handshake is unknown"):
+        run(changed(wrapper, reset, "end\n    else", tmp_path, "_axi_lite"), random_job(3, CONFIG, small=True))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from flow.errors import FlowError
 from flow.hardware.interface import Device, Memory, MemoryPort, top_signals
 from flow.programs import first_answer
 from flow.simulation.engines import Engine, Result, select, verilator
-from flow.simulation.engines.base import Command
+from flow.simulation.engines.base import Command, DeviceError, start_seed
 from flow.simulation.engines.ghdl import GhdlEngine
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.native import NativeEngine
@@ -211,6 +213,41 @@ def test_two_threads(engine: Engine, device: Device, cache: Path) -> None:
         runs = [pool.submit(simulators[i].run, memories[i], Command(i, 10, 100), depths(10)) for i in range(2)]
     for i in range(2):
         check(runs[i].result(), memories[i], i, 10)
+
+
+def without(device: Device, register: str, folder: Path) -> Device:
+    """The device, but nothing makes a register 0 at the place where that comes first."""
+    zero = re.compile(rf"{register} <= (0|'0'|to_unsigned\(0, 32\));")
+    for file in (*device.files, *device.vhdl_files):
+        (folder / file.name).write_text(zero.sub("" if file.suffix == ".v" else "null;", file.read_text(), count=1))
+    verilog, vhdl = (tuple(folder / file.name for file in files) for files in (device.files, device.vhdl_files))
+    return replace(device, files=verilog, vhdl_files=vhdl)
+
+
+@pytest.mark.parametrize(
+    ("engine", "register", "words"),
+    [
+        (VerilatorEngine(), "even", "beyond its 9 words"),  # random
+        (IcarusEngine(), "even", "is unknown at cycle 3"),  # an address
+        (GhdlEngine(), "even", "is unknown at cycle 3"),
+        (IcarusEngine(), "running", "is unknown at cycle 1"),  # a request, and busy
+        (GhdlEngine(), "running", "is unknown at cycle 1"),
+    ],
+    ids=lambda each: getattr(each, "name", each),
+    indirect=["engine"],
+)
+def test_a_missing_reset_is_found(engine: Engine, register: str, words: str, device: Device, tmp_path: Path) -> None:
+    """Where registers begin with zeros, or what is unknown counts as none, nothing is wrong."""
+    simulator = engine.open(without(device, register, tmp_path), tmp_path / "cache")
+    with pytest.raises(DeviceError, match=words):
+        simulator.run(contents(10), Command(0, 3, 100), depths(3))
+
+
+def test_runs_begin_each_in_its_own_way() -> None:
+    """Always the same one: with the same memories and command."""
+    runs = [(number, first, limit) for number in (1, 2) for first in (0, 1) for limit in (9, 10)]
+    seeds = {start_seed(contents(number), Command(first, 2, limit)) for number, first, limit in runs}
+    assert len(seeds) == 4 and all(0 < each < 2**31 for each in seeds)
 
 
 BROKEN = {

@@ -76,10 +76,11 @@ def _bias(r: Rewriting, name: str, scales: tuple[str, str], factor: float = 1.0)
     if product.size == 1:
         product = product.reshape(())
     if codes.ndim > 1 and codes.size == codes.shape[-1]:
-        name = r.constant(f"{name}_flat", codes.reshape(-1))
+        codes = codes.reshape(-1)
+        name = r.constant(f"{name}_flat", codes)
     scale = r.constant(f"{name}_scale", product)
     if product.ndim:
-        return r.step("DequantizeLinear", [name, scale], name, axis=max(codes.ndim - 1, 0) if codes.ndim > 1 else 0)
+        return r.step("DequantizeLinear", [name, scale], name, axis=max(codes.ndim - 1, 0))
     return r.step("DequantizeLinear", [name, scale], name)
 
 

@@ -14,6 +14,10 @@ A memory is uint8 [depth, ceil(width / 8)], little endian: bit i of a word is bi
 memories never keep a device waiting: ready is always high, valid and mem[addr] appear right after the edge of the
 request, and data keeps its value until the next request.
 
+Before reset, registers and memories of the device hold random bits in Verilator, drawn from `start_seed`, unknown bits
+in Icarus Verilog and GHDL, and the signals' initial values in MyHDL. Neither result nor cycles depend on them. busy,
+done and requests at the ports are known after reset, else DeviceError.
+
 One run, the same in every engine: read data is 0 and written memories are 0; RESET_EDGES rising edges with
 reset high; one edge with start high (edge 1), then edges with start low until one at which done is high just
 before the edge. Its number is `cycles`, so both ends count. Writes at that last edge take effect; an error at it that
@@ -24,7 +28,8 @@ DeviceError.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -77,11 +82,15 @@ class Scope:
 
 
 @runtime_checkable
-class Recorder(Protocol):
+class Recorder(Simulator, Protocol):
     """A simulator of emitted RTL that can write waveforms, too; `language` is "Verilog" or "VHDL"."""
 
     @property
     def language(self) -> str: ...
+
+    def from_zeros(self) -> Recorder:
+        """The same, but registers and memories begin with zeros instead of at random; itself where they never do."""
+        ...
 
     def refuses(self, form: str) -> str | None:
         """None if it can write waveforms of this form here, one of `FORMS`; else why not, with the remedy."""
@@ -141,6 +150,14 @@ def check_run(
     return {port.name: np.ascontiguousarray(memories[port.name]) for port in device.reads}
 
 
+def start_seed(memories: Mapping[str, Memory], command: Command) -> int:
+    """Of what registers and memories hold before reset, 1 to 2**31 - 1: another one for each run, always the same."""
+    number = zlib.crc32(f"{command.first} {command.count}".encode())
+    for memory in memories.values():
+        number = zlib.crc32(np.ascontiguousarray(memory).data, number)
+    return number % (2**31 - 1) + 1
+
+
 def empty(device: Device, writes: dict[str, int]) -> dict[str, Memory]:
     """The memories of the write ports, all zero, in port order."""
     return {port.name: np.zeros((writes[port.name], port.bytes), np.uint8) for port in device.writes}
@@ -160,6 +177,13 @@ def refused(device: Device, engine: str, error: int, cycle: int) -> DeviceError:
         name, meaning = ERRORS[error]
         what = f" ({name}: {meaning})"
     return DeviceError(f"{device.name}, {engine}: error {error} at cycle {cycle}{what}")
+
+
+def unknown(device: Device, engine: str, cycle: int) -> DeviceError:
+    return DeviceError(
+        f"{device.name}, {engine}: busy, done, or a request at a memory port is unknown at cycle {cycle}: "
+        "it depends on what a register holds before reset"
+    )
 
 
 def beyond(device: Device, engine: str, port: str, address: int, depth: int, cycle: int) -> DeviceError:

@@ -13,10 +13,10 @@ from flow.hardware.emit import Wrapper
 from flow.hardware.fields import ERRORS
 from flow.hardware.interface import Memory
 from flow.programs import last_words, run
-from flow.simulation.engines.base import Command, DeviceError, Result
+from flow.simulation.engines.base import Command, DeviceError, Result, start_seed
 from flow.simulation.engines.icarus import IcarusEngine
 from flow.simulation.engines.testbench import axi_testbench, bus_bytes, read_hex, write_command, write_inputs
-from flow.simulation.engines.verilator import VerilatorEngine, build_bench
+from flow.simulation.engines.verilator import RANDOM, VerilatorEngine, build_bench
 
 SEED = 1  # of the pauses
 LEAST = 2**20  # bytes of the memory on the bus
@@ -44,17 +44,19 @@ class Wrapped:
         with scratch() as folder:
             write_inputs(folder, memories)
             write_command(folder, ports, words, command)
-            printed = self._simulate(bench, folder)
+            printed = self._simulate(bench, folder, start_seed(memories, command))
             return self._result(printed, folder)
 
-    def _simulate(self, bench: str, folder: Path) -> str:
+    def _simulate(self, bench: str, folder: Path, start: int) -> str:
+        """What the bench printed; registers and memories begin at random, drawn from the seed `start`, in Verilator."""
         top = f"tb_{self.wrapper.name}"
         task = f"on {self.wrapper.name}"
         files = [path.resolve() for path in self.wrapper.files]
         if self.engine == "verilator":
             program, held = build_bench(top, files, bench, cache_folder(None))
             try:
-                return run([str(program), f"+seed={SEED}"], task, folder=folder, temporary=folder)
+                begun = [each.format(start) for each in RANDOM]
+                return run([str(program), f"+seed={SEED}", *begun], task, folder=folder, temporary=folder)
             finally:
                 held.release()
         (folder / "bench.sv").write_text(bench)

@@ -28,7 +28,7 @@ from flow.hardware.conversion.bundles import fresh
 from flow.hardware.fields import error_code
 from flow.hardware.interface import ADDRESS_BITS, COMMAND_BITS, ERROR_BITS, Device, Memory, MemoryPort
 from flow.programs import last_words
-from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Result, beyond, not_done, refused
+from flow.simulation.engines.base import RESET_EDGES, Command, DeviceError, Result, beyond, not_done, refused, unknown
 
 COMMAND = "layer.txt"
 TEMPLATES = jinja2.Environment(
@@ -101,6 +101,8 @@ def read_outputs(
                     return Result(int(cycles), _read_written(folder, device, engine))
                 case ["ERROR", code, cycle]:
                     raise refused(device, engine, int(code), int(cycle))
+                case ["UNKNOWN", cycle]:
+                    raise unknown(device, engine, int(cycle))
                 case ["LIMIT", _]:
                     raise not_done(device, engine, limit)
                 case ["BEYOND", port, address, cycle]:

@@ -38,11 +38,12 @@ from flow.simulation.engines.base import (
     empty,
     not_done,
     refused,
+    start_seed,
 )
 from flow.simulation.engines.testbench import TEMPLATES
 
 VERILATE = (
-    "--cc", "--prefix", "Vdut", "--x-assign", "fast", "--x-initial", "fast", "--output-split", "20000",
+    "--cc", "--prefix", "Vdut", "--x-assign", "fast", "--x-initial", "unique", "--output-split", "20000",
     "-Wno-fatal", "-Wno-lint", "-Wno-style",
 )  # fmt: skip
 COMPILE = (
@@ -58,6 +59,7 @@ WIDEST = ("--trace-max-width", "65536")
 TRACE_RUNTIME = {"vcd": "verilated_vcd_c.cpp", "fst": "verilated_fst_c.cpp"}
 PACKERS = {"z": ("zlib.h", "zlib1g-dev"), "lz4": ("lz4.h", "liblz4-dev")}  # of FST: library, header, Debian's package
 BENCH = ("-DBBS_CLOCK",)
+RANDOM = ("+verilator+rand+reset+2", "+verilator+seed+{}")  # arguments of a testbench: how it begins
 
 
 class _Failure(ctypes.Structure):
@@ -97,13 +99,17 @@ class VerilatorSimulator:
 
     language = "Verilog"
 
-    def __init__(self, device: Device, cache: Path) -> None:
+    def __init__(self, device: Device, cache: Path, zeros: bool = False) -> None:
         self.device = device
         self._cache = cache
+        self._zeros = zeros
         self._run, self._held = _open_library(device, cache)
 
     def run(self, memories: dict[str, Memory], command: Command, writes: dict[str, int]) -> Result:
         return self._call(self._run, memories, command, writes)
+
+    def from_zeros(self) -> VerilatorSimulator:
+        return VerilatorSimulator(self.device, self._cache, zeros=True)
 
     def refuses(self, form: str) -> str | None:
         lacking = [name for name in _packers(form) if not _finds(compiler(), name)]
@@ -148,6 +154,7 @@ class VerilatorSimulator:
             command.first,
             command.count,
             command.limit,
+            0 if self._zeros else start_seed(read, command),
             ctypes.byref(cycles),
             ctypes.byref(failure),
             *waveform,
@@ -178,7 +185,7 @@ def _load(library: Path) -> Any:
     pointers, depths = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_uint64)
     function.argtypes = [
         pointers, depths, pointers, depths, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64,
-        ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(_Failure), ctypes.c_char_p, ctypes.c_char_p,
+        ctypes.c_int, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(_Failure), ctypes.c_char_p, ctypes.c_char_p,
     ]  # fmt: skip
     function.restype = ctypes.c_int
     return function

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from flow.frontend.dialects import dynamic
 from flow.frontend.dialects.standard import standard_quantization
 from flow.frontend.int8.cut import partition
 from flow.frontend.quantize import quantize
@@ -190,3 +191,15 @@ def test_integer_sums_without_a_scale() -> None:
     feeds = {"x": np.random.default_rng(1).integers(-100, 100, (9, 4)).astype(np.float32)}
     for name, wanted in runtime.run(model, feeds).items():
         assert np.array_equal(runtime.run(standard, feeds)[name], wanted)
+
+
+@pytest.mark.parametrize(
+    ("op", "weights", "factor", "wanted"),
+    [
+        ("MatMulInteger", (4, 3), (1, 3), True), ("MatMulInteger", (4, 3), (3, 1), False),
+        ("ConvInteger", (5, 2, 3, 3), (1, 5, 1, 1), True), ("ConvInteger", (5, 2, 3, 3), (5,), False),
+        ("ConvInteger", (5, 2, 3, 3), (), True),
+    ],
+)  # fmt: skip
+def test_factors_of_channels(op: str, weights: tuple[int, ...], factor: tuple[int, ...], wanted: bool) -> None:
+    assert dynamic._by_channel(np.ones(factor, np.float32), np.ones(weights, np.int8), op) == wanted

@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from flow.errors import FlowError
+from flow.frontend.dialects import qonnx as rules
 from flow.frontend.dialects.standard import standard_quantization
 from flow.frontend.int8.cut import partition
 from flow.frontend.quantize import quantize
 from flow.onnxtools import runtime
+from flow.onnxtools.graph import Graph
 from tests.helpers import qonnx
 from tests.helpers.nets import samples
 from tests.helpers.qonnx import DOMAIN, QonnxBuilder, qonnx_net
@@ -179,3 +181,19 @@ def test_what_has_no_standard_form_is_refused_in_one_line(model: onnx.ModelProto
     with pytest.raises(FlowError, match=message) as caught:
         standard_quantization(model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [("HALF_UP", [-3, -2, 1, 1]), ("HALF_DOWN", [-2, -1, 0, 1]), ("UP", [-3, -2, 1, 2]), ("DOWN", [-2, -1, 0, 1])],
+)
+def test_constants_are_rounded_by_their_magnitude(mode: str, wanted: list[int]) -> None:
+    assert rules._nearest(np.array([-2.5, -1.5, 0.5, 1.25], np.float32), mode).tolist() == wanted
+
+
+def test_the_quantizer_before_a_node_tells_whether_codes_are_signed() -> None:
+    b = QonnxBuilder(1)
+    for signed in (0, 1):
+        y = b.node("Relu", b.quant("x", 0.25, 4, signed=signed))
+        model = b.net(["N", 8], y)
+        assert rules._signed(Graph.of(model), model.graph.node[-1]) == bool(signed)

@@ -88,6 +88,12 @@ def gemm(net: Codes) -> onnx.ModelProto:
     return net.model("QGemm", inputs, 2, transB=1, alpha=0.5)
 
 
+def gemm_of_a_row_as_bias(net: Codes) -> onnx.ModelProto:
+    row = net.constant(net.rng.integers(-3000, 3000, (1, 6)).astype(np.int32))
+    inputs = [net.codes(12), *net.pair(0.0517, 3), *weights(net, 6, 12), row, *net.pair(0.0517, 9)]
+    return net.model("QGemm", inputs, 2, transB=1)
+
+
 def gemm_to_float(net: Codes) -> onnx.ModelProto:
     inputs = [net.codes(12), *net.pair(0.0517, 3), *weights(net, 12, 6, axis=None), bias(net, 6)]
     return net.model("QGemm", inputs, 2)
@@ -98,7 +104,7 @@ def conv_of_channels_last(net: Codes) -> onnx.ModelProto:
     return net.model("QLinearConv", inputs, 4, channels_last=1, pads=[1, 0, 1, 1])
 
 
-LAYERS = (conv, conv_of_channels_last, conv_of_one_scale, matmul, gemm, gemm_to_float)
+LAYERS = (conv, conv_of_channels_last, conv_of_one_scale, matmul, gemm, gemm_of_a_row_as_bias, gemm_to_float)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8])
@@ -133,7 +139,7 @@ def test_layers_run_on_the_array(make: Callable[[Codes], onnx.ModelProto], kind:
     kept = next(array for array in found.values() if array.dtype == np.int8 and array.ndim > 1)
     assert sorted(layer.weights.reshape(-1)) == sorted(kept.reshape(-1))
     biases = [array for array in found.values() if array.dtype == np.int32]
-    assert np.array_equal(layer.bias, biases[0] if biases else np.zeros(layer.channels))
+    assert np.array_equal(layer.bias, biases[0].reshape(-1) if biases else np.zeros(layer.channels))
     assert layer.output_quantization is None if make is gemm_to_float else layer.output_quantization is not None
 
 
@@ -254,3 +260,11 @@ def test_means_of_codes(opset: int) -> None:
     real = (net.feeds["x0"].astype(np.float64) - 3) * 0.0517
     wanted = np.clip(np.rint(real.mean(axis=(2, 3)) / 0.0317) - 7, -128, 127)
     assert np.abs(runtime.run(standard, net.feeds)["y"] - wanted).max() <= 1
+
+
+def test_weights_that_are_computed_stay_with_their_operator() -> None:
+    net = Codes(np.int8)
+    x, kernels = net.codes(4, 7), net.codes(4, 3)
+    inputs = [x, *net.pair(0.0517, 3), kernels, *net.pair(0.01, 0), *net.pair(0.2, 1)]
+    model = net.model("QLinearConv", inputs, 3, "")
+    assert [node.op_type for node in standard_quantization(model)[0].graph.node] == ["QLinearConv"]

@@ -13,7 +13,7 @@ from flow.api.inputs import import_network, read_network
 from flow.api.requests import CompressRequest
 from flow.errors import FlowError
 from flow.frontend import admit
-from flow.frontend.entry import load
+from flow.frontend.entry import batch, load
 from flow.frontend.entry.batch import fix_batch
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
@@ -134,3 +134,14 @@ def test_samples_that_a_network_cannot_run_on_are_named_first() -> None:
     model = b.model({"x": ["N", 4]}, b.node("Gather", table, b.node("Cast", "x", to=onnx.TensorProto.INT64)), rank=3)
     with pytest.raises(FlowError, match="out of data bounds.*; give other samples, or mend the network"):
         runtime.predict(model, np.full((2, 4), 9, np.float32))
+
+
+@pytest.mark.parametrize(("apart", "equal"), [(0.4, True), (2.0, False)])
+def test_alone_a_sample_may_be_rounded_otherwise(apart: float, equal: bool) -> None:
+    """Beside others it is equal to the bit."""
+    first, second, third, fourth = (np.full((1, 4), value, np.float32) for value in (1, 2, 3, 4))
+    pairs = [np.concatenate(pair) for pair in ((first, third), (first, fourth), (second, fourth))]
+    alone = [each * np.float32(1 + apart * batch.EQUAL) for each in (first, fourth)]
+    assert batch._is_apart(alone, pairs) == equal
+    pairs[0][0, 0] += np.float32(1e-6)
+    assert not batch._is_apart([first, fourth], pairs)

@@ -15,12 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.errors import FlowError
 from flow.frontend import admit
 from flow.frontend.int8 import cut, rewrite
-from flow.frontend.int8.canonical import canonical
+from flow.frontend.int8.canonical import canonical, tidy
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.network import reference
 from flow.network.model import HostSegment, Quantization
 from flow.network.run import run_network
 from flow.onnxtools import runtime
+from flow.onnxtools.graph import Graph
 from tests.helpers.nets import Builder, conv_net, one_node_net, residual_net, samples
 
 
@@ -484,3 +485,23 @@ def test_codes_computed_from_constants_are_weights(between: str) -> None:
     layers = cut.partition(model, "net").layers
     assert [layer.name for layer in layers] == [layer.name for layer in expected]
     assert all(np.array_equal(a.weights, b.weights) for a, b in zip(layers, expected, strict=True))
+
+
+def test_a_segment_copies_what_has_a_constant_scale() -> None:
+    b = Builder(1)
+    codes = b.node("Cast", "x", to=TensorProto.INT8)
+    own = b.node("DequantizeLinear", codes, b.constant(np.float32(0.5)))
+    computed = b.node("DequantizeLinear", codes, b.node("ReduceMax", "x", keepdims=0))
+    graph = Graph.of(b.model({"x": ["N", 4]}, b.node("Add", own, computed)))
+    assert [cut.is_copied(graph, graph.producers[name]) for name in (own, computed, codes)] == [True, False, False]
+
+
+def test_nodes_of_one_name_get_their_own() -> None:
+    b = Builder(1)
+    first = b.node("Relu", "x")
+    second = b.node("Neg", first)
+    for node in b.nodes:
+        node.name = "twice"
+    model = b.model({"x": ["N", 4]}, second)
+    tidy(model)
+    assert [node.name for node in model.graph.node] == ["twice", f"twice_{second}"]

@@ -284,3 +284,18 @@ def test_a_sum_is_additions(terms: int) -> None:
     assert "Sum" not in operators(prepared)
     assert operators(prepared).count("Add") == {1: 0, 2: 0, 4: 3}[terms]
     assert terms != 4 or [node.name for node in prepared.graph.node if node.op_type == "Add"][-1] == "all"
+
+
+def test_a_pad_is_folded_into_a_convolution_that_pads_nothing() -> None:
+    b = Builder(14)
+    pads = b.constant(np.array([0, 0, 1, 0, 0, 0, 2, 3]))
+    y = b.node("Conv", b.node("Pad", "x", pads), real(b, 6, 4, 3, 3), auto_pad="VALID")
+    assert operators(same(b.model({"x": ["N", 4, 5, 5]}, y, rank=4))) == ["Conv"]
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (1, 6)])
+def test_factors_of_a_gemm_are_folded(shape: tuple[int, ...]) -> None:
+    b = Builder(16)
+    model = b.model({"x": ["N", 4]}, b.node("Gemm", "x", real(b, 4, 6), real(b, *shape), alpha=0.5, beta=2.0))
+    (node,) = same(model).graph.node
+    assert not {"alpha", "beta"} & {entry.name for entry in node.attribute}

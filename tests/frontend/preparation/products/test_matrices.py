@@ -179,3 +179,27 @@ def test_a_gemm_of_rows_is_a_product_and_its_bias() -> None:
     products(model)
     assert [node.op_type for node in model.graph.node if node.op_type != "Reshape"] == ["MatMul", "Add", "Relu"]
     assert np.allclose(runtime.predict(model, feeds), want, atol=1e-5)
+
+
+def test_a_gemm_of_a_matrix_stays_a_gemm() -> None:
+    b = Builder(8)
+    weights = b.constant(b.rng.normal(size=(8, 5)).astype(np.float32))
+    flat = b.node("Reshape", "x", b.constant(np.array([-1, 8])))
+    rows = b.node("Reshape", b.node("Gemm", flat, weights), b.constant(np.array([1, 5])))
+    model = b.model({"x": [1, 8]}, b.node("Relu", rows))
+    products(model)
+    assert [node.op_type for node in model.graph.node] == ["Reshape", "Gemm", "Reshape", "Relu"]
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_the_factor_of_a_bias_is_in_it(beta: float) -> None:
+    b = Builder(8)
+    weights, bias = (b.constant(b.rng.normal(size=size).astype(np.float32)) for size in ((4, 5), 5))
+    y = b.node("Gemm", "x", weights, bias, transA=1, beta=beta)
+    model = b.model({"x": [4, 3]}, y)
+    feeds = {"x": b.rng.normal(size=(4, 3)).astype(np.float32)}
+    (want,) = runtime.run(model, feeds).values()
+    products(model)
+    assert "beta" not in {entry.name for node in model.graph.node for entry in node.attribute}
+    (got,) = runtime.run(model, feeds).values()
+    assert np.allclose(got, want, atol=1e-5)
