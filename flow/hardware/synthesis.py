@@ -143,7 +143,7 @@ def modules(files: Sequence[Path], top: str, script: str, cache: Path) -> dict[s
 
 def cell_modules(files: Sequence[Path], top: str, liberty: Path, cache: Path) -> dict[str, Module]:
     """The same in the cells of a library; a module that stores words counts as memory bits alone."""
-    stored = {file.stem: bits for file in files if (bits := _memory_bits(file.read_text()))}
+    stored = {file.stem: bits for file in files if (bits := memory_bits(file.read_text()))}
     cells = liberty.name
     script = f"synth -top {top}; dfflibmap -liberty {cells}; abc -liberty {cells}; opt_clean -purge"
     kept = f"{script}\n{liberty.read_text()}\n{_texts(files, top)}"
@@ -222,7 +222,7 @@ def instances(text: str, modules: Container[str]) -> Counter[str]:
     return Counter(match[1] for match in re.finditer(r"^ *(\w+) \w+ ?\(", text, re.M) if match[1] in modules)
 
 
-def _memory_bits(text: str) -> int:
+def memory_bits(text: str) -> int:
     """Bits of the words that a module stores: `reg ... [0:n]`, written by a clock."""
     words = re.findall(r"^reg (?:\[(\d+):0\] )?(\w+) \[0:(\d+)-1\];", text, re.M)
     stored = ((high, depth) for high, name, depth in words if re.search(rf"\b{name}\[[^;]*<=", text))
@@ -232,7 +232,7 @@ def _memory_bits(text: str) -> int:
 def _own(file: Path, top: str, children: Iterable[str], paths: Mapping[str, Path], cache: Path) -> Estimate:
     """A module without what it instantiates; modules of several accelerators differ in the top's name alone."""
     text = file.read_text()
-    if bits := _memory_bits(text):
+    if bits := memory_bits(text):
         return Estimate(0, 0, bits)
     common = re.sub(rf"\b{re.escape(top)}_", "", text)
     own = _kept(cache, f"estimate\n{common}", lambda: json.dumps(asdict(_synthesised(file, children, paths))))

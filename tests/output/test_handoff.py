@@ -150,6 +150,26 @@ def test_make_names_the_layers_and_refuses_others(elsewhere: Path) -> None:
     assert refused.returncode != 0 and "there is no layer nothing" in refused.stderr
 
 
+def test_a_netlist_names_what_it_lacks(elsewhere: Path, tmp_path: Path) -> None:
+    require_tool("make")
+    command = ["make", "-s", "-C", str(elsewhere / "testbench"), "gate"]
+
+    def refused(*more: str, **environment: str) -> str:
+        variables = dict(os.environ) | environment
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, env=variables)
+        assert done.returncode and "PASS" not in done.stdout
+        return done.stdout
+
+    assert refused("YOSYS=no-yosys").startswith("no-yosys is not installed: a netlist takes Yosys")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("make", "sh"):
+        (tools / name).symlink_to(require_tool(name))
+    assert refused("YOSYS=sh", PATH=str(tools)).startswith("iverilog is not installed: a netlist takes Yosys")
+    if shutil.which("iverilog"):
+        assert refused("YOSYS=sh", "LIBERTY=cells.lib").startswith("LIBERTY takes CELLS=file.v")
+
+
 PROGRAM = r"""
 #include <assert.h>
 #include <stdio.h>

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flow.hardware.interface import ADDRESS_BITS
+from flow.hardware.synthesis import memory_bits
 from flow.output.handoff.whole import PER_LAYER, TEMPLATES, WHOLE, Handoff, layer_folders, layer_words
 from flow.simulation.engines.base import RESET_EDGES
 from flow.simulation.engines.testbench import axi_testbench, bus_bytes, verilog_testbench, vhdl_testbench
@@ -41,6 +42,7 @@ def write_testbenches(folder: Path, handoff: Handoff) -> None:
         "whole": WHOLE,
         "quickest": quickest,
         "verilog": [f"../verilog/{path.name}" for path in built.files],
+        "macros": [f"../verilog/{path.name}" for path in wrapper.files if memory_bits(path.read_text())],
         "vhdl": [f"../vhdl/{path.name}" for path in built.vhdl_files],
         "ports": built.ports,
         "per_layer": PER_LAYER,
