@@ -320,12 +320,19 @@ def padded_windows(net: Floats, rng: np.random.Generator, x: str, channels: int)
     return net.node("AveragePool", x, count_include_pad=int(rng.integers(0, 2)), **window), channels
 
 
+def interpolated(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
+    """Rows and columns by scales that may be no integers, up or down, whatever its coordinates."""
+    scales = net.constant(np.array([1, 1, *rng.choice([0.75, 1.5, 2, 3], 2)], np.float32))
+    coordinates = str(rng.choice(["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]))
+    return net.node("Resize", x, "", scales, mode="linear", coordinate_transformation_mode=coordinates), channels
+
+
 def drawn_operations(seed: int, size: int) -> Network:
     """One operation of each kind, a convolution behind each, over maps of any few channels and pixels."""
     net, rng = Floats(seed), np.random.default_rng(seed)
     channels, shape = int(rng.integers(1, size + 8)), tuple(int(each) for each in rng.integers(2, size + 2, 2))
     made = net.conv("x", 3, channels, 1)
-    for operation in rng.permutation(np.array([joined_maps, moved_channels, padded_windows])):
+    for operation in rng.permutation(np.array([joined_maps, moved_channels, padded_windows, interpolated])):
         made, total = operation(net, rng, made, channels)
         channels = int(rng.integers(1, size + 8))
         made = net.conv(made, total, channels, 1, relu=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flow.network.model import Window
 from flow.onnxtools.graph import Graph, quantized_constant
+from flow.scheduling.onchip.lines import Lines
 from flow.scheduling.onchip.maps import POINT, Held, View
 from flow.scheduling.onchip.norms import Norm
 from flow.scheduling.onchip.post import Matrices, PostOp, Shape
@@ -54,6 +55,7 @@ class Draft:
     activation: onnx.NodeProto | None = None
     eight_bit: str = ""
     norm: Norm | None = None
+    lines: Lines | None = None
     matrices: Matrices | None = None  # of a "matmul", whose results are placed when they are quantized
     view: View | None = None
     corners: tuple[tuple[int, int], ...] = ()  # of a "join"

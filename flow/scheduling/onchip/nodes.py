@@ -23,6 +23,7 @@ from flow.scheduling.onchip.operands import on_map
 from flow.scheduling.onchip.pooling import POOLING, pool, pooled_rows
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.products import matrix_product
+from flow.scheduling.onchip.resizing import interpolated, is_interpolation
 from flow.scheduling.onchip.shaping import ON_CODES, SHAPING, joining, moving, on_codes, shaping
 
 
@@ -82,13 +83,13 @@ def _with_shapes(model: onnx.ModelProto, held: dict[str, Held]) -> tuple[onnx.Mo
 def _node(reading: Reading, node: onnx.NodeProto) -> None:
     """Enter the outputs of one node into `held` or `drafts`, and its operation, if it needs one."""
     graph, held, drafts = reading.graph, reading.held, reading.drafts
-    kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
+    kind, name, output = node.op_type, node_name(node), node.output[0]
     if kind in QUANTIZING:
         return QUANTIZING[kind](reading, node)
     named = [entry for entry in dict.fromkeys(node.input) if entry and constant_of(graph, entry) is None]
     for entry in named:
         tabulated(reading, entry)
-    alone = len(named) == 1 and (kind != "Concat" or len(node.input) == 1)
+    alone = len(named) == 1 and (kind != "Concat" or len(node.input) == 1) and not is_interpolation(node)
     if kind in (*SHAPING, *MOVES) and alone and (named[0] in held or named[0] in drafts):
         return moving(reading, node, named[0])
     if kind in SHAPING:
@@ -108,15 +109,23 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
         drafts[output] = made
     elif is_elementwise(node):
         drafts[output] = function_of_map(reading, node, sources)
+    elif is_interpolation(node):
+        drafts[output] = interpolated(reading, node)
     elif kind in MOVES:
         joining(reading, node, named)
-    elif kind in NORMS:
-        drafts[output] = normed(reading, node, _read_by_norm(reading, node, data))
-    elif kind in POOLING:
-        drafts[output] = pool(reading, node, on_map(reading, node, data, pooled_rows(reading, node)))
+    elif kind in OF_ONE_MAP:
+        drafts[output] = OF_ONE_MAP[kind](reading, node)
     else:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     return None
+
+
+def _normed(reading: Reading, node: onnx.NodeProto) -> Draft:
+    return normed(reading, node, _read_by_norm(reading, node, node.input[0]))
+
+
+def _pooled(reading: Reading, node: onnx.NodeProto) -> Draft:
+    return pool(reading, node, on_map(reading, node, node.input[0], pooled_rows(reading, node)))
 
 
 def _read_by_norm(reading: Reading, node: onnx.NodeProto, name: str) -> Draft:
@@ -140,4 +149,5 @@ def _unfused(reading: Reading, found: Unfused) -> None:
     reading.drafts[found.output] = decomposed(reading, found, on_map(reading, last, found.x, rows))
 
 
+OF_ONE_MAP = {**dict.fromkeys(NORMS, _normed), **dict.fromkeys(POOLING, _pooled)}
 QUANTIZING = {"DequantizeLinear": dequantize, "QuantizeLinear": quantize}
