@@ -18,6 +18,7 @@ from flow.frontend.entry import checks
 from flow.frontend.int8.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.conditions import conditions_as_numbers
+from flow.frontend.preparation.groups import norms_by_row
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.preparation.resizes import resizes_by_axis
 from flow.frontend.preparation.slopes import slopes_as_products
@@ -97,7 +98,7 @@ def from_float(
     _check_weights(prepared)
     prepared, equal = equalized(prepared, feeds) if method == AUTO else (prepared, 0)
     if products:
-        prepared, _ = resizes_by_axis(slopes_as_products(conditions_as_numbers(prepared)))
+        prepared, _ = resizes_by_axis(slopes_as_products(conditions_as_numbers(norms_by_row(prepared))))
     wanted = plan(Graph.of(prepared), element_types(prepared), ranks(prepared), products)
     found = calibrate(prepared, wanted, feeds, unsigned, method)
     quantized, _ = quantize_biases(quantize_static(prepared, wanted, wanted.balanced(found.ranges), unsigned))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import onnx
 
-from flow.frontend.operators import is_elementwise
+from flow.frontend.operators import ACTIVATIONS, is_elementwise
 from flow.frontend.unfused import Unfused, unfused
 from flow.network.model import HostSegment
 from flow.onnxtools.graph import Graph, node_name
@@ -19,7 +20,7 @@ from flow.scheduling.onchip.finished import dequantize, quantize, tabulated
 from flow.scheduling.onchip.maps import Held, OffChipError
 from flow.scheduling.onchip.moves import MOVES
 from flow.scheduling.onchip.normed import NORMS, decomposed, last_axis, normed
-from flow.scheduling.onchip.operands import on_map
+from flow.scheduling.onchip.operands import channels_first, on_map
 from flow.scheduling.onchip.pooling import POOLING, pool, pooled_rows
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.products import matrix_product
@@ -87,8 +88,7 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     if kind in QUANTIZING:
         return QUANTIZING[kind](reading, node)
     named = [entry for entry in dict.fromkeys(node.input) if entry and constant_of(graph, entry) is None]
-    for entry in named:
-        tabulated(reading, entry)
+    _prepared(reading, node, named)
     alone = len(named) == 1 and (kind != "Concat" or len(node.input) == 1) and not is_interpolation(node)
     if kind in (*SHAPING, *MOVES) and alone and (named[0] in held or named[0] in drafts):
         return moving(reading, node, named[0])
@@ -101,7 +101,7 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     sources = [drafts[entry] for entry in node.input if entry in named]
     if (made := matrix_product(reading, node, sources)) is not None:
         drafts[output] = made
-    elif kind in ("Relu", "Clip") and sources[0].activation is None and sources[0].kind != "table":
+    elif kind in ACTIVATIONS and sources[0].activation is None and sources[0].kind != "table":
         drafts[output] = replace(sources[0], activation=node)
     elif kind in PAIRS and two_maps(kind, sources):
         drafts[output] = pair(reading, node)
@@ -118,6 +118,14 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     else:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     return None
+
+
+def _prepared(reading: Reading, node: onnx.NodeProto, named: Sequence[str]) -> None:
+    """The operands of a node: functions of maps that have 8 bits become maps, and so does a view of which it is one."""
+    for entry in named:
+        tabulated(reading, entry)
+    if is_elementwise(node) and node.op_type not in ACTIVATIONS and len(named) == 1 and named[0] in reading.drafts:
+        channels_first(reading, node, named[0])
 
 
 def _normed(reading: Reading, node: onnx.NodeProto) -> Draft:

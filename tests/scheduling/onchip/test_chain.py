@@ -72,7 +72,7 @@ def logarithm_between() -> onnx.ModelProto:
 
 def softmax_of_rows() -> onnx.ModelProto:
     net = Floats()
-    return net.model((3, 5, 5), net.conv(net.node("Softmax", net.conv("x", 3, 8, 3), axis=3), 8, 8, 1))
+    return net.model((3, 5, 5), net.conv(net.node("Softmax", net.conv("x", 3, 8, 3), axis=2), 8, 8, 1))
 
 
 def slopes() -> onnx.ModelProto:
@@ -93,10 +93,12 @@ def float_between() -> onnx.ModelProto:
     return net.model((9,), net.gemm(net.node("Add", net.node("Tanh", a), net.gemm(a, 8, 8)), 8, 8))
 
 
-def transposed() -> onnx.ModelProto:
+def mixed_axes() -> onnx.ModelProto:
     net = Floats()
-    turned = net.node("Transpose", net.conv("x", 3, 8, 3), perm=[0, 3, 2, 1])  # pixels of rows become channels
-    return net.model((3, 5, 7), net.conv(turned, 7, 8, 1))
+    sizes = [net.constant(np.array(each, np.int64)) for each in ([0, 2, 4, 5, 3, 2], [0, 4, 20, 3])]
+    parts = net.node("Reshape", net.conv("x", 3, 8, 3), sizes[0])
+    turned = net.node("Transpose", parts, perm=[0, 1, 5, 2, 3, 4])  # of channels and of pixels, some become channels
+    return net.model((3, 5, 6), net.conv(net.node("Reshape", turned, sizes[1]), 4, 8, 1))
 
 
 def repeated_token(spatial: int) -> onnx.ModelProto:
@@ -145,7 +147,7 @@ def three_axes() -> onnx.ModelProto:
         (slopes, r"PRelu '.*' has a constant of several values; a table takes one for all channels"),
         (quotient_of_maps, r"Div '.*' divides a map by another; reciprocals of 8 bits would make other codes"),
         (float_between, r"Add 'Add_3' reads a tensor that is not quantized to 8 bits"),
-        (transposed, r"Transpose '.*' has no place in hardware"),
+        (mixed_axes, r"'.*' has another shape, \[2, 4, 5, 3, 2\], than its map"),
         (three_axes, r"'.*' has 3 spatial axes, and maps have two"),
     ],
 )
