@@ -404,6 +404,41 @@ def test_normalizations_of_groups_of_any_shape(tmp_path: Path) -> None:
     equal()
 
 
+def drawn_volumes(seed: int, channels: int, groups: int) -> Network:
+    """Convolutions of three axes with any strides, pads and dilations, a sum and a function between them."""
+    net, rng, count = Floats(seed), np.random.default_rng(seed), channels * groups
+    size = [int(each) for each in rng.integers(2, 5, 3)]
+
+    def conv(x: str, inputs: int, group: int, **attributes: list[int]) -> str:
+        weights = rng.normal(0, 1, (count, inputs // group, 2, *rng.integers(1, 3, 2))).astype(np.float32)
+        bias = net.constant(rng.normal(0, 0.3, count).astype(np.float32))
+        return net.node("Conv", x, net.constant(weights), bias, group=group, **attributes)
+
+    first = net.node("Relu", conv("x", 2, 1, pads=[1, 1, 0, 1, 0, 1], strides=rng.integers(1, 3, 3).tolist()))
+    weights = net.constant(rng.normal(0, 1, (count, count, 2, 1, 1)).astype(np.float32))
+    gate = net.node("Tanh", net.node("Conv", first, weights, pads=[1, 0, 0, 0, 0, 0]))
+    last = conv(net.node("Add", first, gate), count, groups, pads=[1] * 6, dilations=[2, 1, 1])
+    return for_the_chip(net.model((2, *size), last))
+
+
+def test_volumes_of_any_shape(tmp_path: Path) -> None:
+    """Convolutions of three axes, whose planes are channels: no byte differs."""
+    require_engine("icarus")
+    config = ArrayConfig(2, 2, **TINY, drain=2).with_maps(1024, tables=True)
+    icarus = ENGINES["icarus"].open(emit(config, tmp_path), tmp_path / "cache")
+
+    @settings(max_examples=3)
+    @given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 2))
+    def equal(seed: int, channels: int, groups: int) -> None:
+        network, onchip = program(drawn_volumes(seed, channels, groups), config)
+        assert onchip.chain.whole, onchip.chain.left
+        (done,) = runs(network, onchip, icarus, 1)
+        check(onchip, done)
+        assert passes(judge(network, onchip, [done]), [done])
+
+    equal()
+
+
 def test_products_themselves(tmp_path: Path) -> None:
     """MyHDL's own simulator and Icarus: the same bits and cycles."""
     require_engine("icarus")

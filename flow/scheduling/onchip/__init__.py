@@ -7,6 +7,7 @@ lines.py    linear interpolation along an axis: lines between two neighbours
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 heads.py    where the matrices of a matrix product lie in the maps, head by head
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
+planes.py   convolutions of three spatial axes, whose planes become channels
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
 drafts.py   what is known of a host segment's tensors while it is read, node by node
 moves.py    nodes that only move elements, as copies of channels and pixels

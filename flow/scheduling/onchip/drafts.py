@@ -128,6 +128,11 @@ def is_regular(axes: tuple[int, ...], shape: Shape, rows: bool) -> bool:
     return axes in (shape, (channels, *([width] if height == 1 else [-1])), (channels,) if height == width == 1 else ())
 
 
+def has_planes(axes: tuple[int, ...], shape: Shape) -> bool:
+    """Whether these axes of one sample are channels and three of pixels, the planes of the first one channels here."""
+    return len(axes) == 4 and (axes[0] * axes[1], *axes[2:]) == shape
+
+
 def constant_of(graph: Graph, name: str) -> NDArray[Any] | None:
     """The values of a constant, also of one that is quantized to 8 bits."""
     kept = quantized_constant(graph, name)

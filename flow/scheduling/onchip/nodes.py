@@ -14,7 +14,7 @@ from flow.network.model import HostSegment
 from flow.onnxtools.graph import Graph, node_name
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.choices import chosen
-from flow.scheduling.onchip.drafts import Draft, Reading, constant_of, is_regular
+from flow.scheduling.onchip.drafts import Draft, Reading, constant_of, has_planes, is_regular
 from flow.scheduling.onchip.elementwise import PAIRS, function_of_map, pair, two_maps, with_constants
 from flow.scheduling.onchip.finished import dequantize, quantize, tabulated
 from flow.scheduling.onchip.maps import Held, OffChipError
@@ -63,7 +63,8 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
             made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
             raise OffChipError(f"'{name}'{made} stays a float tensor", name)
         axes, view = held[name].axes, held[name].view
-        if view is None and len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
+        fits = is_regular(axes, held[name].shape, held[name].rows) or has_planes(axes, held[name].shape)
+        if view is None and len(axes) > 1 and not fits:
             raise OffChipError(f"'{name}' has another shape, {list(axes)}, than its map", name)
     return reading.operations
 
