@@ -20,7 +20,7 @@ from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.conditions import conditions_as_numbers
 from flow.frontend.preparation.groups import norms_by_row
 from flow.frontend.preparation.prepare import prepare
-from flow.frontend.preparation.resizes import resizes_by_axis
+from flow.frontend.preparation.resizes import known_scales, resizes_by_axis
 from flow.frontend.preparation.slopes import slopes_as_products
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.frontend.quantization.calibrate import AUTO, calibrate
@@ -78,6 +78,7 @@ def from_int8(model: onnx.ModelProto, products: bool = False) -> Quantized:
     single = in_float32(model)
     quantized, notes = quantize_biases(upgraded(single) if opset(single) < OLDEST_QDQ else single)
     if products:
+        known_scales(quantized)
         quantized, divided = resizes_by_axis(quantized)
         notes += [
             f"Resize '{name}' interpolates rows and columns one after the other on chip, with 8 bits between the two."

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from flow.frontend.operators import read_by_layers
 from flow.onnxtools.edit import Editor
 from flow.onnxtools.graph import attribute, is_standard, node_input
 from flow.onnxtools.shapes import sample_shapes
@@ -21,8 +22,10 @@ LEAST_AXES = 3  # the batch, groups, and what is normalized
 def norms_by_row(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model, or a copy in which what such a node normalizes is the last of three axes.
 
-    An InstanceNormalization with neither factors nor summands does it; a Mul and an Add have these.
+    An InstanceNormalization with neither factors nor summands does it; a Mul and an Add have these. Those behind the
+    last layer stay.
     """
+    needed = read_by_layers(model)
     if not any(node.op_type in KINDS and is_standard(node) for node in model.graph.node):
         return model
     shapes = sample_shapes(model)
@@ -30,7 +33,8 @@ def norms_by_row(model: onnx.ModelProto) -> onnx.ModelProto:
     made.CopyFrom(model)
     editor = Editor(made)
     for node in made.graph.node:
-        if not (node.op_type in KINDS and is_standard(node) and _by_row(editor, node, shapes.get(node.input[0], ()))):
+        mine = node.op_type in KINDS and is_standard(node) and node.output[0] in needed
+        if not (mine and _by_row(editor, node, shapes.get(node.input[0], ()))):
             editor.nodes.append(node)
     editor.finish()
     return made

@@ -17,13 +17,14 @@ from tests.helpers.networks import Floats, feeds
 
 
 def net(op: str, size: int, shape: tuple[int, ...] = (6, 3, 4), opset: int = 21, **attributes: Any) -> onnx.ModelProto:
-    """x -> a normalization with `size` factors and summands, of which 0 are ones and zeros."""
+    """x -> a normalization with `size` factors and summands, of which 0 are ones and zeros -> a convolution."""
     made = Floats(3)
     count = abs(size) or shape[0]
     pair = [made.rng.normal(0, 1, count), made.rng.normal(0, 1, count)] if size else [np.ones(count), np.zeros(count)]
     made.node(op, "x", *(made.constant(each.astype(np.float32)) for each in pair), **attributes)
     made.nodes[-1].name = "norm"
-    model = made.model(shape, made.nodes[-1].output[0])
+    weights = made.constant(made.rng.normal(0, 1, (2, shape[0], *[1] * (len(shape) - 1))).astype(np.float32))
+    model = made.model(shape, made.node("Conv", made.nodes[-1].output[0], weights))
     model.opset_import[0].version = opset
     return model
 
@@ -46,7 +47,7 @@ BACK = ["Reshape", "InstanceNormalization", "Reshape"]
 )  # fmt: skip
 def test_it_computes_the_same(model: onnx.ModelProto, kinds: list[str]) -> None:
     made = norms_by_row(model)
-    assert [node.op_type for node in made.graph.node] == kinds and made.graph.node[-1].name == "norm"
+    assert [node.op_type for node in made.graph.node] == [*kinds, "Conv"] and made.graph.node[-2].name == "norm"
     x = feeds(model, 3)
     (expected,), (got,) = (runtime.run(each, x).values() for each in (model, made))
     assert np.allclose(expected, got, rtol=1e-4, atol=1e-4)
@@ -57,6 +58,13 @@ def test_factors_that_are_computed_stay() -> None:
     model.graph.node.insert(0, helper.make_node("Relu", [model.graph.node[0].input[1]], ["computed"]))
     model.graph.node[1].input[1] = "computed"
     assert norms_by_row(model).graph.node[1] == model.graph.node[1]
+
+
+def test_what_no_layer_reads_stays() -> None:
+    model = net("InstanceNormalization", 6)
+    del model.graph.node[1:]
+    model.graph.output[0].name = model.graph.node[0].output[0]
+    assert norms_by_row(model).graph.node[:] == model.graph.node[:]
 
 
 @pytest.mark.parametrize("products", [False, True])
