@@ -122,7 +122,7 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
 
 
 def _prepared(reading: Reading, node: onnx.NodeProto, named: Sequence[str]) -> None:
-    """The operands of a node: functions of maps that have 8 bits become maps, and so does a view of which it is one."""
+    """Make maps of a node's operands: of 8-bit functions of a map, and of the view that an element-wise node reads."""
     for entry in named:
         tabulated(reading, entry)
     if is_elementwise(node) and node.op_type not in ACTIVATIONS and len(named) == 1 and named[0] in reading.drafts:

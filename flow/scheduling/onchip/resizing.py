@@ -18,7 +18,7 @@ from flow.scheduling.onchip.lines import Line, Lines
 from flow.scheduling.onchip.maps import OffChipError
 from flow.scheduling.onchip.operands import on_map
 
-CLOSE = 1e-4  # of a line's distance to the next: float32 has at least that of 2^11 lines
+CLOSE = 1e-4  # lines: so exactly float32 tells the place of one among 2^11
 
 
 def is_interpolation(node: onnx.NodeProto) -> bool:
