@@ -189,7 +189,7 @@ def _on_chip(compressed: Compressed, config: ArrayConfig, notes: list[str]) -> O
     if whole:
         notes.append(
             f"On chip, {len(whole)} of {len(stored)} layers are stored in eight bit columns, for their input channels "
-            f"do not fill octets: {', '.join(whole)}."
+            f"do not fill octets, or they have three spatial axes: {', '.join(whole)}."
         )
     return program
 

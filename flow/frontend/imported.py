@@ -59,7 +59,7 @@ def import_calibrated(
     needed and there are none, or the network cannot be quantized.
     """
     if checks.is_quantized(source):
-        quantized = from_int8(source)
+        quantized = from_int8(source, products)
     elif calibration is not None:
         quantized = from_float(prepare(source), calibration.feeds, method=method, products=products)
     else:
@@ -74,7 +74,7 @@ def import_calibrated(
 def import_uncalibrated(source: onnx.ModelProto, name: str, products: bool = False) -> Imported:
     """As `import_calibrated`, with one random sample for a float network: where nodes run does not depend on it."""
     if checks.is_quantized(source):
-        return _imported(source, name, from_int8(source), None)
+        return _imported(source, name, from_int8(source, products), None)
     prepared = prepare(source)
     quantized = from_float(prepared, samples.random(prepared, 1).feeds, method=MINMAX, products=products)
     return _imported(source, name, quantized, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from flow.onnxtools.graph import is_standard
+from flow.onnxtools.graph import is_standard, reads
 
 ARRAY_OPERATORS = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")  # that the array computes behind a layer
@@ -35,6 +35,15 @@ CURVES = (
 CHOICES = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Not", "And", "Or", "Where", "Cast", "CastLike")
 ELEMENTWISE = frozenset((*ARITHMETIC, *FUNCTIONS, *CURVES, *CHOICES))
 FOREIGN = {"com.microsoft": ("Gelu", "QuickGelu")}
+
+
+def read_by_layers(model: onnx.ModelProto) -> set[str]:
+    """The tensors that nodes of the array's operators read, also through other nodes; nodes are in order."""
+    found = set[str]()
+    for node in reversed(model.graph.node):
+        if (node.op_type in ARRAY_OPERATORS and is_standard(node)) or found.intersection(node.output):
+            found.update(reads(node))
+    return found
 
 
 def is_elementwise(node: onnx.NodeProto) -> bool:

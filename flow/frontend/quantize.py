@@ -18,7 +18,9 @@ from flow.frontend.entry import checks
 from flow.frontend.int8.biases import quantize_biases
 from flow.frontend.operators import ARRAY_OPERATORS
 from flow.frontend.preparation.conditions import conditions_as_numbers
+from flow.frontend.preparation.groups import norms_by_row
 from flow.frontend.preparation.prepare import prepare
+from flow.frontend.preparation.resizes import known_scales, resizes_by_axis
 from flow.frontend.preparation.slopes import slopes_as_products
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.frontend.quantization.calibrate import AUTO, calibrate
@@ -68,10 +70,20 @@ def quantize(
     return from_float(prepare(model), feeds, unsigned)
 
 
-def from_int8(model: onnx.ModelProto) -> Quantized:
-    """The user's network, if it is INT8 in QDQ form already, in float32 otherwise and with int32 biases."""
+def from_int8(model: onnx.ModelProto, products: bool = False) -> Quantized:
+    """The user's network, if it is INT8 in QDQ form already, in float32 otherwise and with int32 biases.
+
+    With `products`, for the chip: linear interpolations of rows and columns have 8 bits between the two, with a note.
+    """
     single = in_float32(model)
     quantized, notes = quantize_biases(upgraded(single) if opset(single) < OLDEST_QDQ else single)
+    if products:
+        known_scales(quantized)
+        quantized, divided = resizes_by_axis(quantized)
+        notes += [
+            f"Resize '{name}' interpolates rows and columns one after the other on chip, with 8 bits between the two."
+            for name in divided
+        ]
     return Quantized(quantized, None, notes)
 
 
@@ -81,11 +93,13 @@ def from_float(
     """The float network `prepared`, a result of `prepare`, quantized from checked samples, calibrated by `method`.
 
     With `products`, matrix products of two activations are quantized, too, and so is what is chosen of two tensors, by
-    a PRelu of several slopes, too: on chip they are computed.
+    a PRelu of several slopes, too, and what is between the rows and the columns of a linear interpolation: on chip they
+    are computed.
     """
     _check_weights(prepared)
     prepared, equal = equalized(prepared, feeds) if method == AUTO else (prepared, 0)
-    prepared = slopes_as_products(conditions_as_numbers(prepared)) if products else prepared
+    if products:
+        prepared, _ = resizes_by_axis(slopes_as_products(conditions_as_numbers(norms_by_row(prepared))))
     wanted = plan(Graph.of(prepared), element_types(prepared), ranks(prepared), products)
     found = calibrate(prepared, wanted, feeds, unsigned, method)
     quantized, _ = quantize_biases(quantize_static(prepared, wanted, wanted.balanced(found.ranges), unsigned))

@@ -36,7 +36,7 @@ from flow.scheduling.onchip.program import assemble
 from flow.simulation.onchip import as_map, by_reference
 from tests.helpers.firmware import C99, CXX, check_driver, compiled, header
 from tests.helpers.nets import residual_net
-from tests.helpers.networks import Floats, dense, feeds, residual, saved
+from tests.helpers.networks import Floats, dense, feeds, residual, saved, unet
 from tests.helpers.tools import require_cocotb, require_engine, require_tool
 
 
@@ -63,6 +63,29 @@ def test_the_report_tells_of_both_ways(built: tuple[Path, Report]) -> None:
     (segment,) = told.segments
     behind = f"{told.cycles:,} cycles ({segment.cycles_bus:,} behind the bus) from the input"
     assert "The whole network on chip" in page and behind in page
+
+
+@pytest.mark.full
+def test_a_unet_runs_by_one_start(tmp_path: Path) -> None:
+    """With a bilinear upsampling and normalizations of groups: inspected and compiled."""
+    require_engine("icarus")
+    model = saved(unet(), tmp_path)
+    told = flow.inspect(model, on_chip=True, array=(4, 4)).on_chip
+    assert told is not None and told.whole
+    places = {name.split("_")[0]: node.place for name, node in told.nodes.items()}
+    assert places["Resize"] == places["InstanceNormalization"] == "post-processing"
+    report = flow.compile(
+        model,
+        tmp_path / "out",
+        array=(4, 4),
+        samples=1,
+        on_chip=True,
+        engine="icarus",
+        pruning=flow.pruning("moderate"),
+    )
+    assert report.passed and report.on_chip is not None and report.on_chip.whole and not report.on_chip.left
+    kinds = {step.kind for step in report.on_chip.steps}
+    assert {"lines", "layernorm", "turn", "gather", "scale", "table"} <= kinds
 
 
 def test_an_earlier_build_runs_again(built: tuple[Path, Report]) -> None:

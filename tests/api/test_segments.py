@@ -153,12 +153,13 @@ def test_segments_are_handed_over_without_a_simulation(tmp_path: Path) -> None:
 def test_what_does_not_run_on_chip_at_all_runs_layer_by_layer(tmp_path: Path) -> None:
     """A note says so, and the array is the one without --on-chip."""
     net = Floats()
-    weights = net.constant(net.rng.normal(0, 1, (4, 2, 3, 3, 3)).astype(np.float32))
+    weights = net.constant(net.rng.normal(0, 1, (4, 2, 1, 3, 3)).astype(np.float32))
     model = saved(net.model((2, 5, 5, 5), net.node("Conv", "x", weights)), tmp_path)
     report = flow.compile(model, tmp_path / "out", array=(4, 4), samples=1, coverage=0, on_chip=True)
     assert report.passed and report.on_chip is None and not (tmp_path / "out" / "network").exists()
     said = (
-        "Nothing of the network runs on chip: 'Conv_0' has 3 spatial axes, and maps have two. It runs layer by layer."
+        "Nothing of the network runs on chip: layer 'Conv_0' would have 5.0 times as many products with planes as "
+        "channels. It runs layer by layer."
     )
     assert said in report.notes
     assert flow.inspect(model, on_chip=True).on_chip is not None

@@ -235,6 +235,27 @@ def sharing() -> onnx.ModelProto:
     return net.model((3, 6, 6), net.conv(b, 8, 5, 1, relu=False), net.conv(c, 8, 6, 1, relu=False))
 
 
+def unet(size: int = 4) -> onnx.ModelProto:
+    """A U-Net with a bilinear upsampling and normalizations of groups of channels, as PyTorch writes both."""
+    net = Floats(21)
+
+    def grouped(x: str, channels: int, size: int, groups: int) -> str:
+        shapes = [net.constant(np.array(each, np.int64)) for each in ([0, groups, -1], [0, channels, size, size])]
+        pair = [net.constant(np.full(groups, value, np.float32)) for value in (1, 0)]
+        rows = net.node("InstanceNormalization", net.node("Reshape", x, shapes[0]), *pair)
+        gains = [net.constant(net.rng.normal(1 - i, 0.3, (channels, 1, 1)).astype(np.float32)) for i in range(2)]
+        return net.node("Add", net.node("Mul", net.node("Reshape", rows, shapes[1]), gains[0]), gains[1])
+
+    a = net.node("Relu", grouped(net.conv("x", 3, 8, 3, relu=False), 8, size, 2))
+    b = net.node("MaxPool", a, kernel_shape=[2, 2], strides=[2, 2])
+    b = grouped(net.conv(b, 8, 12, 3, relu=False), 12, size // 2, 3)
+    b = net.node("Mul", b, net.node("Sigmoid", b))  # SiLU
+    scales = net.constant(np.array([1, 1, 2, 2], np.float32))
+    up = net.node("Resize", b, "", scales, mode="linear", coordinate_transformation_mode="align_corners")
+    c = net.conv(net.node("Concat", up, a, axis=1), 20, 8, 3)
+    return net.model((3, size, size), net.conv(c, 8, 2, 1, relu=False))
+
+
 def normed() -> onnx.ModelProto:
     """BatchNormalization behind a concatenation, as DenseNets have it, and factors of any sign for each channel."""
     net = Floats(13)

@@ -320,12 +320,19 @@ def padded_windows(net: Floats, rng: np.random.Generator, x: str, channels: int)
     return net.node("AveragePool", x, count_include_pad=int(rng.integers(0, 2)), **window), channels
 
 
+def interpolated(net: Floats, rng: np.random.Generator, x: str, channels: int) -> tuple[str, int]:
+    """Rows and columns by scales that may be no integers, up or down, whatever its coordinates."""
+    scales = net.constant(np.array([1, 1, *rng.choice([0.75, 1.5, 2, 3], 2)], np.float32))
+    coordinates = str(rng.choice(["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]))
+    return net.node("Resize", x, "", scales, mode="linear", coordinate_transformation_mode=coordinates), channels
+
+
 def drawn_operations(seed: int, size: int) -> Network:
     """One operation of each kind, a convolution behind each, over maps of any few channels and pixels."""
     net, rng = Floats(seed), np.random.default_rng(seed)
     channels, shape = int(rng.integers(1, size + 8)), tuple(int(each) for each in rng.integers(2, size + 2, 2))
     made = net.conv("x", 3, channels, 1)
-    for operation in rng.permutation(np.array([joined_maps, moved_channels, padded_windows])):
+    for operation in rng.permutation(np.array([joined_maps, moved_channels, padded_windows, interpolated])):
         made, total = operation(net, rng, made, channels)
         channels = int(rng.integers(1, size + 8))
         made = net.conv(made, total, channels, 1, relu=False)
@@ -347,6 +354,87 @@ def test_operations_over_maps_of_any_shape(size: int, tmp_path: Path) -> None:
         check(onchip, done)
         verdicts = judge(network, onchip, [done])
         assert passes(verdicts, [done]), verdicts
+
+    equal()
+
+
+def drawn_groups(seed: int, channels: int, groups: int, form: str, behind: str) -> Network:
+    """A normalization of groups of channels, as PyTorch writes it, of the pixels of a channel, or along the rows."""
+    net, rng, count = Floats(seed), np.random.default_rng(seed), channels * groups
+    size = [int(each) for each in rng.integers(1, 6, 2)]
+    made = net.conv("x", 2, count, 1, relu=False)
+
+    def drawn(*shape: int) -> str:
+        return net.constant(rng.normal(0, 1, shape).astype(np.float32))
+
+    if form == "rows":
+        made = net.node("Softmax", made, axis=3)
+    elif form == "pixels":
+        made = net.node("InstanceNormalization", made, drawn(count), drawn(count))
+    else:
+        sizes = [net.constant(np.array(each, np.int64)) for each in ([0, groups, -1], [0, count, *size])]
+        pair = [net.constant(np.full(groups, value, np.float32)) for value in (1, 0)]
+        rows = net.node("InstanceNormalization", net.node("Reshape", made, sizes[0]), *pair)
+        scaled = net.node("Mul", net.node("Reshape", rows, sizes[1]), drawn(count, 1, 1))
+        made = net.node("Add", scaled, drawn(count, 1, 1))
+    made = net.node(behind, made) if behind and form != "rows" else made
+    return for_the_chip(net.model((2, *size), net.conv(made, count, 3, 1, relu=False)))
+
+
+def test_normalizations_of_groups_of_any_shape(tmp_path: Path) -> None:
+    """Maps that are turned and gathered for it, and back: no byte differs, and none from ONNX Runtime but ties."""
+    require_engine("icarus")
+    config = ArrayConfig(2, 2, **TINY, drain=2).with_maps(2048, tables=True, products=True, normalizer=True)
+    config = replace(config, operands=True)
+    icarus = ENGINES["icarus"].open(emit(config, tmp_path), tmp_path / "cache")
+
+    @settings(max_examples=3)
+    @given(
+        st.integers(0, 1000), st.integers(1, 5), st.integers(1, 3), st.sampled_from(["groups", "pixels", "rows"]),
+        st.sampled_from(["", "Relu", "HardSwish"]),
+    )  # fmt: skip
+    def equal(seed: int, channels: int, groups: int, form: str, behind: str) -> None:
+        network, onchip = program(drawn_groups(seed, channels, groups, form, behind), config)
+        assert onchip.chain.whole, onchip.chain.left
+        (done,) = runs(network, onchip, icarus, 1)
+        check(onchip, done)
+        verdicts = judge(network, onchip, [done])
+        assert passes(verdicts, [done]) and {"softmax", "layernorm"} & {verdict.kind for verdict in verdicts}
+
+    equal()
+
+
+def drawn_volumes(seed: int, channels: int, groups: int) -> Network:
+    """Convolutions of three axes with any strides, pads and dilations, a sum and a function between them."""
+    net, rng, count = Floats(seed), np.random.default_rng(seed), channels * groups
+    size = [int(each) for each in rng.integers(2, 5, 3)]
+
+    def conv(x: str, inputs: int, group: int, **attributes: list[int]) -> str:
+        weights = rng.normal(0, 1, (count, inputs // group, 2, *rng.integers(1, 3, 2))).astype(np.float32)
+        bias = net.constant(rng.normal(0, 0.3, count).astype(np.float32))
+        return net.node("Conv", x, net.constant(weights), bias, group=group, **attributes)
+
+    first = net.node("Relu", conv("x", 2, 1, pads=[1, 1, 0, 1, 0, 1], strides=rng.integers(1, 3, 3).tolist()))
+    weights = net.constant(rng.normal(0, 1, (count, count, 2, 1, 1)).astype(np.float32))
+    gate = net.node("Tanh", net.node("Conv", first, weights, pads=[1, 0, 0, 0, 0, 0]))
+    last = conv(net.node("Add", first, gate), count, groups, pads=[1] * 6, dilations=[2, 1, 1])
+    return for_the_chip(net.model((2, *size), last))
+
+
+def test_volumes_of_any_shape(tmp_path: Path) -> None:
+    """Convolutions of three axes, whose planes are channels: no byte differs."""
+    require_engine("icarus")
+    config = ArrayConfig(2, 2, **TINY, drain=2).with_maps(1024, tables=True)
+    icarus = ENGINES["icarus"].open(emit(config, tmp_path), tmp_path / "cache")
+
+    @settings(max_examples=3)
+    @given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 2))
+    def equal(seed: int, channels: int, groups: int) -> None:
+        network, onchip = program(drawn_volumes(seed, channels, groups), config)
+        assert onchip.chain.whole, onchip.chain.left
+        (done,) = runs(network, onchip, icarus, 1)
+        check(onchip, done)
+        assert passes(judge(network, onchip, [done]), [done])
 
     equal()
 

@@ -116,11 +116,14 @@ def test_whatever_lies_between(seed: int, between: list[str]) -> None:
 
 
 def test_a_layer_that_has_no_place_runs_by_itself() -> None:
-    """Between two segments, and behind the last one: what it takes is counted, and all is right."""
+    """Between two segments, and behind the last one: what it takes is counted, and all is right.
+
+    Its channels are the columns of a map of more rows than a copy may have runs of pixels.
+    """
     net = Floats(5)
     weights = [net.constant(net.rng.normal(0, 0.5, (4, 4)).astype(np.float32)) for _ in range(2)]
-    made = net.conv(net.node("MatMul", net.conv("x", 3, 8, 3), weights[0]), 8, 8, 3)
-    network, onchip = program(net.model((3, 4, 4), net.node("MatMul", made, weights[1])), SMALL)
+    made = net.conv(net.node("MatMul", net.conv("x", 3, 8, 1), weights[0]), 8, 8, 1)
+    network, onchip = program(net.model((3, 257, 4), net.node("MatMul", made, weights[1])), SMALL)
     alone = onchip.chain.alone
     assert len(onchip.starts) == 2 and [layer.op for layer in alone] == ["MatMul", "MatMul"]
     assert alone[1] in onchip.chain.after and not onchip.chain.whole

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from flow.frontend.entry.fold import fold, fold_constants
 from flow.frontend.preparation.batches import images_to_axis
 from flow.frontend.preparation.products.products import products
+from flow.frontend.preparation.resizes import known_scales
 from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.onnxtools import external
 from flow.onnxtools.edit import Editor, add_constant, drop_unused_nodes, replace_nodes, set_attributes, unused_name
@@ -35,6 +36,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     prepared = onnx.ModelProto()
     prepared.CopyFrom(upgraded(in_float32(model)))  # in this order: ONNX's converter writes constants of float32
     fold(prepared)
+    known_scales(prepared)
     _add_in_turn(prepared)
     ranks = {name: len(shape) for name, shape in sample_shapes(prepared).items()}
     _fold_gemm_factors(prepared)

@@ -16,6 +16,7 @@ from flow.onnxtools import external, runtime
 from flow.onnxtools.edit import replace_nodes, set_attributes, unused_name
 from flow.onnxtools.graph import graph_inputs, is_standard, opset, subgraphs
 
+ASYMMETRIC = 11  # older opsets know no other coordinates of an Upsample or a Resize
 OPSET = 13  # per-channel DequantizeLinear came with it
 ALIKE = 1e-4  # of an output's largest value: tolerance between a network and its upgrade
 HIDDEN = "not.converted"  # domain of nodes that the converter must leave alone
@@ -32,9 +33,6 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
     before = opset(model)
     if before >= OPSET:
         return model
-    asymmetric = {
-        n.output[0] for n in model.graph.node if n.op_type == "Upsample" or (n.op_type == "Resize" and before < 11)
-    }
     hidden = onnx.ModelProto()
     hidden.CopyFrom(external.externals_as_inputs(model))
     for _ in range(len(model.graph.node)):
@@ -50,7 +48,7 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
                 ) from None
     for node in converted.graph.node:
         node.domain = "" if node.domain == HIDDEN else node.domain
-        if node.output[0] in asymmetric and node.op_type == "Resize":
+        if before < ASYMMETRIC and node.op_type == "Resize":
             set_attributes(node, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     kept = [entry for entry in converted.opset_import if entry.domain != HIDDEN]
     del converted.opset_import[:]

@@ -29,6 +29,7 @@ PRODUCTS = ("Mul", "Sub")  # of two tensors
 EXTREMA = ("Max", "Min")  # of two tensors or more, on chip
 LINEAR = ("Add", "Sub", "Mul", "Div")  # with a constant
 NORMALIZATIONS = ("LayerNormalization", "Softmax")
+ON_CHIP = ("InstanceNormalization",)  # between layers, beside those that all networks have between them
 PARTS = ("Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # they only move
 SCALES = ("Mul", "Div")  # a product of two tensors by a constant
 HIDES = -64.0  # what a mask adds to a value that a Softmax shall not see, at most
@@ -91,7 +92,7 @@ def plan(
             real = kinds.get(node.output[0], TensorProto.FLOAT) == TensorProto.FLOAT
             selected = real and node_input(node, 1) in graph.constants and node.input[0] not in graph.constants
         else:
-            between = node.op_type in BETWEEN_LAYERS and is_standard(node)
+            between = is_standard(node) and node.op_type in (*BETWEEN_LAYERS, *(ON_CHIP if products else ()))
             known = any(name in result.tensors for name in node.input)  # of unknown type behind foreign operators
             unknown = TensorProto.FLOAT if known else TensorProto.UNDEFINED
             real = all(kinds.get(name, unknown) == TensorProto.FLOAT for name in node.output)
@@ -120,6 +121,7 @@ def plan(
         for name in (*inputs, *node.output):
             if name and name not in graph.constants:
                 result.tensors.setdefault(name, name)
+    functions.enter_scaled(result)
     _keep_float(graph, result)
     _share_ranges(graph, result)
     for name in [name for name in result.tensors if _only_activated(graph, name) or _only_biased(graph, name)]:
@@ -246,6 +248,12 @@ class _Functions:
         if self._means and node.op_type in EXTREMA:
             return len(roots) > 1
         return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
+
+    def enter_scaled(self, result: Plan) -> None:
+        """Give 8 bits to what has a factor or a summand for each channel, where a function of it has, a table."""
+        for name, root in self.sources.items():
+            if root in self._scaled and name in result.tensors and not _only_activated(self._graph, root):
+                result.tensors.setdefault(root, root)
 
     def _chooses(self, node: onnx.NodeProto, eight_bit: Container[str], real: bool) -> bool:
         """Whether a Where takes one of two tensors, of 8 bits or functions of such, as a condition says.

@@ -3,9 +3,11 @@
 gains.py    a factor and a summand for each channel, in the numbers of post-processing
 norms.py    Softmax and LayerNormalization over the channels of a position, in the integers of the hardware
 runs.py     pixels in any order as runs, which walks take
+lines.py    linear interpolation along an axis: lines between two neighbours
 post.py     post-processing: residual additions, pooling, copies, tables, as the hardware computes them, bit by bit
 heads.py    where the matrices of a matrix product lie in the maps, head by head
 maps.py     tensors as feature maps: shapes, layouts, and the exception for nodes that do not run on chip
+planes.py   convolutions of three spatial axes, whose planes become channels
 tables.py   element-wise functions of one 8-bit tensor as tables, made by ONNX Runtime
 drafts.py   what is known of a host segment's tensors while it is read, node by node
 moves.py    nodes that only move elements, as copies of channels and pixels
@@ -15,6 +17,7 @@ constants.py constants as operands of post-processing: their codes, in the order
 finished.py what DequantizeLinear and QuantizeLinear make: drafts, and the operations that write maps
 operands.py operands of nodes as maps, in the layout that the nodes want
 pooling.py  nodes that pool windows, or all pixels
+resizing.py nodes that interpolate pixels linearly
 products.py matrix products of two maps
 elementwise.py sums and products of two maps, of a map and a constant, and functions of one map
 choices.py  the largest or smallest of maps, and a map where a mask says so

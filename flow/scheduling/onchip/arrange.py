@@ -51,6 +51,8 @@ def settled(held: Held) -> Held:
 
 
 def _shape(axes: tuple[int, ...], rows: bool) -> Shape | None:
+    if not rows and len(axes) > 3:  # heads or groups, whose readers look for them in a view
+        return None
     try:
         return as_map(axes, rows or len(axes) == 1, "")
     except OffChipError:
@@ -90,20 +92,49 @@ def laid_out(made: list[PostOp], held: dict[str, Held], tensor: Held, rows: bool
     if shape is None or order.size != np.prod(base.shape):
         raise error
     wanted = in_map(order, rows)
-    places = np.empty(order.size, np.int64)
-    places[wanted.reshape(-1)] = np.arange(order.size)  # of every element of the map, its place in the new one
-    elements = places[element_order(base, (1, *base.axes))]
+    elements = _placed(base, wanted)
     name = f"{tensor.tensor} {'rows' if rows else 'map'} {'x'.join(map(str, tensor.axes))}"
     while (there := held.get(name)) is not None and not (there.view and np.array_equal(there.view.order, elements)):
         name += "'"
     if there is None:
-        operation = _moving(tensor, wanted, shape, name)
-        if operation is None:
+        steps = _steps(tensor, wanted, shape, name)
+        if not steps:
             raise error
-        made.append(operation)
-        view = View(elements, str(error))
-        held[name] = Held(name, shape, tensor.quantization, base.axes, view=view, origin=base.name)
+        for operation, elements in steps:
+            made.append(operation)
+            view = View(_placed(base, elements), str(error))
+            own = shape if operation.output == name else operation.output_shape
+            held[operation.output] = Held(
+                operation.output, own, tensor.quantization, base.axes, view=view, origin=base.name
+            )
     return Held(name, shape, tensor.quantization, tensor.axes, rows and len(tensor.axes) > 1)
+
+
+def _placed(base: Held, elements: Order) -> Order:
+    """Of the tensor that a map was made for, the places of its elements in another map, which has these of it."""
+    places = np.empty(elements.size, np.int64)
+    places[elements.reshape(-1)] = np.arange(elements.size)
+    placed: Order = places[element_order(base, (1, *base.axes))]
+    return placed
+
+
+def _steps(tensor: Held, wanted: Order, shape: Shape, name: str) -> list[tuple[PostOp, Order]]:
+    """The operations that make a map of the elements `wanted` [channels, pixels] of another one; none if none do.
+
+    With the elements of what each makes. If it takes two, one of them is a turn.
+    """
+    if (operation := _moving(tensor, wanted, shape, name)) is not None:
+        return [(operation, wanted)]
+    channels, pixels = tensor.shape[0], tensor.shape[1] * tensor.shape[2]
+    turned = np.arange(channels * pixels).reshape(channels, pixels).T
+    behind = wanted % pixels * channels + wanted // pixels  # the same elements, as the turned map counts them
+    for order, last in ((turned, behind), (wanted.T, np.arange(wanted.size).reshape(wanted.shape[::-1]).T)):
+        between = f"{name} turned"
+        held = replace(tensor, tensor=between, shape=(len(order), 1, order.shape[1]))
+        first, second = _moving(tensor, order, held.shape, between), _moving(held, last, shape, name)
+        if first is not None and second is not None:
+            return [(first, order), (second, wanted)]
+    return []
 
 
 def in_octets(made: list[PostOp], held: dict[str, Held], tensor: Held, count: int) -> Held:
@@ -163,8 +194,7 @@ def _moving(tensor: Held, wanted: Order, shape: Shape, name: str) -> PostOp | No
                 (shape[0], *ordered.shape[1:]), draft.window, draft.picks, draft.repeat,
             )  # fmt: skip
     channels, pixels = wanted.shape
-    expected = np.arange(channels)[:, None] + np.arange(pixels) * (source[1] * source[2])
-    if not np.array_equal(wanted, expected):
+    if not np.array_equal(wanted, np.arange(wanted.size).reshape(flat[0], flat[2]).T):
         return _gathered(tensor, wanted, name)
     heads = tuple(
         Head((0, 0), (octet, 0), (0, octet), min(SUBGROUP, pixels - octet)) for octet in range(0, pixels, SUBGROUP)

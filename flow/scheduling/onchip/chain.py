@@ -22,6 +22,7 @@ from flow.scheduling.onchip.arrange import laid_out
 from flow.scheduling.onchip.maps import Held, OffChipError, as_map
 from flow.scheduling.onchip.moves import MOVES
 from flow.scheduling.onchip.nodes import post_operations
+from flow.scheduling.onchip.planes import MOST, more_products, over_planes
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.shaping import SHAPING
 from flow.scheduling.onchip.units import Unit, has_eight_bits, needed, together, units
@@ -517,8 +518,8 @@ def _source(layer: ArrayLayer, held: dict[str, Held], moves: list[PostOp]) -> He
     if layer.input not in held:
         raise OffChipError(f"the input of layer '{layer.name}' is not quantized to 8 bits")
     source = held[layer.input]
-    if layer.window is not None and len(layer.window.kernel) > 2:
-        raise OffChipError(f"layer '{layer.name}' has {len(layer.window.kernel)} spatial axes, and maps have two")
+    if over_planes(layer) and (more := more_products(layer)) > MOST:
+        raise OffChipError(f"layer '{layer.name}' would have {more:.1f} times as many products with planes as channels")
     rows = layer.window is None
     if source.view is not None or (source.rows != rows and (layer.positions > 1 or not rows)):
         try:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flow.network.model import Window
 from flow.onnxtools.graph import Graph, quantized_constant
+from flow.scheduling.onchip.lines import Lines
 from flow.scheduling.onchip.maps import POINT, Held, View
 from flow.scheduling.onchip.norms import Norm
 from flow.scheduling.onchip.post import Matrices, PostOp, Shape
@@ -54,6 +55,7 @@ class Draft:
     activation: onnx.NodeProto | None = None
     eight_bit: str = ""
     norm: Norm | None = None
+    lines: Lines | None = None
     matrices: Matrices | None = None  # of a "matmul", whose results are placed when they are quantized
     view: View | None = None
     corners: tuple[tuple[int, int], ...] = ()  # of a "join"
@@ -124,6 +126,11 @@ def is_regular(axes: tuple[int, ...], shape: Shape, rows: bool) -> bool:
     if rows:
         return height == 1 and axes[-1:] == (channels,) and int(np.prod(axes[:-1], dtype=np.int64)) == width
     return axes in (shape, (channels, *([width] if height == 1 else [-1])), (channels,) if height == width == 1 else ())
+
+
+def has_planes(axes: tuple[int, ...], shape: Shape) -> bool:
+    """Whether these axes of one sample are channels and three of pixels, the planes of the first one channels here."""
+    return len(axes) == 4 and (axes[0] * axes[1], *axes[2:]) == shape
 
 
 def constant_of(graph: Graph, name: str) -> NDArray[Any] | None:

@@ -121,8 +121,8 @@ def finished(
     return PostOp(
         node_name(node), draft.kind, inputs, output, tuple(operand.quantization for operand in draft.operands),
         quantization, clamp, tuple(shapes), shape, draft.window,
-        _picks(draft), draft.repeat, draft.all_taps, gains=draft.gains, norm=draft.norm, corners=draft.corners,
-        constants=draft.constants, **_choosing(draft, quantization),
+        _picks(draft), draft.repeat, draft.all_taps, gains=draft.gains, norm=draft.norm, lines=draft.lines,
+        corners=draft.corners, constants=draft.constants, **_choosing(draft, quantization),
     )  # fmt: skip
 
 

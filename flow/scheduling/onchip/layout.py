@@ -87,9 +87,10 @@ def _post_layout(op: PostOp, regions: list[OutputRegion]) -> Layout:
         channel, column, position, dy, dx = (values[:, None, None] for values in sweep.results.T)
         (top, left), (rows, columns) = (sweep.corner, sweep.size) if partial else ((0, 0), (1, 1))
         y, x = np.arange(rows)[:, None], np.arange(columns)
-        cells[channel, top + y + dy, left + x + dx, 0] = region.base + column
-        cells[channel, top + y + dy, left + x + dx, 1] = sweep.stride
-        cells[channel, top + y + dy, left + x + dx, 2] = position + y * columns + x
+        down, across = top + y * sweep.apart[0] + dy, left + x * sweep.apart[1] + dx
+        cells[channel, down, across, 0] = region.base + column
+        cells[channel, down, across, 1] = sweep.stride
+        cells[channel, down, across, 2] = position + y * columns + x
     return Layout(op.output_shape, unroll, whole[1], 1, cells)
 
 

@@ -75,14 +75,19 @@ def element_order(held: Held, shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def as_map(shape: tuple[int, ...], rows: bool, name: str) -> Shape:
-    """[channels, height, width] of one sample's shape; `rows`: the channels are the last axis."""
+    """[channels, height, width] of one sample's shape; `rows`: the channels are the last axis.
+
+    Of three spatial axes the planes of the first one are channels.
+    """
     if rows:
         return (shape[-1], 1, int(np.prod(shape[:-1], dtype=np.int64)))
     if len(shape) == 2:
         return (shape[0], 1, shape[1])
     if len(shape) == 3:
         return (shape[0], shape[1], shape[2])
-    raise OffChipError(f"'{name}' has {len(shape) - 1} spatial axes, and maps have two")
+    if len(shape) == 4:
+        return (shape[0] * shape[1], shape[2], shape[3])
+    raise OffChipError(f"'{name}' has {len(shape) - 1} spatial axes, and maps have two, or three with planes")
 
 
 def two_axes(window: Window) -> Window:

@@ -24,6 +24,7 @@ MOVES = ("Concat", "DepthToSpace", "Gather", "Pad", "Resize", "Slice", "SpaceToD
 PADDING = -1  # the number of an element that comes from nowhere: zero
 LARGEST = 1 << 22  # elements whose numbers float32 holds exactly, with room
 STRIDES = 255
+REPEATS = 256  # whose last offset 8 bits hold
 
 
 def moved(reading: Reading, node: onnx.NodeProto, drafts: dict[str, Draft]) -> list[Draft]:
@@ -147,7 +148,8 @@ def _map_shape(axes: tuple[int, ...], drafts: dict[str, Draft]) -> tuple[Shape, 
 def repeats(made: Shape, given: Shape) -> list[tuple[int, int]]:
     """How often the operation may give each pixel, downwards and across."""
     larger = tuple(m // max(g, 1) if m % max(g, 1) == 0 else 1 for m, g in zip(made[1:], given[1:], strict=True))
-    return [(1, 1), *([(max(larger[0], 1), max(larger[1], 1))] if max(larger) > 1 else [])]
+    fits = 1 < max(larger) <= REPEATS
+    return [(1, 1), *([(max(larger[0], 1), max(larger[1], 1))] if fits else [])]
 
 
 def fit(number: NDArray[np.int64], shapes: list[Shape], repeat: tuple[int, int]) -> Draft | None:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import onnx
 
-from flow.frontend.operators import is_elementwise
+from flow.frontend.operators import ACTIVATIONS, is_elementwise
 from flow.frontend.unfused import Unfused, unfused
 from flow.network.model import HostSegment
 from flow.onnxtools.graph import Graph, node_name
 from flow.onnxtools.shapes import infer
 from flow.scheduling.onchip.choices import chosen
-from flow.scheduling.onchip.drafts import Draft, Reading, constant_of, is_regular
+from flow.scheduling.onchip.drafts import Draft, Reading, constant_of, has_planes, is_regular
 from flow.scheduling.onchip.elementwise import PAIRS, function_of_map, pair, two_maps, with_constants
 from flow.scheduling.onchip.finished import dequantize, quantize, tabulated
 from flow.scheduling.onchip.maps import Held, OffChipError
 from flow.scheduling.onchip.moves import MOVES
 from flow.scheduling.onchip.normed import NORMS, decomposed, last_axis, normed
-from flow.scheduling.onchip.operands import on_map
+from flow.scheduling.onchip.operands import channels_first, on_map
 from flow.scheduling.onchip.pooling import POOLING, pool, pooled_rows
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.products import matrix_product
+from flow.scheduling.onchip.resizing import interpolated, is_interpolation
 from flow.scheduling.onchip.shaping import ON_CODES, SHAPING, joining, moving, on_codes, shaping
 
 
@@ -61,7 +63,8 @@ def post_operations(segment: HostSegment, held: dict[str, Held]) -> list[PostOp]
             made = f", which {maker.op_type} '{node_name(maker)}' makes," if maker is not None else ""
             raise OffChipError(f"'{name}'{made} stays a float tensor", name)
         axes, view = held[name].axes, held[name].view
-        if view is None and len(axes) > 1 and not is_regular(axes, held[name].shape, held[name].rows):
+        fits = is_regular(axes, held[name].shape, held[name].rows) or has_planes(axes, held[name].shape)
+        if view is None and len(axes) > 1 and not fits:
             raise OffChipError(f"'{name}' has another shape, {list(axes)}, than its map", name)
     return reading.operations
 
@@ -82,13 +85,12 @@ def _with_shapes(model: onnx.ModelProto, held: dict[str, Held]) -> tuple[onnx.Mo
 def _node(reading: Reading, node: onnx.NodeProto) -> None:
     """Enter the outputs of one node into `held` or `drafts`, and its operation, if it needs one."""
     graph, held, drafts = reading.graph, reading.held, reading.drafts
-    kind, name, data, output = node.op_type, node_name(node), node.input[0] if node.input else "", node.output[0]
+    kind, name, output = node.op_type, node_name(node), node.output[0]
     if kind in QUANTIZING:
         return QUANTIZING[kind](reading, node)
     named = [entry for entry in dict.fromkeys(node.input) if entry and constant_of(graph, entry) is None]
-    for entry in named:
-        tabulated(reading, entry)
-    alone = len(named) == 1 and (kind != "Concat" or len(node.input) == 1)
+    _prepared(reading, node, named)
+    alone = len(named) == 1 and (kind != "Concat" or len(node.input) == 1) and not is_interpolation(node)
     if kind in (*SHAPING, *MOVES) and alone and (named[0] in held or named[0] in drafts):
         return moving(reading, node, named[0])
     if kind in SHAPING:
@@ -100,7 +102,7 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
     sources = [drafts[entry] for entry in node.input if entry in named]
     if (made := matrix_product(reading, node, sources)) is not None:
         drafts[output] = made
-    elif kind in ("Relu", "Clip") and sources[0].activation is None and sources[0].kind != "table":
+    elif kind in ACTIVATIONS and sources[0].activation is None and sources[0].kind != "table":
         drafts[output] = replace(sources[0], activation=node)
     elif kind in PAIRS and two_maps(kind, sources):
         drafts[output] = pair(reading, node)
@@ -108,15 +110,31 @@ def _node(reading: Reading, node: onnx.NodeProto) -> None:
         drafts[output] = made
     elif is_elementwise(node):
         drafts[output] = function_of_map(reading, node, sources)
+    elif is_interpolation(node):
+        drafts[output] = interpolated(reading, node)
     elif kind in MOVES:
         joining(reading, node, named)
-    elif kind in NORMS:
-        drafts[output] = normed(reading, node, _read_by_norm(reading, node, data))
-    elif kind in POOLING:
-        drafts[output] = pool(reading, node, on_map(reading, node, data, pooled_rows(reading, node)))
+    elif kind in OF_ONE_MAP:
+        drafts[output] = OF_ONE_MAP[kind](reading, node)
     else:
         raise OffChipError(f"{kind} '{name}' has no place in hardware")
     return None
+
+
+def _prepared(reading: Reading, node: onnx.NodeProto, named: Sequence[str]) -> None:
+    """Make maps of a node's operands: of 8-bit functions of a map, and of the view that an element-wise node reads."""
+    for entry in named:
+        tabulated(reading, entry)
+    if is_elementwise(node) and node.op_type not in ACTIVATIONS and len(named) == 1 and named[0] in reading.drafts:
+        channels_first(reading, node, named[0])
+
+
+def _normed(reading: Reading, node: onnx.NodeProto) -> Draft:
+    return normed(reading, node, _read_by_norm(reading, node, node.input[0]))
+
+
+def _pooled(reading: Reading, node: onnx.NodeProto) -> Draft:
+    return pool(reading, node, on_map(reading, node, node.input[0], pooled_rows(reading, node)))
 
 
 def _read_by_norm(reading: Reading, node: onnx.NodeProto, name: str) -> Draft:
@@ -140,4 +158,5 @@ def _unfused(reading: Reading, found: Unfused) -> None:
     reading.drafts[found.output] = decomposed(reading, found, on_map(reading, last, found.x, rows))
 
 
+OF_ONE_MAP = {**dict.fromkeys(NORMS, _normed), **dict.fromkeys(POOLING, _pooled)}
 QUANTIZING = {"DequantizeLinear": dequantize, "QuantizeLinear": quantize}

@@ -15,7 +15,7 @@ from flow.scheduling.onchip.maps import Held, OffChipError, element_order
 from flow.scheduling.onchip.norms import Norm, checked, exact
 from flow.scheduling.onchip.tables import model_of, values_of
 
-NORMS = ("Softmax", "LayerNormalization")
+NORMS = ("Softmax", "LayerNormalization", "InstanceNormalization")
 ALIKE = 1e-4  # of the largest value: tolerance between nodes and what they are taken for
 STEADY = 2.0**-21  # of the largest value: how far a linear function may be off by rounding in float32
 
@@ -91,7 +91,12 @@ def last_axis(reading: Reading, node: onnx.NodeProto) -> bool | None:
 
 
 def _axis(reading: Reading, node: onnx.NodeProto, rank: int) -> int:
-    """The axis of a node's channels; -1 if it runs over several."""
+    """The axis of a node's channels; -1 if it runs over several.
+
+    An InstanceNormalization of three axes runs over the pixels of every group, which are its channels here.
+    """
+    if node.op_type == "InstanceNormalization":
+        return rank - 1 if rank == 3 else -1
     opset = max(
         (each.version for each in reading.graph.model.opset_import if each.domain in ("", "ai.onnx")), default=0
     )
@@ -102,10 +107,15 @@ def _axis(reading: Reading, node: onnx.NodeProto, rank: int) -> int:
 
 
 def _each(reading: Reading, node: onnx.NodeProto, number: int, channels: int, what: str) -> NDArray[np.float64]:
-    """The constant input of this number for every channel; 0 if it is left out."""
+    """The constant input of this number for every channel; 0 if it is left out.
+
+    An InstanceNormalization has one for every group, which must be alike.
+    """
     name = node_input(node, number)
     value = constant_of(reading.graph, name) if name else np.zeros(1)
-    if value is None or value.size not in (1, channels):
+    groups = node.op_type == "InstanceNormalization"
+    value = np.unique(value) if groups and value is not None else value
+    if value is None or value.size not in ((1,) if groups else (1, channels)):
         raise OffChipError(f"{what} has no constant scale and bias for every channel")
     return np.broadcast_to(value.astype(np.float64).reshape(-1), (channels,))
 

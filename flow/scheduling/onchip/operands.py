@@ -8,7 +8,7 @@ import onnx
 
 from flow.onnxtools.graph import node_name
 from flow.scheduling.onchip.arrange import arranged, laid_out, settled
-from flow.scheduling.onchip.drafts import Draft, Reading, is_regular
+from flow.scheduling.onchip.drafts import Draft, Reading, constant_of, is_regular
 from flow.scheduling.onchip.finished import tabulated
 from flow.scheduling.onchip.maps import Held, OffChipError
 
@@ -36,6 +36,21 @@ def tensor_of(reading: Reading, name: str, draft: Draft) -> Held:
         return settled(held)
     found = arranged(held, view.order, view.reason)
     return found if found.view is None else replace(found, view=replace(found.view, tensor=view.tensor))
+
+
+def channels_first(reading: Reading, node: onnx.NodeProto, name: str) -> None:
+    """Make the operand of an element-wise node a map of channels and pixels, if it is a view of a map that can be one.
+
+    If the node's constants have a value for each channel, also of rows of channels; views of three axes only then.
+    """
+    draft, axes = reading.drafts[name], reading.shape(name)
+    if len(axes) < 3 or draft.kind != "move" or draft.activation is not None:
+        return
+    given = (constant_of(reading.graph, each) for each in node.input if each)
+    shapes = [value.shape for value in given if value is not None and value.size > 1]
+    told = bool(shapes) and all(shape[1 - len(axes) :] == (axes[1], *[1] * (len(axes) - 2)) for shape in shapes)
+    if (told and (draft.rows or draft.view is not None)) or (len(axes) > 3 and draft.view is not None):
+        reading.drafts[name] = on_map(reading, node, name, False)
 
 
 def layout(reading: Reading, names: list[str]) -> bool | None:

@@ -4,6 +4,7 @@ All of them are sums or maxima of bytes u = code + OFFSET, finished by a requant
 
     sum      acc = sum over the taps of F_i * u + bias,    y = clamp(rne(acc * M * 2^-S) + z_y)
     maximum  acc = max over the taps of u + bias,          the same
+    lines    acc = L * u + H * (u of the next line) + bias, the same
     product  acc = (u_0 - z_0) * (u_1 - z_1),              the same
     matmul   acc = sum over k of (u_0 - z_0) * (u_1 - z_1), the same
     table    y = table[u] - OFFSET
@@ -35,6 +36,7 @@ from flow.hardware.fields import FACTOR_BITS, MINUS_OFFSET, PRODUCT_OFFSET, SUBG
 from flow.network import reference
 from flow.network.model import OFFSET, Quantization, Window, as_int8, as_uint8
 from flow.scheduling.onchip.gains import Gains, grouped
+from flow.scheduling.onchip.lines import UNITY, Lines
 from flow.scheduling.onchip.norms import Norm, exact, finished, normalized
 from flow.scheduling.onchip.runs import Run
 
@@ -135,7 +137,7 @@ class PostOp:
     one tap takes; "matmul": `matrices` of two maps; "join": every operand is a rectangle of the output, from its place
     in `corners` (row, column) on; "turn": `matrices` of a constant of ones and zeros and a map, whose channels become
     pixels; "gather": output channel c is `channels[c]`, (channel, number of its order), whose pixels come in this one
-    of `orders`.
+    of `orders`; "lines": `lines` between the rows or the columns of one map.
 
     `constants` are operands that no map holds: (number, codes in the order of a map). All else that is said of operands
     counts them, too; `inputs` does not.
@@ -157,6 +159,7 @@ class PostOp:
     table: bytes = b""
     gains: tuple[tuple[float, float], ...] = ()
     norm: Norm | None = None
+    lines: Lines | None = None
     matrices: Matrices | None = None
     corners: tuple[tuple[int, int], ...] = ()
     constants: tuple[tuple[int, bytes], ...] = ()
@@ -292,7 +295,7 @@ class PostOp:
             scale *= float(self.input_quantizations[1].scale)
         if self.matrices:
             scale *= self.matrices.gain
-        every = int(np.prod(self.window.kernel)) if self.kind == "average" else 1
+        every = int(np.prod(self.window.kernel)) if self.kind == "average" else UNITY if self.lines else 1
         inside, divisor = taps or (every, every)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             factor = np.float32(scale / (float(output.scale) * divisor))
@@ -385,6 +388,8 @@ def run(op: PostOp, maps: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:
         return _gathered(op, operands[0])
     if op.norm is not None:
         return _normalized(op, op.norm, operands[0])
+    if op.lines is not None:
+        return _finish(op, _between(op.lines, operands[0]), op.requantization())
     if op.kind == "maximum":
         return _finish(op, _taps(op, operands[0]).max(axis=-1), op.requantization())
     if op.kind == "join":
@@ -424,6 +429,24 @@ def _joined(op: PostOp, parts: Sequence[NDArray[Any]], result: NDArray[Any]) -> 
     for (y, x), part in zip(op.corners, parts, strict=True):
         result[:, y : y + part.shape[1], x : x + part.shape[2]] = part
     return result
+
+
+def _neighbours(lines: Lines, codes: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The bytes of the two lines between which each line of the output lies; the last has no next one but itself."""
+    first = np.array([line.first for line in lines.each])
+    following = np.minimum(first + 1, codes.shape[1 + lines.axis] - 1)
+    near, far = (codes.take(places, axis=1 + lines.axis).astype(np.int64) + OFFSET for places in (first, following))
+    return near, far
+
+
+def _between(lines: Lines, codes: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The accumulators of a linear interpolation."""
+    shape = (-1, 1) if lines.axis == 0 else (1, -1)
+    low, high = (
+        np.array(each, np.int64).reshape(shape) for each in zip(*(line.factors for line in lines.each), strict=True)
+    )
+    near, far = _neighbours(lines, codes)
+    return low * near + high * far
 
 
 def _paired(op: PostOp, first: NDArray[np.int8], second: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -553,6 +576,10 @@ def _exact(op: PostOp, operands: tuple[NDArray[np.int8], ...]) -> tuple[Double, 
         ]
         moved = _placed(op, taken, np.zeros(op.output_shape))
         return moved, np.abs(moved), 2
+    if op.lines is not None:
+        share = np.array([line.share for line in op.lines.each]).reshape((-1, 1) if op.lines.axis == 0 else (1, -1))
+        near, far = ((each - zeros[0]) * (steps[0] / unit) for each in _neighbours(op.lines, operands[0]))
+        return near + share * (far - near), np.abs(near) + np.abs(far), 12
     if op.kind == "maximum":
         largest = (_taps(op, operands[0]).max(axis=-1) - zeros[0]) * (steps[0] / unit)
         return largest, np.abs(largest), 2

@@ -14,6 +14,7 @@ from flow.hardware.maps.normalizer import measuring
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, Window
 from flow.scheduling.onchip import post
 from flow.scheduling.onchip.gains import Gains
+from flow.scheduling.onchip.lines import Lines
 from flow.scheduling.onchip.maps import POINT
 from flow.scheduling.onchip.norms import Norm, PerChannel
 from flow.scheduling.onchip.place import OCTET, Place, map_words, plane_words
@@ -51,8 +52,8 @@ class Sweep:
     `over` is the walk over its windows, of `octets` words `plane` apart for each tap; `pad` the byte outside the map.
     `into` is the walk over its results, where they are kept. `results` int64 [n, 5] are (channel, column, position, dy,
     dx): which channels it computes, in which column of a result, with how many positions before the first, for which of
-    the pixels that are repeated; for those from `corner` on, `size` of them. Without `results` it is no part of the
-    operation's output. With a `table`, that is filled before.
+    the pixels that are repeated; for those from `corner` on, `size` of them, `apart` (rows, columns). Without `results`
+    it is no part of the operation's output. With a `table`, that is filled before.
     """
 
     requantization: Requantization
@@ -74,6 +75,7 @@ class Sweep:
     waits: bool = False
     corner: tuple[int, int] = (0, 0)
     size: tuple[int, int] = (0, 0)
+    apart: tuple[int, int] = (1, 1)
     normal: Normal | None = None
     table: bytes = b""
 
@@ -92,6 +94,7 @@ class Written:
     corner: tuple[int, int]
     size: tuple[int, int]
     stride: int
+    apart: tuple[int, int] = (1, 1)
 
 
 def sweeps(op: PostOp, map_places: Mapping[str, Place], rows: int) -> Iterator[Sweep]:
@@ -132,6 +135,8 @@ def _own(
         yield from _join(op, sources, target)
     elif op.kind == "gather":
         yield from _gather(op, sources[0], target)
+    elif op.lines is not None:
+        yield from _lines(op, op.lines, sources[0], target)
     else:
         yield from _windows(op, sources[0], target)
 
@@ -429,6 +434,31 @@ def _gather(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
                     results, corner=(0, done), size=(1, run.size),
                 )  # fmt: skip
                 done += run.size
+
+
+def _lines(op: PostOp, lines: Lines, source: Place, target: Place) -> Iterator[Sweep]:
+    """A sweep for each octet and all lines that lie evenly and have the same factors."""
+    finish, axis = _finishing(op), lines.axis
+    _, height, width = op.output_shape
+
+    def along(value: int, other: int) -> tuple[int, int]:
+        return (value, other) if axis == 0 else (other, value)
+
+    for octet, run in product(range(target.octets), list(lines.spaced())):
+        size, corner = along(run.count, width if axis == 0 else height), along(run.place, 0)
+        over = MapWalk(
+            source.word(octet), source.shape[2], source.shape[1:], size[1], size[0] * size[1],
+            step=along(run.step, 1), origin=along(run.first, 0),
+        )  # fmt: skip
+        apart = along(run.apart, 1)
+        into = MapWalk(
+            target.word(octet), width, (height, width), size[1], size[0] * size[1], step=apart, origin=corner
+        )  # fmt: skip
+        yield Sweep(
+            finish.requantization, finish.zero, finish.clamp, over, into, (Entry(_channels(target.shape, octet)),),
+            _of_octet(target, octet), octets=2 if run.factors[1] else 1, plane=source.shape[2] if axis == 0 else 1,
+            pitch=source.shape[2], maximum=False, factors=run.factors, corner=corner, size=size, apart=apart,
+        )  # fmt: skip
 
 
 def _move(op: PostOp, places: list[Place], target: Place) -> Iterator[Sweep]:

@@ -2,7 +2,8 @@
 
 A layer whose input channels fill their octets keeps its pruned and encoded weights. All others are rewritten, with zero
 weights where a window holds values that a channel does not read, and stored unpruned in eight bit columns, which hold
-any INT8 weight: a first layer of three channels, a Gemm behind a flattened map, grouped and depthwise convolutions.
+any INT8 weight: a first layer of three channels, a Gemm behind a flattened map, grouped and depthwise convolutions,
+convolutions of three axes.
 
 In a depthwise convolution eight channels share an octet. One channel at a time, as in the paper, would use one
 column; here eight channels and several neighbouring pixels of each are computed at once: `unroll` pixels of the output
@@ -25,6 +26,7 @@ from flow.network.model import ArrayLayer, Window
 from flow.scheduling.onchip.chain import ChainLayer
 from flow.scheduling.onchip.maps import POINT, two_axes
 from flow.scheduling.onchip.place import OCTET
+from flow.scheduling.onchip.planes import over_planes, with_planes_as_channels
 from flow.scheduling.onchip.post import Shape
 
 UNROLLS = (1, 2, 4)
@@ -57,10 +59,13 @@ class LayerPart:
 
 def parts(step: ChainLayer, encoded: EncodedLayer, output: Shape, config: ArrayConfig) -> Iterator[LayerPart]:
     """The layer of `step`, whose output is a map of shape `output`, in parts that the array can compute."""
+    stored = as_stored(step)
+    if over_planes(step.layer):
+        step = replace(step, layer=with_planes_as_channels(step.layer))
     layer = step.layer
     kernel, window = _kernel(step)
     per_group = kernel.shape[3]
-    if as_stored(step):
+    if stored:
         zeros = np.zeros(layer.channels, np.int64)
         yield LayerPart(
             _positions(layer, layer.weights, output[1] * output[2]), encoded, encoded.columns_pruned, 0,
@@ -77,6 +82,8 @@ def parts(step: ChainLayer, encoded: EncodedLayer, output: Shape, config: ArrayC
 
 def as_stored(step: ChainLayer) -> bool:
     """Whether a layer runs on chip with its pruned and encoded weights, not rewritten."""
+    if over_planes(step.layer):
+        return False
     kernel, _ = _kernel(step)
     whole = step.layer.groups == 1 and kernel.shape[3] % OCTET == 0
     return whole and not (step.source.flat and kernel.shape[1:3] != (1, 1))

@@ -111,8 +111,8 @@ def test_pixels_in_another_order_are_gathered(seed: int, channels: int, rows: bo
 
 def test_what_nothing_can_move_is_refused_with_the_mover() -> None:
     held = image(6, 2, 3)
-    order = element_order(held, (1, 6, 2, 3))
-    view = Held("x", (6, 2, 3), SCALE, (3, 2, 6), view=View(order.transpose(0, 3, 2, 1), "Transpose 't' turns", "t"))
+    order = np.random.default_rng(1).permutation(36).reshape(1, 3, 2, 6)
+    view = Held("x", (6, 2, 3), SCALE, (3, 2, 6), view=View(order, "Transpose 't' turns", "t"))
     with pytest.raises(OffChipError, match="Transpose 't' turns") as error:
         laid_out([], {"x": held}, view, False, "a reader")
     assert error.value.view == "t"
@@ -127,3 +127,29 @@ def test_networks_of_tokens_are_seen_whole() -> None:
     (join,) = (step for step in chain(for_the_chip(vit(net))).steps if isinstance(step, PostOp) and step.kind == "join")
     assert join.input_shapes == ((10, 1, 1), (10, 1, 6)) and join.corners == ((0, 0), (0, 1))
     assert [number for number, _ in join.constants] == [0] and len(join.inputs) == 1
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
+def test_groups_of_channels_become_channels_and_come_back(
+    groups: int, size: int, height: int, width: int, seed: int
+) -> None:
+    """A group's channels with all their pixels are the channels of one pixel, as a GroupNormalization wants them."""
+    codes = np.random.default_rng(seed).integers(-128, 128, (groups * size, height, width)).astype(np.int8)
+    held = image(groups * size, height, width)
+    made, maps, done = list[PostOp](), {"x": held}, {"x": codes}
+    order = element_order(held, (1, groups, size * height * width))
+    found = laid_out(made, maps, arranged(held, order, "its groups are joined"), True, "a reader")
+    for op in made:
+        done[op.output] = post.run(op, [done[name] for name in op.inputs])
+    assert found.shape == (size * height * width, 1, groups)
+    grouped = done[found.tensor].reshape(-1, groups)
+    assert np.array_equal(grouped, codes.reshape(groups, -1).T)
+
+    own = Held("y", found.shape, SCALE, found.axes, True)
+    back = arranged(own, element_order(own, (1, groups, size * height * width)).reshape(1, *held.axes), "and parted")
+    made, maps, done = [], {"y": own}, {"y": grouped.reshape(found.shape)}
+    found = laid_out(made, maps, back, False, "a reader")
+    for op in made:
+        done[op.output] = post.run(op, [done[name].reshape(op.input_shapes[-1]) for name in op.inputs])
+    assert np.array_equal(done[found.tensor].reshape(codes.shape), codes) and len(made) <= 2

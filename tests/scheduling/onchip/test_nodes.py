@@ -380,3 +380,29 @@ def test_the_largest_of_maps_and_several_numbers_is_refused() -> None:
     made = net.node("Max", net.real("x"), net.real("z"), several)
     with pytest.raises(OffChipError, match=r"Max 'Max2' is a function of several maps"):
         post_operations(net.segment(net.codes(made)), net.maps())
+
+
+def grouped(net: Codes, groups: int, alike: bool = True) -> str:
+    """The map x with its channels in groups, each of which has a mean of 0 and a variance of 1."""
+    values = [np.full(groups, value) if alike else net.rng.normal(0, 1, groups) for value in (1, 0)]
+    pair = [net.constant(each.astype(np.float32)) for each in values]
+    rows = net.codes(net.node("Reshape", net.real("x"), numbers(net, 0, groups, -1)), "x")
+    return net.codes(net.node("InstanceNormalization", net.real(rows), *pair))
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
+def test_groups_of_channels_are_normalized(seed: int, groups: int, channels: int, height: int, width: int) -> None:
+    """As a QDQ network has it; the groups come back as channels where their reader wants these."""
+    net = Codes(seed, (groups * channels, height, width))
+    made = grouped(net, groups)
+    back = net.node("Reshape", net.real(made), numbers(net, 0, *net.shape))
+    found = operations(net, net.codes(net.node("Add", net.real("x"), back), "x"))
+    assert "layernorm" in {op.kind for op in found} and found[-1].kind == "add"
+
+
+def test_groups_with_factors_of_their_own_are_refused() -> None:
+    net = Codes(1, (6, 2, 3))
+    segment = net.segment(grouped(net, 2, alike=False))
+    with pytest.raises(OffChipError, match="InstanceNormalization .* has no constant scale and bias for every channel"):
+        post_operations(segment, net.maps())
