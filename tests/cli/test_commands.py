@@ -382,7 +382,7 @@ def test_layers_of_one_set_of_weights_are_one_row(run: Run, tmp_path: Path) -> N
         y = net.node("Relu", net.node("MatMul", y, weights))
     model = net.model((8,), net.gemm(y, 8, 3))
     onnx.save(model, tmp_path / "net.onnx")
-    np.savez(tmp_path / "net_calibration.npz", **feeds(model, 20))
+    np.savez(tmp_path / "net_calibration.npz", x=feeds(model, 20)["x"])
     status, out, _ = run("compress", tmp_path / "net.onnx", "-o", tmp_path / "out.onnx", "--preset", "moderate")
     assert status == 0 and "MatMul_0 (and 3 more)" in out and "Gemm_8" in out and "MatMul_2" not in out
     _, out, _ = run("compress", tmp_path / "net.onnx", "-o", tmp_path / "2.onnx", "--preset", "moderate", "--json")
