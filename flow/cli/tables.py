@@ -402,18 +402,11 @@ def _layer_table(report: Report | CompressionReport) -> Table:
 
 
 def _alike(layers: Sequence[LayerCompression], sampled: bool) -> list[list[LayerCompression]]:
-    """The layers by rows of the table: one row for those, one after the other, that share weights and all figures."""
-    rows: list[list[LayerCompression]] = []
+    """The layers by rows of the table: one row for those that share weights and all figures."""
+    rows: dict[tuple[str, ...], list[LayerCompression]] = {}
     for layer in layers:
-        first = rows[-1][0] if rows else None
-        same = (
-            first is not None and layer.weights_of is not None and layer.weights_of == (first.weights_of or first.name)
-        )
-        if same and first is not None and _cells(layer, sampled)[1:] == _cells(first, sampled)[1:]:
-            rows[-1].append(layer)
-        else:
-            rows.append([layer])
-    return rows
+        rows.setdefault((layer.weights_of or layer.name, *_cells(layer, sampled)[1:]), []).append(layer)
+    return list(rows.values())
 
 
 def _cells(layer: LayerCompression, sampled: bool) -> list[str]:
