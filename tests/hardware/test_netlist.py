@@ -56,7 +56,7 @@ def stated(config: ArrayConfig, axi: AxiConfig | None = None) -> Counter[tuple[i
     more = ("tables", "normalizer", "columns_per_cycle", "descriptor_bits")
     scope: dict[str, Any] = {name: getattr(config, name) for name in (*names, *more)}
     page = PAGE.read_text()
-    rows = _rows(page.split("### Memories\n")[1].split("\n## ")[0])
+    rows = _rows(page.split("### Memories\n")[1].split("\n##")[0])
     assert len(rows) == 12
     if axi:
         scope |= {"burst": axi.burst, "beats": axi.beats(memory_ports(config)[-1])}

@@ -135,7 +135,7 @@ class _Known:
         return rank > 0 and attribute(node, "axis", 0) % rank != 0 and self.parted.issuperset(node.input)
 
     def _scales(self, node: onnx.NodeProto) -> bool:
-        scale, rank = self._shape(node.input[1]), self._rank(node.input[0])
+        scale, rank = self._shape(node_input(node, 1)), self._rank(node.input[0])
         single = scale is not None and int(np.prod(scale)) == 1
         return single or (rank > 0 and scale is not None and attribute(node, "axis", 1) % rank != 0)
 
@@ -148,8 +148,8 @@ class _Known:
 
     def _matmul(self, node: onnx.NodeProto) -> bool:
         """A matrix of constants, or one for each sample."""
-        left, right = (self._rank(name) for name in node.input)
-        if node.input[1] in self.parted:
+        left, right = (self._rank(node_input(node, place)) for place in range(2))
+        if node_input(node, 1) in self.parted:
             return left == right > 2
         return left >= 2 and right == 2
 

@@ -137,23 +137,27 @@ def _moved_chain(graph: Graph, chain: list[onnx.NodeProto]) -> list[onnx.NodePro
 def _weights_of_layers(model: onnx.ModelProto) -> None:
     """Layers that read weights alike share a DequantizeLinear; other readers have copies of the weights."""
     graph = Graph.of(model)
-    uses: dict[str, dict[tuple[object, ...], list[onnx.NodeProto]]] = {}
-    for node in model.graph.node:
+    uses: dict[str, dict[tuple[object, ...], list[int]]] = {}  # the numbers of layers
+    every = list(model.graph.node)
+    for number, node in enumerate(every):
         dequantize = graph.producer(node_input(node, 1)) if node.op_type in ARRAY_OPERATORS else None
         if dequantize is not None and is_dequantize(dequantize) and dequantize.input[0] in graph.constants:
             alike = uses.setdefault(dequantize.input[0], {})
-            alike.setdefault(_way_of_reading(graph, node, dequantize), []).append(node)
-    before: dict[str, list[onnx.NodeProto]] = {}  # nodes to insert, by the output of the node behind
+            alike.setdefault(_way_of_reading(graph, node, dequantize), []).append(number)
+    before: dict[int, onnx.NodeProto] = {}  # nodes to insert, by the number of the node behind
     for weight, alike in uses.items():
         alone = len(alike) == 1 and _read_by_layers_alone(graph, weight)
         for layers in alike.values():
-            read = layers[0].input[1]
+            read = every[layers[0]].input[1]
             if not alone:
-                own = _copied_weights(graph, layers[0])
-                before[layers[0].output[0]], read = [own], own.output[0]
-            for layer in layers:
-                layer.input[1] = read
-    replace_nodes(model, [each for node in model.graph.node for each in (*before.get(node.output[0], []), node)])
+                own = before[layers[0]] = _copied_weights(graph, every[layers[0]])
+                read = own.output[0]
+            for number in layers:
+                every[number].input[1] = read
+    nodes = []
+    for number, node in enumerate(every):
+        nodes += [before[number], node] if number in before else [node]
+    replace_nodes(model, nodes)
 
 
 def _way_of_reading(graph: Graph, layer: onnx.NodeProto, dequantize: onnx.NodeProto) -> tuple[object, ...]:

@@ -221,6 +221,13 @@ def test_layers_that_read_weights_alike_share_them(way: str) -> None:
     assert changed == [model.graph.output[0].name]
 
 
+def test_a_node_without_outputs_is_refused_in_a_line() -> None:
+    model = reading_twice("alike")
+    model.graph.node.append(helper.make_node("Relu", ["x"], []))
+    with pytest.raises(FlowError, match="Output 0 is out of bounds"):
+        cut.partition(model, "net")
+
+
 def test_layers_that_share_weights_are_given_the_same() -> None:
     network = cut.partition(reading_twice("one"), "net")
     first, second = network.layers
