@@ -105,6 +105,8 @@ class _Sizes:
     ) -> None:
         self._place, self._asked, self._samples = place, asked, samples
         dims = {value.name: _declared(value) for value in inputs}
+        no_names = {each for name, declared in dims.items() for each in _of_several_sizes(declared, name, samples)}
+        dims = {name: ["" if each in no_names else each for each in declared] for name, declared in dims.items()}
         symbols = {size for each in dims.values() for size in each if size and isinstance(size, str)}
         for name, shape in asked.items():
             if name in dims and not dims[name]:
@@ -207,8 +209,26 @@ class _Sizes:
 
 
 def _declared(value: onnx.ValueInfoProto) -> list[int | str]:
-    """The sizes of an input's axes: a number, the symbol of an open axis, or an empty string if it has none."""
-    return [dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in value.type.tensor_type.shape.dim]
+    """The sizes of an input's axes: a number, the symbol of an open axis, or an empty string if it has none.
+
+    What has no letter ("?", "-1") is no symbol.
+    """
+    return [
+        dim.dim_value if dim.dim_value > 0 else dim.dim_param if any(map(str.isalpha, dim.dim_param)) else ""
+        for dim in value.type.tensor_type.shape.dim
+    ]
+
+
+def _of_several_sizes(declared: Sequence[int | str], name: str, samples: Sequence[Mapping[str, Shape]]) -> set[str]:
+    """The symbols that stand for any size ("None"): a sample of the input has different ones along their axes."""
+    found = set()
+    for shape in (shapes[name] for shapes in samples if name in shapes):
+        sizes: dict[int | str, set[int]] = {}
+        if len(shape) - len(declared) in (0, 1):  # axis 0 is that of the samples
+            for each, size in zip(declared[len(declared) + 1 - len(shape) :], shape[1:], strict=True):
+                sizes.setdefault(each, set()).add(size)
+        found |= {each for each, several in sizes.items() if isinstance(each, str) and len(several) > 1}
+    return found
 
 
 def _example(name: str, dims: Sequence[int | str]) -> str:

@@ -57,6 +57,23 @@ def test_open_axes_get_the_sizes_of_the_samples() -> None:
     assert sizes(admitted(model, {"width": (12,)}, x=np.zeros((5, 3, 8, 9), np.float32))) == {"x": ["N", 3, 8, 12]}
 
 
+@pytest.mark.parametrize("unknown", ["?", "-1", "None", ""])
+def test_a_word_for_any_size_is_no_symbol(unknown: str) -> None:
+    """As Paddle's exporter writes "?" for every open axis."""
+    model = picture_net("N", 3, unknown, unknown)
+    assert sizes(admitted(model, x=np.zeros((5, 3, 8, 9), np.float32))) == {"x": ["N", 3, 8, 9]}
+    assert sizes(admitted(model, {"x": (1, 3, 8, 9)})) == {"x": ["N", 3, 8, 9]}
+    with pytest.raises(FlowError, match=r"axis 2 of 'x' in 'net' is .*; give --shape x=1,3,N,N, or samples"):
+        admitted(model)
+
+
+def test_a_symbol_is_one_size() -> None:
+    model = picture_net("N", 3, "size", "size")
+    assert sizes(admitted(model, {"size": (8,)})) == {"x": ["N", 3, 8, 8]}
+    assert sizes(admitted(model, x=np.zeros((5, 3, 8, 8), np.float32))) == {"x": ["N", 3, 8, 8]}
+    assert sizes(admitted(model, {"size": (9,)}, x=np.zeros((5, 3, 8, 8), np.float32))) == {"x": ["N", 3, 9, 9]}
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
