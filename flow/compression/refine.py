@@ -78,17 +78,18 @@ def refine(
             weights[chosen], factors[chosen], error[chosen] = rows.astype(np.int8), best, left
     scales = (layer.weight_scales * factors).astype(np.float32)
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
-    return Refined(with_weights(layer, weights, scales, targets, seen, refinements), error * unit**2)
+    like = replace(layer, weights=weights, weight_scales=scales)
+    return Refined(with_weights_of(like, layer, targets, seen, refinements), error * unit**2)
 
 
-def with_weights(
-    layer: ArrayLayer, weights: NDArray[np.int8], scales: Float, targets: Double, seen: Moments,
-    refinements: frozenset[str],
-) -> ArrayLayer:  # fmt: skip
-    """The layer with these refined weights and scales, which another may have, too, and with its own bias for them.
+def with_weights_of(
+    like: ArrayLayer, layer: ArrayLayer, targets: Double, seen: Moments, refinements: frozenset[str]
+) -> ArrayLayer:
+    """The layer with the refined weights and scales of one that shares its weights, and with its own bias for them.
 
     `targets`, `seen` and `refinements` as in `refine`.
     """
+    weights, scales = like.weights, like.weight_scales
     bias = _bias(layer, targets, weights, scales, seen, "bias" in refinements)
     return replace(layer, weights=weights, weight_scales=scales, bias=bias)
 

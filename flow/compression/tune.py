@@ -24,7 +24,7 @@ from flow.compression.allocate import Allocation, stored_weights
 from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
 from flow.compression.calibration import Double, Moments, affordable, calibrate, moments, together
 from flow.compression.influence import influences
-from flow.compression.refine import error_curves, refine, with_weights
+from flow.compression.refine import error_curves, refine, with_weights_of
 from flow.errors import FlowError
 from flow.frontend.int8 import rewrite
 from flow.network.answers import Answers, answers, distance
@@ -158,8 +158,7 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
             pruned[layer.name] = [refine(layer, targets, ranking, seen, refinements & {"bias"}).layer]
         else:
             like = pruned[first.name][0]
-            other = with_weights(layer, like.weights, like.weight_scales, targets, seen, refinements)
-            pruned[first.name].append(other)
+            pruned[first.name].append(with_weights_of(like, layer, targets, seen, refinements))
         if layer is sharing[layer.name][-1]:
             curves[first.name] = error_curves(first, targets, shared.get(first.name, seen), refinements)
         return layer
@@ -256,7 +255,7 @@ def _refined(
     def decide(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
         seen, targets = moments(layer, tensors, threads), data.targets[layer.name]
         if (like := decided.get(layer.weight_tensor)) is not None:
-            layers.append(with_weights(layer, like.weights, like.weight_scales, targets, seen, refinements))
+            layers.append(with_weights_of(like, layer, targets, seen, refinements))
         else:
             all_seen = survey.shared.get(layer.name)
             layers.append(refine(layer, targets, allocation[layer.name], seen, refinements, all_seen).layer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from flow.onnxtools.graph import is_standard, reads
+from flow.onnxtools.graph import attribute, is_standard, reads
 
 ARRAY_OPERATORS = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")  # that the array computes behind a layer
@@ -44,6 +44,11 @@ def read_by_layers(model: onnx.ModelProto) -> set[str]:
         if (node.op_type in ARRAY_OPERATORS and is_standard(node)) or found.intersection(node.output):
             found.update(reads(node))
     return found
+
+
+def is_interpolation(node: onnx.NodeProto) -> bool:
+    """Whether a node interpolates linearly between the elements of its input."""
+    return node.op_type == "Resize" and is_standard(node) and attribute(node, "mode", b"nearest") == b"linear"
 
 
 def is_elementwise(node: onnx.NodeProto) -> bool:

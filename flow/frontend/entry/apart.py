@@ -87,8 +87,7 @@ class _Known:
 
     def _rank(self, name: str) -> int:
         """The number of axes, 0 if it is not known."""
-        tensor = self.graph.constants.get(name)
-        return len(self.shapes.get(name, ())) if tensor is None else len(tensor.dims)
+        return len(self._shape(name) or ())
 
     def _shape(self, name: str) -> tuple[int, ...] | None:
         tensor = self.graph.constants.get(name)

@@ -25,10 +25,9 @@ def norms_by_row(model: onnx.ModelProto) -> onnx.ModelProto:
     An InstanceNormalization with neither factors nor summands does it; a Mul and an Add have these. Those behind the
     last layer stay.
     """
-    needed = read_by_layers(model)
     if not any(node.op_type in KINDS and is_standard(node) for node in model.graph.node):
         return model
-    shapes = sample_shapes(model)
+    needed, shapes = read_by_layers(model), sample_shapes(model)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     editor = Editor(made)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from flow.frontend.operators import read_by_layers
+from flow.frontend.operators import is_interpolation, read_by_layers
 from flow.onnxtools.edit import Editor, add_constant, drop_unused_nodes, set_attributes
 from flow.onnxtools.graph import Graph, attribute, is_dequantize, is_standard, node_input, node_name
 from flow.onnxtools.shapes import sample_shapes
@@ -96,10 +96,9 @@ def resizes_by_axis(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
     The axis that grows less comes first. Behind a DequantizeLinear, what is between the two has 8 bits, of this scale.
     Behind the last layer there is no need: the host makes an output of real numbers.
     """
-    graph, shapes = Graph.of(model), dict[str, Shape]()
-    if any(_is_linear(node) for node in model.graph.node):
-        shapes = sample_shapes(model)
-    needed = read_by_layers(model)
+    if not any(map(is_interpolation, model.graph.node)):
+        return model, []
+    graph, shapes, needed = Graph.of(model), sample_shapes(model), read_by_layers(model)
     found = {
         node.output[0]: each
         for node in model.graph.node
@@ -119,13 +118,9 @@ def resizes_by_axis(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
     return made, [node_name(each.node) for each in found.values()]
 
 
-def _is_linear(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Resize" and is_standard(node) and attribute(node, "mode", b"nearest") == b"linear"
-
-
 def _of_two_axes(graph: Graph, node: onnx.NodeProto, shapes: dict[str, Shape]) -> _Resize | None:
     """The node, if it is a linear Resize of rows and columns by constants that concern one axis each."""
-    if not _is_linear(node) or _goes_beyond_an_axis(node) or attribute(node, "axes", None) is not None:
+    if not is_interpolation(node) or _goes_beyond_an_axis(node) or attribute(node, "axes", None) is not None:
         return None
     before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
     bounds = [graph.constant(name) for name in (node_input(node, SCALES), node_input(node, SIZES)) if name]

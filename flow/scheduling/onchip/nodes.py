@@ -8,7 +8,7 @@ from functools import partial
 
 import onnx
 
-from flow.frontend.operators import ACTIVATIONS, is_elementwise
+from flow.frontend.operators import ACTIVATIONS, is_elementwise, is_interpolation
 from flow.frontend.unfused import Unfused, unfused
 from flow.network.model import HostSegment
 from flow.onnxtools.graph import Graph, node_name
@@ -24,7 +24,7 @@ from flow.scheduling.onchip.operands import channels_first, on_map
 from flow.scheduling.onchip.pooling import POOLING, pool, pooled_rows
 from flow.scheduling.onchip.post import PostOp
 from flow.scheduling.onchip.products import matrix_product
-from flow.scheduling.onchip.resizing import interpolated, is_interpolation
+from flow.scheduling.onchip.resizing import interpolated
 from flow.scheduling.onchip.shaping import ON_CODES, SHAPING, joining, moving, on_codes, shaping
 
 

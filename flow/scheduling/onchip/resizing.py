@@ -12,17 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import model_like
-from flow.onnxtools.graph import attribute, is_standard, node_name
+from flow.onnxtools.graph import node_name
 from flow.scheduling.onchip.drafts import Draft, Reading, constant_of
 from flow.scheduling.onchip.lines import Line, Lines
 from flow.scheduling.onchip.maps import OffChipError
 from flow.scheduling.onchip.operands import on_map
 
 CLOSE = 1e-4  # lines: so exactly float32 tells the place of one among 2^11
-
-
-def is_interpolation(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Resize" and is_standard(node) and attribute(node, "mode", b"nearest") == b"linear"
 
 
 def interpolated(reading: Reading, node: onnx.NodeProto) -> Draft:
