@@ -93,7 +93,11 @@ def _sweep(
     choices["optimum, one N for all"] = [pruning(columns=n, sensitive=0.0) for n in range(BBS.max_columns_pruned + 1)]
     if imported.calibration is not None:
         least = least_bits(imported.network.layers)
-        choices["budget"] = [pruning(bits=bits, output_weight=asked.output_weight) for bits in SWEEP if bits >= least]
+        choices["budget"] = [
+            pruning(bits=bits, effort=asked.effort, output_weight=asked.output_weight)
+            for bits in SWEEP
+            if bits >= least
+        ]
     series: dict[str, list[Point]] = {}
     evidence = None  # of the first budget, for all
     with stage("sweep the bits", sum(map(len, choices.values()))) as advance:

@@ -11,6 +11,7 @@ from flow.compression.allocate import average_bits
 from flow.compression.budget import least_bits
 from flow.compression.choice import Pruning
 from flow.compression.compress import Compressed, Tried, encode
+from flow.compression.effort import effort
 from flow.errors import FlowError
 from flow.frontend.imported import Imported
 from flow.network.samples import Samples
@@ -38,13 +39,13 @@ def with_front(
     evidence = compressed.evidence
     assert evidence is not None  # of the budget chosen
     budgets = [bits for bits in BUDGETS if bits >= least_bits(network.layers) and bits != chosen.bits]
-    tries = len(tune.tries(network, frozenset(chosen.means)))
+    tries = len(tune.tries(network, frozenset(chosen.means), effort(chosen.effort)))
     found = []
     with stage("measure other budgets", len(network.layers) * len(budgets) * (tries + 1)) as advance:
         yardstick = Yardstick.of(imported, evaluation_set)
         for bits in budgets:
             other = Pruning("budget", bits=bits, block=chosen.block, means=chosen.means,
-                            output_weight=chosen.output_weight)  # fmt: skip
+                            effort=chosen.effort, output_weight=chosen.output_weight)  # fmt: skip
             made = encode(network, other, speed.config.columns, advance, evidence)
             reached = round(average_bits(network.layers, made.allocation), 4)
             answers = yardstick.measure(made.network.model)

@@ -18,6 +18,7 @@ from flow.compression.allocate import Allocation, average_bits
 from flow.compression.budget import least_bits
 from flow.compression.choice import DATA_FREE, ENERGY, OBJECTIVES, Pruning, pruning
 from flow.compression.compress import Compressed, Tried, encode
+from flow.compression.effort import effort
 from flow.errors import FlowError
 from flow.frontend.imported import Imported, import_calibrated
 from flow.frontend.quantization.calibrate import AUTO
@@ -191,12 +192,13 @@ def _compressed(
     if chosen.max_drop is not None:
         acceptable = _watched(imported, _acceptable(imported, chosen, evaluation_set), speed, evaluation_set, tried)
     searches = len(OBJECTIVES) if chosen.objective == ENERGY else 1
-    tries = len(tune.tries(imported.network, frozenset(chosen.means))) * (
+    tried_for = effort(chosen.effort)
+    tries = len(tune.tries(imported.network, frozenset(chosen.means), tried_for)) * (
         1 if acceptable is None else searches * (tune.BISECTIONS + 1)
     )
     with stage("tune, prune and encode", layers * (tries + 2)) as advance:
         data = tune.calibration_data(imported.network, imported.source, imported.prepared, imported.calibration,
-                                     chosen.output_weight)  # fmt: skip
+                                     chosen.output_weight, tried_for)  # fmt: skip
         _note_objective(imported, data, notes)
         energy = energy_on(speed.config) if chosen.objective == ENERGY else None
         evidence = tune.Evidence(data, acceptable=acceptable, time=speed.time, energy=energy)

@@ -30,6 +30,7 @@ from flow.api.options import (
 )
 from flow.compression.allocate import PRESETS
 from flow.compression.choice import BITS, ENERGY, OBJECTIVES, Choice, Pruning, complete
+from flow.compression.effort import EFFORTS, USUAL
 from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
@@ -84,6 +85,13 @@ class PruningOptions(OutputWeightOption):
     block: int | None = option(
         WHOLE, None, "Channels that share one N; default: the array's columns.", metavar="C", recorded=False
     )
+    effort: int | None = option(
+        WHOLE,
+        None,
+        f"Budget: how long to try, 0 to {len(EFFORTS) - 1}; default {USUAL}.",
+        metavar="LEVEL",
+        recorded=False,
+    )
     bias_correction: bool = option(SWITCH, True, "Budget: leave the biases.", recorded=False)
     compensation: bool = option(SWITCH, True, "Budget: round every weight by itself.", recorded=False)
     scale_search: bool = option(SWITCH, True, "Budget: leave the weight scales.", recorded=False)
@@ -101,7 +109,7 @@ class PruningOptions(OutputWeightOption):
 
     def check(self) -> None:
         names = ("preset", "columns", "sensitive", "method", "bits", "max_drop", "block", "output_weight", "speedup",
-                 "cycles", "objective")  # fmt: skip
+                 "cycles", "objective", "effort")  # fmt: skip
         values = {name: getattr(self, name) for name in names}
         switches = (self.bias_correction, self.compensation, self.scale_search)
         if self.pruning is None:
@@ -131,8 +139,9 @@ def pruning_options(chosen: Pruning) -> dict[str, Any]:
            for name in names}  # fmt: skip
     switches = {"bias_correction": "bias", "compensation": "compensation", "scale_search": "scales"}
     on = {option: refinement in chosen.means or not chosen.budgeted for option, refinement in switches.items()}
+    effort = chosen.effort if chosen.budgeted and chosen.effort != USUAL else None
     asked = chosen.objective if chosen.max_drop is not None and chosen.objective != BITS else None
-    return {**own, **on, "preset": chosen.name if by_preset else None, "objective": asked}
+    return {**own, **on, "preset": chosen.name if by_preset else None, "objective": asked, "effort": effort}
 
 
 NOT_AGAIN = ("resume", "processes", "scheduler")  # how a run is done, which those who repeat it choose anew

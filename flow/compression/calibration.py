@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.compression.effort import EFFORTS, USUAL, Effort
 from flow.frontend.int8 import rewrite
 from flow.network import reference
 from flow.network.model import ArrayLayer, Network
@@ -27,8 +28,7 @@ Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
 
 CALIBRATION_MACS = 4e11  # MACs one run over the samples may spend
 CALIBRATION_SAMPLES = (16, 256)
-MOMENT_WORK = 1e11  # multiplications the second moments of one layer may take
-MOMENT_ROWS = 4096  # the least number of windows used, if there are that many
+FEWEST_WINDOWS = 4096  # from which moments are estimated, if there are that many
 WIDEST = 2048  # inputs of a dot product with all their correlations: longer reductions are split into parts
 
 
@@ -43,21 +43,29 @@ class Moments:
     means: Double
     parts: tuple[Single, ...]
 
-    def error(self, group: int, difference: Double, centred: bool, width: int = WIDEST) -> Double:
-        """E[(e x)^2] of weight differences e [channels, reduction]; `centred`: the bias corrects their mean.
+    def of(self, groups: NDArray[np.int64]) -> Moments:
+        """Those of some groups."""
+        if len(groups) == self.means.shape[1]:
+            return self
+        return Moments(self.means[:, groups], tuple(part[groups] for part in self.parts))
 
-        Inputs more than `width` apart count as uncorrelated: an estimate, and quicker.
+    def error(self, difference: Double, centred: bool, width: int = WIDEST) -> Double:
+        """E[(e x)^2] [groups, channels] of weight differences e [groups, channels, reduction].
+
+        `centred`: the bias corrects their mean. Inputs more than `width` apart count as uncorrelated: an estimate, and
+        quicker.
         """
-        total, begin = np.zeros(len(difference)), 0
+        total, begin = np.zeros(difference.shape[:2]), 0
         for part in self.parts:
             for first in range(0, part.shape[-1], width):
                 last = min(first + width, part.shape[-1])
-                e = difference[:, begin + first : begin + last]
+                e = difference[:, :, begin + first : begin + last]
                 narrow = e.astype(np.float32)
-                total += ((narrow @ part[group, first:last, first:last]) * narrow).sum(axis=1, dtype=np.float64)
+                spread = np.matmul(narrow, part[:, first:last, first:last])
+                total += (spread * narrow).sum(axis=2, dtype=np.float64)
                 if centred:
-                    for mean in self.means[:, group, begin + first : begin + last]:
-                        total -= (e @ mean) ** 2
+                    for mean in self.means[:, :, begin + first : begin + last]:
+                        total -= np.matmul(e, mean[:, :, None])[:, :, 0] ** 2
             begin += part.shape[-1]
         return np.maximum(total, 0)
 
@@ -94,8 +102,10 @@ def run_each(active: ort.InferenceSession, batches: Sequence[Arrays], threads: i
     return in_parallel(lambda tensors: runtime.run(active, tensors), batches, threads)
 
 
-def moments(layer: ArrayLayer, tensors: Sequence[NDArray[Any]], threads: int | None = None) -> Moments:
-    """First and second moments of the layer's windows, or of a seeded random subset where all would take too long.
+def moments(
+    layer: ArrayLayer, tensors: Sequence[NDArray[Any]], effort: Effort = EFFORTS[USUAL], threads: int | None = None
+) -> Moments:
+    """First and second moments of the layer's windows, or of a seeded random subset, as large as the effort allows.
 
     `tensors` are its inputs, one for each batch; batches are worked on in so many threads.
     """
@@ -103,7 +113,8 @@ def moments(layer: ArrayLayer, tensors: Sequence[NDArray[Any]], threads: int | N
     bounds = [*range(0, layer.reduction, WIDEST), layer.reduction]
     sizes = np.diff(bounds)
     counts = [len(tensor) * layer.positions for tensor in tensors]
-    wanted = min(sum(counts), max(MOMENT_ROWS, int(MOMENT_WORK / (layer.groups * int((sizes**2).sum())))))
+    affordable = int(effort.multiplications / (layer.groups * int((sizes**2).sum())))
+    wanted = min(sum(counts), effort.windows, max(FEWEST_WINDOWS, affordable))
     taken = [-(-wanted * count // sum(counts)) for count in counts]
     chosen = [
         np.sort(generator.choice(count, share, replace=False)) if share < count else None
@@ -138,7 +149,6 @@ def together(known: Moments, first: ArrayLayer, layer: ArrayLayer, seen: Moments
 
 def _windows(layer: ArrayLayer, tensor: NDArray[Any], chosen: NDArray[np.int64] | None) -> Single:
     """The chosen windows, or all, minus zero point, float32 [groups, windows, reduction]."""
-    codes = reference.windows(layer, layer.input_quantization.to_int8(tensor))
-    x = (codes if chosen is None else codes[:, chosen]).astype(np.float32)
+    x = reference.windows(layer, layer.input_quantization.to_int8(tensor), chosen).astype(np.float32)
     x -= np.float32(layer.input_quantization.zero_point)
     return x

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from flow.compression.allocate import preset
+from flow.compression.effort import USUAL, effort
 from flow.compression.encoding import BBS
 from flow.compression.prune import METHODS
 from flow.compression.refine import REFINEMENTS
@@ -27,8 +28,8 @@ class Pruning:
     budget   `bits` per weight on average; or `speedup` over dense PEs, or `cycles` of one sample, on the array; or
              `max_drop`, the permitted loss in points of top-1, with the least of `objective` (of OBJECTIVES). `block`
              channels share one N (None: as many as the array has columns); `means`: refinements
-             (refine.REFINEMENTS); `output_weight`: how much the error of an output counts, by its name; the others
-             count 1
+             (refine.REFINEMENTS); `effort`: how long to try (effort.EFFORTS); `output_weight`: how much the error of
+             an output counts, by its name; the others count 1
     """
 
     name: str
@@ -42,6 +43,7 @@ class Pruning:
     objective: str = BITS
     block: int | None = None
     means: tuple[str, ...] = ()
+    effort: int = USUAL
     output_weight: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
@@ -70,6 +72,7 @@ class Choice:
     objective: str | None = None
     block: int | None = None
     means: tuple[str, ...] = REFINEMENTS
+    effort: int | None = None
     output_weight: Mapping[str, float] | None = None
 
 
@@ -136,12 +139,16 @@ def _budget(choice: Choice) -> Pruning:
     unknown = sorted(set(choice.means) - set(REFINEMENTS))
     if unknown:
         raise FlowError(f"unknown refinement '{unknown[0]}'; choose of {', '.join(REFINEMENTS)}")
-    weights = _weights(choice.output_weight or {})
+    level = USUAL if choice.effort is None else choice.effort
+    effort(level)
+    how = Pruning(
+        "budget", block=block, means=choice.means, effort=level, output_weight=_weights(choice.output_weight or {})
+    )
     if choice.bits is None and choice.max_drop is None and not timed:
-        return Pruning("default", bits=DEFAULT_BITS, block=block, means=choice.means, output_weight=weights)
-    return Pruning(
-        "budget", bits=choice.bits, speedup=choice.speedup, cycles=choice.cycles, max_drop=choice.max_drop,
-        objective=objective, block=block, means=choice.means, output_weight=weights,
+        return replace(how, name="default", bits=DEFAULT_BITS)
+    return replace(
+        how, bits=choice.bits, speedup=choice.speedup, cycles=choice.cycles, max_drop=choice.max_drop,
+        objective=objective,
     )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ All weights stay on the grid of the encoding: the result can be encoded exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -33,6 +35,7 @@ DAMPING = 0.01  # of the mean second moment, added to the diagonal: inputs that 
 CHUNK = 64  # channels worked on at a time
 
 Float = NDArray[np.float32]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,18 @@ def refine(
     weights = np.zeros_like(layer.weights)
     factors = np.ones(layer.channels)
     error = np.zeros(layer.channels)
-    members = layer.channels // layer.groups
-    for group in range(layer.groups):
-        here = np.arange(group * members, (group + 1) * members)
-        inverse: list[Float] | None = None
-        for n in np.unique(columns_pruned[here]):
-            chosen = here[columns_pruned[here] == n]
-            best, rows, left = _scaled(targets[chosen], int(n), together, group, centred, "scales" in refinements)
-            if "compensation" in refinements:
-                inverse = inverse or [_inverse_factor(part[group]) for part in together.parts]
-                other = _compensated(targets[chosen] / best[:, None], int(n), inverse)
-                other_left = together.error(group, other - targets[chosen] / best[:, None], centred) * best**2
-                better = other_left < left
-                rows[better], left[better] = other[better], other_left[better]
-            weights[chosen], factors[chosen], error[chosen] = rows.astype(np.int8), best, left
+    compensated = "compensation" in refinements
+    inverse = [_inverse_factors(part) for part in together.parts] if compensated else []
+    for n, groups, chosen in _alike(columns_pruned, layer.groups):
+        those = together.of(groups)
+        best, rows, left = _scaled(targets[chosen], n, those, centred, "scales" in refinements)
+        if compensated:
+            wanted = targets[chosen] / best[:, :, None]
+            other = _compensated(wanted, n, [factor[groups] for factor in inverse])
+            other_left = those.error(other - wanted, centred) * best**2
+            better = other_left < left
+            rows[better], left[better] = other[better], other_left[better]
+        weights[chosen], factors[chosen], error[chosen] = rows.astype(np.int8), best, left
     scales = (layer.weight_scales * factors).astype(np.float32)
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
     like = replace(layer, weights=weights, weight_scales=scales)
@@ -94,85 +95,94 @@ def with_weights_of(
     return replace(layer, weights=weights, weight_scales=scales, bias=bias)
 
 
+def _alike(columns_pruned: NDArray[np.int64], groups: int) -> Iterator[tuple[int, Indices, Indices]]:
+    """Channels with one N, of groups that have equally many: N, the groups, the channels [groups, channels]."""
+    by_group = columns_pruned.reshape(groups, -1)
+    for n in np.unique(columns_pruned):
+        counts = (by_group == n).sum(axis=1)
+        for count in np.unique(counts[counts > 0]):
+            some = np.flatnonzero(counts == count)
+            group, member = np.nonzero(by_group[some] == n)
+            yield int(n), some, (some[group] * by_group.shape[1] + member).reshape(len(some), -1)
+
+
 def error_curves(layer: ArrayLayer, targets: Double, seen: Moments, refinements: frozenset[str]) -> Double:
     """Mean square error at the output when a channel loses N columns, real units, [channels, N = 0 to 6].
 
     Of weights rounded to nearest: compensation and scale search lower all errors, by similar factors.
     """
     centred = "bias" in refinements
-    members = layer.channels // layer.groups
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
     curves = np.zeros((layer.channels, BBS.max_columns_pruned + 1))
+    by_group = targets.reshape(layer.groups, -1, layer.reduction)
     for n in range(BBS.max_columns_pruned + 1):
-        rows = _nearest(targets, n)
-        for group in range(layer.groups):
-            here = slice(group * members, (group + 1) * members)
-            curves[here, n] = seen.error(group, rows[here] - targets[here], centred)
+        curves[:, n] = seen.error(_nearest(by_group, n) - by_group, centred).reshape(-1)
     return curves * (unit**2)[:, None]
 
 
 def _nearest(targets: Double, n: int) -> Double:
-    """The optimal pruning of the rounded targets, ties balanced."""
+    """The optimal pruning of the rounded targets [..., reduction], ties balanced."""
     codes = np.clip(np.rint(targets), BBS.weight_min, BBS.weight_max).astype(np.int8)
-    return prune(codes, np.full(len(codes), n), "optimal")[1].astype(np.float64)
+    rows = codes.reshape(-1, codes.shape[-1])
+    return prune(rows, np.full(len(rows), n), "optimal")[1].astype(np.float64).reshape(targets.shape)
 
 
-def _scaled(
-    targets: Double, n: int, seen: Moments, group: int, centred: bool, search: bool
-) -> tuple[Double, Double, Double]:
-    """Scale factor [channels], pruned weights [channels, reduction] in the scaled units, and their error."""
-    factors = np.ones(len(targets))
+def _scaled(targets: Double, n: int, seen: Moments, centred: bool, search: bool) -> tuple[Double, Double, Double]:
+    """Scale factor [groups, channels], pruned weights [groups, channels, reduction] in its units, and their error."""
+    factors = np.ones(targets.shape[:2])
     rows = _nearest(targets, n)
-    estimate = seen.error(group, rows - targets, centred, ROUGH)
+    estimate = seen.error(rows - targets, centred, ROUGH)
     for factor in SCALES if search else ():
         wanted = targets / factor
         tried = _nearest(wanted, n)
-        left = seen.error(group, tried - wanted, centred, ROUGH) * factor**2
+        left = seen.error(tried - wanted, centred, ROUGH) * factor**2
         better = left < estimate
         rows[better], estimate[better], factors[better] = tried[better], left[better], factor
-    return factors, rows, seen.error(group, rows - targets / factors[:, None], centred) * factors**2
+    return factors, rows, seen.error(rows - targets / factors[:, :, None], centred) * factors**2
 
 
-def _inverse_factor(second: Float) -> Float:
-    """Upper triangular U with U^T U the inverse of the damped second moments [size, size]."""
-    size = len(second)
-    damped = second.astype(np.float64) + np.eye(size) * max(DAMPING * float(np.trace(second)) / size, 1e-6)
-    return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+def _inverse_factors(second: Float) -> Float:
+    """Upper triangular U with U^T U the inverse of the damped second moments, of each group: [groups, size, size]."""
+    size = second.shape[-1]
+    damping = np.maximum(DAMPING * np.trace(second, axis1=1, axis2=2, dtype=np.float64) / size, 1e-6)
+    damped = second.astype(np.float64) + np.eye(size) * damping[:, None, None]
+    return np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1).astype(np.float32)
 
 
 def _compensated(targets: Double, n: int, inverse: list[Float]) -> Double:
-    """Weights on the grid, [channels, reduction], rounded in order with compensation."""
+    """Weights on the grid, [groups, channels, reduction], rounded in order with compensation."""
     rows, begin = np.empty(targets.shape), 0
+    groups, channels = targets.shape[:2]
+    step = max(CHUNK // channels, 1)
     for factor in inverse:
-        end = begin + len(factor)
-        for start in range(0, len(targets), CHUNK):
-            part = targets[start : start + CHUNK, begin:end].astype(np.float32)
-            rows[start : start + CHUNK, begin:end] = _in_order(part, n, factor)
+        end = begin + factor.shape[-1]
+        for first, start in product(range(0, groups, step), range(0, channels, CHUNK)):
+            here = slice(first, first + step), slice(start, start + CHUNK), slice(begin, end)
+            rows[here] = _in_order(targets[here].astype(np.float32), n, factor[here[0]])
         begin = end
     return rows
 
 
 def _in_order(wanted: Float, n: int, factor: Float) -> Float:
-    """Round `wanted` [channels, size] in order, later weights compensating earlier ones; `wanted` is overwritten."""
+    """Round `wanted` [groups, channels, size] in order, later weights compensating earlier ones; it is overwritten."""
     grid = candidates(n)
     step = np.exp2(n - grid.r).astype(np.float32)
     levels = np.stack([step, grid.d, grid.lowest, grid.highest]).astype(np.float32)
     rows = np.empty_like(wanted)
-    channels = np.arange(len(wanted))
-    for begin in range(0, wanted.shape[1], BBS.group_size):
-        end = min(begin + BBS.group_size, wanted.shape[1])
-        within = factor[begin:end, begin:end]
-        cost = (1 / np.diag(within)).astype(np.float32)
-        tried = levels[:, _promising(wanted[:, begin:end], levels, cost)]  # [4, channels, tried]
-        left = np.repeat(wanted[:, None, begin:end], tried.shape[2], axis=1)
+    for begin in range(0, wanted.shape[2], BBS.group_size):
+        end = min(begin + BBS.group_size, wanted.shape[2])
+        within = factor[:, None, None, begin:end, begin:end]
+        cost = (1 / np.diagonal(within, axis1=3, axis2=4)).astype(np.float32)  # [groups, 1, 1, end - begin]
+        tried = levels[:, _promising(wanted[:, :, begin:end], levels, cost)]  # [4, groups, channels, tried]
+        left = np.repeat(wanted[:, :, None, begin:end], tried.shape[3], axis=2)
         values, losses = np.empty_like(left), np.empty_like(left)
         for i in range(end - begin):
-            values[:, :, i] = _round(left[:, :, i], tried)
-            losses[:, :, i] = (left[:, :, i] - values[:, :, i]) * cost[i]
-            left[:, :, i + 1 :] -= losses[:, :, i, None] * within[i, i + 1 :]
-        best = (losses**2).sum(axis=2).argmin(axis=1)
-        rows[:, begin:end] = values[channels, best]
-        wanted[:, end:] -= losses[channels, best] @ factor[begin:end, end:]
+            values[..., i] = _round(left[..., i], tried)
+            losses[..., i] = (left[..., i] - values[..., i]) * cost[..., i]
+            left[..., i + 1 :] -= losses[..., i, None] * within[..., i, i + 1 :]
+        best = (losses**2).sum(axis=3).argmin(axis=2)[:, :, None, None]
+        rows[:, :, begin:end] = np.take_along_axis(values, best, axis=2)[:, :, 0]
+        wanted[:, :, end:] -= np.take_along_axis(losses, best, axis=2)[:, :, 0] @ factor[:, begin:end, end:]
     return rows
 
 
@@ -182,14 +192,14 @@ def _round(values: Float, levels: Float) -> Float:
     return rounded
 
 
-def _promising(wanted: Float, levels: Float, cost: Float) -> NDArray[np.int64]:
-    """The TRIED candidates of least error without compensation, int [channels, tried]."""
+def _promising(wanted: Float, levels: Float, cost: Float) -> Indices:
+    """The TRIED candidates of least error without compensation, int [groups, channels, tried]."""
     count = levels.shape[1]
     if count <= TRIED:
-        return np.broadcast_to(np.arange(count), (len(wanted), count))
-    spread = wanted[:, None, :]
-    error = ((_round(spread, levels[:, None, :, None]) - spread) * cost) ** 2
-    return np.argpartition(error.sum(axis=2), TRIED, axis=1)[:, :TRIED]
+        return np.broadcast_to(np.arange(count), (*wanted.shape[:2], count))
+    spread = wanted[:, :, None, :]
+    error = ((_round(spread, levels[:, None, None, :, None]) - spread) * cost) ** 2
+    return np.argpartition(error.sum(axis=3), TRIED, axis=2)[:, :, :TRIED]
 
 
 def _bias(

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from flow.compression.allocate import Allocation, stored_weights
 from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
 from flow.compression.calibration import Double, Moments, affordable, calibrate, moments, together
+from flow.compression.effort import EFFORTS, USUAL, Effort
 from flow.compression.influence import influences
 from flow.compression.refine import error_curves, refine, with_weights_of
 from flow.errors import FlowError
@@ -34,9 +35,7 @@ from flow.network.task import score_axes, tasks
 from flow.onnxtools import runtime
 from flow.programs import in_parallel
 
-INFLUENCE_MACS = 1e12  # MACs that measuring the layers' influence may take
-INFLUENCE_SAMPLES = (8, 256)
-VARIED_WEIGHTS = 3_000_000  # larger networks are tried with all refinements only
+FEWEST_SAMPLES = 8  # that the layers' influence is measured on
 BISECTIONS = 6  # a budget is found within 1 / 2^6 of its range: of bits, (8 - 2) / 2^6, a tenth of a bit
 
 
@@ -45,13 +44,14 @@ class CalibrationData:
     """The data of budgeted compression: samples, the source network's answers to them by output, the target weights.
 
     `weights`: of outputs, in the distance between two networks' answers; the others weigh 1. `targets` float64
-    [channels, reduction] by layer name, in units of the layer's weight scales.
+    [channels, reduction] by layer name, in units of the layer's weight scales. `effort`: how much of the data is used.
     """
 
     samples: Samples
     wanted: dict[str, Answers]
     targets: dict[str, Double]
     weights: Mapping[str, float] = field(default_factory=dict)
+    effort: Effort = EFFORTS[USUAL]
 
     @property
     def scores(self) -> dict[str, int]:
@@ -118,8 +118,9 @@ def calibration_data(
     prepared: onnx.ModelProto | None,
     calibration: Samples,
     weights: Mapping[str, float] | None = None,
+    effort: Effort = EFFORTS[USUAL],
 ) -> CalibrationData:
-    """The data of the calibration samples and both networks; `weights` of outputs, see `CalibrationData`.
+    """The data of the calibration samples and both networks; `weights` of outputs and `effort`: see `CalibrationData`.
 
     `source` is the user's network, `prepared` its float form with BatchNorm folded (None if it is INT8).
     """
@@ -133,7 +134,7 @@ def calibration_data(
         first = sharing[0]
         target = reals.get(first.name, first.weights.astype(np.float64))
         targets |= {layer.name: target for layer in sharing}
-    return CalibrationData(samples, wanted, targets, weights or {})
+    return CalibrationData(samples, wanted, targets, weights or {}, effort)
 
 
 def survey(network: Network, data: CalibrationData, refinements: frozenset[str], advance: Callable[[], None]) -> Survey:
@@ -145,11 +146,13 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     curves: dict[str, Double] = {}
     shared: dict[str, Moments] = {}
     pruned: dict[str, list[ArrayLayer]] = {}
-    threads = _threads(network, refinements)
+    effort = data.effort
+    threads = _threads(network, refinements, effort)
     sharing = {layer.name: each for each in by_weights(network.layers) for layer in each}
 
     def measure(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
-        first, seen, targets = sharing[layer.name][0], moments(layer, tensors, threads), data.targets[layer.name]
+        first, targets = sharing[layer.name][0], data.targets[layer.name]
+        seen = moments(layer, tensors, effort, threads)
         if len(sharing[layer.name]) > 1:
             known = shared.get(first.name)
             shared[first.name] = seen if known is None else together(known, first, layer, seen)
@@ -166,7 +169,7 @@ def survey(network: Network, data: CalibrationData, refinements: frozenset[str],
     with _one_thread_each():
         calibrate(network, data.samples.feeds, measure, threads)
     macs = max(sum(layer.macs for layer in network.layers) * len(pruned), 1)
-    subset = data.samples.first(int(np.clip(INFLUENCE_MACS / macs, *INFLUENCE_SAMPLES)))
+    subset = data.samples.first(int(np.clip(effort.influence_macs / macs, FEWEST_SAMPLES, effort.influence_samples)))
     caused = influences(network, pruned, subset.feeds, data.scores, data.weights, advance)
     if not any(caused.values()):  # no layer changes the answers: all get the same weight
         caused = dict.fromkeys(caused, 1.0)
@@ -211,21 +214,21 @@ def refined(
 ) -> Tuned:
     """The network pruned by `allocation` (N of every channel), its weights refined on the calibration samples.
 
-    Scale search and compensation help most networks and harm some: of `tries`, the best on those samples is returned.
+    Scale search and compensation help nearly all networks: of `tries`, the best on those samples is returned.
     `advance` is called after each layer of each try.
     """
 
     walk = partial(_refined, network, data, survey, allocation, advance)
     with _one_thread_each():
-        return min(in_parallel(walk, tries(network, refinements)), key=lambda tuned: tuned.divergence)
+        return min(in_parallel(walk, tries(network, refinements, data.effort)), key=lambda tuned: tuned.divergence)
 
 
-def _threads(network: Network, refinements: frozenset[str]) -> int:
+def _threads(network: Network, refinements: frozenset[str], effort: Effort) -> int:
     """Threads of one walk through a network, of as many walks beside each other as there are tries.
 
     Each holds the windows of a batch: where tries share the processors, one thread for a walk keeps memory small.
     """
-    return max((os.cpu_count() or 1) // len(tries(network, refinements)), 1)
+    return max((os.cpu_count() or 1) // len(tries(network, refinements, effort)), 1)
 
 
 def _one_thread_each() -> threadpool_limits:
@@ -233,9 +236,9 @@ def _one_thread_each() -> threadpool_limits:
     return threadpool_limits(1, user_api="blas")
 
 
-def tries(network: Network, refinements: frozenset[str]) -> list[frozenset[str]]:
-    """Refinements to try: all; unless it takes minutes, also all but scale search, and all but compensation."""
-    small = stored_weights(network.layers) <= VARIED_WEIGHTS
+def tries(network: Network, refinements: frozenset[str], effort: Effort) -> list[frozenset[str]]:
+    """Refinements to try: all; if the effort allows it, also all but scale search, and all but compensation."""
+    small = stored_weights(network.layers) <= effort.varied
     optional = [name for name in ("scales", "compensation") if name in refinements and small]
     return [refinements, *(refinements - {name} for name in optional)]
 
@@ -250,10 +253,10 @@ def _refined(
 ) -> Tuned:
     layers: list[ArrayLayer] = []
     decided: dict[str, ArrayLayer] = {}  # by the tensor of their weights
-    threads = _threads(network, refinements)
+    threads = _threads(network, refinements, data.effort)
 
     def decide(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
-        seen, targets = moments(layer, tensors, threads), data.targets[layer.name]
+        seen, targets = moments(layer, tensors, data.effort, threads), data.targets[layer.name]
         if (like := decided.get(layer.weight_tensor)) is not None:
             layers.append(with_weights_of(like, layer, targets, seen, refinements))
         else:

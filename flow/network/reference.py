@@ -18,14 +18,16 @@ MAX_SHIFT = 57  # beyond it every product of a 32-bit accumulator and a 24-bit m
 ACC_MIN, ACC_MAX = -(2**31), 2**31 - 1
 
 
-def windows(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+def windows(layer: ArrayLayer, codes: NDArray[np.int8], chosen: NDArray[np.int64] | None = None) -> NDArray[np.int8]:
     """The activations of every dot product (im2col).
 
     `codes` int8 [batch, *input_shape] -> int8 [groups, batch * positions, reduction]; the reduction runs over
-    kernel positions, then input channels of the group; padding has the value of the zero point.
+    kernel positions, then input channels of the group; padding has the value of the zero point. `chosen`: the numbers
+    of the dot products, batch * positions, of which alone the activations are wanted.
     """
     if layer.window is None:
-        return codes.reshape(1, -1, layer.reduction)
+        rows = codes.reshape(1, -1, layer.reduction)
+        return rows if chosen is None else rows[:, chosen]
     window, axes = layer.window, len(layer.window.kernel)
     padded = _pad(codes, window, layer.input_quantization.zero_point)
     batch, channels = padded.shape[:2]
@@ -43,6 +45,11 @@ def windows(layer: ArrayLayer, codes: NDArray[np.int8]) -> NDArray[np.int8]:
         ),
         writeable=False,
     )
+    if chosen is not None:
+        sample, *place = np.unravel_index(chosen, (batch, *out))
+        here: tuple[Any, ...] = (sample, slice(None), slice(None), *place)
+        some = view[here]  # [chosen, groups, channels of a group, *kernel]
+        return some.transpose(1, 0, *range(3, 3 + axes), 2).reshape(layer.groups, len(chosen), layer.reduction)
     order = (1, 0, *range(3, 3 + 2 * axes), 2)
     return view.transpose(order).reshape(layer.groups, batch * layer.positions, layer.reduction)
 

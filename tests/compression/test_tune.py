@@ -64,8 +64,8 @@ def test_moments_are_those_of_the_windows() -> None:
     assert np.allclose(seen.parts[0][0], x.T @ x / len(x), rtol=1e-5)
     difference = np.random.default_rng(1).normal(size=(4, layer.reduction))
     outputs = x @ difference.T
-    assert np.allclose(seen.error(0, difference, False), (outputs**2).mean(axis=0), rtol=1e-5)
-    assert np.allclose(seen.error(0, difference, True), outputs.var(axis=0), rtol=1e-5)
+    assert np.allclose(seen.error(difference[None], False)[0], (outputs**2).mean(axis=0), rtol=1e-5)
+    assert np.allclose(seen.error(difference[None], True)[0], outputs.var(axis=0), rtol=1e-5)
 
 
 def test_moments_of_layers_that_share_their_weights() -> None:
@@ -81,8 +81,8 @@ def test_moments_of_layers_that_share_their_weights() -> None:
     difference = np.random.default_rng(4).normal(size=(4, 40))
     weight = (0.05 / float(first.input_quantization.scale)) ** 2 * second.positions / first.positions
     for centred in (False, True):
-        each = [seen.error(0, difference, centred) for seen in own]
-        assert np.allclose(both.error(0, difference, centred), each[0] + weight * each[1], rtol=1e-5)
+        each = [seen.error(difference[None], centred)[0] for seen in own]
+        assert np.allclose(both.error(difference[None], centred)[0], each[0] + weight * each[1], rtol=1e-5)
 
 
 def test_layers_that_share_their_weights_are_refined_together(monkeypatch: pytest.MonkeyPatch) -> None:
