@@ -26,6 +26,7 @@ from flow.compression.calibration import Double, Moments
 from flow.compression.encoding import BBS
 from flow.compression.prune import candidates, prune
 from flow.network.model import ArrayLayer
+from flow.programs import in_parallel
 
 REFINEMENTS: Final = ("bias", "compensation", "scales")
 SCALES: Final = np.linspace(0.85, 1.8, 12)
@@ -67,7 +68,8 @@ def refine(
     error = np.zeros(layer.channels)
     compensated = "compensation" in refinements
     inverse = [_inverse_factors(part) for part in together.parts] if compensated else []
-    for n, groups, chosen in _alike(columns_pruned, layer.groups):
+
+    def fit(n: int, groups: Indices, chosen: Indices) -> None:
         those = together.of(groups)
         best, rows, left = _scaled(targets[chosen], n, those, centred, "scales" in refinements)
         if compensated:
@@ -77,6 +79,8 @@ def refine(
             better = other_left < left
             rows[better], left[better] = other[better], other_left[better]
         weights[chosen], factors[chosen], error[chosen] = rows.astype(np.int8), best, left
+
+    in_parallel(lambda alike: fit(*alike), _alike(columns_pruned, layer.groups))
     scales = (layer.weight_scales * factors).astype(np.float32)
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
     like = replace(layer, weights=weights, weight_scales=scales)

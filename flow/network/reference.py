@@ -49,7 +49,8 @@ def windows(layer: ArrayLayer, codes: NDArray[np.int8], chosen: NDArray[np.int64
         sample, *place = np.unravel_index(chosen, (batch, *out))
         here: tuple[Any, ...] = (sample, slice(None), slice(None), *place)
         some = view[here]  # [chosen, groups, channels of a group, *kernel]
-        return some.transpose(1, 0, *range(3, 3 + axes), 2).reshape(layer.groups, len(chosen), layer.reduction)
+        order = (1, 0, *range(3, 3 + axes), 2)
+        return np.asarray(some.transpose(order).reshape(layer.groups, len(chosen), layer.reduction), np.int8)
     order = (1, 0, *range(3, 3 + 2 * axes), 2)
     return view.transpose(order).reshape(layer.groups, batch * layer.positions, layer.reduction)
 

@@ -17,6 +17,7 @@ from flow.frontend.quantization.qdq import trial
 from flow.frontend.quantization.ranges import METHODS, MINMAX, Range, histograms, measure, narrowed, spread
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime
+from flow.programs import in_parallel
 
 AUTO = "auto"
 CHOICES = (AUTO, *METHODS)
@@ -123,7 +124,7 @@ class _Trials:
     def _noise(self, ranges: Mapping[str, Range]) -> list[float]:
         """The noise of each output as a share of its signal, its mean removed."""
         scales = self._trial.feeds(ranges)
-        got = self._stacked([runtime.run(self._session, one | scales) for one in self._feeds])
+        got = self._stacked(in_parallel(lambda one: runtime.run(self._session, one | scales), self._feeds))
         shares = []
         for name, real in self._real.items():
             signal = float(((real - real.mean()) ** 2).sum()) if real.size else 0.0

@@ -16,6 +16,7 @@ from onnx import helper
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import Editor
+from flow.programs import in_parallel
 
 MINMAX = "minmax"
 METHODS = (MINMAX, "percentile", "entropy", "mse")
@@ -24,6 +25,7 @@ LEVELS = 256  # codes of a range
 PERCENTILE = 0.9999  # share of the values, zeros aside, that lie above the lower and below the upper end
 SHRINKS = np.linspace(1.0, 0.04, 49)  # shares of the full range that are tried
 COUNTED = 64  # samples in a histogram, at most
+BATCH = 16  # samples in a run, beside others
 
 Counts = NDArray[np.int64]
 
@@ -53,9 +55,12 @@ def measure(model: onnx.ModelProto, tensors: Iterable[str], feeds: Arrays) -> di
     outputs = _reduced(model, wanted := [name for name in tensors if name not in feeds])
     session = runtime.session(outputs)
     names = [entry.name for entry in session.get_outputs()]
-    step = runtime.batch_size(session)
-    for start in range(0, len(next(iter(feeds.values()))), step):
-        found = runtime.run(session, {name: array[start : start + step] for name, array in feeds.items()})
+    step = runtime.batch_size(session, BATCH)
+
+    def run(start: int) -> runtime.Tensors:
+        return runtime.run(session, {name: array[start : start + step] for name, array in feeds.items()})
+
+    for found in in_parallel(run, range(0, len(next(iter(feeds.values()))), step)):
         for tensor, low, high in zip(wanted, names[::2], names[1::2], strict=True):
             part = Range(np.float32(found[low]), np.float32(found[high]))
             if part.low > part.high:  # an empty tensor: the neutral elements of minimum and maximum
@@ -92,13 +97,19 @@ def histograms(model: onnx.ModelProto, ranges: Mapping[str, Range], feeds: Array
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ranges if name not in feeds)
     session = runtime.session(copy)
     counts = {name: np.zeros(BINS, np.int64) for name in ranges}
-    for number in spread(len(next(iter(feeds.values()))), COUNTED):
+
+    def count(number: int) -> dict[str, Counts]:
         one = {name: array[number : number + 1] for name, array in feeds.items()}
         values = one | runtime.run(session, one)
-        for name, found in ranges.items():
-            if found.high > found.low:
-                array = values[name]
-                counts[name] += np.histogram(array[array != 0], BINS, (float(found.low), float(found.high)))[0]
+        return {
+            name: np.histogram(values[name][values[name] != 0], BINS, (float(found.low), float(found.high)))[0]
+            for name, found in ranges.items()
+            if found.high > found.low
+        }
+
+    for counted in in_parallel(count, spread(len(next(iter(feeds.values()))), COUNTED)):
+        for name, more in counted.items():
+            counts[name] += more
     return counts
 
 
