@@ -28,6 +28,7 @@ Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
 
 CALIBRATION_MACS = 4e11  # MACs one run over the samples may spend
 CALIBRATION_SAMPLES = (16, 256)
+BATCH = 16  # samples a run, beside others
 FEWEST_WINDOWS = 4096  # from which moments are estimated, if there are that many
 WIDEST = 2048  # inputs of a dot product with all their correlations: longer reductions are split into parts
 
@@ -82,7 +83,7 @@ def calibrate(network: Network, feeds: Arrays, decide: Decide, threads: int | No
 
     `decide` gets the layer and its 8-bit input tensors, one for each batch. Batches run in so many threads.
     """
-    size = runtime.batch_size(runtime.session(network.model))
+    size = runtime.batch_size(runtime.session(network.model), BATCH)
     batches = in_batches(feeds, size)
     for layer in run_steps(network.steps, batches):
         chosen = decide(layer, [tensors[layer.input] for tensors in batches])

@@ -25,7 +25,7 @@ LEVELS = 256  # codes of a range
 PERCENTILE = 0.9999  # share of the values, zeros aside, that lie above the lower and below the upper end
 SHRINKS = np.linspace(1.0, 0.04, 49)  # shares of the full range that are tried
 COUNTED = 64  # samples in a histogram, at most
-BATCH = 16  # samples in a run, beside others
+BATCH = 8  # samples in a run, beside others
 
 Counts = NDArray[np.int64]
 
@@ -70,16 +70,27 @@ def measure(model: onnx.ModelProto, tensors: Iterable[str], feeds: Arrays) -> di
 
 
 def _reduced(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
-    """The network with the least and the largest value of each tensor as its only outputs."""
+    """The network with the least and the largest value of each tensor as its only outputs.
+
+    They are computed as soon as the tensor is: no tensor is kept for longer than the network needs it.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
     editor = Editor(copy)
+    ends: dict[str, list[onnx.NodeProto]] = {}
     for tensor in tensors:
         for operator in ("ReduceMin", "ReduceMax"):
             name = editor.name(f"{tensor}_{operator}")
-            copy.graph.node.append(helper.make_node(operator, [tensor], [name], name, keepdims=0))
+            ends.setdefault(tensor, []).append(helper.make_node(operator, [tensor], [name], name, keepdims=0))
             copy.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []))
+    del copy.graph.node[:]
+    for node in model.graph.node:
+        copy.graph.node.append(node)
+        for name in node.output:
+            copy.graph.node.extend(ends.pop(name, ()))
+    for rest in ends.values():  # of constants
+        copy.graph.node.extend(rest)
     return copy
 
 
