@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def _span(groups: Int8, valid: Bool) -> tuple[NDArray[np.int32], NDArray[np.int3
 def _in_chunks(
     method: Callable[[Int8, Bool, int], EncodedGroups], groups: Int8, columns_pruned: int, valid: Bool | None
 ) -> EncodedGroups:
-    """Apply a method to all groups, `CHUNK` at a time, in several threads, for NumPy releases Python's lock."""
+    """Apply a method to all groups, `CHUNK` at a time, in several threads: NumPy and kernels release Python's lock."""
     usable = _everything(groups, valid)
     starts = range(0, groups.shape[0], CHUNK)
 
@@ -164,9 +164,9 @@ def _joined(columns_pruned: int, parts: list[EncodedGroups]) -> EncodedGroups:
     )
 
 
-def _kernels(groups: Int8) -> Any:
+def compiled(groups: int) -> Any:
     """The compiled kernels; None without the extra `fast`, or for fewer than `KERNEL_FROM` groups."""
-    if len(groups) < KERNEL_FROM or importlib.util.find_spec("numba") is None:
+    if groups < KERNEL_FROM or importlib.util.find_spec("numba") is None:
         return None
     return importlib.import_module("flow.compression.kernels")
 
@@ -189,6 +189,11 @@ def _average_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGro
     return EncodedGroups(columns_pruned, kept.astype(np.int8), r.astype(np.uint8), constant.astype(np.int8))
 
 
+def _average_compiled(kernels: Any, groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
+    most = BBS.max_redundant(columns_pruned)
+    return EncodedGroups(columns_pruned, *kernels.average(groups, valid, columns_pruned, most, BBS.constant_max))
+
+
 def rounded_averaging(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> EncodedGroups:
     """Drop redundant sign columns, keep the top bits, replace the low ones by their rounded mean.
 
@@ -198,10 +203,8 @@ def rounded_averaging(groups: Int8, columns_pruned: int, valid: Bool | None = No
     Raises FlowError for N outside 0..6.
     """
     check_columns_pruned(columns_pruned)
-    if kernels := _kernels(groups):
-        most = BBS.max_redundant(columns_pruned)
-        found = kernels.average(groups, _everything(groups, valid), columns_pruned, most, BBS.constant_max)
-        return EncodedGroups(columns_pruned, *found)
+    if kernels := compiled(len(groups)):
+        return _in_chunks(partial(_average_compiled, kernels), groups, columns_pruned, valid)
     return _in_chunks(_average_chunk, groups, columns_pruned, valid)
 
 
@@ -235,7 +238,7 @@ def _optimal_chunk(groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGro
     return _nearest(groups, valid, grid, errors.argmin(axis=1))
 
 
-def _optimal_compiled(groups: Int8, valid: Bool, columns_pruned: int, kernels: Any) -> EncodedGroups:
+def _optimal_compiled(kernels: Any, groups: Int8, valid: Bool, columns_pruned: int) -> EncodedGroups:
     grid = candidates(columns_pruned)
     cap = np.iinfo(np.uint16).max // groups.shape[1]
     exact = grid.errors.astype(np.int32)
@@ -254,8 +257,8 @@ def optimal(groups: Int8, columns_pruned: int, valid: Bool | None = None) -> Enc
     Raises FlowError for N outside 0..6.
     """
     check_columns_pruned(columns_pruned)
-    if kernels := _kernels(groups):
-        return _optimal_compiled(groups, _everything(groups, valid), columns_pruned, kernels)
+    if kernels := compiled(len(groups)):
+        return _in_chunks(partial(_optimal_compiled, kernels), groups, columns_pruned, valid)
     return _in_chunks(_optimal_chunk, groups, columns_pruned, valid)
 
 

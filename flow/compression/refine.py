@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow.compression.calibration import Double, Moments
 from flow.compression.encoding import BBS
-from flow.compression.prune import candidates, prune
+from flow.compression.prune import candidates, compiled, prune
 from flow.network.model import ArrayLayer
 from flow.programs import in_parallel
 
@@ -162,32 +162,46 @@ def _compensated(targets: Double, n: int, inverse: list[Float]) -> Double:
         end = begin + factor.shape[-1]
         for first, start in product(range(0, groups, step), range(0, channels, CHUNK)):
             here = slice(first, first + step), slice(start, start + CHUNK), slice(begin, end)
-            rows[here] = _in_order(targets[here].astype(np.float32), n, factor[here[0]])
+            rows[here] = _in_order(targets[here].astype(np.float32), n, factor[here[0]], targets.size // BBS.group_size)
         begin = end
     return rows
 
 
-def _in_order(wanted: Float, n: int, factor: Float) -> Float:
-    """Round `wanted` [groups, channels, size] in order, later weights compensating earlier ones; it is overwritten."""
+def _in_order(wanted: Float, n: int, factor: Float, many: int) -> Float:
+    """Round `wanted` [groups, channels, size] in order, later weights compensating earlier ones; it is overwritten.
+
+    `factor` of `_inverse_factors`; `many`: the groups of weights that there are in all.
+    """
     grid = candidates(n)
     step = np.exp2(n - grid.r).astype(np.float32)
     levels = np.stack([step, grid.d, grid.lowest, grid.highest]).astype(np.float32)
-    rows = np.empty_like(wanted)
+    rows, kernels = np.empty_like(wanted), compiled(many)
     for begin in range(0, wanted.shape[2], BBS.group_size):
         end = min(begin + BBS.group_size, wanted.shape[2])
-        within = factor[:, None, None, begin:end, begin:end]
-        cost = (1 / np.diagonal(within, axis1=3, axis2=4)).astype(np.float32)  # [groups, 1, 1, end - begin]
-        tried = levels[:, _promising(wanted[:, :, begin:end], levels, cost)]  # [4, groups, channels, tried]
-        left = np.repeat(wanted[:, :, None, begin:end], tried.shape[3], axis=2)
-        values, losses = np.empty_like(left), np.empty_like(left)
-        for i in range(end - begin):
-            values[..., i] = _round(left[..., i], tried)
-            losses[..., i] = (left[..., i] - values[..., i]) * cost[..., i]
-            left[..., i + 1 :] -= losses[..., i, None] * within[..., i, i + 1 :]
-        best = (losses**2).sum(axis=3).argmin(axis=2)[:, :, None, None]
-        rows[:, :, begin:end] = np.take_along_axis(values, best, axis=2)[:, :, 0]
-        wanted[:, :, end:] -= np.take_along_axis(losses, best, axis=2)[:, :, 0] @ factor[:, begin:end, end:]
+        here, within = wanted[:, :, begin:end], factor[:, begin:end, begin:end]
+        cost = (1 / np.diagonal(within, axis1=1, axis2=2)).astype(np.float32)  # [groups, end - begin]
+        tried = levels[:, _promising(here, levels, cost, kernels)]  # [4, groups, channels, tried]
+        best_in_order = kernels.in_order if kernels else _best_in_order
+        rows[:, :, begin:end], losses = best_in_order(here, tried, within, cost)
+        wanted[:, :, end:] -= losses @ factor[:, begin:end, end:]
     return rows
+
+
+def _best_in_order(wanted: Float, tried: Float, within: Float, cost: Float) -> tuple[Float, Float]:
+    """Of the candidates `tried` [4, groups, channels, tried], the rounding of least loss, and the loss of each input.
+
+    `wanted` [groups, channels, size]: weights of one (r, d) a channel; `within` [groups, size, size] and `cost`
+    [groups, size] as in `_in_order`. Sums run over the inputs in order.
+    """
+    left = np.repeat(wanted[:, :, None], tried.shape[3], axis=2)
+    values, losses, total = np.empty_like(left), np.empty_like(left), np.zeros(left.shape[:3], np.float32)
+    for i in range(wanted.shape[2]):
+        values[..., i] = _round(left[..., i], tried)
+        losses[..., i] = (left[..., i] - values[..., i]) * cost[:, None, None, i]
+        total += losses[..., i] * losses[..., i]
+        left[..., i + 1 :] -= losses[..., i, None] * within[:, None, None, i, i + 1 :]
+    best = total.argmin(axis=2)[:, :, None, None]
+    return np.take_along_axis(values, best, axis=2)[:, :, 0], np.take_along_axis(losses, best, axis=2)[:, :, 0]
 
 
 def _round(values: Float, levels: Float) -> Float:
@@ -196,14 +210,23 @@ def _round(values: Float, levels: Float) -> Float:
     return rounded
 
 
-def _promising(wanted: Float, levels: Float, cost: Float) -> Indices:
+def _promising(wanted: Float, levels: Float, cost: Float, kernels: Any) -> Indices:
     """The TRIED candidates of least error without compensation, int [groups, channels, tried]."""
     count = levels.shape[1]
     if count <= TRIED:
         return np.broadcast_to(np.arange(count), (*wanted.shape[:2], count))
-    spread = wanted[:, :, None, :]
-    error = ((_round(spread, levels[:, None, None, :, None]) - spread) * cost) ** 2
-    return np.argpartition(error.sum(axis=3), TRIED, axis=2)[:, :, :TRIED]
+    error = (kernels.rough if kernels else _rough)(wanted, levels, cost)
+    return np.argpartition(error, TRIED, axis=2)[:, :, :TRIED]
+
+
+def _rough(wanted: Float, levels: Float, cost: Float) -> Float:
+    """The error of every candidate of `levels` [4, candidates], [groups, channels, candidates], inputs in order."""
+    error = np.zeros((*wanted.shape[:2], levels.shape[1]), np.float32)
+    for i in range(wanted.shape[2]):
+        here = wanted[:, :, i, None]
+        lost = (_round(here, levels) - here) * cost[:, None, i, None]
+        error += lost * lost
+    return error
 
 
 def _bias(

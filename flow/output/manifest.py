@@ -21,7 +21,7 @@ from flow.scheduling.bus.bursts import SlowMemory
 
 MANIFEST = "manifest.json"
 MADE_BY_TOOLS = ("testbench/run/", "testbench/__pycache__/")  # not part of a build, and not counted as differences
-FORMAT = 9
+FORMAT = 10
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from flow.compression import prune, tune
+from flow.compression import influence, prune, tune
 from flow.compression.allocate import Allocation, average_bits, channel_bits
 from flow.compression.budget import Bits, bits_limit, least_bits, most, spend, total, unpruned
 from flow.compression.calibration import Moments, calibrate, moments, together
 from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
+from flow.compression.effort import EFFORTS
 from flow.compression.refine import REFINEMENTS, Refined, error_curves, refine
 from flow.errors import FlowError
 from flow.frontend import quantize
@@ -173,6 +174,33 @@ def test_refined_weights_lie_on_the_grid_and_err_as_said(n: int, means: frozense
     assert np.allclose((lost**2).mean(axis=0), result.error, rtol=0.02)
     if "bias" in means:
         assert np.abs(lost.mean(axis=0)).max() < 0.02 * np.abs(lost).max()
+
+
+@pytest.mark.parametrize("groups", [1, 3, 12])
+def test_groups_are_refined_as_layers_of_their_own(groups: int) -> None:
+    """Each group of a convolution sees inputs of its own; groups with different numbers of channels of one N."""
+    members, size = 12 // groups, 9
+    alone = gaussian_layer(21, 12, size)
+    layer = replace(alone, groups=groups)
+    n = np.random.default_rng(22).integers(0, 5, 12)
+    parts = [moments(alone, [correlated(23 + group, alone)]) for group in range(groups)]
+    together = Moments(
+        np.concatenate([part.means for part in parts], axis=1), (np.concatenate([part.parts[0] for part in parts]),)
+    )
+    targets = layer.weights.astype(np.float64)
+    whole = refine(layer, targets, n, together, ALL)
+    curves = error_curves(layer, targets, together, ALL)
+    for group, seen in enumerate(parts):
+        here = slice(group * members, (group + 1) * members)
+        own = replace(
+            alone, weights=alone.weights[here], weight_scales=alone.weight_scales[here], bias=alone.bias[here],
+            output_shape=(members, *alone.output_shape[1:]),
+        )  # fmt: skip
+        single = refine(own, targets[here], n[here], seen, ALL)
+        assert np.array_equal(whole.layer.weights[here], single.layer.weights)
+        assert np.array_equal(whole.layer.bias[here], single.layer.bias)
+        assert np.allclose(whole.error[here], single.error, rtol=1e-5)
+        assert np.allclose(curves[here], error_curves(own, targets[here], seen, ALL), rtol=1e-5)
 
 
 def test_every_means_pays() -> None:
@@ -359,6 +387,36 @@ def test_answers_come_before_the_softmax() -> None:
     assert not any(found.scores for found in answers.answers(float_net(), feeds).values())
 
 
+def test_effort_says_how_long_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, known, _ = learned()
+    work, asked = list[tuple[int, int]](), influence.influences
+
+    def counted(*given: Any) -> dict[str, float]:
+        work.append((len(next(iter(given[2].values()))), len(tune.tries(net, ALL, EFFORTS[len(work)]))))
+        return asked(*given)
+
+    monkeypatch.setattr(tune, "influences", counted)
+    feeds = samples(net.model, 300)
+    for level in EFFORTS:
+        tune.survey(net, replace(known, samples=Samples(feeds, None, "many"), effort=level), ALL, lambda: None)
+    assert work == [(16, 1), (64, 1), (256, 3), (256, 3)]
+    with pytest.raises(FlowError, match="--effort is 0 to 3, but it is 4"):
+        pruning(bits=4, effort=4)
+    assert pruning().effort == 1 and pruning(bits=4, effort=3).effort == 3
+
+
+def test_moments_of_as_many_windows_as_the_effort_allows() -> None:
+    layer = gaussian_layer(40, 2, 16)
+    codes = correlated(41, layer)
+    tensor = np.repeat(codes, 20, axis=0)  # 8,000 windows
+    exact = moments(layer, [codes])
+    some, every = (moments(layer, [tensor], EFFORTS[level]) for level in (0, 1))
+    assert np.allclose(every.parts[0], exact.parts[0], rtol=1e-5)
+    assert not np.allclose(some.parts[0], exact.parts[0], rtol=1e-5) and np.allclose(
+        some.parts[0], exact.parts[0], rtol=0.1
+    )
+
+
 def test_choices_that_exclude_each_other() -> None:
     assert pruning().bits == DEFAULT_BITS and pruning().means == REFINEMENTS
     assert not pruning("conservative").budgeted and pruning(max_drop=1.0).budgeted
@@ -376,6 +434,20 @@ def test_choices_that_exclude_each_other() -> None:
 
 
 # -------------------------------------------------------------------------------- compiled kernels
+@pytest.mark.parametrize("n", [0, 1, 3, 6])
+def test_compiled_compensation_equals_numpy(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit: with the extra `fast` and without it a network gets the same weights."""
+    pytest.importorskip("numba")
+    layer = gaussian_layer(30, 40, 90)
+    seen = moments(layer, [correlated(31, layer)])
+    made = []
+    for least in (1, 10**9):
+        monkeypatch.setattr(prune, "KERNEL_FROM", least)
+        made.append(refine(layer, layer.weights.astype(np.float64), np.full(40, n), seen, ALL))
+    assert np.array_equal(made[0].layer.weights, made[1].layer.weights)
+    assert np.array_equal(made[0].error, made[1].error)
+
+
 @pytest.mark.parametrize("method", ["optimal", "rounded-averaging"])
 @pytest.mark.parametrize("n", range(7))
 def test_compiled_kernels_equal_numpy(method: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,9 @@ def test_accumulate_equals_conv_integer(layer: ArrayLayer) -> None:
     columns = reference.windows(layer, codes)
     assert columns.shape == (layer.groups, 2 * layer.positions, layer.reduction)
     assert columns.dtype == np.int8
+    chosen = np.array([0, 1, layer.positions, 2 * layer.positions - 1])
+    some = reference.windows(layer, codes, chosen)
+    assert some.dtype == np.int8 and np.array_equal(some, columns[:, chosen])
 
 
 def test_accumulate_equals_matmul_integer() -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from flow.compression.allocate import average_bits
 from flow.compression.choice import BITS, CYCLES, ENERGY, Pruning
 from flow.compression.compress import Compressed, Predicted
+from flow.compression.effort import USUAL
 from flow.compression.encoding import BBS
 from flow.hardware.blocks import DEVICES, Resources, Shortage, shortages, whole
 from flow.hardware.synthesis import Estimate
@@ -406,7 +407,8 @@ def rule(chosen: Pruning) -> str:
         wanted += {BITS: "", CYCLES: ", with the fewest cycles", ENERGY: ", with the least energy"}[chosen.objective]
     weights = "".join(f", output '{name}' weighs {weight:g}" for name, weight in chosen.output_weight.items())
     how = f"refined by {', '.join(chosen.means)}" if chosen.means else "not refined"
-    return f"a budget of {wanted}, {how}{weights}"
+    tried = f", effort {chosen.effort}" if chosen.effort != USUAL else ""
+    return f"a budget of {wanted}, {how}{tried}{weights}"
 
 
 def totals(layers: Sequence[LayerReport]) -> Totals:
