@@ -195,5 +195,5 @@ def test_a_damaged_manifest_is_refused(built: Path, tmp_path: Path, change: Call
 
 def test_another_format_is_named(built: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "manifest.json", {**json.loads((built / "manifest.json").read_text()), "format": 3})
-    with pytest.raises(FlowError, match="has format 3, not 9; compile the network again"):
+    with pytest.raises(FlowError, match="has format 3, not 10; compile the network again"):
         Manifest.read(tmp_path)
