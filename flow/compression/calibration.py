@@ -100,7 +100,7 @@ def in_batches(feeds: Arrays, size: int) -> list[Arrays]:
 
 def run_each(active: ort.InferenceSession, batches: Sequence[Arrays], threads: int | None = None) -> list[Arrays]:
     """A session's outputs for every batch, in so many threads."""
-    return in_parallel(lambda tensors: runtime.run(active, tensors), batches, threads)
+    return in_parallel(lambda tensors: runtime.own(runtime.run(active, tensors)), batches, threads)
 
 
 def moments(

@@ -23,18 +23,20 @@ def run_steps(
 ) -> Iterator[ArrayLayer]:
     """Run steps in order over `batches`, dicts of tensors by name, to which the steps' outputs are added.
 
-    Host segments run in ONNX Runtime, in `sessions` when the caller keeps these for the next call. Every array
+    Host segments run in ONNX Runtime, in `sessions` when the caller keeps these for the next call, and otherwise in one
+    that is gone, with its memory, after the step. Every array
     layer is yielded once its input is in all batches; the caller must add its output to them before the next layer.
     A tensor is dropped after the last step that reads it, unless its name is in `kept` (None: all are kept).
     """
-    own = sessions or runtime.Sessions()
     last = {name: number for number, step in enumerate(steps) for name in _inputs(step)}
     for number, step in enumerate(steps):
         if isinstance(step, ArrayLayer):
             yield step
         else:
+            active = sessions.get(step.model) if sessions else runtime.session(step.model)
             for tensors in batches:
-                tensors.update(runtime.run(own.get(step.model), tensors))
+                outputs = runtime.run(active, tensors)
+                tensors.update(outputs if sessions else runtime.own(outputs))
         if kept is None:
             continue
         for tensors in batches:

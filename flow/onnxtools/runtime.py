@@ -122,9 +122,13 @@ def run(model: onnx.ModelProto | ort.InferenceSession, feeds: Mapping[str, NDArr
     except Exception as error:
         remedy = "give other samples, or mend the network and export it again"
         raise _refused(active.get_modelmeta().graph_name, error, remedy) from None
-    if active is not model:  # an output as it is made keeps all memory of its session
-        values = [np.array(value) if isinstance(value, np.ndarray) else value for value in values]
-    return dict(zip(names, values, strict=True))
+    found = dict(zip(names, values, strict=True))
+    return found if active is model else own(found)
+
+
+def own(outputs: Mapping[str, Any]) -> Tensors:
+    """The outputs in memory of their own: as they are made, they keep all memory of their session."""
+    return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in outputs.items()}
 
 
 def batch_size(active: ort.InferenceSession, usual: int = BATCH) -> int:
