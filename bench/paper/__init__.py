@@ -8,7 +8,7 @@ In the order data takes:
     accelerators.py  compute cycles of the bit-serial, value-sparse and 6-bit machines on one layer description
     memory.py        bytes over DRAM, cycles bound by it
     energy.py        constants with their sources, energy of a network
-    sections.py      one function for each table or figure: our value, the paper's, what differs
+    sections/        one function for each table or figure: our value, the paper's, what differs
     trained.py       the sections that need trained networks and data
     page.py          the sections as one HTML page and as JSON
 """

@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.paper import page
-from bench.paper.sections import SECTIONS, Section
+from bench.paper.sections import SECTIONS
+from bench.paper.sections.section import Section
 from bench.paper.studies import run
 from bench.paper.workloads import TABLES, Source, source
 from flow.errors import FlowError

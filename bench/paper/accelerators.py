@@ -3,7 +3,7 @@
 All have 4,096 bit-serial multipliers (an 8-bit multiplier counts as eight): PEs of 8, in 16 rows (windows) x 32
 columns (output channels), output-stationary. The columns of a block work in lock-step: a step takes as long as
 its slowest PE, and the rows share the weights and with them the time. What fills and drains the array is left
-out for all alike; `sections.rtl` counts it. Weights are int8 [channels, reduction], positions come in tiles of 16.
+out for all alike; the section "rtl" counts it. Weights are int8 [channels, reduction], positions come in tiles of 16.
 
     stripes     Judd et al., MICRO 2016: 8 weights in 8 cycles
     pragmatic   Albericio et al., MICRO 2017: 8 weights, each lane takes its weight's one bits, one a cycle

@@ -1,4 +1,4 @@
-"""What is measured, network by network, in two processes; `sections.py` puts it beside the paper's numbers."""
+"""What is measured, network by network, in two processes; `sections` puts it beside the paper's numbers."""
 
 from __future__ import annotations
 
