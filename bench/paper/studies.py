@@ -11,11 +11,12 @@ from pathlib import Path
 
 from bench import area
 from bench.area import Measured
-from bench.paper import comparison, language, rtl, statistics, trained
+from bench.paper import comparison, language, rtl, statistics, succession, trained
 from bench.paper.comparison import Comparison
 from bench.paper.language import Fidelity
 from bench.paper.rtl import Checked
 from bench.paper.statistics import Sparsity, Sweep
+from bench.paper.succession import Succession
 from bench.paper.trained import Trained
 from bench.paper.workloads import Source, load
 from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, SCHEDULER, VARIANTS
@@ -38,6 +39,7 @@ class Study:
     divergences: Divergences | None = None
     sweep: Sweep | None = None
     trained: Trained | None = None
+    succession: Succession | None = None
 
 
 @dataclass
@@ -74,6 +76,7 @@ def study(given: Source, wanted: Collection[str]) -> Study:
         trained.study(given, "fig16" in needs)
         if given.trained and needs & {"fig11", "tab2", "tab3", "fig12", "fig16", "fig17"}
         else None,
+        succession.study(workload) if "successors" in needs else None,
     )
 
 
