@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from bench.area import IN_ARRAYS, Measured
 from bench.paper import (
     accelerators,
     comparison,
@@ -37,6 +38,7 @@ from bench.paper.workloads import Source, Spec, Workload
 from flow.compression.encoding import decode_layer
 from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
+from flow.hardware.synthesis import Area
 from flow.network.model import ArrayLayer
 from flow.simulation import engines
 
@@ -402,6 +404,30 @@ def test_a_network_on_the_successors(digits: Workload) -> None:
     assert found.noise["BBS, N = 4"][1] <= found.noise["ours, N = 4"][1]
 
 
+def test_successors_are_compared_at_equal_area(digits: Workload) -> None:
+    """Transitive Array's 4,096 lanes, of one unit of area each, against 512 elements of 10 with what they share."""
+    study = Study(Source("ResNet-50"), succession=succession.study(digits))
+    found = study.succession
+    assert found is not None
+    without = {row.what: row for row in SECTIONS["successors"](Results([study])).rows}
+    claim = without["Transitive Array over BitVert, N = 0"]
+    assert claim.ours == found.compute("transitive") / found.compute("bitvert") and claim.paper == 3.97
+    assert not any("equal area" in what for what in without)
+
+    def block(name: str, area: float) -> Measured:
+        return Measured(name, Area(area, 1, 1, 1), Area(area, 1, 1, 1), {}, {})
+
+    areas = {element.name: block(element.name, 0) for element in IN_ARRAYS}
+    areas |= {name: block(name, 10) for name in ("bitvert", "pairs_1", "pairs_2", "pairs_4", "plain_8", "stripes_8")}
+    areas["transitive"] = block("transitive", 1)
+    section = SECTIONS["successors"](Results([study], areas=areas))
+    rows = {row.what: row.ours for row in section.rows}
+    assert rows["Transitive Array over BitVert, N = 0, at equal area"] == pytest.approx(claim.ours * 5120 / 4096)
+    assert len(section.tables) == 6 and all(
+        len(row) == len(table.header) for table in section.tables for row in table.rows
+    )
+
+
 # -------------------------------------------------------------------------------- networks
 PUBLISHED = {  # parameters as torchvision, timm and transformers report them, 1e9 MACs of the weights
     "VGG-16": (138_357_544, 15.47),
@@ -620,6 +646,7 @@ def test_the_small_paper_network_has_its_rows_and_page(digits: Workload, monkeyp
         statistics.sparsity(work),
         statistics.divergences(work),
         statistics.columns_sweep(work),
+        succession=succession.study(work),
     )
     results = Results([study])
     made = [SECTIONS[key](results) for key in SECTIONS]
