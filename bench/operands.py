@@ -93,10 +93,24 @@ def pragmatic(weights: Values, x: Values) -> list[Cycle]:
     cycles: list[Cycle] = []
     while not cycles or any(queues):
         taken = [queue.pop() if queue else None for queue in queues]
-        cycles.append({
-            "x": packed(x), "power": packed([place or 0 for place in taken], 3),
-            "busy": packed([place is not None for place in taken], 1), "signs": packed([w < 0 for w in weights], 1),
-        })  # fmt: skip
+        cycles.append(_powers(taken, weights, x))
+    return cycles
+
+
+def _powers(taken: Sequence[int | None], weights: Values, x: Values) -> Cycle:
+    """One power of two of each weight, or none."""
+    return {
+        "x": packed(x), "power": packed([place or 0 for place in taken], 3),
+        "busy": packed([place is not None for place in taken], 1), "signs": packed([w < 0 for w in weights], 1),
+    }  # fmt: skip
+
+
+def bitmod(weights: Values, x: Values) -> list[Cycle]:
+    """Two signed powers of two of each weight, given in half steps of its group's scale: for Pragmatic's element."""
+    cycles = []
+    for term in range(2):
+        taken = [[*ones(abs(w)), None, None][term] for w in weights]
+        cycles.append(_powers(taken, weights, x))
     return cycles
 
 
@@ -245,6 +259,7 @@ def _lines(bits: list[int]) -> list[int]:
     return lines
 
 
+BITMOD = Driven(PRAGMATIC, 8, bitmod, largest=16)
 TRANSITIVE = Driven(TRANSITIVE_ELEMENT, 8, transitive)
 DENSE = Driven(stripes_element(8), 8, dense)
 BITVERT = Driven(OURS, 16, bitvert, encoded=True)

@@ -20,7 +20,7 @@ from bench.paper.succession import Succession
 from bench.paper.trained import Trained
 from bench.paper.workloads import Source, load
 from flow.errors import FlowError
-from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, SCHEDULER, TRANSITIVE, VARIANTS, stripes
+from flow.hardware.competitors.catalogue import ELEMENTS, OPERANDS, PRAGMATIC, SCHEDULER, TRANSITIVE, VARIANTS, stripes
 from flow.simulation.engines import Engine
 
 DIVERGENCES = ("ResNet-34", "ViT-Base")  # of figure 6
@@ -87,7 +87,11 @@ def _areas(wanted: Collection[str], liberty: Path | None) -> dict[str, Measured]
     tables = set(wanted) & {"tab4", "tab5"}
     blocks = [*ELEMENTS, *VARIANTS, SCHEDULER, OPERANDS] if tables else []
     if "successors" in wanted:
-        blocks += [each for each in (*IN_ARRAYS, TRANSITIVE, stripes(8)) if each.name not in {b.name for b in blocks}]
+        blocks += [
+            each
+            for each in (*IN_ARRAYS, TRANSITIVE, PRAGMATIC, stripes(8))
+            if each.name not in {b.name for b in blocks}
+        ]
     try:
         return area.measure(blocks, liberty)
     except FlowError:

@@ -419,7 +419,7 @@ def test_successors_are_compared_at_equal_area(digits: Workload) -> None:
 
     areas = {element.name: block(element.name, 0) for element in IN_ARRAYS}
     areas |= {name: block(name, 10) for name in ("bitvert", "pairs_1", "pairs_2", "pairs_4", "plain_8", "stripes_8")}
-    areas["transitive"] = block("transitive", 1)
+    areas |= {"transitive": block("transitive", 1), "pragmatic": block("pragmatic", 10)}
     section = SECTIONS["successors"](Results([study], areas=areas))
     rows = {row.what: row.ours for row in section.rows}
     assert rows["Transitive Array over BitVert, N = 0, at equal area"] == pytest.approx(claim.ours * 5120 / 4096)

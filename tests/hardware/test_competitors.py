@@ -14,8 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.operands import BITVERT, DRIVEN, PAIRS, TRANSITIVE, Driven, Step, Tile, bitvert_variant, stream, whole
-from bench.paper import accelerators, transitive
+from bench.operands import (
+    BITMOD,
+    BITVERT,
+    DRIVEN,
+    PAIRS,
+    TRANSITIVE,
+    Driven,
+    Step,
+    Tile,
+    bitvert_variant,
+    stream,
+    whole,
+)
+from bench.paper import accelerators, successors, transitive
 from bench.paper.workloads import Spec, layer
 from flow.compression.encoding import decode
 from flow.compression.prune import METHODS
@@ -155,6 +167,23 @@ def test_cycles_are_those_of_the_models() -> None:
             made = layer(Spec("one", driven.step, 1, 1), "test")
             made.weights[:] = w
             assert len(driven.drive(w, x)) == model(made, ONE).cycles, (name, w)
+
+
+@pytest.mark.parametrize("bits", [4, 3])
+def test_pragmatics_element_makes_bitmods_products(bits: int, tmp_path: Path) -> None:
+    """Every value of its data types, in half steps of the scale; as many cycles as the model says."""
+    values = [*successors.BITMOD_VALUES[bits], *successors.BITMOD_SPECIAL[bits]]
+    half_steps = sorted({round(2 * sign * value) for value in values for sign in (1, -1)})
+    generator = np.random.default_rng(bits)
+    products, wanted = [], []
+    for _ in range(40):
+        w, x = generator.choice(half_steps, 8).tolist(), generator.integers(0, 256, 8).tolist()
+        cycles = BITMOD.drive(w, x)
+        assert len(cycles) == successors.bitmod(layer(Spec("one", 8, 1, 1), "test"), ONE, bits).cycles
+        products.append(Tile(cycles))
+        wanted.append(int(np.dot(w, x)))
+    assert in_myhdl(BITMOD, products) == wanted
+    assert in_icarus(BITMOD, products, tmp_path) == wanted
 
 
 def test_a_lane_of_transitive_array_takes_the_cycles_of_its_model() -> None:

@@ -10,9 +10,10 @@ from bench.paper.sections.section import STAND_INS, Row, Section, Table, mean, n
 from bench.paper.studies import Results, Study
 from bench.paper.succession import NAMES, PER_CYCLE, Succession
 from bench.paper.transitive import ADDERS
-from flow.hardware.competitors.catalogue import OURS, PLAINS, TRANSITIVE
+from flow.hardware.competitors.catalogue import ACCUMULATOR_BITS, OCTET_REGISTER, OURS, PLAINS, PRAGMATIC, TRANSITIVE
 
 DENSE = "stripes_8"
+LEAN = ("transitive", "transitive columns", "transitive 4")  # whose results may be in memories
 COMPARED = (  # one machine over another: speed-up, and where both areas are known also per area
     ("transitive", "bitvert"),
     ("transitive 4", "bitvert pruned"),
@@ -22,6 +23,8 @@ COMPARED = (  # one machine over another: speed-up, and where both areas are kno
     ("transitive columns", "pairs 2 pruned"),
     ("transitive", "pairs 4"),
     ("transitive", "plain"),
+    ("bitmod 4", "bitvert pruned"),
+    ("bitmod 4", "pairs 2 pruned"),
     ("mcbp", "bitvert"),
     ("sparsecol", "bitvert"),
 )
@@ -47,7 +50,8 @@ def areas(blocks: Mapping[str, Measured]) -> dict[str, float]:
     """Of every machine whose element is synthesised, by its line; empty if nothing was.
 
     Ours with what rows and columns of a 16 x 32 array share. Of Transitive Array the lanes alone: without tables of
-    sums, buffers of results, networks and the scoreboard.
+    sums, buffers of results, networks and the scoreboard; `LEAN` without the registers of its results, too. Of BitMoD
+    Pragmatic's element, which makes its products, without decoders and scales.
     """
     if TRANSITIVE.name not in blocks:
         return {}
@@ -56,6 +60,7 @@ def areas(blocks: Mapping[str, Measured]) -> dict[str, float]:
     found = {"dense": elements * blocks[DENSE].alone.area, "plain": shared[PLAINS[-1].name]}
     lanes = ADDERS * blocks[TRANSITIVE.name].alone.area
     found |= dict.fromkeys(("transitive", "static", "transitive 4", "transitive columns", "transitive values"), lanes)
+    found |= dict.fromkeys(("bitmod 4", "bitmod 3"), elements * blocks[PRAGMATIC.name].alone.area)
     ours = {"bitvert": OURS.name} | {f"pairs {each}": f"pairs_{each}" for each in PER_CYCLE}
     for name, element in ours.items():
         found |= {name: shared[element], f"{name} pruned": shared[element]}
@@ -78,7 +83,8 @@ def successors(results: Results) -> Section:
             _noise(every),
         ]
     if networks and results.areas:
-        tables.append(_per_area(networks, areas(results.areas)))
+        registers = 2 * ACCUMULATOR_BITS // 8 * results.areas[OCTET_REGISTER.name].alone.area
+        tables.append(_per_area(networks, areas(results.areas), registers))
     return Section(
         "successors",
         "After BitVert: Transitive Array, BitMoD, Panacea, MCBP, SparseCol",
@@ -90,7 +96,8 @@ def successors(results: Results) -> Section:
             "As many adders as multipliers: 4,096 lanes of Transitive Array, one prefix addition and one accumulation "
             "a cycle each, against 4,096 bit-serial multipliers. Equal area: its lanes are synthesised, with the "
             "accumulator and the drain port of all others, but not its tables of sums (256 of each window and unit), "
-            "networks, scoreboard and buffers of results; ours have all that rows and columns share.",
+            "networks, scoreboard and buffers of results; ours have all that rows and columns share. BitMoD has the "
+            "area of Pragmatic's element, which makes its products.",
             "BitVert and pairs: 16 x 32 elements. Pruned: the moderate preset; Transitive Array takes its stored "
             "columns as rows (a smaller tree for each N, and additions for the constants), or the decoded weights.",
             "BitMoD's activations are 8-bit integers here and float16 in its paper, whose speed-ups are of language "
@@ -177,11 +184,16 @@ def _noise(studies: list[Study]) -> Table:
     return Table("Signal to noise of the weights, all channels alike, dB", header, rows)
 
 
-def _per_area(networks: list[Study], known: Mapping[str, float]) -> Table:
+def _per_area(networks: list[Study], known: Mapping[str, float], registers: float) -> Table:
+    """`registers`: area of an accumulator's and a result's register."""
     base = known["bitvert"]
     rows = []
     for name, area in known.items():
         speed = mean(networks, lambda study, a=name: over(study, a, "bitvert"))  # type: ignore[misc]
         rows.append((NAMES[name], f"{area / base:.2f}", f"{speed:.2f}", f"{speed * base / area:.2f}"))
+        if name in LEAN:
+            smaller = area - ADDERS * registers
+            label = f"{NAMES[name]}, without registers of results"
+            rows.append((label, f"{smaller / base:.2f}", f"{speed:.2f}", f"{speed * base / smaller:.2f}"))
     header = ("machine", "area over BitVert's", "speed-up over BitVert, N = 0", "at equal area")
     return Table("At equal area, Transitive Array's lanes alone, drawn weights", header, rows)
