@@ -26,15 +26,20 @@ PER_CYCLE = (1, 2, 4)  # bit columns of the pairs element
 PART = 500_000  # weights of a layer that are pruned for Transitive Array or rounded; whole groups, all channels
 FEWER = 4  # bits of Transitive Array's other weights
 
+
+def _columns(per_cycle: int) -> str:
+    return f"{per_cycle} column{'s' * (per_cycle > 1)} a cycle"
+
+
 WHOLE = {
     "dense": "dense, bit by bit", "plain": "plain INT8", "bitvert": "BitVert, N = 0",
-    **{f"pairs {each}": f"pairs, N = 0, {each} columns a cycle" for each in PER_CYCLE},
+    **{f"pairs {each}": f"pairs, N = 0, {_columns(each)}" for each in PER_CYCLE},
     "transitive": "Transitive Array", "static": "Transitive Array, one tree a layer", "sparsecol": "SparseCol",
     "mcbp": "MCBP", "panacea": "Panacea", "ant": "ANT, 6 bits",
 }  # fmt: skip
 FEWER_BITS = {
     "bitvert pruned": f"BitVert, {PRESET}",
-    **{f"pairs {each} pruned": f"pairs, {PRESET}, {each} columns a cycle" for each in PER_CYCLE},
+    **{f"pairs {each} pruned": f"pairs, {PRESET}, {_columns(each)}" for each in PER_CYCLE},
     "transitive columns": f"Transitive Array, {PRESET}, stored columns",
     "transitive values": f"Transitive Array, {PRESET}, decoded",
     "transitive 4": f"Transitive Array, {FEWER} bits",

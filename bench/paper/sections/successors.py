@@ -92,7 +92,8 @@ def successors(results: Results) -> Section:
         [
             "Of Transitive Array, MCBP, Panacea and SparseCol the abstracts were at hand and what is known of the "
             "methods, of BitMoD also the authors' simulator and data types; what is assumed is in "
-            "bench/paper/transitive.py and bench/paper/successors.py, and always in favour of the machine.",
+            "bench/paper/transitive.py and bench/paper/successors.py. SparseCol's cycles are BitWave's: 32 channels in "
+            "lock-step, each step as long as the channel with most columns.",
             "As many adders as multipliers: 4,096 lanes of Transitive Array, one prefix addition and one accumulation "
             "a cycle each, against 4,096 bit-serial multipliers. Equal area: its lanes are synthesised, with the "
             "accumulator and the drain port of all others, but not its tables of sums (256 of each window and unit), "
@@ -142,12 +143,13 @@ def _claims(networks: list[Study]) -> Table:
 
     claim = {pair: f"{value:.2f}" for pair, value in published.SUCCESSORS.items()}
     rows = [
-        ("Transitive Array", f"{claim['Transitive Array', 'BitVert']}, LLaMA", "BitVert",
+        ("Transitive Array", f"{claim['Transitive Array', 'BitVert']} ({claim['Transitive Array', 'Olive']}), LLaMA",
+         "BitVert (Olive)",
          measured(("transitive", "bitvert"), ("transitive columns", "bitvert pruned"),
                   ("transitive 4", "bitvert pruned")),
          "adders counted, as here, or area: its lane has one accumulator for one adder, a BitVert element one for 16 "
          "weights; fewer bits on one side only"),
-        ("BitMoD", f"{claim['BitMoD', 'ANT']}, six language models", "ANT",
+        ("BitMoD", f"{claim['BitMoD', 'ANT']} ({claim['BitMoD', 'Olive']}), six language models", "ANT (Olive)",
          measured(("bitmod 4", "ant"), ("bitmod 3", "ant"), ("bitmod 4", "bitvert pruned"),
                   how=over_with_dram),
          "float16 activations and one token at a time, so that DRAM decides; ANT has 6 bits here"),
@@ -156,7 +158,7 @@ def _claims(networks: list[Study]) -> Table:
          "the claim is over a GPU, with fewer reads of keys and values in it; merging columns of four rows saves less "
          "than reuse among 256"),
         ("SparseCol", "6.8 in energy efficiency", "sparse processors", measured(("sparsecol", "bitvert")),
-         "silicon; INT8 weights that use their range have few columns of eight that are zero by themselves"),
+         "silicon; of 32 channels in lock-step one has all seven columns of its eight weights in use"),
         ("Panacea", "no number in its abstract", "bit-slice accelerators", "below, networks given",
          "needs activations"),
     ]  # fmt: skip
