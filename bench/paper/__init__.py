@@ -13,5 +13,6 @@ In the order data takes:
     succession.py    one network on the successors, and on BitVert and pairs elements beside them
     sections/        one function for each table or figure: our value, the paper's, what differs
     trained.py       the sections that need trained networks and data
+    kept.py          results kept as they come, for a run that was stopped
     page.py          the sections as one HTML page and as JSON
 """

@@ -13,6 +13,7 @@ from bench import area
 from bench.area import IN_ARRAYS, Measured
 from bench.paper import comparison, language, rtl, statistics, succession, trained
 from bench.paper.comparison import Comparison
+from bench.paper.kept import Kept
 from bench.paper.language import Fidelity
 from bench.paper.rtl import Checked
 from bench.paper.statistics import Sparsity, Sweep
@@ -100,29 +101,53 @@ def _areas(wanted: Collection[str], liberty: Path | None) -> dict[str, Measured]
         return {}
 
 
+def _studies(
+    sources: Sequence[Source], wanted: Collection[str], advance: Callable[[str], None], kept: Kept
+) -> list[Study]:
+    """Every network's, those kept first; networks given are measured before the paper's, which are large."""
+    places = {source.name: kept.place(source.name, wanted, source.files()) for source in sources}
+    done: dict[str, Study] = {}
+
+    def found(name: str, result: Study) -> None:
+        done[name] = result
+        advance(name)
+
+    for name, place in places.items():
+        if (before := kept.get(place, Study)) is not None:
+            found(name, before)
+    rest = sorted((source for source in sources if source.name not in done), key=lambda source: source.model is None)
+    if rest:
+        context = multiprocessing.get_context("spawn")  # compiled kernels do not survive a fork
+        with ProcessPoolExecutor(min(WORKERS, os.cpu_count() or 1), context) as pool:
+            pending = {pool.submit(study, source, wanted): source.name for source in rest}
+            for future in as_completed(pending):
+                name = pending[future]
+                kept.put(places[name], future.result())
+                found(name, future.result())
+    return [done[source.name] for source in sources]
+
+
 def run(
     sources: Sequence[Source],
     wanted: Collection[str],
     engine: Engine | None,
     advance: Callable[[str], None],
+    kept: Kept,
     liberty: Path | None = None,
 ) -> Results:
     """Measure; `advance` gets the name of each network that is done. `engine` co-simulates for the section "rtl".
 
-    `liberty` maps the PEs of tables IV and V; FlowError if Yosys or the library is missing.
+    Networks and areas are taken from what is `kept`, and are kept as they come. `liberty` maps the PEs of tables IV
+    and V; FlowError if Yosys or the library is missing.
     """
     results = Results()
-    done: dict[str, Study] = {}
-    context = multiprocessing.get_context("spawn")  # compiled kernels do not survive a fork
     if set(wanted) - {"rtl", "tab4", "tab6"}:
-        with ProcessPoolExecutor(min(WORKERS, os.cpu_count() or 1), context) as pool:
-            pending = {pool.submit(study, source, wanted): source.name for source in sources}
-            for future in as_completed(pending):
-                done[pending[future]] = future.result()
-                advance(pending[future])
-        results.studies = [done[source.name] for source in sources]
+        results.studies = _studies(sources, wanted, advance, kept)
     if AREAS & set(wanted):
-        results.areas = _areas(wanted, liberty)
+        place = kept.place("PEs", AREAS & set(wanted), [liberty] if liberty else [])
+        results.areas = kept.get(place, dict) or _areas(wanted, liberty)
+        if results.areas:
+            kept.put(place, results.areas)
         advance("PEs")
     if "fig17" in wanted:
         results.fidelities = language.block()

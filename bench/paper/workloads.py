@@ -271,6 +271,14 @@ class Source:
         """Whether there are data to judge its answers by."""
         return self.calibration is not None and self.test is not None
 
+    def files(self) -> list[Path]:
+        """What its results may depend on: the samples, and what lies beside the model (external weights). Of a layer
+        table none."""
+        found = [file for file in (self.calibration, self.test) if file is not None]
+        if self.model is not None and self.model.parent.is_dir():
+            found += self.model.parent.iterdir()
+        return sorted({file.resolve() for file in found if file.is_file()})
+
 
 TABLES = tuple(Source(name) for name in ARCHITECTURES)
 

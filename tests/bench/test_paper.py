@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from bench.paper import (
     pruned,
     published,
     statistics,
+    studies,
     succession,
     successors,
     transitive,
@@ -31,6 +34,7 @@ from bench.paper import (
 )
 from bench.paper.__main__ import main
 from bench.paper.accelerators import Work
+from bench.paper.kept import Kept
 from bench.paper.sections import SECTIONS
 from bench.paper.studies import Results, Study, run
 from bench.paper.trained import pareto
@@ -39,7 +43,7 @@ from flow.compression.encoding import decode_layer
 from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
 from flow.hardware.synthesis import Area
-from flow.network.model import ArrayLayer
+from flow.network.model import ArrayLayer, Quantization
 from flow.simulation import engines
 
 SHIPPED = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"
@@ -361,7 +365,7 @@ def test_panacea_is_its_products() -> None:
     layer = small_layer(14, channels=10, positions=9, groups=2)
     codes = np.random.default_rng(0).integers(-128, -100, (2, 9, 37)).astype(np.int8)
     codes[:, ::3] = -128
-    zero = replace(layer, input_quantization=workloads.Quantization(np.float32(1), -128, False))
+    zero = replace(layer, input_quantization=Quantization(np.float32(1), -128, False))
     fewest = []
     for high in (lambda x: (x + 128) >> 4 != 0, lambda x: not -8 <= x + 128 <= 7):
         products = 0
@@ -600,10 +604,37 @@ def test_olive_keeps_outliers_and_gives_up_their_neighbours() -> None:
     assert made.tolist() == [1, -2, 0, 24, 5, 7, -48, 0]
 
 
+# -------------------------------------------------------------------------------- kept results
+def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured again unless the network, its samples, the sections or the code are others."""
+    for file in SHIPPED.parent.glob("digits_cnn*"):
+        shutil.copy(file, tmp_path)
+    kept, given = Kept(tmp_path / "kept"), workloads.source(tmp_path / SHIPPED.name)
+    first = run([given], ["fig3"], None, lambda name: None, kept)
+    assert [file.suffix for file in kept.folder.iterdir()] == [".pickle"]
+
+    def measured(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(studies, "ProcessPoolExecutor", measured)
+    told: list[str] = []
+    again = run([given], ["fig3"], None, told.append, Kept(kept.folder))
+    assert again.studies == first.studies and told == [given.name]
+    other = Kept(kept.folder)
+    other.code = "another"
+    with pytest.raises(AssertionError, match="measured again"):
+        run([given], ["fig3"], None, told.append, other)
+    with pytest.raises(AssertionError, match="measured again"):
+        run([given], ["fig3", "tab6"], None, told.append, kept)
+    os.utime(tmp_path / "digits_cnn_test.npz", ns=(0, 0))
+    with pytest.raises(AssertionError, match="measured again"):
+        run([given], ["fig3"], None, told.append, kept)
+
+
 # -------------------------------------------------------------------------------- sections
 @pytest.mark.full
-def test_the_front_has_no_beaten_design(digits: Workload) -> None:
-    results = run([workloads.source(SHIPPED)], ["fig11", "fig16"], None, lambda name: None)
+def test_the_front_has_no_beaten_design(digits: Workload, tmp_path: Path) -> None:
+    results = run([workloads.source(SHIPPED)], ["fig11", "fig16"], None, lambda name: None, Kept(tmp_path))
     trained = results.studies[0].trained
     assert trained is not None
     front = pareto(trained.designs, lambda design: design.judged.divergence)
