@@ -120,10 +120,13 @@ def _studies(
         context = multiprocessing.get_context("spawn")  # compiled kernels do not survive a fork
         with ProcessPoolExecutor(min(WORKERS, os.cpu_count() or 1), context) as pool:
             pending = {pool.submit(study, source, wanted): source.name for source in rest}
-            for future in as_completed(pending):
-                name = pending[future]
-                kept.put(places[name], future.result())
-                found(name, future.result())
+            try:
+                for future in as_completed(pending):
+                    name = pending[future]
+                    kept.put(places[name], future.result())
+                    found(name, future.result())
+            finally:
+                pool.shutdown(cancel_futures=True)  # what has not begun when the run is stopped
     return [done[source.name] for source in sources]
 
 
