@@ -427,6 +427,7 @@ def test_successors_are_compared_at_equal_area(digits: Workload) -> None:
     section = SECTIONS["successors"](Results([study], areas=areas))
     rows = {row.what: row.ours for row in section.rows}
     assert rows["Transitive Array over BitVert, N = 0, at equal area"] == pytest.approx(claim.ours * 5120 / 4096)
+    assert '<table class="prose">' in page.html([section], ["ResNet-50"], 1.0) and section.tables[0].prose
     assert len(section.tables) == 6 and all(
         len(row) == len(table.header) for table in section.tables for row in table.rows
     )

@@ -44,11 +44,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A plain table beside the values."""
+    """A plain table beside the values; `prose`: of sentences, whose lines break."""
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    prose: bool = False
 
 
 @dataclass(frozen=True)

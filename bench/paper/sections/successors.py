@@ -137,7 +137,7 @@ def _claims(networks: list[Study]) -> Table:
 
     def measured(*pairs: tuple[str, str], how: Callable[[Study, str, str], float] = over) -> str:
         return "; ".join(
-            f"{NAMES[a]} over {NAMES[b]} {mean(networks, lambda study, a=a, b=b: how(study, a, b)):.2f}"  # type: ignore[misc]
+            f"{NAMES[a]} over {NAMES[b]}: {mean(networks, lambda study, a=a, b=b: how(study, a, b)):.2f}"  # type: ignore[misc]
             for a, b in pairs
         )
 
@@ -147,8 +147,8 @@ def _claims(networks: list[Study]) -> Table:
          "BitVert (Olive)",
          measured(("transitive", "bitvert"), ("transitive columns", "bitvert pruned"),
                   ("transitive 4", "bitvert pruned")),
-         "adders counted, as here, or area: its lane has one accumulator for one adder, a BitVert element one for 16 "
-         "weights; fewer bits on one side only"),
+         "what is made equal: adders here, but its lane has an accumulator for one sum, a BitVert element one for 16 "
+         "weights; fewer bits on one side only; lanes that wait for the slowest"),
         ("BitMoD", f"{claim['BitMoD', 'ANT']} ({claim['BitMoD', 'Olive']}), six language models", "ANT (Olive)",
          measured(("bitmod 4", "ant"), ("bitmod 3", "ant"), ("bitmod 4", "bitvert pruned"),
                   how=over_with_dram),
@@ -162,9 +162,8 @@ def _claims(networks: list[Study]) -> Table:
         ("Panacea", "no number in its abstract", "bit-slice accelerators", "below, networks given",
          "needs activations"),
     ]  # fmt: skip
-    return Table(
-        "Claims and the same work", ("machine", "claim", "over", "measured, drawn weights", "why it differs"), rows
-    )
+    header = ("machine", "claim", "over", "measured, drawn weights", "why it differs")
+    return Table("Claims and the same work", header, rows, prose=True)
 
 
 def _lines(caption: str, studies: list[Study], value: Callable[[Succession, str], str]) -> Table:
