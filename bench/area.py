@@ -52,6 +52,16 @@ ROWS, COLUMNS = 16, 32
 ARRAYS = ((16, 32), (8, 8))
 PRUNED = (0, 1, 2, 3, 4)  # bit columns
 FAMILIES = ("ecp5", "ice40")
+IN_ARRAYS = (
+    OURS,
+    *PLAINS,
+    *PAIRS,
+    OPERANDS,
+    COLUMN_CONTROL,
+    PAIR_TABLES,
+    *PAIRS_CONTROLS,
+    OCTET_REGISTER,
+)  # of `arrays`
 PLAIN = {"stripes_8": 1, "stripes_16": 2, PARALLEL.name: 1}  # elements without skipping, and their weights a cycle
 
 

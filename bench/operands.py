@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from bench.paper.transitive import dynamic, order
 from flow.compression.encoding import EncodedGroups
 from flow.hardware.competitors.bitvert import code_bits
 from flow.hardware.competitors.catalogue import BITLET, BITWAVE, OURS, PARALLEL, PRAGMATIC, WINDOW, Element
+from flow.hardware.competitors.catalogue import TRANSITIVE as TRANSITIVE_ELEMENT
 from flow.hardware.competitors.catalogue import pairs as pairs_element
 from flow.hardware.competitors.catalogue import stripes as stripes_element
 from flow.hardware.config import ArrayConfig
@@ -89,10 +93,24 @@ def pragmatic(weights: Values, x: Values) -> list[Cycle]:
     cycles: list[Cycle] = []
     while not cycles or any(queues):
         taken = [queue.pop() if queue else None for queue in queues]
-        cycles.append({
-            "x": packed(x), "power": packed([place or 0 for place in taken], 3),
-            "busy": packed([place is not None for place in taken], 1), "signs": packed([w < 0 for w in weights], 1),
-        })  # fmt: skip
+        cycles.append(_powers(taken, weights, x))
+    return cycles
+
+
+def _powers(taken: Sequence[int | None], weights: Values, x: Values) -> Cycle:
+    """One power of two of each weight, or none."""
+    return {
+        "x": packed(x), "power": packed([place or 0 for place in taken], 3),
+        "busy": packed([place is not None for place in taken], 1), "signs": packed([w < 0 for w in weights], 1),
+    }  # fmt: skip
+
+
+def bitmod(weights: Values, x: Values) -> list[Cycle]:
+    """Two signed powers of two of each weight, given in half steps of its group's scale: for Pragmatic's element."""
+    cycles = []
+    for term in range(2):
+        taken = [[*ones(abs(w)), None, None][term] for w in weights]
+        cycles.append(_powers(taken, weights, x))
     return cycles
 
 
@@ -102,6 +120,24 @@ def bitlet(weights: Values, x: Values) -> list[Cycle]:
     while not cycles or any(lanes):
         codes = [lane.pop() if lane else WINDOW for lane in lanes]
         cycles.append({"x": packed(x), "choice": packed(codes, WINDOW.bit_length())})
+    return cycles
+
+
+def transitive(weights: Values, x: Values) -> list[Cycle]:
+    """One channel's rows, all lanes' trees one after the other: prefixes first, a fill-in adds to no channel."""
+    columns = [packed([w >> bit & 1 for w in weights], 1) for bit in range(8)]
+    counts = np.bincount(columns, minlength=256)[:, None]
+    tree = dynamic(counts)
+    sums, cycles = {0: 0}, [{"x": 0, "prefix": 0, **place(0)}] * (not any(columns))
+    for pattern in (each for each in order(8) if tree.needed[each, 0]):
+        prefix = int(tree.prefix[pattern, 0])
+        given = {"x": x[(pattern ^ prefix).bit_length() - 1], "prefix": sums[prefix]}
+        sums[pattern] = given["x"] + given["prefix"]
+        for bit in (bit for bit in range(8) if columns[bit] == pattern):
+            cycles.append({**given, "negative": bit == 7, **place(bit)})
+            given = {"x": 0, "prefix": sums[pattern]}
+        if not counts[pattern, 0]:
+            cycles.append({**given, "valid": 0, **place(0)})
     return cycles
 
 
@@ -223,6 +259,8 @@ def _lines(bits: list[int]) -> list[int]:
     return lines
 
 
+BITMOD = Driven(PRAGMATIC, 8, bitmod, largest=16)
+TRANSITIVE = Driven(TRANSITIVE_ELEMENT, 8, transitive)
 DENSE = Driven(stripes_element(8), 8, dense)
 BITVERT = Driven(OURS, 16, bitvert, encoded=True)
 PAIRS = tuple(
@@ -257,7 +295,8 @@ def stream(driven: Driven, tiles: Sequence[Tile]) -> Iterator[Cycle]:
     given: list[Cycle] = []
     ports: dict[int, Cycle] = {}
     for number, tile in enumerate(tiles):
-        cycles = [{"valid": 1, **each, "first": place == 0} for place, each in enumerate(tile.cycles)]
+        start = next(place for place, each in enumerate(tile.cycles) if each.get("valid", 1))
+        cycles = [{"valid": 1, **each, "first": place == start} for place, each in enumerate(tile.cycles)]
         given += cycles + [cycles[-1] | {"valid": 0}] * (
             len(tiles[number - 1].behind) + 1 - len(cycles) if number else 0
         )

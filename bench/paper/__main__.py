@@ -2,10 +2,12 @@
 
     python -m bench.paper [--only fig12] [--network MODEL.onnx] [--data FOLDER] [-o FOLDER]
 
-Writes paper.html and paper.json. Without options: all sections, the paper's networks with drawn weights and the
-small network that ships. `--network` adds an ONNX file; its samples are MODEL_calibration.npz and MODEL_test.npz
-beside it. `--data` (or $BBS_DATA) names a folder with models/*.onnx and datasets/NAME_calib.npz, NAME_test.npz,
-which go with the models whose file names contain NAME; all are added.
+Writes paper.html and paper.json, and keeps the results of every network in FOLDER/kept as they come: a run that was
+stopped goes on, and the next one takes what neither the network's files nor the source files here changed. Without
+options: all sections, the paper's networks with drawn weights and the small network that ships. `--network` adds an
+ONNX file; its samples are MODEL_calibration.npz and MODEL_test.npz beside it. `--data` (or $BBS_DATA) names a folder
+with models/*.onnx and datasets/NAME_calib.npz, NAME_test.npz, which go with the models whose file names contain NAME;
+all are added.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.paper import page
-from bench.paper.sections import SECTIONS, Section
-from bench.paper.studies import run
+from bench.paper.kept import Kept
+from bench.paper.sections import SECTIONS
+from bench.paper.sections.section import Section
+from bench.paper.studies import AREAS, run
 from bench.paper.workloads import TABLES, Source, source
 from flow.errors import FlowError
 from flow.hardware import synthesis
 from flow.simulation import engines
 
-EXTRAS = {"fig17", "rtl", "tab5"}  # what is measured beside networks
+EXTRAS = (AREAS, {"fig17"}, {"rtl"})  # what is measured beside networks, by the sections that ask for it
 SHIPPED = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"
 
 
@@ -46,11 +50,17 @@ def main(
         engine = engines.ENGINES["verilator"] if "rtl" in wanted else None
         output.mkdir(parents=True, exist_ok=True)
         begun = time.perf_counter()
+        console = Console(stderr=True)
         with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-                      console=Console(stderr=True), transient=True) as progress:  # fmt: skip
-            task = progress.add_task("measure", total=len(sources) + len(EXTRAS & set(wanted)))
-            results = run(sources, wanted, engine, lambda name: progress.update(task, advance=1, description=name),
-                          liberty)  # fmt: skip
+                      console=console, transient=True) as progress:  # fmt: skip
+            task = progress.add_task("measure", total=len(sources) + sum(bool(each & set(wanted)) for each in EXTRAS))
+
+            def advance(name: str) -> None:
+                progress.update(task, advance=1, description=name)
+                if not console.is_terminal:
+                    print(f"measured: {name}", file=sys.stderr)
+
+            results = run(sources, wanted, engine, advance, Kept(output / "kept"), liberty)
         made = [SECTIONS[key](results) for key in wanted]
         seconds = time.perf_counter() - begun
     except FlowError as error:

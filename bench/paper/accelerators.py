@@ -3,7 +3,7 @@
 All have 4,096 bit-serial multipliers (an 8-bit multiplier counts as eight): PEs of 8, in 16 rows (windows) x 32
 columns (output channels), output-stationary. The columns of a block work in lock-step: a step takes as long as
 its slowest PE, and the rows share the weights and with them the time. What fills and drains the array is left
-out for all alike; `sections.rtl` counts it. Weights are int8 [channels, reduction], positions come in tiles of 16.
+out for all alike; the section "rtl" counts it. Weights are int8 [channels, reduction], positions come in tiles of 16.
 
     stripes     Judd et al., MICRO 2016: 8 weights in 8 cycles
     pragmatic   Albericio et al., MICRO 2017: 8 weights, each lane takes its weight's one bits, one a cycle
@@ -90,7 +90,8 @@ def _lock_step(layer: ArrayLayer, need: NDArray[Any], useful: NDArray[Any], conf
     return Work(int(slowest.sum()) * count, done * count, (busy - done) * count, (once - busy) * count)
 
 
-def _magnitudes(weights: Int8) -> NDArray[np.uint8]:
+def magnitudes(weights: Int8) -> NDArray[np.uint8]:
+    """Of seven bits, as sign and magnitude store them."""
     return np.minimum(np.abs(weights.astype(np.int16)), 127).astype(np.uint8)
 
 
@@ -102,7 +103,7 @@ def stripes(layer: ArrayLayer, config: ArrayConfig) -> Work:
 def pragmatic(layer: ArrayLayer, config: ArrayConfig, sign: bool = False) -> Work:
     """Weights in sign and magnitude; `sign` counts the sign as one more bit. A step takes a cycle at least."""
     weights = _steps(layer.weights, LANES)
-    ones = POPCOUNT[_magnitudes(weights)]
+    ones = POPCOUNT[magnitudes(weights)]
     if sign:
         ones += weights < 0
     return _lock_step(layer, np.maximum(ones.max(axis=2), 1), ones.sum(axis=2, dtype=np.uint8), config)
@@ -123,10 +124,10 @@ def bitwave(layer: ArrayLayer, config: ArrayConfig, zeroed: int = 0) -> Work:
     Which weights are flipped does not matter to the cycles, so that the weights may be those before: a group has
     7 - `zeroed` columns left, or as many as it had if those are fewer. Useful bits scale alike.
     """
-    magnitudes = _magnitudes(_steps(layer.weights, LANES))
-    columns = POPCOUNT[np.bitwise_or.reduce(magnitudes, axis=2)]
+    values = magnitudes(_steps(layer.weights, LANES))
+    columns = POPCOUNT[np.bitwise_or.reduce(values, axis=2)]
     left = np.minimum(columns, MAGNITUDE - zeroed)
-    ones = POPCOUNT[magnitudes].sum(axis=2, dtype=np.float32) * (left / np.maximum(columns, 1))
+    ones = POPCOUNT[values].sum(axis=2, dtype=np.float32) * (left / np.maximum(columns, 1))
     return _lock_step(layer, np.maximum(left, 1), ones, config)
 
 
@@ -179,8 +180,9 @@ def sparten(layer: ArrayLayer, nonzero: NDArray[np.bool_], config: ArrayConfig) 
 
 def activations(workload: Workload, layer: ArrayLayer, rows: int) -> NDArray[np.bool_]:
     """Which activations are not zero, bool [groups, windows, reduction]: the network's own, or drawn."""
-    if layer.name in workload.nonzero:
-        return workload.nonzero[layer.name]
+    if layer.name in workload.codes:
+        nonzero: NDArray[np.bool_] = workload.codes[layer.name] != layer.input_quantization.zero_point
+        return nonzero
     generator = np.random.default_rng(zlib.crc32(f"{workload.name}/{layer.name}".encode()))
     count = min(layer.positions, SAMPLED_TILES * rows)
     draws = generator.random((layer.groups, count, layer.reduction), np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from bench.paper.sections import Section
+from bench.paper.sections.section import Section
 from flow.output.report.environment import environment
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"

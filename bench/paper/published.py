@@ -72,3 +72,12 @@ PE_POWER = {"stripes": 0.37, "pragmatic": 0.51, "bitlet": 0.57, "bitwave": 0.49,
 OLIVE = {"area": 291.6, "power": 0.18}
 OLIVE_PERFORMANCE, OLIVE_PER_AREA = 4.0, 1.58  # BitVert (moderate) over it
 LLM_BITS = {"conservative": 6.25, "moderate": 4.25}
+
+# What came after BitVert, from the abstracts: (machine, what it is compared with) to the speed-up.
+SUCCESSORS = {
+    ("Transitive Array", "BitVert"): 3.97,  # arXiv 2504.16339, LLaMA
+    ("Transitive Array", "Olive"): 7.46,
+    ("BitMoD", "ANT"): 1.69,  # arXiv 2411.11745, six language models, float16 activations
+    ("BitMoD", "Olive"): 1.48,
+    ("MCBP", "A100"): 9.43,  # arXiv 2509.10372, 26 language benchmarks
+}

@@ -54,8 +54,9 @@ class Workload:
     """A network to run: its layers, and the share of zeros (0..1) among each layer's input activations.
 
     `stand_in` says that the weights are drawn, `parameters` counts those of the whole published network.
-    `bitwave` is the number of bit columns that BitWave zeroes on it. `nonzero` are real activations, bool
-    [groups, windows, reduction] by layer name; where there are none they are drawn with the share of `zeros`.
+    `bitwave` is the number of bit columns that BitWave zeroes on it. `codes` are real activations, int8
+    [groups, windows, reduction] by layer name, as the layer's input quantization has them; where there are none, which
+    are zero is drawn with the share of `zeros`.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Workload:
     stand_in: bool
     parameters: int = 0
     bitwave: int = 3
-    nonzero: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    codes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:
@@ -270,6 +271,14 @@ class Source:
         """Whether there are data to judge its answers by."""
         return self.calibration is not None and self.test is not None
 
+    def files(self) -> list[Path]:
+        """What its results may depend on: the samples, and what lies beside the model (external weights). Of a layer
+        table none."""
+        found = [file for file in (self.calibration, self.test) if file is not None]
+        if self.model is not None and self.model.parent.is_dir():
+            found += self.model.parent.iterdir()
+        return sorted({file.resolve() for file in found if file.is_file()})
+
 
 TABLES = tuple(Source(name) for name in ARCHITECTURES)
 
@@ -309,23 +318,23 @@ def imported(given: Source) -> Workload:
     network = cut.partition(quantize.quantize(model, seen.feeds).model, given.name)
     if not network.layers:
         raise FlowError(f"network '{given.model}' has no layer for the array; see 'bbs inspect'")
-    zeros, nonzero = _zeros(network, seen.first(RANDOM))
+    zeros, codes = _activations(network, seen.first(RANDOM))
     size = sum(layer.weights.size for layer in network.layers)
-    return Workload(given.name, network.layers, zeros, False, size, nonzero=nonzero)
+    return Workload(given.name, network.layers, zeros, False, size, codes=codes)
 
 
-def _zeros(network: Network, seen: samples.Samples) -> tuple[dict[str, float], dict[str, NDArray[np.bool_]]]:
-    """Share of zeros at every layer's input, and of the first sample's windows those of some tiles."""
+def _activations(network: Network, seen: samples.Samples) -> tuple[dict[str, float], dict[str, NDArray[np.int8]]]:
+    """Share of zeros at every layer's input, and of the first sample's windows the codes of some tiles."""
     shares: dict[str, float] = {}
-    masks: dict[str, NDArray[np.bool_]] = {}
+    kept: dict[str, NDArray[np.int8]] = {}
 
     def look(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
         zero = layer.input_quantization.zero_point
         codes = [layer.input_quantization.to_int8(tensor) for tensor in tensors]
         shares[layer.name] = sum(int((array == zero).sum()) for array in codes) / sum(array.size for array in codes)
         windows = reference.windows(layer, codes[0][:1])
-        masks[layer.name] = windows[:, : SAMPLED_TILES * TILE] != zero
+        kept[layer.name] = windows[:, : SAMPLED_TILES * TILE].copy()
         return layer
 
     calibrate(network, seen.feeds, look)
-    return shares, masks
+    return shares, kept

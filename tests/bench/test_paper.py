@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +16,25 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from bench.paper import accelerators, comparison, language, memory, page, pruned, published, statistics, workloads
+from bench.area import IN_ARRAYS, Measured
+from bench.paper import (
+    accelerators,
+    comparison,
+    language,
+    memory,
+    page,
+    pruned,
+    published,
+    statistics,
+    studies,
+    succession,
+    successors,
+    transitive,
+    workloads,
+)
 from bench.paper.__main__ import main
 from bench.paper.accelerators import Work
+from bench.paper.kept import Kept
 from bench.paper.sections import SECTIONS
 from bench.paper.studies import Results, Study, run
 from bench.paper.trained import pareto
@@ -23,7 +42,8 @@ from bench.paper.workloads import Source, Spec, Workload
 from flow.compression.encoding import decode_layer
 from flow.compression.prune import prune
 from flow.hardware.config import ArrayConfig
-from flow.network.model import ArrayLayer
+from flow.hardware.synthesis import Area
+from flow.network.model import ArrayLayer, Quantization
 from flow.simulation import engines
 
 SHIPPED = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"
@@ -202,6 +222,217 @@ def test_ant_counts_tiles_of_its_own_array() -> None:
     assert accelerators.ant(layer).cycles == 6 * 3 * 3 * 3  # bits; 33/16 channels, 41/20 windows, 40/16 weights
 
 
+# -------------------------------------------------------------------------------- successors
+def tile_counts(rows: list[int], width: int = 8) -> NDArray[np.int64]:
+    return np.bincount(rows, minlength=1 << width).astype(np.int64)[:, None]
+
+
+def walked(schedule: transitive.Schedule, rows: list[int], x: list[int], fixed: bool = False) -> tuple[list[int], int]:
+    """The sums of a tile's rows, made one at a time as its tree says; cycles of its slowest lane.
+
+    `fixed`: the tree is that of many tiles.
+    """
+    sums, cycles = {0: 0}, [0] * len(x)
+    for pattern in transitive.order(len(x)):
+        if schedule.needed[pattern, 0]:
+            prefix, lane = int(schedule.prefix[pattern, 0]), int(schedule.lane[pattern, 0])
+            more = pattern ^ prefix
+            assert prefix & pattern == prefix and more.bit_count() == 1
+            if prefix:
+                assert schedule.lane[prefix, 0] == lane, "a lane keeps to its own tree"
+                others = [pattern & ~(1 << bit) for bit in range(len(x)) if pattern >> bit & 1]
+                free = [cycles[int(schedule.lane[each, 0])] for each in others if schedule.needed[each, 0]]
+                assert fixed or cycles[lane] == min(free), "of several prefixes the one in the lane with least to do"
+            sums[pattern] = sums[prefix] + x[more.bit_length() - 1]
+            cycles[lane] += max(rows.count(pattern), 1)
+    return [sums[row] for row in rows], max(1, *cycles)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tree", [transitive.dynamic, transitive.static])
+def test_transitive_array_gives_every_rows_sum_in_the_cycles_of_its_lanes(
+    seed: int, tree: Callable[..., transitive.Schedule]
+) -> None:
+    generator = np.random.default_rng(seed)
+    x = [int(value) for value in generator.integers(0, 256, 8)]
+    for rows in ([], [0, 0], [255], [0b11, 0b11, 0b1110000], generator.integers(0, 256, 20 << seed).tolist()):
+        schedule = tree(tile_counts(rows))
+        sums, cycles = walked(schedule, rows, x, tree is transitive.static)
+        assert sums == [sum(value for bit, value in enumerate(x) if row >> bit & 1) for row in rows]
+        assert schedule.cycles.tolist() == [cycles]
+
+
+def test_fill_ins_are_nearly_as_few_as_can_be() -> None:
+    """Four inputs: every set of further sums is tried."""
+    generator = np.random.default_rng(0)
+    ours = least = 0
+    for _ in range(60):
+        rows = generator.choice(np.arange(1, 16), int(generator.integers(1, 6)), replace=False).tolist()
+        others = [pattern for pattern in range(1, 16) if pattern not in rows]
+        fewest = min(
+            len(more)
+            for size in range(5)
+            for more in itertools.combinations(others, size)
+            for made in [{0, *rows, *more}]
+            if all(any(row & ~(1 << bit) in made for bit in range(4) if row >> bit & 1) for row in made if row)
+        )
+        found = int(transitive.dynamic(tile_counts(rows, 4)).needed.sum()) - 1 - len(rows)
+        assert fewest <= found <= fewest + 1, rows
+        ours, least = ours + found, least + fewest
+    assert 0 < least <= ours < 1.15 * least
+
+
+def rows_of(values: NDArray[np.int8], bits: int) -> list[int]:
+    """Bit rows of weights [channels, up to 8 inputs]."""
+    return [sum((int(w) >> bit & 1) << lane for lane, w in enumerate(row)) for row in values for bit in range(bits)]
+
+
+@pytest.mark.parametrize(("groups", "bits"), [(1, 8), (2, 8), (5, 8), (2, 4)])
+def test_transitive_array_is_its_tiles(groups: int, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 80 channels: tiles of 256 rows, 32 channels in 8 bits, of one group and eight inputs."""
+    monkeypatch.setattr(transitive, "ADDERS", 8 * SMALL.rows * 2)  # two units
+    layer = small_layer(11, channels=80, groups=groups)
+    codes = layer.weights
+    if bits == 4:
+        codes = np.array([[round(w * 7 / max(1, *map(abs, row))) for w in row] for row in codes.tolist()], np.int8)
+    size, each, cycles = 80 // groups, 256 // bits, 0
+    for first in range(0, 80, size):
+        for begin in range(first, first + size, min(each, size)):
+            channels = codes[begin : min(begin + each, first + size)]
+            for k in range(0, layer.reduction, 8):
+                tile = channels[:, k : k + 8]
+                schedule = transitive.dynamic(tile_counts(rows_of(tile, bits)))
+                cycles += walked(schedule, rows_of(tile, bits), [0] * 8)[1]
+    assert transitive.transitive(layer, SMALL, bits=bits).work.cycles == -(-cycles * 3 // 2)  # tiles of windows, units
+
+
+def test_transitive_array_on_stored_columns_is_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transitive, "ADDERS", 8 * SMALL.rows)  # one unit
+    layer = small_layer(12, channels=40, reduction=40)
+    n = np.repeat([0, 2, 4], [8, 12, 20])
+    encoded, _ = prune(layer.weights, n, "zero-point-shifting")
+    cycles = 0
+    for part in encoded.parts:
+        columns = part.groups.columns_pruned
+        kept = part.groups.kept.reshape(len(part.channels), -1)[:, : layer.reduction]
+        for k in range(0, layer.reduction, 8):
+            rows = rows_of(kept[:, k : k + 8], 8 - columns) + [255] * (columns > 0)
+            cycles += walked(transitive.dynamic(tile_counts(rows)), rows, [0] * 8)[1]
+        constants = part.groups.constant.reshape(len(part.channels), -1)
+        for group in constants.T:
+            cycles += -(-sum(ones(int(d) & 63) for d in group) // 8)
+    assert transitive.of_columns(layer, encoded, SMALL).work.cycles == 3 * cycles  # tiles of windows
+
+
+def test_transitive_array_measures_some_tiles_of_large_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    (layer,) = layers_of((512, 256, 16))
+    every = transitive.transitive(layer, ArrayConfig())
+    monkeypatch.setattr(transitive, "MOST_TILES", 64)
+    some = transitive.transitive(layer, ArrayConfig())
+    assert some != every and some.work.cycles == pytest.approx(every.work.cycles, rel=0.02)
+
+
+@pytest.mark.parametrize("bits", [4, 3])
+def test_bitmod_takes_the_nearest_value_of_the_best_type(bits: int) -> None:
+    generator = np.random.default_rng(bits)
+    weights = generator.integers(-128, 128, (3, 200)).astype(np.int8)
+    made = successors.bitmod_weights(weights, bits)
+    positive = successors.BITMOD_VALUES[bits]
+    for row in range(3):
+        best: list[tuple[float, list[float]]] = [(np.inf, [])] * 2
+        for special in successors.BITMOD_SPECIAL[bits]:
+            values = sorted({*positive, *(-value for value in positive), special})
+            needed = [
+                max(min(0, *group) / values[0], max(0, *group) / values[-1])
+                for group in (weights[row, :128].tolist(), weights[row, 128:].tolist())
+            ]
+            step = max(needed) / 127
+            for number, begin in enumerate((0, 128)):
+                scale = round(needed[number] / step) * step
+                group = weights[row, begin : begin + 128].tolist()
+                near = [min(values, key=lambda value, w=w, s=scale: abs(value * s - w)) * scale for w in group]  # type: ignore[misc]
+                error = sum((a - w) ** 2 for a, w in zip(near, group, strict=True))
+                best[number] = min(best[number], (error, near))
+        errors = [((made[row, part] - weights[row, part]) ** 2).sum() for part in (slice(0, 128), slice(128, 200))]
+        assert errors == pytest.approx([error for error, _ in best])
+    layer = small_layer(13)
+    assert successors.bitmod(layer, SMALL, bits).cycles == 3 * 3 * 5 * 2  # tiles, blocks, steps, terms
+    assert successors.bitmod_bits(bits) == bits + 10 / 128
+
+
+def test_panacea_is_its_products() -> None:
+    """Every outer product of slices of four weights and four activations."""
+    layer = small_layer(14, channels=10, positions=9, groups=2)
+    codes = np.random.default_rng(0).integers(-128, -100, (2, 9, 37)).astype(np.int8)
+    codes[:, ::3] = -128
+    zero = replace(layer, input_quantization=Quantization(np.float32(1), -128, False))
+    fewest = []
+    for high in (lambda x: (x + 128) >> 4 != 0, lambda x: not -8 <= x + 128 <= 7):
+        products = 0
+        for group, first in ((0, 0), (1, 5)):
+            for channel in (first, first + 4):
+                for window in range(0, 9, 4):
+                    for k in range(37):
+                        w = layer.weights[channel : min(channel + 4, first + 5), k].tolist()
+                        x = codes[group, window : window + 4, k].tolist()
+                        products += (1 + any(not -8 <= v <= 7 for v in w)) * (1 + any(high(v) for v in x))
+        fewest.append(products)
+    assert successors.sliced(zero, codes).operations == min(fewest)
+    assert successors.panacea(zero, codes).cycles == -(-min(fewest) // 128)
+
+
+def test_mcbp_merges_equal_columns() -> None:
+    layer = small_layer(15, channels=10, positions=9, groups=2)
+    additions = 0
+    for first in (0, 5):
+        for begin in (first, first + 4):
+            fours = layer.weights[begin : min(begin + 4, first + 5)]
+            for bit in range(8):
+                columns = [tuple(int(w) >> bit & 1 for w in column) for column in fours.T]
+                additions += sum(any(column) for column in columns) + sum(sum(column) for column in set(columns))
+    assert successors.mcbp(layer, SMALL).cycles == -(-additions * 3 * 4 // 4096)
+    small = layers_of((32, 8, 1))[0]
+    weights = np.where(np.arange(32) % 8 == 0, 5, 0).astype(np.int8) * np.ones((8, 1), np.int8)
+    # bits 0 and 2: a column in eight is one, (7 + 5) / 8 bits for four weights; the other five planes a bit for four
+    assert successors.mcbp_bits(replace(small, weights=weights)) == pytest.approx(1 + 2 * 12 / 8 / 4 + 5 / 4)
+
+
+def test_a_network_on_the_successors(digits: Workload) -> None:
+    found = succession.study(digits)
+    assert set(found.lines) == set(succession.NAMES)
+    assert found.compute("plain") == 8 and found.compute("bitmod 4") == 4
+    assert 1 / 8 < found.density["transitive"] <= found.density["static"] < 1 / 4
+    assert found.lines["transitive"].compute <= found.lines["static"].compute
+    assert found.lines["bitmod 4"].bits == pytest.approx(4.078, abs=1e-3)
+    assert found.noise["BitMoD, 3 bits"][1] < found.noise["BitMoD, 4 bits"][1]
+    assert found.noise["BBS, N = 4"][1] <= found.noise["ours, N = 4"][1]
+
+
+def test_successors_are_compared_at_equal_area(digits: Workload) -> None:
+    """Transitive Array's 4,096 lanes, of one unit of area each, against 512 elements of 10 with what they share."""
+    study = Study(Source("ResNet-50"), succession=succession.study(digits))
+    found = study.succession
+    assert found is not None
+    without = {row.what: row for row in SECTIONS["successors"](Results([study])).rows}
+    claim = without["Transitive Array over BitVert, N = 0"]
+    assert claim.ours == found.compute("transitive") / found.compute("bitvert") and claim.paper == 3.97
+    assert not any("equal area" in what for what in without)
+
+    def block(name: str, area: float) -> Measured:
+        return Measured(name, Area(area, 1, 1, 1), Area(area, 1, 1, 1), {}, {})
+
+    areas = {element.name: block(element.name, 0) for element in IN_ARRAYS}
+    areas |= {name: block(name, 10) for name in ("bitvert", "pairs_1", "pairs_2", "pairs_4", "plain_8", "stripes_8")}
+    areas |= {"transitive": block("transitive", 1), "pragmatic": block("pragmatic", 10)}
+    section = SECTIONS["successors"](Results([study], areas=areas))
+    rows = {row.what: row.ours for row in section.rows}
+    assert rows["Transitive Array over BitVert, N = 0, at equal area"] == pytest.approx(claim.ours * 5120 / 4096)
+    assert '<table class="prose">' in page.html([section], ["ResNet-50"], 1.0) and section.tables[0].prose
+    assert len(section.tables) == 6 and all(
+        len(row) == len(table.header) for table in section.tables for row in table.rows
+    )
+
+
 # -------------------------------------------------------------------------------- networks
 PUBLISHED = {  # parameters as torchvision, timm and transformers report them, 1e9 MACs of the weights
     "VGG-16": (138_357_544, 15.47),
@@ -256,8 +487,8 @@ def test_an_onnx_network_brings_its_own_zeros(digits: Workload) -> None:
     assert [layer.name for layer in digits.layers] == list(digits.zeros)
     assert digits.zeros["stem_Conv"] > 0.3  # the background of the digits
     for layer in digits.layers:
-        mask = digits.nonzero[layer.name]
-        assert mask.shape == (layer.groups, min(layer.positions, 64), layer.reduction)
+        codes = digits.codes[layer.name]
+        assert codes.shape == (layer.groups, min(layer.positions, 64), layer.reduction) and codes.dtype == np.int8
     assert not digits.stand_in
 
 
@@ -374,10 +605,37 @@ def test_olive_keeps_outliers_and_gives_up_their_neighbours() -> None:
     assert made.tolist() == [1, -2, 0, 24, 5, 7, -48, 0]
 
 
+# -------------------------------------------------------------------------------- kept results
+def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured again unless the network, its samples, the sections or the code are others."""
+    for file in SHIPPED.parent.glob("digits_cnn*"):
+        shutil.copy(file, tmp_path)
+    kept, given = Kept(tmp_path / "kept"), workloads.source(tmp_path / SHIPPED.name)
+    first = run([given], ["fig3"], None, lambda name: None, kept)
+    assert [file.suffix for file in kept.folder.iterdir()] == [".pickle"]
+
+    def measured(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(studies, "ProcessPoolExecutor", measured)
+    told: list[str] = []
+    again = run([given], ["fig3"], None, told.append, Kept(kept.folder))
+    assert again.studies == first.studies and told == [given.name]
+    other = Kept(kept.folder)
+    other.code = "another"
+    with pytest.raises(AssertionError, match="measured again"):
+        run([given], ["fig3"], None, told.append, other)
+    with pytest.raises(AssertionError, match="measured again"):
+        run([given], ["fig3", "tab6"], None, told.append, kept)
+    os.utime(tmp_path / "digits_cnn_test.npz", ns=(0, 0))
+    with pytest.raises(AssertionError, match="measured again"):
+        run([given], ["fig3"], None, told.append, kept)
+
+
 # -------------------------------------------------------------------------------- sections
 @pytest.mark.full
-def test_the_front_has_no_beaten_design(digits: Workload) -> None:
-    results = run([workloads.source(SHIPPED)], ["fig11", "fig16"], None, lambda name: None)
+def test_the_front_has_no_beaten_design(digits: Workload, tmp_path: Path) -> None:
+    results = run([workloads.source(SHIPPED)], ["fig11", "fig16"], None, lambda name: None, Kept(tmp_path))
     trained = results.studies[0].trained
     assert trained is not None
     front = pareto(trained.designs, lambda design: design.judged.divergence)
@@ -420,6 +678,7 @@ def test_the_small_paper_network_has_its_rows_and_page(digits: Workload, monkeyp
         statistics.sparsity(work),
         statistics.divergences(work),
         statistics.columns_sweep(work),
+        succession=succession.study(work),
     )
     results = Results([study])
     made = [SECTIONS[key](results) for key in SECTIONS]

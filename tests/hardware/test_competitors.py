@@ -14,8 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.operands import BITVERT, DRIVEN, PAIRS, Driven, Step, Tile, bitvert_variant, stream, whole
-from bench.paper import accelerators
+from bench.operands import (
+    BITMOD,
+    BITVERT,
+    DRIVEN,
+    PAIRS,
+    TRANSITIVE,
+    Driven,
+    Step,
+    Tile,
+    bitvert_variant,
+    stream,
+    whole,
+)
+from bench.paper import accelerators, successors, transitive
 from bench.paper.workloads import Spec, layer
 from flow.compression.encoding import decode
 from flow.compression.prune import METHODS
@@ -28,7 +40,7 @@ from tests.helpers.tools import require_tool
 ONE = ArrayConfig(rows=1, columns=1)
 
 Weights = list[int]
-PLAIN = {each.element.name: each for each in DRIVEN if not each.encoded} | {
+PLAIN = {each.element.name: each for each in (*DRIVEN, TRANSITIVE) if not each.encoded} | {
     element.name: Driven(element, 2**number, whole) for number, element in enumerate(PLAINS)
 }
 VARIANTS_DRIVEN = [
@@ -57,7 +69,7 @@ def in_myhdl(driven: Driven, products: list[Tile]) -> list[int]:
 def in_icarus(driven: Driven, products: list[Tile], folder: Path) -> list[int]:
     """The Verilog, driven by a word of all inputs a cycle."""
     element = driven.element
-    inputs = [(name, width) for name, width in element.ports.items() if name not in ("clk", "result")]
+    inputs = [(name, width) for name, width in element.ports.items() if name not in ("clk", *element.outputs)]
     total = sum(width for _, width in inputs)
     state = dict.fromkeys([name for name, _ in inputs], 0) | {"enable": 1}
     words = []
@@ -155,6 +167,31 @@ def test_cycles_are_those_of_the_models() -> None:
             made = layer(Spec("one", driven.step, 1, 1), "test")
             made.weights[:] = w
             assert len(driven.drive(w, x)) == model(made, ONE).cycles, (name, w)
+
+
+@pytest.mark.parametrize("bits", [4, 3])
+def test_pragmatics_element_makes_bitmods_products(bits: int, tmp_path: Path) -> None:
+    """Every value of its data types, in half steps of the scale; as many cycles as the model says."""
+    values = [*successors.BITMOD_VALUES[bits], *successors.BITMOD_SPECIAL[bits]]
+    half_steps = sorted({round(2 * sign * value) for value in values for sign in (1, -1)})
+    generator = np.random.default_rng(bits)
+    products, wanted = [], []
+    for _ in range(40):
+        w, x = generator.choice(half_steps, 8).tolist(), generator.integers(0, 256, 8).tolist()
+        cycles = BITMOD.drive(w, x)
+        assert len(cycles) == successors.bitmod(layer(Spec("one", 8, 1, 1), "test"), ONE, bits).cycles
+        products.append(Tile(cycles))
+        wanted.append(int(np.dot(w, x)))
+    assert in_myhdl(BITMOD, products) == wanted
+    assert in_icarus(BITMOD, products, tmp_path) == wanted
+
+
+def test_a_lane_of_transitive_array_takes_the_cycles_of_its_model() -> None:
+    """One channel's tile, all eight trees in one lane: rows that are not zero, and fill-ins."""
+    for w, x in cases(8):
+        columns = [sum((weight >> bit & 1) << lane for lane, weight in enumerate(w)) for bit in range(8)]
+        model = transitive.dynamic(np.bincount(columns, minlength=256)[:, None])
+        assert len(TRANSITIVE.drive(w, x)) == max(int(model.load.sum()), 1), w
 
 
 @pytest.mark.parametrize("element", [*ELEMENTS, *VARIANTS], ids=lambda element: element.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from flow.hardware.competitors.bitwave import bitwave_pe
 from flow.hardware.competitors.plain import plain_pe
 from flow.hardware.competitors.pragmatic import pragmatic_pe
 from flow.hardware.competitors.stripes import stripes_pe
+from flow.hardware.competitors.transitive import transitive_pe
 from flow.hardware.conversion.bundles import gathered
 from flow.hardware.conversion.hierarchy import export, forgotten
 from flow.hardware.core.array import operand_register
@@ -136,8 +137,12 @@ PARALLEL = _pe("parallel", parallel_pe, {"x": 8, "weight": 8}, {})  # the plain 
 PRAGMATIC = _pe("pragmatic", pragmatic_pe, {"x": 64, "power": 24, "signs": 8, "busy": 8}, {})
 BITLET = _pe("bitlet", bitlet_pe, {"x": 8 * WINDOW, "choice": 8 * WINDOW.bit_length()}, {}, window=WINDOW)
 BITWAVE = _pe("bitwave", bitwave_pe, {"x": 64, "column": 8, "signs": 8, "fine": 2}, {"coarse": 1})
+TRANSITIVE = replace(
+    _pe("transitive", transitive_pe, {"x": 8, "prefix": 12, "total": 12, "fine": 2}, {"negative": 1, "coarse": 1}),
+    outputs=("result", "total"),
+)
 VARIANTS = tuple(bitvert(group, optimized) for group in (16, 8, 4) for optimized in (False, True))
-ELEMENTS = (stripes(8), stripes(16), PRAGMATIC, BITLET, BITWAVE, OURS)
+ELEMENTS = (stripes(8), stripes(16), PRAGMATIC, BITLET, BITWAVE, TRANSITIVE, OURS)
 
 # What the PEs of a row or a column share, not counted in a PE, and what the lanes that leave the array go through.
 SCHEDULER = Element(
