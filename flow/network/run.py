@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -11,6 +11,10 @@ from flow.network.model import ArrayLayer, HostSegment, Network
 from flow.network.reference import run_layer
 from flow.onnxtools import runtime
 from flow.onnxtools.runtime import Tensors
+from flow.programs import in_parallel
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 RunLayer = Callable[[ArrayLayer, NDArray[Any]], NDArray[Any]]
 
@@ -33,15 +37,22 @@ def run_steps(
         if isinstance(step, ArrayLayer):
             yield step
         else:
-            active = sessions.get(step.model) if sessions else runtime.session(step.model)
-            for tensors in batches:
-                outputs = runtime.run(active, tensors)
-                tensors.update(outputs if sessions else runtime.own(outputs))
+            run = _kept(sessions.get(step.model)) if sessions else _once(runtime.session(step.model))
+            for tensors, outputs in zip(batches, in_parallel(run, batches), strict=True):
+                tensors.update(outputs)
         if kept is None:
             continue
         for tensors in batches:
             for name in [name for name in tensors if last.get(name, -1) <= number and name not in kept]:
                 del tensors[name]
+
+
+def _kept(active: ort.InferenceSession) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: runtime.run(active, tensors)
+
+
+def _once(active: ort.InferenceSession) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: runtime.own(runtime.run(active, tensors))
 
 
 def _inputs(step: ArrayLayer | HostSegment) -> tuple[str, ...]:
