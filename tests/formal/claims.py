@@ -24,8 +24,10 @@ REQUANTIZER = {  # the stages of its ports and registers
 }  # fmt: skip
 BUS_ARRAY, BUS = WRAPPED["axi"]
 BUS_PORTS = memory_ports(BUS_ARRAY)  # the descriptors' first, the output last
-
-
+UNITS = ARRAYS["units"]
+BANKS = {  # of feature maps: array rows, bits of a line's number
+    "ROWS": UNITS.rows, "LINE_BITS": (UNITS.map_words // UNITS.rows - 1).bit_length(),
+}  # fmt: skip
 LAYOUT = registers(BUS_PORTS)
 REGISTERS = {  # the places and constants of registers; LACKING: the memory that this array does not have
     "CONTROL": LAYOUT["control"].index, "STATUS": LAYOUT["status"].index, "COMMAND": LAYOUT["command"].index,
@@ -116,7 +118,7 @@ CLAIMS = (
     ),
     Claim("slices", "pairs", "slices.sv", of("slice_count", "slice_places")),
     Claim(
-        "roots and quotients", "normalizer", "root.sv",
+        "roots and quotients", "units", "root.sv",
         (
             Fault("root_step", "off-by-one", r"wide\} << 2\) \+ 49'd1", "wide} << 2)"),
             Fault("root_step", "swapped-result", r"left = upper\[47:0\]", "left = rest"),
@@ -147,6 +149,56 @@ CLAIMS = (
         ),
         4, macros=REQUANTIZER | {"PROVE_ROUNDING": 1, "SHIFTS": reference.MAX_SHIFT}, cut=("dut.product",),
         cases=tuple({"shift[5:3]": high} for high in range(reference.MAX_SHIFT // 8 + 1)),
+    ),
+    Claim(
+        "banks' arbiter", "units", "arbiter.sv",
+        (
+            Fault("row_choice", "granted-twice", r"granted = pending\[(\d)\] && .*;", r"granted = pending[\1];"),
+            Fault("row_choice", "unasked", r"granted = pending\[\d\] && ", "granted = "),
+            Fault("row_choice", "starved", r"if \(pending\[i\] && ", "if ("),
+            Fault("bank_choice", "unserved", r"if \(granted\[i\] && ", "if ("),
+            Fault("bank_choice", "swapped-line", r"\(24 \* i\) \+ 2 \+:", "(24 * i) + 1 +:"),
+            Fault("bank_choice", "swapped-row", r"who = i\[1:0\]", "who = ~i[1:0]"),
+        ),
+        UNITS.rows, macros=BANKS,
+    ),
+    Claim(
+        "banks' words", "units", "routes.sv",
+        (
+            Fault("gather", "unasked", r"if \(granted\[j\]\)", "if (1'b1)"),
+            Fault("gather", "never-padded", r"if \(fresh\)", "if (1'b0)"),
+            Fault("gather", "swapped-index", r"source = sources\[2 \* j", "source = sources[2 * (3 - j)"),
+            Fault("spread", "swapped-index", r"row = chosen\[2 \* b", "row = chosen[2 * (3 - b)"),
+        ),
+        macros=BANKS,
+    ),
+    Claim(
+        "bank", "bank", "bank.sv",
+        (
+            Fault("bank", "swapped-byte", r"write_data\[15:8\]", "write_data[23:16]"),
+            Fault("bank", "unmasked", r"if \(mask\[2\]\)", "if (1'b1)"),
+            Fault("bank", "swapped-line", r"memory\[read_line\]", "memory[read_line ^ 1]"),
+            Fault("bank", "let-go", r"if \(read\)", "if (1'b1)"),
+        ),
+        4, forever=True,
+    ),
+    Claim(
+        "row's windows", "maps", "windows.sv",
+        (
+            Fault("lane", "never-wraps", r"window >= wrap_from", "1'b0"),
+            Fault("lane", "stuck", r"else if \(advance\)", "else if (1'b1)"),
+            Fault("lane", "padding", r"at_y < height", "at_y <= height"),
+        ),
+        1, macros={"ROWS": 2}, cases=tuple({"few": few} for few in range(3)),
+    ),
+    Claim(
+        "walks over windows", "maps", "walker.sv",
+        (
+            Fault("walker", "late-end", r"\+ 17'd1\) >=", "+ 17'd1) >"),
+            Fault("walker", "too-many", r"left <= 24'd0", "left <= left"),
+            Fault("walker", "swapped-ways", r"\.wrap_word\(over_word\)", ".wrap_word(tile_word)"),
+        ),
+        4, forever=True, macros={"ROWS": 2},
     ),
     Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
     *(

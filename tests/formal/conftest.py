@@ -19,6 +19,7 @@ from flow.hardware.core.bundles import Reader
 from flow.hardware.core.stream import stream
 from flow.hardware.emit import emit, emit_wrapped, modules
 from flow.hardware.interface import ReadPort
+from flow.hardware.maps.banks import bank
 from tests.formal.rtl import ARRAYS, BEAT, DEPTH, JOBS, TOGETHER, WRAPPED, Emitted
 from tests.helpers.clocking import reset, wire
 from tests.helpers.tools import require_tool
@@ -75,8 +76,12 @@ def _ahead() -> Any:
     )  # fmt: skip
 
 
+def _bank() -> Any:
+    return bank(wire(), wire(), wire(8), wire(2), wire(64), wire(), wire(2), wire(64), DEPTH)
+
+
 # The block, and how it is built: streams of one or two beats a word.
 SMALL: Mapping[str, tuple[str, Callable[[], Any]]] = {
     "stream 1": ("stream", lambda: _stream(1)), "stream 2": ("stream", lambda: _stream(2)),
-    "ahead": ("axi_ahead", _ahead),
+    "ahead": ("axi_ahead", _ahead), "bank": ("bank", _bank),
 }  # fmt: skip
