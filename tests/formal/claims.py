@@ -7,7 +7,7 @@ chosen, their sum for each column, that sum's weight and sign, the total.
 from __future__ import annotations
 
 from flow.hardware.axi.bus import COMMON, MEMORIES, constants, registers
-from flow.hardware.config import memory_ports
+from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.core.requantizer import LATENCY
 from flow.hardware.faults import FAULTS, Fault
 from flow.hardware.fields import error_code
@@ -25,9 +25,16 @@ REQUANTIZER = {  # the stages of its ports and registers
 BUS_ARRAY, BUS = WRAPPED["axi"]
 BUS_PORTS = memory_ports(BUS_ARRAY)  # the descriptors' first, the output last
 UNITS = ARRAYS["units"]
-BANKS = {  # of feature maps: array rows, bits of a line's number
-    "ROWS": UNITS.rows, "LINE_BITS": (UNITS.map_words // UNITS.rows - 1).bit_length(),
-}  # fmt: skip
+
+
+def banks(config: ArrayConfig) -> dict[str, int]:
+    """The macros of an array with feature maps: rows, lanes, bits of the number of a bank's line."""
+    return {
+        "ROWS": config.rows, "LANES": config.lanes, "LINE_BITS": (config.map_words // config.rows - 1).bit_length(),
+    }  # fmt: skip
+
+
+BANKS, TWO = banks(UNITS), banks(ARRAYS["maps"])
 LAYOUT = registers(BUS_PORTS)
 REGISTERS = {  # the places and constants of registers; LACKING: the memory that this array does not have
     "CONTROL": LAYOUT["control"].index, "STATUS": LAYOUT["status"].index, "COMMAND": LAYOUT["command"].index,
@@ -189,7 +196,7 @@ CLAIMS = (
             Fault("lane", "stuck", r"else if \(advance\)", "else if (1'b1)"),
             Fault("lane", "padding", r"at_y < height", "at_y <= height"),
         ),
-        1, macros={"ROWS": 2}, cases=tuple({"few": few} for few in range(3)),
+        1, macros=TWO, cases=tuple({"few": few} for few in range(3)),
     ),
     Claim(
         "walks over windows", "maps", "walker.sv",
@@ -198,7 +205,26 @@ CLAIMS = (
             Fault("walker", "too-many", r"left <= 24'd0", "left <= left"),
             Fault("walker", "swapped-ways", r"\.wrap_word\(over_word\)", ".wrap_word(tile_word)"),
         ),
-        4, forever=True, macros={"ROWS": 2},
+        4, forever=True, macros=TWO,
+    ),
+    Claim(
+        "store's words", "maps", "store.sv",
+        (
+            Fault("store", "hasty", r"load = at_hand && free", "load = at_hand"),
+            Fault("store", "taken-twice", r"remaining = pending & ~granted", "remaining = pending"),
+            Fault("store", "late-mask", r"write_mask <= mask", "write_mask <= write_mask"),
+        ),
+        1, macros=TWO | {"PROVE_WORDS": 1}, cut=("dut.addresses", "dut.present", "dut.collected", "dut.mask"),
+    ),
+    Claim(
+        "store's entries", "maps", "store.sv",
+        (
+            Fault("store", "too-soon", r"staged > 3'd1", "staged > 3'd0"),
+            Fault("store", "no-rewind", r"\(left == 16'd1\)", "1'b0"),
+            Fault("store", "early-report", r"flushing && free", "flushing"),
+        ),
+        6, forever=True, macros=TWO,
+        cut=("dut.addresses", "dut.present", "dut.ready", "dut.collected", "dut.mask"),
     ),
     Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
     *(
