@@ -226,6 +226,24 @@ CLAIMS = (
         6, forever=True, macros=TWO,
         cut=("dut.addresses", "dut.present", "dut.ready", "dut.collected", "dut.mask"),
     ),
+    Claim(
+        "fetched words", "maps", "fetch.sv",
+        (
+            Fault("fetch", "late-padding", r"pad2 <= pad1", "pad2 <= pad"),
+            Fault("fetch", "early", r"last2 <= ends1", "last2 <= valid1"),
+            Fault("fetch", "overtaken", r"settled = .*;", "settled = 1'b1;"),
+        ),
+        7, forever=True, macros=TWO | {"PROVE_WORDS": 1}, cut=("dut.addresses", "dut.present", "dut.ready"),
+    ),
+    Claim(
+        "fetch's taps", "maps", "fetch.sv",
+        (
+            Fault("fetch", "stuck-tap", r"tap_x <= tap_x \+ \{8'd0, dilation_x\}", "tap_x <= tap_x"),
+            Fault("fetch", "no-filler", r"filling \|\| \(taps_end && !fills\)", "filling || taps_end"),
+            Fault("fetch", "hasty", r"behind == 8'd1", "1'b1"),
+        ),
+        5, forever=True, macros=TWO, cut=("dut.addresses", "dut.present", "dut.ready"),
+    ),
     Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
     *(
         Claim(
