@@ -13,7 +13,7 @@ from flow.hardware.faults import FAULTS, Fault
 from flow.hardware.fields import error_code
 from flow.network import reference
 from tests.formal.prover import Claim
-from tests.formal.rtl import ARRAYS, BEAT, DEPTH, JOBS, TOGETHER, WRAPPED
+from tests.formal.rtl import ARRAYS, BEAT, COLLECT, DEPTH, JOBS, TOGETHER, WRAPPED
 
 COLUMNS = 4  # parts in which the 256 columns are proven, by their low two bits
 PARTS = tuple(f"dut.multiplier_240.{total}_{factor}" for total in ("low", "high") for factor in ("low", "high"))
@@ -163,7 +163,6 @@ CLAIMS = (
             Fault("row_choice", "granted-twice", r"granted = pending\[(\d)\] && .*;", r"granted = pending[\1];"),
             Fault("row_choice", "unasked", r"granted = pending\[\d\] && ", "granted = "),
             Fault("row_choice", "starved", r"if \(pending\[i\] && ", "if ("),
-            Fault("bank_choice", "unserved", r"if \(granted\[i\] && ", "if ("),
             Fault("bank_choice", "swapped-line", r"\(24 \* i\) \+ 2 \+:", "(24 * i) + 1 +:"),
             Fault("bank_choice", "swapped-row", r"who = i\[1:0\]", "who = ~i[1:0]"),
         ),
@@ -202,7 +201,6 @@ CLAIMS = (
         "walks over windows", "maps", "walker.sv",
         (
             Fault("walker", "late-end", r"\+ 17'd1\) >=", "+ 17'd1) >"),
-            Fault("walker", "too-many", r"left <= 24'd0", "left <= left"),
             Fault("walker", "swapped-ways", r"\.wrap_word\(over_word\)", ".wrap_word(tile_word)"),
         ),
         4, forever=True, macros=TWO,
@@ -243,6 +241,57 @@ CLAIMS = (
             Fault("fetch", "hasty", r"behind == 8'd1", "1'b1"),
         ),
         5, forever=True, macros=TWO, cut=("dut.addresses", "dut.present", "dut.ready"),
+    ),
+    Claim(
+        "collected channels", "collect", "collect.sv",
+        (
+            Fault("channel_place", "late-slot", r"column >= ", "column > "),
+            Fault("channel_word", "never-zero", r"if \(!zero && ", "if ("),
+            Fault("collect", "stuck-slot", r"slot <= slot .*;", "slot <= slot;"),
+        ),
+        5, forever=True, macros=COLLECT,
+    ),
+    Claim(
+        "tables", "tables", "tables.sv",
+        (
+            Fault("lookup", "swapped-index", r"result\[7:3\]", "result[6:2]"),
+            Fault("tables", "one-too-many", r"read && !ends", "read"),
+            Fault("tables", "stuck", r"number <= number \+ 5'd1", "number <= number"),
+        ),
+        4, forever=True, macros=TWO,
+    ),
+    Claim(
+        "terms of products", "units", "product_terms.sv",
+        (
+            Fault("product_terms", "no-zero", r"\{14'd0, following\} - .*;", "{14'd0, following};"),
+            Fault("product_terms", "no-offset", r"part\[31 - 2\] <= 1'b1", "part[31 - 2] <= 1'b0"),
+            Fault("product_terms", "stuck-sign", r"left = 9'd0 - ", "left = "),
+        ),
+        1,
+    ),
+    *(
+        Claim(
+            f"post-processing's sums of {ARRAYS[design].accumulator_bits} bits", design, "post_channel.sv",
+            (
+                Fault("post_channel", "minimum", r"part\[7:0\] > ", "part[7:0] < "),
+                Fault("post_channel", "never-first", r"else if \(first\)", "else if (1'b0)"),
+                *more,
+            ),
+            1, macros={"BITS": ARRAYS[design].accumulator_bits, design.upper(): 1},
+        )
+        for design, more in (
+            ("maps", [Fault("post_channel", "dropped-factor", r"x \* factor", "x * (factor | 1)")]),
+            ("units", [Fault("post_channel", "stuck-sign", r"\{2\{part\[30\]\}\}", "2'd0")]),
+        )
+    ),
+    Claim(
+        "post-processing's operands", "maps", "post.sv",
+        (
+            Fault("post", "swapped-factors", r"factor <= low1", "factor <= high1"),
+            Fault("post", "early-high", r"valid3 \|\| valid4", "valid3 || valid2"),
+            Fault("post", "swapped-index", r"x\(octets2\[79:72\]\)", "x(octets2[71:64])"),
+        ),
+        5, macros=TWO,
     ),
     Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
     *(

@@ -21,6 +21,7 @@ WRAPPED = {"axi": (ArrayConfig(2, 2), AxiConfig())}
 BEAT = 2  # bits of a memory word of the small streams
 DEPTH = 4
 JOBS, TOGETHER = 2, 2  # of the small words ahead
+COLLECT = {"ROWS": 2, "COLUMNS": 3, "LANES": 2}  # of the small tiles that are collected
 
 
 @dataclass(frozen=True)
