@@ -293,6 +293,15 @@ CLAIMS = (
         ),
         5, macros=TWO,
     ),
+    Claim(
+        "maps as weights", "units", "octets.sv",
+        (
+            Fault("operand_column", "unsigned", r"pixels \^ 64'h8080808080808080", "pixels"),
+            Fault("operands", "too-soon", r"\(at_hand == 2'd1\) && !filled", "(at_hand == 2'd1)"),
+            Fault("operands", "overtaking", r"\(filled && \(flying == 17'd0\)\)", "filled"),
+        ),
+        5, forever=True, macros=BANKS,
+    ),
     Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
     *(
         Claim(

@@ -94,7 +94,8 @@ def _collect() -> Any:
 
 def _tables() -> Any:
     return tables(
-        wire(), reset(), TableWork(wire(), wire()), wire(), wire(), wire(64), wire(64), wire(64), rows=2, lanes=1, bits=32
+        wire(), reset(), TableWork(wire(), wire()), wire(), wire(), wire(64), wire(64), wire(64),
+        rows=2, lanes=1, bits=32,
     )  # fmt: skip
 
 
