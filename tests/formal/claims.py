@@ -132,6 +132,32 @@ CLAIMS = (
             Fault("root_step", "off-by-one-shift", r"rest\} << 1", "rest} << 2"),
         ),
     ),
+    Claim(
+        "normalizer's quotients", "units", "norm_root.sv",
+        (
+            Fault("norm_root", "overflowing", r"radicand\[63:48\] == 16'd0", "radicand[63:49] == 15'd0"),
+            Fault("norm_root", "same-bits", r"\.pair\(radicand\[61:60\]\)", ".pair(radicand[63:62])"),
+            Fault("norm_root", "half-divisor", r"wide << 1", "wide"),
+        ),
+        1,
+    ),
+    Claim(
+        "normalizer's sums", "units", "norm_lane.sv",
+        (
+            Fault("norm_lane", "smallest", r"code > largest", "code < largest"),
+            Fault("norm_lane", "stuck-sign", r"size2 = -value2", "size2 = value2"),
+            Fault("norm_lane", "not-centred", r" - \$signed\(\{\{12\{centre2\[21\]\}\}, centre2\}\)", ""),
+        ),
+        1, free=("exponential", "norm_places", "norm_root"),
+    ),
+    Claim(
+        "normalizer's results", "units", "norm_lane.sv",
+        (
+            Fault("norm_lane", "truncating", r"shifted \+ 63'sd1", "shifted"),
+            Fault("norm_lane", "wrapping", r"if \(!halved\[62\] && .*\) begin", "if (1'b0) begin"),
+        ),
+        macros={"PROVE_RESULT": 1}, cut=("dut.product4", "dut.lifted4"), free=("exponential", "norm_places", "norm_root"),
+    ),
     *(
         Claim(
             f"requantizer's sum of {ARRAYS[design].accumulator_bits} bits", design, "requantizer.sv",
@@ -206,13 +232,22 @@ CLAIMS = (
         4, forever=True, macros=TWO,
     ),
     Claim(
+        "two walkers", "maps", "walkers.sv",
+        (
+            Fault("walkers", "disturbed", r"restart0 = job && !begun && second", "restart0 = job && !begun"),
+            Fault("walkers", "swapped-windows", r"addresses = places1", "addresses = places0"),
+            Fault("walkers", "begun-twice", r"begun <= 1'b1", "begun <= 1'b0"),
+        ),
+        3, forever=True, macros=TWO, free=("walker",),
+    ),
+    Claim(
         "store's words", "maps", "store.sv",
         (
             Fault("store", "hasty", r"load = at_hand && free", "load = at_hand"),
             Fault("store", "taken-twice", r"remaining = pending & ~granted", "remaining = pending"),
             Fault("store", "late-mask", r"write_mask <= mask", "write_mask <= write_mask"),
         ),
-        1, macros=TWO | {"PROVE_WORDS": 1}, cut=("dut.addresses", "dut.present", "dut.collected", "dut.mask"),
+        1, macros=TWO | {"PROVE_WORDS": 1}, free=("walkers", "collect"),
     ),
     Claim(
         "store's entries", "maps", "store.sv",
@@ -222,7 +257,7 @@ CLAIMS = (
             Fault("store", "early-report", r"flushing && free", "flushing"),
         ),
         6, forever=True, macros=TWO,
-        cut=("dut.addresses", "dut.present", "dut.ready", "dut.collected", "dut.mask"),
+        free=("walkers", "collect"),
     ),
     Claim(
         "fetched words", "maps", "fetch.sv",
@@ -231,7 +266,7 @@ CLAIMS = (
             Fault("fetch", "early", r"last2 <= ends1", "last2 <= valid1"),
             Fault("fetch", "overtaken", r"settled = .*;", "settled = 1'b1;"),
         ),
-        7, forever=True, macros=TWO | {"PROVE_WORDS": 1}, cut=("dut.addresses", "dut.present", "dut.ready"),
+        7, forever=True, macros=TWO | {"PROVE_WORDS": 1}, free=("walkers",),
     ),
     Claim(
         "fetch's taps", "maps", "fetch.sv",
@@ -240,7 +275,7 @@ CLAIMS = (
             Fault("fetch", "no-filler", r"filling \|\| \(taps_end && !fills\)", "filling || taps_end"),
             Fault("fetch", "hasty", r"behind == 8'd1", "1'b1"),
         ),
-        5, forever=True, macros=TWO, cut=("dut.addresses", "dut.present", "dut.ready"),
+        5, forever=True, macros=TWO, free=("walkers",),
     ),
     Claim(
         "collected channels", "collect", "collect.sv",
