@@ -1,6 +1,6 @@
 // The arbiter of the banks: a row is served only if it asks, none of two that want the same bank, and a row that is not
-// served waits for one that is; so all are after as many cycles as there are rows. An enabled bank serves a row that was
-// granted, at its line, and every granted row has its bank.
+// served waits for one that is; so all are after as many cycles as there are rows. An enabled bank serves a row that
+// was granted, at its line, and every granted row has its bank.
 module harness (input clk, input [24*`ROWS-1:0] addresses);
   reg [`ROWS-1:0] pending;
   wire [`ROWS-1:0] granted, enables;

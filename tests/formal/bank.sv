@@ -1,5 +1,5 @@
-// A bank, followed at one byte, any: it is what was written there last with its bit of the mask, at the edge of a write what
-// was there before, and is shown until the next read.
+// A bank, followed at one byte, any: it is what was written there last with its bit of the mask, at the edge of a write
+// what was there before, and is shown until the next read.
 module harness (
   input clk, input write, input [7:0] mask, input [1:0] write_line, input [63:0] write_data,
   input read, input [1:0] read_line

@@ -156,7 +156,17 @@ CLAIMS = (
             Fault("norm_lane", "truncating", r"shifted \+ 63'sd1", "shifted"),
             Fault("norm_lane", "wrapping", r"if \(!halved\[62\] && .*\) begin", "if (1'b0) begin"),
         ),
-        macros={"PROVE_RESULT": 1}, cut=("dut.product4", "dut.lifted4"), free=("exponential", "norm_places", "norm_root"),
+        macros={"PROVE_RESULT": 1}, cut=("dut.product4", "dut.lifted4"),
+        free=("exponential", "norm_places", "norm_root"),
+    ),
+    Claim(
+        "normalizer's course", "units", "norm_control.sv",
+        (
+            Fault("norm_control", "half-octet", r"\(at_now\[2:0\] == 3'd7\) && ", ""),
+            Fault("norm_control", "fillers", r"inside_signal = at_now < ", "inside_signal = at_now <= "),
+            Fault("norm_control", "first-tile-only", r"fresh <= 1'b0", "fresh <= 1'b1"),
+        ),
+        4, forever=True,
     ),
     *(
         Claim(

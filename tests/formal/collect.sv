@@ -1,6 +1,6 @@
-// Channels of finished tiles, followed at one column of one tile, any: each lane gives a word in turn, a tile's columns lane by
-// lane. Of the oldest tile an entry takes eight channels by their columns, or zeros, for every row; a tile's channels stay until it
-// is finished.
+// Channels of finished tiles, followed at one column of one tile, any: each lane gives a word in turn, a tile's columns
+// lane by lane. Of the oldest tile an entry takes eight channels by their columns, or zeros, for every row; a tile's
+// channels stay until it is finished.
 module harness (
   input clk, input reset, input [`LANES-1:0] valid, input tile_done, input [8*`ROWS*`LANES-1:0] data,
   input load, input finished, input [103:0] entry
@@ -56,10 +56,14 @@ module harness (
 
   (* hierconn *) wire [1:0] \dut.filling , \dut.oldest ;
   (* hierconn *) wire \dut.slot ;
-  (* hierconn *) wire [15:0] \dut.lane_words0.memory[0] , \dut.lane_words0.memory[1] , \dut.lane_words0.memory[2] , \dut.lane_words0.memory[3] ;
-  (* hierconn *) wire [15:0] \dut.lane_words0.memory[4] , \dut.lane_words0.memory[5] , \dut.lane_words0.memory[6] , \dut.lane_words0.memory[7] ;
-  (* hierconn *) wire [15:0] \dut.lane_words1.memory[0] , \dut.lane_words1.memory[1] , \dut.lane_words1.memory[2] , \dut.lane_words1.memory[3] ;
-  (* hierconn *) wire [15:0] \dut.lane_words1.memory[4] , \dut.lane_words1.memory[5] , \dut.lane_words1.memory[6] , \dut.lane_words1.memory[7] ;
+  (* hierconn *) wire [15:0] \dut.lane_words0.memory[0] , \dut.lane_words0.memory[1] ;
+  (* hierconn *) wire [15:0] \dut.lane_words0.memory[2] , \dut.lane_words0.memory[3] ;
+  (* hierconn *) wire [15:0] \dut.lane_words0.memory[4] , \dut.lane_words0.memory[5] ;
+  (* hierconn *) wire [15:0] \dut.lane_words0.memory[6] , \dut.lane_words0.memory[7] ;
+  (* hierconn *) wire [15:0] \dut.lane_words1.memory[0] , \dut.lane_words1.memory[1] ;
+  (* hierconn *) wire [15:0] \dut.lane_words1.memory[2] , \dut.lane_words1.memory[3] ;
+  (* hierconn *) wire [15:0] \dut.lane_words1.memory[4] , \dut.lane_words1.memory[5] ;
+  (* hierconn *) wire [15:0] \dut.lane_words1.memory[6] , \dut.lane_words1.memory[7] ;
   wire [127:0] memory0 = {
     \dut.lane_words0.memory[7] , \dut.lane_words0.memory[6] , \dut.lane_words0.memory[5] , \dut.lane_words0.memory[4] ,
     \dut.lane_words0.memory[3] , \dut.lane_words0.memory[2] , \dut.lane_words0.memory[1] , \dut.lane_words0.memory[0]

@@ -1,6 +1,7 @@
-// Windows out of the maps, between a walk that may be anywhere and banks that are followed at one word, any. The array asks for
-// octets; each is answered once, in the order in which they were asked for: in a row, also any, whose tap is present, with
-// the bank's word at its address, else with padding, or zeros in the filler. From outside, with the words of that memory.
+// Windows out of the maps, between a walk that may be anywhere and banks that are followed at one word, any. The array
+// asks for octets; each is answered once, in the order in which they were asked for: in a row, also any, whose tap is
+// present, with the bank's word at its address, else with padding, or zeros in the filler. From outside, with the words
+// of that memory.
 module harness (
   input clk, input reset, input job, input [311:0] walk, input [138:0] taps, input [31:0] base, input [31:0] count,
   input request, input [64*`ROWS-1:0] read_data,
@@ -62,7 +63,8 @@ module harness (
   end
 
   // Which of them is in a stage, and where the row's word then is.
-  (* hierconn *) wire \dut.valid1 , \dut.valid2 , \dut.valid3 , \dut.fresh1 , \dut.fresh2 , \dut.fresh3 , \dut.last2 , \dut.last3 ;
+  (* hierconn *) wire \dut.valid1 , \dut.valid2 , \dut.valid3 , \dut.last2 , \dut.last3 ;
+  (* hierconn *) wire \dut.fresh1 , \dut.fresh2 , \dut.fresh3 ;
   (* hierconn *) wire [`ROWS-1:0] \dut.pending1 , \dut.granted2 , \dut.granted3 ;
   (* hierconn *) wire [24*`ROWS-1:0] \dut.addresses1 ;
   (* hierconn *) wire [7:0] \dut.pad1 , \dut.pad2 , \dut.pad3 ;

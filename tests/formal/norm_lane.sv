@@ -1,7 +1,7 @@
-// A row of the normalizer, from any state: a channel less the byte of zero, the largest one, the sum of channels and the sum of
-// what is squared, or of exponentials; the factors of its one multiplier, of a square, of the channels times the sum of squares,
-// of the square of the sum, and of a result, n v - c or an exponential times the quotient; a result, shifted, rounded half up,
-// as large as 32 bits have room for at most, and with its sign.
+// A row of the normalizer, from any state: a channel less the byte of zero, the largest one, the sum of channels and
+// the sum of what is squared, or of exponentials; the factors of its one multiplier, of a square, of the channels times
+// the sum of squares, of the square of the sum, and of a result, n v - c or an exponential times the quotient; a
+// result, shifted, rounded half up, as large as 32 bits have room for at most, and with its sign.
 module harness (
   input clk, input enable, input [63:0] octet, input [2:0] place_slot, input [5:0] place_written, input [5:0] place_shown,
   input softmax, input applies1, input restart, input compare, input multiply, input take, input subtract,

@@ -1,7 +1,8 @@
-// The quotient of a position, from any state that its steps lead to. The radicand is a product, less one, plus the offset, or moved by
-// a power of two of pairs of bits; lifted, only if none of its bits is lost, and so counted. Two bits of a root are found in
-// a cycle: found^2 + rest is the radicand so far, before and after, and no more than twice what is found is left; or two
-// bits of a quotient: what is left is four times what was, less as many divisors, and is below the divisor again.
+// The quotient of a position, from any state that its steps lead to. The radicand is a product, less one, plus the
+// offset, or moved by a power of two of pairs of bits; lifted, only if none of its bits is lost, and so counted. Two
+// bits of a root are found in a cycle: found^2 + rest is the radicand so far, before and after, and no more than twice
+// what is found is left; or two bits of a quotient: what is left is four times what was, less as many divisors, and is
+// below the divisor again.
 module harness (
   input clk, input enable, input softmax, input restart, input take, input subtract, input [2:0] power,
   input shift, input add, input lift, input root, input divisor, input divide,

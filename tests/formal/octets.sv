@@ -1,7 +1,7 @@
-// A map as weights of the array, followed at one weight of one column, any. The octets of a step come beat by beat: a pixel for
-// each column, or across: a channel of each row's pixel for each column; a word of activations is two beats. Then eight words
-// leave, as the stream asks for them, the highest bit of the weights first, with their complements; no octet is lost or
-// taken twice. Otherwise the memory's words are passed on, and neither overtakes the other.
+// A map as weights of the array, followed at one weight of one column, any. The octets of a step come beat by beat: a
+// pixel for each column, or across: a channel of each row's pixel for each column; a word of activations is two beats.
+// Then eight words leave, as the stream asks for them, the highest bit of the weights first, with their complements; no
+// octet is lost or taken twice. Otherwise the memory's words are passed on, and neither overtakes the other.
 module harness (
   input clk, input reset, input compute_job, input compute_ready, input weight_job, input weight_ready,
   input operand, input post, input across, input [2:0] first, input octets_ready, input octets_read,

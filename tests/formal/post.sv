@@ -1,7 +1,7 @@
-// The steps of post-processing, with any stalls: a step's word holds for two enabled cycles (steps.sv), in which nothing else is
-// issued. Every channel gets its byte of the low octet with the block's low factor, then of the high one with the high factor, or
-// with 1 for a maximum, two enabled cycles after the word and three; the terms are added a cycle later, the first as the
-// first. Results leave from the lowest channel on.
+// The steps of post-processing, with any stalls: a step's word holds for two enabled cycles (steps.sv), in which
+// nothing else is issued. Every channel gets its byte of the low octet with the block's low factor, then of the high
+// one with the high factor, or with 1 for a maximum, two enabled cycles after the word and three; the terms are added a
+// cycle later, the first as the first. Results leave from the lowest channel on.
 module harness (
   input clk, input reset, input enable, input take, input maximum, input [20:0] factor_low, input [20:0] factor_high,
   input valid, input first, input load, input [128*`ROWS-1:0] word, input capture, input drain

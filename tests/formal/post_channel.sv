@@ -1,6 +1,6 @@
-// A channel of post-processing: the first term of a tile, or the sum of what was before and the next one, or the larger of
-// their low bytes; or what a normalizer gives. The result is captured, drained or held. Without products the term is the
-// byte times its factor; product_terms.sv has it otherwise.
+// A channel of post-processing: the first term of a tile, or the sum of what was before and the next one, or the larger
+// of their low bytes; or what a normalizer gives. The result is captured, drained or held. Without products the term is
+// the byte times its factor; product_terms.sv has it otherwise.
 module harness (
   input clk, input enable, input adds, input first, input maximum, input [20:0] factor, input [7:0] x,
   input capture, input drain, input [`BITS-1:0] behind

@@ -1,6 +1,6 @@
-// What an octet of a step adds: its byte times its factor; of a difference, with an offset for the low octet and negated for the
-// high one; of a product, both bytes less their zero points, multiplied, and another offset for the high octet. 2^29 is
-// more than a byte times a factor, so that to set that bit is to add it.
+// What an octet of a step adds: its byte times its factor; of a difference, with an offset for the low octet and
+// negated for the high one; of a product, both bytes less their zero points, multiplied, and another offset for the
+// high octet. 2^29 is more than a byte times a factor, so that to set that bit is to add it.
 module harness (
   input clk, input enable, input late, input product, input minus, input [20:0] factor,
   input [7:0] zero_low, input [7:0] zero_high, input [7:0] x, input [7:0] following

@@ -1,5 +1,5 @@
-// Words between banks and rows. To a row that was granted goes the word of its bank; to another one that of padding, if the
-// octet is a new one, else what it was given before. To a bank goes the word of the row that it serves.
+// Words between banks and rows. To a row that was granted goes the word of its bank; to another one that of padding, if
+// the octet is a new one, else what it was given before. To a bank goes the word of the row that it serves.
 module harness (
   input [`ROWS-1:0] granted, input [$clog2(`ROWS)*`ROWS-1:0] sources, input fresh, input [7:0] pad,
   input [64*`ROWS-1:0] read_data, input [64*`ROWS-1:0] held,

@@ -1,7 +1,8 @@
-// Results into the maps, between a walk and collected words that may be any. Of an entry, each row that is present has its
-// word written with the entry's mask, to its bank and line, once, and nothing else is written; the next entry is taken when
-// all are. A block takes its entries of each of its tiles when the tile is there, rewinds the stream behind those of every tile but
-// the last and lets go of these, and goes on by a tile; it is reported once, when its last word is on its way.
+// Results into the maps, between a walk and collected words that may be any. Of an entry, each row that is present has
+// its word written with the entry's mask, to its bank and line, once, and nothing else is written; the next entry is
+// taken when all are. A block takes its entries of each of its tiles when the tile is there, rewinds the stream behind
+// those of every tile but the last and lets go of these, and goes on by a tile; it is reported once, when its last word
+// is on its way.
 module harness (
   input clk, input reset, input job, input [311:0] walk, input [15:0] entries, input [23:0] tiles,
   input [`LANES-1:0] valid, input tile_done, input [8*`LANES*`ROWS-1:0] data, input halt,

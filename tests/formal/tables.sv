@@ -1,6 +1,6 @@
-// The table of an element-wise function, followed at one byte, any: the words that a block brings are its words in order, without
-// the last one, each shown a cycle after it is read. A result that goes through has its low byte replaced by the table's, in
-// the copy of each row; another one stays as it is.
+// The table of an element-wise function, followed at one byte, any: the words that a block brings are its words in
+// order, without the last one, each shown a cycle after it is read. A result that goes through has its low byte
+// replaced by the table's, in the copy of each row; another one stays as it is.
 module harness (
   input clk, input reset, input fill, input read, input ends, input [63:0] word, input [24*`ROWS-1:0] above
 );

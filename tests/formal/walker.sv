@@ -1,7 +1,7 @@
-// A walk begins with the windows of its first tile, one after the other as in its nested loops: array row j takes the j-th.
-// From then on windows.sv says where the row is; so its way to the next tile is what the descriptor says, and where a row of
-// windows ends on it, the end's too. A row is present if its tap is in the map and there are so many windows. The next walk may
-// begin at any time.
+// A walk begins with the windows of its first tile, one after the other as in its nested loops: array row j takes the
+// j-th. From then on windows.sv says where the row is; so its way to the next tile is what the descriptor says, and
+// where a row of windows ends on it, the end's too. A row is present if its tap is in the map and there are so many
+// windows. The next walk may begin at any time.
 module harness (
   input clk, input reset, input restart, input advance, input [311:0] walk,
   input [23:0] tap_word, input [15:0] tap_x, input [15:0] tap_y
@@ -73,7 +73,8 @@ module harness (
   end
 
   (* hierconn *) wire [23:0] \dut.lane0.word , \dut.lane1.word ;
-  (* hierconn *) wire [15:0] \dut.lane0.x , \dut.lane1.x , \dut.lane0.y , \dut.lane1.y , \dut.lane0.window , \dut.lane1.window ;
+  (* hierconn *) wire [15:0] \dut.lane0.x , \dut.lane1.x , \dut.lane0.y , \dut.lane1.y ;
+  (* hierconn *) wire [15:0] \dut.lane0.window , \dut.lane1.window ;
   wire [71:0] lane [0:`ROWS-1];
   assign lane[0] = {\dut.lane0.window , \dut.lane0.y , \dut.lane0.x , \dut.lane0.word };
   assign lane[1] = {\dut.lane1.window , \dut.lane1.y , \dut.lane1.x , \dut.lane1.word };

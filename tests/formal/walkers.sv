@@ -1,5 +1,5 @@
-// Two walkers, with walks that may do anything: a job restarts the one that waits, once until it is taken, and that one is then
-// in use; only the one in use goes on, and its windows are shown.
+// Two walkers, with walks that may do anything: a job restarts the one that waits, once until it is taken, and that one
+// is then in use; only the one in use goes on, and its windows are shown.
 module harness (
   input clk, input reset, input job, input take, input advance, input [311:0] walk,
   input [23:0] tap_word, input [15:0] tap_x, input [15:0] tap_y

@@ -1,7 +1,7 @@
-// The window of an array row: the cursor's, then `ROWS windows on for each tile, one after the other as in the nested loops of
-// the walk: anew at the left end of the next row of windows where a row ends. `tile_*` are what so many windows make, as
-// scheduling has them, `wrap_*` the same where a row of windows ends among them (walker.sv); `few` of windows in a row, 0:
-// more than `ROWS. A tap is where window and tap say, and present if that lies in the map.
+// The window of an array row: the cursor's, then `ROWS windows on for each tile, one after the other as in the nested
+// loops of the walk: anew at the left end of the next row of windows where a row ends. `tile_*` are what so many
+// windows make, as scheduling has them, `wrap_*` the same where a row of windows ends among them (walker.sv); `few` of
+// windows in a row, 0: more than `ROWS. A tap is where window and tap say, and present if that lies in the map.
 module window_after (
   input [71:0] at, input [15:0] windows, input [23:0] step_word, input [15:0] step_x, input [15:0] step_y,
   input [23:0] wrap_word, input [15:0] wrap_x, output [71:0] next
