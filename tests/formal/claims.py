@@ -239,7 +239,7 @@ CLAIMS = (
             Fault("walker", "late-end", r"\+ 17'd1\) >=", "+ 17'd1) >"),
             Fault("walker", "swapped-ways", r"\.wrap_word\(over_word\)", ".wrap_word(tile_word)"),
         ),
-        4, forever=True, macros=TWO,
+        3, forever=True, macros=TWO,
     ),
     Claim(
         "two walkers", "maps", "walkers.sv",
@@ -336,7 +336,15 @@ CLAIMS = (
             Fault("post", "early-high", r"valid3 \|\| valid4", "valid3 || valid2"),
             Fault("post", "swapped-index", r"x\(octets2\[79:72\]\)", "x(octets2[71:64])"),
         ),
-        5, macros=TWO,
+        5, macros=TWO | {"BITS": 24}, cut=tuple(f"dut.post_channel{channel}.part" for channel in range(16)),
+    ),
+    Claim(
+        "post-processing's operands beside units", "units", "post.sv",
+        (
+            Fault("signs", "late", r"multiplies <= product1", "multiplies <= this_product"),
+            Fault("post", "added-to", r"valid4 && !holds4", "valid4"),
+        ),
+        5, macros=BANKS | {"BITS": 32, "UNITS": 1}, free=("product_terms",),
     ),
     Claim(
         "maps as weights", "units", "octets.sv",
