@@ -168,6 +168,16 @@ CLAIMS = (
         ),
         4, forever=True,
     ),
+    Claim(
+        "normalizer's fields", "units", "normalizer.sv",
+        (
+            Fault("normalizer", "late-fields", r"high1 <= this_high", "high1 <= next_high"),
+            Fault("normalizer", "swapped-index", r"\.octet\(operand\[127:64\]\)", ".octet(operand[63:0])"),
+            Fault("normalizer", "one-too-many", r"read && !ends", "read"),
+        ),
+        5, cut=tuple(f"dut.norm_lane{row}.product4" for row in range(UNITS.rows)), macros=BANKS,
+        free=("exponential", "norm_places", "norm_root"),
+    ),
     *(
         Claim(
             f"requantizer's sum of {ARRAYS[design].accumulator_bits} bits", design, "requantizer.sv",
