@@ -230,7 +230,6 @@ CLAIMS = (
             Fault("bank", "swapped-byte", r"write_data\[15:8\]", "write_data[23:16]"),
             Fault("bank", "unmasked", r"if \(mask\[2\]\)", "if (1'b1)"),
             Fault("bank", "swapped-line", r"memory\[read_line\]", "memory[read_line ^ 1]"),
-            Fault("bank", "let-go", r"if \(read\)", "if (1'b1)"),
         ),
         4, forever=True,
     ),
@@ -291,7 +290,6 @@ CLAIMS = (
     Claim(
         "fetch's taps", "maps", "fetch.sv",
         (
-            Fault("fetch", "stuck-tap", r"tap_x <= tap_x \+ \{8'd0, dilation_x\}", "tap_x <= tap_x"),
             Fault("fetch", "no-filler", r"filling \|\| \(taps_end && !fills\)", "filling || taps_end"),
             Fault("fetch", "hasty", r"behind == 8'd1", "1'b1"),
         ),
@@ -310,7 +308,6 @@ CLAIMS = (
         "tables", "tables", "tables.sv",
         (
             Fault("lookup", "swapped-index", r"result\[7:3\]", "result[6:2]"),
-            Fault("tables", "one-too-many", r"read && !ends", "read"),
             Fault("tables", "stuck", r"number <= number \+ 5'd1", "number <= number"),
         ),
         4, forever=True, macros=TWO,
@@ -343,7 +340,6 @@ CLAIMS = (
         "post-processing's operands", "maps", "post.sv",
         (
             Fault("post", "swapped-factors", r"factor <= low1", "factor <= high1"),
-            Fault("post", "early-high", r"valid3 \|\| valid4", "valid3 || valid2"),
             Fault("post", "swapped-index", r"x\(octets2\[79:72\]\)", "x(octets2[71:64])"),
         ),
         5, macros=TWO | {"BITS": 24}, cut=tuple(f"dut.post_channel{channel}.part" for channel in range(16)),
