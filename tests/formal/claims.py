@@ -7,13 +7,13 @@ chosen, their sum for each column, that sum's weight and sign, the total.
 from __future__ import annotations
 
 from flow.hardware.axi.bus import COMMON, MEMORIES, constants, registers
-from flow.hardware.config import memory_ports
+from flow.hardware.config import ArrayConfig, memory_ports
 from flow.hardware.core.requantizer import LATENCY
 from flow.hardware.faults import FAULTS, Fault
 from flow.hardware.fields import error_code
 from flow.network import reference
 from tests.formal.prover import Claim
-from tests.formal.rtl import ARRAYS, BEAT, DEPTH, JOBS, TOGETHER, WRAPPED
+from tests.formal.rtl import ARRAYS, BEAT, COLLECT, DEPTH, JOBS, TOGETHER, WRAPPED
 
 COLUMNS = 4  # parts in which the 256 columns are proven, by their low two bits
 PARTS = tuple(f"dut.multiplier_240.{total}_{factor}" for total in ("low", "high") for factor in ("low", "high"))
@@ -24,8 +24,17 @@ REQUANTIZER = {  # the stages of its ports and registers
 }  # fmt: skip
 BUS_ARRAY, BUS = WRAPPED["axi"]
 BUS_PORTS = memory_ports(BUS_ARRAY)  # the descriptors' first, the output last
+UNITS = ARRAYS["units"]
 
 
+def banks(config: ArrayConfig) -> dict[str, int]:
+    """The macros of an array with feature maps: rows, lanes, bits of the number of a bank's line."""
+    return {
+        "ROWS": config.rows, "LANES": config.lanes, "LINE_BITS": (config.map_words // config.rows - 1).bit_length(),
+    }  # fmt: skip
+
+
+BANKS, TWO = banks(UNITS), banks(ARRAYS["maps"])
 LAYOUT = registers(BUS_PORTS)
 REGISTERS = {  # the places and constants of registers; LACKING: the memory that this array does not have
     "CONTROL": LAYOUT["control"].index, "STATUS": LAYOUT["status"].index, "COMMAND": LAYOUT["command"].index,
@@ -116,12 +125,58 @@ CLAIMS = (
     ),
     Claim("slices", "pairs", "slices.sv", of("slice_count", "slice_places")),
     Claim(
-        "roots and quotients", "normalizer", "root.sv",
+        "roots and quotients", "units", "root.sv",
         (
             Fault("root_step", "off-by-one", r"wide\} << 2\) \+ 49'd1", "wide} << 2)"),
             Fault("root_step", "swapped-result", r"left = upper\[47:0\]", "left = rest"),
             Fault("root_step", "off-by-one-shift", r"rest\} << 1", "rest} << 2"),
         ),
+    ),
+    Claim(
+        "normalizer's quotients", "units", "norm_root.sv",
+        (
+            Fault("norm_root", "overflowing", r"radicand\[63:48\] == 16'd0", "radicand[63:49] == 15'd0"),
+            Fault("norm_root", "same-bits", r"\.pair\(radicand\[61:60\]\)", ".pair(radicand[63:62])"),
+            Fault("norm_root", "half-divisor", r"wide << 1", "wide"),
+        ),
+        1,
+    ),
+    Claim(
+        "normalizer's sums", "units", "norm_lane.sv",
+        (
+            Fault("norm_lane", "smallest", r"code > largest", "code < largest"),
+            Fault("norm_lane", "stuck-sign", r"size2 = -value2", "size2 = value2"),
+            Fault("norm_lane", "not-centred", r" - \$signed\(\{\{12\{centre2\[21\]\}\}, centre2\}\)", ""),
+        ),
+        1, free=("exponential", "norm_places", "norm_root"),
+    ),
+    Claim(
+        "normalizer's results", "units", "norm_lane.sv",
+        (
+            Fault("norm_lane", "truncating", r"shifted \+ 63'sd1", "shifted"),
+            Fault("norm_lane", "wrapping", r"if \(!halved\[62\] && .*\) begin", "if (1'b0) begin"),
+        ),
+        macros={"PROVE_RESULT": 1}, cut=("dut.product4", "dut.lifted4"),
+        free=("exponential", "norm_places", "norm_root"),
+    ),
+    Claim(
+        "normalizer's course", "units", "norm_control.sv",
+        (
+            Fault("norm_control", "half-octet", r"\(at_now\[2:0\] == 3'd7\) && ", ""),
+            Fault("norm_control", "fillers", r"inside_signal = at_now < ", "inside_signal = at_now <= "),
+            Fault("norm_control", "first-tile-only", r"fresh <= 1'b0", "fresh <= 1'b1"),
+        ),
+        4, forever=True,
+    ),
+    Claim(
+        "normalizer's fields", "units", "normalizer.sv",
+        (
+            Fault("normalizer", "late-fields", r"high1 <= this_high", "high1 <= next_high"),
+            Fault("normalizer", "swapped-index", r"\.octet\(operand\[127:64\]\)", ".octet(operand[63:0])"),
+            Fault("normalizer", "one-too-many", r"read && !ends", "read"),
+        ),
+        5, cut=tuple(f"dut.norm_lane{row}.product4" for row in range(UNITS.rows)), macros=BANKS,
+        free=("exponential", "norm_places", "norm_root"),
     ),
     *(
         Claim(
@@ -147,6 +202,164 @@ CLAIMS = (
         ),
         4, macros=REQUANTIZER | {"PROVE_ROUNDING": 1, "SHIFTS": reference.MAX_SHIFT}, cut=("dut.product",),
         cases=tuple({"shift[5:3]": high} for high in range(reference.MAX_SHIFT // 8 + 1)),
+    ),
+    Claim(
+        "banks' arbiter", "units", "arbiter.sv",
+        (
+            Fault("row_choice", "granted-twice", r"granted = pending\[(\d)\] && .*;", r"granted = pending[\1];"),
+            Fault("row_choice", "unasked", r"granted = pending\[\d\] && ", "granted = "),
+            Fault("row_choice", "starved", r"if \(pending\[i\] && ", "if ("),
+            Fault("bank_choice", "swapped-line", r"\(24 \* i\) \+ 2 \+:", "(24 * i) + 1 +:"),
+            Fault("bank_choice", "swapped-row", r"who = i\[1:0\]", "who = ~i[1:0]"),
+        ),
+        UNITS.rows, macros=BANKS,
+    ),
+    Claim(
+        "banks' words", "units", "routes.sv",
+        (
+            Fault("gather", "unasked", r"if \(granted\[j\]\)", "if (1'b1)"),
+            Fault("gather", "never-padded", r"if \(fresh\)", "if (1'b0)"),
+            Fault("gather", "swapped-index", r"source = sources\[2 \* j", "source = sources[2 * (3 - j)"),
+            Fault("spread", "swapped-index", r"row = chosen\[2 \* b", "row = chosen[2 * (3 - b)"),
+        ),
+        macros=BANKS,
+    ),
+    Claim(
+        "bank", "bank", "bank.sv",
+        (
+            Fault("bank", "swapped-byte", r"write_data\[15:8\]", "write_data[23:16]"),
+            Fault("bank", "unmasked", r"if \(mask\[2\]\)", "if (1'b1)"),
+            Fault("bank", "swapped-line", r"memory\[read_line\]", "memory[read_line ^ 1]"),
+        ),
+        4, forever=True,
+    ),
+    Claim(
+        "row's windows", "maps", "windows.sv",
+        (
+            Fault("lane", "never-wraps", r"window >= wrap_from", "1'b0"),
+            Fault("lane", "stuck", r"else if \(advance\)", "else if (1'b1)"),
+            Fault("lane", "padding", r"at_y < height", "at_y <= height"),
+        ),
+        1, macros=TWO, cases=tuple({"few": few} for few in range(3)),
+    ),
+    Claim(
+        "walks over windows", "maps", "walker.sv",
+        (
+            Fault("walker", "late-end", r"\+ 17'd1\) >=", "+ 17'd1) >"),
+            Fault("walker", "swapped-ways", r"\.wrap_word\(over_word\)", ".wrap_word(tile_word)"),
+        ),
+        3, forever=True, macros=TWO,
+    ),
+    Claim(
+        "two walkers", "maps", "walkers.sv",
+        (
+            Fault("walkers", "disturbed", r"restart0 = job && !begun && second", "restart0 = job && !begun"),
+            Fault("walkers", "swapped-windows", r"addresses = places1", "addresses = places0"),
+            Fault("walkers", "begun-twice", r"begun <= 1'b1", "begun <= 1'b0"),
+        ),
+        3, forever=True, macros=TWO, free=("walker",),
+    ),
+    Claim(
+        "store's words", "maps", "store.sv",
+        (
+            Fault("store", "hasty", r"load = at_hand && free", "load = at_hand"),
+            Fault("store", "taken-twice", r"remaining = pending & ~granted", "remaining = pending"),
+            Fault("store", "late-mask", r"write_mask <= mask", "write_mask <= write_mask"),
+        ),
+        1, macros=TWO | {"PROVE_WORDS": 1}, free=("walkers", "collect"),
+    ),
+    Claim(
+        "store's entries", "maps", "store.sv",
+        (
+            Fault("store", "too-soon", r"staged > 3'd1", "staged > 3'd0"),
+            Fault("store", "no-rewind", r"\(left == 16'd1\)", "1'b0"),
+            Fault("store", "early-report", r"flushing && free", "flushing"),
+        ),
+        6, forever=True, macros=TWO,
+        free=("walkers", "collect"),
+    ),
+    Claim(
+        "fetched words", "maps", "fetch.sv",
+        (
+            Fault("fetch", "late-padding", r"pad2 <= pad1", "pad2 <= pad"),
+            Fault("fetch", "early", r"last2 <= ends1", "last2 <= valid1"),
+            Fault("fetch", "overtaken", r"settled = .*;", "settled = 1'b1;"),
+        ),
+        7, forever=True, macros=TWO | {"PROVE_WORDS": 1}, free=("walkers",),
+    ),
+    Claim(
+        "fetch's taps", "maps", "fetch.sv",
+        (
+            Fault("fetch", "no-filler", r"filling \|\| \(taps_end && !fills\)", "filling || taps_end"),
+            Fault("fetch", "hasty", r"behind == 8'd1", "1'b1"),
+        ),
+        5, forever=True, macros=TWO, free=("walkers",),
+    ),
+    Claim(
+        "collected channels", "collect", "collect.sv",
+        (
+            Fault("channel_place", "late-slot", r"column >= ", "column > "),
+            Fault("channel_word", "never-zero", r"if \(!zero && ", "if ("),
+            Fault("collect", "stuck-slot", r"slot <= slot .*;", "slot <= slot;"),
+        ),
+        5, forever=True, macros=COLLECT,
+    ),
+    Claim(
+        "tables", "tables", "tables.sv",
+        (
+            Fault("lookup", "swapped-index", r"result\[7:3\]", "result[6:2]"),
+            Fault("tables", "stuck", r"number <= number \+ 5'd1", "number <= number"),
+        ),
+        4, forever=True, macros=TWO,
+    ),
+    Claim(
+        "terms of products", "units", "product_terms.sv",
+        (
+            Fault("product_terms", "no-zero", r"\{14'd0, following\} - .*;", "{14'd0, following};"),
+            Fault("product_terms", "no-offset", r"part\[31 - 2\] <= 1'b1", "part[31 - 2] <= 1'b0"),
+            Fault("product_terms", "stuck-sign", r"left = 9'd0 - ", "left = "),
+        ),
+        1,
+    ),
+    *(
+        Claim(
+            f"post-processing's sums of {ARRAYS[design].accumulator_bits} bits", design, "post_channel.sv",
+            (
+                Fault("post_channel", "minimum", r"part\[7:0\] > ", "part[7:0] < "),
+                Fault("post_channel", "never-first", r"else if \(first\)", "else if (1'b0)"),
+                *more,
+            ),
+            1, macros={"BITS": ARRAYS[design].accumulator_bits, design.upper(): 1},
+        )
+        for design, more in (
+            ("maps", [Fault("post_channel", "dropped-factor", r"x \* factor", "x * (factor | 1)")]),
+            ("units", [Fault("post_channel", "stuck-sign", r"\{2\{part\[30\]\}\}", "2'd0")]),
+        )
+    ),
+    Claim(
+        "post-processing's operands", "maps", "post.sv",
+        (
+            Fault("post", "swapped-factors", r"factor <= low1", "factor <= high1"),
+            Fault("post", "swapped-index", r"x\(octets2\[79:72\]\)", "x(octets2[71:64])"),
+        ),
+        5, macros=TWO | {"BITS": 24}, cut=tuple(f"dut.post_channel{channel}.part" for channel in range(16)),
+    ),
+    Claim(
+        "post-processing's operands beside units", "units", "post.sv",
+        (
+            Fault("signs", "late", r"multiplies <= product1", "multiplies <= this_product"),
+            Fault("post", "added-to", r"valid4 && !holds4", "valid4"),
+        ),
+        5, macros=BANKS | {"BITS": 32, "UNITS": 1}, free=("product_terms",),
+    ),
+    Claim(
+        "maps as weights", "units", "octets.sv",
+        (
+            Fault("operand_column", "unsigned", r"pixels \^ 64'h8080808080808080", "pixels"),
+            Fault("operands", "too-soon", r"\(at_hand == 2'd1\) && !filled", "(at_hand == 2'd1)"),
+            Fault("operands", "overtaking", r"\(filled && \(flying == 17'd0\)\)", "filled"),
+        ),
+        5, forever=True, macros=BANKS,
     ),
     Claim("buffer", "stream 1", "ram.sv", of("ram"), 6, forever=True, macros={"WIDTH": BEAT}),
     *(

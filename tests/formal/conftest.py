@@ -18,8 +18,13 @@ from flow.hardware.conversion.bundles import fresh
 from flow.hardware.core.bundles import Reader
 from flow.hardware.core.stream import stream
 from flow.hardware.emit import emit, emit_wrapped, modules
+from flow.hardware.fields import ENTRY_BITS
 from flow.hardware.interface import ReadPort
-from tests.formal.rtl import ARRAYS, BEAT, DEPTH, JOBS, TOGETHER, WRAPPED, Emitted
+from flow.hardware.maps.banks import bank
+from flow.hardware.maps.bundles import TableWork
+from flow.hardware.maps.collect import collect
+from flow.hardware.maps.tables import tables
+from tests.formal.rtl import ARRAYS, BEAT, COLLECT, DEPTH, JOBS, TOGETHER, WRAPPED, Emitted
 from tests.helpers.clocking import reset, wire
 from tests.helpers.tools import require_tool
 
@@ -75,8 +80,28 @@ def _ahead() -> Any:
     )  # fmt: skip
 
 
+def _bank() -> Any:
+    return bank(wire(), wire(), wire(8), wire(2), wire(64), wire(), wire(2), wire(64), DEPTH)
+
+
+def _collect() -> Any:
+    rows, columns, lanes = COLLECT.values()
+    return collect(
+        wire(), reset(), wire(lanes), wire(), wire(8 * rows * lanes), wire(), wire(), wire(ENTRY_BITS),
+        wire(64 * rows), wire(8), rows, columns, lanes,
+    )  # fmt: skip
+
+
+def _tables() -> Any:
+    return tables(
+        wire(), reset(), TableWork(wire(), wire()), wire(), wire(), wire(64), wire(64), wire(64),
+        rows=2, lanes=1, bits=32,
+    )  # fmt: skip
+
+
 # The block, and how it is built: streams of one or two beats a word.
 SMALL: Mapping[str, tuple[str, Callable[[], Any]]] = {
     "stream 1": ("stream", lambda: _stream(1)), "stream 2": ("stream", lambda: _stream(2)),
-    "ahead": ("axi_ahead", _ahead),
+    "ahead": ("axi_ahead", _ahead), "bank": ("bank", _bank),
+    "collect": ("collect", _collect), "tables": ("tables", _tables),
 }  # fmt: skip

@@ -32,6 +32,7 @@ class Claim:
     edges    all runs of so many edges are looked at, from any state, or from reset where the harness has one
     forever  all runs, by induction; `edges` is then how far a counterexample is looked for
     cut      nets that may have any value, whatever drives them
+    free     modules whose outputs may have any value
     cases    inputs that are held: a proof for each
     """
 
@@ -43,6 +44,7 @@ class Claim:
     forever: bool = False
     macros: Mapping[str, int] = field(default_factory=dict)
     cut: tuple[str, ...] = ()
+    free: tuple[str, ...] = ()
     cases: tuple[Mapping[str, int], ...] = ()
 
     @property
@@ -70,8 +72,10 @@ def _solve(claim: Claim, files: Sequence[Path], how: str) -> bool:
     script = [
         f"read_verilog {' '.join(file.name for file in files)}",
         f"read_verilog -sv -formal {macros} models.sv {claim.harness}",
+        "hierarchy -check -top harness",
+        *(f"cutpoint */t:{module}" for module in claim.free),
         # No opt_clean before all is flat: it removes instances whose outputs nobody reads.
-        "hierarchy -check -top harness; proc; memory_collect; memory_map; flatten",
+        "hierarchy -top harness; proc; memory_collect; memory_map; flatten",
         *(f"cutpoint w:{net}" for net in claim.cut),
         "opt -full",
         *(" ".join([prove, *(f"-set {name} {value}" for name, value in case.items())]) for case in claim.cases),
