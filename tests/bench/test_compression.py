@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.compression import clipped_reach, gptq, ptq, ptq_clipped, round_to
+from bench.compression.baselines import clipped_reach, gptq, ptq, ptq_clipped, round_to
 
 
 def test_gptq_compensates_what_rounding_loses() -> None:
