@@ -18,8 +18,8 @@ judged as they are. Every method has one scale for each channel, which nobody's 
 ours with the best peer, budget by budget. Networks that peers made are kept in --kept.
 
 The metric is top-1, or that of --metric, such as perplexity. "same" is the share of samples (or positions) on which
-float (or INT8) network agree, "KL" the divergence of the class scores, "se" one standard error of what is before it,
-"s" seconds of the processor.
+float (or INT8) network agree, "KL" the divergence of the class scores in nats, "se" one standard error of the value
+before it, "s" seconds of the processor.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.compression.comparison import Cell, Comparison, Result
-from bench.compression.peers.call import Caller, interpreters
+from bench.compression.peers.call import Caller, packages
 from flow.errors import FlowError
 from flow.network.metrics import CLASSES, METRICS
 from flow.output.report.plot import Point, curves
@@ -50,27 +50,32 @@ def series(results: Sequence[Result], scale: float) -> dict[str, list[Point]]:
 
 def methods_table(results: Sequence[Result], metric: str, title: str) -> Table:
     table, percent = Table(box=None, pad_edge=False, title=title), metric in CLASSES
-    for name in ("method", "bits", f"{metric}{' %' if percent else ''}", "se", "same %", "KL", "se", "s"):
+    for name in ("method", "bits", f"{metric}{' %' if percent else ''}", "se", "same %", "1000 KL", "se", "s"):
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for result in results:
         reached = f"{result.reached:.2f}" if percent else f"{result.reached:.4g}"
         table.add_row(
             result.method, f"{result.bits:.2f}", reached, f"{result.error:.2f}" if percent else "",
-            f"{result.same:.2f}", f"{result.kl:.4f}", f"{result.kl_error:.4f}",
+            f"{result.same:.2f}", *_thousandths(result),
             "" if math.isnan(result.seconds) else f"{result.seconds:.0f}",
         )  # fmt: skip
     return table
 
 
+def _thousandths(result: Result) -> tuple[str, str]:
+    """The divergence and its standard error."""
+    return f"{1000 * result.kl:.4g}", f"{1000 * result.kl_error:.2g}"
+
+
 def cells_table(cells: Sequence[Cell]) -> Table:
-    table = Table(box=None, pad_edge=False, title="ours and the best peer")
-    for name in ("budget", "our bits", "KL", "se", "peer", "bits", "KL", "se", "ratio", "se"):
+    table = Table(box=None, pad_edge=False, title="bbs budgeted and the best peer")
+    for name in ("budget", "our bits", "1000 KL", "se", "peer", "bits", "1000 KL", "se", "ratio", "se"):
         table.add_column(name, justify="left" if name == "peer" else "right", no_wrap=True)
     for cell in cells:
         ours, best = cell.ours, cell.best
         table.add_row(
-            f"{cell.budget:g}", f"{ours.bits:.2f}", f"{ours.kl:.4f}", f"{ours.kl_error:.4f}", best.method,
-            f"{best.bits:g}", f"{best.kl:.4f}", f"{best.kl_error:.4f}", f"{cell.ratio:.2f}", f"{cell.error:.2f}",
+            f"{cell.budget:g}", f"{ours.bits:.2f}", *_thousandths(ours), best.method,
+            f"{best.bits:g}", *_thousandths(best), f"{cell.ratio:.2f}", f"{cell.error:.2f}",
         )  # fmt: skip
     return table
 
@@ -87,14 +92,14 @@ def cells_table(cells: Sequence[Cell]) -> Table:
 @click.option("--kept", default="rtl_out/peers", type=click.Path(path_type=Path))
 def main(model: Path, calibration: Path, test: Path, bits: str, **options: Any) -> None:
     """Compare on one network and print the tables."""
-    pythons = interpreters(options["peers"]) if options["peers"] else {}
+    peers = packages(options["peers"]) if options["peers"] else {}
     comparison = Comparison(model, calibration, test, options["count"], options["metric"])
     file, percent = options["file"], comparison.metric in CLASSES
     caller = None
-    if pythons:
+    if peers:
         if comparison.prepared is None:
             raise FlowError(f"peers round float networks, but '{model}' is quantized already; leave out --peers")
-        caller = Caller(comparison.prepared, comparison.calibrated.feeds, pythons, options["kept"])
+        caller = Caller(comparison.prepared, comparison.calibrated.feeds, peers, options["kept"])
     comparison.run([float(part) for part in bits.split(",")], lambda: None, caller)
     title = f"{model.stem}, {comparison.test.count:,} samples"
     console = Console(width=120)

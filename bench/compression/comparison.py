@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bench.compression.baselines import BASELINES, Rows, gptq, with_real_weights
-from bench.compression.peers.call import Caller, Rounded, asked
+from bench.compression.peers.call import Caller, Rounded
 from flow.compression import tune
 from flow.compression.allocate import PRESETS, average_bits
 from flow.compression.calibration import calibrate, moments
@@ -190,7 +190,7 @@ class Comparison:
     def _peers(self, bits: int, caller: Caller) -> list[Result]:
         """All peers that have so many bits; each is judged once."""
         if bits not in self.peers:
-            self.peers[bits] = [self._beside(caller.rounded(peer, bits)) for peer in asked(caller.pythons, bits)]
+            self.peers[bits] = [self._beside(rounded) for rounded in caller.all(bits)]
         return self.peers[bits]
 
     def _beside(self, rounded: Rounded) -> Result:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from flow.network.samples import Arrays
 from flow.programs import run
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 6 * 3600.0
-WHOLE = range(2, 9)  # bits
+SECONDS = 12 * 3600.0  # that a technique may take
+WHOLE = range(2, 9)
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A technique of a package, whose worker is <package>.py; `bits` are those that it has."""
+    """A technique of a package, and the numbers of bits that it has; `package` is the name of its worker here."""
 
     package: str
     technique: str
@@ -38,6 +38,7 @@ class Peer:
 PEERS = (
     Peer("aimet", "seqmse"),
     Peer("aimet", "cle-seqmse"),
+    Peer("aimet", "adaround-1000"),
     Peer("aimet", "adaround"),
     Peer("brevitas", "gptq"),
     Peer("brevitas", "gpfq"),
@@ -46,65 +47,81 @@ PEERS = (
     Peer("ort", "minmax", (4, 8)),
     Peer("ort", "percentile", (4, 8)),
 )
+PACKAGES = tuple(dict.fromkeys(peer.package for peer in PEERS))
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package as it is installed: its Python, and its name and version there."""
+
+    python: str
+    version: str
+
+
+def packages(text: str) -> dict[str, Package]:
+    """The packages of "aimet=/path/to/python,ort"; without a path, in this Python. FlowError if one does not work."""
+    found = {}
+    for part in text.split(","):
+        name, _, python = part.partition("=")
+        if name not in PACKAGES:
+            raise FlowError(f"--peers takes {', '.join(PACKAGES)}, but it has '{name}'; change --peers")
+        python = python or sys.executable
+        try:
+            found[name] = Package(python, _worker(python, name).splitlines()[-1])
+        except FlowError as error:
+            reason = str(error).rpartition("; ")[0]
+            raise FlowError(
+                f"'{name}' of --peers needs a Python that has the package, but with '{python}' {reason}; "
+                "docs/figures.md has an environment for it"
+            ) from None
+    return found
+
+
+def _worker(python: str, package: str, arguments: Iterable[str] = (), folder: Path = ROOT) -> str:
+    """What the package's worker prints."""
+    name = f"{__package__}.{package}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1"}
+    command = [python, "-m", name, *arguments]
+    return run(command, f"-m {name}", folder=folder, environment=environment, seconds=SECONDS)
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """A peer's network, the seconds of the processor that it took, and the package's version."""
+    """What a peer made of the network, and the seconds of the processor that it took."""
 
     peer: Peer
     bits: int
     model: onnx.ModelProto
     seconds: float
-    version: str
-
-
-def interpreters(text: str) -> dict[str, str]:
-    """Packages and their Pythons of "aimet=/path/to/python,ort"; without a path, this Python. FlowError if unknown."""
-    found = {name: path or sys.executable for name, _, path in (part.partition("=") for part in text.split(","))}
-    known = {peer.package for peer in PEERS}
-    if unknown := sorted(set(found) - known):
-        raise FlowError(f"--peers takes {', '.join(sorted(known))}, but it has '{unknown[0]}'; remove it")
-    return found
-
-
-def asked(pythons: dict[str, str], bits: int) -> list[Peer]:
-    """The techniques of these packages that have so many bits."""
-    return [peer for peer in PEERS if peer.package in pythons and bits in peer.bits]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A float network and samples to round it by; results are kept in `folder`, so that none is computed twice."""
+    """A float network, samples to round it by, and who is to; results are kept in `folder` and used again."""
 
     model: onnx.ModelProto
     feeds: Arrays
-    pythons: dict[str, str]
+    packages: dict[str, Package]
     folder: Path
 
-    def rounded(self, peer: Peer, bits: int) -> Rounded:
-        """The network with weights of so many bits. FlowError if the Python or the package is missing, or it fails."""
-        kept = self.folder / f"{self._digest()}_{peer.package}_{peer.technique}_{bits}.onnx"
+    def all(self, bits: int) -> list[Rounded]:
+        """The networks of all peers that have so many bits. FlowError if one fails."""
+        return [self._one(peer, bits) for peer in PEERS if peer.package in self.packages and bits in peer.bits]
+
+    def _one(self, peer: Peer, bits: int) -> Rounded:
+        package = self.packages[peer.package]
+        kept = self.folder / f"{self._digest()}_{package.version}_{peer.technique}_{bits}.onnx"
         notes = kept.with_suffix(".json")
         if not notes.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            said = self._work(peer, bits, kept)
-            write_json(notes, said)
-        told = json.loads(notes.read_text())
-        return Rounded(peer, bits, onnx.load(kept), told["seconds"], told["version"])
-
-    def _work(self, peer: Peer, bits: int, result: Path) -> dict[str, object]:
-        worker, python = f"bench.compression.peers.{peer.package}", self.pythons[peer.package]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1"}
-        with scratch() as folder:
-            write_model(folder / "float.onnx", self.model)
-            write_npz(folder / "samples.npz", self.feeds)
-            files = [str(folder / name) for name in ("float.onnx", "samples.npz", "rounded.onnx")]
-            command = [python, "-m", worker, peer.technique, str(bits), *files]
-            printed = run(command, f"-m {worker}", folder=folder, environment=environment, seconds=SECONDS)
-            write_model(result, onnx.load(files[-1]))
-        said: dict[str, object] = json.loads(printed.splitlines()[-1])
-        return said
+            with scratch() as folder:
+                files = [folder / name for name in ("float.onnx", "samples.npz", "rounded.onnx")]
+                write_model(files[0], self.model)
+                write_npz(files[1], self.feeds)
+                printed = _worker(package.python, peer.package, [peer.technique, str(bits), *map(str, files)], folder)
+                write_model(kept, onnx.load(files[2]))
+            write_json(notes, json.loads(printed.splitlines()[-1]))
+        return Rounded(peer, bits, onnx.load(kept), json.loads(notes.read_text())["seconds"])
 
     def _digest(self) -> str:
         digest = hashlib.sha256(self.model.SerializeToString(deterministic=True))

@@ -2,8 +2,9 @@
 
     PYTHON -m bench.compression.peers.PACKAGE TECHNIQUE BITS FLOAT.onnx SAMPLES.npz ROUNDED.onnx
 
-Runs in the package's environment, so it needs NumPy and ONNX only. The last line on standard output says what it took:
-{"seconds": of the processor, "version": of the package}.
+The last line that it prints is {"seconds": of the processor}. Without arguments it prints the package's version. The
+answer is the float network with other weights and biases, or a quantized network (QDQ). Runs in the package's
+environment, of which NumPy and ONNX are used here.
 """
 
 from __future__ import annotations
@@ -47,14 +48,17 @@ Technique = Callable[[Task], onnx.ModelProto]
 
 def work(package: str, techniques: Mapping[str, Technique]) -> None:
     """Do the task of the command line by one of the package's techniques."""
+    if not sys.argv[1:]:
+        print(f"{package}-{version(package)}")
+        return
     technique, bits, model, samples, rounded = sys.argv[1:]
     with np.load(samples) as arrays:
         task = Task(onnx.load(model), int(bits), dict(arrays))
-    start = time.process_time()
+    begin = time.process_time()
     result = techniques[technique](task)
-    seconds = time.process_time() - start
+    seconds = time.process_time() - begin
     onnx.save(result, rounded)
-    print(json.dumps({"seconds": seconds, "version": version(package)}))
+    print(json.dumps({"seconds": seconds}))
 
 
 def constant_inputs(model: onnx.ModelProto) -> Iterable[tuple[onnx.NodeProto, onnx.TensorProto]]:
