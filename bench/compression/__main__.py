@@ -1,7 +1,8 @@
 """Weight compression at equal average bits: BBS three ways beside other post-training methods, on real networks.
 
     python -m bench.compression MODEL.onnx CALIBRATION.npz TEST.npz [--bits 6.25,4.25,3.25] [--samples K]
-                                [--metric NAME] [--plot FILE.svg] [--peers aimet=PYTHON,brevitas=PYTHON,nncf=PYTHON,ort]
+                                [--metric NAME] [--plot FILE.svg]
+                                [--peers aimet=PYTHON,brevitas=PYTHON,nncf=PYTHON,ort] [--without TECHNIQUE] ...
 
 Everything but the weights is the same: the INT8 network's activations, calibration samples, the layers of the
 array. Bits count metadata: a byte for 32 weights in BBS, MXINT (shared exponent) and bit-flip (which columns).
@@ -15,7 +16,8 @@ With --peers, other packages take part, each in an environment of its own (docs/
 round all weights to the whole number of bits that the budget has, by the same calibration samples. Their activations
 get 8 bits as ours do, with ranges from the peer's own network; `ort` and `nncf` return quantized networks, which are
 judged as they are. Every method has one scale for each channel, which nobody's bits count. The second table compares
-ours with the best peer, budget by budget. Networks that peers made are kept in --kept.
+ours with the best peer, budget by budget. What peers made is kept in --kept and used again; --without leaves out a
+technique, such as `adaround`, which takes its default length.
 
 The metric is top-1, or that of --metric, such as perplexity. "same" is the share of samples (or positions) on which
 float (or INT8) network agree, "KL" the divergence of the class scores in nats, "se" one standard error of the value
@@ -34,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.compression.comparison import Cell, Comparison, Result
-from bench.compression.peers.call import Caller, packages
+from bench.compression.peers.call import PEERS, Caller, packages
 from flow.errors import FlowError
 from flow.network.metrics import CLASSES, METRICS
 from flow.output.report.plot import Point, curves
@@ -89,6 +91,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
 @click.option("--metric", type=click.Choice(list(METRICS)))
 @click.option("--plot", "file", type=click.Path(path_type=Path))
 @click.option("--peers", help="PACKAGE=PYTHON,...")
+@click.option("--without", multiple=True, type=click.Choice([peer.technique for peer in PEERS]))
 @click.option("--kept", default="rtl_out/peers", type=click.Path(path_type=Path))
 def main(model: Path, calibration: Path, test: Path, bits: str, **options: Any) -> None:
     """Compare on one network and print the tables."""
@@ -99,7 +102,7 @@ def main(model: Path, calibration: Path, test: Path, bits: str, **options: Any) 
     if peers:
         if comparison.prepared is None:
             raise FlowError(f"peers round float networks, but '{model}' is quantized already; leave out --peers")
-        caller = Caller(comparison.prepared, comparison.calibrated.feeds, peers, options["kept"])
+        caller = Caller(comparison.prepared, comparison.calibrated.feeds, peers, options["kept"], options["without"])
     comparison.run([float(part) for part in bits.split(",")], lambda: None, caller)
     title = f"{model.stem}, {comparison.test.count:,} samples"
     console = Console(width=120)

@@ -1,6 +1,7 @@
 """Brevitas: GPTQ, GPFQ and Qronos, with bias correction; weights per channel, symmetric, ranges of the least error.
 
-Inputs of the layers have 8 bits meanwhile, with ranges from the samples.
+Inputs of the layers have 8 bits meanwhile, with ranges from the samples. By default weights have 2^b - 1 values, with
+"-full" 2^b.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from bench.compression.peers.work import Task, constant_inputs, work
 Mode = Callable[[torch.nn.Module], AbstractContextManager[Any]]
 
 
-def rounded(task: Task, mode: Mode) -> onnx.ModelProto:
+def rounded(task: Task, mode: Mode, narrow: bool) -> onnx.ModelProto:
     torch.manual_seed(0)
     batches = [tuple(torch.from_numpy(array) for array in batch.values()) for batch in task.batches]
     options = {
         "weight_quant": Int8WeightPerChannelFloatMSE.let(
-            bit_width=task.bits, narrow_range=False, scaling_impl=ParameterFromStatsFromParameterScaling
+            bit_width=task.bits, narrow_range=narrow, scaling_impl=ParameterFromStatsFromParameterScaling
         ),
         "input_quant": Int8ActPerTensorFloat,
         "return_quant_tensor": False,
@@ -75,12 +76,14 @@ def write_back(network: torch.nn.Module, model: onnx.ModelProto) -> None:
             bias.CopyFrom(numpy_helper.from_array(module.bias.detach().numpy(), bias.name))
 
 
+MODES: dict[str, Mode] = {
+    "gptq": partial(gptq_mode, use_quant_activations=True, create_weight_orig=False, act_order=True),
+    "gpfq": partial(gpfq_mode, act_order=True),
+    "qronos": partial(gpfq_mode, act_order=True, algorithm_impl=Qronos),
+}
 TECHNIQUES = {
-    "gptq": partial(
-        rounded, mode=partial(gptq_mode, use_quant_activations=True, create_weight_orig=False, act_order=True)
-    ),
-    "gpfq": partial(rounded, mode=partial(gpfq_mode, act_order=True)),
-    "qronos": partial(rounded, mode=partial(gpfq_mode, act_order=True, algorithm_impl=Qronos)),
+    **{name: partial(rounded, mode=mode, narrow=True) for name, mode in MODES.items()},
+    **{f"{name}-full": partial(rounded, mode=mode, narrow=False) for name, mode in MODES.items()},
 }
 
 if __name__ == "__main__":

@@ -41,8 +41,11 @@ PEERS = (
     Peer("aimet", "adaround-1000"),
     Peer("aimet", "adaround"),
     Peer("brevitas", "gptq"),
+    Peer("brevitas", "gptq-full"),
     Peer("brevitas", "gpfq"),
+    Peer("brevitas", "gpfq-full"),
     Peer("brevitas", "qronos"),
+    Peer("brevitas", "qronos-full"),
     Peer("nncf", "ptq", (8,)),
     Peer("ort", "minmax", (4, 8)),
     Peer("ort", "percentile", (4, 8)),
@@ -97,16 +100,21 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Caller:
-    """A float network, samples to round it by, and who is to; results are kept in `folder` and used again."""
+    """A float network, samples to round it by, and who is to; results are kept in `folder` and used again.
+
+    Techniques in `without` are left out.
+    """
 
     model: onnx.ModelProto
     feeds: Arrays
     packages: dict[str, Package]
     folder: Path
+    without: Collection[str] = ()
 
     def all(self, bits: int) -> list[Rounded]:
         """The networks of all peers that have so many bits. FlowError if one fails."""
-        return [self._one(peer, bits) for peer in PEERS if peer.package in self.packages and bits in peer.bits]
+        asked = [peer for peer in PEERS if peer.package in self.packages and peer.technique not in self.without]
+        return [self._one(peer, bits) for peer in asked if bits in peer.bits]
 
     def _one(self, peer: Peer, bits: int) -> Rounded:
         package = self.packages[peer.package]

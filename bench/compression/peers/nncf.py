@@ -1,4 +1,4 @@
-"""NNCF on ONNX: post-training quantization to 8 bits with its accurate bias correction and all 8 bits of the weights.
+"""NNCF on ONNX: post-training quantization to 8 bits as it comes, but with all 8 bits of the weights.
 
 Its answer is a whole quantized network, with activations of its own.
 """
@@ -15,7 +15,7 @@ def quantized(task: Task) -> onnx.ModelProto:
     samples = len(next(iter(task.feeds.values())))
     singles = [{name: array[n : n + 1] for name, array in task.feeds.items()} for n in range(samples)]
     result: onnx.ModelProto = nncf.quantize(
-        task.model, nncf.Dataset(singles), subset_size=samples, fast_bias_correction=False,
+        task.model, nncf.Dataset(singles), subset_size=samples,
         advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
     )  # fmt: skip
     return result
