@@ -22,7 +22,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.compression import Comparison
+from bench.compression.comparison import Comparison
 from bench.paper.workloads import Source, source
 from flow.api.options import SIZE
 from flow.api.speed import Speed
@@ -66,8 +66,7 @@ def rows(given: Source, config: ArrayConfig, choices: Sequence[tuple[str, Prunin
     network = compared.network
     speed = Speed.by_default(network, config)
     evidence = Evidence(compared.calibration_data, compared.survey, time=speed.time)
-    compared.judge("given", 32, compared.source)
-    whole, made = compared.results[0][2], list[Row]()
+    whole, made = compared.judge("given", 32, compared.source).reached, list[Row]()
     for name, chosen in choices:
         try:
             result = encode(network, chosen, config.columns, evidence=evidence if chosen.budgeted else None)
@@ -76,11 +75,13 @@ def rows(given: Source, config: ArrayConfig, choices: Sequence[tuple[str, Prunin
             continue
         cycles, slower = speed.cycles(result.allocation), speed.cycles_bus(result.allocation)
         bits = average_bits(network.layers, result.allocation)
-        compared.judge(name, bits, result.network.model)
-        _, _, top1, error, same, divergence = compared.results[-1]
+        got = compared.judge(name, bits, result.network.model)
         made.append(
-            Row(name, cycles, slower, speed.time.dense / cycles, bits, top1, error, whole - top1, same, divergence)
-        )
+            Row(
+                name, cycles, slower, speed.time.dense / cycles, bits, got.reached, got.error, whole - got.reached,
+                got.same, got.kl,
+            )
+        )  # fmt: skip
     return made
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.compression import mxint, ptq_clipped
+from bench.compression.baselines import mxint, ptq_clipped
 from flow.compression.prune import prune
 
 Rows = NDArray[np.float64]

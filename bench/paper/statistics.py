@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.compression import bit_flip
+from bench.compression.baselines import bit_flip
 from bench.paper import accelerators
 from bench.paper.accelerators import POPCOUNT, Work
 from bench.paper.pruned import preset

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from bench.compression import BASELINES, Baseline, Rows, with_real_weights
+from bench.compression.baselines import BASELINES, Baseline, Rows, with_real_weights
 from bench.paper import accelerators
 from bench.paper.comparison import ARRAY, Outcome, outcome
 from bench.paper.pruned import Tradeoff
