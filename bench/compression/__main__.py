@@ -1,7 +1,7 @@
 """Weight compression at equal average bits: BBS three ways beside other post-training methods, on real networks.
 
     python -m bench.compression MODEL.onnx CALIBRATION.npz TEST.npz [--bits 6.25,4.25,3.25] [--samples K]
-                                [--metric NAME] [--plot FILE.svg]
+                                [--metric NAME] [--plot FILE.svg] [--effort LEVEL]
                                 [--peers aimet=PYTHON,brevitas=PYTHON,nncf=PYTHON,ort] [--without TECHNIQUE] ...
 
 Everything but the weights is the same: the INT8 network's activations, calibration samples, the layers of the
@@ -19,9 +19,9 @@ judged as they are. Every method has one scale for each channel, which nobody's 
 ours with the best peer, budget by budget. What peers made is kept in --kept and used again; --without leaves out a
 technique, such as `adaround`, which takes its default length.
 
-The metric is top-1, or that of --metric, such as perplexity. "same" is the share of samples (or positions) on which
-float (or INT8) network agree, "KL" the divergence of the class scores in nats, "se" one standard error of the value
-before it, "s" seconds of the processor.
+--effort is that of `bbs compress`. The metric is top-1, or that of --metric, such as perplexity. "same" is the share of
+samples (or positions) on which float (or INT8) network agree, "KL" the divergence of the class scores in nats, "se" one
+standard error of the value before it, "s" seconds of the processor.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from rich.table import Table
 
 from bench.compression.comparison import Cell, Comparison, Result
 from bench.compression.peers.call import PEERS, Caller, packages
+from flow.compression.effort import USUAL
 from flow.errors import FlowError
 from flow.network.metrics import CLASSES, METRICS
 from flow.output.report.plot import Point, curves
@@ -88,6 +89,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
 @click.argument("test", type=click.Path(path_type=Path))
 @click.option("--bits", default="8,6.25,5,4.5,4.25,3.5,3.25")
 @click.option("--samples", "count", type=int)
+@click.option("--effort", type=int, default=USUAL)
 @click.option("--metric", type=click.Choice(list(METRICS)))
 @click.option("--plot", "file", type=click.Path(path_type=Path))
 @click.option("--peers", help="PACKAGE=PYTHON,...")
@@ -96,7 +98,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
 def main(model: Path, calibration: Path, test: Path, bits: str, **options: Any) -> None:
     """Compare on one network and print the tables."""
     peers = packages(options["peers"]) if options["peers"] else {}
-    comparison = Comparison(model, calibration, test, options["count"], options["metric"])
+    comparison = Comparison(model, calibration, test, options["count"], options["metric"], options["effort"])
     file, percent = options["file"], comparison.metric in CLASSES
     caller = None
     if peers:

@@ -19,6 +19,7 @@ from flow.compression.allocate import PRESETS, average_bits
 from flow.compression.calibration import calibrate, moments
 from flow.compression.choice import pruning
 from flow.compression.compress import encode
+from flow.compression.effort import USUAL, effort
 from flow.compression.prune import prune
 from flow.errors import FlowError
 from flow.frontend import admit, quantize
@@ -100,14 +101,22 @@ class Comparison:
     """One network with its samples, on which the models of all methods are compared."""
 
     def __init__(
-        self, model: Path, calibration: Path, test: Path, count: int | None, metric: str | None = None
+        self,
+        model: Path,
+        calibration: Path,
+        test: Path,
+        count: int | None,
+        metric: str | None = None,
+        level: int = USUAL,
     ) -> None:
         self.source = admit.load(model)
         self.calibrated = samples.load(calibration, self.source, "calibration")
         quantized = quantize.quantize(self.source, self.calibrated.feeds)
         self.prepared = quantized.prepared
         self.network = cut.partition(quantized.model, model.stem)
-        self.calibration_data = tune.calibration_data(self.network, self.source, quantized.prepared, self.calibrated)
+        self.calibration_data = tune.calibration_data(
+            self.network, self.source, quantized.prepared, self.calibrated, effort=effort(level)
+        )
         self.test: Samples = samples.load(test, self.source, "evaluation")
         self.test = replace(self.test.first(count or self.test.count), metric=metric)
         self.output = self.source.graph.output[0].name
