@@ -144,6 +144,7 @@ def test_walking_without_change_gives_the_network_itself() -> None:
     seen: dict[str, NDArray[np.int8]] = {}
 
     def keep(layer: ArrayLayer, tensors: list[NDArray[np.int8]]) -> ArrayLayer:
+        assert all(tensor.flags.owndata for tensor in tensors)  # none keeps the memory of a session
         seen[layer.input] = np.concatenate(tensors)
         return layer
 

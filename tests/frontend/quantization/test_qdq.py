@@ -206,6 +206,24 @@ def test_ranges_are_those_of_all_samples() -> None:
     assert (found["x"].low, found["x"].high) == (feeds["x"].min(), feeds["x"].max())
 
 
+def test_no_tensor_waits_for_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions keep to the file's order: a tensor whose range is taken at the end is kept to the end."""
+    asked, made = runtime.session, list[onnx.ModelProto]()
+
+    def seen(model: onnx.ModelProto) -> object:
+        made.append(model)
+        return asked(model)
+
+    monkeypatch.setattr(runtime, "session", seen)
+    names = ["a", "r"]
+    measure(read_twice(), ["x", *names], {"x": np.ones((2, 4, 6, 6), np.float32)})
+    nodes = list(made[0].graph.node)
+    for name in names:
+        place = next(number for number, node in enumerate(nodes) if name in node.output)
+        behind = nodes[place + 1 : place + 3]
+        assert [(node.op_type, *node.input) for node in behind] == [("ReduceMin", name), ("ReduceMax", name)]
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4, 7, 8])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_weights_that_were_quantized_before_keep_their_codes(bits: int, axis: int) -> None:
