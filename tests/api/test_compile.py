@@ -16,6 +16,7 @@ import pytest
 
 import flow
 from flow.compression import tune
+from flow.compression.effort import EFFORTS, Effort
 from flow.errors import FlowError
 from flow.frontend import admit
 from flow.frontend.int8 import cut
@@ -135,6 +136,22 @@ def test_compress_writes_the_network_compile_would(tmp_path: Path) -> None:
     assert "verdict" not in report.as_dict()["summary"]
     network = cut.partition(admit.load(tmp_path / "small.onnx"), "small")
     assert [layer.name for layer in network.layers] == [layer.name for layer in report.layers]
+
+
+@pytest.mark.parametrize("level", [None, 0, 2])
+def test_the_effort_reaches_the_tuning(level: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    efforts, survey = list[Effort](), tune.survey
+
+    def seen(network: Any, data: tune.CalibrationData, *rest: Any) -> tune.Survey:
+        efforts.append(data.effort)
+        return survey(network, data, *rest)
+
+    monkeypatch.setattr(tune, "survey", seen)
+    path = small(tmp_path)
+    np.savez(tmp_path / "small_calibration.npz", x=samples(residual_net(), 12)["x"])
+    report = flow.compress(path, tmp_path / "out.onnx", effort=level)
+    assert efforts == [EFFORTS[1 if level is None else level]]
+    assert ("effort" in report.summary.rule) == (level is not None)
 
 
 def test_compress_plots_curves_over_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

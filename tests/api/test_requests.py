@@ -96,7 +96,7 @@ def test_what_cannot_be_used_is_one_line(values: dict[str, Any], words: str) -> 
         {}, {"bits": 4.25, "array": "8x4", "samples": 3, "clock": 200.5}, {"preset": "moderate", "on_chip": True},
         {"pruning": flow.pruning("conservative")}, {"columns": 2, "sensitive": 0.15, "method": "optimal"},
         {"pruning": flow.pruning(bits=6, means=("bias",))}, {"speedup": 3.0, "engine": "icarus", "synth": True},
-        {"max_drop": 0.5, "objective": "cycles", "compensation": False, "front": True},
+        {"max_drop": 0.5, "objective": "cycles", "compensation": False, "front": True, "effort": 3},
         {"cycles": 12345, "bus": 128, "latency": 9},
         {"shape": {"x": (1, 3, 8, 8), "N": (4,)}, "output_weight": {"a b": 0.125, "c": 1e-7}, "metric": "auc"},
         {"calibration": Path("it's data.npz"), "coverage": 0.1, "block": 16, "bias_correction": False},

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flow.compression import influence, prune, tune
+from flow.compression import refine as refinement
 from flow.compression.allocate import Allocation, average_bits, channel_bits
 from flow.compression.budget import Bits, bits_limit, least_bits, most, spend, total, unpruned
 from flow.compression.calibration import Moments, calibrate, moments, together
@@ -435,6 +436,17 @@ def test_choices_that_exclude_each_other() -> None:
 
 
 # -------------------------------------------------------------------------------- compiled kernels
+def test_of_equal_losses_the_first_is_taken() -> None:
+    """Steps of 2 and of 4: 1 becomes 2 or 0; compiled and in NumPy."""
+    kernels = pytest.importorskip("flow.compression.kernels")
+    one, unit = np.ones((1, 1, 1), np.float32), np.ones((1, 1), np.float32)
+    levels = np.array([[2, 4], [0, 0], [-9, -9], [9, 9]], np.float32)
+    for order, value in (([0, 1], 2), ([1, 0], 0)):
+        for best in (kernels.in_order, refinement._best_in_order):
+            values, losses = best(one, np.ascontiguousarray(levels[:, None, None, order]), one, unit)
+            assert (values.item(), losses.item()) == (value, 1 - value)
+
+
 @pytest.mark.parametrize("n", [0, 1, 3, 6])
 def test_compiled_compensation_equals_numpy(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit: with the extra `fast` and without it a network gets the same weights."""
