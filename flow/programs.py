@@ -115,6 +115,13 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int | N
         return list(pool.map(function, items))
 
 
+def in_turns(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
+    """The results of `in_parallel` in order, of which no more are kept than there are threads."""
+    items, threads = list(items), threads or os.cpu_count() or 1
+    for begin in range(0, len(items), threads):
+        yield from in_parallel(function, items[begin : begin + threads], threads)
+
+
 def limit() -> float:
     """The seconds that a program may take. FlowError if BBS_SECONDS is no such number."""
     given = os.environ.get("BBS_SECONDS", "")

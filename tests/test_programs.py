@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from flow.errors import FlowError
-from flow.programs import Threads, first_answer, in_parallel, last_words, limit, pause, run, together
+from flow.programs import Threads, first_answer, in_parallel, in_turns, last_words, limit, pause, run, together
 from tests.helpers.tools import fake, until
 
 
@@ -170,3 +170,17 @@ def test_last_words() -> None:
     assert last_words("", "a\n\n b  c \n") == "b c" and last_words(" \n") == "it printed nothing"
     assert last_words("x: fatal: y\nin the end\n") == "x: fatal: y"
     assert len(last_words("x" * 5000)) == 400
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_results_in_turns_are_in_order_and_few(threads: int) -> None:
+    begun, taken = list[int](), list[int]()
+
+    def square(number: int) -> int:
+        begun.append(number)
+        return number**2
+
+    for result in in_turns(square, range(8), threads):
+        taken.append(result)
+        assert len(begun) - len(taken) < threads
+    assert taken == [number**2 for number in range(8)]

@@ -14,13 +14,13 @@ from flow.compression.effort import EFFORTS, USUAL, Effort
 from flow.frontend.int8 import rewrite
 from flow.network import reference
 from flow.network.model import ArrayLayer, Network
-from flow.network.run import run_steps
+from flow.network.run import run_each, run_steps
 from flow.network.samples import Arrays, Samples
 from flow.onnxtools import runtime
-from flow.programs import in_parallel
+from flow.programs import in_turns
 
 if TYPE_CHECKING:
-    import onnxruntime as ort
+    pass
 
 Double = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -98,11 +98,6 @@ def in_batches(feeds: Arrays, size: int) -> list[Arrays]:
     return [{name: array[begin : begin + size] for name, array in feeds.items()} for begin in range(0, count, size)]
 
 
-def run_each(active: ort.InferenceSession, batches: Sequence[Arrays], threads: int | None = None) -> list[Arrays]:
-    """A session's outputs for every batch, in so many threads."""
-    return in_parallel(lambda tensors: runtime.own(runtime.run(active, tensors)), batches, threads)
-
-
 def moments(
     layer: ArrayLayer, tensors: Sequence[NDArray[Any]], effort: Effort = EFFORTS[USUAL], threads: int | None = None
 ) -> Moments:
@@ -129,7 +124,7 @@ def moments(
 
     mean = np.zeros((layer.groups, layer.reduction))
     parts = [np.zeros((layer.groups, size, size)) for size in sizes]
-    for first, second in in_parallel(sums, range(len(tensors)), threads):
+    for first, second in in_turns(sums, range(len(tensors)), threads):
         mean += first
         for part, more in zip(parts, second, strict=True):
             part += more

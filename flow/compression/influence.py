@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from flow.compression.calibration import in_batches, run_each
+from flow.compression.calibration import in_batches
 from flow.errors import FlowError
 from flow.frontend.int8 import rewrite
 from flow.network.answers import distance, named, without_softmax
 from flow.network.model import ArrayLayer, Network
-from flow.network.run import run_steps
+from flow.network.run import run_each, run_steps
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import between

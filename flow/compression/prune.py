@@ -8,9 +8,7 @@ in no error, mean or tie; what is stored there does not matter, because the hard
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from flow.compression.encoding import BBS, EncodedGroups, EncodedLayer, EncodedPart, check_columns_pruned, decode_layer
 from flow.errors import FlowError
+from flow.programs import in_parallel
 
 Int8 = NDArray[np.int8]
 Bool = NDArray[np.bool_]
@@ -146,10 +145,7 @@ def _in_chunks(
     def one(start: int) -> EncodedGroups:
         return method(groups[start : start + CHUNK], usable[start : start + CHUNK], columns_pruned)
 
-    if len(starts) < 2:
-        return _joined(columns_pruned, [one(start) for start in starts])
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return _joined(columns_pruned, list(pool.map(one, starts)))
+    return _joined(columns_pruned, in_parallel(one, starts))
 
 
 def _joined(columns_pruned: int, parts: list[EncodedGroups]) -> EncodedGroups:

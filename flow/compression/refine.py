@@ -157,25 +157,25 @@ def _compensated(targets: Double, n: int, inverse: list[Float]) -> Double:
     """Weights on the grid, [groups, channels, reduction], rounded in order with compensation."""
     rows, begin = np.empty(targets.shape), 0
     groups, channels = targets.shape[:2]
-    step = max(CHUNK // channels, 1)
+    step, kernels = max(CHUNK // channels, 1), compiled(targets.size // BBS.group_size)
     for factor in inverse:
         end = begin + factor.shape[-1]
         for first, start in product(range(0, groups, step), range(0, channels, CHUNK)):
             here = slice(first, first + step), slice(start, start + CHUNK), slice(begin, end)
-            rows[here] = _in_order(targets[here].astype(np.float32), n, factor[here[0]], targets.size // BBS.group_size)
+            rows[here] = _in_order(targets[here].astype(np.float32), n, factor[here[0]], kernels)
         begin = end
     return rows
 
 
-def _in_order(wanted: Float, n: int, factor: Float, many: int) -> Float:
+def _in_order(wanted: Float, n: int, factor: Float, kernels: Any) -> Float:
     """Round `wanted` [groups, channels, size] in order, later weights compensating earlier ones; it is overwritten.
 
-    `factor` of `_inverse_factors`; `many`: the groups of weights that there are in all.
+    `factor` of `_inverse_factors`; `kernels`: the compiled loops, or None.
     """
     grid = candidates(n)
     step = np.exp2(n - grid.r).astype(np.float32)
     levels = np.stack([step, grid.d, grid.lowest, grid.highest]).astype(np.float32)
-    rows, kernels = np.empty_like(wanted), compiled(many)
+    rows = np.empty_like(wanted)
     for begin in range(0, wanted.shape[2], BBS.group_size):
         end = min(begin + BBS.group_size, wanted.shape[2])
         here, within = wanted[:, :, begin:end], factor[:, begin:end, begin:end]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +19,7 @@ from flow.network.samples import MADE_UP, Arrays, Samples
 from flow.network.task import Task, score_axes, shifted, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
+from flow.programs import in_parallel
 from flow.simulation.results import SampleRun
 
 Share = float | None
@@ -173,11 +172,8 @@ def measure(
     models = {"int8": compressed.original.model, "pruned": compressed.network.model}
     if float_model is not None:
         models = {"float": float_model, **models}
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        outputs = dict(
-            zip(models, pool.map(lambda model: runtime.predict_all(model, evaluation.feeds), models.values()),
-                strict=True)
-        )  # fmt: skip
+    made = in_parallel(lambda model: runtime.predict_all(model, evaluation.feeds), models.values())
+    outputs = dict(zip(models, made, strict=True))
     base, expected = next(iter(outputs.items()))
     if not expected:
         runtime.predict(models[base], evaluation.feeds)  # raises what is wrong with the first output

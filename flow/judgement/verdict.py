@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +17,7 @@ from flow.judgement.accuracy import Accuracy
 from flow.network import reference
 from flow.network.model import OFFSET, ArrayLayer, Network, as_uint8
 from flow.onnxtools import runtime
+from flow.programs import in_parallel
 from flow.simulation.results import LayerRun, SampleRun
 
 if TYPE_CHECKING:
@@ -128,8 +127,7 @@ def judge(
         advance()
         return verdict
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(one, range(len(network.layers))))
+    return in_parallel(one, range(len(network.layers)))
 
 
 def judge_layer(network: Network, runs: Sequence[LayerRun]) -> LayerVerdict:

@@ -28,17 +28,17 @@ def run_steps(
     """Run steps in order over `batches`, dicts of tensors by name, to which the steps' outputs are added.
 
     Host segments run in ONNX Runtime, in `sessions` when the caller keeps these for the next call, and otherwise in one
-    that is gone, with its memory, after the step. Every array
-    layer is yielded once its input is in all batches; the caller must add its output to them before the next layer.
-    A tensor is dropped after the last step that reads it, unless its name is in `kept` (None: all are kept).
+    that is gone, with its memory, after the step. Every array layer is yielded once its input is in all batches; the
+    caller must add its output to them before the next layer. A tensor is dropped after the last step that reads it,
+    unless its name is in `kept` (None: all are kept).
     """
     last = {name: number for number, step in enumerate(steps) for name in _inputs(step)}
     for number, step in enumerate(steps):
         if isinstance(step, ArrayLayer):
             yield step
         else:
-            run = _kept(sessions.get(step.model)) if sessions else _once(runtime.session(step.model))
-            for tensors, outputs in zip(batches, in_parallel(run, batches), strict=True):
+            active = sessions.get(step.model) if sessions else runtime.session(step.model)
+            for tensors, outputs in zip(batches, run_each(active, batches), strict=True):
                 tensors.update(outputs)
         if kept is None:
             continue
@@ -47,12 +47,11 @@ def run_steps(
                 del tensors[name]
 
 
-def _kept(active: ort.InferenceSession) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: runtime.run(active, tensors)
-
-
-def _once(active: ort.InferenceSession) -> Callable[[Tensors], Tensors]:
-    return lambda tensors: runtime.own(runtime.run(active, tensors))
+def run_each(
+    active: ort.InferenceSession, batches: Sequence[Mapping[str, NDArray[Any]]], threads: int | None = None
+) -> list[Tensors]:
+    """A session's outputs for every batch, in so many threads; they do not keep the session's memory."""
+    return in_parallel(lambda tensors: runtime.own(runtime.run(active, tensors)), batches, threads)
 
 
 def _inputs(step: ArrayLayer | HostSegment) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from onnx import helper
 from flow.network.samples import Arrays
 from flow.onnxtools import runtime
 from flow.onnxtools.edit import Editor
-from flow.programs import in_parallel
+from flow.programs import in_turns
 
 MINMAX = "minmax"
 METHODS = (MINMAX, "percentile", "entropy", "mse")
@@ -60,7 +60,7 @@ def measure(model: onnx.ModelProto, tensors: Iterable[str], feeds: Arrays) -> di
     def run(start: int) -> runtime.Tensors:
         return runtime.run(session, {name: array[start : start + step] for name, array in feeds.items()})
 
-    for found in in_parallel(run, range(0, len(next(iter(feeds.values()))), step)):
+    for found in in_turns(run, range(0, len(next(iter(feeds.values()))), step)):
         for tensor, low, high in zip(wanted, names[::2], names[1::2], strict=True):
             part = Range(np.float32(found[low]), np.float32(found[high]))
             if part.low > part.high:  # an empty tensor: the neutral elements of minimum and maximum
@@ -118,7 +118,7 @@ def histograms(model: onnx.ModelProto, ranges: Mapping[str, Range], feeds: Array
             if found.high > found.low
         }
 
-    for counted in in_parallel(count, spread(len(next(iter(feeds.values()))), COUNTED)):
+    for counted in in_turns(count, spread(len(next(iter(feeds.values()))), COUNTED)):
         for name, more in counted.items():
             counts[name] += more
     return counts

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flow.hardware.interface import Device
 from flow.network import reference
 from flow.output.handoff import formats
 from flow.output.handoff.whole import PER_LAYER, WHOLE, Handoff, Whole, layer_folders, layer_words
+from flow.programs import in_parallel
 from flow.scheduling.blocks import LayerSchedule
 from flow.scheduling.onchip.program import outputs_only
 from flow.scheduling.words import activation_words
@@ -47,8 +46,8 @@ def write_vectors(folder: Path, handoff: Handoff) -> None:
         write_command(place, ports, layer_words(program, scheduled), command, layer_run.cycles)
 
     (folder / "vectors").mkdir()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(one, layer_folders(program), program.layers, handoff.run.layers))
+    runs = zip(layer_folders(program), program.layers, handoff.run.layers, strict=False)
+    in_parallel(lambda each: one(*each), runs)
 
 
 def write_whole(folder: Path, built: Device, whole: Whole) -> None:
