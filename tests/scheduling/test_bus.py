@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flow.errors import FlowError
 from flow.hardware.axi.bus import AxiConfig
 from flow.hardware.config import ArrayConfig, memory_ports
 from flow.scheduling.bus.bursts import Pace, SlowMemory
+from flow.scheduling.bus.jobs import Job as Job_
 from flow.scheduling.bus.jobs import jobs
 from flow.scheduling.bus.model import BusTime, bus_time
-from flow.scheduling.bus.parts import Transient, parts
+from flow.scheduling.bus.parts import Moment, alike, sampled
 from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.program import outputs_only
 from flow.scheduling.schedule import schedule
@@ -71,24 +74,50 @@ def test_on_chip_only_outputs_are_written() -> None:
     assert some.cycles > max(sum(onchip.ideal_cycles), some.busiest)
 
 
-@pytest.mark.parametrize(("reduction", "positions", "columns_pruned"), [(32, 300, [0] * 24), (100, 80, [0, 2, 4] * 8)])
-def test_a_part_of_a_long_run_stands_for_it(reduction: int, positions: int, columns_pruned: list[int]) -> None:
-    """Many tiles of blocks that hold their windows; many blocks of a tile each."""
+LONG = [(32, 300, [0] * 24), (100, 80, [0, 2, 4] * 8), (8, 1500, [0] * 6), (16, 900, [4] * 12)]
+
+
+@pytest.mark.parametrize(("reduction", "positions", "columns_pruned"), LONG)
+@pytest.mark.parametrize("bits", [32, 64, 256])
+def test_a_part_of_a_long_run_stands_for_it(
+    reduction: int, positions: int, columns_pruned: list[int], bits: int
+) -> None:
+    """Many tiles of blocks that hold their windows; many blocks of a tile each; steps of one octet, whole and pruned.
+
+    Buffers of 256 words take long to run empty, or to fill.
+    """
     encoded, layer = random_layer(3, reduction, positions, columns_pruned)
-    program = schedule([encoded], [layer], CONFIG)
-    start, axi, memory = (0, len(program.layers[0].blocks)), AxiConfig(32), SlowMemory(10)
-    whole = bus_time(program.memories, start, CONFIG, axi, memory)
-    some = bus_time(program.memories, start, CONFIG, axi, memory, most=whole.cycles // 4)
+    config = replace(CONFIG, activation_depth=256, weight_depth=256)
+    program = schedule([encoded], [layer], config)
+    start, axi, memory = (0, len(program.layers[0].blocks)), AxiConfig(bits), SlowMemory(10)
+    whole = bus_time(program.memories, start, config, axi, memory)
+    some = bus_time(program.memories, start, config, axi, memory, most=0)
     assert some.cycles == pytest.approx(whole.cycles, rel=0.02) and some.beats == whole.beats
-    made = jobs(program.memories, *start, CONFIG)
-    found = parts(made, len, 0, Transient.of(CONFIG, memory.latency))
-    tiles = [part.job.tiles + part.tiles for part in found]
-    for number, part in enumerate(found):
-        if part.rounds:
-            size = (number - part.since) // part.modelled
-            tiles.append(part.rounds * sum(tiles[number - size + 1 : number + 1]))
-    assert sum(tiles) == sum(job.tiles for job in made)
-    assert sum(part.job.tiles for part in found) < 0.6 * sum(job.tiles for job in made)
+
+
+def _moments(paces: list[int], buffered: list[int]) -> list[Moment]:
+    cycles = [sum(paces[:number]) for number in range(len(paces))]
+    return [Moment(cycle, (each,)) for cycle, each in zip(cycles, buffered, strict=True)]
+
+
+def test_more_is_modelled_until_pace_and_buffers_are_steady() -> None:
+    encoded, layer = random_layer(3, 8, 1500, [0] * 3)
+    made = jobs(schedule([encoded], [layer], CONFIG).memories, 0, 1, CONFIG)
+    assert made[0].tiles == 750
+    asked = []
+
+    def run(part: list[Job_]) -> list[list[Moment]]:
+        """Tiles of 10 cycles until a buffer of 200 words is empty, of 20 behind it."""
+        count = part[0].tiles
+        asked.append(count)
+        left = [max(0, 200 - tile) for tile in range(count)]
+        return [_moments([10 if each else 20 for each in left], left)]
+
+    missing = sampled(alike(made), run)
+    assert asked[:2] == [128, 256] and asked[-1] > 400
+    assert missing == pytest.approx(20 * (750 - asked[-1]), rel=0.02)
+    steady = sampled(alike(made), lambda part: [_moments([9] * part[0].tiles, [5, 7] * (part[0].tiles // 2))])
+    assert steady == pytest.approx(9 * (750 - 128))
 
 
 def test_the_pace_is_the_bandwidth() -> None:

@@ -16,7 +16,7 @@ from flow.hardware.maps.collect import TILES
 from flow.scheduling.blocks import Bytes
 from flow.scheduling.bus.bursts import AheadPort, ReadPort, Reads, SlowMemory, Writes
 from flow.scheduling.bus.jobs import OPERANDS, Job, Words, jobs
-from flow.scheduling.bus.parts import Transient, missing, parts
+from flow.scheduling.bus.parts import Moment, alike, sampled
 from flow.scheduling.bus.streams import Ring
 from flow.scheduling.bus.units import ANSWERED, FINISHED, Drain, Fetch, Operands, Sequencer, Store
 
@@ -51,20 +51,25 @@ def bus_time(
     It is modelled whole if the array, or the bus, needs `most` cycles at most; else by `parts`, and its bursts are
     estimates, too.
     """
-    made = jobs(memories, *start, config)
+    return _time(jobs(memories, *start, config), config, axi, memory, most)
+
+
+def _time(made: list[Job], config: ArrayConfig, axi: AxiConfig, memory: SlowMemory, most: int) -> BusTime:
     beats = _beats(made, config, axi)
-
-    def work(some: Sequence[Job]) -> float:
-        busiest = BusTime(0, needed := _beats(some, config, axi), needed).busiest
-        return max(busiest * max(1.0, axi.beat / memory.bandwidth), sum(j.tiles * j.steps * j.slices for j in some))
-
-    if work(made) <= most:
+    busiest = BusTime(0, beats, beats).busiest * max(1.0, axi.beat / memory.bandwidth)
+    if max(busiest, sum(job.tiles * job.steps * job.slices for job in made)) <= most:
         return _Model(made, config, axi, memory).run()
-    found = parts(made, work, most, Transient.of(config, memory.latency))
-    model = _Model([part.job for part in found], config, axi, memory)
-    some = model.run()
+    some = BusTime(0, {}, {})
+
+    def run(part: list[Job]) -> list[list[Moment]]:
+        nonlocal some
+        model = _Model(part, config, axi, memory)
+        some = model.run()
+        return model.ends
+
+    missing = sampled(alike(made), run)
     bursts = {name: round(some.bursts[name] * count / max(1, some.beats[name])) for name, count in beats.items()}
-    return BusTime(round(some.cycles + missing(found, model.ends)), beats, bursts)
+    return BusTime(round(some.cycles + missing), beats, bursts)
 
 
 def _beats(made: Sequence[Job], config: ArrayConfig, axi: AxiConfig) -> dict[str, int]:
@@ -91,6 +96,12 @@ class _Stream:
         self.unit = "store" if name == "entry" else name  # that takes its job
         self.here = self.wants = self.gets = False
         self.awake = True
+
+    @property
+    def buffered(self) -> int:
+        """Beats that have come and were not read."""
+        ring, ahead = self.ring, self.port.ring
+        return (ring.head - ring.cursor + ahead.head - ahead.cursor) * self.port.beats_of_word
 
     def look(self, cycle: int) -> None:
         ring, port = self.ring, self.port
@@ -134,7 +145,7 @@ class _Stream:
 class _Model:
     def __init__(self, made: list[Job], config: ArrayConfig, axi: AxiConfig, memory: SlowMemory) -> None:
         self.jobs, self.start = made, (0, len(made))
-        self.ends: list[list[int]] = [[] for _ in made]  # cycles in which the tiles of each job have left the array
+        self.ends: list[list[Moment]] = [[] for _ in made]  # when the tiles of each job have left the array
         self.ending = 0  # the job whose tiles leave
         self.reads = Reads(config, axi, memory)
         self.writes = Writes(memory_ports(config)[-1], axi, memory)
@@ -211,7 +222,7 @@ class _Model:
         last = drain.stages[-1] if drain.moves else None
         tile_done, block_done = last is not None and last.tile_done, last is not None and last.block_done
         if tile_done:
-            self.ends[self.ending].append(cycle)
+            self.ends[self.ending].append(Moment(cycle, self._buffered()))
             self.ending += block_done
         if self.store:
             block_done = self.store.block_done
@@ -237,6 +248,12 @@ class _Model:
         if block_done:
             self.to_finish -= 1
         return moved, done or self.to_finish == 0
+
+    def _buffered(self) -> tuple[int, ...]:
+        """Beats of each memory that are read ahead of their use, or not yet written."""
+        ring = self.activation
+        octets = (ring.head - ring.cursor) * ring.beats * self.outside.beats_of_word
+        return (*[stream.buffered for stream in self.streams], octets, self.writes.held * self.writes.beats_of_word)
 
     def _present(self, cycle: int) -> None:
         """What the descriptors' port does; a job that it shows is on offer."""
