@@ -27,10 +27,11 @@ from flow.judgement.accuracy import Accuracy, evaluate_own
 from flow.judgement.fidelity import COARSE, Fidelity, scaled_otherwise
 from flow.network import samples
 from flow.network.answers import Answers, agreement, answers, divergence, shares
+from flow.network.labels import from_text, from_zero
 from flow.network.metrics import RELATIVE, Metric, shown, worse
 from flow.network.model import Network
 from flow.network.samples import LABELS, Samples
-from flow.network.task import doubtful, from_zero, score_axes, tasks_of
+from flow.network.task import TEXT, doubtful, score_axes, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages
@@ -395,7 +396,7 @@ def note_labels(evaluation_set: Samples, accuracy: Accuracy, notes: list[str]) -
     for name in names if accuracy.own is None else ():
         of = "an output" if name == LABELS else "that output"
         why = f"are no classes or values of {of}"
-        if labels[name].dtype.kind in "OSU":
+        if labels[name].dtype.kind in TEXT:
             why = f"are text, but {'no output' if name == LABELS else of} gives text; give class numbers: they {why}"
         notes.append(f"The labels {name} of {evaluation_set.source} {why}: no accuracy is given for them.")
     notes += [
@@ -410,17 +411,23 @@ def settled(imported: Imported, evaluation_set: Samples, notes: list[str]) -> Sa
 
     FlowError if the metric that is asked for does not fit, has no value, or fails.
     """
-    labels, model, asked = evaluation_set.every_label, imported.float_model, evaluation_set.metric
-    if not labels:
+    model, asked = imported.float_model, evaluation_set.metric
+    if not evaluation_set.every_label:
         return evaluation_set
     few = runtime.predict_all(imported.network.model if model is None else model, evaluation_set.first(FEW).feeds)
     alike = {name: np.resize(array, (evaluation_set.count, *array.shape[1:])) for name, array in few.items()}
+    evaluation_set, named = from_text(alike, evaluation_set)
+    for key, (name, names) in named.items():
+        notes.append(f"The labels {key} of {evaluation_set.source} are text: the {len(names)} names in alphabetical "
+                     f"order ({_listed(names)}) are taken for the classes 0 to {len(names) - 1} of output '{name}'; if "
+                     "its order is another one, give numbers.")  # fmt: skip
     evaluation_set, changed = from_zero(alike, evaluation_set)
     for key, name in changed.items():
         notes.append(f"The labels {key} of {evaluation_set.source} count the classes of output '{name}' from 1: 1 was "
                      "subtracted.")  # fmt: skip
     if asked is None:
         for name, array in alike.items():
+            labels = evaluation_set.every_label
             key = samples.label_key(labels, name)
             if key in labels and doubtful(array, labels[key], evaluation_set.feeds):
                 notes.append(f"The labels {key} of {evaluation_set.source} may be two of the classes of output "
@@ -430,6 +437,11 @@ def settled(imported: Imported, evaluation_set: Samples, notes: list[str]) -> Sa
     outputs = runtime.predict_all(imported.network.model if model is None else model, evaluation_set.feeds)
     check_metric(outputs, evaluation_set)
     return evaluation_set
+
+
+def _listed(names: list[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return ", ".join(quoted if len(names) <= 4 else [*quoted[:2], "...", quoted[-1]])
 
 
 def check_metric(outputs: samples.Arrays, evaluation_set: Samples) -> None:

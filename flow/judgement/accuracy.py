@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from flow.compression.compress import Compressed
 from flow.errors import FlowError
 from flow.network.answers import Answers, agreement, answers, distance, divergence
+from flow.network.labels import shifted
 from flow.network.metrics import CLASSES, OwnMetric, call
 from flow.network.samples import MADE_UP, Arrays, Samples
-from flow.network.task import Task, score_axes, shifted, tasks_of
+from flow.network.task import Task, score_axes, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.programs import in_parallel

@@ -9,5 +9,6 @@ madeup.py     made-up inputs of the right kind, for a user who has no samples
 samples.py    the user's samples for calibration and evaluation, checked against the network's inputs
 preprocess.py samples as the user has them, made into the network's inputs by the user's function
 task.py       what the labels say of the outputs: classes, pixels or values, and the metric that compares them
+labels.py     class labels as people have them, made into numbers from 0: names as text, numbers from 1
 answers.py    distance between two networks' answers: class scores before the Softmax, or any other output
 """

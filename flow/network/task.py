@@ -31,6 +31,7 @@ from flow.network.metrics import CLASSES, LOWER, METRICS, Rule, worse
 from flow.network.samples import LABELS, Arrays, Samples, label_key
 from flow.network.usercode import UserFunction
 
+TEXT = "OSU"  # kinds of dtype
 VOID = 255  # the label of pixels that do not count, where there are no 256 classes
 SECOND = {"pixel accuracy": "mean IoU", "mean IoU": "pixel accuracy", "R2": "mean squared error",
           "mean squared error": "R2"}  # fmt: skip
@@ -195,24 +196,8 @@ def doubtful(outputs: NDArray[Any], labels: NDArray[Any], feeds: Arrays) -> bool
     return flat and _zeros_and_ones(outputs, labels) is not None and _reconstructed(outputs, feeds) is not None
 
 
-def from_zero(outputs: Mapping[str, NDArray[Any]], samples: Samples) -> tuple[Samples, dict[str, str]]:
-    """The samples with labels that count classes from 0, and the outputs, by labels, of which they counted from 1.
-
-    They did without doubt if they go from 1 to the number of classes. `outputs` [samples, ...] tell that number.
-    """
-    labels, changed = samples.every_label, {}
-    for name, found in tasks(outputs, labels).items():
-        if not found.shifted:
-            continue
-        key = label_key(labels, name)
-        whole, classes = _whole(labels[key]), _class_count(found, outputs[name])
-        assert whole is not None
-        labels[key] = np.where((whole >= 1) & (whole <= max(classes, 2)), whole - 1, whole)
-        changed[key] = name
-    return samples.with_labels(labels), changed
-
-
-def _class_count(found: Task, outputs: NDArray[Any]) -> int:
+def class_count(found: Task, outputs: NDArray[Any]) -> int:
+    """Classes of the output with these values."""
     if found.metric in PIXELS:
         return int(outputs.shape[-1 if found.last else 1])
     return outputs.size // len(outputs)
@@ -288,7 +273,7 @@ def _auc_task(name: str, outputs: NDArray[Any], labels: NDArray[Any], found: Tas
 
 def _zeros_and_ones(outputs: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64] | None:
     """The labels [samples], if they are 0 or 1 for each sample."""
-    whole = _whole(labels) if labels.dtype.kind in "biuf" else None
+    whole = whole_numbers(labels) if labels.dtype.kind in "biuf" else None
     if whole is None or whole.size != len(outputs) or whole.min() < 0 or whole.max() > 1:
         return None
     return whole.reshape(-1)
@@ -311,10 +296,10 @@ def _auc_of_classes(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def _words_task(asked: str, name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
-    texts = labels.dtype.kind in "OSU"
-    whole = labels if texts else _whole(labels) if labels.ndim == 2 else None
+    texts = labels.dtype.kind in TEXT
+    whole = labels if texts else whole_numbers(labels) if labels.ndim == 2 else None
     if asked == "wer":
-        same = outputs.dtype.kind in ("OSU" if texts else "iu") and (texts or outputs.ndim == 2)
+        same = outputs.dtype.kind in (TEXT if texts else "iu") and (texts or outputs.ndim == 2)
         rule: Rule = _word_errors
     else:
         same = not texts and outputs.dtype.kind == "f" and outputs.ndim == 3
@@ -323,7 +308,7 @@ def _words_task(asked: str, name: str, outputs: NDArray[Any], labels: NDArray[An
 
 
 def _perplexity_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
-    whole = _whole(labels) if labels.dtype.kind in "biuf" else None
+    whole = whole_numbers(labels) if labels.dtype.kind in "biuf" else None
     if whole is None or outputs.dtype.kind != "f" or outputs.ndim < 2 or outputs.shape[-1] < 2:
         return None
     if _squeezed(outputs.shape[:-1]) != _squeezed(whole.shape) or whole.max() >= outputs.shape[-1] or whole.max() < 0:
@@ -359,49 +344,15 @@ def _errors(outputs: NDArray[Any], inputs: NDArray[Any]) -> NDArray[np.float64]:
     return error
 
 
-# -------------------------------------------------------------------------------- labels that count from 1
-
-
-def shifted(
-    outputs: Mapping[str, NDArray[Any]], found: Mapping[str, Task], labels: Mapping[str, NDArray[Any]]
-) -> set[str]:
-    """The outputs whose class labels seem to count from 1; `found` are the tasks with the labels as they are."""
-    doubtful = set()
-    for name, array in outputs.items():
-        own = labels.get(f"{LABELS}_{name}")
-        if own is None and (name in found or not found):
-            own = labels.get(LABELS)
-        if own is not None and one_based(found.get(name), array, own):
-            doubtful.add(name)
-    return doubtful
-
-
-def one_based(given: Task | None, outputs: NDArray[Any], labels: NDArray[Any]) -> bool:
-    """Whether class labels seem to count from 1: one less fits, and fits better than chance and than they do.
-
-    Where they go to the number of classes there is no doubt, and `given` has them from 0.
-    """
-    if given is not None and given.shifted:
-        return True
-    whole = _whole(labels)
-    if whole is None or not whole.size or whole.min() != 1:
-        return False
-    fit = task("", outputs, whole - 1)
-    if fit is None or not fit.scores:
-        return False
-    reached = fit.measure(outputs)[0]
-    return reached > max(1 / _class_count(fit, outputs), 0.0 if given is None else given.measure(outputs)[0])
-
-
 # -------------------------------------------------------------------------------- what fits
 
 
 def _label_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task | None:
     """The output holds labels itself: whole numbers or text."""
-    texts = outputs.dtype.kind in "OSU"
-    if texts != (labels.dtype.kind in "OSU") or _squeezed(outputs.shape) != _squeezed(labels.shape):
+    texts = outputs.dtype.kind in TEXT
+    if texts != (labels.dtype.kind in TEXT) or _squeezed(outputs.shape) != _squeezed(labels.shape):
         return None
-    fitting = labels.astype(str) if texts else _whole(labels)
+    fitting = as_text(labels) if texts else whole_numbers(labels)
     if fitting is None:
         return None
     if texts or len(_squeezed(labels.shape)) <= 2:
@@ -418,7 +369,7 @@ def _score_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task 
     maps = outputs.ndim > 2 and outputs.shape[1] > 1 and not alone
     if maps and labels.shape == outputs.shape and _one_hot(labels):
         return Task(name, "pixel accuracy", labels.argmax(axis=1), scores=True)
-    whole = _whole(labels)
+    whole = whole_numbers(labels)
     if whole is None:
         return None
     if whole.min() < 0:  # which only positions of a map may have, that do not count
@@ -470,7 +421,15 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:1] + tuple(size for size in shape[1:] if size != 1)
 
 
-def _whole(labels: NDArray[Any]) -> NDArray[np.int64] | None:
+def as_text(labels: NDArray[Any]) -> NDArray[np.str_]:
+    """Labels of text, of whatever kind."""
+    decoded: NDArray[np.str_] = (
+        np.char.decode(labels, "utf-8", "replace") if labels.dtype.kind == "S" else labels.astype(str)
+    )
+    return decoded
+
+
+def whole_numbers(labels: NDArray[Any]) -> NDArray[np.int64] | None:
     """Labels as integers; None if they are not whole numbers."""
     if labels.dtype.kind in "biu":
         return labels.astype(np.int64)

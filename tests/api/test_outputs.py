@@ -227,6 +227,11 @@ def test_text_without_an_output_of_text(data: tuple[Arrays, Arrays], tmp_path: P
     words = {"x": data[1]["x"], "y": np.array(["cat", "dog"] * 48)}
     report, _ = compressed(heads_net(), (data[0], words), tmp_path, preset="moderate")
     assert any("are text, but no output gives text; give class numbers" in note for note in report.notes)
+    given, _ = compressed(heads_net(), data, tmp_path, preset="moderate")
+    named = data[1] | {"y": np.array([f"class {number}" for number in range(6)])[data[1]["y"]]}
+    report, _ = compressed(heads_net(), (data[0], named), tmp_path, preset="moderate")
+    assert any("the 6 names in alphabetical order ('class 0', 'class 1', ..., 'class 5')" in n for n in report.notes)
+    assert report.summary.accuracy == given.summary.accuracy
 
 
 def test_labels_of_the_calibration_samples_change_the_objective_with_a_note(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.network.samples import Samples
-from flow.network.task import doubtful, from_zero, one_based, score_axes, task, tasks, tasks_of, top1
+from flow.network.task import doubtful, score_axes, task, tasks, tasks_of, top1
 
 SCORES = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
 MAP = np.zeros((2, 3, 2, 2), np.float32)
@@ -106,36 +106,9 @@ def test_labels_go_to_the_first_output_they_fit_or_to_the_one_they_name() -> Non
     assert {name: found.metric for name, found in named.items()} == {"box": "R2", "cls": "top-1"}
 
 
-def test_labels_that_count_from_one() -> None:
-    scores = np.eye(4)
-    assert one_based(task("", scores, np.arange(1, 5)), scores, np.arange(1, 5))  # class 4 of 0 to 3
-    assert not one_based(task("", scores, np.arange(4)), scores, np.arange(4))
-    few = np.array([1, 2, 3])
-    assert one_based(task("", scores[:3], few), scores[:3], few)  # all in range, all wrong
-
-
 def given(labels: NDArray[Any], outputs: NDArray[Any], metric: Any = None, **others: Any) -> Samples:
     feeds = others.pop("feeds", {"x": np.zeros((len(outputs), 1), np.float32)})
     return Samples(feeds, labels, "here", named=others, metric=metric)
-
-
-def test_labels_from_one_to_the_number_of_classes_become_labels_from_zero() -> None:
-    scores, masks = np.eye(4), np.array([[[1, 2], [3, 255]], [[1, 1], [2, 3]]], np.uint8)
-    for outputs, labels, wanted in (
-        (scores, np.arange(1, 5), np.arange(4)),
-        (scores, np.arange(1.0, 5.0)[:, None], np.arange(4)[:, None]),
-        (MAP, masks, np.where(masks == 255, 255, masks.astype(int) - 1)),
-        (np.array([[0.9], [0.2]]), np.array([2, 1]), np.array([1, 0])),
-    ):
-        found, changed = from_zero({"out": outputs}, given(labels, outputs))
-        assert changed == {"y": "out"} and found.labels is not None and found.labels.tolist() == wanted.tolist()
-        own, changed = from_zero(
-            {"out": outputs}, replace(given(labels, outputs), labels=None, named={"y_out": labels})
-        )
-        assert changed == {"y_out": "out"} and own.named["y_out"].tolist() == wanted.tolist()
-    kept = np.array([1, 2, 3, 1])  # may be classes 1 to 3 of 0 to 3
-    found, changed = from_zero({"out": scores}, given(kept, scores))
-    assert not changed and found.labels is kept
 
 
 # -------------------------------------------------------------------------------- metrics asked for
