@@ -51,23 +51,27 @@ def bus_time(
     It is modelled whole if the array, or the bus, needs `most` cycles at most; else by `parts`, and its bursts are
     estimates, too.
     """
-    return _time(jobs(memories, *start, config), config, axi, memory, most)
+    return jobs_time(jobs(memories, *start, config), config, axi, memory, most)
 
 
-def _time(made: list[Job], config: ArrayConfig, axi: AxiConfig, memory: SlowMemory, most: int) -> BusTime:
-    beats = _beats(made, config, axi)
-    busiest = BusTime(0, beats, beats).busiest * max(1.0, axi.beat / memory.bandwidth)
-    if max(busiest, sum(job.tiles * job.steps * job.slices for job in made)) <= most:
-        return _Model(made, config, axi, memory).run()
+def jobs_time(made: list[Job], config: ArrayConfig, axi: AxiConfig, memory: SlowMemory, most: int) -> BusTime:
+    """A run of these jobs; see `bus_time`."""
+
+    def needs(jobs: Sequence[Job]) -> float:
+        busiest = BusTime(0, needed := _beats(jobs, config, axi), needed).busiest
+        return max(busiest * max(1.0, axi.beat / memory.bandwidth), sum(j.tiles * j.steps * j.slices for j in jobs))
+
+    if needs(made) <= most:
+        return Model(made, config, axi, memory).run()
     some = BusTime(0, {}, {})
 
     def run(part: list[Job]) -> list[list[Moment]]:
         nonlocal some
-        model = _Model(part, config, axi, memory)
+        model = Model(part, config, axi, memory)
         some = model.run()
         return model.ends
 
-    missing = sampled(alike(made), run)
+    missing, beats = sampled(alike(made, needs), run), _beats(made, config, axi)
     bursts = {name: round(some.bursts[name] * count / max(1, some.beats[name])) for name, count in beats.items()}
     return BusTime(round(some.cycles + missing), beats, bursts)
 
@@ -142,10 +146,15 @@ class _Stream:
         ring.touched = False
 
 
-class _Model:
+class Model:
+    """A run of these jobs behind AXI, cycle after cycle.
+
+    ends: of each job, when its tiles have left the array.
+    """
+
     def __init__(self, made: list[Job], config: ArrayConfig, axi: AxiConfig, memory: SlowMemory) -> None:
         self.jobs, self.start = made, (0, len(made))
-        self.ends: list[list[Moment]] = [[] for _ in made]  # when the tiles of each job have left the array
+        self.ends: list[list[Moment]] = [[] for _ in made]
         self.ending = 0  # the job whose tiles leave
         self.reads = Reads(config, axi, memory)
         self.writes = Writes(memory_ports(config)[-1], axi, memory)

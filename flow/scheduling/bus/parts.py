@@ -17,7 +17,10 @@ import numpy as np
 from flow.scheduling.bus.jobs import Job
 
 STEADY: Final = 0.02
-ROUNDS, COLUMNS = 8, 1024  # that are modelled first, of a group: at least so many, with so many bit columns
+ROUNDS, COLUMNS = (
+    8,
+    4096,
+)  # that are modelled first, of a group: at least so many (of varying N, four times), with so many bit columns
 TILES, STEPS = 32, 128  # of a job: at least so many, with so many steps
 
 
@@ -31,47 +34,75 @@ class Moment:
 
 @dataclass
 class Alike:
-    """Rounds that take alike, of which the first `kept` are modelled with `tiles` of each job."""
+    """Rounds that take alike, of which `kept` are modelled with `tiles` of each job: some in a row at some places.
+
+    Where N varies from one to the next, each takes as long as its `needs`, on average: cycles of array or bus.
+    """
 
     rounds: list[tuple[Job, ...]]
+    needs: list[float]
     kept: int
     tiles: int
 
     @property
+    def chosen(self) -> list[int]:
+        """Numbers of the rounds that are modelled, in order."""
+        if self.kept == len(self.rounds):
+            return list(range(self.kept))
+        first = np.linspace(0, len(self.rounds) - ROUNDS, -(-self.kept // ROUNDS)).astype(int)
+        return sorted({int(at) + number for at in first for number in range(ROUNDS)})
+
+    @property
     def jobs(self) -> list[Job]:
         """The jobs that are modelled, in order."""
-        return [_shortened(job, self.tiles) for round_ in self.rounds[: self.kept] for job in round_]
+        return [_shortened(job, self.tiles) for number in self.chosen for job in self.rounds[number]]
 
     def more(self, ends: Sequence[Sequence[Moment]]) -> bool:
         """Whether more must be modelled, which is done next; `ends` are the tiles of its jobs that were modelled."""
-        size = len(self.rounds[0])
-        kept, tiles = self.kept, self.tiles
-        if kept < len(self.rounds) and not _steady([job[-1] for job in ends[size - 1 :: size]]):
-            self.kept = min(len(self.rounds), 2 * kept)
-        whole = [job.tiles for round_ in self.rounds[:kept] for job in round_]
+        kept, tiles, chosen = self.kept, self.tiles, self.chosen
+        if kept < len(self.rounds) and not _steady(self._ends(ends), [self.needs[number] for number in chosen]):
+            self.kept = 2 * kept if 4 * kept < len(self.rounds) else len(self.rounds)
+        whole = [job.tiles for number in chosen for job in self.rounds[number]]
         middle = range(len(ends) // 4, len(ends) - len(ends) // 4)
-        if any(len(ends[number]) < whole[number] and not _steady(ends[number]) for number in middle):
+        if any(
+            len(ends[number]) < whole[number] and not _steady(ends[number], [1] * len(ends[number]))
+            for number in middle
+        ):
             self.tiles *= 2
         return (self.kept, self.tiles) != (kept, tiles)
 
     def missing(self, ends: Sequence[Sequence[Moment]]) -> float:
         """Cycles of what is not modelled."""
-        size = len(self.rounds[0])
-        jobs = [job for round_ in self.rounds[: self.kept] for job in round_]
-        tiles = [(job.tiles - len(end)) * _pace(end) if job.tiles > len(end) else 0.0
+        chosen = self.chosen
+        jobs = [job for number in chosen for job in self.rounds[number]]
+        tiles = [_pace(end, [1] * len(end)) * lacks if (lacks := job.tiles - len(end)) else 0.0
                  for job, end in zip(jobs, ends, strict=True)]  # fmt: skip
-        total, rounds = sum(tiles), len(self.rounds) - self.kept
-        if rounds:
-            quarter = self.kept // 4
-            middle = tiles[quarter * size : -quarter * size]
-            took = _pace([job[-1] for job in ends[size - 1 :: size]]) + sum(middle) * size / len(middle)
-            total += rounds * took
-        return total
+        needs = [self.needs[number] for number in chosen]
+        if len(needs) == len(self.rounds):
+            return sum(tiles)
+        pace = _pace(self._ends(ends), needs) + sum(tiles) / sum(needs)
+        return sum(tiles) + pace * (sum(self.needs) - sum(needs))
+
+    def _ends(self, ends: Sequence[Sequence[Moment]]) -> list[Moment]:
+        """The ends of the rounds."""
+        size = len(self.rounds[0])
+        return [job[-1] for job in ends[size - 1 :: size]]
 
 
-def alike(jobs: Sequence[Job]) -> list[Alike]:
-    """The jobs, in order."""
-    return [_begun(list(group)) for _, group in groupby(_rounds(jobs), lambda round_: tuple(map(_kind, round_)))]
+def alike(jobs: Sequence[Job], needs: Callable[[Sequence[Job]], float]) -> list[Alike]:
+    """The jobs, in order; `needs`: cycles of array or bus that some need.
+
+    Rounds that differ in N alone belong together if there are few of a kind in a row.
+    """
+    found: list[tuple[list[tuple[Job, ...]], bool]] = []  # rounds, and whether their N varies
+    for _, group in groupby(_rounds(jobs), lambda round_: tuple(map(_kind, round_))):
+        rounds, before, varies = list(group), *(found[-1] if found else ([], False))
+        few = varies or min(len(before), len(rounds)) < ROUNDS
+        if before and few and _shape(before[0]) == _shape(rounds[0]):
+            found[-1] = before + rounds, True
+        else:
+            found.append((rounds, False))
+    return [_begun(rounds, [needs(round_) for round_ in rounds], varies) for rounds, varies in found]
 
 
 def sampled(groups: Sequence[Alike], run: Callable[[list[Job]], list[list[Moment]]]) -> float:
@@ -85,11 +116,12 @@ def sampled(groups: Sequence[Alike], run: Callable[[list[Job]], list[list[Moment
             return missing
 
 
-def _begun(rounds: list[tuple[Job, ...]]) -> Alike:
+def _begun(rounds: list[tuple[Job, ...]], needs: list[float], varies: bool) -> Alike:
     first = rounds[0][0]
     tiles = max(TILES, -(-STEPS // first.steps)) if len(rounds[0]) == 1 else first.tiles  # few, where windows are held
     columns = sum(min(tiles, job.tiles) * job.steps * job.slices for job in rounds[0])
-    return Alike(rounds, min(len(rounds), max(ROUNDS, -(-COLUMNS // max(1, columns)))), tiles)
+    kept = max(4 * ROUNDS if varies else ROUNDS, -(-COLUMNS // max(1, columns)))
+    return Alike(rounds, needs, min(len(rounds), kept), tiles)
 
 
 def _rounds(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
@@ -106,10 +138,15 @@ def _rounds(jobs: Sequence[Job]) -> Iterator[tuple[Job, ...]]:
 
 def _kind(job: Job) -> tuple[object, ...]:
     """What the time of a job follows from, but for what else is under way."""
-    counts = tuple(count for _, count in job.operands.values())
-    return (
-        counts, job.activation[1], job.tiles, job.steps, job.slices, job.hold, job.resident, job.post, job.channels,
-        len(job.addresses), job.mirror, job.external, job.waits, job.turns, job.stored,
+    return job.slices, *[count for _, count in job.operands.values()], *_shape((job,))
+
+
+def _shape(jobs: Sequence[Job]) -> tuple[object, ...]:
+    """The same without N."""
+    return tuple(
+        (job.words, job.activation[1], job.tiles, job.steps, job.hold, job.resident, job.post, job.channels,
+         len(job.addresses), job.mirror, job.external, job.waits, job.turns, job.stored)
+        for job in jobs
     )  # fmt: skip
 
 
@@ -121,23 +158,20 @@ def _shortened(job: Job, most: int) -> Job:
     return replace(job, tiles=most, activation=(base, count // job.tiles * most))
 
 
-def _pace(ends: Sequence[Moment]) -> float:
-    """Cycles from one end to the next, by a line through the middle half."""
-    quarter = len(ends) // 4
-    return _slope(ends[quarter : len(ends) - quarter])
+def _pace(ends: Sequence[Moment], needs: Sequence[float], begin: float = 0.25, end: float = 0.75) -> float:
+    """Cycles for each that is needed, by a line through this part of the ends."""
+    part = slice(int(begin * len(ends)), int(end * len(ends)))
+    at = np.cumsum(needs, dtype=np.float64)[part]
+    at -= at.mean()
+    return float(at @ np.array([each.cycle for each in ends[part]]) / (at @ at))
 
 
-def _slope(ends: Sequence[Moment]) -> float:
-    at = np.arange(len(ends)) - (len(ends) - 1) / 2
-    return float(at @ np.array([end.cycle for end in ends]) / (at @ at))
-
-
-def _steady(ends: Sequence[Moment]) -> bool:
+def _steady(ends: Sequence[Moment], needs: Sequence[float]) -> bool:
     """Whether the third quarter is as the second: in its pace, and in what is buffered at most."""
     quarter = len(ends) // 4
     second, third = ends[quarter : 2 * quarter], ends[2 * quarter : 3 * quarter]
-    took, pace = third[-1].cycle - second[-1].cycle, _slope([*second, *third])
-    if abs(_slope(third) - pace) > STEADY * pace:
+    pace, later = (_pace(ends, needs, begin) for begin in (0.25, 0.5))
+    if abs(later - pace) > STEADY * pace:
         return False
     most = [np.array([end.buffered for end in some]).max(axis=0) for some in (second, third)]
-    return bool((np.abs(most[1] - most[0]) <= STEADY * took).all())
+    return bool((np.abs(most[1] - most[0]) <= STEADY * (third[-1].cycle - second[-1].cycle)).all())
