@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from flow.compression.effort import EFFORTS, USUAL, Effort
@@ -19,12 +20,12 @@ from flow.network.samples import Arrays, Samples
 from flow.onnxtools import runtime
 from flow.programs import in_turns
 
-if TYPE_CHECKING:
-    pass
-
 Double = NDArray[np.float64]
 Single = NDArray[np.float32]
-Decide = Callable[[ArrayLayer, list[NDArray[Any]]], ArrayLayer]
+Sums = tuple[Double, list[Single]]
+Tensors = list[NDArray[Any]]
+Decide = Callable[[ArrayLayer, Tensors], ArrayLayer]
+DecideBeside = Callable[[ArrayLayer, Tensors, Tensors], ArrayLayer]
 
 CALIBRATION_MACS = 4e11  # MACs one run over the samples may spend
 CALIBRATION_SAMPLES = (16, 256)
@@ -39,16 +40,21 @@ class Moments:
 
     Each part is float32 [groups, size, size] for consecutive inputs; a reduction of up to 2,048 has one part. Of one
     layer, or of several that share their weights: see `together`.
+
+    `drift`: where the same windows of another network are known, the moments of their difference y - x to these:
+    E[y - x], and E[(y - x) x^T] as parts.
     """
 
     means: Double
     parts: tuple[Single, ...]
+    drift: Moments | None = None
 
     def of(self, groups: NDArray[np.int64]) -> Moments:
         """Those of some groups."""
         if len(groups) == self.means.shape[1]:
             return self
-        return Moments(self.means[:, groups], tuple(part[groups] for part in self.parts))
+        drift = self.drift.of(groups) if self.drift else None
+        return Moments(self.means[:, groups], tuple(part[groups] for part in self.parts), drift)
 
     def error(self, difference: Double, centred: bool, width: int = WIDEST) -> Double:
         """E[(e x)^2] [groups, channels] of weight differences e [groups, channels, reduction].
@@ -83,13 +89,39 @@ def calibrate(network: Network, feeds: Arrays, decide: Decide, threads: int | No
 
     `decide` gets the layer and its 8-bit input tensors, one for each batch. Batches run in so many threads.
     """
-    size = runtime.batch_size(runtime.session(network.model), BATCH)
-    batches = in_batches(feeds, size)
+    batches = _batches(network, feeds)
     for layer in run_steps(network.steps, batches):
         chosen = decide(layer, [tensors[layer.input] for tensors in batches])
-        session = runtime.session(rewrite.with_layers(rewrite.layer_model(network.graph, layer), [chosen]))
-        for tensors, outputs in zip(batches, run_each(session, batches, threads), strict=True):
-            tensors.update(outputs)
+        _run(rewrite.with_layers(rewrite.layer_model(network.graph, layer), [chosen]), batches, threads)
+
+
+def calibrate_beside(
+    network: Network,
+    targets: Mapping[str, Double],
+    feeds: Arrays,
+    decide: DecideBeside,
+    threads: int | None = None,
+) -> None:
+    """As `calibrate`; beside it runs the network with the weights `targets`, and `decide` gets the inputs there, too.
+
+    `targets` float64 [channels, reduction] by layer name, in units of the layer's weight scales.
+    """
+    batches, plain = _batches(network, feeds), _batches(network, feeds)
+    for layer, _ in zip(run_steps(network.steps, batches), run_steps(network.steps, plain), strict=True):
+        chosen = decide(layer, [tensors[layer.input] for tensors in batches], [each[layer.input] for each in plain])
+        model = rewrite.layer_model(network.graph, layer)
+        _run(rewrite.with_real_weights(model, layer, targets[layer.name]), plain, threads)
+        _run(rewrite.with_layers(model, [chosen]), batches, threads)
+
+
+def _batches(network: Network, feeds: Arrays) -> list[Arrays]:
+    return in_batches(feeds, runtime.batch_size(runtime.session(network.model), BATCH))
+
+
+def _run(layer: onnx.ModelProto, batches: list[Arrays], threads: int | None) -> None:
+    """Add the outputs of the model of a layer to the batches."""
+    for tensors, outputs in zip(batches, run_each(runtime.session(layer), batches, threads), strict=True):
+        tensors.update(outputs)
 
 
 def in_batches(feeds: Arrays, size: int) -> list[Arrays]:
@@ -99,11 +131,16 @@ def in_batches(feeds: Arrays, size: int) -> list[Arrays]:
 
 
 def moments(
-    layer: ArrayLayer, tensors: Sequence[NDArray[Any]], effort: Effort = EFFORTS[USUAL], threads: int | None = None
+    layer: ArrayLayer,
+    tensors: Sequence[NDArray[Any]],
+    effort: Effort = EFFORTS[USUAL],
+    threads: int | None = None,
+    beside: Sequence[NDArray[Any]] | None = None,
 ) -> Moments:
     """First and second moments of the layer's windows, or of a seeded random subset, as large as the effort allows.
 
-    `tensors` are its inputs, one for each batch; batches are worked on in so many threads.
+    `tensors` are its inputs, one for each batch, `beside` those in another network, for the drift; batches are worked
+    on in so many threads.
     """
     generator = np.random.default_rng(0)
     bounds = [*range(0, layer.reduction, WIDEST), layer.reduction]
@@ -117,18 +154,30 @@ def moments(
         for count, share in zip(counts, taken, strict=True)
     ]
 
-    def sums(number: int) -> tuple[Double, list[Single]]:
+    def sums(number: int) -> list[Sums]:
         x = _windows(layer, tensors[number], chosen[number])
-        inputs = [x[:, :, begin:end] for begin, end in pairwise(bounds)]
-        return x.sum(axis=1, dtype=np.float64), [np.matmul(each.transpose(0, 2, 1), each) for each in inputs]
+        if beside is None:
+            return [_sums(x, x, bounds)]
+        return [_sums(x, x, bounds), _sums(_windows(layer, beside[number], chosen[number]) - x, x, bounds)]
 
-    mean = np.zeros((layer.groups, layer.reduction))
-    parts = [np.zeros((layer.groups, size, size)) for size in sizes]
-    for first, second in in_turns(sums, range(len(tensors)), threads):
-        mean += first
-        for part, more in zip(parts, second, strict=True):
-            part += more
-    return Moments(mean[None] / sum(taken), tuple((part / sum(taken)).astype(np.float32) for part in parts))
+    mean = [np.zeros((layer.groups, layer.reduction)) for _ in range(2)]
+    parts = [[np.zeros((layer.groups, size, size)) for size in sizes] for _ in range(2)]
+    for found in in_turns(sums, range(len(tensors)), threads):
+        for (first, second), sum_, products in zip(found, mean, parts, strict=False):
+            sum_ += first
+            for part, more in zip(products, second, strict=True):
+                part += more
+    seen, drift = (
+        Moments(sum_[None] / sum(taken), tuple((part / sum(taken)).astype(np.float32) for part in products))
+        for sum_, products in zip(mean, parts, strict=True)
+    )
+    return seen if beside is None else replace(seen, drift=drift)
+
+
+def _sums(y: Single, x: Single, bounds: list[int]) -> Sums:
+    """Sums over the windows of y, and of y x^T between inputs of one part; y and x [groups, windows, reduction]."""
+    inputs = [(y[:, :, begin:end], x[:, :, begin:end]) for begin, end in pairwise(bounds)]
+    return y.sum(axis=1, dtype=np.float64), [np.matmul(a.transpose(0, 2, 1), b) for a, b in inputs]
 
 
 def together(known: Moments, first: ArrayLayer, layer: ArrayLayer, seen: Moments) -> Moments:

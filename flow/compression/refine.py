@@ -6,7 +6,9 @@ Three refinements, each of which can be left out:
     compensation  weights are rounded one after another, and later weights compensate the rounding errors of
                   earlier ones, as far as the inputs correlate (GPTQ, Frantar et al. 2023; OBQ); here to the
                   levels of a group's (r, d): the most promising few are evaluated over the whole group, and the
-                  best is chosen
+                  best is chosen. What the layers before have done to the inputs is compensated, too: the weights
+                  that are approximated are those that bring the inputs as they are now nearest to the output for
+                  the inputs of the network as it was (as GPTAQ, Li et al. 2025, arXiv 2504.02692)
     bias          the mean of the remaining error at the output is added to the bias
 
 All weights stay on the grid of the encoding: the result can be encoded exactly.
@@ -33,6 +35,7 @@ SCALES: Final = np.linspace(0.85, 1.8, 12)
 TRIED = 16  # (r, d) that are evaluated over a whole group
 ROUGH = 512  # inputs of a dot product with all their correlations, where scales are compared
 DAMPING = 0.01  # of the mean second moment, added to the diagonal: inputs that are always zero do no harm
+DRIFTING = 0.3  # the same, where the drift of the inputs is compensated: few samples tell it, with much noise
 CHUNK = 64  # channels worked on at a time
 
 Float = NDArray[np.float32]
@@ -59,15 +62,17 @@ def refine(
 
     `targets` float64 [channels, reduction]: the weights to approximate, in units of the layer's own scales, from the
     float network if there is one. `seen`: the moments of the layer's inputs, `together`: those of all layers that share
-    its weights.
+    its weights, which have no drift.
     """
-    together = together or seen
+    own, together = targets, together or seen
     centred = "bias" in refinements
     weights = np.zeros_like(layer.weights)
     factors = np.ones(layer.channels)
     error = np.zeros(layer.channels)
     compensated = "compensation" in refinements
     inverse = [_inverse_factors(part) for part in together.parts] if compensated else []
+    if compensated and together.drift:
+        targets = targets + _shift(targets, together, together.drift, centred)
 
     def fit(n: int, groups: Indices, chosen: Indices) -> None:
         those = together.of(groups)
@@ -84,7 +89,7 @@ def refine(
     scales = (layer.weight_scales * factors).astype(np.float32)
     unit = float(layer.input_quantization.scale) * layer.weight_scales.astype(np.float64)
     like = replace(layer, weights=weights, weight_scales=scales)
-    return Refined(with_weights_of(like, layer, targets, seen, refinements), error * unit**2)
+    return Refined(with_weights_of(like, layer, own, seen, refinements), error * unit**2)
 
 
 def with_weights_of(
@@ -129,6 +134,28 @@ def _nearest(targets: Double, n: int) -> Double:
     codes = np.clip(np.rint(targets), BBS.weight_min, BBS.weight_max).astype(np.int8)
     rows = codes.reshape(-1, codes.shape[-1])
     return prune(rows, np.full(len(rows), n), "optimal")[1].astype(np.float64).reshape(targets.shape)
+
+
+def _shift(targets: Double, seen: Moments, drift: Moments, centred: bool) -> Double:
+    """What weights [channels, reduction] lack on the drifted inputs x, where y was meant: W E[(y - x) x^T] E[x x^T]^-1.
+
+    `centred`: the bias corrects the mean.
+    """
+    by_group, shift, begin = targets.reshape(seen.means.shape[1], -1, targets.shape[1]), np.zeros_like(targets), 0
+    by_part = shift.reshape(by_group.shape)
+    for part, apart in zip(seen.parts, drift.parts, strict=True):
+        here, size = slice(begin, begin + part.shape[-1]), part.shape[-1]
+        second, cross = part.astype(np.float64), apart.astype(np.float64)
+        damping = np.maximum(DRIFTING * np.trace(second, axis1=1, axis2=2) / size, 1e-6)
+        if centred:
+            mean = seen.means[0, :, None, here]
+            second -= mean.transpose(0, 2, 1) @ mean
+            cross -= drift.means[0, :, here, None] @ mean
+        second += np.eye(size) * damping[:, None, None]
+        lacked = np.matmul(by_group[:, :, here], cross)
+        by_part[:, :, here] = np.linalg.solve(second, lacked.transpose(0, 2, 1)).transpose(0, 2, 1)
+        begin += size
+    return shift
 
 
 def _scaled(targets: Double, n: int, seen: Moments, centred: bool, search: bool) -> tuple[Double, Double, Double]:
@@ -235,7 +262,11 @@ def _bias(
     """The bias in units of the new scales; if `corrected`, plus the mean error of the weights at the output."""
     old, new = layer.weight_scales.astype(np.float64), scales.astype(np.float64)
     lost = targets * old[:, None] - weights * new[:, None]
-    mean = np.repeat(seen.means[0], layer.channels // layer.groups, axis=0)
-    shift = (lost * mean).sum(axis=1) if corrected else np.zeros(layer.channels)
+    each = layer.channels // layer.groups
+    shift = np.zeros(layer.channels)
+    if corrected:
+        shift += (lost * np.repeat(seen.means[0], each, axis=0)).sum(axis=1)
+        if seen.drift:
+            shift += (targets * old[:, None] * np.repeat(seen.drift.means[0], each, axis=0)).sum(axis=1)
     codes = np.rint((layer.bias * old + shift) / new)
     return np.clip(codes, -(2**31), 2**31 - 1).astype(np.int32)

@@ -22,7 +22,15 @@ from threadpoolctl import threadpool_limits
 
 from flow.compression.allocate import Allocation, stored_weights
 from flow.compression.budget import RANKED_BY, Bits, Cost, Time, bits_limit, least, most, spend
-from flow.compression.calibration import Double, Moments, affordable, calibrate, moments, together
+from flow.compression.calibration import (
+    Double,
+    Moments,
+    affordable,
+    calibrate,
+    calibrate_beside,
+    moments,
+    together,
+)
 from flow.compression.effort import EFFORTS, USUAL, Effort
 from flow.compression.influence import influences
 from flow.compression.refine import error_curves, refine, with_weights_of
@@ -255,8 +263,8 @@ def _refined(
     decided: dict[str, ArrayLayer] = {}  # by the tensor of their weights
     threads = _threads(network, refinements, data.effort)
 
-    def decide(layer: ArrayLayer, tensors: list[NDArray[Any]]) -> ArrayLayer:
-        seen, targets = moments(layer, tensors, data.effort, threads), data.targets[layer.name]
+    def decide(layer: ArrayLayer, tensors: list[NDArray[Any]], plain: list[NDArray[Any]]) -> ArrayLayer:
+        seen, targets = moments(layer, tensors, data.effort, threads, plain), data.targets[layer.name]
         if (like := decided.get(layer.weight_tensor)) is not None:
             layers.append(with_weights_of(like, layer, targets, seen, refinements))
         else:
@@ -266,7 +274,7 @@ def _refined(
         advance()
         return layers[-1]
 
-    calibrate(network, data.samples.feeds, decide, threads)
+    calibrate_beside(network, data.targets, data.samples.feeds, decide, threads)
     got = answers(rewrite.with_layers(network.model, layers), data.samples.feeds, data.scores)
     return Tuned(tuple(layers), allocation, distance(data.wanted, got, data.weights), refinements)
 

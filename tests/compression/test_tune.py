@@ -15,7 +15,7 @@ from flow.compression import influence, prune, tune
 from flow.compression import refine as refinement
 from flow.compression.allocate import Allocation, average_bits, channel_bits
 from flow.compression.budget import Bits, bits_limit, least_bits, most, spend, total, unpruned
-from flow.compression.calibration import Moments, calibrate, moments, together
+from flow.compression.calibration import Moments, calibrate, calibrate_beside, moments, together
 from flow.compression.choice import DEFAULT_BITS, pruning
 from flow.compression.compress import encode
 from flow.compression.effort import EFFORTS
@@ -155,6 +155,75 @@ def test_walking_without_change_gives_the_network_itself() -> None:
     for name, tensor in seen.items():
         near = np.abs(tensor.astype(int) - expected[name].astype(int))
         assert near.max() <= 1 and (near > 0).mean() < 0.01
+
+
+def test_beside_it_the_network_runs_with_its_real_weights() -> None:
+    """Layers pruned on one side see changed inputs, on the other those of float weights."""
+    net = network(residual_net())
+    feeds = samples(net.model, 20)
+    rng = np.random.default_rng(1)
+    targets = {layer.name: layer.weights + rng.uniform(-0.4, 0.4, layer.weights.shape) for layer in net.layers}
+    real = {layer.name: layer.weights.astype(np.float64) for layer in net.layers}
+    seen: dict[str, tuple[NDArray[np.int8], NDArray[np.int8]]] = {}
+
+    def half(layer: ArrayLayer, tensors: list[NDArray[Any]], beside: list[NDArray[Any]]) -> ArrayLayer:
+        seen[layer.name] = np.concatenate(tensors), np.concatenate(beside)
+        return replace(layer, weights=(layer.weights // 2).astype(np.int8))
+
+    expected, (first, *others) = run_network(net, feeds), net.layers
+    apart = {}
+    for exact in (True, False):
+        calibrate_beside(net, real if exact else targets, feeds, half)
+        near = [seen[layer.name][1].astype(int) - expected[layer.input] for layer in net.layers]
+        apart[exact] = max(int(np.abs(each).max()) for each in near)
+        assert np.array_equal(*seen[first.name])
+        assert all(np.abs(seen[layer.name][0].astype(int) - expected[layer.input]).max() > 10 for layer in others)
+    assert apart[True] <= 1 < apart[False] < 10
+
+
+def drifted(layer: ArrayLayer) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Inputs as they were meant, and as layers before have made them: smaller, mixed, with another mean."""
+    meant = correlated(41, layer)
+    mixed = meant[0] + np.roll(meant[0], 1, axis=1) * 0.3
+    return meant, np.clip(np.rint(0.6 * mixed + 7), -128, 127).astype(np.int8)[None]
+
+
+def test_drift_is_that_of_the_windows() -> None:
+    layer = gaussian_layer(40, 4, 40)
+    meant, now = drifted(layer)
+    seen = moments(layer, [now], beside=[meant])
+    assert seen.drift is not None
+    x = now[0].astype(np.float64) - layer.input_quantization.zero_point
+    y = meant[0].astype(np.float64) - layer.input_quantization.zero_point
+    assert np.allclose(seen.drift.means[0, 0], (y - x).mean(axis=0))
+    assert np.allclose(seen.drift.parts[0][0], (y - x).T @ x / len(x), rtol=1e-4)
+    same = moments(layer, [now], beside=[now])
+    assert np.array_equal(same.parts[0], seen.parts[0]) and same.drift is not None and not same.drift.parts[0].any()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_drift_of_the_inputs_is_compensated(parts: int) -> None:
+    """The output keeps what it was for the inputs as they were meant: its mean, and most of its variance."""
+    layer = gaussian_layer(42, 8, 64)
+    meant, now = drifted(layer)
+    seen = moments(layer, [now], beside=[meant])
+    assert seen.drift is not None
+    if parts == 2:
+        halves = [(part[0][:, :32, :32], part[0][:, 32:, 32:]) for part in (seen.parts, seen.drift.parts)]
+        seen = Moments(seen.means, halves[0], Moments(seen.drift.means, halves[1]))
+    targets = layer.weights.astype(np.float64)
+    x, y = ((codes[0].astype(np.float64) - layer.input_quantization.zero_point) for codes in (now, meant))
+    wanted = y @ (targets * layer.weight_scales[:, None]).T + layer.bias * layer.weight_scales
+    left = {}
+    for known in (seen, replace(seen, drift=None)):
+        found = refine(layer, targets, np.full(8, 2), known, ALL).layer
+        got = x @ (found.weights * found.weight_scales[:, None]).T + found.bias * found.weight_scales
+        left[known.drift is not None] = got - wanted
+    assert np.abs(left[True].mean(axis=0)).max() < 0.02 * wanted.std()
+    assert left[True].var() < 0.3 * left[False].var()
+    unchanged = refine(layer, targets, np.full(8, 2), seen, frozenset({"scales"})).layer
+    assert np.array_equal(unchanged.weights, refine(layer, targets, np.full(8, 2), replace(seen, drift=None),
+                                                    frozenset({"scales"})).layer.weights)  # fmt: skip
 
 
 # -------------------------------------------------------------------------------- refinement

@@ -82,6 +82,18 @@ def with_layers(model: onnx.ModelProto, layers: Iterable[ArrayLayer]) -> onnx.Mo
     return copy
 
 
+def with_real_weights(model: onnx.ModelProto, layer: ArrayLayer, weights: NDArray[np.float64]) -> onnx.ModelProto:
+    """A copy of the model of a single layer with float weights [channels, reduction], in units of its weight scales."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = Graph.of(copy)
+    node = next(node for node in copy.graph.node if node_name(node) == layer.name)
+    real = (weights * layer.weight_scales[:, None]).astype(np.float32)
+    shaped = from_rows(node, real, tuple(graph.constants[layer.weight_tensor].dims))
+    (node.input[1],) = _add_constants(graph, layer, real_weights=shaped)
+    return copy
+
+
 def _check_shared(first: ArrayLayer, layer: ArrayLayer) -> None:
     alike = layer.weights is first.weights or np.array_equal(layer.weights, first.weights)
     if not (alike and np.array_equal(layer.weight_scales, first.weight_scales)):
