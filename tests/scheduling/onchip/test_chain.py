@@ -101,6 +101,17 @@ def mixed_axes() -> onnx.ModelProto:
     return net.model((3, 5, 6), net.conv(net.node("Reshape", turned, sizes[1]), 4, 8, 1))
 
 
+def test_a_mean_behind_a_batch_normalization_stays_on_chip() -> None:
+    """What a DenseNet ends with: the normalization has no layer to fold into, and no layer reads its function."""
+    net = Floats(6)
+    a = net.conv("x", 3, 8, 3)
+    gains = [net.constant(net.rng.uniform(low, 2, 16).astype(np.float32)) for low in (0.1, -1, -1, 0.2)]
+    b = net.node("BatchNormalization", net.node("Concat", a, net.conv(a, 8, 8, 1), axis=1), *gains)
+    mean = net.node("GlobalAveragePool", net.node("Relu", b))
+    linked = chain(for_the_chip(net.model((3, 4, 3), net.gemm(net.node("Flatten", mean), 16, 5))))
+    assert linked.whole and kinds(linked) == ["Conv", "Conv", "move", "scale", "average", "Gemm"]
+
+
 def repeated_token(spatial: int) -> onnx.ModelProto:
     """Between two convolutions a constant for every sample, repeated by the batch and put beside the pixels."""
     net = Floats(5)
