@@ -12,6 +12,7 @@ from bench.kinds.__main__ import TRAINED, Row, found, shared, table
 from bench.kinds.drawing import Drawing
 from bench.kinds.measured import imported, predicted, simulated
 from bench.kinds.networks import NETWORKS
+from bench.kinds.thin import Thin, use
 from flow.hardware.config import ArrayConfig
 from flow.hardware.emit import emit
 from flow.simulation.engines import ENGINES
@@ -59,3 +60,11 @@ def test_trained_networks_come_from_a_folder(tmp_path: Path) -> None:
     np.savez(tmp_path / "datasets" / "dscnn_kws_calib.npz", x=np.ones((4, 1, 49, 10), np.float32))
     given, trained = found("DS-CNN", tmp_path)
     assert trained and given.samples.count == 4
+
+
+@pytest.mark.parametrize(("groups", "of"), [(1, 3 / 8), (2, 1 / 2), (8, 1 / 8)])
+def test_thin_layers_compute_zeros(groups: int, of: float) -> None:
+    """No more than so much of what is computed is a product of the layer; a window of one tap fills no other place."""
+    channels = 3 if groups == 1 else 8
+    found = use(Thin(channels, 16 if groups == 1 else channels, 1, 1, 8, groups), ArrayConfig(4, 16))
+    assert found.ideal <= found.cycles and 0 < found.products <= of
