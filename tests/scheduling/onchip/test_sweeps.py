@@ -83,11 +83,17 @@ def of_rows(net: Floats) -> str:
     return net.node("Mul", a, gate)
 
 
+def enlarged(net: Floats) -> str:
+    """Twice as many columns, and five rows of three, in two runs."""
+    scales = net.constant(np.array([1, 1, 5 / 3, 2], np.float32))
+    return net.node("Resize", net.conv("x", 3, 20, 1), "", scales, mode="nearest")
+
+
 @pytest.mark.parametrize(
     ("make", "channels", "wanted"),
     [(joined, 40, [2]), (part, 24, [1]), (column, 24, [1]), (shuffled, 48, [4]), (above, 20, [4]),
      (gated, 24, [1, 1, 2]), (crop, 24, [3, 3]), (padded, 32, [4]), (beside, 24, [6]), (ordered, 40, [3]),
-     (of_rows, 24, [3, 1, 4])],
+     (of_rows, 24, [3, 1, 4]), (enlarged, 20, [6, 3])],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
 def test_octets_that_lie_alike_are_copied_together(
