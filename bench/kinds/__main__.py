@@ -4,9 +4,10 @@
 
 Small networks with drawn weights; those of `TRAINED` from `--data` (or $BBS_DATA), a folder with models/*.onnx and
 datasets/NAME_calib.npz, if it has them. Preset moderate. One sample of each runs through Verilator, on an array with
-all units and room for the largest; "differ" are the elements of all steps that are not the integer reference's (tier
-1b). Cycles at the second size are those of the model, and so are all with `--no-rtl`; "util." are the bit columns' own
-cycles over all, "on chip" is the share of the layers' multiplications.
+all units and room for the largest. "words" are those of the maps, "alive" those of maps that are needed at once, below
+which no places can be; "differ" are the elements of all steps that are not the integer reference's (tier 1b). Cycles at
+the second size are those of the model, and so are all with `--no-rtl`; "util." are the bit columns' own cycles over
+all, "on chip" is the share of the layers' multiplications.
 """
 
 from __future__ import annotations
@@ -78,7 +79,18 @@ def simulator(config: ArrayConfig, folder: Path) -> Simulator:
 
 def table(rows: Sequence[Row], sizes: Sequence[str]) -> Table:
     result = Table(box=None, pad_edge=False)
-    heads = ("network", "MACs", "starts", "on chip", "verdict", "differ", f"cycles {sizes[0]}", "util.")
+    heads = (
+        "network",
+        "MACs",
+        "starts",
+        "on chip",
+        "words",
+        "alive",
+        "verdict",
+        "differ",
+        f"cycles {sizes[0]}",
+        "util.",
+    )
     for head in (*heads, f"cycles {sizes[1]}", "util."):
         result.add_column(head, justify="left" if head == "network" else "right", no_wrap=True)
     for row in rows:
@@ -88,8 +100,8 @@ def table(rows: Sequence[Row], sizes: Sequence[str]) -> Table:
         small = row.small if told is None else Predicted(told.cycles, told.cycles_ideal)
         result.add_row(
             row.given.name + (", trained" if row.trained else ""), f"{macs / 1e6:.2f} M", str(len(chain.segments)),
-            f"{100 * row.given.share:.1f} %", *judged, f"{small.cycles:,}", f"{small.utilization:.3f}",
-            f"{row.large.cycles:,}", f"{row.large.utilization:.3f}",
+            f"{100 * row.given.share:.1f} %", *(f"{each:,}" for each in row.given.words), *judged,
+            f"{small.cycles:,}", f"{small.utilization:.3f}", f"{row.large.cycles:,}", f"{row.large.utilization:.3f}",
         )  # fmt: skip
     return result
 

@@ -22,6 +22,7 @@ from flow.network.samples import Samples
 from flow.onnxtools.graph import graph_inputs
 from flow.scheduling.onchip import timing
 from flow.scheduling.onchip.chain import Chain, chain
+from flow.scheduling.onchip.place import least_words, places, words
 from flow.scheduling.onchip.program import OnChip, assemble, fitted
 from flow.simulation.engines.base import Simulator
 from flow.simulation.onchip import cosimulate
@@ -43,6 +44,11 @@ class Imported:
         """Of the layers' multiplications, those on chip."""
         on_chip = sum(layer.macs for segment in self.chain.segments for layer in segment.layers)
         return on_chip / sum(layer.macs for layer in self.network.layers)
+
+    @property
+    def words(self) -> tuple[int, int]:
+        """Words of 8 bytes that the maps need, and those of the maps alive at once, at most."""
+        return max(map(words, places(self.chain))), least_words(self.chain)
 
     @property
     def left(self) -> tuple[str, ...]:
