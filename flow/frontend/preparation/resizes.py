@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from flow.frontend.operators import is_interpolation, read_by_layers
-from flow.onnxtools.edit import Editor, add_constant, drop_unused_nodes, set_attributes
+from flow.onnxtools import runtime
+from flow.onnxtools.edit import Editor, add_constant, drop_unused_nodes, model_like, set_attributes
 from flow.onnxtools.graph import Graph, attribute, is_dequantize, is_standard, node_input, node_name
 from flow.onnxtools.shapes import sample_shapes
 
@@ -47,33 +51,82 @@ def known_scales(model: onnx.ModelProto) -> None:
     for node in resizes:
         before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
         made = None if _goes_beyond_an_axis(node) else _known(graph, node, before, after)
-        if made is not None:
+        if made is not None and _takes_the_same(model, node, before, made):
             scales = add_constant(model, f"{node.output[0]}_scales", np.array(made, np.float32))
             node.input[:] = [node.input[0], "", scales]
             set_attributes(node, without=("axes",))
     drop_unused_nodes(model)
+    _declare(model)
+
+
+def _declare(model: onnx.ModelProto) -> None:
+    """Correct declared sizes: those that shape inference gave of a scale which ONNX Runtime rounds otherwise."""
+    del model.graph.value_info[:]
+    shapes = sample_shapes(model)
+    for value in model.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in list(zip(dims, shapes.get(value.name, ()), strict=False))[1:]:
+            if dim.HasField("dim_value"):
+                dim.dim_value = size
 
 
 def _known(graph: Graph, node: onnx.NodeProto, before: Shape, after: Shape) -> list[np.float32] | None:
-    """The scales of all axes; None where they, or the sizes, are written so already.
-
-    None, too, where the nearest pixels are taken, and a scale other than ONNX Runtime's might take others.
-    """
+    """The scales of all axes; None where they, or the sizes, are written so already."""
     axes, given = attribute(node, "axes", None), graph.constant(node_input(node, SCALES))
     if given is not None and given.size and before:
-        scales = np.ones(len(before), np.float32)
-        scales[slice(None) if axes is None else list(axes)] = given
+        scales = _of_all_axes(node, given, len(before))
         after = tuple(int(np.float32(size) * scale) for size, scale in zip(before, scales, strict=True))
         made = [_scale(*each) for each in zip(before, after, scales, strict=True)]
         written = axes is None and np.array_equal(made, scales)
     elif node_input(node, SIZES) and before[:1] == after[:1] != ():
-        scales = np.divide(np.array(after, np.float32), np.array(before, np.float32), dtype=np.float32)
-        made = [_scale(*each) for each in zip(before, after, scales, strict=True)]
+        made = [_scale(*each) for each in zip(before, after, _ratios(before, after), strict=True)]
         written = axes is None and graph.constant(node_input(node, SIZES)) is not None
     else:
         return None
-    others = attribute(node, "mode", b"nearest") == b"nearest" and not np.array_equal(made, scales)
-    return None if written or others else made
+    return None if written else made
+
+
+def _of_all_axes(node: onnx.NodeProto, given: NDArray[Any], rank: int) -> NDArray[np.float32]:
+    """The scales of a Resize, 1 of the axes that it does not name."""
+    axes, scales = attribute(node, "axes", None), np.ones(rank, np.float32)
+    scales[slice(None) if axes is None else list(axes)] = given
+    return scales
+
+
+def _ratios(before: Shape, after: Shape) -> NDArray[np.float32]:
+    """The scales that ONNX Runtime has of sizes."""
+    found: NDArray[np.float32] = np.divide(np.array(after, np.float32), np.array(before, np.float32), dtype=np.float32)
+    return found
+
+
+def _takes_the_same(model: onnx.ModelProto, node: onnx.NodeProto, before: Shape, scales: list[np.float32]) -> bool:
+    """Whether a Resize that takes the nearest pixels takes the same ones by these scales: a larger one may not."""
+    if attribute(node, "mode", b"nearest") != b"nearest":
+        return True
+    graph, after = Graph.of(model), tuple(int(size * scale) for size, scale in zip(before, scales, strict=True))
+    given = graph.constant(node_input(node, SCALES))
+    own = _of_all_axes(node, given, len(before)) if given is not None and given.size else _ratios(before, after)
+    shape = [size if scale != 1 else 1 for size, scale in zip(before, scales, strict=True)]
+    ramp = np.arange(int(np.prod(shape)), dtype=np.float32).reshape(shape)
+    first, second = (_by_scales(model, node, ramp, each) for each in (own, np.array(scales, np.float32)))
+    return np.array_equal(first, second)
+
+
+def _by_scales(
+    model: onnx.ModelProto, node: onnx.NodeProto, data: NDArray[np.float32], scales: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What the Resize makes by scales of all axes."""
+    alone = onnx.NodeProto()
+    alone.CopyFrom(node)
+    alone.input[:], alone.output[:] = ["x", "", "scales"], ["y"]
+    set_attributes(alone, without=("axes",))
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", data.shape), ("y", None))
+    ]
+    graph = helper.make_graph([alone], "resize", values[:1], values[1:], [numpy_helper.from_array(scales, "scales")])
+    found: NDArray[np.float32] = runtime.run(runtime.session(model_like(model, graph)), {"x": data})["y"]
+    return found
 
 
 def _scale(size: int, after: int, scale: np.float32) -> np.float32:
@@ -91,12 +144,13 @@ def _goes_beyond_an_axis(node: onnx.NodeProto) -> bool:
 
 
 def resizes_by_axis(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """The model, or a copy in which a linear Resize of rows and columns is one of each, and the names of these nodes.
+    """The model, or a copy in which a Resize of rows and columns is one of each, and the names of those linear ones.
 
+    Those that take the nearest pixels are divided where they do not repeat each as often, which changes nothing.
     The axis that grows less comes first. Behind a DequantizeLinear, what is between the two has 8 bits, of this scale.
     Behind the last layer there is no need: the host makes an output of real numbers.
     """
-    if not any(map(is_interpolation, model.graph.node)):
+    if not any(map(_divisible, model.graph.node)):
         return model, []
     graph, shapes, needed = Graph.of(model), sample_shapes(model), read_by_layers(model)
     found = {
@@ -115,12 +169,18 @@ def resizes_by_axis(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]
         else:
             editor.nodes.append(node)
     editor.finish()
-    return made, [node_name(each.node) for each in found.values()]
+    return made, [node_name(each.node) for each in found.values() if is_interpolation(each.node)]
+
+
+def _divisible(node: onnx.NodeProto) -> bool:
+    """Whether what a node makes of rows does not depend on what it makes of columns."""
+    nearest = node.op_type == "Resize" and is_standard(node) and attribute(node, "mode", b"nearest") == b"nearest"
+    return nearest or is_interpolation(node)
 
 
 def _of_two_axes(graph: Graph, node: onnx.NodeProto, shapes: dict[str, Shape]) -> _Resize | None:
-    """The node, if it is a linear Resize of rows and columns by constants that concern one axis each."""
-    if not is_interpolation(node) or _goes_beyond_an_axis(node) or attribute(node, "axes", None) is not None:
+    """The node, if it is a Resize of rows and columns by constants that concern one axis each, and is to be divided."""
+    if not _divisible(node) or _goes_beyond_an_axis(node) or attribute(node, "axes", None) is not None:
         return None
     before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
     bounds = [graph.constant(name) for name in (node_input(node, SCALES), node_input(node, SIZES)) if name]
@@ -129,11 +189,19 @@ def _of_two_axes(graph: Graph, node: onnx.NodeProto, shapes: dict[str, Shape]) -
     changed = [axis for axis in range(4) if before[axis] != after[axis]]
     if changed not in ([2, 3], [1, 2]):
         return None
+    if not is_interpolation(node) and _is_even(before, after, graph.constant(node_input(node, SCALES))):
+        return None
     last = changed == [1, 2]
     if last:
         before, after = (tuple(shape[axis] for axis in CHANNELS_FIRST) for shape in (before, after))
     first = min((2, 3), key=lambda axis: after[axis] / before[axis])
     return _Resize(node, before, after, first, last)
+
+
+def _is_even(before: Shape, after: Shape, scales: NDArray[Any] | None) -> bool:
+    """Whether every pixel is repeated as often, or every so-manyth one taken."""
+    given = np.divide(after, before, dtype=np.float32) if scales is None or not scales.size else scales
+    return bool((given == np.rint(given)).all() or (1 / given == np.rint(1 / given)).all())
 
 
 def _write(editor: Editor, resize: _Resize) -> None:

@@ -228,13 +228,15 @@ class _Functions:
             self.sources[node.output[0]] = node.output[0]
             return False
         roots = {self.sources.get(name, name) for name in read}
+        if self._means and real and node.op_type == "BatchNormalization" and len(read) == 1:
+            self._scale(node.output[0])
+            return False
         if is_elementwise(node) and len(roots) == 1:
             constants = [self._graph.constant(name) for name in node.input if name in self._graph.constants]
             if all(value is not None and np.unique(value).size == 1 for value in constants):
                 self.sources.update(dict.fromkeys(node.output, roots.pop()))
             elif self._means and real and node.op_type in LINEAR and _of_channels(constants):
-                self.sources[node.output[0]] = node.output[0]
-                self._scaled.add(node.output[0])
+                self._scale(node.output[0])
             return False
         least = ROW_AXES if self._means else MAP_AXES
         if max(self._ranks.get(name, 0) for name in (*read, *node.output)) < least or not real:
@@ -248,6 +250,11 @@ class _Functions:
         if self._means and node.op_type in EXTREMA:
             return len(roots) > 1
         return node.op_type in BETWEEN_LAYERS or (node.op_type in PRODUCTS and len(roots) == len(node.input) == 2)
+
+    def _scale(self, name: str) -> None:
+        """Enter what has a factor or a summand for each channel."""
+        self.sources[name] = name
+        self._scaled.add(name)
 
     def enter_scaled(self, result: Plan) -> None:
         """Give 8 bits to what has a factor or a summand for each channel, where a function of it has, a table."""

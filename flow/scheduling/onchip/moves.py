@@ -124,6 +124,10 @@ def _numbers(
     first, second = (runtime.run(session, feed) for feed in feeds)
     found = []
     for each in node.output:
+        if (shape := tuple(reading.shape(each))) != first[each].shape:
+            raise OffChipError(
+                f"{name} makes {list(first[each].shape)} in ONNX Runtime, and {list(shape)} by its shape"
+            )
         number = np.rint(first[each]).astype(np.int64) - 1
         comes = second[each] - first[each] == LARGEST  # from an operand; all else is a constant
         if np.any(~comes & (first[each] != 0)) or np.any(first[each] != number + 1):

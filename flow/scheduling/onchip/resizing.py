@@ -1,4 +1,4 @@
-"""Nodes that interpolate pixels linearly (Resize), whatever their scales, sizes and coordinates.
+"""Nodes that make new lines of pixels of a map's lines (Resize), linearly or by the nearest one, by any scales.
 
 ONNX Runtime runs the node on lines of numbers. The answers say between which lines every line of the output lies.
 """
@@ -22,13 +22,17 @@ CLOSE = 1e-4  # lines: so exactly float32 tells the place of one among 2^11
 
 
 def interpolated(reading: Reading, node: onnx.NodeProto) -> Draft:
-    """A Resize of mode "linear" that changes the rows of a map, or its columns. `OffChipError` if it does otherwise."""
+    """A Resize of mode "linear"; see `resized`."""
+    return resized(reading, node, on_map(reading, node, node.input[0], False))
+
+
+def resized(reading: Reading, node: onnx.NodeProto, draft: Draft) -> Draft:
+    """A Resize that changes the rows of the map `draft`, or its columns. `OffChipError` if it does otherwise."""
     what = f"Resize '{node_name(node)}'"
-    draft = on_map(reading, node, node.input[0], False)
     before, after = reading.shape(node.input[0]), reading.shape(node.output[0])
     changed = [axis for axis in range(len(before)) if before[axis] != after[axis]]
     if not reading.regular(node.input[0], draft) or len(changed) > 1 or min(changed, default=2) < 2:
-        raise OffChipError(f"{what} interpolates along axes {changed}; on chip it is one axis of pixels at a time")
+        raise OffChipError(f"{what} changes axes {changed}; on chip it is one axis of pixels at a time")
     axis = len(before) - 1 if not changed else changed[0]
     lines = Lines(axis - len(before) + 2, _lines(reading, node, axis, what))
     if len(lines.each) != after[axis]:  # a size times its scale that is rounded otherwise

@@ -18,6 +18,7 @@ from flow.scheduling.onchip.maps import OffChipError, View, element_order
 from flow.scheduling.onchip.moves import MOVES, moved, viewed
 from flow.scheduling.onchip.operands import layout, on_map
 from flow.scheduling.onchip.pooling import pool
+from flow.scheduling.onchip.resizing import resized
 
 SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 ON_CODES = ("MaxPool", *(kind for kind in MOVES if kind != "Pad"))  # that 8-bit codes go through as floats do
@@ -41,7 +42,7 @@ def moving(reading: Reading, node: onnx.NodeProto, data: str) -> None:
             if not codes:
                 _check_operands(node, [data])
                 plain = {data: on_map(reading, node, data)}
-                reading.drafts.update(zip(node.output, moved(reading, node, plain), strict=True))
+                reading.drafts.update(zip(node.output, _copies(reading, node, plain), strict=True))
                 return None
         except OffChipError as error:
             reason = str(error)
@@ -110,9 +111,19 @@ def on_codes(reading: Reading, node: onnx.NodeProto, named: list[str]) -> None:
         made = [pool(reading, node, plain[named[0]])]
     else:
         _check_operands(node, named)
-        made = moved(reading, node, plain)
+        made = _copies(reading, node, plain)
     for output, draft in zip([each for each in node.output if each], made, strict=True):
         reading.operations.append(finished(reading, node, draft, quantization, (INT8_MIN, INT8_MAX), output))
+
+
+def _copies(reading: Reading, node: onnx.NodeProto, plain: dict[str, Draft]) -> list[Draft]:
+    """A node's outputs as copies, of a Resize that repeats pixels unevenly, line by line."""
+    try:
+        return moved(reading, node, plain)
+    except OffChipError:
+        if node.op_type != "Resize":
+            raise
+    return [resized(reading, node, plain[node.input[0]])]
 
 
 def shaping(reading: Reading, node: onnx.NodeProto) -> None:

@@ -19,7 +19,7 @@ from flow.scheduling.onchip.maps import POINT
 from flow.scheduling.onchip.norms import Norm, PerChannel
 from flow.scheduling.onchip.place import OCTET, Place, map_words, plane_words
 from flow.scheduling.onchip.post import NOBODY, PostOp, Requantization
-from flow.scheduling.onchip.walks import MapWalk, map_walk
+from flow.scheduling.onchip.walks import MapWalk, grid_walk, map_walk
 
 UNSIGNED_MAX = 255
 ALL = tuple(WRITES | channel for channel in range(OCTET))  # of an entry: every channel where it was
@@ -242,10 +242,8 @@ def _paired(op: PostOp, sources: list[Place], map_places: Mapping[str, Place], t
 
 def _larger(first: Place, second: Place, target: Place) -> Sweep:
     """The larger of the bytes of two maps, of which what is before this may have made one."""
-    return Sweep(
-        _COPY.requantization, _COPY.zero, _COPY.clamp, map_walk(first), map_walk(target), (Entry(ALL),),
-        np.zeros((0, 5), np.int64), octets=2, plane=second.base - first.base, waits=True,
-    )  # fmt: skip
+    made = _copied(map_walk(first), map_walk(target), (Entry(ALL),))
+    return replace(made, octets=2, plane=second.base - first.base, waits=True)
 
 
 def _selected(op: PostOp, sources: Sequence[Place], map_places: Mapping[str, Place]) -> Iterator[Sweep]:
@@ -264,10 +262,7 @@ def _selected(op: PostOp, sources: Sequence[Place], map_places: Mapping[str, Pla
 
 def _tabled(source: Place, target: Place, table: bytes) -> Sweep:
     """A map whose bytes go through a table."""
-    return Sweep(
-        _COPY.requantization, _COPY.zero, _COPY.clamp, map_walk(source), map_walk(target), (Entry(ALL),),
-        np.zeros((0, 5), np.int64), table=table,
-    )  # fmt: skip
+    return replace(_copied(map_walk(source), map_walk(target), (Entry(ALL),)), table=table)
 
 
 def _scale(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
@@ -326,18 +321,33 @@ def rectangles(height: int, width: int, most: int) -> Iterator[tuple[tuple[int, 
 
 
 def _repeated(source: Place, target: Place) -> Iterator[Sweep]:
-    """A map of size 1 along some axes, repeated along them."""
-    steps = [int(size > 1) for size in source.shape]
+    """A map of size 1 along some axes, repeated along them: in one sweep where its pixels are evenly spaced or all one.
+
+    Of one pixel the octets come first, so that the rows of a tile read several words instead of one.
+    """
+    channels, height, width = (int(size > 1) for size in source.shape)
+    entry = (Entry(ALL if channels else (WRITES,) * OCTET),)
+    _, rows, columns = target.shape
+    one = not height and not width
+    octets, pixels = (target.octets, source.plane * channels, target.plane), (rows * columns, int(not one), 1)
+    outer, inner = (pixels, octets) if one else (octets, pixels)
+    if one or ((height or rows == 1) and (width or columns == 1)):
+        over = grid_walk(source.base, outer[:2], inner[:2])
+        yield _copied(over, grid_walk(target.base, (outer[0], outer[2]), (inner[0], inner[2])), entry)
+        return
     for octet in range(target.octets):
-        channels = ALL if steps[0] else (WRITES,) * OCTET
         over = MapWalk(
-            source.word(octet * steps[0]), source.shape[2], source.shape[1:], target.shape[2],
-            target.shape[1] * target.shape[2], step=(steps[1], steps[2]),
+            source.word(octet * channels), source.shape[2], source.shape[1:], columns, rows * columns,
+            step=(height, width),
         )  # fmt: skip
-        yield Sweep(
-            _COPY.requantization, _COPY.zero, _COPY.clamp, over, _into(target, octet), (Entry(channels),),
-            np.zeros((0, 5), np.int64),
-        )  # fmt: skip
+        yield _copied(over, _into(target, octet), entry)
+
+
+def _copied(over: MapWalk, into: MapWalk, entries: tuple[Entry, ...]) -> Sweep:
+    """A copy that is no part of an operation's output."""
+    return Sweep(
+        _COPY.requantization, _COPY.zero, _COPY.clamp, over, into, entries, np.zeros((0, 5), np.int64)
+    )  # fmt: skip
 
 
 def _into(target: Place, octet: int, corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> MapWalk:
@@ -393,8 +403,14 @@ def _over(
 
 def _of_octet(target: Place, octet: int) -> NDArray[np.int64]:
     """The results of a sweep that computes all channels of one octet of the output."""
-    channel = np.arange(octet * OCTET, min((octet + 1) * OCTET, target.shape[0]))
-    return _results(channel, np.zeros_like(channel))
+    return _of_octets(target, [octet], 0)
+
+
+def _of_octets(target: Place, octets: Sequence[int], pixels: int) -> NDArray[np.int64]:
+    """The results of a sweep that computes all channels of these octets of the output, `pixels` of each."""
+    channel = np.concatenate([np.arange(each * OCTET, min((each + 1) * OCTET, target.shape[0])) for each in octets])
+    place = {octet: number * pixels for number, octet in enumerate(octets)}
+    return _results(channel, np.array([place[octet] for octet in (channel // OCTET).tolist()]))
 
 
 def _results(channel: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -403,16 +419,26 @@ def _results(channel: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray
 
 
 def _join(op: PostOp, sources: list[Place], target: Place) -> Iterator[Sweep]:
-    """A sweep for each octet of each operand."""
+    """A sweep for the octets of each operand whose pixels are evenly spaced in the output, else one for each octet."""
     for number, (source, corner) in enumerate(zip(sources, op.corners, strict=True)):
         finish, (_, height, width) = _finishing(op, number), source.shape
-        for octet in range(target.octets):
-            over = MapWalk(source.word(octet), width, (height, width), width, height * width)
+        even, whole = height == 1 or width == target.shape[2], target.shape[0] // OCTET
+        together = ([*range(whole)], [*range(whole, target.octets)]) if even else [[n] for n in range(target.octets)]
+        for run in filter(None, together):
+            over = grid_walk(source.word(run[0]), (len(run), source.plane), (height * width, 1))
+            into, entry = _octets_into(target, run, corner, (height, width)), Entry(_channels(target.shape, run[-1]))
             yield Sweep(
-                finish.requantization, finish.zero, finish.clamp, over, _into(target, octet, corner, (height, width)),
-                (Entry(_channels(target.shape, octet)),), _of_octet(target, octet), pitch=width, corner=corner,
-                size=(height, width),
+                finish.requantization, finish.zero, finish.clamp, over, into, (entry,),
+                _of_octets(target, run, height * width), pitch=width, corner=corner, size=(height, width),
             )  # fmt: skip
+
+
+def _octets_into(target: Place, run: Sequence[int], corner: tuple[int, int], size: tuple[int, int]) -> MapWalk:
+    """The walk over a rectangle of one octet of a map, or over an evenly spaced one of octets that are as far apart."""
+    if len(run) == 1:
+        return _into(target, run[0], corner, size)
+    apart = (run[1] - run[0]) * target.plane
+    return grid_walk(target.word(run[0], *corner), (len(run), apart), (size[0] * size[1], 1))
 
 
 def _gather(op: PostOp, source: Place, target: Place) -> Iterator[Sweep]:
@@ -461,25 +487,84 @@ def _lines(op: PostOp, lines: Lines, source: Place, target: Place) -> Iterator[S
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Copies:
+    """Octets of a copy's output whose channels come from octets of one operand in the same way.
+
+    `entries` and `slots`, (channel in the octet, column, dy, dx), are those of each, `targets` and `sources` (number,
+    distance) of the octets.
+    """
+
+    operand: int
+    entries: tuple[Entry, ...]
+    slots: tuple[tuple[int, int, int, int], ...]
+    target: int
+    source: int
+
+
 def _move(op: PostOp, places: list[Place], target: Place) -> Iterator[Sweep]:
-    """A sweep for each octet of the output and each octet that channels of it come from."""
+    """A sweep for octets of the output whose channels come in the same way from octets that are as far apart.
+
+    That is if the pixels are evenly spaced, else there is one for each octet and each that channels of it come from.
+    """
     size = (op.output_shape[1] // op.repeat[0], op.output_shape[2] // op.repeat[1])
+    for run in _runs(op, places, target, size):
+        first, operand = run[0], max(run[0].operand, 0)
+        source, empty, finish = places[operand], first.operand == NOBODY, _finishing(op, operand)
+        over = _over(op, source, 0 if empty else first.source, (0, 0), size, empty)
+        into = replace(_into(target, first.target, size=size), step=op.repeat)
+        if len(run) > 1:
+            pixels, word = size[0] * size[1], over.word + over.origin[0] * over.pitch + over.origin[1]
+            apart = (run[1].source - first.source) * source.plane
+            over = grid_walk(word, (len(run), apart), (pixels, _spaced(op, source, size)))
+            into = _octets_into(target, [each.target for each in run], (0, 0), size)
+        results = [
+            (each.target * OCTET + slot, column, number * size[0] * size[1], dy, dx)
+            for number, each in enumerate(run)
+            for slot, column, dy, dx in each.slots
+        ]
+        yield Sweep(
+            finish.requantization, finish.zero, finish.clamp, over, into, first.entries, np.array(results), op.window,
+            pitch=source.shape[2], size=size, pad=op.input_quantizations[operand].zero_point + OFFSET,
+        )  # fmt: skip
+
+
+def _spaced(op: PostOp, source: Place, size: tuple[int, int]) -> int:
+    """The words from one pixel that a copy reads to the next; 0 if they are not evenly spaced, or some are padding."""
+    (down, across), pads, (height, width) = op.window.strides, op.window.pads, source.shape[1:]
+    last = ((size[0] - 1) * down - pads[0], (size[1] - 1) * across - pads[1])
+    inside = max(pads[:2]) <= 0 and last[0] < height and last[1] < width
+    if not inside or op.repeat != (1, 1):
+        return 0
+    if size[1] == 1:
+        return down * width
+    return across if size[0] == 1 or down * width == size[1] * across else 0
+
+
+def _runs(op: PostOp, places: list[Place], target: Place, size: tuple[int, int]) -> Iterator[list[_Copies]]:
+    """The copies of a move, those together that one sweep can do."""
+    alike: dict[tuple[int, tuple[Entry, ...]], list[list[_Copies]]] = {}
     for octet in range(target.octets):
         beyond = range(target.shape[0] - octet * OCTET, OCTET)
         for (operand, source_octet), picked in _picked(op, octet).items():
-            source, empty = places[max(operand, 0)], operand == NOBODY  # then all pixels are padding
-            finish = _finishing(op, max(operand, 0))
-            results = [
-                (octet * OCTET + slot, column, 0, *place) for place, slots in picked.items() for slot, column in slots
-            ]
-            yield Sweep(
-                finish.requantization, finish.zero, finish.clamp,
-                _over(op, source, 0 if empty else source_octet, (0, 0), size, empty),
-                replace(_into(target, octet, size=size), step=op.repeat),
-                tuple(Entry(_slots(slots, beyond), *place) for place, slots in picked.items()),
-                np.array(results), op.window, pitch=source.shape[2], size=size,
-                pad=op.input_quantizations[max(operand, 0)].zero_point + OFFSET,
-            )  # fmt: skip
+            entries = tuple(Entry(_slots(slots, beyond), *place) for place, slots in picked.items())
+            slots = tuple((slot, column, *place) for place, each in picked.items() for slot, column in each)
+            copy = _Copies(operand, entries, slots, octet, source_octet)
+            runs = alike.setdefault((operand, entries), [])
+            even = operand != NOBODY and _spaced(op, places[operand], size)
+            if runs and even and _goes_on(runs[-1], copy):
+                runs[-1].append(copy)
+            else:
+                runs.append([copy])
+    yield from (run for runs in alike.values() for run in runs)
+
+
+def _goes_on(run: Sequence[_Copies], copy: _Copies) -> bool:
+    """Whether a copy is as far from the last one of a run as those are from each other."""
+    if len(run) == 1:
+        return True
+    steps = [(b.target - a.target, b.source - a.source) for a, b in ((run[0], run[1]), (run[-1], copy))]
+    return steps[0] == steps[1]
 
 
 def _picked(op: PostOp, octet: int) -> dict[tuple[int, int], dict[tuple[int, int], list[tuple[int, int]]]]:

@@ -26,7 +26,7 @@ from flow.scheduling.cycles import layer_cycles
 from flow.scheduling.onchip.chain import Chain, ChainLayer
 from flow.scheduling.onchip.maps import Held
 from flow.scheduling.onchip.matrices import MatrixBlock, blocks
-from flow.scheduling.onchip.place import OCTET, Place, places, plane_words
+from flow.scheduling.onchip.place import OCTET, Place, map_size, places
 from flow.scheduling.onchip.post import PostOp, Shape
 from flow.scheduling.onchip.program import fitted, result_shape
 from flow.scheduling.onchip.sweeps import Sweep, constants, sweeps
@@ -67,7 +67,7 @@ class OnChipTime:
 
     def load(self, held: Held) -> int:
         """The cycles in which an input of a segment comes to the chip."""
-        tiles = -(-_words(held.shape) // self.config.rows)
+        tiles = -(-map_size(held.shape) // self.config.rows)
         return PIPELINE + tiles * max(self.config.beats, self._drain)
 
     @cached_property
@@ -216,7 +216,3 @@ def _sweep_cycles(sweep: Sweep, config: ArrayConfig, pitch: int) -> int:
     else:
         fetch += int(np.prod(window.kernel)) * sweep.octets % config.beats
     return int(np.maximum(np.maximum(fetch, -(-OCTET // config.lanes)), store).sum())
-
-
-def _words(shape: Shape) -> int:
-    return -(-shape[0] // OCTET) * plane_words(shape)

@@ -95,7 +95,12 @@ def line_walk(base: int, count: int, rows: int) -> dict[str, int]:
     }  # fmt: skip
 
 
+def grid_walk(word: int, outer: tuple[int, int], inner: tuple[int, int]) -> MapWalk:
+    """A walk over words that are no pixels of a row: of either axis how many, and the words from one to the next."""
+    (rows, down), (columns, across) = outer, inner
+    return MapWalk(word, down, (rows, columns), columns, rows * columns, step_word=across)
+
+
 def map_walk(place: Place) -> MapWalk:
     """A walk over all pixels of all octet planes, without the words between the planes."""
-    pixels = place.shape[1] * place.shape[2]
-    return MapWalk(place.base, place.plane, (place.octets, pixels), pixels, place.octets * pixels)
+    return grid_walk(place.base, (place.octets, place.plane), (place.shape[1] * place.shape[2], 1))

@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
+from flow.frontend.int8 import cut
 from flow.frontend.preparation.prepare import prepare
 from flow.frontend.preparation.resizes import known_scales, resizes_by_axis
 from flow.frontend.quantize import from_float, from_int8
+from flow.network.run import run_network
 from flow.onnxtools import runtime
 from flow.onnxtools.shapes import sample_shapes
 from tests.helpers.networks import Floats, feeds
@@ -61,6 +63,30 @@ def test_it_computes_the_same(model: onnx.ModelProto, want: list[tuple[int, ...]
     alike(model, made)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "attributes", "want"),
+    [
+        ({"sizes": (1, 4, 9, 7)}, {"nearest_mode": "floor"}, [(1, 4, 6, 7), (1, 4, 9, 7)]),
+        ({"scales": (1, 1, 2.5, 2)}, {}, [(1, 4, 6, 10), (1, 4, 15, 10)]),
+        ({"scales": (1, 1, 2.1, 2.1)}, {"coordinate_transformation_mode": "asymmetric"},
+         [(1, 4, 12, 5), (1, 4, 12, 10)]),
+        ({"sizes": (1, 4, 3, 3)}, {"coordinate_transformation_mode": "align_corners"}, [(1, 4, 3, 5), (1, 4, 3, 3)]),
+        ({"sizes": (1, 4, 18, 10)}, {}, [(1, 4, 18, 10)]),
+        ({"scales": (1, 1, 0.5, 0.2)}, {}, [(1, 4, 3, 1)]),
+    ],
+)  # fmt: skip
+def test_nearest_pixels_are_divided_where_they_are_uneven(
+    bounds: dict[str, Any], attributes: dict[str, Any], want: list[tuple[int, ...]]
+) -> None:
+    """To the bit the same, so that no note says so."""
+    model = net(**bounds, mode="nearest", **attributes)
+    made, divided = resizes_by_axis(model)
+    assert shapes(made) == want and not divided
+    x = feeds(model, 3)
+    (expected,), (got,) = (runtime.run(each, x).values() for each in (model, made))
+    assert np.array_equal(expected, got)
+
+
 def test_channels_that_are_last_become_the_first() -> None:
     """As TensorFlow has them."""
     made = Floats(5)
@@ -102,14 +128,28 @@ def test_sizes_that_follow_from_shapes_are_scales(mode: str, coordinates: str) -
     assert np.allclose(expected, got, rtol=1e-5, atol=1e-5) and (mode == "linear" or np.array_equal(expected, got))
 
 
-def test_the_nearest_pixels_stay_the_same() -> None:
-    """A scale that is a little larger might take others, so the node stays as it is."""
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_declared_sizes_are_those_of_onnx_runtime(mode: str) -> None:
+    """Shape inference makes six columns of five by 1.4, ONNX Runtime seven: so have all segments of the host."""
+    model = net((1, 1, 2, 1.4), mode=mode)
+    assert [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim[2:]] == [12, 6]
+    network = cut.partition(from_float(prepare(model), feeds(model, 4)).model, "net")
+    assert run_network(network, feeds(model, 1))[network.outputs[0]].shape == (1, 2, 12, 7)
+
+
+@pytest.mark.parametrize(("nearest", "stays"), [("round_prefer_floor", False), ("floor", True)])
+def test_the_nearest_pixels_stay_the_same(nearest: str, stays: bool) -> None:
+    """A scale that is a little larger takes others of some modes; then the node stays as it is."""
     made = Floats(3)
     scales = made.constant(np.array([1, 1, 1.4, 1.4], np.float32))
-    model = made.model((3, 5, 5), made.node("Resize", "x", "", scales, mode="nearest"))
-    given = model.SerializeToString()
+    model = made.model((3, 5, 5), made.node("Resize", "x", "", scales, mode="nearest", nearest_mode=nearest))
+    given = onnx.ModelProto()
+    given.CopyFrom(model)
     known_scales(model)
-    assert model.SerializeToString() == given
+    assert (model.SerializeToString() == given.SerializeToString()) == stays
+    x = feeds(model, 2)
+    (expected,), (got,) = (runtime.run(each, x).values() for each in (given, model))
+    assert np.array_equal(expected, got)
 
 
 @pytest.mark.parametrize(("size", "scale"), [(5, 1.4), (10, 1.1), (7, 3.0), (64, 0.7)])

@@ -12,7 +12,7 @@ import pytest
 
 from flow.network.model import HostSegment
 from flow.scheduling.onchip.chain import Chain, ChainLayer, chain
-from flow.scheduling.onchip.place import places, words
+from flow.scheduling.onchip.place import least_words, places, words
 from flow.scheduling.onchip.post import NOBODY, PostOp
 from tests.helpers.heads import for_the_chip
 from tests.helpers.networks import KINDS, Floats, mixed, quantized, residual
@@ -50,7 +50,7 @@ def test_concatenation_and_pooling() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_that_are_needed_never_share_words(kind: str) -> None:
-    """At every step its operands, its result and all that is read later lie apart, and no word more is asked for."""
+    """At every step its operands, its result and all that is read later lie apart, and fewer words are impossible."""
     linked = chain(quantized(KINDS[kind]()))
     (made,) = places(linked)
     for number, step in enumerate(linked.steps):
@@ -60,7 +60,7 @@ def test_maps_that_are_needed_never_share_words(kind: str) -> None:
         live = [made[name] for name in (read & written) | ({step.output} & set(made))]
         spans = sorted((place.base, place.base + place.words) for place in live)
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), (number, spans)
-    assert words(made) == max(place.base + place.words for place in made.values())
+    assert words(made) == max(place.base + place.words for place in made.values()) == least_words(linked)
     assert words(made) < sum(place.words for place in made.values()) or len(made) < 3
     assert all(place.plane % 2 for place in made.values())
 
@@ -99,6 +99,17 @@ def mixed_axes() -> onnx.ModelProto:
     parts = net.node("Reshape", net.conv("x", 3, 8, 3), sizes[0])
     turned = net.node("Transpose", parts, perm=[0, 1, 5, 2, 3, 4])  # of channels and of pixels, some become channels
     return net.model((3, 5, 6), net.conv(net.node("Reshape", turned, sizes[1]), 4, 8, 1))
+
+
+def test_a_mean_behind_a_batch_normalization_stays_on_chip() -> None:
+    """What a DenseNet ends with: the normalization has no layer to fold into, and no layer reads its function."""
+    net = Floats(6)
+    a = net.conv("x", 3, 8, 3)
+    gains = [net.constant(net.rng.uniform(low, 2, 16).astype(np.float32)) for low in (0.1, -1, -1, 0.2)]
+    b = net.node("BatchNormalization", net.node("Concat", a, net.conv(a, 8, 8, 1), axis=1), *gains)
+    mean = net.node("GlobalAveragePool", net.node("Relu", b))
+    linked = chain(for_the_chip(net.model((3, 4, 3), net.gemm(net.node("Flatten", mean), 16, 5))))
+    assert linked.whole and kinds(linked) == ["Conv", "Conv", "move", "scale", "average", "Gemm"]
 
 
 def repeated_token(spatial: int) -> onnx.ModelProto:

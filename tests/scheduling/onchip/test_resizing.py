@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from flow.scheduling.onchip.lines import UNITY, Line, Lines
 from flow.scheduling.onchip.maps import OffChipError
@@ -67,6 +68,37 @@ def test_one_axis(seed: int, shape: tuple[int, ...], rows: bool, size: int, coor
     assert op.kind == "lines" and op.output_shape[axis - 1] == size
 
 
+NEAREST = st.sampled_from(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+
+
+@settings(max_examples=60)
+@given(SEEDS, st.tuples(*[st.integers(1, 12)] * 3), st.booleans(), st.integers(1, 30), st.sampled_from(COORDINATES),
+       NEAREST, st.booleans(), st.booleans())  # fmt: skip
+def test_the_nearest_pixels(
+    seed: int, shape: tuple[int, ...], rows: bool, size: int, coordinates: str, nearest: str, by_size: bool,
+    on_codes: bool,
+) -> None:  # fmt: skip
+    """By any scale, before DequantizeLinear or behind it: copies, where they are repeated unevenly of whole lines."""
+    net = Codes(seed, shape)
+    axis = 2 if rows else 3
+    resized(net, axis, size, coordinates, by_size)
+    node = net.nodes[-1]
+    next(each for each in node.attribute if each.name == "mode").s = b"nearest"
+    node.attribute.append(helper.make_attribute("nearest_mode", nearest))
+    if on_codes:
+        node.input[0] = "x"
+        net.scales[node.output[0]] = net.scales["x"]
+    made = operations(net, node.output[0] if on_codes else net.codes(node.output[0], "x"))
+    for op in made:
+        assert op.kind in ("move", "lines") and not (op.lines and any(line.share for line in op.lines.each))
+
+
+def test_lines_are_taken_with_those_that_lie_alike() -> None:
+    """By a scale of 3 to 2 every third line of the output is two lines further on."""
+    nearest = tuple(Line(place * 2 // 3, 0) for place in range(60))
+    assert [(run.apart, run.step, run.count) for run in Lines(0, nearest).spaced()] == [(3, 2, 20)] * 3
+
+
 def test_a_line_of_pixels() -> None:
     net = Codes(2, (3, 7))
     (op,) = operations(net, net.codes(resized(net, 2, 11, "half_pixel", True), "x"))
@@ -76,8 +108,8 @@ def test_a_line_of_pixels() -> None:
 @pytest.mark.parametrize(
     ("attributes", "scales", "reason"),
     [
-        ({}, (1, 1, 2, 2), r"Resize 'Resize1' interpolates along axes \[2, 3\]; on chip it is one axis of pixels"),
-        ({}, (1, 2, 1, 1), r"along axes \[1\]"),
+        ({}, (1, 1, 2, 2), r"Resize 'Resize1' changes axes \[2, 3\]; on chip it is one axis of pixels"),
+        ({}, (1, 2, 1, 1), r"changes axes \[1\]"),
         ({"antialias": 1}, (1, 1, 1, 0.4), "makes lines that do not lie between two of the map's"),
         ({}, (1, 1, 1, 1.4), "makes 7 lines in ONNX Runtime, and 6 by its shape"),
     ],
