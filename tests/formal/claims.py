@@ -368,7 +368,8 @@ CLAIMS = (
             (
                 *of("stream", "ram"),
                 Fault("stream", "overfull", r"!full", "1'b1"),
-                Fault("stream", "too-soon", r"\(cursor != head\)", "1'b1"),
+                Fault("stream", "too-soon", r"following != head", "1'b1"),
+                Fault("stream", "never-full", r"full <= fills", "full <= 1'b0"),
                 Fault("stream", "dropped-request", r"\(!halt \|\| waiting\)", "!halt"),
             ),
             5 + DEPTH * beats, forever=True,
@@ -480,6 +481,7 @@ CLAIMS = (
         (
             Fault("axi_write", "impatient", r"\(!address_shown \|\| awready\)", "1'b1"),
             Fault("axi_write", "early", r"&& \(outstanding == 8'd0\)", "&& 1'b1"),
+            Fault("axi_write", "full-too-soon", r"full <= fills", "full <= 1'b1"),
             Fault("axi_write", "over-the-page", r"&& open_page", "&& 1'b1"),
             Fault("axi_write", "one-beat", r"length <= all_beats\[7:0\] - 8'd1", "length <= 0"),
         ),

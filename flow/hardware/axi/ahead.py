@@ -38,7 +38,7 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     front = Signal(intbv(0)[base_bits + count_bits :])
     front_base, front_count = front(base_bits + count_bits, count_bits), front(count_bits, 0)
     first, length = (Signal(intbv(0)[32:]) for _ in range(2))
-    offered, taken, pops, free, halt, takes, shown = flags(7)
+    offered, taken, pops, free, halt, takes, shown, wanted = flags(8)
     wants, passes, accepted, asked, closed = flags(5)
     here = Signal(intbv(0, min=0, max=depth + 1))  # words, with those that are asked for
     inner = ReadPort(wants, memory.addr, accepted, memory.valid, memory.data)
@@ -60,7 +60,7 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     @always_comb
     def control():
         flush.next = reset
-        halt.next = (error != 0) and (not port.en)
+        halt.next = (error != 0) and (not wanted)
         takes.next = port.en and words.ready
 
     @always_comb
@@ -85,6 +85,7 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     @always_seq(clk.posedge, reset=flush)
     def state():
         shown.next = takes
+        wanted.next = port.en and (not words.ready)  # the request holds: no path leads from port to memory
         if job:
             head.next = head + 1
         if pops:

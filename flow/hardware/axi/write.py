@@ -36,9 +36,9 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most
 
     # The queue: all lanes of a write in a word; `lane` is the one whose turn it is.
     places = (depth - 1).bit_length()
-    head, tail, queued = (Signal(modbv(0, min=0, max=2 * depth)) for _ in range(3))
+    head, tail, queued, coming = (Signal(modbv(0, min=0, max=2 * depth)) for _ in range(4))
     write_place, read_place = (Signal(intbv(0)[places:]) for _ in range(2))
-    full, takes, pops, present, steps, lane_ends, lane_valid = flags(7)
+    full, fills, takes, pops, present, steps, lane_ends, lane_valid = flags(8)  # fills: full with one more
     incoming = join(port.valid, port.addr, port.data)
     front = Signal(intbv(0)[len(incoming) :])
     data_bits, address_end, all_bits = own_bits * lanes, (32 + own_bits) * lanes, len(incoming)
@@ -70,7 +70,8 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most
     @always_comb
     def queue_state():
         queued.next = head - tail
-        full.next = (head[places:] == tail[places:]) and (head[places] != tail[places])
+        coming.next = head + 1
+        fills.next = (coming[places:] == tail[places:]) and (coming[places] != tail[places])
         write_place.next = head[places:]
         read_place.next = tail[places:]
 
@@ -128,7 +129,11 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most
     @always_seq(clk.posedge, reset=reset)
     def queue():
         if takes:
-            head.next = head + 1
+            head.next = coming
+        if pops:
+            full.next = False
+        elif takes:
+            full.next = fills
         if pops:
             tail.next = tail + 1
             present.next = True
