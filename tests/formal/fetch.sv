@@ -149,8 +149,9 @@ module harness (
       left <= left - 1;
       next <= next + 1;
       active <= left != 1;
-      full <= !tile_ends && last_octet && last_x && last_y;
-      if (tile_ends) {x, y, octet, place, place_x, place_y} <= 0;
+      if (\dut.inside_go ) full <= !tile_ends && last_octet && last_x && last_y;
+      if (!\dut.inside_go ) begin end // a word from outside moves no tap
+      else if (tile_ends) {x, y, octet, place, place_x, place_y} <= 0;
       else if (!last_octet) begin
         octet <= octet + 1;
         place <= place + by_octet;
@@ -178,7 +179,7 @@ module harness (
       // One octet is asked for at a time, as many as the job has, and none before what it waits for is written.
       if (accepted) assert (active && request && (!halts || !fresh || behind == 1));
       if (accepted) assert (outside ? outside_addr == next && outside_en : \dut.inside_go );
-      assert (\dut.advance == (accepted && tile_ends));
+      assert (\dut.advance == (\dut.inside_go && tile_ends));
       assert (!takes || !active);
       if (active) begin
         assert (\dut.tap_word == place || full);

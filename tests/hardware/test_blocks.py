@@ -28,6 +28,7 @@ from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, schedul
 from flow.hardware.fields import DESCRIPTOR, ERRORS, MINUS_OFFSET, PRODUCT_OFFSET, error_code
 from flow.hardware.interface import ERROR_BITS, ReadPort
 from flow.hardware.maps.bundles import PostWork, TableWork
+from flow.hardware.maps.collect import channel_place
 from flow.hardware.maps.post import post
 from flow.hardware.maps.tables import tables
 from tests.helpers.clocking import Bench, packed, reset, signed, wire
@@ -254,6 +255,20 @@ def test_scheduler_selects_every_pending_bit_once_for_all_columns() -> None:
 @given(st.integers(0, 255), st.lists(st.integers(0, 255), min_size=8, max_size=8))
 def test_the_model_of_a_column_is_its_sum(bits: int, x: list[int]) -> None:
     assert column_sum(bits, x) == sum(value for i, value in enumerate(x) if bits >> i & 1)
+
+
+# -------------------------------------------------------------------------------- channels of a tile
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 6, 8])
+def test_a_column_is_in_the_lane_and_at_the_place_that_it_left(lanes: int) -> None:
+    columns = 8
+    slots = -(-columns // lanes)
+    slot_bits = max(1, (slots - 1).bit_length())
+    least, column, place, lane = wire(2 + slot_bits), wire(6), wire(2 + slot_bits), wire(6)
+    with bench(channel_place(least, column, place, lane, lanes, slots), None) as b:
+        for number in range(columns):
+            least.next, column.next = 3 << slot_bits, number
+            b.step()
+            assert (int(place) - int(least), int(lane)) == divmod(number, lanes)
 
 
 # -------------------------------------------------------------------------------- operands
