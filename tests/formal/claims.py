@@ -416,7 +416,7 @@ CLAIMS = (
     ),
     Claim(
         "dispatcher", "bitvert", "dispatcher.sv",
-        (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& \(error == 4'd0\)", "&& 1'b1")), 8, forever=True,
+        (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& !failed", "&& 1'b1")), 8, forever=True,
     ),
     Claim(
         "AXI registers' channels", "axi", "axi_lite.sv",

@@ -72,6 +72,7 @@ module harness (
   (* hierconn *) wire [64*`ROWS-1:0] \dut.held ;
   (* hierconn *) wire [15:0] \dut.flying ;
   wire [$clog2(`ROWS)+`LINE_BITS-1:0] address1 = \dut.addresses1 >> 24 * row;
+  always @* if (running) assert ((\dut.valid2 || !\dut.last2 ) && (\dut.valid3 || !\dut.last3 ));
   wire leaves3 = \dut.valid3 && \dut.last3 , leaves2 = \dut.valid2 && \dut.last2 ;
   wire [1:0] at3 = answered, at2 = at3 + leaves3, at1 = at2 + leaves2;
   wire [$clog2(`ROWS)-1:0] source2 = \dut.sources2 >> $clog2(`ROWS) * row;

@@ -67,16 +67,16 @@ def test_guard_is_its_model(kind: str) -> None:
         config, own = config.with_maps(64, normalizer=True), {"constants": 1}
         widths, right = widths | own, right | {"constants": 0}
     assert first_error(right, config) == "none"
-    clk, start, count, valid, error = wire(), wire(), wire(16), wire(), wire(ERROR_BITS)
+    clk, start, count, valid, error, failed = wire(), wire(), wire(16), wire(), wire(ERROR_BITS), wire()
     fields = {name: wire(widths[name]) for name in right}
     rng = np.random.default_rng(7)
     seen = set()
-    with bench(guard(clk, reset(), start, count, valid, CheckedFields(**fields), error, config), clk) as b:
+    with bench(guard(clk, reset(), start, count, valid, CheckedFields(**fields), error, failed, config), clk) as b:
         for _ in range(120):
             start.next, count.next = 1, 3
             b.step()
             start.next = 0
-            assert int(error) == 0
+            assert int(error) == 0 and not failed
             wanted, before = "none", None
             for _ in range(3):
                 hold, given = int(rng.integers(2)), before is not None and (before["hold"] or before["ahead"])
@@ -95,11 +95,11 @@ def test_guard_is_its_model(kind: str) -> None:
                 b.step()
             valid.next = 0
             b.step(2)
-            assert int(error) == error_code(wanted)
+            assert int(error) == error_code(wanted) and bool(failed) == (wanted != "none")
             seen.add(wanted)
         start.next, count.next = 1, 0
         b.step()
-        assert int(error) == error_code("command")
+        assert int(error) == error_code("command") and failed
     assert seen == {name for name, _ in ERRORS} - {"command", "aborted", "watchdog"}  # the host's
 
 

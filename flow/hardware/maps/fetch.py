@@ -294,7 +294,7 @@ def fetch(
 
     @always_comb
     def answering():
-        answer.next = (valid3 and last3) or activations.valid
+        answer.next = last3 or activations.valid  # a last one is valid
         if valid3:  # the activation memory gives nothing then
             word.next = gathered
         else:
