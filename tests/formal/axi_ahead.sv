@@ -38,7 +38,7 @@ module harness (
   reg [2:0] ahead;
   reg [`WIDTH-1:0] content, shown;
   // shut: there was room for no more, and since then none for a burst.
-  reg running = 0, holds = 0, took = 0, shut = 0, failed = 0, waiting = 0;
+  reg running = 0, holds = 0, took = 0, shut = 0, failed = 0, waiting = 0, wanted = 0;
   always @(posedge clk) begin
     running <= 1;
     shown <= data;
@@ -69,6 +69,7 @@ module harness (
       due <= (has || comes) && takes && earlier == 0;
       ahead <= earlier - takes;
       took <= takes;
+      wanted <= en && !ready;
       shut <= room == 0 || (shut && room < `TOGETHER);
       failed <= error != 0;
       waiting <= memory_en && !memory_ready;
@@ -82,6 +83,7 @@ module harness (
     assume (!job || queued < `JOBS);
     assume (!memory_valid || on_way != 0);
     assume (error != 0 || !failed);
+    assume (en || !wanted); // a request holds
     if (running) begin
       // Nothing is asked for that no job has, and what is asked for is the next word of its job.
       assert (!memory_en || promised != 0);
@@ -89,11 +91,11 @@ module harness (
       assert (kept);
       // There is room for all that is asked for; after it was full, for a burst. With room, a job goes on.
       assert (on_way + held <= `DEPTH && (!memory_en || room != 0));
-      assert (!memory_en || error != 0 || !shut);
-      if (follows && where == FETCHED && room != 0 && !shut && error == 0) assert (memory_en);
+      assert (!memory_en || failed || !shut);
+      if (follows && where == FETCHED && room != 0 && !shut && !failed) assert (memory_en);
       // After an error no more than is asked of it, but for what waits; and that is.
-      assert (error == 0 || memory_en || !\dut.stream0.waiting );
-      assert (error == 0 || !memory_en || en || \dut.stream0.waiting );
+      assert (!failed || memory_en || !\dut.stream0.waiting );
+      assert (!failed || !memory_en || en || \dut.stream0.waiting );
       assert (quiet == (on_way == 0 && !\dut.stream0.waiting ));
       // Words are given one by one, in the order in which they came, and hold.
       assert (ready == (held != 0 || memory_valid));
@@ -117,6 +119,7 @@ module harness (
     \dut.stream0.ram0.memory[1] , \dut.stream0.ram0.memory[0]
   };
   wire [1:0] place = \dut.stream0.tail + ahead;
+  (* hierconn *) wire \dut.stream0.there , \dut.stream0.full , \dut.wanted , \dut.failed ;
   always @* if (running) begin
     assert (queued <= 2 && \dut.stream0.remaining < 8 && \dut.stream0.more == (now != 0));
     assert (promised == then + (queued == 2 ? newest[2:0] : 0));
@@ -131,7 +134,8 @@ module harness (
     end
     assert (\dut.here == on_way + held && \dut.closed == shut);
     assert (\dut.stream0.head == \dut.stream0.tail + held && \dut.stream0.requested == \dut.stream0.head + on_way);
-    assert (\dut.stream0.cursor == \dut.stream0.tail );
+    assert (\dut.stream0.cursor == \dut.stream0.tail && \dut.wanted == wanted && \dut.failed == failed);
+    assert (\dut.stream0.there == (held != 0) && \dut.stream0.full == (on_way + held == `DEPTH));
     assert (!waiting || \dut.stream0.waiting );
     assert (!\dut.stream0.waiting || (now != 0 && room != 0));
     assert (!shut || !waiting || failed);

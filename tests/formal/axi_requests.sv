@@ -31,6 +31,8 @@ module harness (
 
   // At most two bursts are granted and not taken: the older one first.
   reg running = 0;
+  reg [32*`PORTS-1:0] bases_before;
+  always @(posedge clk) bases_before <= bases;
   reg [1:0] count = 0;
   reg [43:0] older, newer;
   wire takes = arvalid && arready;
@@ -48,6 +50,7 @@ module harness (
   offer #(44) bursts (clk, reset, arvalid, arready, {arid, araddr, arlen}, kept);
   always @* begin
     assume (reset == !running);
+    assume (!running || bases == bases_before); // the host sets them before a run
     if (running) begin
       assert (kept);
       assert ((granted & ~requests) == 0 && (granted & (granted - 1'b1)) == 0);

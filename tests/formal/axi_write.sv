@@ -43,7 +43,8 @@ module harness (
   (* hierconn *) wire [4:0] \dut.left , \dut.words , \dut.word_head , \dut.word_tail ;
   (* hierconn *) wire [5:0] \dut.held ;
   (* hierconn *) wire [31:0] \dut.origin , \dut.following ;
-  (* hierconn *) wire \dut.gathering , \dut.beat_number ;
+  (* hierconn *) wire \dut.gathering , \dut.beat_number , \dut.full ;
+  (* hierconn *) wire [4:0] \dut.queued ;
   wire [5:0] held = \dut.held ;
   wire [4:0] distance = \dut.word_head - \dut.word_tail ;
   wire [31:0] gathered = \dut.gathering ? \dut.words : 0;
@@ -68,6 +69,7 @@ module harness (
       assert (held == gathered + (left == 0 ? 0 : left - 1));
       assert (\dut.beat_number == 0); // a beat a word
       assert (distance == held[4:0]);
+      assert (\dut.queued <= 16 && \dut.full == (\dut.queued == 16));
       if (written) assert (ready && placed == answered && sent == answered && promised == moved);
     end
   end

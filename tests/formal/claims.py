@@ -238,7 +238,7 @@ CLAIMS = (
         (
             Fault("lane", "never-wraps", r"window >= wrap_from", "1'b0"),
             Fault("lane", "stuck", r"else if \(advance\)", "else if (1'b1)"),
-            Fault("lane", "padding", r"at_y < height", "at_y <= height"),
+            Fault("in_map", "padding", r"place < size", "place <= size"),
         ),
         1, macros=TWO, cases=tuple({"few": few} for few in range(3)),
     ),
@@ -272,7 +272,7 @@ CLAIMS = (
         "store's entries", "maps", "store.sv",
         (
             Fault("store", "too-soon", r"staged > 3'd1", "staged > 3'd0"),
-            Fault("store", "no-rewind", r"\(left == 16'd1\)", "1'b0"),
+            Fault("store", "no-rewind", r"entries_left == 16'd1", "1'b0"),
             Fault("store", "early-report", r"flushing && free", "flushing"),
         ),
         6, forever=True, macros=TWO,
@@ -298,7 +298,7 @@ CLAIMS = (
     Claim(
         "collected channels", "collect", "collect.sv",
         (
-            Fault("channel_place", "late-slot", r"column >= ", "column > "),
+            Fault("channel_place", "other-lane", r"lane = column", "lane = ~column"),
             Fault("channel_word", "never-zero", r"if \(!zero && ", "if ("),
             Fault("collect", "stuck-slot", r"slot <= slot .*;", "slot <= slot;"),
         ),
@@ -368,7 +368,8 @@ CLAIMS = (
             (
                 *of("stream", "ram"),
                 Fault("stream", "overfull", r"!full", "1'b1"),
-                Fault("stream", "too-soon", r"\(cursor != head\)", "1'b1"),
+                Fault("stream", "too-soon", r"following != head", "1'b1"),
+                Fault("stream", "never-full", r"full <= fills", "full <= 1'b0"),
                 Fault("stream", "dropped-request", r"\(!halt \|\| waiting\)", "!halt"),
             ),
             5 + DEPTH * beats, forever=True,
@@ -415,7 +416,7 @@ CLAIMS = (
     ),
     Claim(
         "dispatcher", "bitvert", "dispatcher.sv",
-        (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& \(error == 4'd0\)", "&& 1'b1")), 8, forever=True,
+        (*of("dispatcher"), Fault("dispatcher", "deaf", r"&& !failed", "&& 1'b1")), 8, forever=True,
     ),
     Claim(
         "AXI registers' channels", "axi", "axi_lite.sv",
@@ -471,6 +472,7 @@ CLAIMS = (
         "AXI read addresses", "axi", "axi_requests.sv",
         (
             Fault("axi_requests", "impatient", r"\(!shown \|\| arready\);", "1'b1;"),
+            Fault("axi_requests", "other-base", r"picked == i\[2:0\]", "choice == i[2:0]"),
             Fault("axi_requests", "no-offset", r"picked_base \+ picked_offset", "picked_base"),
         ),
         5, forever=True, macros={"PORTS": len(BUS_PORTS) - 1},
@@ -480,6 +482,7 @@ CLAIMS = (
         (
             Fault("axi_write", "impatient", r"\(!address_shown \|\| awready\)", "1'b1"),
             Fault("axi_write", "early", r"&& \(outstanding == 8'd0\)", "&& 1'b1"),
+            Fault("axi_write", "full-too-soon", r"full <= fills", "full <= 1'b1"),
             Fault("axi_write", "over-the-page", r"&& open_page", "&& 1'b1"),
             Fault("axi_write", "one-beat", r"length <= all_beats\[7:0\] - 8'd1", "length <= 0"),
         ),
@@ -498,7 +501,7 @@ CLAIMS = (
             Fault("axi_ahead", "lost-job", r"\(!offered \|\| free\)", "1'b1"),
             Fault("axi_ahead", "never-shut", r"\(!closed \|\| ", "(1'b1 || "),
             Fault("axi_ahead", "hasty", r"here <= 3'd2", "here <= 3'd3"),
-            Fault("axi_ahead", "stuck", r" \|\| \(error != 4'd0\)\)", ")"),
+            Fault("axi_ahead", "stuck", r"\(!closed \|\| failed\)", "!closed"),
             Fault("axi_ahead", "deaf", r"halt = .*;", "halt = 1'b0;"),
             Fault("axi_ahead", "early", r"shown <= takes", "shown <= en"),
             Fault("axi_ahead", "taken-twice", r"takes = en && words_ready", "takes = en"),

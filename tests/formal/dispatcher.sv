@@ -2,7 +2,7 @@
 // offered to every unit until it takes it, and once. After an error nothing more is asked for or offered. A run ends
 // with its last block, or after an error when nothing is under way.
 module harness (
-  input clk, input reset, input start, input [15:0] first, input [15:0] count, input [3:0] error, input quiet,
+  input clk, input reset, input start, input [15:0] first, input [15:0] count, input failed, input quiet,
   input memory_ready, input memory_valid, input [8:0] unit_ready, input block_done
 );
   wire busy, started, ended, memory_en;
@@ -25,18 +25,18 @@ module harness (
   reg [15:0] to_fetch = 0, to_finish = 0;
   reg begun = 0, wrong = 0;
   wire begins = start && !active;
-  wire here = (memory_valid || held) && error == 0;
+  wire here = (memory_valid || held) && !failed;
   wire [8:0] takes = unit_job & unit_ready;
   wire all = here && (taken | takes) == 9'h1ff;
   wire asks = waiting || (begins && count != 0) || (all && to_fetch != 0);
   wire [15:0] place = begins ? first : address;
   wire [16:0] open = to_fetch + (waiting || awaited || held); // descriptors that not all units have taken
-  wire ends = error != 0 ? active && quiet && !waiting && !awaited : block_done && to_finish == 1;
+  wire ends = failed ? active && quiet && !waiting && !awaited : block_done && to_finish == 1;
   always @(posedge clk) begin
     running <= 1;
     waiting <= !reset && asks && !memory_ready;
     begun <= begins && count == 0;
-    wrong <= !reset && error != 0 && !begins;
+    wrong <= !reset && failed && !begins;
     if (!reset) begin
       if (asks && memory_ready) begin
         awaited <= 1;
@@ -64,8 +64,8 @@ module harness (
   always @* begin
     assume (reset == !running);
     assume (!memory_valid || awaited);
-    assume (!block_done || (active && !begins && (error != 0 || to_finish > open) && to_finish != 0));
-    assume (!(wrong || begun) || error != 0); // an error stays until the next run, and a run of none is one
+    assume (!block_done || (active && !begins && (failed || to_finish > open) && to_finish != 0));
+    assume (!(wrong || begun) || failed); // an error stays until the next run, and a run of none is one
     if (running) begin
       assert (busy == active && started == begins && ended == ends);
       assert (unit_job == (here ? ~taken : 9'd0));
@@ -84,7 +84,7 @@ module harness (
     assert (taken == \dut.taken );
     assert (waiting + awaited + held <= 1);
     assert (active || !(waiting || awaited || held));
-    assert (held || error != 0 || taken == 0);
-    assert (error != 0 || (to_finish >= open && active == (to_finish != 0)));
+    assert (held || failed || taken == 0);
+    assert (failed || (to_finish >= open && active == (to_finish != 0)));
   end
 endmodule

@@ -72,6 +72,7 @@ module harness (
   (* hierconn *) wire [64*`ROWS-1:0] \dut.held ;
   (* hierconn *) wire [15:0] \dut.flying ;
   wire [$clog2(`ROWS)+`LINE_BITS-1:0] address1 = \dut.addresses1 >> 24 * row;
+  always @* if (running) assert ((\dut.valid2 || !\dut.last2 ) && (\dut.valid3 || !\dut.last3 ));
   wire leaves3 = \dut.valid3 && \dut.last3 , leaves2 = \dut.valid2 && \dut.last2 ;
   wire [1:0] at3 = answered, at2 = at3 + leaves3, at1 = at2 + leaves2;
   wire [$clog2(`ROWS)-1:0] source2 = \dut.sources2 >> $clog2(`ROWS) * row;
@@ -149,8 +150,9 @@ module harness (
       left <= left - 1;
       next <= next + 1;
       active <= left != 1;
-      full <= !tile_ends && last_octet && last_x && last_y;
-      if (tile_ends) {x, y, octet, place, place_x, place_y} <= 0;
+      if (\dut.inside_go ) full <= !tile_ends && last_octet && last_x && last_y;
+      if (!\dut.inside_go ) begin end // a word from outside moves no tap
+      else if (tile_ends) {x, y, octet, place, place_x, place_y} <= 0;
       else if (!last_octet) begin
         octet <= octet + 1;
         place <= place + by_octet;
@@ -178,7 +180,7 @@ module harness (
       // One octet is asked for at a time, as many as the job has, and none before what it waits for is written.
       if (accepted) assert (active && request && (!halts || !fresh || behind == 1));
       if (accepted) assert (outside ? outside_addr == next && outside_en : \dut.inside_go );
-      assert (\dut.advance == (accepted && tile_ends));
+      assert (\dut.advance == (\dut.inside_go && tile_ends));
       assert (!takes || !active);
       if (active) begin
         assert (\dut.tap_word == place || full);

@@ -80,7 +80,7 @@ module harness (
   // What makes the induction close: how the stream's registers hang together with the counts above.
   (* hierconn *) wire [$clog2(`DEPTH):0] \dut.requested , \dut.head , \dut.tail , \dut.cursor ;
   (* hierconn *) wire [31:0] \dut.remaining , \dut.address ;
-  (* hierconn *) wire \dut.waiting , \dut.more ;
+  (* hierconn *) wire \dut.waiting , \dut.more , \dut.there , \dut.full ;
   (* hierconn *) wire [`WIDTH-1:0] \dut.ram0.memory[0] , \dut.ram0.memory[1] , \dut.ram0.memory[2] , \dut.ram0.memory[3] ;
   wire [4*`WIDTH-1:0] memory = {
     \dut.ram0.memory[3] , \dut.ram0.memory[2] , \dut.ram0.memory[1] , \dut.ram0.memory[0]
@@ -88,6 +88,7 @@ module harness (
   always @* if (running) begin
     assert (\dut.remaining == left && (left == 0 || \dut.address == next) && \dut.waiting == waiting);
     assert (\dut.more == (left != 0));
+    assert (\dut.there == (cursor != there) && \dut.full == (asked - tail == `DEPTH));
     assert (\dut.requested == asked % (2 * `DEPTH) && \dut.head == there % (2 * `DEPTH));
     assert (\dut.cursor == cursor % (2 * `DEPTH) && \dut.tail == tail % (2 * `DEPTH));
     assert (tail <= cursor && cursor <= there + arrives && there <= asked && under_way <= `BEATS * `DEPTH);

@@ -28,6 +28,7 @@ from flow.hardware.elements.scheduler import NOTHING, schedule_subgroup, schedul
 from flow.hardware.fields import DESCRIPTOR, ERRORS, MINUS_OFFSET, PRODUCT_OFFSET, error_code
 from flow.hardware.interface import ERROR_BITS, ReadPort
 from flow.hardware.maps.bundles import PostWork, TableWork
+from flow.hardware.maps.collect import channel_place
 from flow.hardware.maps.post import post
 from flow.hardware.maps.tables import tables
 from tests.helpers.clocking import Bench, packed, reset, signed, wire
@@ -66,16 +67,16 @@ def test_guard_is_its_model(kind: str) -> None:
         config, own = config.with_maps(64, normalizer=True), {"constants": 1}
         widths, right = widths | own, right | {"constants": 0}
     assert first_error(right, config) == "none"
-    clk, start, count, valid, error = wire(), wire(), wire(16), wire(), wire(ERROR_BITS)
+    clk, start, count, valid, error, failed = wire(), wire(), wire(16), wire(), wire(ERROR_BITS), wire()
     fields = {name: wire(widths[name]) for name in right}
     rng = np.random.default_rng(7)
     seen = set()
-    with bench(guard(clk, reset(), start, count, valid, CheckedFields(**fields), error, config), clk) as b:
+    with bench(guard(clk, reset(), start, count, valid, CheckedFields(**fields), error, failed, config), clk) as b:
         for _ in range(120):
             start.next, count.next = 1, 3
             b.step()
             start.next = 0
-            assert int(error) == 0
+            assert int(error) == 0 and not failed
             wanted, before = "none", None
             for _ in range(3):
                 hold, given = int(rng.integers(2)), before is not None and (before["hold"] or before["ahead"])
@@ -94,11 +95,11 @@ def test_guard_is_its_model(kind: str) -> None:
                 b.step()
             valid.next = 0
             b.step(2)
-            assert int(error) == error_code(wanted)
+            assert int(error) == error_code(wanted) and bool(failed) == (wanted != "none")
             seen.add(wanted)
         start.next, count.next = 1, 0
         b.step()
-        assert int(error) == error_code("command")
+        assert int(error) == error_code("command") and failed
     assert seen == {name for name, _ in ERRORS} - {"command", "aborted", "watchdog"}  # the host's
 
 
@@ -254,6 +255,20 @@ def test_scheduler_selects_every_pending_bit_once_for_all_columns() -> None:
 @given(st.integers(0, 255), st.lists(st.integers(0, 255), min_size=8, max_size=8))
 def test_the_model_of_a_column_is_its_sum(bits: int, x: list[int]) -> None:
     assert column_sum(bits, x) == sum(value for i, value in enumerate(x) if bits >> i & 1)
+
+
+# -------------------------------------------------------------------------------- channels of a tile
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 6, 8])
+def test_a_column_is_in_the_lane_and_at_the_place_that_it_left(lanes: int) -> None:
+    columns = 8
+    slots = -(-columns // lanes)
+    slot_bits = max(1, (slots - 1).bit_length())
+    least, column, place, lane = wire(2 + slot_bits), wire(6), wire(2 + slot_bits), wire(6)
+    with bench(channel_place(least, column, place, lane, lanes, slots), None) as b:
+        for number in range(columns):
+            least.next, column.next = 3 << slot_bits, number
+            b.step()
+            assert (int(place) - int(least), int(lane)) == divmod(number, lanes)
 
 
 # -------------------------------------------------------------------------------- operands

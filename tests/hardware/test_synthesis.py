@@ -69,6 +69,18 @@ def test_clock_rate_of_a_counter(counter: list[Path]) -> None:
     assert 50 < rate < 1000
 
 
+def test_a_path_leads_from_register_to_register(counter: list[Path]) -> None:
+    require_tool("yosys")
+    if synthesis.tool(synthesis.NEXTPNR["ecp5"]) is None:
+        require_tool("nextpnr-ecp5")
+    pins, device = synthesis.Pins("clk", {"a": 8}, {"q": 8}), synthesis.DEVICES["ecp5"]
+    routed = synthesis.timing(counter, "counter", pins, "ecp5", device)
+    assert routed.mhz > 100 and sum(hop.ns for hop in routed.path) == pytest.approx(1000 / routed.mhz, rel=0.01)
+    assert any(hop.routed for hop in routed.path) and routed.cells["TRELLIS_FF"] == 8 + 8 + 2 * 8
+    placed = synthesis.timing(counter, "counter", pins, "ecp5", device, route=False)
+    assert placed.mhz > 100 and not placed.path
+
+
 @pytest.mark.parametrize("element", [SCHEDULER, OURS, REQUANTIZER], ids=lambda element: element.name)
 def test_blocks_reach_100_mhz_on_ecp5(element: Element, tmp_path: Path) -> None:
     require_tool("yosys")

@@ -25,7 +25,7 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     core     en, ready, valid, data: the accelerator's port, word after word; one cycle from a request to its word if
              that is here; data holds until the next request is taken
     memory   a read port like it
-    control  error[4]: if it is not 0, no more is asked for than the accelerator does; quiet: all that was asked for
+    control  error[4]: once it is not 0, no more is asked for than the accelerator does; quiet: all that was asked for
              is here
     """
     flush = ResetSignal(0, active=1, isasync=False)
@@ -38,7 +38,7 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     front = Signal(intbv(0)[base_bits + count_bits :])
     front_base, front_count = front(base_bits + count_bits, count_bits), front(count_bits, 0)
     first, length = (Signal(intbv(0)[32:]) for _ in range(2))
-    offered, taken, pops, free, halt, takes, shown = flags(7)
+    offered, taken, pops, free, halt, takes, shown, wanted, failed = flags(9)
     wants, passes, accepted, asked, closed = flags(5)
     here = Signal(intbv(0, min=0, max=depth + 1))  # words, with those that are asked for
     inner = ReadPort(wants, memory.addr, accepted, memory.valid, memory.data)
@@ -60,12 +60,12 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     @always_comb
     def control():
         flush.next = reset
-        halt.next = (error != 0) and (not port.en)
+        halt.next = failed and (not wanted)
         takes.next = port.en and words.ready
 
     @always_comb
     def gate():
-        passes.next = wants and ((not closed) or (error != 0))
+        passes.next = wants and ((not closed) or failed)
 
     @always_comb
     def requests():
@@ -85,6 +85,8 @@ def axi_ahead(clk, reset, job, base, count, error, port, memory, quiet, jobs, de
     @always_seq(clk.posedge, reset=flush)
     def state():
         shown.next = takes
+        wanted.next = port.en and (not words.ready)  # the request holds: no path leads from port to memory
+        failed.next = error != 0
         if job:
             head.next = head + 1
         if pops:

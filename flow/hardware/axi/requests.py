@@ -14,8 +14,8 @@ from flow.hardware.conversion.hierarchy import block
 def axi_requests(clk, reset, requests, offsets, lengths, bases, granted, ar, beat):
     """Takes turns between the ports that want a burst.
 
-    ports   requests[n], offsets[n * address_bits], lengths[n * 8], bases[n * address_bits] in; granted[n] out: the
-            port's burst is taken in this cycle
+    ports   requests[n], offsets[n * address_bits], lengths[n * 8] in; granted[n] out: the port's burst is taken in
+            this cycle; bases[n * address_bits] in: hold while bursts are asked for
     bus     AXI4 read address channel; a burst's identifier is its port's number
     Latency: two cycles from a request to arvalid. One burst a cycle.
     """
@@ -23,7 +23,7 @@ def axi_requests(clk, reset, requests, offsets, lengths, bases, granted, ar, bea
     size = beat.bit_length() - 1
     incrementing, cache, protection = INCREMENTING, CACHE, PROTECTION
     turn, choice, picked = (Signal(intbv(0, min=0, max=max(2, ports))) for _ in range(3))
-    offset, base, picked_offset, picked_base = (Signal(intbv(0)[address_bits:]) for _ in range(4))
+    offset, picked_offset, picked_base = (Signal(intbv(0)[address_bits:]) for _ in range(3))
     address, shown_address = (Signal(modbv(0, min=0, max=2**address_bits)) for _ in range(2))
     length, picked_length, shown_length = (Signal(intbv(0)[8:]) for _ in range(3))
     shown_port = Signal(intbv(0)[len(ar.id) :])
@@ -42,17 +42,23 @@ def axi_requests(clk, reset, requests, offsets, lengths, bases, granted, ar, bea
     @always_comb
     def select():
         offset.next = 0
-        base.next = 0
         length.next = 0
         for i in range(ports):
             low = address_bits * i
             if choice == i:
                 offset.next = offsets[low + address_bits : low]
-                base.next = bases[low + address_bits : low]
         for i in range(ports):
             at = 8 * i
             if choice == i:
                 length.next = lengths[at + 8 : at]
+
+    @always_comb
+    def base_of_picked():
+        picked_base.next = 0
+        for i in range(ports):
+            low = address_bits * i
+            if picked == i:
+                picked_base.next = bases[low + address_bits : low]
 
     @always_comb
     def pace():
@@ -74,7 +80,6 @@ def axi_requests(clk, reset, requests, offsets, lengths, bases, granted, ar, bea
             waiting.next = True
             picked.next = choice
             picked_offset.next = offset
-            picked_base.next = base
             picked_length.next = length
             if choice == ports - 1:
                 turn.next = 0
@@ -101,4 +106,4 @@ def axi_requests(clk, reset, requests, offsets, lengths, bases, granted, ar, bea
         ar.cache.next = cache
         ar.prot.next = protection
 
-    return choose, select, pace, grant, add, stages, channel
+    return choose, select, base_of_picked, pace, grant, add, stages, channel

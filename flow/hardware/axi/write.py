@@ -36,9 +36,9 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most
 
     # The queue: all lanes of a write in a word; `lane` is the one whose turn it is.
     places = (depth - 1).bit_length()
-    head, tail, queued = (Signal(modbv(0, min=0, max=2 * depth)) for _ in range(3))
+    head, tail, queued, coming = (Signal(modbv(0, min=0, max=2 * depth)) for _ in range(4))
     write_place, read_place = (Signal(intbv(0)[places:]) for _ in range(2))
-    full, takes, pops, present, steps, lane_ends, lane_valid = flags(7)
+    full, fills, takes, pops, present, steps, lane_ends, lane_valid = flags(8)  # fills: full with one more
     incoming = join(port.valid, port.addr, port.data)
     front = Signal(intbv(0)[len(incoming) :])
     data_bits, address_end, all_bits = own_bits * lanes, (32 + own_bits) * lanes, len(incoming)
@@ -53,7 +53,7 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most
     word_places = (room - 1).bit_length()
     word_head, word_tail = (Signal(modbv(0, min=0, max=room)) for _ in range(2))
     held = Signal(intbv(0, min=0, max=room + 1))
-    gathering, follows, open_page, extends, begins, accepts, issues, free = flags(8)
+    gathering, follows, open_page, stores, extends, begins, accepts, issues, free = flags(9)
     origin, following = (Signal(modbv(0, min=0, max=2**32)) for _ in range(2))
     words = Signal(intbv(0, min=0, max=most + 1))
     all_beats = Signal(intbv(0)[9:])
@@ -70,7 +70,8 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most
     @always_comb
     def queue_state():
         queued.next = head - tail
-        full.next = (head[places:] == tail[places:]) and (head[places] != tail[places])
+        coming.next = head + 1
+        fills.next = (coming[places:] == tail[places:]) and (coming[places] != tail[places])
         write_place.next = head[places:]
         read_place.next = tail[places:]
 
@@ -105,30 +106,41 @@ def axi_write(clk, reset, port, base, written, aw, w, bvalid, stride, beat, most
     def gathers():
         open_page.next = following[page_bits:] != 0
         follows.next = gathering and (address == following) and open_page and (words != most)
-        extends.next = lane_valid and follows and (held != room)
+        stores.next = lane_valid and (held != room)
 
     @always_comb
     def ends():
         last_beat.next = beat_number == beats - 1
         last.next = last_beat and (left == 1)
-        free.next = ((not address_shown) or aw.ready) and ((not data_shown) or (w.ready and last))
+        free.next = (
+            gathering
+            and ((not address_shown) or aw.ready)
+            and ((not data_shown) or (w.ready and last))
+            and (outstanding != limit)
+        )
+        advances.next = data_shown and w.ready and last_beat and (not last)
 
+    # `follows` and `free` come late: what they decide takes one step more from both.
     @always_comb
     def decide():
-        issues.next = gathering and free and (not extends) and (outstanding != limit)
-        begins.next = lane_valid and ((not gathering) or issues) and (not extends) and (held != room)
+        extends.next = stores and follows
+        issues.next = free and (not (stores and follows))
+        begins.next = stores and (not follows) and ((not gathering) or free)
+        accepts.next = stores and (follows or (not gathering) or free)
 
     @always_comb
     def decide_more():
-        accepts.next = extends or begins
         steps.next = present and ((not lane_valid) or accepts)
-        advances.next = data_shown and w.ready and last_beat and (not last)
         fetches.next = issues or advances
 
     @always_seq(clk.posedge, reset=reset)
     def queue():
         if takes:
-            head.next = head + 1
+            head.next = coming
+        if pops:
+            full.next = False
+        elif takes:
+            full.next = fills
         if pops:
             tail.next = tail + 1
             present.next = True

@@ -16,11 +16,11 @@ UNITS = tuple(field.name for field in fields(Units))  # in the order of the bits
 
 @block
 @prefixed(units="")
-def dispatcher(clk, reset, start, first, count, busy, started, ended, error, quiet, memory, units, block_done):
+def dispatcher(clk, reset, start, first, count, busy, started, ended, failed, quiet, memory, units, block_done):
     """Fetches descriptors one after the other and offers each to the nine units until all have taken it.
 
     host     start with first[16] (descriptor number) and count[16], ignored while busy; busy
-    control  started: a run begins; ended: one cycle, with the last write; error[4]: the run must not go on: nothing
+    control  started: a run begins; ended: one cycle, with the last write; failed: the run must not go on: nothing
              more is asked for or offered, and ended comes when what was asked for is there and the units are quiet
     memory   memory_en, memory_addr[32], memory_ready, memory_valid of the descriptor memory, whose word holds
              until the next request is taken
@@ -47,7 +47,7 @@ def dispatcher(clk, reset, start, first, count, busy, started, ended, error, qui
     @always_comb
     def presence():
         begins.next = start and (not active)
-        present.next = (memory.valid or held) and (error == 0)
+        present.next = (memory.valid or held) and (not failed)
 
     @always_comb
     def offers():
@@ -84,7 +84,7 @@ def dispatcher(clk, reset, start, first, count, busy, started, ended, error, qui
 
     @always_comb
     def ending():
-        if error != 0:
+        if failed:
             ends.next = active and quiet and (not waiting) and (not expected)
         else:
             ends.next = block_done and (to_finish == 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from myhdl import Signal, always_comb, always_seq, intbv
+from myhdl import Signal, always_comb, always_seq, intbv, modbv
 
 from flow.hardware.config import MAX_COLUMNS, ArrayConfig
 from flow.hardware.conversion.bundles import prefixed
@@ -52,12 +52,13 @@ def first_error(descriptor: dict[str, int], config: ArrayConfig, before: dict[st
 
 @block
 @prefixed(fields="")
-def guard(clk, reset, start, count, valid, fields, error, config):
+def guard(clk, reset, start, count, valid, fields, error, failed, config):
     """The error code of a run, beside the dispatcher and off its path.
 
     control  start, count[16]: a run begins, of so many descriptors; valid: a descriptor is at hand, for one cycle
     data     descriptor fields; post and entry_count are 0 where there are no feature maps
-    out      error[4]: 0, or the place in ERRORS of the first rule that is broken; holds until the next start
+    out      error[4]: 0, or the place in ERRORS of the first rule that is broken; holds until the next start;
+             failed: it is not 0
     Latency: one cycle from start, three from valid. One descriptor a cycle.
     """
     none, command, no_tiles = error_code("none"), error_code("command"), error_code("tiles")
@@ -75,12 +76,16 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     steps_up = Signal(intbv(0)[17:])
     metadata_words = Signal(intbv(0)[17:])
     parameter_reach = Signal(intbv(0)[23:])
-    parameter_limit = Signal(intbv(0)[17:])
-    tiles_break, columns_break, words_overflow, entries_overflow = (Signal(bool(0)) for _ in range(4))
+    parameters_over = Signal(modbv(0, min=0, max=2**24))  # places without a channel; many if there are too few
+    words_overflow, entries_overflow = Signal(bool(0)), Signal(bool(0))
+    # Which rules are broken, a cycle after the descriptor; and the first of them.
+    tiles_break, steps_break, columns_break, channels_break, metadata_break, parameters_break, buffer_breaks = (
+        Signal(bool(0)) for _ in range(7)
+    )
     simple = Signal(intbv(0)[ERROR_BITS:])
     seen1, seen2, post1 = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
     all_metadata_words = Signal(intbv(0)[17:])
-    simple1, simple2, code = (Signal(intbv(0)[ERROR_BITS:]) for _ in range(3))
+    simple2, code = (Signal(intbv(0)[ERROR_BITS:]) for _ in range(2))
     steps1 = Signal(intbv(0)[16:])
     columns1 = Signal(intbv(0)[4:])
     tiles1 = Signal(intbv(0)[24:])
@@ -103,7 +108,6 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     def rounding():
         steps_up.next = fields.steps + 1
         parameter_reach.next = fields.parameter_count * lanes
-        parameter_limit.next = fields.channels + lanes
 
     @always_comb
     def metadata_of_steps():
@@ -143,29 +147,38 @@ def guard(clk, reset, start, count, valid, fields, error, config):
                 most_channels.next = array_columns
 
     @always_comb
+    def overflows():
+        parameters_over.next = parameter_reach - fields.channels
+        words_overflow.next = fields.weight_count > weight_depth or fields.metadata_count > metadata_depth
+        entries_overflow.next = fields.entry_count > entry_depth
+
+    @always_seq(clk.posedge, reset=reset)
     def broken_rules():
         tiles_break.next = fields.tiles == 0 or ((not fields.resident) and fields.tiles != 1)
+        steps_break.next = fields.steps == 0
         columns_break.next = (
             (fields.columns < least and (not fields.post)) or fields.columns == 0 or fields.columns > most
         )
-        words_overflow.next = fields.weight_count > weight_depth or fields.metadata_count > metadata_depth
-        entries_overflow.next = fields.entry_count > entry_depth
+        channels_break.next = fields.channels == 0 or fields.channels > most_channels
+        metadata_break.next = fields.metadata_count != metadata_words
+        parameters_break.next = parameters_over >= lanes
+        buffer_breaks.next = (fields.resident and words_overflow) or entries_overflow
 
     @always_comb
     def simple_rules():
         if tiles_break:
             simple.next = no_tiles
-        elif fields.steps == 0:
+        elif steps_break:
             simple.next = no_steps
         elif columns_break:
             simple.next = wrong_columns
-        elif fields.channels == 0 or fields.channels > most_channels:
+        elif channels_break:
             simple.next = wrong_channels
-        elif fields.metadata_count != metadata_words:
+        elif metadata_break:
             simple.next = wrong_metadata
-        elif parameter_reach < fields.channels or parameter_reach >= parameter_limit:
+        elif parameters_break:
             simple.next = wrong_parameters
-        elif (fields.resident and words_overflow) or entries_overflow:
+        elif buffer_breaks:
             simple.next = too_large
         else:
             simple.next = none
@@ -174,7 +187,6 @@ def guard(clk, reset, start, count, valid, fields, error, config):
     def stages():
         seen1.next = valid
         post1.next = fields.post
-        simple1.next = simple
         steps1.next = fields.steps
         columns1.next = fields.columns
         tiles1.next = fields.tiles
@@ -183,7 +195,7 @@ def guard(clk, reset, start, count, valid, fields, error, config):
         hold1.next = fields.hold
         ahead1.next = fields.ahead
         seen2.next = seen1
-        simple2.next = simple1
+        simple2.next = simple
         if post1:
             weight_words2.next = 0
         else:
@@ -238,11 +250,18 @@ def guard(clk, reset, start, count, valid, fields, error, config):
             elif wrong_windows:
                 code.next = wrong_hold
 
+    @always_seq(clk.posedge, reset=reset)
+    def stop():
+        if start:
+            failed.next = count == 0
+        elif seen2:
+            failed.next = failed or (simple2 != none) or (weights2 != weight_words2) or wrong_count or wrong_windows
+
     @always_comb
     def show():
         error.next = code
 
     return (
-        rounding, metadata_of_steps, metadata_of_products, reach, broken_rules, simple_rules, counting, stages,
-        beats_of_steps, windows_rules, what_is_given, verdict, show,
+        rounding, metadata_of_steps, metadata_of_products, reach, overflows, broken_rules, simple_rules, counting,
+        stages, beats_of_steps, windows_rules, what_is_given, verdict, stop, show,
     )  # fmt: skip

@@ -33,26 +33,30 @@ def stream(clk, reset, job, job_ready, base, count, memory, words, halt, quiet, 
     tail = Signal(modbv(0, min=0, max=wrap))
     cursor = Signal(modbv(0, min=0, max=wrap))
     following = Signal(modbv(0, min=0, max=wrap))
-    full = Signal(bool(0))
+    coming = Signal(modbv(0, min=0, max=wrap))
+    full, fills = Signal(bool(0)), Signal(bool(0))  # requested words take all places; with one word more
+    there = Signal(bool(0))  # cursor is not head
     address = Signal(modbv(0, min=0, max=2**32))
     remaining = Signal(intbv(0)[32:])
     more = Signal(bool(0))  # remaining is not 0
     fetch = Signal(bool(0))
-    taken = Signal(bool(0))
+    taken, asks = Signal(bool(0)), Signal(bool(0))  # a request; a word's last one
     waiting = Signal(bool(0))  # a request is on the port
     write = Signal(bool(0))
     write_addr = Signal(intbv(0)[bits:])
     read_addr = Signal(intbv(0)[bits:])
     assembled = Signal(intbv(0)[width:])
 
+    # Registers say what comparing the counters would: `fetch` and `ready` begin long paths.
     @always_comb
     def occupancy():
-        full.next = (requested[bits:] == tail[bits:]) and (requested[bits] != tail[bits])
+        coming.next = requested + 1
+        fills.next = (coming[bits:] == tail[bits:]) and (coming[bits] != tail[bits])
 
     @always_comb
     def reader_view():
         job_ready.next = not more
-        words.ready.next = (cursor != head) or write
+        words.ready.next = there or write
         read_addr.next = cursor[bits:]
         write_addr.next = head[bits:]
         following.next = cursor + 1
@@ -72,12 +76,26 @@ def stream(clk, reset, job, job_ready, base, count, memory, words, halt, quiet, 
                 cursor.next = following
             if words.discard:
                 tail.next = following
+            if words.rewind:
+                there.next = True
+            elif not write:
+                there.next = following != head
+        elif write:
+            there.next = True
+
+    @always_seq(clk.posedge, reset=reset)
+    def room():
+        if words.read and words.discard:
+            full.next = False
+        elif asks:
+            full.next = fills
 
     if beats == 1:
 
         @always_comb
         def request():
             fetch.next = more and (not full) and ((not halt) or waiting)
+            asks.next = taken
             quiet.next = (requested == head) and (not waiting)
 
         @always_seq(clk.posedge, reset=reset)
@@ -87,7 +105,7 @@ def stream(clk, reset, job, job_ready, base, count, memory, words, halt, quiet, 
                 address.next = address + 1
                 remaining.next = remaining - 1
                 more.next = remaining != 1
-                requested.next = requested + 1
+                requested.next = coming
             elif job and (not more):
                 address.next = base
                 remaining.next = count
@@ -110,6 +128,7 @@ def stream(clk, reset, job, job_ready, base, count, memory, words, halt, quiet, 
         @always_comb
         def request():
             fetch.next = more and (half or (not full)) and ((not halt) or waiting)
+            asks.next = taken and half
             quiet.next = (requested == head) and (half == arriving_half) and (not waiting)
 
         @always_seq(clk.posedge, reset=reset)
@@ -121,7 +140,7 @@ def stream(clk, reset, job, job_ready, base, count, memory, words, halt, quiet, 
                 more.next = remaining != 1
                 half.next = not half
                 if half:
-                    requested.next = requested + 1
+                    requested.next = coming
             elif job and (not more):
                 address.next = base
                 remaining.next = count
@@ -140,4 +159,4 @@ def stream(clk, reset, job, job_ready, base, count, memory, words, halt, quiet, 
         processes = (request, loader, assemble)
 
     storage = ram(clk, write, write_addr, assembled, words.read, read_addr, words.word, width, depth)
-    return occupancy, reader_view, memory_port, reader, processes, storage
+    return occupancy, reader_view, memory_port, reader, room, processes, storage

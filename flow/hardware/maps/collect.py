@@ -45,19 +45,36 @@ def channel_place(least, column, place, lane, lanes, slots):
     data: least[bits]: the tile's first place; column[6] in; place[bits], lane[6] out
     """
     slot_bits = (slots - 1).bit_length()
+    if lanes & (lanes - 1) == 0 and slots > 1:
+        lane_bits, all_lanes = lanes.bit_length() - 1, lanes - 1
+        slot_number = column(min(lane_bits + slot_bits, len(column)), lane_bits)
+        offset = Signal(intbv(0)[len(place) :])
 
-    @always_comb
-    def divide():
-        slot = intbv(0)[slot_bits + 1 :]
-        rest = intbv(0)[6:]
-        slot[:] = 0
-        rest[:] = column
-        for i in range(1, slots):
-            if column >= lanes * i:
-                slot[:] = i
-                rest[:] = column - lanes * i
-        place.next = least + slot
-        lane.next = rest
+        @always_comb
+        def split():
+            offset.next = slot_number
+            lane.next = column & all_lanes
+
+        @always_comb
+        def add():
+            place.next = least | offset  # the tile's places begin at a multiple of their number
+
+        divide = [split, add]
+
+    else:
+
+        @always_comb
+        def divide():
+            slot = intbv(0)[slot_bits + 1 :]
+            rest = intbv(0)[6:]
+            slot[:] = 0
+            rest[:] = column
+            for i in range(1, slots):
+                if column >= lanes * i:
+                    slot[:] = i
+                    rest[:] = column - lanes * i
+            place.next = least + slot
+            lane.next = rest
 
     return divide
 

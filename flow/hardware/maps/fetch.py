@@ -173,7 +173,7 @@ def fetch(
 
     @always_comb
     def moving():
-        advance.next = go and tile_ends
+        advance.next = inside_go and tile_ends
 
     @always_comb
     def order():
@@ -185,9 +185,24 @@ def fetch(
         accept.next = job and (not active) and settled
 
     @always_seq(clk.posedge, reset=reset)
-    def walk_taps():
+    def count_octets():
         if accept:
             active.next = work.count != 0
+            external.next = work.taps[external_at]
+            waits.next = work.taps[wait_at]
+            octets_left.next = work.count
+            address.next = work.base
+        elif go:
+            waits.next = False
+            address.next = address + 1
+            octets_left.next = octets_left - 1
+            if octets_left == 1:
+                active.next = False
+
+    # Only windows out of the banks have taps: the activation memory's answer, which comes late, moves none.
+    @always_seq(clk.posedge, reset=reset)
+    def walk_taps():
+        if accept:
             filling.next = False
             all_y.next = taps_y
             all_x.next = taps_x
@@ -202,19 +217,10 @@ def fetch(
             dilation_y.next = taps_dilation_y
             pad.next = taps_pad
             fills.next = work.taps[filler_at]
-            external.next = work.taps[external_at]
-            waits.next = work.taps[wait_at]
-            octets_left.next = work.count
-            address.next = work.base
             tap_word.next = 0
             tap_x.next = 0
             tap_y.next = 0
-        elif go:
-            waits.next = False
-            address.next = address + 1
-            octets_left.next = octets_left - 1
-            if octets_left == 1:
-                active.next = False
+        elif inside_go:
             if tile_ends:
                 filling.next = False
                 tap_word.next = 0
@@ -288,13 +294,13 @@ def fetch(
 
     @always_comb
     def answering():
-        answer.next = (valid3 and last3) or activations.valid
-        if activations.valid:
-            word.next = activations.data
-        else:
+        answer.next = last3 or activations.valid  # a last one is valid
+        if valid3:  # the activation memory gives nothing then
             word.next = gathered
+        else:
+            word.next = activations.data
 
     return (
         walking, serving, gathering, which_banks, serve, served, room, beginning, source, sides, outside_port, going,
-        ends, tiles_end, moving, order, acceptance, walk_taps, accounts, pipeline, answering,
+        ends, tiles_end, moving, order, acceptance, count_octets, walk_taps, accounts, pipeline, answering,
     )  # fmt: skip

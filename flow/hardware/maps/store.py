@@ -64,8 +64,7 @@ def store(
     finished, load, loads_last, reading, block_ends = flags(5)
     pending_job, begin = Signal(bool(0)), Signal(bool(0))  # the one after that under way
     next_entries, all_entries, entries_left = (Signal(intbv(0)[16:]) for _ in range(3))
-    left = Signal(intbv(0)[16:])  # entries of the tile of the next one
-    last_tile, there = Signal(bool(0)), Signal(bool(0))  # that tile is the block's last, is staged
+    this_there, next_there, empty, ahead = flags(4)  # an entry of the tile, of the next one; the tile has none
     next_tiles, tiles_left = (Signal(intbv(0)[24:]) for _ in range(2))
     staged = Signal(intbv(0, min=0, max=TILES + 1))
     addresses, addresses1 = (Signal(intbv(0)[ADDRESS * rows :]) for _ in range(2))
@@ -103,34 +102,33 @@ def store(
     def loading():
         load.next = at_hand and free
 
+    # `free` comes late, from the arbiter: all else is decided before, and for both cases.
+    @always_comb
+    def tiles():
+        loads_last.next = at_hand and (entries_left == 0)
+        this_there.next = (staged != 0) and (entries_left != 0)
+        next_there.next = (staged > 1) and (tiles_left != 1) and (all_entries != 0)
+        empty.next = active and (not flushing) and (all_entries == 0) and (staged != 0)
+
     @always_comb
     def next_entry():
-        if finished:
-            left.next = all_entries
-            last_tile.next = tiles_left == 2
-            there.next = (staged > 1) and (tiles_left != 1)
+        if loads_last:
+            ahead.next = active and ready and reader.ready and next_there
+            reader.rewind.next = (all_entries == 1) and (tiles_left != 2)
+            reader.discard.next = tiles_left == 2
         else:
-            left.next = entries_left
-            last_tile.next = tiles_left == 1
-            there.next = staged != 0
+            ahead.next = active and ready and reader.ready and this_there
+            reader.rewind.next = (entries_left == 1) and (tiles_left != 1)
+            reader.discard.next = tiles_left == 1
 
     @always_comb
     def read_next():
-        reading.next = active and ready and there and (left != 0) and reader.ready and ((not at_hand) or load)
-
-    @always_comb
-    def last():
-        loads_last.next = at_hand and (entries_left == 0)
-
-    @always_comb
-    def stream_port():
-        reader.read.next = reading
-        reader.rewind.next = (left == 1) and (not last_tile)
-        reader.discard.next = last_tile
+        reading.next = ahead and ((not at_hand) or free)
+        reader.read.next = ahead and ((not at_hand) or free)
 
     @always_comb
     def finishing():
-        finished.next = (load and loads_last) or (active and (not flushing) and (all_entries == 0) and (staged != 0))
+        finished.next = (loads_last and free) or empty
 
     @always_comb
     def moving():
@@ -200,6 +198,6 @@ def store(
         banks.write_data.next = sorted_words
 
     return (
-        walking, staging, serving, spreading, tap, serve, whether, loading, next_entry, read_next, last, stream_port,
+        walking, staging, serving, spreading, tap, serve, whether, loading, tiles, next_entry, read_next,
         finishing, moving, handshake, control, endings, accounts, pipeline,
     )  # fmt: skip

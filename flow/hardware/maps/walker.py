@@ -15,6 +15,38 @@ PLACES = 2**COORDINATE
 
 
 @block
+def in_map(place, tap, size, hit):
+    """Whether place + tap, modulo 2**16, is less than size. Combinational.
+
+    The tap comes out of a memory, late. It is added once to the place and once to place - size; what these sums and the
+    difference carry says it, without a comparison behind the sum.
+    """
+    distance = Signal(modbv(0, min=0, max=PLACES))
+    below = Signal(bool(0))
+    reached, beyond = (Signal(intbv(0)[COORDINATE + 1 :]) for _ in range(2))
+
+    @always_comb
+    def subtract():
+        distance.next = place - size
+        below.next = place < size
+
+    @always_comb
+    def add():
+        reached.next = place + tap
+        beyond.next = distance + tap
+
+    @always_comb
+    def compare():
+        # place + tap - size = beyond - 2**16 * below; its part below 2**16 * reached's carry is negative
+        if below:
+            hit.next = reached[COORDINATE] == beyond[COORDINATE]
+        else:
+            hit.next = reached[COORDINATE] and (not beyond[COORDINATE])
+
+    return subtract, add, compare
+
+
+@block
 @prefixed(steps="")
 def lane(clk, take, advance, cursor, steps, tap, address, present):
     """The window of one array row.
@@ -31,8 +63,7 @@ def lane(clk, take, advance, cursor, steps, tap, address, present):
     wraps = Signal(bool(0))
     step_word = Signal(modbv(0, min=0, max=WORDS))
     step_x, step_y, step_window = (Signal(modbv(0, min=0, max=PLACES)) for _ in range(3))
-    at_x = Signal(modbv(0, min=0, max=PLACES))
-    at_y = Signal(modbv(0, min=0, max=PLACES))
+    inside_x, inside_y = Signal(bool(0)), Signal(bool(0))
 
     @always_comb
     def ending():
@@ -67,14 +98,20 @@ def lane(clk, take, advance, cursor, steps, tap, address, present):
     @always_comb
     def reach():
         address.next = word + tap.word
-        at_x.next = x + tap.x
-        at_y.next = y + tap.y
 
     @always_comb
     def check():
-        present.next = (at_x < steps.width) and (at_y < steps.height)
+        present.next = inside_x and inside_y
 
-    return ending, step, walk, reach, check
+    return (
+        ending,
+        step,
+        walk,
+        reach,
+        in_map(x, tap.x, steps.width, inside_x),
+        in_map(y, tap.y, steps.height, inside_y),
+        check,
+    )
 
 
 @block
