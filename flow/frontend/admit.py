@@ -18,7 +18,8 @@ from flow.frontend.entry.checks import check, check_form
 from flow.frontend.entry.intake import WHOLE, Shape, chosen_sizes, selectors, take
 from flow.frontend.entry.load import read
 from flow.onnxtools import runtime
-from flow.onnxtools.graph import graph_inputs
+from flow.onnxtools.draws import random_nodes
+from flow.onnxtools.graph import graph_inputs, node_name
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ def admit(
         if (sizes := chosen_sizes(model, taken)) and runtime.accepts(model):
             raise FlowError(_misfit(taken, place, sizes, samples, str(error))) from None
         raise
+    if drawn := random_nodes(taken):
+        names = ", ".join(f"'{node_name(node)}'" for node in drawn)
+        changes.append(
+            f"Random numbers ({names}) are the same in every run here, so that networks can be compared; the networks "
+            "that are written draw them."
+        )
     if why := fix_batch(standard):
         changes.append(f"The batch is fixed to one sample: {why}.")
     if standard is not taken:
