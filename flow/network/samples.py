@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 
 from flow.errors import FlowError, first_line
 from flow.files import sha256
@@ -207,6 +207,8 @@ def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, N
                 f"{what} samples must name every input, but '{value.name}' is missing among {sorted(by_name)}; "
                 "add an array of that name"
             )
+        if array.dtype.kind in "SUO" and value.type.tensor_type.elem_type == TensorProto.STRING:
+            array = array.astype(str)
         _check_array(value, array, what)
         feeds[value.name] = array
     counts = {name: len(array) for name, array in feeds.items()}
@@ -217,8 +219,9 @@ def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, N
 
 def _check_array(value: onnx.ValueInfoProto, array: NDArray[Any], what: str) -> None:
     tensor = value.type.tensor_type
-    kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    if array.dtype != kind:
+    text = tensor.elem_type == TensorProto.STRING
+    kind = "str" if text else str(np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    if array.dtype.kind != "U" if text else array.dtype != kind:
         raise FlowError(
             f"{what} samples for input '{value.name}' must be {kind}, but they are {array.dtype}; "
             f"convert them with astype('{kind}')"

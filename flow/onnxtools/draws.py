@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,7 +39,7 @@ def drawn_once(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     names = {node.output[0] for node in chosen}
-    nodes = []
+    nodes: list[onnx.NodeProto] = []
     for node in copy.graph.node:
         nodes += _fixed(copy, node) if node.output and node.output[0] in names else [node]
     replace_nodes(copy, nodes)
@@ -58,7 +59,7 @@ def _fixed(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]
     def whole(name: str, value: int | list[int]) -> str:
         return add_constant(model, f"{stem}_{name}", np.array(value, np.int64))
 
-    def made(op: str, *inputs: str, **attributes: int) -> str:
+    def made(op: str, *inputs: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(op, inputs, [f"{stem}_{len(nodes)}"], f"{stem}_{len(nodes)}", **attributes))
         return str(nodes[-1].output[0])
 
