@@ -137,3 +137,8 @@ def test_text_for_an_input_of_text(kind: str) -> None:
     assert list(runtime.run(model, {"x": found})["t0"][1]) == ["one", "two", "three", ""]
     with pytest.raises(FlowError, match="samples for input 'x' must be str, but they are float32"):
         check_samples(model, np.ones((2, 4), np.float32), "calibration")
+
+
+def test_another_byte_order_is_the_same_type() -> None:
+    (found,) = check_samples(one_node_net(), np.arange(8, dtype=">f4").reshape(2, 4), "calibration").values()
+    assert found.dtype == np.float32 and found.dtype.isnative and found[1, 3] == 7

@@ -17,10 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.errors import FlowError, first_line
 from flow.onnxtools import external
 from flow.onnxtools.edit import replace_nodes
-from flow.onnxtools.graph import graph_inputs, names, reads, subgraphs, tensors
+from flow.onnxtools.graph import graph_inputs, is_standard, names, reads, subgraphs, tensors
 
 LARGE_NETWORK = 2**27  # bytes of constants: in larger networks, large matrices stay in their files
 LARGE_WEIGHT = 2**20  # bytes
+STANDARD = 17  # opset of a network without standard operators
 LARGEST_SPARSE = 2**30  # bytes of a sparse constant made dense, at four for each value
 ANY_WEIGHT = external.SMALL  # bytes, of what stays in its file in any network that is read `lean`
 # operands that may stay in their files: of large networks, and of those that are read `lean`
@@ -157,6 +158,8 @@ def _declare_domains(model: onnx.ModelProto) -> None:
     declared = {entry.domain for entry in model.opset_import}
     for domain in sorted({node.domain for node in model.graph.node} - declared - {"", "ai.onnx"}):
         model.opset_import.append(helper.make_opsetid(domain, 1))
+    if not declared & {"", "ai.onnx"} and declared and not any(map(is_standard, model.graph.node)):
+        model.opset_import.append(helper.make_opsetid("", STANDARD))
 
 
 def _drop_initializers_from_inputs(model: onnx.ModelProto) -> None:
