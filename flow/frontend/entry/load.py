@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flow.errors import FlowError, first_line
 from flow.onnxtools import external
 from flow.onnxtools.edit import replace_nodes
-from flow.onnxtools.graph import graph_inputs, is_standard, names, reads, subgraphs, tensors
+from flow.onnxtools.graph import attribute, graph_inputs, is_standard, names, reads, subgraphs, tensors
 
 LARGE_NETWORK = 2**27  # bytes of constants: in larger networks, large matrices stay in their files
 LARGE_WEIGHT = 2**20  # bytes
@@ -89,6 +89,7 @@ def _normalize(model: onnx.ModelProto) -> None:
     _declare_domains(model)
     _sort_nodes(model)
     _make_dense(model.graph)
+    _one_sided_spectra(model)
     _declare_outputs(model)
 
 
@@ -99,6 +100,13 @@ def _drop_repeated_initializers(model: onnx.ModelProto) -> None:
         kept = [tensor for number, tensor in enumerate(model.graph.initializer) if last[tensor.name] == number]
         del model.graph.initializer[:]
         model.graph.initializer.extend(kept)
+
+
+def _one_sided_spectra(model: onnx.ModelProto) -> None:
+    """Say that a STFT is one-sided where that is its default: ONNX's shape inference takes it for two-sided."""
+    for node in model.graph.node:
+        if node.op_type == "STFT" and is_standard(node) and attribute(node, "onesided", None) is None:
+            node.attribute.append(helper.make_attribute("onesided", 1))
 
 
 def _make_dense(graph: onnx.GraphProto) -> None:

@@ -21,6 +21,7 @@ from flow.network import reference
 from flow.network.run import run_network
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
+from flow.onnxtools.shapes import sample_shapes
 from tests.helpers import decoders
 from tests.helpers.nets import Builder, float_net, one_node_net, samples
 
@@ -527,3 +528,16 @@ def test_a_network_of_operators_that_onnx_runtime_has_no_more(batch: Any) -> Non
     sums = answer(b.model({"x": ["N", 3, 8, 8]}, b.node("Conv", "x", b.constant(weights)), rank=4), {"x": x})
     wanted = (sums + np.maximum(sums, 0)) * factors[:, None, None] - terms
     assert np.allclose(answer(found.model, {"x": x}), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("onesided", [None, 0, 1])
+def test_a_spectrum_has_the_size_that_onnx_runtime_gives_it(onesided: int | None) -> None:
+    b = Builder(6)
+    attributes = {} if onesided is None else {"onesided": onesided}
+    window = b.constant(np.hanning(16).astype(np.float32))
+    spectrum = b.node("STFT", "x", b.constant(np.array(8)), window, **attributes)
+    model = b.model({"x": ["N", 64, 1]}, b.node("Mul", spectrum, spectrum), rank=4)
+    taken = admitted(model)
+    bins = 16 if onesided == 0 else 9
+    assert sample_shapes(taken)[spectrum] == (1, 7, bins, 2)
+    assert answer(taken, {"x": np.ones((2, 64, 1), np.float32)}).shape == (2, 7, bins, 2)
