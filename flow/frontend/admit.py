@@ -23,6 +23,8 @@ from flow.onnxtools import runtime
 from flow.onnxtools.draws import random_nodes
 from flow.onnxtools.graph import graph_inputs, node_name, opset
 
+BLOCKED = "com.microsoft.nchwc"  # domain of operators on blocks of channels
+
 
 @dataclass(frozen=True)
 class Admitted:
@@ -57,6 +59,11 @@ def admit(
             raise FlowError(_misfit(taken, place, sizes, samples, str(error))) from None
         else:
             raise
+    if blocked := sum(node.domain == BLOCKED for node in taken.graph.node):
+        changes.append(
+            f"{blocked} operators have the layout of one processor ({BLOCKED}), and stay on the host: give the network "
+            "that ONNX Runtime made this of, or save it with ORT_ENABLE_EXTENDED."
+        )
     if drawn := random_nodes(taken):
         names = ", ".join(f"'{node_name(node)}'" for node in drawn)
         changes.append(

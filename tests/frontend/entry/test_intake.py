@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -541,3 +542,14 @@ def test_a_spectrum_has_the_size_that_onnx_runtime_gives_it(onesided: int | None
     bins = 16 if onesided == 0 else 9
     assert sample_shapes(taken)[spectrum] == (1, 7, bins, 2)
     assert answer(taken, {"x": np.ones((2, 64, 1), np.float32)}).shape == (2, 7, bins, 2)
+
+
+def test_what_onnx_runtime_laid_out_for_one_processor_is_told(tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "laid_out.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(float_net().SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = admit.admit(load.read(tmp_path / "laid_out.onnx"), "net")
+    if not any(node.domain == admit.BLOCKED for node in found.model.graph.node):
+        pytest.skip("ONNX Runtime has no such operators on this processor")
+    assert any("save it with ORT_ENABLE_EXTENDED" in note for note in found.notes)
