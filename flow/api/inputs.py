@@ -260,7 +260,8 @@ def _acceptable(imported: Imported, chosen: Pruning, evaluation_set: Samples) ->
     given = tasks_of(outputs, evaluation_set)
     if not given:
         raise FlowError(
-            f"--max-drop needs evaluation samples with class labels y, but {evaluation_set.source} has none"
+            f"--max-drop needs evaluation samples with labels y, but {evaluation_set.source} has none"
+            + (" that fit an output" if evaluation_set.every_label else "")
         )
     for name, task in given.items():
         found = None if task.axis is None else Answers.of(outputs[name], True, task.axis).chosen
@@ -396,9 +397,16 @@ def note_labels(evaluation_set: Samples, accuracy: Accuracy, notes: list[str]) -
     for name in names if accuracy.own is None else ():
         of = "an output" if name == LABELS else "that output"
         why = f"are no classes or values of {of}"
-        if labels[name].dtype.kind in TEXT:
+        if name == LABELS and used:
+            why = f"fit no output but {', '.join(map(repr, sorted(used)))}, which has labels of its own"
+        elif labels[name].dtype.kind in TEXT:
             why = f"are text, but {'no output' if name == LABELS else of} gives text; give class numbers: they {why}"
         notes.append(f"The labels {name} of {evaluation_set.source} {why}: no accuracy is given for them.")
+    notes += [
+        f"The array {name} of {evaluation_set.source} is not used: labels are named y, or y_NAME after an output: "
+        f"{', '.join(repr(output.name) for output in accuracy.outputs)}."
+        for name in evaluation_set.others
+    ]
     notes += [
         f"The labels of output '{output.name}' in {evaluation_set.source} seem to count from 1: classes count from 0."
         for output in accuracy.outputs

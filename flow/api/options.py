@@ -226,7 +226,7 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
         if not isinstance(name, str) or not name or len(whole) != len(axes) or min(whole, default=0) < 1:
             raise FlowError(
                 "a shape is NAME=SIZE,SIZE,... with sizes of 1 or more, but it is "
-                f"'{name}={','.join(map(str, axes))}'; give --shape x=1,3,224,224, for example"
+                f"'{f'{name}=' if name else ''}{','.join(map(str, axes))}'; give --shape x=1,3,224,224, for example"
             )
         shapes[name] = tuple(whole)
     return shapes

@@ -93,10 +93,10 @@ def encode(
     both. FlowError when no layer can run on the array, or a value of `chosen` is out of range.
     """
     if not network.layers:
-        reasons = " ".join(network.notes) or "it has no Conv, Gemm or MatMul."
+        reasons = " ".join(network.notes) or "it has no product with constant weights, such as Conv, Gemm or MatMul."
+        remedy = ", and export its weights as constants" if network.notes else ", which tells what it has"
         raise FlowError(
-            f"network '{network.name}' has no layer for the array: {reasons} "
-            "Check it with 'bbs inspect', and export its weights as constants"
+            f"network '{network.name}' has no layer for the array: {reasons} Check it with 'bbs inspect'{remedy}"
         )
     layers, allocation, method = network.layers, {}, "optimal"
     if chosen.budgeted:

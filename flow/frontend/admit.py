@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,12 @@ from flow.frontend.entry.batch import fix_batch
 from flow.frontend.entry.checks import check, check_form
 from flow.frontend.entry.intake import WHOLE, Shape, chosen_sizes, selectors, take
 from flow.frontend.entry.load import read
+from flow.frontend.preparation.upgrade import in_float32, upgraded
 from flow.onnxtools import runtime
-from flow.onnxtools.graph import graph_inputs
+from flow.onnxtools.draws import random_nodes
+from flow.onnxtools.graph import graph_inputs, node_name, opset
+
+BLOCKED = "com.microsoft.nchwc"  # domain of operators on blocks of channels
 
 
 @dataclass(frozen=True)
@@ -44,17 +49,60 @@ def admit(
     check_form(model, place)
     taken, notes = take(model, place, asked, samples)
     try:
-        standard, changes = standard_quantization(taken, place)
-        check(standard, place)
+        standard, changes = _standard(taken, place)
     except FlowError as error:
-        if (sizes := chosen_sizes(model, taken)) and runtime.accepts(model):
+        if (other := _runnable(taken)) is not None:
+            taken, note = other
+            notes.append(note)
+            standard, changes = _standard(taken, place)
+        elif (sizes := chosen_sizes(model, taken)) and runtime.accepts(model):
             raise FlowError(_misfit(taken, place, sizes, samples, str(error))) from None
-        raise
+        else:
+            raise
+    if blocked := sum(node.domain == BLOCKED for node in taken.graph.node):
+        changes.append(
+            f"{blocked} operators have the layout of one processor ({BLOCKED}), and stay on the host: give the network "
+            "that ONNX Runtime made this of, or save it with ORT_ENABLE_EXTENDED."
+        )
+    if drawn := random_nodes(taken):
+        names = ", ".join(f"'{node_name(node)}'" for node in drawn)
+        changes.append(
+            f"Random numbers ({names}) are the same in every run here, so that networks can be compared; the networks "
+            "that are written draw them."
+        )
     if why := fix_batch(standard):
         changes.append(f"The batch is fixed to one sample: {why}.")
     if standard is not taken:
         fix_batch(taken)  # where one scale is of all samples, and made static in the standard form
     return Admitted(standard, [*notes, *changes], None if standard is taken else taken)
+
+
+def _runnable(taken: onnx.ModelProto) -> tuple[onnx.ModelProto, str] | None:
+    """A network that ONNX Runtime does not run as one that it runs, and a note on what was changed; None otherwise.
+
+    It lacks kernels of float64 and bfloat16, and of operators of old operator sets.
+    """
+    if runtime.accepts(taken):
+        return None
+    single = in_float32(taken)
+    if single is not taken and runtime.accepts(single):
+        return (
+            single,
+            "The network given is computed in float32: ONNX Runtime lacks some of its operators in its own type.",
+        )
+    with contextlib.suppress(FlowError):
+        newer = upgraded(single)
+        if newer is not single and runtime.accepts(newer):
+            words = f"The network given is computed as one of opset {opset(newer)}: ONNX Runtime lacks older operators."
+            return newer, words
+    return None
+
+
+def _standard(taken: onnx.ModelProto, place: str) -> tuple[onnx.ModelProto, list[str]]:
+    """The network with its quantization in standard form, checked, and what was changed."""
+    standard, changes = standard_quantization(taken, place)
+    check(standard, place)
+    return standard, changes
 
 
 def _misfit(

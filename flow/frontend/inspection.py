@@ -18,7 +18,10 @@ from flow.onnxtools.shapes import Types, infer
 QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 RECURRENT = ("LSTM", "GRU", "RNN")
 COUNTED = (*ARRAY_OPERATORS, "ConvTranspose", *RECURRENT)
-UNCOUNTED = ("Attention", "Einsum", "If", "Loop", "MultiHeadAttention", "Scan")  # these operators multiply, too
+UNCOUNTED = (  # these operators multiply, too
+    "Attention", "DeformConv", "Einsum", "FusedMatMul", "GroupQueryAttention", "If", "Loop", "MultiHeadAttention",
+    "Scan",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def inspection(imported: Imported) -> Inspection:
     on_host = {node.output[0] for nodes in segments for node in nodes}
     graph = network.graph
     counted = [node for node in network.model.graph.node if node.op_type in COUNTED]
-    types = infer(network.model, [name for node in counted for name in (node.input[0], node.output[0])])
+    types = infer(network.model, [name for node in counted for name in (*node.input[:2], node.output[0])])
     nodes = []
     for node in network.model.graph.node:
         if node.op_type in QUANTIZATION:
@@ -219,7 +222,7 @@ def _macs(graph: Graph, types: Types, node: onnx.NodeProto) -> int:
         return prod(result) * source[-1]
     if node.op_type == "Gemm":
         return prod(result) * source[0 if attribute(node, "transA", 0) else -1]
-    weights = _parameters(graph, node)
+    weights = _parameters(graph, node) or prod(types.shapes.get(node_input(node, 1)) or (0,))  # they may be computed
     if node.op_type == "ConvTranspose":  # every input is multiplied by the kernels of all output channels of its group
         return prod(source) // source[1] * weights
     return prod(result) // result[1] * weights

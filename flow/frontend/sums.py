@@ -9,7 +9,7 @@ import onnx
 
 from flow.onnxtools import external
 from flow.onnxtools.edit import add_constant, drop_unused_nodes
-from flow.onnxtools.graph import Graph, is_dequantize, is_standard, node_input, quantized_constant
+from flow.onnxtools.graph import Graph, is_dequantize, is_standard, node_input, opset, quantized_constant
 from flow.onnxtools.shapes import sample_shapes
 
 FUSED_SHAPES = ("gemm_input_shape", "gemm_output_shape")
@@ -46,6 +46,17 @@ def bias_add(graph: Graph, product: onnx.NodeProto) -> BiasAdd | None:
     if dims is None or len(dims) > 2 or not is_per_channel(dims, matrix[1]):
         return None
     return BiasAdd(add, place)
+
+
+def bias_form(model: onnx.ModelProto, product: onnx.NodeProto, channels: int) -> tuple[int, ...]:
+    """The shape in which the int32 bias of a layer is to be written.
+
+    [channels], and [1, channels] behind a MatMul from opset 21 on: of MatMul and a sum with [channels], ONNX Runtime
+    makes Gemm between Reshapes, and carries the QuantizeLinear before them on with an `output_dtype` that does not fit
+    what it makes of int8 on x86 (ONNX Runtime 1.32). A session with its default settings would fail.
+    """
+    deep = _is_matmul(product) and opset(model) >= 21
+    return (1, channels) if deep else (channels,)
 
 
 def is_per_channel(dims: tuple[int, ...], channels: int) -> bool:

@@ -23,6 +23,7 @@ from flow.judgement.accuracy import json_number, sqnr_of
 from flow.judgement.diagnosis import Finding
 from flow.network.samples import MADE_UP, Arrays, Samples
 from flow.onnxtools import runtime
+from flow.onnxtools.draws import RANDOM
 from flow.onnxtools.edit import drop_unused_nodes
 from flow.onnxtools.graph import Graph, graph_inputs, node_name, reads
 
@@ -326,7 +327,7 @@ def _varying(model: onnx.ModelProto) -> set[str]:
     """Tensors that depend on an input, or on random numbers."""
     varying = {value.name for value in graph_inputs(model)}
     for node in model.graph.node:
-        if varying.intersection(reads(node)) or node.op_type.startswith("Random"):
+        if varying.intersection(reads(node)) or node.op_type in RANDOM:
             varying.update(name for name in node.output if name)
     return varying
 

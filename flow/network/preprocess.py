@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,14 @@ def _result(function: UserFunction, raw: Any, place: str) -> Arrays:
     return made
 
 
+def _named(line: str, names: Container[str]) -> tuple[str, str] | None:
+    """NAME and LABEL of a line; None without the name of a file, which may have spaces."""
+    for gap in reversed(list(re.finditer(r"\s+", line))):
+        if (name := line[: gap.start()]) in names:
+            return name, line[gap.end() :]
+    return None
+
+
 def _labels(folder: Path, names: list[str]) -> Arrays:
     """The labels of a folder: y.npy, or labels.txt with a line for each file: NAME LABEL, or LABEL alone, in order."""
     array, text = (folder / name for name in LABEL_FILES)
@@ -87,11 +96,12 @@ def _labels(folder: Path, names: list[str]) -> Arrays:
     if not text.is_file():
         return {}
     try:
-        lines = [line.split(maxsplit=1) for line in text.read_text().splitlines() if line.strip()]
+        lines = [line.strip() for line in text.read_text().splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise FlowError(f"'{text}' must be text, a label for each file; save it as UTF-8") from None
-    given = {line[0]: line[1].strip() for line in lines if len(line) == 2}
-    values = [given[name] for name in names] if given.keys() >= set(names) else [" ".join(line) for line in lines]
+    known = set(names)
+    given = dict(named for line in lines if (named := _named(line, known)) is not None)
+    values = [given[name] for name in names] if given.keys() >= known else lines
     if len(values) != len(names):
         raise FlowError(
             f"'{text}' must have a line for each of the {len(names)} files, NAME LABEL or LABEL, but it has "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 
 from flow.errors import FlowError, first_line
 from flow.files import sha256
@@ -42,7 +42,8 @@ MOST_INFLATED = 2**30  # bytes
 class Samples:
     """`feeds` by input name, [count, ...] each; `labels` [count, ...] or None; `source`: their origin, in words.
 
-    `named`: labels of single outputs [count, ...], as `y_NAME`. `metric`: the one that the user asks for.
+    `named`: labels of single outputs [count, ...], as `y_NAME`. `metric`: the one that the user asks for. `others`:
+    arrays named as labels of an output that there is not.
     """
 
     feeds: Arrays
@@ -51,6 +52,7 @@ class Samples:
     made_up: bool = False  # random samples, because the user has none
     named: Arrays = field(default_factory=dict)
     metric: Metric | None = None
+    others: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -105,7 +107,8 @@ def load(source: Source, model: onnx.ModelProto, what: str) -> Samples:
                 f"{what} labels must be one for each sample, but '{where}' has {many} `{name}` for {count} samples; "
                 "cut them to one length"
             )
-    return Samples(feeds, labels.pop(LABELS, None), origin, named=labels)
+    others = tuple(name for name in found if name.startswith(f"{LABELS}_") and name not in own and name not in feeds)
+    return Samples(feeds, labels.pop(LABELS, None), origin, named=labels, others=others)
 
 
 def label_key(labels: Mapping[str, NDArray[Any]], output: str) -> str:
@@ -207,6 +210,9 @@ def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, N
                 f"{what} samples must name every input, but '{value.name}' is missing among {sorted(by_name)}; "
                 "add an array of that name"
             )
+        if array.dtype.kind in "SUO" and value.type.tensor_type.elem_type == TensorProto.STRING:
+            array = array.astype(str)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         _check_array(value, array, what)
         feeds[value.name] = array
     counts = {name: len(array) for name, array in feeds.items()}
@@ -217,8 +223,9 @@ def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, N
 
 def _check_array(value: onnx.ValueInfoProto, array: NDArray[Any], what: str) -> None:
     tensor = value.type.tensor_type
-    kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    if array.dtype != kind:
+    text = tensor.elem_type == TensorProto.STRING
+    kind = "str" if text else str(np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    if array.dtype.kind != "U" if text else array.dtype != kind:
         raise FlowError(
             f"{what} samples for input '{value.name}' must be {kind}, but they are {array.dtype}; "
             f"convert them with astype('{kind}')"

@@ -10,13 +10,14 @@
 | real values of the output's shape | real values | R2; mean squared error |
 | 0 and 1, [N] or [N, 1] | a map [N, ...] of the input's shape | AUC of the reconstruction error |
 
-Class numbers from 1 to the number of classes become numbers from 0. A metric that is asked for (metrics.py) takes the
-place of the one found. Where 0 and 1 may be classes as well as normal and abnormal samples of an auto-encoder, none is
-found.
+Class numbers may be text, unless the output is text. From 1 to the number of classes they become numbers from 0. A
+metric that is asked for (metrics.py) takes the place of the one found. Where 0 and 1 may be classes as well as normal
+and abnormal samples of an auto-encoder, none is found.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -179,6 +180,10 @@ def task(name: str, outputs: NDArray[Any], labels: NDArray[Any], feeds: Arrays |
     """The task of one output with these labels; None if they do not fit, or may be two."""
     if outputs.ndim < 1 or not labels.ndim or len(outputs) != len(labels) or not labels.size:
         return None
+    if outputs.dtype.kind in TEXT:
+        return _label_task(name, outputs, labels)
+    if labels.dtype.kind in TEXT:
+        labels = _numbers(labels)
     if outputs.dtype.kind != "f":
         return _label_task(name, outputs, labels)
     if labels.dtype.kind not in "biuf" or doubtful(outputs, labels, feeds or {}):
@@ -429,8 +434,16 @@ def as_text(labels: NDArray[Any]) -> NDArray[np.str_]:
     return decoded
 
 
+def _numbers(labels: NDArray[Any]) -> NDArray[Any]:
+    """Text of whole numbers as these numbers, int64; other text as it is."""
+    texts = as_text(labels)
+    whole = all(re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text, re.ASCII) for text in texts.flat)
+    return texts.astype(np.int64) if whole else labels
+
+
 def whole_numbers(labels: NDArray[Any]) -> NDArray[np.int64] | None:
-    """Labels as integers; None if they are not whole numbers."""
+    """Labels as integers, also of text; None if they are not whole numbers."""
+    labels = _numbers(labels) if labels.dtype.kind in TEXT else labels
     if labels.dtype.kind in "biu":
         return labels.astype(np.int64)
     if labels.dtype.kind != "f" or not np.isfinite(labels).all() or not (labels == np.rint(labels)).all():

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError, first_line
 from flow.onnxtools import external
+from flow.onnxtools.draws import drawn_once
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -31,7 +32,7 @@ BATCH = 32  # samples per run when the network's batch is free
 def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSession:
     """An inference session of `model` on the CPU, at graph optimisation level BASIC (or none), with one thread.
 
-    FlowError when ONNX Runtime does not accept the model.
+    Its random numbers are the same in every run (`drawn_once`). FlowError when ONNX Runtime does not accept the model.
     """
     import onnxruntime as ort
 
@@ -42,10 +43,11 @@ def session(model: onnx.ModelProto, optimise: bool = True) -> ort.InferenceSessi
     options.enable_mem_pattern = False  # room for all tensors at once
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # of the file: what is dequantized is used at once
     options.log_severity_level = 4  # errors are raised as exceptions anyway
-    outside = external.weights(model)
+    drawn = drawn_once(model)
+    outside = external.weights(drawn)
     try:
         active = ort.InferenceSession(
-            external.externals_as_inputs(model).SerializeToString(), options, providers=["CPUExecutionProvider"],
+            external.externals_as_inputs(drawn).SerializeToString(), options, providers=["CPUExecutionProvider"],
             disabled_optimizers=LEFT_OUT,
         )  # fmt: skip
     except Exception as error:

@@ -16,7 +16,10 @@ from flow.onnxtools.graph import graph_inputs
 
 @dataclass(frozen=True)
 class Types:
-    """Element type and shape of tensors: as declared (open batch), and of one sample (batch 1)."""
+    """Element type and shape of tensors: as declared (open batch), and of one sample (batch 1).
+
+    `declared` has the types of sequences and optional values, too.
+    """
 
     declared: dict[str, onnx.ValueInfoProto]
     shapes: dict[str, tuple[int, ...]]
@@ -24,7 +27,8 @@ class Types:
 
 def infer(model: onnx.ModelProto, wanted: Iterable[str], constants: Collection[str] = ()) -> Types:
     """Types and shapes of one sample, of the `wanted` tensors in any case; `constants`: inputs that hold no samples."""
-    declared = _value_infos(_inferred(model))
+    inferred = _inferred(model)
+    declared = _others(inferred) | _value_infos(inferred)
     shapes = sample_shapes(model, constants=constants)
     missing = [name for name in wanted if name not in shapes or name not in declared]
     if missing:
@@ -93,6 +97,12 @@ def _one_sample(model: onnx.ModelProto, constants: Container[str] = (), batch: i
 def _value_infos(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     values = [*model.graph.value_info, *model.graph.output, *model.graph.input]
     return {value.name: value for value in values if value.type.tensor_type.elem_type}
+
+
+def _others(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """Sequences and optional values, by name."""
+    values = [*model.graph.value_info, *model.graph.output, *model.graph.input]
+    return {value.name: value for value in values if value.type.WhichOneof("value") not in (None, "tensor_type")}
 
 
 def _measure(

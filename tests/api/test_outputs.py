@@ -234,6 +234,19 @@ def test_text_without_an_output_of_text(data: tuple[Arrays, Arrays], tmp_path: P
     assert report.summary.accuracy == given.summary.accuracy
 
 
+def test_labels_of_no_output_and_labels_of_an_output_that_has_its_own(
+    data: tuple[Arrays, Arrays], tmp_path: Path
+) -> None:
+    plain = data[1]
+    labels = {"x": plain["x"], "y_nothing": plain["y"]}
+    report, _ = compressed(heads_net(), (data[0], labels), tmp_path, preset="moderate")
+    wanted = "The array y_nothing of the evaluation arrays is not used: labels are named y, or y_NAME after an output"
+    assert sum(note.startswith(wanted) for note in report.notes) == 1
+    labels = {"x": plain["x"], "y": plain["y"], "y_cls": plain["y"]}
+    report, _ = compressed(heads_net(), (data[0], labels), tmp_path, preset="moderate")
+    assert any("fit no output but 'cls', which has labels of its own" in note for note in report.notes)
+
+
 def test_labels_of_the_calibration_samples_change_the_objective_with_a_note(
     data: tuple[Arrays, Arrays], tmp_path: Path
 ) -> None:

@@ -63,6 +63,12 @@ def test_digits() -> None:
             [1, 4, 5, 5], {"w": (4, 4, 2, 2), "v": (2, 4, 1, 1)}, 16 * 4 * 4 * 4,
         ),
         (
+            [helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3]),  # the weights are computed
+             helper.make_node("Mul", ["m", "k"], ["k_x"]),
+             helper.make_node("Conv", ["x", "v"], ["t"]), helper.make_node("Conv", ["t", "k_x"], ["y"])],
+            [1, 4, 5, 5], {"v": (4, 4, 1, 1), "k": (6, 4, 3, 3)}, 6 * 3 * 3 * 4 * 3 * 3,
+        ),
+        (
             [helper.make_node("Conv", ["x", "w"], ["c"]),
              helper.make_node("Transpose", ["c"], ["t"], perm=[0, 1, 3, 2]),
              helper.make_node("MatMul", ["c", "t"], ["y"])],
@@ -74,7 +80,7 @@ def test_digits() -> None:
             [1, 1, 3], {"w": (1, 16, 3), "r": (1, 16, 4), "m": (4, 2)}, 16 * 3 + 16 * 4,
         ),
     ],
-    ids=["transposed", "convolution", "attention", "recurrent"],
+    ids=["transposed", "convolution", "weights", "attention", "recurrent"],
 )  # fmt: skip
 def test_macs_on_the_host(
     tmp_path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], weights: dict[str, tuple[int, ...]], macs: int

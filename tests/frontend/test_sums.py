@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -180,3 +181,22 @@ def test_rows_of_a_gemm_keep_bias_and_activation_on_the_array(transposed: int, a
     feeds = samples(model, 1)
     assert np.allclose(runtime.predict(network.model, feeds), runtime.predict(model, feeds), atol=1e-6)
     agrees(network)
+
+
+@pytest.mark.parametrize("opset", [20, 21])
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_onnx_runtime_opens_what_is_written_with_its_default_settings(batch: Any, opset: int) -> None:
+    """Of opset 21 or later it made Gemm, and a QuantizeLinear of another type, of rows with a bias."""
+    model = mlp(batch)
+    model.opset_import[0].version = opset
+    quantized = quantize.quantize(model, samples(model, 8)).model
+    network = cut.partition(quantized, "net")
+    changed = [replace(layer, bias=layer.bias + np.int32(1)) for layer in network.layers]
+    for each in (quantized, rewrite.with_layers(network.model, changed)):
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        active = ort.InferenceSession(each.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        feeds = samples(model, 1)
+        got, wanted = active.run(None, feeds)[0], runtime.run(each, feeds)[model.graph.output[0].name]
+        assert decibels(wanted, got) > 30
+        assert len(cut.partition(each, "net").layers) == 2

@@ -103,6 +103,14 @@ def test_labels_of_a_folder(own: Path, folder: Path, text: str, labels: list[Any
     assert prepare(function(own, "file"), folder, "evaluation").arrays["y"].tolist() == [7, 8, 9]
 
 
+def test_labels_of_files_whose_names_have_spaces(own: Path, folder: Path) -> None:
+    """A line was split at its first space: it had no file, and was a label as a whole."""
+    for number, name in enumerate(("a.raw", "b.raw", "c.raw")):
+        (folder / name).rename(folder / ("p" + " 1" * number))
+    (folder / "labels.txt").write_text("p 1 1\t8\np 6\np 1   7\n")
+    assert prepare(function(own, "file"), folder, "evaluation").arrays["y"].tolist() == [6, 7, 8]
+
+
 def test_what_cannot_be_prepared_is_one_line(own: Path, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"'.*pictures' is a folder; add --preprocess FILE.py:FUNCTION"):
         load_arrays(folder)

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper
 from flow.errors import FlowError
 from flow.files import sha256, write_npz
 from flow.network import samples
-from flow.network.samples import load
-from tests.helpers.nets import float_net
+from flow.network.samples import check_samples, load
+from flow.onnxtools import runtime
+from tests.helpers.nets import float_net, one_node_net
 
 
 def test_load_arrays_reads_samples_and_labels(tmp_path: Path) -> None:
@@ -123,3 +124,21 @@ def test_the_digest_of_samples_that_are_not_there(tmp_path: Path) -> None:
     assert samples.digest(file) is None
     file.write_bytes(b"data")
     assert samples.digest(file) == sha256(file)
+
+
+@pytest.mark.parametrize("kind", ["U", "S", "O"])
+def test_text_for_an_input_of_text(kind: str) -> None:
+    model = one_node_net("Identity")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.STRING
+    words = np.array([list("abcd"), ["one", "two", "three", ""]]).astype(kind)
+    (found,) = check_samples(model, words, "calibration").values()
+    assert found.dtype.kind == "U" and found[1, 2] == "three"
+    assert list(runtime.run(model, {"x": found})["t0"][1]) == ["one", "two", "three", ""]
+    with pytest.raises(FlowError, match="samples for input 'x' must be str, but they are float32"):
+        check_samples(model, np.ones((2, 4), np.float32), "calibration")
+
+
+def test_another_byte_order_is_the_same_type() -> None:
+    (found,) = check_samples(one_node_net(), np.arange(8, dtype=">f4").reshape(2, 4), "calibration").values()
+    assert found.dtype == np.float32 and found.dtype.isnative and found[1, 3] == 7

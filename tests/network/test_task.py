@@ -222,3 +222,15 @@ def test_where_the_classes_of_an_output_are() -> None:
     ):  # fmt: skip
         found = tasks_of({"out": outputs}, given(labels, outputs, asked))
         assert score_axes(found) == ({} if axis is None else {"out": axis})
+
+
+def test_text_of_whole_numbers_is_class_numbers() -> None:
+    scores = np.eye(4, dtype=np.float32)[[0, 3, 2, 1]]
+    found = task("scores", scores, np.array(["0", "3", " 2", "0"]))
+    assert found is not None and (found.metric, found.measure(scores)[0]) == ("top-1", 0.75)
+    assert task("scores", scores, np.array(["0", "three", "2", "0"])) is None
+    chosen = task("label", np.array([0, 3, 2, 1]), np.array(["0", "3", "2", "0"]))
+    assert chosen is not None and chosen.measure(np.array([0, 3, 2, 1]))[0] == 0.75
+    words = np.array(["01", "3"])
+    own = task("label", words, np.array(["1", "3"]))
+    assert own is not None and own.measure(words)[0] == 0.5  # text is compared as text

@@ -1,6 +1,7 @@
 """Quantized networks of any maker, rewritten into standard ONNX: QDQ or float.
 
 weights.py     weights in any quantized form: as INT8 codes where they fit, else rounded again
+wide.py        activations of 16 bits as real numbers
 rewriting.py   one network being rewritten into standard quantization
 qoperator.py   integer operators (QLinearConv and others) as DequantizeLinear, float operator, QuantizeLinear
 dynamic.py     dynamic quantization and integer products as products of real numbers

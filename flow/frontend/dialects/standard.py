@@ -16,6 +16,7 @@ from flow.frontend.dialects import blocks, dynamic, qonnx, thresholds
 from flow.frontend.dialects import qoperator as q
 from flow.frontend.dialects.rewriting import Rewriting
 from flow.frontend.dialects.weights import rounding, weights_to_int8, weights_to_real
+from flow.frontend.dialects.wide import wide_to_real
 from flow.frontend.entry import checks
 from flow.frontend.int8.canonical import fold_codes
 from flow.onnxtools import external
@@ -70,22 +71,24 @@ def standard_quantization(model: onnx.ModelProto, place: str = "") -> tuple[onnx
     FlowError where an operator has no such form; `place` is the file named in the message.
     """
     place = place or model.graph.name
-    if not any(_rule(model, node) or _foreign(model, node) for node in model.graph.node):
+    if not any(_rule(model, node) or _foreign(model, node) or _wide(node) for node in model.graph.node):
         return model, []
     if not _is_valid(model, place):
         return model, []
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     constants_to_initializers(copy)
+    wide = wide_to_real(copy)
     rewriting = _rewritten(copy, place)
     fold_codes(rewriting.model)
     weights = weights_to_real(rewriting.model)
     stored = {**rewriting.stored, **weights}
     changed = weights_to_int8(rewriting.model, stored)
-    if not (rewriting.changed or weights or changed):
+    if not (wide or rewriting.changed or weights or changed):
         return model, []
     rounded = rounding(rewriting.model, stored) if stored and not checks.is_quantized(rewriting.model) else {}
-    return rewriting.model, [*_notes(rewriting), *_weight_notes({**changed, **rounded})]
+    words = f"Activations of 16 bits ({wide} tensor{'s' * (wide > 1)}) get 8 bits, from the calibration samples."
+    return rewriting.model, [*([words] if wide else []), *_notes(rewriting), *_weight_notes({**changed, **rounded})]
 
 
 def _is_valid(model: onnx.ModelProto, place: str) -> bool:
@@ -115,6 +118,11 @@ def _rule(model: onnx.ModelProto, node: onnx.NodeProto) -> Rule | None:
     """How a node is rewritten; None for nodes of no dialect and for functions of the model's own."""
     rule = RULES.get("" if is_standard(node) else node.domain, {}).get(node.op_type)
     return None if rule is None or _own(model, node) else rule
+
+
+def _wide(node: onnx.NodeProto) -> bool:
+    """Whether this may quantize to 16 bits, in the domain that had these first."""
+    return node.op_type == "QuantizeLinear" and node.domain == "com.microsoft"
 
 
 def _own(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.frontend.entry.apart import computes_apart
-from flow.frontend.entry.fold import RANDOM
 from flow.frontend.entry.intake import one_sample
 from flow.network.samples import random
 from flow.onnxtools import runtime
+from flow.onnxtools.draws import RANDOM
 from flow.onnxtools.graph import graph_inputs, subgraphs
 
 EQUAL = 0.05  # of an output's largest value: tolerance for a sample alone, whose 8-bit codes may be other neighbours

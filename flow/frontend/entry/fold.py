@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.onnxtools import external, runtime
+from flow.onnxtools.draws import RANDOM
 from flow.onnxtools.edit import (
     add_constant,
     constants_to_initializers,
@@ -26,7 +27,6 @@ from flow.onnxtools.shapes import batch_is_open, element_types, sample_shapes
 
 GROWTH = 2**20  # bytes: a constant this large is not folded unless it is computed from constants as large
 ROUNDS = 32
-RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 Arrays = dict[str, NDArray[Any]]
 Shapes = dict[str, tuple[int, ...]]

@@ -51,8 +51,7 @@ def take(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _inline(copy, place)
-    _tensors_as_outputs(copy)
-    notes = _fix_selectors(copy, samples)
+    notes = _tensors_as_outputs(copy, place) + _without_bfloat16(copy) + _fix_selectors(copy, samples)
     inputs = graph_inputs(copy)
     for value in inputs:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
@@ -69,6 +68,7 @@ def take(
     if len(batches) == 1 and all(layout.stacked and layout.declared_batch for layout in layouts.values()):
         single = _one_at_a_time(copy, layouts)
     taken = _with_layouts(copy, layouts) if single is None else single
+    _forget_wrong_shapes(taken)
     _explicit_pads(taken)
     if single is not None:
         notes.append(
@@ -283,6 +283,25 @@ def _forget_shapes(model: onnx.ModelProto) -> None:
             dim.Clear()  # the rank stays: ONNX's checker asks for it
 
 
+def _forget_wrong_shapes(model: onnx.ModelProto) -> None:
+    """Leave out declared shapes of tensors that the network contradicts, as ONNX Runtime does."""
+    if not model.graph.value_info:
+        return
+    known = sample_shapes(model)
+    kept = []
+    for value in model.graph.value_info:
+        dims, shape = value.type.tensor_type.shape.dim, known.get(value.name)
+        declared = value.type.tensor_type.HasField("shape") and shape is not None
+        alike = not declared or (
+            len(dims) == len(shape or ())
+            and all(not dim.dim_value or dim.dim_value == size for dim, size in zip(dims, shape or (), strict=True))
+        )
+        kept += [value] if alike else []
+    if len(kept) < len(model.graph.value_info):
+        del model.graph.value_info[:]
+        model.graph.value_info.extend(kept)
+
+
 def _one_at_a_time(model: onnx.ModelProto, layouts: Mapping[str, _Layout]) -> onnx.ModelProto | None:
     """The network for a batch of 1 instead of a fixed batch; None if it does not compute the same, sample by sample.
 
@@ -453,8 +472,34 @@ def _fix_selectors(model: onnx.ModelProto, samples: Sequence[Mapping[str, NDArra
     ]
 
 
-def _tensors_as_outputs(model: onnx.ModelProto) -> None:
-    """Replace ZipMap, which makes a list of maps of a tensor [samples, classes], by the tensor."""
+def _without_bfloat16(model: onnx.ModelProto) -> list[str]:
+    """Cast inputs and outputs of bfloat16, which NumPy does not have, from and to float32; returns a note if so."""
+    names = []
+    first, last = list[onnx.NodeProto](), list[onnx.NodeProto]()
+    outputs = list(model.graph.output)
+    for value in (*graph_inputs(model), *outputs):
+        if value.type.tensor_type.elem_type != TensorProto.BFLOAT16:
+            continue
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+        names.append(value.name)
+        inner = unused_name(model, f"{value.name}_bfloat16")
+        rename_reads(model.graph, value.name, inner)
+        if value in outputs:
+            for node in model.graph.node:
+                node.output[:] = [inner if name == value.name else name for name in node.output]
+            last.append(helper.make_node("Cast", [inner], [value.name], f"{inner}_cast", to=TensorProto.FLOAT))
+        else:
+            first.append(helper.make_node("Cast", [value.name], [inner], f"{inner}_cast", to=TensorProto.BFLOAT16))
+    replace_nodes(model, [*first, *model.graph.node, *last])
+    listed = ", ".join(f"'{name}'" for name in names)
+    return [f"Inputs and outputs of bfloat16 ({listed}) are float32, for NumPy has no bfloat16."] if names else []
+
+
+def _tensors_as_outputs(model: onnx.ModelProto, place: str) -> list[str]:
+    """Replace ZipMap, which makes a list of maps of a tensor [samples, classes], by the tensor.
+
+    Other outputs that are no tensors are left out; returns a note for each. FlowError if no output is left.
+    """
     maps: set[str] = set()
     for node in model.graph.node:
         if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml":
@@ -463,3 +508,15 @@ def _tensors_as_outputs(model: onnx.ModelProto) -> None:
     for value in model.graph.output:
         if value.name in maps:
             value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [None, None]))
+    other = [value for value in model.graph.output if not value.type.HasField("tensor_type")]
+    if other and len(other) == len(model.graph.output):
+        kind = str(other[0].type.WhichOneof("value")).removesuffix("_type")
+        raise FlowError(
+            f"an output must be a tensor, but '{other[0].name}' of '{place}' is a {kind}; make the tensors in it "
+            "outputs of the network"
+        )
+    for value in other:
+        model.graph.output.remove(value)
+    if other:
+        drop_unused_nodes(model)
+    return [f"Output '{value.name}' is no tensor, and left out." for value in other]

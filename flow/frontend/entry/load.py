@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from flow.errors import FlowError
+from flow.errors import FlowError, first_line
 from flow.onnxtools import external
 from flow.onnxtools.edit import replace_nodes
-from flow.onnxtools.graph import graph_inputs, names, reads, tensors
+from flow.onnxtools.graph import attribute, graph_inputs, is_standard, names, reads, subgraphs, tensors
 
 LARGE_NETWORK = 2**27  # bytes of constants: in larger networks, large matrices stay in their files
 LARGE_WEIGHT = 2**20  # bytes
+STANDARD = 17  # opset of a network without standard operators
+LARGEST_SPARSE = 2**30  # bytes of a sparse constant made dense, at four for each value
 ANY_WEIGHT = external.SMALL  # bytes, of what stays in its file in any network that is read `lean`
 # operands that may stay in their files: of large networks, and of those that are read `lean`
 PLACES: dict[str, tuple[int, ...]] = {"MatMul": (1,), "Gemm": (1,), "Gather": (0,)}
@@ -81,9 +84,81 @@ def read(path: str | Path, lean: bool = False) -> onnx.ModelProto:
 
 def _normalize(model: onnx.ModelProto) -> None:
     """Mend what ONNX Runtime accepts and ONNX's checker does not, or the other way round."""
+    _drop_repeated_initializers(model)
     _drop_initializers_from_inputs(model)
     _declare_domains(model)
     _sort_nodes(model)
+    _make_dense(model.graph)
+    _one_sided_spectra(model)
+    _declare_outputs(model)
+
+
+def _drop_repeated_initializers(model: onnx.ModelProto) -> None:
+    """Of constants of one name, the last one counts, as in ONNX Runtime."""
+    last = {tensor.name: number for number, tensor in enumerate(model.graph.initializer)}
+    if len(last) < len(model.graph.initializer):
+        kept = [tensor for number, tensor in enumerate(model.graph.initializer) if last[tensor.name] == number]
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)
+
+
+def _one_sided_spectra(model: onnx.ModelProto) -> None:
+    """Say that a STFT is one-sided where that is its default: ONNX's shape inference takes it for two-sided."""
+    for node in model.graph.node:
+        if node.op_type == "STFT" and is_standard(node) and attribute(node, "onesided", None) is None:
+            node.attribute.append(helper.make_attribute("onesided", 1))
+
+
+def _make_dense(graph: onnx.GraphProto) -> None:
+    """Sparse constants of a graph and its subgraphs become dense ones."""
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(_dense(sparse, sparse.values.name))
+    del graph.sparse_initializer[:]
+    for node in graph.node:
+        for entry in node.attribute if node.op_type == "Constant" else ():
+            if entry.HasField("sparse_tensor"):
+                dense = _dense(entry.sparse_tensor, entry.sparse_tensor.values.name)
+                entry.CopyFrom(helper.make_attribute("value", dense))
+        for inner in subgraphs(node):
+            _make_dense(inner)
+
+
+def _dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+    """A constant of zeros and the values at their indices, one number for each or one for each axis."""
+    try:
+        if 4 * math.prod(sparse.dims) >= LARGEST_SPARSE or min(sparse.dims, default=0) < 0:
+            raise ValueError(f"its shape is {list(sparse.dims)}")
+        values, places = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        array = np.zeros(tuple(sparse.dims), values.dtype)
+        if places.ndim == 2:
+            array[tuple(places.T)] = values
+        else:
+            array.reshape(-1)[places] = values
+    except (IndexError, TypeError, ValueError) as error:
+        raise FlowError(
+            f"sparse constants must hold values and their indices, but '{name}' does not: {first_line(error)}; export "
+            "it as a dense one"
+        ) from None
+    return numpy_helper.from_array(array, name)
+
+
+def _declare_outputs(model: onnx.ModelProto) -> None:
+    """Give outputs without type or number of axes those that follow from the network, where they do."""
+    missing = [
+        value for value in model.graph.output
+        if not value.HasField("type")
+        or (value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"))
+    ]  # fmt: skip
+    if not missing:
+        return
+    with contextlib.suppress(Exception):  # what does not fit is found later
+        inferred = onnx.shape_inference.infer_shapes(external.large_as_inputs(model)).graph
+        found = {value.name: value.type for value in (*inferred.value_info, *inferred.output)}
+        for value in missing:
+            if (kind := found.get(value.name)) is not None and kind.tensor_type.HasField("shape"):
+                value.type.CopyFrom(kind)
+                for dim in value.type.tensor_type.shape.dim:
+                    dim.Clear()
 
 
 def _declare_domains(model: onnx.ModelProto) -> None:
@@ -91,6 +166,8 @@ def _declare_domains(model: onnx.ModelProto) -> None:
     declared = {entry.domain for entry in model.opset_import}
     for domain in sorted({node.domain for node in model.graph.node} - declared - {"", "ai.onnx"}):
         model.opset_import.append(helper.make_opsetid(domain, 1))
+    if not declared & {"", "ai.onnx"} and declared and not any(map(is_standard, model.graph.node)):
+        model.opset_import.append(helper.make_opsetid("", STANDARD))
 
 
 def _drop_initializers_from_inputs(model: onnx.ModelProto) -> None:

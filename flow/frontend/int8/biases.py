@@ -11,7 +11,7 @@ from flow.errors import FlowError
 from flow.frontend.int8.canonical import canonical, tidy
 from flow.frontend.int8.layers import BIAS_SCALE_TOLERANCE, bias_name
 from flow.frontend.operators import ARRAY_OPERATORS
-from flow.frontend.sums import bias_add
+from flow.frontend.sums import bias_add, bias_form
 from flow.onnxtools.edit import replace_nodes
 from flow.onnxtools.graph import Graph, is_dequantize, quantized_constant
 
@@ -98,12 +98,12 @@ def _quantize_bias(
             f"biases must fit 32 bits in units of s_x*s_w, but channel {int(bad[0])} of '{node.name}' needs "
             f"{codes[bad[0]]:.0f}; use a larger weight scale"
         )
-    stem = f"{node.name}_bias_int32"
-    model.graph.initializer.append(numpy_helper.from_array(codes.astype(np.int32), stem))
+    stem, form = f"{node.name}_bias_int32", bias_form(model, node, size)
+    model.graph.initializer.append(numpy_helper.from_array(codes.astype(np.int32).reshape(form), stem))
     factor = scales if scales.size == size and size > 1 else np.float32(scales[0])
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(factor, np.float32), f"{stem}_scale"))
     output = f"{stem}_dequantized"
     dequantize = helper.make_node("DequantizeLinear", [stem, f"{stem}_scale"], [output], f"{stem}_dequantize")
     if np.ndim(factor):
-        dequantize.attribute.append(helper.make_attribute("axis", 0))
+        dequantize.attribute.append(helper.make_attribute("axis", len(form) - 1))
     return dequantize

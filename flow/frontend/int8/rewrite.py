@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
 from flow.frontend.int8.layers import BIAS_SCALE_TOLERANCE, from_rows, layer_bias, output_axis, to_rows
-from flow.frontend.sums import bias_add
+from flow.frontend.sums import bias_add, bias_form
 from flow.network.model import INT8_MAX, INT8_MIN, OFFSET, ArrayLayer, Quantization, as_uint8, by_weights
 from flow.onnxtools.edit import between, set_axis
 from flow.onnxtools.graph import Graph, node_input, node_name
@@ -143,12 +143,12 @@ def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
         scale = graph.constant(graph.producers[name].input[1])
         if scale is not None and np.allclose(scale.reshape(-1), scales, rtol=BIAS_SCALE_TOLERANCE, atol=0):
             return
-    names = _add_constants(graph, layer, bias=layer.bias, bias_scale=scales)
+    form = bias_form(graph.model, node, layer.channels)
+    names = _add_constants(graph, layer, bias=layer.bias.reshape(form), bias_scale=scales)
     output = _unused(graph, f"{layer.name}_refined_bias_dequantized")
     position, nodes = list(graph.model.graph.node).index(node), graph.model.graph.node
-    dequantize = helper.make_node(
-        "DequantizeLinear", names, [output], _free(graph, f"{layer.name}_refined_bias"), axis=0
-    )
+    own = _free(graph, f"{layer.name}_refined_bias")
+    dequantize = helper.make_node("DequantizeLinear", names, [output], own, axis=len(form) - 1)
     nodes.insert(position, dequantize)
     here = nodes[position + 1]
     if node.op_type != "MatMul":
@@ -158,8 +158,8 @@ def _set_bias(graph: Graph, node: onnx.NodeProto, layer: ArrayLayer) -> None:
     else:
         summed = here.output[0]
         here.output[0] = _unused(graph, f"{summed}_without_bias")
-        own = helper.make_node("Add", [here.output[0], output], [summed], _free(graph, f"{layer.name}_bias"))
-        nodes.insert(position + 2, own)
+        add_own = helper.make_node("Add", [here.output[0], output], [summed], _free(graph, f"{layer.name}_bias"))
+        nodes.insert(position + 2, add_own)
 
 
 def _free(graph: Graph, name: str) -> str:

@@ -13,9 +13,12 @@ from onnx import TensorProto, helper, version_converter
 from flow.errors import FlowError, first_line
 from flow.network import samples
 from flow.onnxtools import external, runtime
-from flow.onnxtools.edit import replace_nodes, set_attributes, unused_name
-from flow.onnxtools.graph import graph_inputs, is_standard, opset, subgraphs
+from flow.onnxtools.edit import add_constant, replace_nodes, set_attributes, unused_name
+from flow.onnxtools.graph import Graph, attribute, graph_inputs, is_standard, opset, subgraphs
+from flow.onnxtools.shapes import ranks
 
+BROADCASTING = 7  # older opsets broadcast one operand of a sum or product, by attributes
+ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 ASYMMETRIC = 11  # older opsets know no other coordinates of an Upsample or a Resize
 OPSET = 13  # per-channel DequantizeLinear came with it
 ALIKE = 1e-4  # of an output's largest value: tolerance between a network and its upgrade
@@ -35,6 +38,8 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     hidden = onnx.ModelProto()
     hidden.CopyFrom(external.externals_as_inputs(model))
+    if before < BROADCASTING:
+        _broadcast(hidden)
     for _ in range(len(model.graph.node)):
         try:
             converted = version_converter.convert_version(hidden, OPSET)
@@ -56,6 +61,30 @@ def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
     whole = external.with_externals(converted, model)
     _check_alike(model, whole)
     return whole
+
+
+def _broadcast(model: onnx.ModelProto) -> None:
+    """Sums and products of opset 6 as later ones, which broadcast by themselves: ONNX's converter asks for all sizes.
+
+    Their second operand has the first one's last axes or, if it is a constant, those from `axis` on.
+    """
+    graph, known = Graph.of(model), ranks(model)
+    for operator in ARITHMETIC:
+        nodes = [node for node in model.graph.node if node.op_type == operator and is_standard(node)]
+        places = {node.output[0]: attribute(node, "axis", None) for node in nodes}
+        values = {name: graph.constant(graph.producers[name].input[1]) for name in places}
+        if any(place is not None and (values[name] is None or graph.producers[name].input[0] not in known)
+               for name, place in places.items()):  # fmt: skip
+            continue  # the converter may know more
+        for node in nodes:
+            value, place = values[node.output[0]], places[node.output[0]]
+            if value is not None and place is not None:
+                rank = known[node.input[0]]
+                behind = rank - place % rank - value.ndim
+                shape = (*value.shape, *[1] * max(behind, 0))
+                node.input[1] = add_constant(model, f"{node.output[0]}_operand", value.reshape(shape))
+            set_attributes(node, without=("axis", "broadcast"))
+        _hide(model, operator)
 
 
 def _hide(model: onnx.ModelProto, operator: str) -> bool:

@@ -112,11 +112,12 @@ def histograms(model: onnx.ModelProto, ranges: Mapping[str, Range], feeds: Array
     def count(number: int) -> dict[str, Counts]:
         one = {name: array[number : number + 1] for name, array in feeds.items()}
         values = one | runtime.run(session, one)
-        return {
-            name: np.histogram(values[name][values[name] != 0], BINS, (float(found.low), float(found.high)))[0]
-            for name, found in ranges.items()
-            if found.high > found.low
-        }
+        found = {}
+        for name, whole in ranges.items():
+            if whole.high > whole.low:
+                there = values[name][values[name] != 0].astype(np.float64)  # float32 has no ends of so many narrow bins
+                found[name] = np.histogram(there, BINS, (float(whole.low), float(whole.high)))[0]
+        return found
 
     for counted in in_turns(count, spread(len(next(iter(feeds.values()))), COUNTED)):
         for name, more in counted.items():

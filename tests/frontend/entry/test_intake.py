@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from flow.api.compress import compress
 from flow.api.inspect import inspect
 from flow.errors import FlowError
-from flow.frontend import admit
+from flow.frontend import admit, quantize
 from flow.frontend.entry import checks, intake, load
+from flow.frontend.int8 import cut
+from flow.network import reference
+from flow.network.run import run_network
 from flow.onnxtools import runtime
 from flow.onnxtools.graph import graph_inputs
+from flow.onnxtools.shapes import sample_shapes
 from tests.helpers import decoders
 from tests.helpers.nets import Builder, float_net, one_node_net, samples
 
@@ -407,3 +412,144 @@ def test_a_cache_may_be_empty() -> None:
     assert (runtime.predict(found, given) == 4).all()
     with pytest.raises(FlowError, match="axis 1 of 'past' in 'net' is 'past'; give --shape past=1,N,4"):
         admitted(model, {"length": (2,)})
+
+
+# -------------------------------------------------------------------------------- what ONNX Runtime takes as it is
+
+
+def sparse_net(places: list[Any], as_node: bool) -> onnx.ModelProto:
+    """A MatMul whose matrix [8, 6] has four values that are not zero."""
+    values = numpy_helper.from_array(np.array([1, -2, 3, 4], np.float32), "w")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array(places, np.int64), "at"), [8, 6])
+    b = Builder(1)
+    if as_node:
+        b.nodes.append(helper.make_node("Constant", [], ["w"], "w", sparse_value=sparse))
+    model = b.model({"x": ["N", 8]}, b.node("MatMul", "x", "w"))
+    model.graph.sparse_initializer.extend([] if as_node else [sparse])
+    return model
+
+
+@pytest.mark.parametrize("as_node", [False, True], ids=["initializer", "node"])
+@pytest.mark.parametrize("places", [[1, 8, 20, 47], [[0, 1], [1, 2], [3, 2], [7, 5]]], ids=["linear", "axes"])
+def test_sparse_weights_are_dense_ones_of_a_layer(places: list[Any], as_node: bool) -> None:
+    """As an initializer a partition without end; as a node no constant."""
+    dense = np.zeros((8, 6), np.float32)
+    dense[tuple(np.array([divmod(p, 6) if isinstance(p, int) else p for p in places]).T)] = [1, -2, 3, 4]
+    x = np.random.default_rng(0).normal(size=(9, 8)).astype(np.float32)
+    model = admitted(sparse_net(places, as_node))
+    assert np.allclose(answer(model, {"x": x}), x @ dense, atol=1e-5)
+    assert len(cut.partition(quantize.quantize(model, x).model, "net").layers) == 1
+
+
+@pytest.mark.parametrize("places", [[1, 8, 20, 48], [[0, 1], [1, 2], [3, 2], [8, 5]], [1, 2]], ids=str)
+def test_sparse_weights_that_do_not_fit_are_refused(places: list[Any]) -> None:
+    with pytest.raises(FlowError, match="sparse constants must hold values and their indices, but 'w' does not"):
+        admitted(sparse_net(places, False))
+
+
+@pytest.mark.parametrize("field", ["type", "shape"])
+def test_an_output_need_not_be_declared(field: str) -> None:
+    model = picture_net("N", 3, 8, 8)
+    value = model.graph.output[0]
+    (value if field == "type" else value.type.tensor_type).ClearField(field)
+    taken = admitted(model)
+    assert len(taken.graph.output[0].type.tensor_type.shape.dim) == 4
+    assert answer(taken, {"x": np.zeros((2, 3, 8, 8), np.float32)}).shape == (2, 4, 6, 6)
+
+
+def test_of_constants_of_one_name_the_last_one_counts() -> None:
+    model = picture_net("N", 3, 8, 8)
+    first = model.graph.initializer[0]
+    model.graph.initializer.insert(0, numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32), first.name))
+    x = np.ones((1, 3, 8, 8), np.float32)
+    assert answer(admitted(model), {"x": x}).max() > 0
+
+
+def test_declared_shapes_that_are_wrong_do_not_count() -> None:
+    b = Builder(2)
+    weights = b.constant(b.rng.normal(size=(4, 3, 3, 3)).astype(np.float32))
+    y = b.node("Conv", "x", weights)
+    model = b.model({"x": ["N", 3, 8, 8]}, b.node("Neg", y), rank=4)
+    model.graph.value_info.append(helper.make_tensor_value_info(y, TensorProto.FLOAT, ["N", 4, 99, 6]))
+    x = b.rng.normal(size=(9, 3, 8, 8)).astype(np.float32)
+    network = cut.partition(quantize.quantize(admitted(model), x).model, "net")
+    (name,) = network.outputs
+    assert run_network(network, {"x": x[:1]}, reference.run_layer)[name].shape == (1, 4, 6, 6)
+
+
+@pytest.mark.parametrize("op", ["SplitToSequence", "Optional"])
+def test_an_output_that_is_no_tensor_is_left_out(op: str) -> None:
+    b = Builder(3)
+    y = b.node("MatMul", "x", b.constant(b.rng.normal(size=(8, 6)).astype(np.float32)))
+    model = b.model({"x": ["N", 8]}, y)
+    other = b.node(op, y)
+    model.graph.node.append(b.nodes[-1])
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    made = helper.make_sequence_type_proto if op == "SplitToSequence" else helper.make_optional_type_proto
+    model.graph.output.append(helper.make_value_info(other, made(tensor)))
+    found = admit.admit(load.from_memory(model), "net")
+    assert [value.name for value in found.model.graph.output] == [y]
+    assert found.notes == [f"Output '{other}' is no tensor, and left out."]
+    del model.graph.output[0]
+    kind = "sequence" if op == "SplitToSequence" else "optional"
+    with pytest.raises(FlowError, match=f"an output must be a tensor, but '{other}' of 'net' is a {kind}"):
+        admitted(model)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.BFLOAT16])
+def test_a_network_of_a_type_that_onnx_runtime_has_no_kernels_of(kind: int) -> None:
+    model = picture_net("N", 3, 8, 8)
+    wanted = answer(model, {"x": np.ones((2, 3, 8, 8), np.float32)})
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(kind))
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = kind
+    found = admit.admit(load.from_memory(model), "net")
+    assert sum("is computed in float32: ONNX Runtime lacks" in note for note in found.notes) == 1
+    assert sum("NumPy has no bfloat16" in note for note in found.notes) == (kind == TensorProto.BFLOAT16)
+    x = np.ones((2, 3, 8, 8), np.float64 if kind == TensorProto.DOUBLE else np.float32)
+    assert np.abs(answer(found.model, {"x": x}) - wanted).max() < 0.05
+
+
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_a_network_of_operators_that_onnx_runtime_has_no_more(batch: Any) -> None:
+    """Sums and products of opset 6, which ONNX's converter takes if all sizes are known."""
+    b = Builder(4)
+    weights, factors, terms = (np.asarray(b.rng.normal(size=size), np.float32) for size in ((4, 3, 3, 3), 4, 6))
+    y = b.node("Conv", "x", b.constant(weights))
+    y = b.node("Mul", b.node("Add", y, b.node("Relu", y)), b.constant(factors), broadcast=1, axis=1)
+    y = b.node("Sub", y, b.constant(terms), broadcast=1)
+    model = b.model({"x": [batch, 3, 8, 8]}, y, rank=4, opset=6)
+    found = admit.admit(load.from_memory(model), "net")
+    assert "The network given is computed as one of opset 13: ONNX Runtime lacks older operators." in found.notes
+    size = 2 if batch == "N" else 1
+    x = b.rng.normal(size=(size, 3, 8, 8)).astype(np.float32)
+    b = Builder(4)
+    sums = answer(b.model({"x": ["N", 3, 8, 8]}, b.node("Conv", "x", b.constant(weights)), rank=4), {"x": x})
+    wanted = (sums + np.maximum(sums, 0)) * factors[:, None, None] - terms
+    assert np.allclose(answer(found.model, {"x": x}), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("onesided", [None, 0, 1])
+def test_a_spectrum_has_the_size_that_onnx_runtime_gives_it(onesided: int | None) -> None:
+    b = Builder(6)
+    attributes = {} if onesided is None else {"onesided": onesided}
+    window = b.constant(np.hanning(16).astype(np.float32))
+    spectrum = b.node("STFT", "x", b.constant(np.array(8)), window, **attributes)
+    model = b.model({"x": ["N", 64, 1]}, b.node("Mul", spectrum, spectrum), rank=4)
+    taken = admitted(model)
+    bins = 16 if onesided == 0 else 9
+    assert sample_shapes(taken)[spectrum] == (1, 7, bins, 2)
+    assert answer(taken, {"x": np.ones((2, 64, 1), np.float32)}).shape == (2, 7, bins, 2)
+
+
+def test_what_onnx_runtime_laid_out_for_one_processor_is_told(tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "laid_out.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(float_net().SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = admit.admit(load.read(tmp_path / "laid_out.onnx"), "net")
+    if not any(node.domain == admit.BLOCKED for node in found.model.graph.node):
+        pytest.skip("ONNX Runtime has no such operators on this processor")
+    assert any("save it with ORT_ENABLE_EXTENDED" in note for note in found.notes)

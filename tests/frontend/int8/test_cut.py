@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from flow.errors import FlowError
-from flow.frontend import admit
+from flow.frontend import admit, quantize
 from flow.frontend.int8 import cut, rewrite
 from flow.frontend.int8.canonical import canonical, tidy
 from flow.frontend.operators import ARRAY_OPERATORS
@@ -512,3 +512,21 @@ def test_nodes_of_one_name_get_their_own() -> None:
     model = b.model({"x": ["N", 4]}, second)
     tidy(model)
     assert [node.name for node in model.graph.node] == ["twice", f"twice_{second}"]
+
+
+def test_a_sequence_is_read_behind_a_layer() -> None:
+    """It was between two host segments, whose inputs had to be tensors."""
+    b = Builder(9)
+    weights = b.constant(b.rng.normal(size=(3, 3)).astype(np.float32))
+    parts = b.node("SplitToSequence", "x", b.constant(np.array(3)), axis=1)
+    first, second = (b.node("SequenceAt", parts, b.constant(np.array(place))) for place in (0, 1))
+    hidden = b.node("MatMul", first, weights)
+    every = b.node("SequenceInsert", parts, b.node("Mul", b.node("Relu", hidden), second))
+    model = b.model({"x": ["N", 6]}, b.node("ConcatFromSequence", every, axis=1))
+    x = b.rng.normal(size=(20, 6)).astype(np.float32)
+    quantized = quantize.quantize(model, x).model
+    network = cut.partition(quantized, "net")
+    assert len(network.layers) == 1 and len(network.steps) == 3
+    (name,) = network.outputs
+    got = run_network(network, {"x": x[:1]}, reference.run_layer)[name]
+    assert np.abs(got - runtime.predict(quantized, {"x": x[:1]})).max() < 0.1

@@ -63,6 +63,16 @@ def test_histograms_count_all_values_but_zeros() -> None:
     assert 0 < counts[name].sum() <= 5 * 10**4
 
 
+def test_histograms_of_values_that_hardly_differ() -> None:
+    """Scores of a detector that has learned nothing are its bias: two neighbouring float32."""
+    b = Builder(34)
+    scores = b.node("Sigmoid", b.node("MatMul", "x", b.constant(np.full((3, 4), 1e-7, np.float32))))
+    model, feeds = b.model({"x": ["N", 3]}, scores), {"x": b.rng.normal(size=(9, 3)).astype(np.float32)}
+    found = measure(model, [scores], feeds)
+    assert 0 < found[scores].high - found[scores].low < 1e-5
+    assert histograms(model, found, feeds)[scores].sum() == 9 * 4
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_range_is_narrowed_where_values_are_rare(method: str) -> None:
     """A normal distribution from -4 to 4 and one value of 40."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import onnx
 
-from flow.frontend.preparation.products import fused, matrices, recurrent, transposed
+from flow.frontend.preparation.products import fused, linear, matrices, recurrent, transposed
 from flow.frontend.preparation.products.maker import replace
 from flow.frontend.sums import flatten_biases, rename_fused_shapes
 
 RULES = (
-    fused.fused, fused.attention, matrices.rows_of_gemm, matrices.gemm, matrices.matmul, matrices.einsum, matrices.bias,
-    transposed.conv_transpose,
-    recurrent.recurrent,
+    linear.linear, fused.fused, fused.attention, matrices.rows_of_gemm, matrices.gemm, matrices.matmul, matrices.einsum,
+    matrices.bias, transposed.conv_transpose, recurrent.recurrent,
 )  # fmt: skip
 
 
