@@ -35,7 +35,7 @@ SCALES: Final = np.linspace(0.85, 1.8, 12)
 TRIED = 16  # (r, d) that are evaluated over a whole group
 ROUGH = 512  # inputs of a dot product with all their correlations, where scales are compared
 DAMPING = 0.01  # of the mean second moment, added to the diagonal: inputs that are always zero do no harm
-DRIFTING = 0.3  # the same, where the drift of the inputs is compensated: few samples tell it, with much noise
+DRIFTING = 0.1  # the same, where the drift of the inputs is compensated: few samples tell it, with much noise
 CHUNK = 64  # channels worked on at a time
 
 Float = NDArray[np.float32]
