@@ -28,10 +28,10 @@ from flow.judgement.fidelity import COARSE, Fidelity, scaled_otherwise
 from flow.network import samples
 from flow.network.answers import Answers, agreement, answers, divergence, shares
 from flow.network.labels import from_text, from_zero
-from flow.network.metrics import RELATIVE, Metric, shown, worse
+from flow.network.metrics import RELATIVE, TEXT, Metric, shown, worse
 from flow.network.model import Network
 from flow.network.samples import LABELS, Samples
-from flow.network.task import TEXT, doubtful, score_axes, tasks_of
+from flow.network.task import doubtful, score_axes, tasks_of
 from flow.network.usercode import UserFunction
 from flow.onnxtools import runtime
 from flow.progress import Stages

@@ -106,7 +106,8 @@ def calibrate_beside(
 
     `targets` float64 [channels, reduction] by layer name, in units of the layer's weight scales.
     """
-    batches, plain = _batches(network, feeds), _batches(network, feeds)
+    batches = _batches(network, feeds)
+    plain = [dict(tensors) for tensors in batches]
     for layer, _ in zip(run_steps(network.steps, batches), run_steps(network.steps, plain), strict=True):
         chosen = decide(layer, [tensors[layer.input] for tensors in batches], [each[layer.input] for each in plain])
         model = rewrite.layer_model(network.graph, layer)
@@ -160,18 +161,19 @@ def moments(
             return [_sums(x, x, bounds)]
         return [_sums(x, x, bounds), _sums(_windows(layer, beside[number], chosen[number]) - x, x, bounds)]
 
-    mean = [np.zeros((layer.groups, layer.reduction)) for _ in range(2)]
-    parts = [[np.zeros((layer.groups, size, size)) for size in sizes] for _ in range(2)]
+    kinds = 1 if beside is None else 2  # the windows themselves, and their drift
+    mean = [np.zeros((layer.groups, layer.reduction)) for _ in range(kinds)]
+    parts = [[np.zeros((layer.groups, size, size)) for size in sizes] for _ in range(kinds)]
     for found in in_turns(sums, range(len(tensors)), threads):
-        for (first, second), sum_, products in zip(found, mean, parts, strict=False):
+        for (first, second), sum_, products in zip(found, mean, parts, strict=True):
             sum_ += first
             for part, more in zip(products, second, strict=True):
                 part += more
-    seen, drift = (
+    seen, *drift = (
         Moments(sum_[None] / sum(taken), tuple((part / sum(taken)).astype(np.float32) for part in products))
         for sum_, products in zip(mean, parts, strict=True)
     )
-    return seen if beside is None else replace(seen, drift=drift)
+    return replace(seen, drift=drift[0]) if drift else seen
 
 
 def _sums(y: Single, x: Single, bounds: list[int]) -> Sums:

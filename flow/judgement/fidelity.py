@@ -21,6 +21,7 @@ from flow.errors import FlowError
 from flow.frontend.imported import Imported
 from flow.judgement.accuracy import json_number, sqnr_of
 from flow.judgement.diagnosis import Finding
+from flow.network.metrics import TEXT
 from flow.network.samples import MADE_UP, Arrays, Samples
 from flow.onnxtools import runtime
 from flow.onnxtools.draws import RANDOM
@@ -131,7 +132,7 @@ def _all_outputs(model: onnx.ModelProto, feeds: Arrays, step: int) -> dict[str, 
 
 def _compared(name: str, wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]] | None) -> OutputFidelity:
     shapes = [array.shape for array in wanted]
-    if got is None or [array.shape for array in got] != shapes or wanted[0].dtype.kind in "OSU":
+    if got is None or [array.shape for array in got] != shapes or wanted[0].dtype.kind in TEXT:
         return OutputFidelity(name, None, None, None)
     first, second = (np.concatenate([array.reshape(-1) for array in arrays]) for arrays in (wanted, got))
     equal = float((first == second).mean()) if first.size else 1.0

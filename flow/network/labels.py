@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.network.metrics import TEXT, as_text
 from flow.network.samples import LABELS, Samples, label_key
-from flow.network.task import TEXT, Task, as_text, class_count, task, tasks, whole_numbers
+from flow.network.task import Task, class_count, task, tasks, whole_numbers
 
 
 def from_text(

@@ -26,6 +26,7 @@ LOWER = (  # lower values are better
 )  # fmt: skip
 RELATIVE = ("perplexity",)  # a loss is a share of the value
 TOP = 5
+TEXT = "OSU"  # kinds of dtype
 PART = 1 << 22  # values that are computed with at once
 
 
@@ -125,10 +126,18 @@ def word_error_rate(got: Sequence[Sequence[Any]], wanted: Sequence[Sequence[Any]
     return sum(map(edits, wanted, got)) / tokens if tokens else float("nan")
 
 
+def as_text(array: NDArray[Any]) -> NDArray[np.str_]:
+    """An array of text, of whatever kind, as str."""
+    decoded: NDArray[np.str_] = (
+        np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array.astype(str)
+    )
+    return decoded
+
+
 def tokens(array: NDArray[Any]) -> list[list[Any]]:
     """The tokens of every sample: numbers [samples, length] without negative ones (padding), or the words of texts."""
-    if array.dtype.kind in "OSU":
-        return [" ".join(map(str, each)).split() for each in array.astype(str).reshape(len(array), -1).tolist()]
+    if array.dtype.kind in TEXT:
+        return [" ".join(map(str, each)).split() for each in as_text(array).reshape(len(array), -1).tolist()]
     return [[int(token) for token in each if token >= 0] for each in array.reshape(len(array), -1).tolist()]
 
 

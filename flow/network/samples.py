@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from flow.errors import FlowError, first_line
 from flow.files import sha256
 from flow.network import madeup
-from flow.network.metrics import Metric
+from flow.network.metrics import TEXT, Metric, as_text
 from flow.onnxtools.graph import graph_inputs
 
 Arrays = dict[str, NDArray[Any]]
@@ -210,8 +210,8 @@ def check_samples(model: onnx.ModelProto, samples: NDArray[Any] | Mapping[str, N
                 f"{what} samples must name every input, but '{value.name}' is missing among {sorted(by_name)}; "
                 "add an array of that name"
             )
-        if array.dtype.kind in "SUO" and value.type.tensor_type.elem_type == TensorProto.STRING:
-            array = array.astype(str)
+        if array.dtype.kind in TEXT and value.type.tensor_type.elem_type == TensorProto.STRING:
+            array = as_text(array)
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         _check_array(value, array, what)
         feeds[value.name] = array

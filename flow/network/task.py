@@ -28,11 +28,10 @@ from numpy.typing import NDArray
 
 from flow.errors import FlowError
 from flow.network import metrics
-from flow.network.metrics import CLASSES, LOWER, METRICS, Rule, worse
+from flow.network.metrics import CLASSES, LOWER, METRICS, TEXT, Rule, as_text, worse
 from flow.network.samples import LABELS, Arrays, Samples, label_key
 from flow.network.usercode import UserFunction
 
-TEXT = "OSU"  # kinds of dtype
 VOID = 255  # the label of pixels that do not count, where there are no 256 classes
 SECOND = {"pixel accuracy": "mean IoU", "mean IoU": "pixel accuracy", "R2": "mean squared error",
           "mean squared error": "R2"}  # fmt: skip
@@ -424,14 +423,6 @@ def _value_task(name: str, outputs: NDArray[Any], labels: NDArray[Any]) -> Task 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape without axes of one element, the samples' axis excepted."""
     return shape[:1] + tuple(size for size in shape[1:] if size != 1)
-
-
-def as_text(labels: NDArray[Any]) -> NDArray[np.str_]:
-    """Labels of text, of whatever kind."""
-    decoded: NDArray[np.str_] = (
-        np.char.decode(labels, "utf-8", "replace") if labels.dtype.kind == "S" else labels.astype(str)
-    )
-    return decoded
 
 
 def _numbers(labels: NDArray[Any]) -> NDArray[Any]:

@@ -17,10 +17,8 @@ import numpy as np
 from flow.scheduling.bus.jobs import Job
 
 STEADY: Final = 0.02
-ROUNDS, COLUMNS = (
-    8,
-    4096,
-)  # that are modelled first, of a group: at least so many (of varying N, four times), with so many bit columns
+ROUNDS = 8  # of a group that are modelled first, or four times as many if N varies
+COLUMNS = 4096  # bit columns in these, at least
 TILES, STEPS = 32, 128  # of a job: at least so many, with so many steps
 
 
@@ -55,29 +53,33 @@ class Alike:
     @property
     def jobs(self) -> list[Job]:
         """The jobs that are modelled, in order."""
-        return [_shortened(job, self.tiles) for number in self.chosen for job in self.rounds[number]]
+        return [_shortened(job, self.tiles) for job in self._whole]
+
+    @property
+    def _whole(self) -> list[Job]:
+        """The same jobs with all their tiles."""
+        return [job for number in self.chosen for job in self.rounds[number]]
+
+    @property
+    def _needed(self) -> list[float]:
+        """What the rounds need that are modelled."""
+        return [self.needs[number] for number in self.chosen]
 
     def more(self, ends: Sequence[Sequence[Moment]]) -> bool:
         """Whether more must be modelled, which is done next; `ends` are the tiles of its jobs that were modelled."""
-        kept, tiles, chosen = self.kept, self.tiles, self.chosen
-        if kept < len(self.rounds) and not _steady(self._ends(ends), [self.needs[number] for number in chosen]):
+        kept, tiles, quarter = self.kept, self.tiles, len(ends) // 4
+        middle = list(zip(self._whole, ends, strict=True))[quarter : len(ends) - quarter]
+        if kept < len(self.rounds) and not _steady(self._ends(ends), self._needed):
             self.kept = 2 * kept if 4 * kept < len(self.rounds) else len(self.rounds)
-        whole = [job.tiles for number in chosen for job in self.rounds[number]]
-        middle = range(len(ends) // 4, len(ends) - len(ends) // 4)
-        if any(
-            len(ends[number]) < whole[number] and not _steady(ends[number], [1] * len(ends[number]))
-            for number in middle
-        ):
+        if any(len(end) < job.tiles and not _steady(end, [1] * len(end)) for job, end in middle):
             self.tiles *= 2
         return (self.kept, self.tiles) != (kept, tiles)
 
     def missing(self, ends: Sequence[Sequence[Moment]]) -> float:
         """Cycles of what is not modelled."""
-        chosen = self.chosen
-        jobs = [job for number in chosen for job in self.rounds[number]]
         tiles = [_pace(end, [1] * len(end)) * lacks if (lacks := job.tiles - len(end)) else 0.0
-                 for job, end in zip(jobs, ends, strict=True)]  # fmt: skip
-        needs = [self.needs[number] for number in chosen]
+                 for job, end in zip(self._whole, ends, strict=True)]  # fmt: skip
+        needs = self._needed
         if len(needs) == len(self.rounds):
             return sum(tiles)
         pace = _pace(self._ends(ends), needs) + sum(tiles) / sum(needs)
